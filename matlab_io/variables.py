@@ -1,0 +1,144 @@
+"""What a ``.mat`` file holds, and which of its variables is the channel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matlab_io.errors import MatFileError
+from matlab_io.layout import text
+
+__all__ = ["Variable", "choose"]
+
+NUMERIC_CLASSES = frozenset(
+    ["double", "single", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
+)
+
+# Names that say "channel", compared in lower case without underscores; of a struct field, its last part.
+_CHANNEL_NAMES = frozenset(
+    """h hest hhat hfull hmat htrue hfreq hdl hul hk hall channel channels chan chans csi csiest csihat cfr
+    channelest channelmatrix channelmatrices hchannel channelestimate""".split()
+)
+
+# Complex arrays that are never a channel unless named: our own result, and QuaDRiGa's taps before the sum over paths.
+_NEVER_GUESSED = {
+    "precoder": "it is a precoder, as nflae writes them",
+    "coeff": "it looks like QuaDRiGa path coefficients; save their frequency response, e.g. H = chan.fr(bw, carriers)",
+}
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One variable of a ``.mat`` file, or one field of a struct in it.
+
+    name          dotted for struct fields, e.g. ``"chan.H"``
+    shape         in MATLAB order, as ``size`` shows it
+    matlab_class  ``"double"``, ``"single"``, ``"int16"``, ``"logical"``, ``"char"``, ``"struct"``, ``"cell"``,
+                  ``"sparse"``, ``"function_handle"``, ...
+    is_complex    whether it has an imaginary part
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    matlab_class: str
+    is_complex: bool
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether it is a full numeric array with something in it."""
+        return self.matlab_class in NUMERIC_CLASSES and math.prod(self.shape) > 0
+
+    @property
+    def is_candidate(self) -> bool:
+        """Whether it can be a channel as it stands: a complex, full, numeric array of more than one element."""
+        return self.is_complex and self.is_numeric and math.prod(self.shape) > 1
+
+    @property
+    def has_channel_name(self) -> bool:
+        return self.name.rpartition(".")[2].lower().replace("_", "") in _CHANNEL_NAMES
+
+    def __str__(self) -> str:
+        kind = f"complex {self.matlab_class}" if self.is_complex else self.matlab_class
+        return f"{self.name} ({text(self.shape)} {kind})"
+
+
+def _listing(variables: Sequence[Variable], limit: int = 12) -> str:
+    shown = ", ".join(str(variable) for variable in variables[:limit])
+    return shown + (f" and {len(variables) - limit} more" if len(variables) > limit else "")
+
+
+def choose(path: Path, variables: Sequence[Variable], wanted: str | None, allow_real: bool) -> Variable:
+    """The variable that holds the channels: the one named, else the only sensible candidate.
+
+    Raises MatFileError where there is none or more than one, listing them, or where the one named cannot be used.
+    """
+    if wanted is not None:
+        return _named(path, variables, wanted, allow_real)
+    candidates = [
+        variable
+        for variable in variables
+        if variable.is_candidate and variable.name.rpartition(".")[2] not in _NEVER_GUESSED
+    ]
+    named = [variable for variable in candidates if variable.has_channel_name]
+    if len(named) == 1:
+        return named[0]
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        raise MatFileError(
+            f"{path}: several arrays could be the channel: {_listing(named or candidates)}; pass --var to say which"
+        )
+    real = [
+        variable
+        for variable in variables
+        if variable.is_numeric and not variable.is_complex and variable.has_channel_name
+    ]
+    if allow_real and len(real) == 1:
+        return real[0]
+    if real and not allow_real:
+        raise MatFileError(
+            f"{path}: {_listing(real)} is real, and channels are complex;"
+            " save the complex array, or pass --allow-real if it is meant"
+        )
+    refused = [variable for variable in variables if variable.name.rpartition(".")[2] in _NEVER_GUESSED]
+    if refused and refused[0].is_candidate:
+        reason = _NEVER_GUESSED[refused[0].name.rpartition(".")[2]]
+        raise MatFileError(
+            f"{path}: {refused[0]} is not taken as a channel: {reason} (pass --var {refused[0].name} to take it)"
+        )
+    if not variables:
+        raise MatFileError(f"{path}: holds no variables; save a complex array H (antennas x users x drops) in it")
+    raise MatFileError(
+        f"{path}: no complex numeric array to take as the channel; it holds {_listing(variables)}"
+    )
+
+
+def _named(path: Path, variables: Sequence[Variable], wanted: str, allow_real: bool) -> Variable:
+    found = next((variable for variable in variables if variable.name == wanted), None)
+    if found is None:
+        candidates = [variable for variable in variables if variable.is_candidate]
+        holds = f"candidates: {_listing(candidates)}" if candidates else f"it holds {_listing(variables) or 'nothing'}"
+        parent = wanted.rpartition(".")[0]
+        above = next((variable for variable in variables if variable.name == parent), None)
+        if above is not None and above.matlab_class == "struct" and math.prod(above.shape) > 1:
+            raise MatFileError(
+                f"{path}: {parent} is a struct array ({text(above.shape)}), which has no single field"
+                f" {wanted.rpartition('.')[2]}; save the one array, e.g. H = {parent}(1).{wanted.rpartition('.')[2]}"
+            )
+        raise MatFileError(f"{path}: no variable {wanted}; {holds}")
+    if math.prod(found.shape) == 0:
+        raise MatFileError(f"{path}: {found} is empty; channels need at least one antenna, user and drop")
+    if found.matlab_class == "sparse":
+        raise MatFileError(f"{path}: {found} is sparse; save full({wanted}) instead")
+    if not found.is_numeric:
+        fields = [variable for variable in variables if variable.name.startswith(wanted + ".") and variable.is_candidate]
+        advice = f"; its complex arrays: {_listing(fields)}" if fields else "; channels are a complex numeric array"
+        raise MatFileError(f"{path}: {found} is not a numeric array{advice}")
+    if not found.is_complex and not allow_real:
+        raise MatFileError(
+            f"{path}: {found} is real, and channels are complex;"
+            " save the complex array, or pass --allow-real if it is meant"
+        )
+    return found

@@ -1,0 +1,175 @@
+"""The downlink's quantities: link budget, the K x K Gram matrix, SINR, rates, and the constraints C1-C5.
+
+Signal model: y_k = h_k^H sum_j w_j sqrt(P_j) s_j + n_k, n_k ~ CN(0, sigma^2). Everything below works on
+Gamma = (P / sigma^2) H^H H, the dimensionless K x K matrix that holds all a precoder needs to know, and on shares
+P_k / P of the power budget. No quantity here has the size of the array but the channels and the precoders.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class LinkBudget:
+    """What the transmitter may spend and what it must deliver; numbers, or float tensors of shape (drops,).
+
+    power: P, W (> 0). noise_power: sigma^2, W (> 0).
+    alpha_c: largest share of P that near-field users may get together, in (0, 1] (C3).
+    min_rate: R_min, the rate every user must get, bps/Hz (>= 0) (C4).
+
+    Raises ValueError, naming the quantity, for values outside these ranges.
+    """
+
+    power: float | Tensor = 1.0
+    noise_power: float | Tensor = 0.01
+    alpha_c: float | Tensor = 1.0
+    min_rate: float | Tensor = 0.0
+
+    def __post_init__(self) -> None:
+        for name, lowest, highest in (
+            ("power", 0.0, torch.inf),
+            ("noise_power", 0.0, torch.inf),
+            ("alpha_c", 0.0, 1.0),
+        ):
+            value = torch.as_tensor(getattr(self, name), dtype=torch.float64)
+            if not bool(((value > lowest) & (value <= highest) & value.isfinite()).all()):
+                allowed = "in (0, 1]" if name == "alpha_c" else "positive and finite"
+                raise ValueError(f"{name} must be {allowed}, got {getattr(self, name)}")
+        rate = torch.as_tensor(self.min_rate, dtype=torch.float64)
+        if not bool(((rate >= 0) & rate.isfinite()).all()):
+            raise ValueError(f"min_rate must be at least 0 and finite, got {self.min_rate}")
+
+    @property
+    def constrains_shares(self) -> bool:
+        """True if C3 can bind on any drop."""
+        return bool((torch.as_tensor(self.alpha_c) < 1).any())
+
+    @property
+    def demands_rates(self) -> bool:
+        """True if C4 can bind on any drop."""
+        return bool((torch.as_tensor(self.min_rate) > 0).any())
+
+    def slice(self, start: int, stop: int) -> LinkBudget:
+        """The budget of drops start..stop-1."""
+
+        def part(value: float | Tensor) -> float | Tensor:
+            return value[start:stop] if isinstance(value, Tensor) and value.ndim else value
+
+        return LinkBudget(
+            part(self.power), part(self.noise_power), part(self.alpha_c), part(self.min_rate)
+        )
+
+
+@dataclass(frozen=True)
+class ChannelBatch:
+    """Channels of several drops, with near-field labels where they are known.
+
+    channels: complex64 (drops, users, antennas); row k of a drop is h_k.
+    near_field: bool (drops, users), or None: a scheme then finds the labels itself.
+    """
+
+    channels: Tensor
+    near_field: Tensor | None = None
+
+
+def per_drop(value: float | Tensor, like: Tensor) -> Tensor:
+    """A budget's quantity as a real tensor of shape (drops or 1,), in ``like``'s real precision and device."""
+    real = torch.float64 if like.dtype in (torch.complex128, torch.float64) else torch.float32
+    return torch.as_tensor(value, dtype=real, device=like.device).reshape(-1)
+
+
+def normalised_gram(
+    channels: Tensor, budget: LinkBudget, precision: torch.dtype = torch.complex128
+) -> Tensor:
+    """Gamma = (P / sigma^2) H^H H, Gamma_ij = (P / sigma^2) h_i^H h_j.
+
+    channels: complex (drops, users, antennas). Returns ``precision`` (drops, users, users), Hermitian.
+    The factor goes onto the channels first, so that CSI in any unit (1e-6 of a volt) stays in range.
+    """
+    amplitude = torch.sqrt(
+        per_drop(budget.power, channels).double() / per_drop(budget.noise_power, channels).double()
+    )
+    scaled = channels.to(precision) * amplitude.to(precision).reshape(-1, 1, 1)
+    return scaled.conj() @ scaled.transpose(-1, -2)
+
+
+def coupling(gram: Tensor, coefficients: Tensor) -> Tensor:
+    """F_kj = (P / sigma^2) |h_k^H w_j|^2 for unit-norm w_j ~ sum_i coefficients_ij h_i.
+
+    gram: Gamma, complex (drops, users, users); coefficients: complex (drops, users, users), column j for user j.
+    Returns real (drops, users, users). A beam of no energy (a null channel) couples into nobody.
+    """
+    seen = gram @ coefficients
+    energy = (coefficients.conj() * seen).sum(-2, keepdim=True).real
+    tiny = torch.finfo(energy.dtype).tiny
+    return seen.abs() ** 2 / energy.clamp(min=tiny)
+
+
+def sinr(couplings: Tensor, shares: Tensor) -> Tensor:
+    """SINR_k = F_kk q_k / (1 + sum_{j != k} F_kj q_j), linear.
+
+    couplings: F, real (drops, users, users); shares: q = P_k / P, real (drops, users). Returns (drops, users).
+    """
+    received = couplings * shares.unsqueeze(-2)
+    signal = received.diagonal(dim1=-2, dim2=-1)
+    # The sum without the signal, not the sum minus it: at 60 dB the difference would be rounding.
+    interference = (received - torch.diag_embed(signal)).sum(-1)
+    return signal / (1 + interference)
+
+
+def rates(sinr_linear: Tensor) -> Tensor:
+    """R_k = log2(1 + SINR_k), bps/Hz."""
+    return torch.log2(1 + sinr_linear)
+
+
+def achieved_sinr(channels: Tensor, precoder: Tensor, power: Tensor, noise_power: float | Tensor) -> Tensor:
+    """SINR from its definition: |h_k^H w_k|^2 P_k / (sum_{j != k} |h_k^H w_j|^2 P_j + sigma^2), linear.
+
+    channels, precoder: complex (drops, users, antennas); power: real (drops, users), W; noise_power: W.
+    Returns float64 (drops, users). It uses nothing but the answer, so it checks every scheme independently.
+    """
+    effective = channels.to(torch.complex128).conj() @ precoder.to(torch.complex128).transpose(-1, -2)
+    noise = torch.as_tensor(noise_power, dtype=torch.float64, device=channels.device).reshape(-1, 1, 1)
+    return sinr(effective.abs() ** 2 / noise, power.double())
+
+
+@dataclass(frozen=True)
+class ConstraintCheck:
+    """By how much each constraint is violated on each drop; float64 (drops,), 0 where it holds.
+
+    total_power (C1) and near_share (C3) as shares of P; negative_power (C2) as a share of P;
+    min_rate (C4) in bps/Hz, the worst user's; beam_norm (C5) as | ||w_k|| - 1 |, the worst user's.
+    """
+
+    total_power: Tensor
+    negative_power: Tensor
+    near_share: Tensor
+    min_rate: Tensor
+    beam_norm: Tensor
+
+
+def check_constraints(
+    channels: Tensor, precoder: Tensor, power: Tensor, near_field: Tensor, budget: LinkBudget
+) -> ConstraintCheck:
+    """How far (precoder, power) is from C1-C5 under ``budget``; C3 goes by the labels ``near_field``.
+
+    Shapes as in `achieved_sinr`; near_field: bool (drops, users).
+    """
+    shares = power.double() / per_drop(budget.power, power.double()).unsqueeze(-1)
+    allowed = per_drop(budget.alpha_c, shares)
+    rate = rates(achieved_sinr(channels, precoder, power, budget.noise_power))
+    demanded = per_drop(budget.min_rate, shares).unsqueeze(-1)
+    norms = torch.linalg.vector_norm(precoder.to(torch.complex128), dim=-1)
+    return ConstraintCheck(
+        total_power=(shares.sum(-1) - 1).clamp(min=0),
+        negative_power=(-shares).clamp(min=0).amax(-1),
+        near_share=((shares * near_field).sum(-1) - allowed).clamp(min=0),
+        min_rate=(demanded - rate).clamp(min=0).amax(-1),
+        beam_norm=(norms - 1).abs().amax(-1),
+    )

@@ -1,0 +1,119 @@
+"""Where the near field begins: Rayleigh distances, the effective near-field region and the labels they give.
+
+A user is near-field when a far-field beam, aimed as well as it can be at the user's angle, still loses at least
+the share ``loss`` (Delta, 0.1 by default) of the amplitude: 1 - |b^H a| >= Delta.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import numpy as np
+import torch
+from scipy.optimize import brentq
+from scipy.special import fresnel
+from torch import Tensor
+
+from simulator.geometry import UniformLinearArray
+
+DEFAULT_LOSS = 0.1
+
+
+def beam_gain(beta: float | np.ndarray) -> float | np.ndarray:
+    """|G(beta)|, G(beta) = (1/beta) int_0^beta exp(-j pi t^2 / 2) dt: the far-field beam's gain on a near user."""
+    beta = np.asarray(beta, dtype=float)
+    sine, cosine = fresnel(beta)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        gain = np.where(beta > 0, np.hypot(sine, cosine) / beta, 1.0)
+    return gain if gain.ndim else float(gain)
+
+
+@cache
+def beta_threshold(loss: float = DEFAULT_LOSS) -> float:
+    """beta_Delta: the smallest beta at which |G(beta)| = 1 - Delta (0.98641 for Delta = 0.1).
+
+    Raises ValueError unless 0 < loss < 0.8 (beyond that |G| is no longer monotone and the bound has no meaning).
+    """
+    if not 0 < loss < 0.8:
+        raise ValueError(f"loss must lie in (0, 0.8), got {loss}")
+    return float(brentq(lambda beta: beam_gain(beta) - (1 - loss), 1e-6, 2.2 if loss < 0.6 else 6.0, xtol=1e-13))
+
+
+def wavefront_curvature(array: UniformLinearArray, angle: Tensor, distance: Tensor) -> Tensor:
+    """beta = sqrt(N^2 d^2 cos^2(theta) / (2 lambda r)), dimensionless; float64, the shape of ``angle``."""
+    aperture = array.aperture * torch.cos(angle.double())
+    return torch.sqrt(aperture**2 / (2 * array.wavelength * distance.double()))
+
+
+def is_near_field(
+    array: UniformLinearArray, angle: Tensor, distance: Tensor, loss: float = DEFAULT_LOSS
+) -> Tensor:
+    """True where beta >= beta_Delta, which is where 1 - |b^H a| >= Delta; bool, the shape of ``angle``."""
+    return wavefront_curvature(array, angle, distance) >= beta_threshold(loss)
+
+
+def rayleigh_distance(array: UniformLinearArray) -> float:
+    """The classical 2 D^2 / lambda, m."""
+    return 2 * array.aperture**2 / array.wavelength
+
+
+def effective_rayleigh_distance(
+    array: UniformLinearArray, angle: Tensor, loss: float = DEFAULT_LOSS
+) -> Tensor:
+    """Distance at which beta = beta_Delta in direction ``angle``: N^2 d^2 cos^2(theta) / (2 lambda beta_Delta^2), m."""
+    aperture = array.aperture * torch.cos(angle.double())
+    return aperture**2 / (2 * array.wavelength * beta_threshold(loss) ** 2)
+
+
+def ground_near_field_region(
+    array: UniformLinearArray, loss: float = DEFAULT_LOSS
+) -> tuple[float, float] | None:
+    """The effective near-field region (ENFR) on the ground, [h_B / tan(theta-), h_B / tan(theta+)] in m from the mast.
+
+    theta-+ are the two depression angles in (0, pi/2) that solve
+    sin(theta) cos^2(theta - theta_tit) = 2 h_B beta_Delta^2 lambda / (N^2 d^2), theta+ < theta-.
+    None where the right side exceeds the left everywhere: no ground user is near-field.
+    """
+    level = 2 * array.height * beta_threshold(loss) ** 2 * array.wavelength / array.aperture**2
+
+    def excess(theta: float) -> float:
+        return math.sin(theta) * math.cos(theta - array.tilt) ** 2 - level
+
+    grid = np.linspace(1e-9, math.pi / 2, 4001)
+    values = np.sin(grid) * np.cos(grid - array.tilt) ** 2 - level
+    peak = int(values.argmax())
+    if values[peak] <= 0:
+        return None
+    far = brentq(excess, grid[0], grid[peak], xtol=1e-14)
+    near = brentq(excess, grid[peak], grid[-1], xtol=1e-14) if values[-1] < 0 else math.pi / 2
+    return array.height / math.tan(near), array.height / math.tan(far)
+
+
+def focusing_gain(precoder: Tensor, steering: Tensor) -> Tensor:
+    """|b^H w|^2: the share of a unit-norm beam's power that a unit-norm response ``steering`` collects.
+
+    precoder: complex (..., antennas); steering: complex (points, antennas). Returns float (..., points).
+    """
+    return torch.abs(precoder @ steering.conj().T) ** 2
+
+
+def far_field_test(channels: Tensor, loss: float = DEFAULT_LOSS, zero_padding: int = 8) -> Tensor:
+    """Near-field labels from the channels alone, without a network: how well does one plane wave explain each?
+
+    The best far-field beam's share of the channel's energy, max_theta |a(theta)^H h| / ||h||, on a grid of
+    ``zero_padding`` x N angles by FFT, refined between grid points by a parabola; near where it is at most
+    1 - Delta. A pure near-field wave's best beam need not point at the user, so the threshold used is that of the
+    best beam over angles for beta = beta_Delta, which the symmetric phase makes the same beam.
+
+    channels: complex (..., antennas), non-zero. Returns bool (...).
+    """
+    antennas = channels.shape[-1]
+    spectrum = torch.fft.fft(channels, n=zero_padding * antennas, dim=-1).abs()
+    best, at = spectrum.max(dim=-1, keepdim=True)
+    left = spectrum.gather(-1, (at - 1) % spectrum.shape[-1])
+    right = spectrum.gather(-1, (at + 1) % spectrum.shape[-1])
+    bend = (left + right - 2 * best).clamp(max=-1e-30)
+    peak = (best - (right - left) ** 2 / (8 * bend)).squeeze(-1)
+    share = peak / (math.sqrt(antennas) * torch.linalg.vector_norm(channels, dim=-1))
+    return share <= 1 - loss

@@ -1,0 +1,97 @@
+"""Powers that keep the promises: projection onto C1-C4 for fixed beam directions.
+
+For fixed directions all four constraints are linear in the power shares q = P_k / P: C1 sum q <= 1, C2 q >= 0,
+C3 sum_near q <= alpha_c, and C4 F_kk q_k >= t (1 + sum_{j != k} F_kj q_j) with t = 2^R_min - 1.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def limit_shares(shares: Tensor, near_field: Tensor, alpha_c: Tensor) -> Tensor:
+    """Scale shares >= 0 so that C1 and C3 hold and no power is left over that C3 doesn't forbid using.
+
+    Near-field users keep their proportions, as do the others; power taken from the near-field users goes to the
+    others. A drop whose users are all near-field uses alpha_c of the power.
+
+    shares: real (drops, users); near_field: bool (drops, users); alpha_c: real (drops or 1,).
+    """
+    tiny = torch.finfo(shares.dtype).tiny
+    shares = shares / shares.sum(-1, keepdim=True).clamp(min=tiny)
+    near = (shares * near_field).sum(-1)
+    others = 1 - near
+    kept = torch.minimum(near, alpha_c)
+    near_scale = kept / near.clamp(min=tiny)
+    other_scale = torch.where(near > alpha_c, (1 - alpha_c) / others.clamp(min=tiny), torch.ones_like(near))
+    scale = torch.where(near_field, near_scale.unsqueeze(-1), other_scale.unsqueeze(-1))
+    # Shares of 1e-300 scaled up by 1e300 can pass 1; the last word belongs to the limits.
+    limited = torch.nan_to_num(shares * scale).clamp(max=1.0)
+    return limited / limited.sum(-1, keepdim=True).clamp(min=1.0)
+
+
+def minimum_shares(couplings: Tensor, min_sinr: Tensor) -> tuple[Tensor, Tensor]:
+    """The least powers with which every user reaches SINR ``min_sinr`` over fixed directions.
+
+    Solves F_kk q_k - t sum_{j != k} F_kj q_j = t. The matrix is an M-matrix, so if any q >= 0 reaches the target,
+    the solution is the smallest in every component; otherwise it has a negative component.
+
+    couplings: F, real (drops, users, users); min_sinr: t, real (drops or 1,).
+    Returns (q, reachable): real (drops, users), and bool (drops,); q is 0 where the target can't be reached.
+    """
+    system = _rate_system(couplings, min_sinr)
+    target = min_sinr.reshape(-1, 1).expand(couplings.shape[:-1])
+    # Rows can differ by 100 dB between users; scaled by F_kk they are all of order one.
+    own = couplings.diagonal(dim1=-2, dim2=-1)
+    usable = (own > 0).all(-1)
+    own = torch.where(own > 0, own, torch.ones_like(own)).unsqueeze(-1)
+    solution, info = torch.linalg.solve_ex(
+        torch.where(usable.reshape(-1, 1, 1), system / own, torch.eye(own.shape[-2]).to(system)),
+        (target.unsqueeze(-1) / own),
+    )
+    shares = solution.squeeze(-1)
+    reachable = usable & (info == 0) & (shares >= 0).all(-1) & shares.isfinite().all(-1)
+    return torch.where(reachable.unsqueeze(-1), shares, torch.zeros_like(shares)), reachable
+
+
+def project_shares(
+    couplings: Tensor, shares: Tensor, near_field: Tensor, alpha_c: Tensor, min_rate: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The wanted shares, moved as little as a straight line allows until C1-C4 hold for these directions.
+
+    C1-C3 are met by `limit_shares`. If C4 then fails, the answer is the point nearest to them on the segment to
+    the minimum powers (scaled up to the power limits), which lies inside the polytope C1-C4 whenever that is not
+    empty: shares meeting all four exist if and only if `minimum_shares` fits into C1 and C3.
+
+    couplings: real (drops, users, users); shares: real (drops, users), the wanted q; near_field: bool (drops,
+    users); alpha_c, min_rate: real (drops or 1,).
+    Returns (shares, feasible): real (drops, users) with C1-C3 on every drop, and bool (drops,): C4 holds too.
+    """
+    wanted = limit_shares(shares, near_field, alpha_c)
+    if not bool((min_rate > 0).any()):
+        return wanted, torch.ones(shares.shape[0], dtype=torch.bool, device=shares.device)
+    min_sinr = torch.exp2(min_rate) - 1
+    least, reachable = minimum_shares(couplings, min_sinr)
+    tiny = torch.finfo(shares.dtype).tiny
+    room = torch.minimum(
+        1 / least.sum(-1).clamp(min=tiny), alpha_c / (least * near_field).sum(-1).clamp(min=tiny)
+    )
+    feasible = reachable & (room >= 1)
+    safe = least * torch.where(feasible, room, torch.ones_like(room)).clamp(max=1 / tiny).unsqueeze(-1)
+    safe = torch.where((min_sinr > 0).expand(safe.shape[0]).unsqueeze(-1), safe, wanted)
+
+    system = _rate_system(couplings, min_sinr)
+    target = min_sinr.reshape(-1, 1)
+    slack_wanted = (system @ wanted.unsqueeze(-1)).squeeze(-1) - target
+    slack_safe = ((system @ safe.unsqueeze(-1)).squeeze(-1) - target).clamp(min=0)
+    fraction = torch.where(slack_wanted < 0, slack_safe / (slack_safe - slack_wanted).clamp(min=tiny), 1.0)
+    step = fraction.amin(-1, keepdim=True)
+    moved = safe + step * (wanted - safe)
+    return torch.where(feasible.unsqueeze(-1), moved, wanted), feasible
+
+
+def _rate_system(couplings: Tensor, min_sinr: Tensor) -> Tensor:
+    """M with (M q)_k = F_kk q_k - t sum_{j != k} F_kj q_j, so that C4 reads M q >= t."""
+    own = torch.diag_embed(couplings.diagonal(dim1=-2, dim2=-1))
+    return own - min_sinr.reshape(-1, 1, 1) * (couplings - own)

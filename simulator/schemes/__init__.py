@@ -1,0 +1,45 @@
+"""The registry of precoding schemes: one file a scheme, one name for the CLI, the server and the benchmarks.
+
+A scheme is a function ``(ChannelBatch, LinkBudget) -> Precoding`` decorated with ``@register("name")``; a file put
+into this package is found by itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+
+from simulator.precoding import Scheme
+
+_SCHEMES: dict[str, Scheme] = {}
+
+
+def register(name: str) -> Callable[[Scheme], Scheme]:
+    """Enter a scheme into the registry under ``name``."""
+
+    def enter(scheme: Scheme) -> Scheme:
+        _SCHEMES[name] = scheme
+        return scheme
+
+    return enter
+
+
+def scheme_names() -> list[str]:
+    """The classical schemes' names, sorted."""
+    _load()
+    return sorted(_SCHEMES)
+
+
+def scheme(name: str) -> Scheme:
+    """The scheme called ``name``. Raises ValueError, listing what there is, for an unknown name."""
+    _load()
+    try:
+        return _SCHEMES[name]
+    except KeyError:
+        raise ValueError(f"unknown scheme {name!r}: there are {', '.join(scheme_names())}") from None
+
+
+def _load() -> None:
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")

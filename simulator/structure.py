@@ -1,0 +1,48 @@
+"""The optimal linear precoder's structure, in K x K matrices.
+
+For every point on the rate region's boundary w_k ~ (I_N + sum_i lambda_i / sigma^2 h_i h_i^H)^-1 h_k with
+sum_i lambda_i = P (Bjornson, Bengtsson, Ottersten, IEEE SPM 2014, eq. 10): an MMSE receiver for a virtual uplink in
+which user i sends with power lambda_i. By the push-through identity w_k is column k of
+H (I_K + Lambda G / sigma^2)^-1, so nothing larger than K x K is ever solved.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from simulator.link import coupling, sinr
+
+
+def structured_coefficients(gram: Tensor, uplink_shares: Tensor) -> Tensor:
+    """C = (I + diag(mu) Gamma)^-1, so that the precoder's columns are those of H C.
+
+    gram: Gamma, complex (drops, users, users); uplink_shares: mu = lambda / P >= 0, real (drops, users).
+    Returns complex (drops, users, users). I + diag(mu) Gamma has eigenvalues >= 1 whatever the channels' rank.
+    """
+    users = gram.shape[-1]
+    identity = torch.eye(users, dtype=gram.dtype, device=gram.device)
+    return torch.linalg.solve(identity + uplink_shares.unsqueeze(-1) * gram, identity.expand_as(gram))
+
+
+def wmmse_step(gram: Tensor, uplink_shares: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+    """One iteration of WMMSE (Shi et al., IEEE TSP 2011) on (mu, q) = (lambda / P, P_k / P).
+
+    With the power constraint folded into the noise term (Zhao et al., IEEE TSP 2023), every iterate has the optimal
+    structure: receivers u_k and weights w_k = 1 + SINR_k give mu_k ~ w_k |u_k|^2, and
+    v_k = u_k w_k (I + sum mu h h^H)^-1 h_k gives q_k ~ ||v_k||^2. The sum rate never falls.
+
+    gram as in `structured_coefficients`; uplink_shares, shares: real (drops, users), each summing to 1.
+    Returns the next (uplink_shares, shares).
+    """
+    couplings = coupling(gram, structured_coefficients(gram, uplink_shares))
+    weight = 1 + sinr(couplings, shares)
+    received = 1 + (couplings * shares.unsqueeze(-2)).sum(-1)
+    receiver = couplings.diagonal(dim1=-2, dim2=-1) * shares / received**2
+    uplink = weight * receiver
+    # All weight on users without power would be 0/0; the floor keeps such a drop where it is.
+    uplink = uplink / uplink.sum(-1, keepdim=True).clamp(min=torch.finfo(uplink.dtype).tiny)
+    coefficients = structured_coefficients(gram, uplink)
+    beam_energy = (coefficients.conj() * (gram @ coefficients)).sum(-2).real
+    share = weight * weight * receiver * beam_energy
+    return uplink, share / share.sum(-1, keepdim=True).clamp(min=torch.finfo(share.dtype).tiny)
