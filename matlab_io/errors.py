@@ -45,7 +45,7 @@ def reading(path: Path, what: str = "") -> Iterator[None]:
         raise MatFileError(f"{path}: no permission to read it") from None
     except MemoryError:
         raise MatFileError(
-            f"{where}does not fit in memory; save it with -v7.3, which is read in blocks (or the file is damaged)"
+            f"{where}does not fit in memory, or is damaged; save it with -v7.3, which is read in blocks"
         ) from None
     except Exception as error:
         raise MatFileError(

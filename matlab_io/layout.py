@@ -1,7 +1,7 @@
 """Which axis of a MATLAB array is what, and the one place where axes are permuted.
 
-A layout names the axes of an array in MATLAB order, one letter an axis: ``n`` antenna, ``k`` user, ``s`` drop,
-``f`` subcarrier (each subcarrier is its own drop), ``1`` an axis of length one. ``nks`` is N x K x S.
+A layout names the axes of an array in MATLAB order, one letter an axis: ``n`` antenna, ``k`` user, ``s``
+drop, ``f`` subcarrier (each subcarrier is its own drop), ``1`` an axis of length one. ``nks`` is N x K x S.
 
 Inside Python channels are ``(drops, users, antennas)``, C-contiguous, which is byte for byte MATLAB's
 column-major N x K x S. Drops are numbered in MATLAB's linear (column-major) order over the drop axes.
@@ -86,7 +86,7 @@ class Layout:
         return " x ".join(parts)
 
     def index(self, slab: Sequence[slice]) -> tuple[slice, ...]:
-        """Index into the MATLAB-order array that picks ``slab``: one slice a drop axis, in the drop axes' order."""
+        """Index into the MATLAB-order array that picks ``slab``: one slice a drop axis, in their order."""
         chosen = dict(zip(self.drop_letters, slab, strict=True))
         return tuple(chosen.get(letter, slice(None)) for letter in self.axes)
 
@@ -115,7 +115,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def matlab_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    """The shape MATLAB's ``size`` shows: no trailing axes of length one beyond the second, never fewer than two."""
+    """The shape MATLAB's ``size`` shows: two axes or more, no trailing ones of length one after these."""
     sizes = [int(size) for size in shape]
     while len(sizes) > 2 and sizes[-1] == 1:
         sizes.pop()
@@ -141,12 +141,14 @@ def parse(axes: str, shape: Sequence[int]) -> Layout:
     unknown = sorted(set(letters) - set("nksf1"))
     if unknown:
         raise MatFileError(
-            f"layout {axes!r}: unknown axis {unknown[0]!r}; use n (antenna), k (user), s (drop), f (subcarrier)"
-            " and 1 (length one), in MATLAB order, e.g. nks"
+            f"layout {axes!r}: unknown axis {unknown[0]!r}; use n (antenna), k (user), s (drop),"
+            " f (subcarrier) and 1 (length one), in MATLAB order, e.g. nks"
         )
     repeated = [letter for letter in "nksf" if letters.count(letter) > 1]
     if repeated:
-        raise MatFileError(f"layout {axes!r}: axis {repeated[0]!r} is named twice; name each axis once, e.g. nks")
+        raise MatFileError(
+            f"layout {axes!r}: axis {repeated[0]!r} is named twice; name each axis once, e.g. nks"
+        )
     if "n" not in letters:
         raise MatFileError(f"layout {axes!r}: no antenna axis; name it n, e.g. nks")
     sizes = list(matlab_shape(shape))
@@ -170,8 +172,8 @@ def parse(axes: str, shape: Sequence[int]) -> Layout:
 def possible(shape: Sequence[int]) -> list[Layout]:
     """The readings of a MATLAB-order shape that a guess may choose between.
 
-    The first two axes are antennas and users, in either order, with no more users than antennas; the axes after
-    them count drops, as MATLAB code has it: none, drops, or subcarriers and drops.
+    The first two axes are antennas and users, in either order, with no more users than antennas; the axes
+    after them count drops, as MATLAB code has it: none, drops, or subcarriers and drops.
     """
     sizes = matlab_shape(shape)
     if len(sizes) > 4:

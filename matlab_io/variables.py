@@ -18,14 +18,39 @@ NUMERIC_CLASSES = frozenset(
 
 # Names that say "channel", compared in lower case without underscores; of a struct field, its last part.
 _CHANNEL_NAMES = frozenset(
-    """h hest hhat hfull hmat htrue hfreq hdl hul hk hall channel channels chan chans csi csiest csihat cfr
-    channelest channelmatrix channelmatrices hchannel channelestimate""".split()
+    [
+        "h",
+        "hest",
+        "hhat",
+        "hfull",
+        "hmat",
+        "htrue",
+        "hfreq",
+        "hdl",
+        "hul",
+        "hk",
+        "hall",
+        "channel",
+        "channels",
+        "chan",
+        "chans",
+        "csi",
+        "csiest",
+        "csihat",
+        "cfr",
+        "channelest",
+        "channelmatrix",
+        "channelmatrices",
+        "hchannel",
+        "channelestimate",
+    ]
 )
 
-# Complex arrays that are never a channel unless named: our own result, and QuaDRiGa's taps before the sum over paths.
+# Complex arrays that are never a channel unless named: our own result, and QuaDRiGa's taps before the sum
+# over paths.
 _NEVER_GUESSED = {
     "precoder": "it is a precoder, as nflae writes them",
-    "coeff": "it looks like QuaDRiGa path coefficients; save their frequency response, e.g. H = chan.fr(bw, carriers)",
+    "coeff": "it looks like QuaDRiGa's path coefficients; save their frequency response, chan.fr(...)",
 }
 
 
@@ -35,8 +60,8 @@ class Variable:
 
     name          dotted for struct fields, e.g. ``"chan.H"``
     shape         in MATLAB order, as ``size`` shows it
-    matlab_class  ``"double"``, ``"single"``, ``"int16"``, ``"logical"``, ``"char"``, ``"struct"``, ``"cell"``,
-                  ``"sparse"``, ``"function_handle"``, ...
+    matlab_class  ``"double"``, ``"single"``, ``"int16"``, ``"logical"``, ``"char"``, ``"struct"``,
+                  ``"cell"``, ``"sparse"``, ``"function_handle"``, ...
     is_complex    whether it has an imaginary part
     """
 
@@ -52,7 +77,7 @@ class Variable:
 
     @property
     def is_candidate(self) -> bool:
-        """Whether it can be a channel as it stands: a complex, full, numeric array of more than one element."""
+        """Whether it can be a channel as it stands: a complex numeric array of more than one element."""
         return self.is_complex and self.is_numeric and math.prod(self.shape) > 1
 
     @property
@@ -72,7 +97,8 @@ def _listing(variables: Sequence[Variable], limit: int = 12) -> str:
 def choose(path: Path, variables: Sequence[Variable], wanted: str | None, allow_real: bool) -> Variable:
     """The variable that holds the channels: the one named, else the only sensible candidate.
 
-    Raises MatFileError where there is none or more than one, listing them, or where the one named cannot be used.
+    Raises MatFileError where there is none or more than one, listing them, or where the one named cannot be
+    used.
     """
     if wanted is not None:
         return _named(path, variables, wanted, allow_real)
@@ -88,7 +114,8 @@ def choose(path: Path, variables: Sequence[Variable], wanted: str | None, allow_
         return candidates[0]
     if candidates:
         raise MatFileError(
-            f"{path}: several arrays could be the channel: {_listing(named or candidates)}; pass --var to say which"
+            f"{path}: several arrays could be the channel: {_listing(named or candidates)};"
+            " pass --var to say which"
         )
     real = [
         variable
@@ -106,10 +133,13 @@ def choose(path: Path, variables: Sequence[Variable], wanted: str | None, allow_
     if refused and refused[0].is_candidate:
         reason = _NEVER_GUESSED[refused[0].name.rpartition(".")[2]]
         raise MatFileError(
-            f"{path}: {refused[0]} is not taken as a channel: {reason} (pass --var {refused[0].name} to take it)"
+            f"{path}: {refused[0]} is not taken as a channel: {reason}"
+            f" (pass --var {refused[0].name} to take it)"
         )
     if not variables:
-        raise MatFileError(f"{path}: holds no variables; save a complex array H (antennas x users x drops) in it")
+        raise MatFileError(
+            f"{path}: holds no variables; save a complex array H (antennas x users x drops) in it"
+        )
     raise MatFileError(
         f"{path}: no complex numeric array to take as the channel; it holds {_listing(variables)}"
     )
@@ -119,13 +149,18 @@ def _named(path: Path, variables: Sequence[Variable], wanted: str, allow_real: b
     found = next((variable for variable in variables if variable.name == wanted), None)
     if found is None:
         candidates = [variable for variable in variables if variable.is_candidate]
-        holds = f"candidates: {_listing(candidates)}" if candidates else f"it holds {_listing(variables) or 'nothing'}"
+        holds = (
+            f"candidates: {_listing(candidates)}"
+            if candidates
+            else f"it holds {_listing(variables) or 'nothing'}"
+        )
         parent = wanted.rpartition(".")[0]
         above = next((variable for variable in variables if variable.name == parent), None)
         if above is not None and above.matlab_class == "struct" and math.prod(above.shape) > 1:
+            field = wanted.rpartition(".")[2]
             raise MatFileError(
-                f"{path}: {parent} is a struct array ({text(above.shape)}), which has no single field"
-                f" {wanted.rpartition('.')[2]}; save the one array, e.g. H = {parent}(1).{wanted.rpartition('.')[2]}"
+                f"{path}: {parent} is a struct array ({text(above.shape)}), which has no single field {field};"
+                f" save the one array, e.g. H = {parent}(1).{field}"
             )
         raise MatFileError(f"{path}: no variable {wanted}; {holds}")
     if math.prod(found.shape) == 0:
@@ -133,8 +168,16 @@ def _named(path: Path, variables: Sequence[Variable], wanted: str, allow_real: b
     if found.matlab_class == "sparse":
         raise MatFileError(f"{path}: {found} is sparse; save full({wanted}) instead")
     if not found.is_numeric:
-        fields = [variable for variable in variables if variable.name.startswith(wanted + ".") and variable.is_candidate]
-        advice = f"; its complex arrays: {_listing(fields)}" if fields else "; channels are a complex numeric array"
+        fields = [
+            variable
+            for variable in variables
+            if variable.name.startswith(wanted + ".") and variable.is_candidate
+        ]
+        advice = (
+            f"; its complex arrays: {_listing(fields)}"
+            if fields
+            else "; channels are a complex numeric array"
+        )
         raise MatFileError(f"{path}: {found} is not a numeric array{advice}")
     if not found.is_complex and not allow_real:
         raise MatFileError(

@@ -1,0 +1,119 @@
+"""What a ``-v7.3`` ``.mat`` file, an HDF5 file, holds. h5py shows a MATLAB array's axes in reverse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from matlab_io.errors import MatFileError
+from matlab_io.layout import matlab_shape
+from matlab_io.variables import Variable
+
+__all__ = ["HDF5_SIGNATURE", "list_variables", "open_file"]
+
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_DEPTH = 16
+_CACHE_BYTES = 64 << 20
+_FLOATS = {"f2": "single", "f4": "single", "f8": "double"}
+
+
+def open_file(path: Path) -> h5py.File:
+    """Opens for reading, without a lock (a share or read-only disk may refuse one), with a 64 MiB cache."""
+    return h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES)
+
+
+def list_variables(path: Path) -> list[Variable]:
+    """The variables of a v7.3 file and the fields of its structs; no array is read.
+
+    Raises MatFileError for the HDF5 files of Octave, which are laid out differently.
+    """
+    with open_file(path) as file:
+        if _is_octave(file):
+            raise MatFileError(
+                f"{path}: is in Octave's -hdf5 format, which is not MATLAB's -v7.3; save it with -v7"
+            )
+        return _walk(file, "", _DEPTH)
+
+
+def _is_octave(file: h5py.File) -> bool:
+    return any(
+        isinstance(item, h5py.Group)
+        and "type" in item
+        and "value" in item
+        and "MATLAB_class" not in item.attrs
+        for item in (file.get(name) for name in list(file)[:4])
+    )
+
+
+def _walk(group: Any, prefix: str, depth: int) -> list[Variable]:
+    found: list[Variable] = []
+    for key in group:
+        # MATLAB keeps the content of cells and objects in #refs# and #subsystem#; links lead out of the file.
+        if key.startswith("#") or not isinstance(group.get(key, getlink=True), h5py.HardLink):
+            continue
+        item, name = group[key], prefix + key
+        if isinstance(item, h5py.Group):
+            found += _group(item, name, depth)
+        elif isinstance(item, h5py.Dataset):
+            found.append(_dataset(item, name))
+    return found
+
+
+def _matlab_class(item: Any) -> str:
+    value = item.attrs.get("MATLAB_class", b"")
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
+def _group(group: h5py.Group, name: str, depth: int) -> list[Variable]:
+    matlab_class = _matlab_class(group) or "struct"
+    if "MATLAB_sparse" in group.attrs:
+        return [Variable(name, (int(group.attrs["MATLAB_sparse"]), 1), "sparse", False)]
+    if matlab_class != "struct":
+        return [Variable(name, (1, 1), matlab_class, False)]
+    # A struct array keeps, for each field, an array of references; of a single struct the fields are its
+    # members.
+    array = next(
+        (
+            item
+            for item in (group[key] for key in group)
+            if isinstance(item, h5py.Dataset) and _holds_references(item) and not _matlab_class(item)
+        ),
+        None,
+    )
+    if array is not None:
+        return [Variable(name, matlab_shape(array.shape[::-1]), "struct", False)]
+    found = [Variable(name, (1, 1), "struct", False)]
+    return found + (_walk(group, name + ".", depth - 1) if depth else [])
+
+
+def _holds_references(dataset: h5py.Dataset) -> bool:
+    return h5py.check_ref_dtype(dataset.dtype) is not None
+
+
+def _dataset(dataset: h5py.Dataset, name: str) -> Variable:
+    matlab_class, dtype = _matlab_class(dataset), dataset.dtype
+    parts = dtype.names or ()
+    if dataset.attrs.get("MATLAB_empty"):
+        sizes = np.asarray(dataset[()]).ravel() if dataset.size <= 32 else ()
+        return Variable(name, tuple(int(size) for size in sizes) or (0, 0), matlab_class or "double", False)
+    is_complex = dtype.kind == "c" or set(parts) in ({"real", "imag"}, {"r", "i"})
+    if not matlab_class:
+        number = dtype.fields[parts[0]][0] if is_complex and parts and dtype.fields else dtype
+        if is_complex and number.kind == "c":
+            number = np.dtype(f"f{number.itemsize // 2}")
+        matlab_class = _class_of(number)
+    return Variable(name, matlab_shape((dataset.shape or (0,))[::-1] or (1, 1)), matlab_class, is_complex)
+
+
+def _class_of(dtype: np.dtype[Any]) -> str:
+    """The MATLAB class of a dataset that another program wrote."""
+    if dtype.kind == "f":
+        return _FLOATS.get(dtype.str[1:], "double")
+    if dtype.kind in "iu":
+        return f"{'u' if dtype.kind == 'u' else ''}int{8 * dtype.itemsize}"
+    if dtype.kind == "b":
+        return "logical"
+    return "char" if dtype.kind in "SU" else f"HDF5 {dtype.name}"

@@ -1,0 +1,53 @@
+function [max_error, rates] = nflae_check_rates(channel_file, result_file)
+% NFLAE_CHECK_RATES  Recompute every rate in a result of nflae precode from the channels it was made for.
+%
+%   max_error = nflae_check_rates('channels.mat', 'precoded.mat') loads the channels, and the precoders and
+%   powers computed for them, and returns the largest absolute difference, in bit/s/Hz, between the rates in
+%   the result and those recomputed here:
+%
+%     SINR_k = p_k |h_k' w_k|^2 / (sum over j ~= k of p_j |h_k' w_j|^2 + noise_power),  R_k = log2(1 + SINR_k)
+%
+%   [max_error, rates] = ... also returns the recomputed rates, of the same size as rate in the result. Drops
+%   that were skipped hold NaN on both sides and are left out of max_error.
+%
+%   Needs no toolbox. Runs in MATLAB and, for files up to -v7, in GNU Octave.
+
+  result = load(result_file, 'precoder', 'power', 'rate', 'nflae_info');
+  info = result.nflae_info;
+
+  path = strsplit(info.variable, '.');
+  H = load(channel_file, path{1});
+  for field = 1:numel(path)
+    H = H.(path{field});
+  end
+  H = antennas_users_drops(double(H), info.layout);
+  if strcmp(info.convention, 'direct')
+    H = conj(H);  % the rows of a direct H are h_k'
+  end
+  [antennas, users, drops] = size(H);
+
+  W = reshape(double(result.precoder), antennas, users, drops);
+  p = reshape(double(result.power), users, drops);
+  rates = zeros(users, drops);
+  for drop = 1:drops
+    received = abs(H(:, :, drop)' * W(:, :, drop)).^2 * diag(p(:, drop));  % (k, j): power of stream j at user k
+    wanted = diag(received);
+    interference = sum(received - diag(wanted), 2);
+    rates(:, drop) = log2(1 + wanted ./ (interference + info.noise_power));
+  end
+  rates = reshape(rates, size(result.rate));
+  max_error = max(abs(rates(:) - result.rate(:)));
+end
+
+function H = antennas_users_drops(H, layout)
+% To N x K x (drops), drops in linear order over the s and f axes; layout has a letter for each axis of H.
+  sizes = ones(1, max(numel(layout), 2));
+  sizes(1:ndims(H)) = size(H);
+  order = [find(layout == 'n'), find(layout == 'k'), find(layout == 's' | layout == 'f')];
+  rest = setdiff(1:numel(sizes), order);
+  users = 1;
+  if any(layout == 'k')
+    users = sizes(layout == 'k');
+  end
+  H = reshape(permute(H, [order, rest]), sizes(layout == 'n'), users, []);
+end

@@ -1,0 +1,1 @@
+"""The network: input encoder -> backbone -> heads, and its checkpoints."""

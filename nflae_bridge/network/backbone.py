@@ -1,0 +1,115 @@
+"""The trunk: a causal language model from `transformers` that reads users instead of words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nflae_bridge.errors import NflaeError
+from nflae_bridge.network.config import BackboneConfig
+
+# What stays trainable in a frozen backbone: layer norms and position embeddings, by transformers' names.
+_ADDITION = ("ln_1", "ln_2", "ln_f", "wpe", "layernorm", "norm.weight")
+
+
+class Backbone(nn.Module):
+    """GPT-2, Llama or Qwen as a map from (drops, users, width) to the same shape."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = _load(config) if config.source else _build(config)
+        self.model.config.use_cache = False
+        self.width = int(self.model.config.hidden_size)
+        self.heads = int(self.model.config.num_attention_heads)
+        if config.frozen:
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad = any(mark in name for mark in _ADDITION)
+
+    def forward(self, tokens: Tensor, attention_bias: Tensor | None) -> Tensor:
+        """Run the trunk over users in canonical order.
+
+        tokens: float32 (drops, users, width). attention_bias: (drops, heads, users, users), used if the
+        config's attention is ``coherence``.
+        """
+        users = tokens.shape[1]
+        order = torch.arange(users, device=tokens.device).clamp(max=self.config.positions - 1)
+        if self.config.attention == "causal":
+            hidden: Tensor = self.model(inputs_embeds=tokens, position_ids=order[None]).last_hidden_state
+            return hidden
+        bias = tokens.new_zeros(tokens.shape[0], 1, users, users) if attention_bias is None else attention_bias
+        result: Tensor = self.model(
+            inputs_embeds=tokens, position_ids=torch.zeros_like(order)[None], attention_mask=bias
+        ).last_hidden_state
+        return result
+
+
+def _build(config: BackboneConfig) -> nn.Module:
+    import transformers
+
+    common: dict[str, Any] = {"vocab_size": 1, "use_cache": False, "attn_implementation": "sdpa"}
+    if config.family == "gpt2":
+        built: nn.Module = transformers.GPT2Model(
+            transformers.GPT2Config(
+                n_embd=config.width,
+                n_layer=config.layers,
+                n_head=config.heads,
+                n_positions=config.positions,
+                resid_pdrop=0.0,
+                embd_pdrop=0.0,
+                attn_pdrop=0.0,
+                bos_token_id=0,
+                eos_token_id=0,
+                **common,
+            )
+        )
+        return built
+    family = {
+        "llama": (transformers.LlamaConfig, transformers.LlamaModel),
+        "qwen2": (transformers.Qwen2Config, transformers.Qwen2Model),
+    }
+    if config.family not in family:
+        raise NflaeError(f"unknown backbone family {config.family!r}: there are gpt2, llama and qwen2")
+    settings, model = family[config.family]
+    built = model(
+        settings(
+            hidden_size=config.width,
+            num_hidden_layers=config.layers,
+            num_attention_heads=config.heads,
+            num_key_value_heads=config.heads,
+            intermediate_size=4 * config.width,
+            max_position_embeddings=config.positions,
+            bos_token_id=0,
+            eos_token_id=0,
+            pad_token_id=0,
+            **common,
+        )
+    )
+    return built
+
+
+def _load(config: BackboneConfig) -> nn.Module:
+    """Pretrained weights from a local folder or the hub. Raises NflaeError, naming it, if they can't be had."""
+    import transformers
+
+    source = str(config.source)
+    try:
+        loaded: nn.Module = transformers.AutoModel.from_pretrained(
+            source, local_files_only=Path(source).is_dir(), attn_implementation="sdpa", use_safetensors=True
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise NflaeError(
+            f"backbone {source!r} can't be loaded ({reason}); give a folder that holds its config.json and "
+            "model.safetensors, or connect to the hub"
+        ) from error
+    for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop"):
+        if hasattr(loaded.config, name):
+            setattr(loaded.config, name, 0.0)
+    for module in loaded.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return loaded

@@ -1,0 +1,55 @@
+"""What defines a network, and what a checkpoint's JSON holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """A causal language model from `transformers`, used as a trunk over users.
+
+    family: ``gpt2``, ``llama`` or ``qwen2``; the architecture of a backbone built from this config.
+    source: None to build it from width, layers and heads, randomly initialised; else the hub's name of pretrained
+        weights ("gpt2", "meta-llama/Llama-3.2-1B", ...) or a local folder that holds them.
+    width, layers, heads: of a backbone built here; with a source its own config decides.
+    positions: users the position embeddings tell apart; later users share the last.
+    frozen: keep attention and MLP as they are; train layer norms and position embeddings ("addition") alone.
+    attention: ``causal``, or ``coherence``: every user sees every other, biased by their channels' coherence,
+        and positions tell nothing, so that the network is equivariant by construction.
+    """
+
+    family: Literal["gpt2", "llama", "qwen2"] = "gpt2"
+    source: str | None = None
+    width: int = 64
+    layers: int = 4
+    heads: int = 4
+    positions: int = 64
+    frozen: bool = False
+    attention: Literal["causal", "coherence"] = "coherence"
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """How channels become one token a user.
+
+    kind: ``gram`` (any number of antennas, invariant to CSI scale and user phase) or ``raw`` (the papers': real and
+        imaginary parts of every antenna, so one number of antennas).
+    blocks: bidirectional transformer blocks before the backbone.
+    antennas: for ``raw`` only, N.
+    edge_width: for ``gram`` only, width of the messages between pairs of users.
+    """
+
+    kind: Literal["gram", "raw"] = "gram"
+    blocks: int = 0
+    antennas: int = 256
+    edge_width: int = 32
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Encoder and backbone; the heads follow from them."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)

@@ -1,0 +1,48 @@
+"""The interface between input encoders and the backbone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class UserInputs:
+    """A batch of drops as an encoder sees it, users in canonical order.
+
+    channels: complex64 (drops, users, antennas); None if an encoder that needs only Gamma is trained without them.
+    gram: Gamma, complex (drops, users, users), see `simulator.link.normalised_gram`.
+    alpha_c, min_rate: real (drops,), as in `simulator.link.LinkBudget`.
+    near_field: bool (drops, users), labels to go by instead of the network's own; None: its own.
+    """
+
+    channels: Tensor | None
+    gram: Tensor
+    alpha_c: Tensor
+    min_rate: Tensor
+    near_field: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What an encoder hands to the backbone.
+
+    tokens: float32 (drops, users, token width).
+    attention_bias: float32 (drops, heads, users, users) added to attention scores, or None.
+    near_field_logit: float32 (drops, users) where the encoder itself classifies, or None: a head does.
+    """
+
+    tokens: Tensor
+    attention_bias: Tensor | None = None
+    near_field_logit: Tensor | None = None
+
+
+class Encoder(nn.Module):
+    """An input encoder: ``token_width`` says how wide its tokens are; ``forward`` maps UserInputs to Encoding."""
+
+    token_width: int
+
+    def forward(self, inputs: UserInputs) -> Encoding:
+        """Encode a batch."""
+        raise TypeError(f"{type(self).__name__} must define forward")

@@ -1,0 +1,102 @@
+"""The whole network: users in canonical order -> encoder -> embedding -> backbone -> heads -> users as they came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from nflae_bridge.network.backbone import Backbone
+from nflae_bridge.network.config import NetworkConfig
+from nflae_bridge.network.encoder import Encoder, UserInputs
+from nflae_bridge.network.gram_encoder import GramEncoder
+from nflae_bridge.network.raw_encoder import RawEncoder
+
+
+@dataclass(frozen=True)
+class NetworkOutput:
+    """What the heads say of each user; float32 (drops, users).
+
+    near_field_logit: its sigmoid is the near-field score; None if neither channels nor a head were there for it.
+    uplink_shares, shares: lambda / P and P_k / P, each summing to 1.
+    """
+
+    near_field_logit: Tensor | None
+    uplink_shares: Tensor
+    shares: Tensor
+
+
+class PrecodingNetwork(nn.Module):
+    """Maps a batch of drops to near-field scores and to the (lambda, p) that define precoders and powers."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = Backbone(config.backbone)
+        self.encoder: Encoder
+        if config.encoder.kind == "raw":
+            self.encoder = RawEncoder(config.encoder)
+        else:
+            # In front of a given language model the encoder keeps a width of its own.
+            width = config.backbone.width if config.backbone.source else self.backbone.width
+            heads = config.backbone.heads if config.backbone.source else self.backbone.heads
+            self.encoder = GramEncoder(config.encoder, width, heads)
+        same = self.encoder.token_width == self.backbone.width
+        self.embedding: nn.Module = (
+            nn.Identity() if same else nn.Linear(self.encoder.token_width, self.backbone.width)
+        )
+        names = ["uplink", "power"] + (["near_field"] if config.encoder.kind == "raw" else [])
+        self.heads = nn.ModuleDict({name: nn.Linear(self.backbone.width, 1) for name in names})
+        for name in ("uplink", "power"):  # equal shares at first: training starts from RZF
+            nn.init.normal_(self.heads[name].weight, std=1e-3)
+            nn.init.zeros_(self.heads[name].bias)
+
+    def forward(self, inputs: UserInputs) -> NetworkOutput:
+        """Users may come in any order; the output has theirs."""
+        order = canonical_order(inputs.gram)
+        encoding = self.encoder(_reorder(inputs, order))
+        hidden = self.backbone(self.embedding(encoding.tokens), encoding.attention_bias)
+        back = order.argsort(-1)
+
+        def head(name: str) -> Tensor:
+            value: Tensor = self.heads[name](hidden).squeeze(-1)
+            return value.gather(-1, back)
+
+        logit = encoding.near_field_logit
+        if logit is not None:
+            logit = logit.gather(-1, back)
+        elif "near_field" in self.heads:
+            logit = head("near_field")
+        return NetworkOutput(logit, _shares(head("uplink")), _shares(head("power")))
+
+    def parameter_counts(self) -> tuple[int, int]:
+        """(trained, total) parameters."""
+        sizes = [(p.numel(), p.requires_grad) for p in self.parameters()]
+        return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
+
+
+def canonical_order(gram: Tensor) -> Tensor:
+    """The order a causal backbone reads users in: by falling sum_j |Gamma_kj|^2; int64 (drops, users).
+
+    It depends on gains and coherences alone, so that neither the users' order nor their phases change it. Gains
+    alone would not do: normalised channels all have the same.
+    """
+    return torch.argsort(gram.abs().square().sum(-1), dim=-1, descending=True, stable=True)
+
+
+def _reorder(inputs: UserInputs, order: Tensor) -> UserInputs:
+    def users(value: Tensor | None) -> Tensor | None:
+        if value is None:
+            return None
+        index = order.reshape(*order.shape, *[1] * (value.ndim - 2)).expand(*order.shape, *value.shape[2:])
+        return value.gather(1, index)
+
+    rows = inputs.gram.gather(1, order.unsqueeze(-1).expand_as(inputs.gram))
+    gram = rows.gather(2, order.unsqueeze(-2).expand_as(inputs.gram))
+    return replace(inputs, channels=users(inputs.channels), gram=gram, near_field=users(inputs.near_field))
+
+
+def _shares(logit: Tensor) -> Tensor:
+    """Sigmoid head, normalised over users. In logs: a user may be given 1e-12 without underflow."""
+    return torch.softmax(nn.functional.logsigmoid(logit), -1)

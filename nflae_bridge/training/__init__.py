@@ -1,0 +1,1 @@
+"""Training: drops without end, the loss, presets and the loop."""

@@ -1,0 +1,75 @@
+"""The loss: near/far error, sum rate and unmet minimum rates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from nflae_bridge.network.model import NetworkOutput
+from simulator.link import coupling, rates, sinr
+from simulator.powers import limit_shares, project_shares
+from simulator.structure import structured_coefficients
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """gamma_1 (unmet minimum rates) and gamma_2 (near/far error) of the papers' loss.
+
+    relative: divide rates by RZF's sum rate on the same drop, so that a drop at 0 dB counts as much as one at 30.
+    projected: take the sum rate after the projection onto C4, as the engine serves it, instead of before.
+    """
+
+    min_rate: float = 10.0
+    near_field: float = 5.0
+    relative: bool = True
+    projected: bool = True
+
+
+@dataclass(frozen=True)
+class LossParts:
+    """The loss and what it is made of; scalars. share: mean of the sum rate over RZF's."""
+
+    total: Tensor
+    share: Tensor
+    unmet: Tensor
+    near_field: Tensor
+
+
+def precoding_loss(
+    output: NetworkOutput,
+    gram: Tensor,
+    near_field: Tensor,
+    alpha_c: Tensor,
+    min_rate: Tensor,
+    weights: LossWeights,
+    labelled: bool = True,
+) -> LossParts:
+    """gamma_2 MSE(score, label) - sum rate + gamma_1 sum_k max(R_min - R_k, 0).
+
+    gram: Gamma, complex (drops, users, users); near_field: bool (drops, users); alpha_c, min_rate: (drops,).
+    Without ``labelled`` the labels serve C3 only.
+    """
+    couplings = coupling(gram, structured_coefficients(gram, output.uplink_shares.to(gram.real.dtype)))
+    wanted = limit_shares(output.shares.to(gram.real.dtype), near_field, alpha_c)
+    rate = rates(sinr(couplings, wanted))
+    unmet = (min_rate.unsqueeze(-1) - rate).clamp(min=0).sum(-1)
+    served = rate.sum(-1)
+    if weights.projected:
+        shares, feasible = project_shares(couplings, output.shares.to(couplings), near_field, alpha_c, min_rate)
+        served = torch.where(feasible, rates(sinr(couplings, shares)).sum(-1), served)
+    with torch.no_grad():
+        equal = torch.full_like(wanted, 1 / wanted.shape[-1])
+        textbook = rates(sinr(coupling(gram, structured_coefficients(gram, equal)), equal)).sum(-1)
+        textbook = textbook.clamp(min=1e-3)
+    scale = textbook if weights.relative else torch.ones_like(textbook)
+    loss = ((weights.min_rate * unmet - served) / scale).mean()
+    error = gram.new_zeros((), dtype=torch.float32)
+    if labelled and output.near_field_logit is not None:
+        error = mse_loss(torch.sigmoid(output.near_field_logit), near_field.float())
+        loss = loss + weights.near_field * error
+    return LossParts(
+        loss, (served / textbook).mean().detach(), (unmet / scale).mean().detach(), error.detach()
+    )

@@ -1,0 +1,51 @@
+"""Fixtures: GNU Octave as a second reader and writer of ``.mat`` files, and channels to save."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+Channels = npt.NDArray[np.complex64]
+
+
+@pytest.fixture(scope="session")
+def octave() -> Callable[[str, Path], str]:
+    """Runs an Octave script in a folder and returns what it printed; an error in the script fails the test."""
+    program = shutil.which("octave-cli")
+    if program is None:
+        if os.environ.get("CI"):
+            pytest.fail("octave-cli is not installed, and CI must have it")
+        pytest.skip("octave-cli is not installed")
+
+    def run(script: str, folder: Path) -> str:
+        done = subprocess.run(
+            [program, "--no-gui", "-q", "--no-history", "--no-init-file", "--eval", script],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def channels() -> Callable[..., Channels]:
+    """Makes random channels (drops, users, antennas) complex64."""
+
+    def make(drops: int = 10, users: int = 3, antennas: int = 16, seed: int = 0) -> Channels:
+        rng = np.random.default_rng(seed)
+        shape = (drops, users, antennas)
+        return (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(np.complex64)
+
+    return make
