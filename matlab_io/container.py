@@ -45,5 +45,7 @@ def list_variables(path: Path, version: str) -> list[Variable]:
     """What the file holds. Raises MatFileError where it is damaged."""
     with reading(path):
         if version == "7.3":
-            return hdf5.list_variables(path)
-        return level4.list_variables(path) if version == "4" else level5.list_variables(path)
+            found = hdf5.list_variables(path)
+        else:
+            found = level4.list_variables(path) if version == "4" else level5.list_variables(path)
+    return list({variable.name: variable for variable in found}.values())  # of one name, the last counts

@@ -1,9 +1,13 @@
-"""The directory of a level 5 ``.mat`` file (``save -v6`` and ``-v7``).
+"""Level 5 ``.mat`` files (``save -v6`` and ``-v7``): what is in them, and their numeric arrays.
 
-scipy decodes the data; it is not asked what is in a file, because it says neither which arrays are complex
-nor what is inside a struct without loading everything, and believes whatever length a damaged header
-states. This walk reads headers only, checks each length against what the file holds, and so is also what
-finds a file cut short.
+scipy writes this format but does not read it here. Its reader believes whatever lengths a damaged header
+states and can bring the interpreter down with them (scipy 1.17, flipped bytes in a -v6 file), says neither
+which arrays are complex nor what is inside a struct without loading everything, and needs twice an array's
+size to load it. This one checks each length against what the file holds, and reads the arrays it is asked
+for and headers otherwise.
+
+The format: a 128-byte header, then elements of a tag (type, length) and content. A variable is a matrix
+element with its flags, sizes, name and parts as elements inside; ``-v7`` wraps it in a compressed element.
 """
 
 from __future__ import annotations
@@ -11,17 +15,21 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from collections.abc import Collection
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from matlab_io.errors import MatFileError
 from matlab_io.variables import Variable
 
-__all__ = ["is_compressed", "is_level5", "list_variables"]
+__all__ = ["Parts", "is_compressed", "is_level5", "list_variables", "read_arrays"]
 
 _FILE_HEADER = 128
 _MI_MATRIX, _MI_COMPRESSED = 14, 15
-_ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8, 16: 1, 17: 2, 18: 4}
+_NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _CLASSES = {
     1: "cell",
     2: "struct",
@@ -41,6 +49,7 @@ _CLASSES = {
     16: "function_handle",
     17: "opaque",
 }
+_NUMERIC = range(6, 16)
 _DEPTH = 16  # structs within structs followed this deep
 _SMALL = 1 << 20  # names and sizes are far smaller; a longer one is damage
 _INFLATION = 1040  # no zlib stream expands by more
@@ -50,10 +59,14 @@ class _Damaged(Exception):
     pass
 
 
-class _Stream(Protocol):
-    """Bytes read forward: of the file itself, or inflated from a compressed element of it."""
+_Tag = tuple[int, int, bytes | None]  # data type, bytes, the data themselves where the tag has room for them
+Parts = tuple[npt.NDArray[Any], npt.NDArray[Any] | None]
 
-    def read(self, count: int) -> bytes: ...
+
+class _Stream(Protocol):
+    """Bytes read forward, never past what there is: of the file, or inflated from an element of it."""
+
+    def read(self, count: int) -> bytes | bytearray: ...
     def skip(self, count: int) -> None: ...
     def left(self) -> int: ...
 
@@ -87,20 +100,30 @@ class _Inflated:
         self._zlib = zlib.decompressobj()
         self._buffer = b""
 
-    def read(self, count: int) -> bytes:
-        while len(self._buffer) < count:
-            self._buffer += self._more()
-        head, self._buffer = self._buffer[:count], self._buffer[count:]
+    def read(self, count: int) -> bytearray:
+        head = bytearray()
+        while len(head) < count:
+            head += self._next(count - len(head))
         return head
 
     def skip(self, count: int) -> None:
-        while len(self._buffer) < count:
-            count -= len(self._buffer)
-            self._buffer = self._more()
-        self._buffer = self._buffer[count:]
+        while count:
+            count -= len(self._next(count))
 
     def left(self) -> int:
+        """No more than this; how much exactly is not known before it is inflated."""
         return len(self._buffer) + _INFLATION * (self._packed + len(self._zlib.unconsumed_tail) + self._PIECE)
+
+    def finish(self) -> None:
+        """Inflates what remains, so that zlib compares its checksum."""
+        while not self._zlib.eof:
+            self._more()
+
+    def _next(self, most: int) -> bytes:
+        if not self._buffer:
+            self._buffer = self._more()
+        head, self._buffer = self._buffer[:most], self._buffer[most:]
+        return head
 
     def _more(self) -> bytes:
         packed = self._zlib.unconsumed_tail
@@ -137,118 +160,175 @@ def list_variables(path: Path) -> list[Variable]:
 
     Raises MatFileError where the file is damaged or cut short.
     """
-    size = path.stat().st_size
-    variables: list[Variable] = []
-    with path.open("rb") as file:
-        order = _byte_order(file.read(_FILE_HEADER))
-        position = _FILE_HEADER
-        while position < size:
-            file.seek(position)
-            tag = file.read(8)
-            kind, count = struct.unpack(order + "2I", tag) if len(tag) == 8 else (0, 0)
-            end = position + 8 + count
-            if kind not in (_MI_MATRIX, _MI_COMPRESSED) or end > size:
-                lost = f"by {end - size} bytes " if end > size else ""
-                raise MatFileError(
-                    f"{path}: damaged or cut short {lost}in the variable at byte {position};"
-                    " save or copy the file again"
-                )
-            stream: _Stream = _Plain(file, count)
-            try:
-                if kind == _MI_COMPRESSED:
-                    stream = _Inflated(file, count)
-                    kind, count = struct.unpack(order + "2I", stream.read(8))
-                    if kind != _MI_MATRIX or count > stream.left():
-                        raise _Damaged
-                variables += _matrix(stream, order, "", _DEPTH)
-            except (_Damaged, zlib.error, struct.error, UnicodeDecodeError):
-                raise MatFileError(
-                    f"{path}: damaged in the variable at byte {position}; save or copy the file again"
-                ) from None
-            position = end
-    return variables
+    walk = _Walk(path, ())
+    walk.run()
+    return walk.variables
 
 
-def _tag(stream: _Stream, order: str) -> tuple[int, int, bytes | None]:
-    """(data type, bytes, the data itself where it is packed into the tag)."""
-    raw = stream.read(8)
-    (word,) = struct.unpack(order + "I", raw[:4])
-    if word >> 16:
-        count = word >> 16
-        if count > 4:
+def read_arrays(path: Path, names: Collection[str]) -> dict[str, Parts]:
+    """The real and imaginary parts of numeric arrays, dotted names for fields, as the file stores them.
+
+    Each in MATLAB's axis order; the imaginary part is None where there is none. Stored numbers may be of a
+    smaller type than the array's class, as MATLAB and Octave store whole numbers in the fewest bytes.
+
+    Raises MatFileError where the file is damaged or cut short, or holds no such array.
+    """
+    walk = _Walk(path, names)
+    walk.run()
+    missing = sorted(set(names) - set(walk.arrays))
+    if missing:
+        raise MatFileError(f"{path}: no numeric array {missing[0]}")
+    return walk.arrays
+
+
+class _Walk:
+    """One pass over a file, header by header, that keeps the arrays wanted."""
+
+    def __init__(self, path: Path, wanted: Collection[str]) -> None:
+        self._path, self._wanted = path, frozenset(wanted)
+        self._tops = frozenset(name.partition(".")[0] for name in wanted)
+        self._order = "<"
+        self.variables: list[Variable] = []
+        self.arrays: dict[str, Parts] = {}
+
+    def run(self) -> None:
+        size = self._path.stat().st_size
+        with self._path.open("rb") as file:
+            self._order = _byte_order(file.read(_FILE_HEADER))
+            position = _FILE_HEADER
+            while position < size:
+                file.seek(position)
+                tag = file.read(8)
+                kind, count = struct.unpack(self._order + "2I", tag) if len(tag) == 8 else (0, 0)
+                end = position + 8 + count
+                if kind not in (_MI_MATRIX, _MI_COMPRESSED) or end > size:
+                    lost = f"by {end - size} bytes " if end > size else ""
+                    raise MatFileError(
+                        f"{self._path}: damaged or cut short {lost}in the variable at byte {position};"
+                        " save or copy the file again"
+                    )
+                try:
+                    self._variable(file, kind, count)
+                except (_Damaged, zlib.error, struct.error):
+                    raise MatFileError(
+                        f"{self._path}: damaged in the variable at byte {position};"
+                        " save or copy the file again"
+                    ) from None
+                position = end
+
+    def _variable(self, file: BinaryIO, kind: int, count: int) -> None:
+        if kind == _MI_MATRIX:
+            self._matrix(_Plain(file, count), "", _DEPTH)
+            return
+        stream = _Inflated(file, count)
+        kind, count = struct.unpack(self._order + "2I", stream.read(8))
+        if kind != _MI_MATRIX or count > stream.left():
             raise _Damaged
-        return word & 0xFFFF, count, raw[4 : 4 + count]
-    (count,) = struct.unpack(order + "I", raw[4:])
-    return word, count, None
+        if self._matrix(_Window(stream, count), "", _DEPTH):
+            stream.finish()
 
+    def _matrix(self, stream: _Stream, name: str, depth: int) -> bool:
+        """Reads one matrix's header, and for a 1 x 1 struct its fields; its data only if they are wanted.
 
-def _small(stream: _Stream, order: str) -> bytes:
-    _, count, packed = _tag(stream, order)
-    if packed is not None:
-        return packed
-    if count > _SMALL:
-        raise _Damaged
-    return stream.read(count + -count % 8)[:count]
-
-
-def _integers(raw: bytes, order: str) -> tuple[int, ...]:
-    numbers = struct.unpack(f"{order}{len(raw) // 4}i", raw)
-    if any(number < 0 for number in numbers):
-        raise _Damaged
-    return numbers
-
-
-def _matrix(stream: _Stream, order: str, name: str, depth: int) -> list[Variable]:
-    """Reads one matrix's header and, for a 1 x 1 struct, its fields' headers; leaves its data unread."""
-    flags = _small(stream, order)
-    if len(flags) != 8:
-        raise _Damaged
-    word, _ = struct.unpack(order + "2I", flags)
-    kind, is_complex, is_logical = word & 0xFF, bool(word & 0x0800), bool(word & 0x0200)
-    if kind not in _CLASSES:
-        raise _Damaged
-    matlab_class = _CLASSES[kind]
-    # An opaque object (a table, a string, ...) has no size of its own: its content is elsewhere in the file.
-    shape = (1, 1) if matlab_class == "opaque" else _integers(_small(stream, order), order)
-    own_name = _small(stream, order).decode("latin-1")
-    name = name or own_name
-    if not name:  # MATLAB's hidden workspace of functions and objects
-        return []
-    if matlab_class == "opaque":
-        _small(stream, order)
-        return [Variable(name, shape, _small(stream, order).decode("latin-1"), False)]
-    if is_logical:
-        matlab_class = "logical"
-    found = [Variable(name, shape, matlab_class, is_complex)]
-    if matlab_class == "struct":
-        if math.prod(shape) == 1 and depth:
-            found += _fields(stream, order, name, depth)
-    elif matlab_class not in ("cell", "object", "char", "sparse", "function_handle"):
-        stored, count, _ = _tag(stream, order)
-        # The check that keeps a damaged size from being believed, here and by scipy.
-        if count != math.prod(shape) * _ITEM_BYTES.get(stored, -1) or count > stream.left() + 4:
+        Returns whether any of it was wanted.
+        """
+        flags = self._small(stream)
+        if len(flags) != 8:
             raise _Damaged
-    return found
-
-
-def _fields(stream: _Stream, order: str, name: str, depth: int) -> list[Variable]:
-    lengths = _integers(_small(stream, order), order)
-    names = _small(stream, order)
-    if len(lengths) != 1 or not lengths[0]:
-        raise _Damaged
-    found: list[Variable] = []
-    for start in range(0, len(names), lengths[0]):
-        field = names[start : start + lengths[0]].split(b"\0")[0].decode("latin-1")
-        kind, count, packed = _tag(stream, order)
-        if kind != _MI_MATRIX or packed is not None or count > stream.left():
+        word, _ = struct.unpack(self._order + "2I", flags)
+        kind, is_complex, is_logical = word & 0xFF, bool(word & 0x0800), bool(word & 0x0200)
+        if kind not in _CLASSES:
             raise _Damaged
-        if count == 0:  # how an empty array may be stored
-            found.append(Variable(f"{name}.{field}", (0, 0), "double", False))
-            continue
-        inner = _Window(stream, count)
-        found += _matrix(inner, order, f"{name}.{field}", depth - 1)
-        inner.skip(inner.left())
-    return found
+        matlab_class = _CLASSES[kind]
+        # An opaque object (a table, a string, ...) has no size of its own: its content is elsewhere in
+        # the file.
+        shape = (1, 1) if matlab_class == "opaque" else self._integers(self._small(stream))
+        own_name = self._small(stream).decode("latin-1")
+        top, name = not name, name or own_name
+        if not name or (top and self._wanted and name not in self._tops):
+            return False  # not wanted, or MATLAB's hidden workspace of functions and objects
+        if matlab_class == "opaque":
+            self._small(stream)
+            matlab_class = self._small(stream).decode("latin-1")
+        elif is_logical:
+            matlab_class = "logical"
+        self.variables.append(Variable(name, shape, matlab_class, is_complex))
+        if matlab_class == "struct" and math.prod(shape) == 1 and depth:
+            self._fields(stream, name, depth)
+        elif kind in _NUMERIC:
+            count = math.prod(shape)
+            if name not in self._wanted:
+                self._check(self._tag(stream), count, stream)
+                return False
+            real = self._numbers(stream, count).reshape(shape, order="F")
+            imaginary = self._numbers(stream, count).reshape(shape, order="F") if is_complex else None
+            self.arrays[name] = (real, imaginary)
+        return top and bool(self._wanted)
+
+    def _fields(self, stream: _Stream, name: str, depth: int) -> None:
+        lengths = self._integers(self._small(stream))
+        names = self._small(stream)
+        if len(lengths) != 1 or not lengths[0]:
+            raise _Damaged
+        for start in range(0, len(names), lengths[0]):
+            field = names[start : start + lengths[0]].split(b"\0")[0].decode("latin-1")
+            kind, count, packed = self._tag(stream)
+            if kind != _MI_MATRIX or packed is not None or count > stream.left():
+                raise _Damaged
+            if count == 0:  # how an empty array may be stored
+                self.variables.append(Variable(f"{name}.{field}", (0, 0), "double", False))
+                continue
+            inner = _Window(stream, count)
+            self._matrix(inner, f"{name}.{field}", depth - 1)
+            inner.skip(inner.left())
+
+    def _tag(self, stream: _Stream) -> _Tag:
+        raw = stream.read(8)
+        (word,) = struct.unpack(self._order + "I", raw[:4])
+        if word >> 16:
+            count = word >> 16
+            if count > 4:
+                raise _Damaged
+            return word & 0xFFFF, count, bytes(raw[4 : 4 + count])
+        (count,) = struct.unpack(self._order + "I", raw[4:])
+        return word, count, None
+
+    def _content(self, stream: _Stream, tag: _Tag) -> bytes | bytearray:
+        _, count, packed = tag
+        if packed is not None:
+            return packed
+        if count > stream.left():
+            raise _Damaged
+        content = stream.read(count)
+        stream.skip(min(-count % 8, stream.left()))
+        return content
+
+    def _small(self, stream: _Stream) -> bytes:
+        tag = self._tag(stream)
+        if tag[1] > _SMALL:
+            raise _Damaged
+        return bytes(self._content(stream, tag))
+
+    def _integers(self, raw: bytes) -> tuple[int, ...]:
+        numbers = struct.unpack(f"{self._order}{len(raw) // 4}i", raw)
+        if any(number < 0 for number in numbers):
+            raise _Damaged
+        return numbers
+
+    def _check(self, tag: _Tag, count: int, stream: _Stream) -> np.dtype[Any]:
+        """The type of ``count`` numbers that follow a tag; a damaged tag goes no further."""
+        stored, size, packed = tag
+        if stored not in _NUMBERS:
+            raise _Damaged
+        dtype = np.dtype(self._order + _NUMBERS[stored])
+        if size != count * dtype.itemsize or (packed is None and size > stream.left()):
+            raise _Damaged
+        return dtype
+
+    def _numbers(self, stream: _Stream, count: int) -> npt.NDArray[Any]:
+        tag = self._tag(stream)
+        dtype = self._check(tag, count, stream)
+        return np.frombuffer(self._content(stream, tag), dtype)
 
 
 class _Window:
@@ -257,7 +337,7 @@ class _Window:
     def __init__(self, stream: _Stream, count: int) -> None:
         self._stream, self._left = stream, count
 
-    def read(self, count: int) -> bytes:
+    def read(self, count: int) -> bytes | bytearray:
         self._take(count)
         return self._stream.read(count)
 
@@ -266,7 +346,7 @@ class _Window:
         self._stream.skip(count)
 
     def left(self) -> int:
-        return self._left
+        return min(self._left, self._stream.left())
 
     def _take(self, count: int) -> None:
         if count > self._left:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -13,13 +12,12 @@ from typing import Any, Protocol
 import h5py
 import numpy as np
 import numpy.typing as npt
-import scipy.io
 
-from matlab_io import hdf5
+from matlab_io import hdf5, level4, level5
 from matlab_io.container import detect_version, list_variables
 from matlab_io.errors import MatFileError, reading
 from matlab_io.layout import Layout, guess, parse, slabs
-from matlab_io.scalars import SCALAR_NAMES, link_budget
+from matlab_io.scalars import SCALAR_NAMES, is_scalar, link_budget
 from matlab_io.variables import Variable, choose
 
 __all__ = ["CONVENTIONS", "ChannelFile", "open_channels"]
@@ -38,16 +36,22 @@ class _Source(Protocol):
 
 
 class _Loaded:
-    """An array in memory: what scipy loads from the versions up to 7.2 comes whole."""
+    """An array in memory, as its two parts: what is read from the versions up to 7.2 comes whole."""
 
-    def __init__(self, array: npt.NDArray[Any], shape: tuple[int, ...]) -> None:
-        self._array = array.reshape(shape, order="F")
+    def __init__(self, parts: level5.Parts, shape: tuple[int, ...]) -> None:
+        self._parts = [None if part is None else part.reshape(shape, order="F") for part in parts]
 
     def take(self, index: tuple[slice, ...]) -> npt.NDArray[Any]:
-        return self._array[index]
+        real, imaginary = self._parts
+        assert real is not None
+        piece = np.zeros(real[index].shape, np.complex64, order="F")
+        piece.real[...] = real[index]
+        if imaginary is not None:
+            piece.imag[...] = imaginary[index]
+        return piece
 
     def close(self) -> None:
-        del self._array
+        self._parts = []
 
 
 class _OnDisk:
@@ -210,7 +214,7 @@ def open_channels(
         raise MatFileError(f"{file}: {chosen.name}: {error}") from None
     notes = _notes(chosen, fitted, layout is None, convention)
     beside = _scalar_variables(variables, chosen)
-    numbers = _OnDiskValues(file) if version == "7.3" else _LoadedValues(file, chosen, beside)
+    numbers = _OnDiskValues(file) if version == "7.3" else _LoadedValues(file, version, chosen, beside)
     try:
         budget = link_budget(file, chosen, beside, numbers.scalar, notes)
         source, run = numbers.source(chosen, fitted)
@@ -246,35 +250,23 @@ def _scalar_variables(variables: Sequence[Variable], chosen: Variable) -> list[V
 
 
 class _LoadedValues:
-    """The values of a file of version 4 to 7.2, by scipy, which loads a variable whole."""
+    """The values of a file of version 4 to 7.2, each loaded whole, and only those needed."""
 
-    def __init__(self, path: Path, chosen: Variable, beside: Sequence[Variable]) -> None:
-        wanted = {variable.name.partition(".")[0] for variable in (chosen, *beside)}
+    def __init__(self, path: Path, version: str, chosen: Variable, beside: Sequence[Variable]) -> None:
         self._path = path
-        with reading(path), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of duplicate names; the last one counts, as in MATLAB
-            self._values: dict[str, Any] = scipy.io.loadmat(path, variable_names=sorted(wanted))
-
-    def _value(self, name: str) -> npt.NDArray[Any]:
-        top, *fields = name.split(".")
-        value = self._values[top]
-        for field in fields:
-            value = value[field][0, 0]
-        return np.asarray(value)
+        names = [chosen.name] + [variable.name for variable in beside if is_scalar(variable)]
+        read = level4.read_arrays if version == "4" else level5.read_arrays
+        with reading(path):
+            self._parts = read(path, names)
 
     def scalar(self, name: str) -> float:
-        with reading(self._path, name):
-            return float(self._value(name).reshape(-1)[0])
+        return float(self._parts[name][0].reshape(-1)[0])
 
     def source(self, variable: Variable, layout: Layout) -> tuple[_Source, int]:
-        with reading(self._path, variable.name):
-            value = self._value(variable.name)
-            if value.dtype.kind not in "fciu" or value.size != math.prod(layout.shape):
-                raise MatFileError(f"{self._path}: {variable.name} is damaged; save or copy the file again")
-            return _Loaded(value, layout.shape), 1
+        return _Loaded(self._parts[variable.name], layout.shape), 1
 
     def close(self) -> None:
-        self._values = {}
+        self._parts = {}
 
 
 class _OnDiskValues:

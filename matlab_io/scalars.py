@@ -9,7 +9,7 @@ from pathlib import Path
 from matlab_io.errors import MatFileError
 from matlab_io.variables import Variable
 
-__all__ = ["SCALAR_NAMES", "link_budget"]
+__all__ = ["SCALAR_NAMES", "is_scalar", "link_budget"]
 
 # Name in the file, in lower case -> (what it is, whether it is in dBW).
 SCALAR_NAMES = {
@@ -22,6 +22,11 @@ SCALAR_NAMES = {
     "min_rate": ("min_rate", False),
 }
 _TOLERANCE = 2e-3  # a dBW figure rounded to two decimals is within 0.12 % of its linear twin
+
+
+def is_scalar(variable: Variable) -> bool:
+    """Whether a variable is one real number."""
+    return variable.is_numeric and not variable.is_complex and math.prod(variable.shape) == 1
 
 
 def link_budget(
@@ -48,7 +53,7 @@ def link_budget(
             parent, _, name = variable.name.rpartition(".")
             if parent != place:
                 continue
-            if not variable.is_numeric or variable.is_complex or math.prod(variable.shape) != 1:
+            if not is_scalar(variable):
                 notes.append(f"{variable} is no real scalar: not used")
                 continue
             quantity, in_dbw = SCALAR_NAMES[name.lower()]

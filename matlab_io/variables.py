@@ -71,18 +71,33 @@ class Variable:
     is_complex: bool
 
     @property
+    def field(self) -> str:
+        """The last part of a dotted name."""
+        return self.name.rpartition(".")[2]
+
+    @property
     def is_numeric(self) -> bool:
         """Whether it is a full numeric array with something in it."""
         return self.matlab_class in NUMERIC_CLASSES and math.prod(self.shape) > 0
 
     @property
     def is_candidate(self) -> bool:
-        """Whether it can be a channel as it stands: a complex numeric array of more than one element."""
-        return self.is_complex and self.is_numeric and math.prod(self.shape) > 1
+        """Whether it may be taken as the channel unasked: a complex array of more than one number."""
+        return (
+            self.is_complex
+            and self.is_numeric
+            and math.prod(self.shape) > 1
+            and self.field not in _NEVER_GUESSED
+        )
 
     @property
     def has_channel_name(self) -> bool:
-        return self.name.rpartition(".")[2].lower().replace("_", "") in _CHANNEL_NAMES
+        return self.field.lower().replace("_", "") in _CHANNEL_NAMES
+
+    @property
+    def is_real_channel(self) -> bool:
+        """Whether it is named like a channel but has no imaginary part (and is more than, say, a height h)."""
+        return self.is_numeric and not self.is_complex and math.prod(self.shape) > 1 and self.has_channel_name
 
     def __str__(self) -> str:
         kind = f"complex {self.matlab_class}" if self.is_complex else self.matlab_class
@@ -102,39 +117,29 @@ def choose(path: Path, variables: Sequence[Variable], wanted: str | None, allow_
     """
     if wanted is not None:
         return _named(path, variables, wanted, allow_real)
-    candidates = [
-        variable
-        for variable in variables
-        if variable.is_candidate and variable.name.rpartition(".")[2] not in _NEVER_GUESSED
-    ]
+    real = [variable for variable in variables if variable.is_real_channel]
+    candidates = [variable for variable in variables if variable.is_candidate] + (real if allow_real else [])
     named = [variable for variable in candidates if variable.has_channel_name]
     if len(named) == 1:
         return named[0]
-    if len(candidates) == 1:
+    # Beside a real array that is named like the channel, a lone complex one is hardly it.
+    if len(candidates) == 1 and not real:
         return candidates[0]
-    if candidates:
+    if len(candidates) > 1:
         raise MatFileError(
             f"{path}: several arrays could be the channel: {_listing(named or candidates)};"
             " pass --var to say which"
         )
-    real = [
-        variable
-        for variable in variables
-        if variable.is_numeric and not variable.is_complex and variable.has_channel_name
-    ]
-    if allow_real and len(real) == 1:
-        return real[0]
-    if real and not allow_real:
+    if real:
         raise MatFileError(
             f"{path}: {_listing(real)} is real, and channels are complex;"
             " save the complex array, or pass --allow-real if it is meant"
         )
-    refused = [variable for variable in variables if variable.name.rpartition(".")[2] in _NEVER_GUESSED]
-    if refused and refused[0].is_candidate:
-        reason = _NEVER_GUESSED[refused[0].name.rpartition(".")[2]]
+    refused = next((variable for variable in variables if variable.is_complex and variable.is_numeric), None)
+    if refused is not None and refused.field in _NEVER_GUESSED:
         raise MatFileError(
-            f"{path}: {refused[0]} is not taken as a channel: {reason}"
-            f" (pass --var {refused[0].name} to take it)"
+            f"{path}: {refused} is not taken as a channel: {_NEVER_GUESSED[refused.field]}"
+            f" (pass --var {refused.name} to take it)"
         )
     if not variables:
         raise MatFileError(
@@ -159,14 +164,18 @@ def _named(path: Path, variables: Sequence[Variable], wanted: str, allow_real: b
         if above is not None and above.matlab_class == "struct" and math.prod(above.shape) > 1:
             field = wanted.rpartition(".")[2]
             raise MatFileError(
-                f"{path}: {parent} is a struct array ({text(above.shape)}), which has no single field {field};"
-                f" save the one array, e.g. H = {parent}(1).{field}"
+                f"{path}: {parent} is a struct array ({text(above.shape)}), which has no single field"
+                f" {field}; save the one array, e.g. H = {parent}(1).{field}"
             )
         raise MatFileError(f"{path}: no variable {wanted}; {holds}")
     if math.prod(found.shape) == 0:
         raise MatFileError(f"{path}: {found} is empty; channels need at least one antenna, user and drop")
     if found.matlab_class == "sparse":
         raise MatFileError(f"{path}: {found} is sparse; save full({wanted}) instead")
+    if found.matlab_class == "cell":
+        raise MatFileError(
+            f"{path}: {found} is a cell array; save its content as one array, e.g. H = cat(3, {wanted}{{:}})"
+        )
     if not found.is_numeric:
         fields = [
             variable

@@ -139,6 +139,8 @@ class ResultFile:
             self.notes.append(
                 f"{self.path}: written as version 7, since version 4 has no structs and no 3-D arrays"
             )
+        if min(antennas, users, *drop_axes, 1) < 1:
+            raise ValueError(f"no results of {antennas} antennas, {users} users and drops {tuple(drop_axes)}")
         sizes = {"n": antennas, "k": users, "1": 1}
         drops = tuple(int(size) for size in drop_axes)
         arrays = [

@@ -17,7 +17,7 @@ from nflae_bridge.network.blocks import Block
 from nflae_bridge.network.config import EncoderConfig
 from nflae_bridge.network.encoder import Encoder, Encoding, UserInputs
 from nflae_bridge.network.wavefront import WavefrontClassifier
-from simulator.link import coupling, sinr
+from simulator.link import coupling, rates, sinr
 from simulator.structure import structured_coefficients
 
 USER_FEATURES = 16
@@ -68,10 +68,14 @@ def gram_features(
     coherence = (gram.abs().square() / (own.unsqueeze(-1) * own.unsqueeze(-2))).clamp(max=1.0)
     equal = torch.full_like(own, 1 / count)
     inverse = structured_coefficients(gram, equal)
-    couplings = coupling(gram, inverse) / count
+    couplings = coupling(gram, inverse)
+    rate = rates(sinr(couplings, equal)).float()
     alone = inverse.diagonal(dim1=-2, dim2=-1).real.clamp(min=1e-12)
-    rate = torch.log2(1 + sinr(coupling(gram, inverse), equal))
-    others = 1 - torch.eye(count, dtype=own.dtype, device=own.device)
+    spread = (inverse.abs().square() / (alone.unsqueeze(-1) * alone.unsqueeze(-2))).float()
+    # Solved in double precision, described in single.
+    own, coherence, alone = own.float(), coherence.float(), alone.float()
+    couplings = couplings.float() / count
+    others = 1 - torch.eye(count, device=own.device)
 
     def decibel(value: Tensor) -> Tensor:
         return torch.log10(value.clamp(min=1e-12))
@@ -103,7 +107,6 @@ def gram_features(
         ],
         -1,
     )
-    spread = inverse.abs().square() / (alone.unsqueeze(-1) * alone.unsqueeze(-2))
     pairs = torch.stack(
         [
             coherence,
@@ -115,8 +118,8 @@ def gram_features(
             couplings.log1p() / 2,
             couplings.transpose(-1, -2).log1p() / 2,
             (near.unsqueeze(-1) == near.unsqueeze(-2)).to(own.dtype),
-            torch.eye(count, dtype=own.dtype, device=own.device).expand_as(coherence),
+            (1 - others).expand_as(coherence),
         ],
         -1,
     )
-    return users.float(), pairs.float()
+    return users, pairs

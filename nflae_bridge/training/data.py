@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cache
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from simulator.channel import noisy_csi
 from simulator.geometry import UniformLinearArray
-from simulator.scenario import Scenario
+from simulator.scenario import Scenario, scenario
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,36 @@ class TrainingBatch:
     alpha_c: Tensor
     min_rate: Tensor
     labelled: bool
+
+    def select(self, index: Tensor) -> TrainingBatch:
+        """The drops at ``index``."""
+        return TrainingBatch(
+            self.channels[index],
+            self.near_field[index],
+            self.alpha_c[index],
+            self.min_rate[index],
+            self.labelled,
+        )
+
+
+class DropSource(Protocol):
+    """Where training and validation batches come from; the same (seed, step) gives the same batch."""
+
+    def training(self, seed: int, step: int) -> TrainingBatch:
+        """The batch of one optimiser step."""
+        ...
+
+    def validation(self) -> list[TrainingBatch]:
+        """The fixed batches a network is judged by; training never sees them."""
+        ...
+
+
+VALIDATION_SEED = 7_777_777
+
+
+def _generator(seed: int, step: int) -> torch.Generator:
+    # One stream a step, so that a resumed run draws what an unbroken one would have.
+    return torch.Generator().manual_seed(seed * 10_000_019 + step)
 
 
 @dataclass(frozen=True)
@@ -48,14 +80,69 @@ class DropDistribution:
     tokens: int = 2048
     snr_db: tuple[float, float] = (-4.0, 34.0)
     spherical: float = 0.6
-    noisy: float = 0.4
+    noisy: float = 0.5
     csi_snr_db: tuple[float, float] = (-2.0, 25.0)
     gain_spread_db: float = 30.0
     constrained: float = 0.4
 
-    def draw(self, generator: torch.Generator) -> TrainingBatch:
-        """The next batch; all of its drops have the same K and N, so nothing is padded."""
-        return _Draw(self, generator).batch()
+    def training(self, seed: int, step: int) -> TrainingBatch:
+        """Fresh drops; all of a batch have the same K and N, so nothing is padded."""
+        return _Draw(self, _generator(seed, step)).batch()
+
+    def validation(self) -> list[TrainingBatch]:
+        """36 batches of the distribution, and the published scenario at K = 5, 8, 10 and 16 without constraints."""
+        drawn = [self.training(VALIDATION_SEED, step) for step in range(36)]
+        return drawn + [_published(users, VALIDATION_SEED + users, 200, 1.0, 0.0) for users in (5, 8, 10, 16)]
+
+
+@dataclass(frozen=True)
+class PublishedDrops:
+    """The papers' data: a fixed set of drops with one K, N and link budget, gone through in epochs.
+
+    train, validate: drops. batch: drops a step.
+    """
+
+    users: int = 10
+    antennas: int = 256
+    train: int = 8_000
+    validate: int = 1_000
+    batch: int = 100
+    alpha_c: float = 0.4
+    min_rate: float = 0.6
+    seed: int = 1
+
+    def training(self, seed: int, step: int) -> TrainingBatch:
+        """Batch ``step`` of its epoch, the drops shuffled anew each epoch."""
+        whole = _published(self.users, self.seed, self.train, self.alpha_c, self.min_rate, self.antennas)
+        epoch, place = divmod(step, self.train // self.batch)
+        order = torch.randperm(self.train, generator=_generator(seed, epoch))
+        return whole.select(order[place * self.batch : (place + 1) * self.batch])
+
+    def validation(self) -> list[TrainingBatch]:
+        """The validation drops, in batches of the same size."""
+        whole = _published(
+            self.users, VALIDATION_SEED, self.validate, self.alpha_c, self.min_rate, self.antennas
+        )
+        return [
+            whole.select(torch.arange(start, start + self.batch))
+            for start in range(0, self.validate, self.batch)
+        ]
+
+
+@cache
+def _published(
+    users: int, seed: int, drops: int, alpha_c: float, min_rate: float, antennas: int = 256
+) -> TrainingBatch:
+    """Drops of scenario ``paper`` at P / sigma^2 = 100."""
+    drawn = scenario("paper", users, antennas).draw(drops, torch.Generator().manual_seed(seed))
+    return TrainingBatch(
+        drawn.channels * 10,
+        drawn.near_field,
+        torch.full((drops,), alpha_c),
+        torch.full((drops,), min_rate),
+        True,
+    )
+
 
 
 class _Draw:

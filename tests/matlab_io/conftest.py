@@ -17,7 +17,7 @@ Channels = npt.NDArray[np.complex64]
 
 @pytest.fixture(scope="session")
 def octave() -> Callable[[str, Path], str]:
-    """Runs an Octave script in a folder and returns what it printed; an error in the script fails the test."""
+    """Runs an Octave script in a folder and returns what it printed; an error in it fails the test."""
     program = shutil.which("octave-cli")
     if program is None:
         if os.environ.get("CI"):

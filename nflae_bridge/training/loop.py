@@ -1,0 +1,260 @@
+"""The training loop: progress, validation, a log, and going on after a kill."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nflae_bridge.errors import NflaeError
+from nflae_bridge.network.checkpoint import (
+    CARD,
+    WEIGHTS,
+    read_tensors,
+    save_checkpoint,
+    save_tensors,
+    write_atomically,
+)
+from nflae_bridge.network.encoder import UserInputs
+from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
+from nflae_bridge.training.data import TrainingBatch
+from nflae_bridge.training.loss import LossParts, precoding_loss
+from nflae_bridge.training.presets import Recipe
+from simulator.link import LinkBudget, coupling, normalised_gram, rates, sinr
+from simulator.powers import project_shares
+from simulator.schemes.wmmse import wmmse_shares
+from simulator.structure import structured_coefficients
+
+LOG = "log.csv"
+_STATE, _PROGRESS = "last.safetensors", "last.json"
+_COLUMNS = ("step", "seconds", "learning_rate", "loss", "rate_over_rzf", "unmet_rate", "near_field_error",
+            "rate_over_wmmse", "accuracy", "score")  # fmt: skip
+# The log's and the resumable state's pace; a kill costs at most this many steps.
+LOG_EVERY = 100
+
+
+@dataclass(frozen=True)
+class Validation:
+    """rate_over_wmmse: mean over batches of our mean sum rate over WMMSE-200's under the same constraints.
+
+    accuracy: share of users labelled rightly. score, by which the best state is chosen: the sum of both.
+    """
+
+    rate_over_wmmse: float
+    accuracy: float
+
+    @property
+    def score(self) -> float:
+        """What a run maximises."""
+        return self.rate_over_wmmse + self.accuracy
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands, for a progress bar."""
+
+    step: int
+    steps: int
+    loss: float
+    best_score: float
+
+
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """Linear warm-up, constant, then half a cosine down to zero over the last ``recipe.decay`` of the steps."""
+    rising = min(1.0, (step + 1) / max(1, recipe.warm_up))
+    left = (recipe.steps - step) / max(1.0, recipe.decay * recipe.steps)
+    falling = 0.5 - 0.5 * math.cos(math.pi * min(1.0, left))
+    return recipe.learning_rate * rising * falling
+
+
+class Trainer:
+    """A run in a folder: ``log.csv``, the best state (``model.safetensors``, ``model.json``) and the last one."""
+
+    def __init__(self, name: str, recipe: Recipe, folder: Path, device: torch.device, resume: bool) -> None:
+        self.name, self.recipe, self.folder, self.device = name, recipe, folder, device
+        torch.manual_seed(recipe.seed)
+        self.network = PrecodingNetwork(recipe.network).to(device)
+        self.parameters = [p for p in self.network.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.AdamW(
+            self.parameters, recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay
+        )
+        self.step, self.seconds, self.best = 0, 0.0, -math.inf
+        self.validation = [batch_to(batch, device) for batch in recipe.data.validation()]
+        self.reference = [reference_rate(batch) for batch in self.validation]
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / _PROGRESS).exists():
+            if not resume:
+                raise NflaeError(f"{folder} holds a run already; --resume goes on with it, or choose another folder")
+            self._resume()
+        else:
+            self._write_log(_COLUMNS, mode="w")
+
+    def run(self) -> Iterator[Progress]:
+        """Train to the recipe's last step, yielding after each step."""
+        started = time.monotonic() - self.seconds
+        sums: list[Tensor] = []
+        while self.step < self.recipe.steps:
+            parts = self._train_one()
+            self.step += 1
+            sums.append(torch.stack([parts.total.detach(), parts.share, parts.unmet, parts.near_field]).cpu())
+            last = self.step == self.recipe.steps
+            validate = last or self.step % self.recipe.validate_every == 0
+            if validate or self.step % LOG_EVERY == 0:
+                self.seconds = time.monotonic() - started
+                self._log(torch.stack(sums).double().nanmean(0), self._validate() if validate else None)
+                self._save_state()
+                sums.clear()
+            yield Progress(self.step, self.recipe.steps, float(parts.total.detach()), self.best)
+
+    def _train_one(self) -> LossParts:
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.recipe, self.step)
+        batch = batch_to(self.recipe.data.training(self.recipe.seed, self.step), self.device)
+        self.network.train()
+        gram = normalised_gram(batch.channels, LinkBudget(1.0, 1.0))
+        output = forward(self.network, batch, gram, with_labels=True)
+        parts = precoding_loss(
+            output, gram, batch.near_field, batch.alpha_c, batch.min_rate, self.recipe.loss, batch.labelled
+        )
+        self.optimiser.zero_grad(set_to_none=True)
+        parts.total.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        if torch.isfinite(norm):  # a drop on the edge of the solvable is skipped, not learnt from
+            self.optimiser.step()
+        return parts
+
+    def _validate(self) -> Validation:
+        self.network.eval()
+        shares, right, labelled = [], 0.0, 0
+        for batch, reference in zip(self.validation, self.reference, strict=True):
+            gram = normalised_gram(batch.channels, LinkBudget(1.0, 1.0))
+            with torch.inference_mode():
+                output = forward(self.network, batch, gram, with_labels=True)
+            served = served_rate(batch, gram, output.uplink_shares.double(), output.shares.double())
+            shares.append(float(served.mean() / reference.mean()))
+            if batch.labelled and output.near_field_logit is not None:
+                right += float(((output.near_field_logit > 0) == batch.near_field).sum())
+                labelled += batch.near_field.numel()
+        result = Validation(sum(shares) / len(shares), right / max(1, labelled))
+        if result.score > self.best:
+            self.best = result.score
+            card = {
+                "preset": self.name,
+                "recipe": asdict(self.recipe),
+                "step": self.step,
+                "train_seconds": round(self.seconds),
+                "hardware": f"{self.device.type}, {torch.get_num_threads()} threads",
+                "torch": str(torch.__version__),
+                "validation": asdict(result),
+            }
+            save_checkpoint(self.folder, self.network, card)
+        return result
+
+    def _log(self, means: Tensor, validation: Validation | None) -> None:
+        measured = (
+            (validation.rate_over_wmmse, validation.accuracy, validation.score) if validation else ("", "", "")
+        )
+        rate = learning_rate(self.recipe, self.step - 1)
+        row = [self.step, self.seconds, rate, *means.tolist(), *measured]
+        self._write_log([f"{value:.6g}" if isinstance(value, float) else value for value in row], mode="a")
+
+    def _write_log(self, row: object, mode: str) -> None:
+        with (self.folder / LOG).open(mode, newline="") as file:
+            csv.writer(file).writerow(row)  # type: ignore[arg-type]
+
+    def _save_state(self) -> None:
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        for index, state in enumerate(self.optimiser.state.get(p, {}) for p in self.parameters):
+            tensors |= {f"optimiser.{index}.{key}": value for key, value in state.items()}
+        save_tensors(self.folder / _STATE, tensors)
+        progress = {"step": self.step, "seconds": self.seconds, "best": self.best, "seed": self.recipe.seed,
+                    "network": asdict(self.recipe.network)}  # fmt: skip
+        write_atomically(self.folder / _PROGRESS, json.dumps(progress))
+
+    def _resume(self) -> None:
+        try:
+            progress = json.loads((self.folder / _PROGRESS).read_text())
+            same = (progress["network"], progress["seed"]) == (asdict(self.recipe.network), self.recipe.seed)
+            step, seconds, best = progress["step"], progress["seconds"], progress["best"]
+        except (ValueError, KeyError) as error:
+            raise NflaeError(f"{self.folder / _PROGRESS} is damaged ({error}); start in a new folder") from error
+        if not same:
+            raise NflaeError(f"{self.folder} holds a run of another network or seed; choose another folder")
+        tensors = read_tensors(self.folder / _STATE)
+        self.network.load_state_dict(
+            {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
+        )
+        for index, parameter in enumerate(self.parameters):
+            prefix = f"optimiser.{index}."
+            state = {
+                name.removeprefix(prefix): value.to(self.device) if value.ndim else value
+                for name, value in tensors.items()
+                if name.startswith(prefix)
+            }
+            if state:
+                self.optimiser.state[parameter] = state
+        self.step, self.seconds, self.best = step, seconds, best
+        self._trim_log()
+
+    def _trim_log(self) -> None:
+        """Drop log rows of steps after the saved state: they will be trained, and logged, again."""
+        with (self.folder / LOG).open(newline="") as file:
+            rows = list(csv.reader(file))
+        kept = [row for row in rows[1:] if row and int(row[0]) <= self.step]
+        self._write_log(_COLUMNS, mode="w")
+        for row in kept:
+            self._write_log(row, mode="a")
+
+
+def forward(
+    network: PrecodingNetwork, batch: TrainingBatch, gram: Tensor, with_labels: bool
+) -> NetworkOutput:
+    """Run the network on a training batch; ``with_labels``: C3 goes by the batch's labels, not the network's."""
+    needs_channels = batch.labelled or network.config.encoder.kind == "raw"
+    return network(  # type: ignore[no-any-return]
+        UserInputs(
+            batch.channels if needs_channels else None,
+            gram,
+            batch.alpha_c,
+            batch.min_rate,
+            batch.near_field if with_labels else None,
+        )
+    )
+
+
+def served_rate(batch: TrainingBatch, gram: Tensor, uplink_shares: Tensor, shares: Tensor) -> Tensor:
+    """Sum rate of (lambda, p) once the batch's constraints are held; float64 (drops,), bps/Hz."""
+    couplings = coupling(gram, structured_coefficients(gram, uplink_shares))
+    held, _ = project_shares(
+        couplings, shares, batch.near_field, batch.alpha_c.double(), batch.min_rate.double()
+    )
+    return rates(sinr(couplings, held)).sum(-1)
+
+
+def reference_rate(batch: TrainingBatch) -> Tensor:
+    """The sum rate of 200 WMMSE iterations under the batch's constraints; float64 (drops,), bps/Hz."""
+    gram = normalised_gram(batch.channels, LinkBudget(1.0, 1.0))
+    return served_rate(batch, gram, *wmmse_shares(gram, 200))
+
+
+def batch_to(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
+    """The batch on ``device``."""
+    return TrainingBatch(
+        batch.channels.to(device),
+        batch.near_field.to(device),
+        batch.alpha_c.to(device),
+        batch.min_rate.to(device),
+        batch.labelled,
+    )
+
+
+def is_model(folder: Path) -> bool:
+    """True if the folder holds a checkpoint."""
+    return (folder / CARD).is_file() and (folder / WEIGHTS).is_file()

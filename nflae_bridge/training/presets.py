@@ -1,0 +1,93 @@
+"""What `nflae train --preset` knows how to train."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from nflae_bridge.errors import NflaeError
+from nflae_bridge.network.config import BackboneConfig, EncoderConfig, NetworkConfig
+from nflae_bridge.training.data import DropDistribution, DropSource, PublishedDrops
+from nflae_bridge.training.loss import LossWeights
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run; the same recipe on the same machine gives the same network.
+
+    steps: optimiser steps; the first ``warm_up`` raise the learning rate, the last ``decay`` share lower it to 0.
+        Between them it is constant, so a longer run passes through the same states as a shorter one.
+    validate_every: steps between validations; the state with the best score is what a run delivers.
+    """
+
+    network: NetworkConfig
+    data: DropSource = field(default_factory=DropDistribution)
+    loss: LossWeights = field(default_factory=LossWeights)
+    steps: int = 20_000
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.98)
+    warm_up: int = 200
+    decay: float = 0.4
+    validate_every: int = 500
+    seed: int = 2026
+
+
+_OURS = LossWeights(min_rate=1.0)
+
+PRESETS: dict[str, Recipe] = {
+    "tiny": Recipe(NetworkConfig(EncoderConfig(), BackboneConfig(width=64, layers=4, heads=4)), loss=_OURS),
+    "small": Recipe(
+        NetworkConfig(EncoderConfig(), BackboneConfig(width=128, layers=6, heads=8)),
+        loss=_OURS,
+        steps=12_000,
+        learning_rate=7e-4,
+    ),
+    "gpt2": Recipe(
+        NetworkConfig(
+            EncoderConfig(blocks=2),
+            BackboneConfig(source="gpt2", width=128, heads=8, frozen=True, attention="causal"),
+        ),
+        loss=_OURS,
+        learning_rate=5e-4,
+    ),
+    "paper": Recipe(
+        NetworkConfig(
+            EncoderConfig(kind="raw", blocks=3, antennas=256),
+            BackboneConfig(source="gpt2", frozen=True, positions=1024, attention="causal"),
+        ),
+        data=PublishedDrops(),
+        loss=LossWeights(min_rate=10.0, near_field=5.0, relative=False, projected=False),
+        steps=500 * 80,
+        learning_rate=1e-4,
+        betas=(0.9, 0.999),
+        warm_up=0,
+        decay=0.0,
+        validate_every=80,
+    ),
+}
+
+
+def recipe(preset: str, backbone: str | None = None, steps: int | None = None, seed: int | None = None) -> Recipe:
+    """A preset's recipe with some of it replaced.
+
+    backbone: hub name or local folder to take instead of the preset's; ``gpt2-random``: GPT-2 small's shape,
+    randomly initialised and trained whole. Raises NflaeError for an unknown preset, or a backbone for a preset
+    that builds its own.
+    """
+    if preset not in PRESETS:
+        raise NflaeError(f"unknown preset {preset!r}: there are {', '.join(PRESETS)}")
+    chosen = PRESETS[preset]
+    if backbone is not None:
+        trunk = chosen.network.backbone
+        if trunk.source is None:
+            raise NflaeError(f"preset {preset!r} builds its own backbone; --backbone goes with gpt2 and paper")
+        if backbone == "gpt2-random":
+            trunk = replace(trunk, source=None, width=768, layers=12, heads=12, frozen=False)
+        else:
+            trunk = replace(trunk, source=backbone)
+        chosen = replace(chosen, network=replace(chosen.network, backbone=trunk))
+    if steps is not None:
+        chosen = replace(chosen, steps=steps)
+    if seed is not None:
+        chosen = replace(chosen, seed=seed)
+    return chosen
