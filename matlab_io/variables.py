@@ -82,7 +82,7 @@ class Variable:
 
     @property
     def is_candidate(self) -> bool:
-        """Whether it may be taken as the channel unasked: a complex array of more than one number."""
+        """Whether it may be taken as the channel unasked: a complex array, not a single number."""
         return (
             self.is_complex
             and self.is_numeric

@@ -1,0 +1,1 @@
+"""Geometry, near-field channels and theory, precoding schemes and their reference figures."""

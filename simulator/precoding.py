@@ -60,10 +60,13 @@ class Candidate:
         return rates(self.sinr).sum(-1)
 
     def better_of(self, other: Candidate) -> tuple[Candidate, Tensor]:
-        """Per drop the feasible one, or of two alike the one with the larger sum rate; and where ``other`` won."""
-        worse = other.feasible & ~self.feasible
+        """Per drop the feasible one, or of two alike the one with the larger sum rate; and where ``other`` won.
+
+        A difference in the last digits (one user: every scheme is the same) counts as none.
+        """
+        only_other = other.feasible & ~self.feasible
         alike = other.feasible == self.feasible
-        other_wins = worse | (alike & (other.sum_rate > self.sum_rate))
+        other_wins = only_other | (alike & (other.sum_rate > self.sum_rate * (1 + 1e-9)))
 
         def pick(ours: Tensor, theirs: Tensor) -> Tensor:
             return torch.where(other_wins.reshape(-1, *[1] * (ours.ndim - 1)), theirs, ours)

@@ -1,0 +1,80 @@
+"""The engine: the network with its promises kept, as a scheme like any other.
+
+Network -> directions by the optimal structure -> powers projected onto C1-C4 -> compared, drop by drop, with
+regularised zero forcing under the same constraints; the better is returned and marked.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from nflae_bridge.devices import choose_device
+from nflae_bridge.models import load_model
+from nflae_bridge.network.checkpoint import Checkpoint
+from nflae_bridge.network.encoder import UserInputs
+from simulator.link import ChannelBatch, LinkBudget, normalised_gram, per_drop
+from simulator.precoding import Precoding, Scheme, answer, candidate
+from simulator.schemes import register, scheme
+from simulator.schemes.rzf import rzf_candidate
+from simulator.structure import structured_coefficients, wmmse_step
+
+
+class Engine:
+    """A trained network as a precoding scheme: ``engine(batch, budget) -> Precoding``.
+
+    checkpoint: the model. device: where it runs; channels on another device are moved there and the answer stays.
+    refinements: WMMSE steps r >= 0 started from the network's answer; each costs two K x K solves a drop.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device | str = "cpu", refinements: int = 0) -> None:
+        self.checkpoint = checkpoint
+        self.device = torch.device(device)
+        self.network = checkpoint.network.to(self.device).eval()
+        self.refinements = refinements
+
+    @torch.inference_mode()
+    def __call__(self, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
+        """Precode. Labels given with the batch replace the network's; C3 goes by the labels returned."""
+        channels = batch.channels.to(self.device)
+        given = None if batch.near_field is None else batch.near_field.to(self.device)
+        gram = normalised_gram(channels, budget)
+        drops = channels.shape[0]
+        output = self.network(
+            UserInputs(
+                in_noise_units(channels, budget),
+                gram,
+                per_drop(budget.alpha_c, gram).expand(drops),
+                per_drop(budget.min_rate, gram).expand(drops),
+                given,
+            )
+        )
+        score = torch.sigmoid(output.near_field_logit.double())
+        near = score > 0.5 if given is None else given
+        uplink, shares = output.uplink_shares.double(), output.shares.double()
+        for _ in range(self.refinements):
+            uplink, shares = wmmse_step(gram, uplink, shares)
+        ours = candidate(gram, structured_coefficients(gram, uplink), shares, near, budget, uplink)
+        best, fallback = ours.better_of(rzf_candidate(gram, near, budget))
+        return answer(channels, best, budget, near, score, fallback)
+
+    def near_field(self, channels: Tensor) -> Tensor:
+        """The network's near-field labels for channels, bool (drops, users)."""
+        return self(ChannelBatch(channels), LinkBudget()).near_field
+
+
+def in_noise_units(channels: Tensor, budget: LinkBudget) -> Tensor:
+    """sqrt(P / sigma^2) H, the channels as the network was trained on them; complex64, the same shape."""
+    ratio = per_drop(budget.power, channels).double() / per_drop(budget.noise_power, channels).double()
+    return (channels * torch.sqrt(ratio).reshape(-1, 1, 1)).to(torch.complex64)
+
+
+def load_scheme(name: str, model: str = "auto", device: str = "auto", refinements: int = 0) -> Scheme:
+    """The scheme called ``name``, ready to use; ``nflae`` with the given model, see `models.load_model`.
+
+    Raises NflaeError if the model or device can't be had, ValueError for an unknown scheme.
+    """
+    if name == "nflae":
+        chosen = choose_device(device)
+        return register("nflae")(Engine(load_model(model, chosen), chosen, refinements))
+    return scheme(name)
