@@ -82,11 +82,11 @@ class Variable:
 
     @property
     def is_candidate(self) -> bool:
-        """Whether it may be taken as the channel unasked: a complex array, not a single number."""
+        """Whether it may be taken as the channel unasked: a complex array, more than some single number."""
         return (
             self.is_complex
             and self.is_numeric
-            and math.prod(self.shape) > 1
+            and (math.prod(self.shape) > 1 or self.has_channel_name)
             and self.field not in _NEVER_GUESSED
         )
 
@@ -96,7 +96,7 @@ class Variable:
 
     @property
     def is_real_channel(self) -> bool:
-        """Whether it is named like a channel but has no imaginary part (and is more than, say, a height h)."""
+        """Whether it is named like a channel without an imaginary part (and is no single height h)."""
         return self.is_numeric and not self.is_complex and math.prod(self.shape) > 1 and self.has_channel_name
 
     def __str__(self) -> str:

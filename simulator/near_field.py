@@ -101,19 +101,18 @@ def focusing_gain(precoder: Tensor, steering: Tensor) -> Tensor:
 def far_field_test(channels: Tensor, loss: float = DEFAULT_LOSS, zero_padding: int = 8) -> Tensor:
     """Near-field labels from the channels alone, without a network: how well does one plane wave explain each?
 
-    The best far-field beam's share of the channel's energy, max_theta |a(theta)^H h| / ||h||, on a grid of
-    ``zero_padding`` x N angles by FFT, refined between grid points by a parabola; near where it is at most
-    1 - Delta. A pure near-field wave's best beam need not point at the user, so the threshold used is that of the
-    best beam over angles for beta = beta_Delta, which the symmetric phase makes the same beam.
+    Near where the best far-field beam's amplitude, max_theta |a(theta)^H h| on a grid of ``zero_padding`` x N
+    angles by FFT, is at most 1 - Delta of ||h||. Noise makes a far user look near, so its power is taken off both:
+    the median of the Hann-windowed spectrum, in which a user fills only a few bins, tells how much there is.
 
     channels: complex (..., antennas), non-zero. Returns bool (...).
     """
     antennas = channels.shape[-1]
-    spectrum = torch.fft.fft(channels, n=zero_padding * antennas, dim=-1).abs()
-    best, at = spectrum.max(dim=-1, keepdim=True)
-    left = spectrum.gather(-1, (at - 1) % spectrum.shape[-1])
-    right = spectrum.gather(-1, (at + 1) % spectrum.shape[-1])
-    bend = (left + right - 2 * best).clamp(max=-1e-30)
-    peak = (best - (right - left) ** 2 / (8 * bend)).squeeze(-1)
-    share = peak / (math.sqrt(antennas) * torch.linalg.vector_norm(channels, dim=-1))
-    return share <= 1 - loss
+    unit = channels / channels.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    window = torch.hann_window(antennas, device=channels.device)
+    spectrum = torch.fft.fft(unit * window, dim=-1).abs().square() / window.square().sum().clamp(min=1)
+    noise = spectrum.median(-1).values / math.log(2)  # the median of an exponential is log 2 of its mean
+    peak = torch.fft.fft(unit, n=zero_padding * antennas, dim=-1).abs().amax(-1).square() / antennas
+    energy = unit.abs().square().sum(-1)
+    share = (peak - noise).clamp(min=0) / (energy - antennas * noise).clamp(min=torch.finfo(torch.float32).tiny)
+    return share <= (1 - loss) ** 2

@@ -10,18 +10,21 @@ function [max_error, rates] = nflae_check_rates(channel_file, result_file)
 %   [max_error, rates] = ... also returns the recomputed rates, of the same size as rate in the result. Drops
 %   that were skipped hold NaN on both sides and are left out of max_error.
 %
-%   Needs no toolbox. Runs in MATLAB and, for files up to -v7, in GNU Octave.
+%   Needs no toolbox. Runs in GNU Octave 7 and is written for MATLAB too.
 
   result = load(result_file, 'precoder', 'power', 'rate', 'nflae_info');
   info = result.nflae_info;
 
-  path = strsplit(info.variable, '.');
+  % char: Octave loads the strings of a -v7.3 file as numbers.
+  layout = char(info.layout(:).');
+  convention = char(info.convention(:).');
+  path = strsplit(char(info.variable(:).'), '.');
   H = load(channel_file, path{1});
   for field = 1:numel(path)
     H = H.(path{field});
   end
-  H = antennas_users_drops(double(H), info.layout);
-  if strcmp(info.convention, 'direct')
+  H = antennas_users_drops(double(H), layout);
+  if strcmp(convention, 'direct')
     H = conj(H);  % the rows of a direct H are h_k'
   end
   [antennas, users, drops] = size(H);

@@ -42,7 +42,7 @@ def test_the_channels_own_struct_counts_more_than_the_top_level() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_figure_that_is_not_finite_is_an_error(value: float) -> None:
-    with pytest.raises(MatFileError, match="noise_power = .*finite"):
+    with pytest.raises(MatFileError, match=r"noise_power = .*finite"):
         budget("H", noise_power=value)
 
 
