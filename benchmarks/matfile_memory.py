@@ -11,7 +11,7 @@ or, with --command, a command of yours in which {input} and {output} stand for t
     python benchmarks/matfile_memory.py --gib 4
     python benchmarks/matfile_memory.py --gib 4 --command "nflae precode {input} -o {output} --scheme zf"
 
-The imports alone take some 100 MiB; `imports` measures them.
+What the imports alone take is measured as `imports`.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def work(source: Path, target: Path | None, block: int) -> None:
                 )
 
 
-# Run by a small process in between: Linux counts the memory of the process that starts a command as the command's.
+# Run by a small process in between, since Linux counts the memory of what starts a command as the command's.
 METER = """
 import json, resource, subprocess, sys
 status = subprocess.run(sys.argv[1:], check=False).returncode

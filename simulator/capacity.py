@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -26,8 +28,8 @@ def dirty_paper_capacity(channels: Tensor, budget: LinkBudget, iterations: int =
         whole = seen.diagonal(dim1=-2, dim2=-1).real
         gain = whole / (1 - shares * whole).clamp(min=1e-12)
         shares = shares + (water_filling(gain) - shares) / users
-    determinant = torch.linalg.slogdet(identity + gram * shares.unsqueeze(-2))[1]
-    return determinant / torch.log(torch.tensor(2.0, dtype=torch.float64))
+    determinant: Tensor = torch.linalg.slogdet(identity + gram * shares.unsqueeze(-2))[1]
+    return determinant / math.log(2)
 
 
 def water_filling(gain: Tensor) -> Tensor:

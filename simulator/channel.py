@@ -9,9 +9,7 @@ from simulator.geometry import UniformLinearArray
 from simulator.steering import near_field_steering
 
 
-def multipath_channels(
-    array: UniformLinearArray, angles: Tensor, distances: Tensor, gains: Tensor
-) -> Tensor:
+def multipath_channels(array: UniformLinearArray, angles: Tensor, distances: Tensor, gains: Tensor) -> Tensor:
     """h = sum_l gain_l b(theta_l, r_l), path 0 being the line of sight.
 
     With gain_0 = sqrt(N) alpha_0 and gain_l = sqrt(N / L) alpha_l this is the papers' channel.

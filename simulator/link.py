@@ -61,9 +61,7 @@ class LinkBudget:
         def part(value: float | Tensor) -> float | Tensor:
             return value[start:stop] if isinstance(value, Tensor) and value.ndim else value
 
-        return LinkBudget(
-            part(self.power), part(self.noise_power), part(self.alpha_c), part(self.min_rate)
-        )
+        return LinkBudget(part(self.power), part(self.noise_power), part(self.alpha_c), part(self.min_rate))
 
 
 @dataclass(frozen=True)
@@ -84,17 +82,13 @@ def per_drop(value: float | Tensor, like: Tensor) -> Tensor:
     return torch.as_tensor(value, dtype=real, device=like.device).reshape(-1)
 
 
-def normalised_gram(
-    channels: Tensor, budget: LinkBudget, precision: torch.dtype = torch.complex128
-) -> Tensor:
+def normalised_gram(channels: Tensor, budget: LinkBudget, precision: torch.dtype = torch.complex128) -> Tensor:
     """Gamma = (P / sigma^2) H^H H, Gamma_ij = (P / sigma^2) h_i^H h_j.
 
     channels: complex (drops, users, antennas). Returns ``precision`` (drops, users, users), Hermitian.
     The factor goes onto the channels first, so that CSI in any unit (1e-6 of a volt) stays in range.
     """
-    amplitude = torch.sqrt(
-        per_drop(budget.power, channels).double() / per_drop(budget.noise_power, channels).double()
-    )
+    amplitude = torch.sqrt(per_drop(budget.power, channels).double() / per_drop(budget.noise_power, channels).double())
     scaled = channels.to(precision) * amplitude.to(precision).reshape(-1, 1, 1)
     return scaled.conj() @ scaled.transpose(-1, -2)
 

@@ -46,9 +46,7 @@ def wavefront_curvature(array: UniformLinearArray, angle: Tensor, distance: Tens
     return torch.sqrt(aperture**2 / (2 * array.wavelength * distance.double()))
 
 
-def is_near_field(
-    array: UniformLinearArray, angle: Tensor, distance: Tensor, loss: float = DEFAULT_LOSS
-) -> Tensor:
+def is_near_field(array: UniformLinearArray, angle: Tensor, distance: Tensor, loss: float = DEFAULT_LOSS) -> Tensor:
     """True where beta >= beta_Delta, which is where 1 - |b^H a| >= Delta; bool, the shape of ``angle``."""
     return wavefront_curvature(array, angle, distance) >= beta_threshold(loss)
 
@@ -58,17 +56,13 @@ def rayleigh_distance(array: UniformLinearArray) -> float:
     return 2 * array.aperture**2 / array.wavelength
 
 
-def effective_rayleigh_distance(
-    array: UniformLinearArray, angle: Tensor, loss: float = DEFAULT_LOSS
-) -> Tensor:
+def effective_rayleigh_distance(array: UniformLinearArray, angle: Tensor, loss: float = DEFAULT_LOSS) -> Tensor:
     """Distance at which beta = beta_Delta in direction ``angle``: N^2 d^2 cos^2(theta) / (2 lambda beta_Delta^2), m."""
     aperture = array.aperture * torch.cos(angle.double())
     return aperture**2 / (2 * array.wavelength * beta_threshold(loss) ** 2)
 
 
-def ground_near_field_region(
-    array: UniformLinearArray, loss: float = DEFAULT_LOSS
-) -> tuple[float, float] | None:
+def ground_near_field_region(array: UniformLinearArray, loss: float = DEFAULT_LOSS) -> tuple[float, float] | None:
     """The effective near-field region (ENFR) on the ground, [h_B / tan(theta-), h_B / tan(theta+)] in m from the mast.
 
     theta-+ are the two depression angles in (0, pi/2) that solve
@@ -115,4 +109,5 @@ def far_field_test(channels: Tensor, loss: float = DEFAULT_LOSS, zero_padding: i
     peak = torch.fft.fft(unit, n=zero_padding * antennas, dim=-1).abs().amax(-1).square() / antennas
     energy = unit.abs().square().sum(-1)
     share = (peak - noise).clamp(min=0) / (energy - antennas * noise).clamp(min=torch.finfo(torch.float32).tiny)
-    return share <= (1 - loss) ** 2
+    near: Tensor = share <= (1 - loss) ** 2
+    return near

@@ -78,6 +78,4 @@ def _ascend(
         optimiser.step()
     with torch.no_grad():
         uplink = best[0].exp()
-        return candidate(
-            gram, structured_coefficients(gram, uplink), torch.softmax(best[1], -1), near, budget, uplink
-        )
+        return candidate(gram, structured_coefficients(gram, uplink), torch.softmax(best[1], -1), near, budget, uplink)

@@ -74,9 +74,7 @@ def project_shares(
     min_sinr = torch.exp2(min_rate) - 1
     least, reachable = minimum_shares(couplings, min_sinr)
     tiny = torch.finfo(shares.dtype).tiny
-    room = torch.minimum(
-        1 / least.sum(-1).clamp(min=tiny), alpha_c / (least * near_field).sum(-1).clamp(min=tiny)
-    )
+    room = torch.minimum(1 / least.sum(-1).clamp(min=tiny), alpha_c / (least * near_field).sum(-1).clamp(min=tiny))
     feasible = reachable & (room >= 1)
     safe = least * torch.where(feasible, room, torch.ones_like(room)).clamp(max=1 / tiny).unsqueeze(-1)
     safe = torch.where((min_sinr > 0).expand(safe.shape[0]).unsqueeze(-1), safe, wanted)

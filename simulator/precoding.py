@@ -128,9 +128,7 @@ def answer(
         rate=rate,
         sum_rate=rate.sum(-1),
         feasible=chosen.feasible,
-        fallback=torch.zeros(drops, dtype=torch.bool, device=channels.device)
-        if fallback is None
-        else fallback,
+        fallback=torch.zeros(drops, dtype=torch.bool, device=channels.device) if fallback is None else fallback,
     )
 
 

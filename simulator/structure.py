@@ -22,7 +22,8 @@ def structured_coefficients(gram: Tensor, uplink_shares: Tensor) -> Tensor:
     """
     users = gram.shape[-1]
     identity = torch.eye(users, dtype=gram.dtype, device=gram.device)
-    return torch.linalg.solve(identity + uplink_shares.unsqueeze(-1) * gram, identity.expand_as(gram))
+    coefficients: Tensor = torch.linalg.solve(identity + uplink_shares.unsqueeze(-1) * gram, identity.expand_as(gram))
+    return coefficients
 
 
 def wmmse_step(gram: Tensor, uplink_shares: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:

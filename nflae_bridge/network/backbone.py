@@ -21,12 +21,13 @@ class Backbone(nn.Module):
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self.config = config
-        self.model = _load(config) if config.source else _build(config)
-        self.model.config.use_cache = False
-        self.width = int(self.model.config.hidden_size)
-        self.heads = int(self.model.config.num_attention_heads)
+        model: Any = _load(config) if config.source else _build(config)
+        model.config.use_cache = False
+        self.width = int(model.config.hidden_size)
+        self.heads = int(model.config.num_attention_heads)
+        self.model = model
         if config.frozen:
-            for name, parameter in self.model.named_parameters():
+            for name, parameter in model.named_parameters():
                 parameter.requires_grad = any(mark in name for mark in _ADDITION)
 
     def forward(self, tokens: Tensor, attention_bias: Tensor | None) -> Tensor:
@@ -74,7 +75,7 @@ def _build(config: BackboneConfig) -> nn.Module:
     if config.family not in family:
         raise NflaeError(f"unknown backbone family {config.family!r}: there are gpt2, llama and qwen2")
     settings, model = family[config.family]
-    built = model(
+    return model(  # type: ignore[no-any-return]
         settings(
             hidden_size=config.width,
             num_hidden_layers=config.layers,
@@ -88,7 +89,6 @@ def _build(config: BackboneConfig) -> nn.Module:
             **common,
         )
     )
-    return built
 
 
 def _load(config: BackboneConfig) -> nn.Module:

@@ -55,9 +55,7 @@ class GramEncoder(Encoder):
         return Encoding(tokens, bias, logit)
 
 
-def gram_features(
-    gram: Tensor, near_field: Tensor, alpha_c: Tensor, min_rate: Tensor
-) -> tuple[Tensor, Tensor]:
+def gram_features(gram: Tensor, near_field: Tensor, alpha_c: Tensor, min_rate: Tensor) -> tuple[Tensor, Tensor]:
     """What the network sees of a drop: float32 (drops, users, USER_FEATURES) and (.., users, users, PAIR_FEATURES).
 
     gram: Gamma, complex (drops, users, users); near_field: bool (drops, users); alpha_c, min_rate: real (drops,).

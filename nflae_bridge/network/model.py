@@ -43,14 +43,13 @@ class PrecodingNetwork(nn.Module):
             heads = config.backbone.heads if config.backbone.source else self.backbone.heads
             self.encoder = GramEncoder(config.encoder, width, heads)
         same = self.encoder.token_width == self.backbone.width
-        self.embedding: nn.Module = (
-            nn.Identity() if same else nn.Linear(self.encoder.token_width, self.backbone.width)
-        )
+        self.embedding: nn.Module = nn.Identity() if same else nn.Linear(self.encoder.token_width, self.backbone.width)
         names = ["uplink", "power"] + (["near_field"] if config.encoder.kind == "raw" else [])
-        self.heads = nn.ModuleDict({name: nn.Linear(self.backbone.width, 1) for name in names})
+        outputs = {name: nn.Linear(self.backbone.width, 1) for name in names}
         for name in ("uplink", "power"):  # equal shares at first: training starts from RZF
-            nn.init.normal_(self.heads[name].weight, std=1e-3)
-            nn.init.zeros_(self.heads[name].bias)
+            nn.init.normal_(outputs[name].weight, std=1e-3)
+            nn.init.zeros_(outputs[name].bias)
+        self.heads = nn.ModuleDict(outputs)
 
     def forward(self, inputs: UserInputs) -> NetworkOutput:
         """Users may come in any order; the output has theirs."""

@@ -18,9 +18,7 @@ class RawEncoder(Encoder):
         self.antennas = config.antennas
         self.token_width = 2 * config.antennas
         self.norm = nn.BatchNorm1d(self.token_width)
-        self.blocks = nn.ModuleList(
-            [Block(self.token_width, self.token_width, heads) for _ in range(config.blocks)]
-        )
+        self.blocks = nn.ModuleList([Block(self.token_width, self.token_width, heads) for _ in range(config.blocks)])
 
     def forward(self, inputs: UserInputs) -> Encoding:
         """Encode a batch. Raises ValueError unless the channels have the N this encoder was made for."""

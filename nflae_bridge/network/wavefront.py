@@ -49,7 +49,8 @@ def wavefront_features(channels: Tensor) -> Tensor:
     length = math.ceil(antennas / SUBARRAYS)
     scale = torch.linalg.vector_norm(channels, dim=-1, keepdim=True).clamp(min=1e-30)
     padded = nn.functional.pad(channels / scale, (0, length * SUBARRAYS - antennas))
-    beams = torch.fft.fft(padded.unflatten(-1, (SUBARRAYS, length)), n=_OVERSAMPLING * length, dim=-1)
+    parts = padded.reshape(*padded.shape[:-1], SUBARRAYS, length)
+    beams = torch.fft.fft(parts, n=_OVERSAMPLING * length, dim=-1)
     beams = beams / math.sqrt(length)
     energy = beams.abs().square().sum(-2)  # (..., beams), over the sub-arrays
     best = energy.argmax(-1, keepdim=True)

@@ -120,13 +120,8 @@ class PublishedDrops:
 
     def validation(self) -> list[TrainingBatch]:
         """The validation drops, in batches of the same size."""
-        whole = _published(
-            self.users, VALIDATION_SEED, self.validate, self.alpha_c, self.min_rate, self.antennas
-        )
-        return [
-            whole.select(torch.arange(start, start + self.batch))
-            for start in range(0, self.validate, self.batch)
-        ]
+        whole = _published(self.users, VALIDATION_SEED, self.validate, self.alpha_c, self.min_rate, self.antennas)
+        return [whole.select(torch.arange(start, start + self.batch)) for start in range(0, self.validate, self.batch)]
 
 
 @cache
@@ -142,7 +137,6 @@ def _published(
         torch.full((drops,), min_rate),
         True,
     )
-
 
 
 class _Draw:
@@ -233,9 +227,7 @@ class _Draw:
             if kind == 3:
                 centre = self.uniform(-1, 1, drops, 1, 1) + 0.3 * centre
             direction = centre + float(self.uniform(0, 0.5, 1)) * self.uniform(-1, 1, drops, users, paths)
-            gains = self.gaussian(drops, users, paths) * torch.exp(
-                -float(self.uniform(0, 1, 1)) * torch.arange(paths)
-            )
+            gains = self.gaussian(drops, users, paths) * torch.exp(-float(self.uniform(0, 1, 1)) * torch.arange(paths))
             phase = math.pi * direction.unsqueeze(-1) * torch.arange(antennas)
             channels = (gains.unsqueeze(-2) @ torch.polar(torch.ones_like(phase), phase)).squeeze(-2)
         channels = channels / torch.linalg.vector_norm(channels, dim=-1, keepdim=True).clamp(min=1e-9)

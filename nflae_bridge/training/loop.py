@@ -158,9 +158,7 @@ class Trainer:
         return result
 
     def _log(self, means: Tensor, validation: Validation | None) -> None:
-        measured = (
-            (validation.rate_over_wmmse, validation.accuracy, validation.score) if validation else ("", "", "")
-        )
+        measured = (validation.rate_over_wmmse, validation.accuracy, validation.score) if validation else ("", "", "")
         rate = learning_rate(self.recipe, self.step - 1)
         row = [self.step, self.seconds, rate, *means.tolist(), *measured]
         self._write_log([f"{value:.6g}" if isinstance(value, float) else value for value in row], mode="a")
@@ -213,9 +211,7 @@ class Trainer:
             self._write_log(row, mode="a")
 
 
-def forward(
-    network: PrecodingNetwork, batch: TrainingBatch, gram: Tensor, with_labels: bool
-) -> NetworkOutput:
+def forward(network: PrecodingNetwork, batch: TrainingBatch, gram: Tensor, with_labels: bool) -> NetworkOutput:
     """Run the network on a training batch; ``with_labels``: C3 goes by the batch's labels, not the network's."""
     needs_channels = batch.labelled or network.config.encoder.kind == "raw"
     return network(  # type: ignore[no-any-return]
@@ -232,9 +228,7 @@ def forward(
 def served_rate(batch: TrainingBatch, gram: Tensor, uplink_shares: Tensor, shares: Tensor) -> Tensor:
     """Sum rate of (lambda, p) once the batch's constraints are held; float64 (drops,), bps/Hz."""
     couplings = coupling(gram, structured_coefficients(gram, uplink_shares))
-    held, _ = project_shares(
-        couplings, shares, batch.near_field, batch.alpha_c.double(), batch.min_rate.double()
-    )
+    held, _ = project_shares(couplings, shares, batch.near_field, batch.alpha_c.double(), batch.min_rate.double())
     return rates(sinr(couplings, held)).sum(-1)
 
 

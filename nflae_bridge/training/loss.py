@@ -70,6 +70,4 @@ def precoding_loss(
     if labelled and output.near_field_logit is not None:
         error = mse_loss(torch.sigmoid(output.near_field_logit), near_field.float())
         loss = loss + weights.near_field * error
-    return LossParts(
-        loss, (served / textbook).mean().detach(), (unmet / scale).mean().detach(), error.detach()
-    )
+    return LossParts(loss, (served / textbook).mean().detach(), (unmet / scale).mean().detach(), error.detach())
