@@ -104,9 +104,7 @@ def measure(command: list[str]) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gib", type=float, default=4.0, help="size of the channel file (default 4)")
     parser.add_argument("--block", type=int, default=256, help="drops read at a time (default 256)")
     parser.add_argument("--folder", type=Path, help="where to make the files (default: a temporary folder)")

@@ -29,9 +29,7 @@ class AtomicFile:
             folder = self._target.parent
             for source in inputs:
                 if _same(self._target, Path(source)):
-                    raise MatFileError(
-                        f"{self.path}: is the input {source}; name another file for the output"
-                    )
+                    raise MatFileError(f"{self.path}: is the input {source}; name another file for the output")
             if self._target.is_dir():
                 raise MatFileError(f"{self.path}: is a directory; name a file for the output")
             if self._target.exists() and not self._target.is_file():

@@ -18,9 +18,7 @@ def detect_version(path: Path) -> str:
     """
     with reading(path):
         if path.exists() and not path.is_file() and not path.is_dir():
-            raise MatFileError(
-                f"{path}: is not a regular file; a .mat file is read at random, save it to disk"
-            )
+            raise MatFileError(f"{path}: is not a regular file; a .mat file is read at random, save it to disk")
         with path.open("rb") as file:
             start = file.read(2048 + len(hdf5.HDF5_SIGNATURE))
         if not start:
@@ -29,9 +27,7 @@ def detect_version(path: Path) -> str:
         if any(start[at:].startswith(hdf5.HDF5_SIGNATURE) for at in (0, 512, 1024, 2048)):
             return "7.3"
         if start[:19] == b"MATLAB 7.3 MAT-file":
-            raise MatFileError(
-                f"{path}: damaged or cut short in its -v7.3 header; save or copy the file again"
-            )
+            raise MatFileError(f"{path}: damaged or cut short in its -v7.3 header; save or copy the file again")
         if level5.is_level5(start):
             return "7" if level5.is_compressed(path) else "6"
         if start[:19] == b"MATLAB 5.0 MAT-file":

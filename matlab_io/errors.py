@@ -48,9 +48,7 @@ def reading(path: Path, what: str = "") -> Iterator[None]:
             f"{where}does not fit in memory, or is damaged; save it with -v7.3, which is read in blocks"
         ) from None
     except Exception as error:
-        raise MatFileError(
-            f"{where}damaged or cut short ({_reason(error)}); save or copy the file again"
-        ) from error
+        raise MatFileError(f"{where}damaged or cut short ({_reason(error)}); save or copy the file again") from error
 
 
 @contextmanager

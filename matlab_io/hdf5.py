@@ -32,18 +32,13 @@ def list_variables(path: Path) -> list[Variable]:
     """
     with open_file(path) as file:
         if _is_octave(file):
-            raise MatFileError(
-                f"{path}: is in Octave's -hdf5 format, which is not MATLAB's -v7.3; save it with -v7"
-            )
+            raise MatFileError(f"{path}: is in Octave's -hdf5 format, which is not MATLAB's -v7.3; save it with -v7")
         return _walk(file, "", _DEPTH)
 
 
 def _is_octave(file: h5py.File) -> bool:
     return any(
-        isinstance(item, h5py.Group)
-        and "type" in item
-        and "value" in item
-        and "MATLAB_class" not in item.attrs
+        isinstance(item, h5py.Group) and "type" in item and "value" in item and "MATLAB_class" not in item.attrs
         for item in (file.get(name) for name in list(file)[:4])
     )
 

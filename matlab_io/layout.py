@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from matlab_io.errors import MatFileError
 
-__all__ = ["Layout", "guess", "matlab_shape", "parse", "possible", "slabs"]
+__all__ = ["Layout", "guess", "matlab_shape", "parse", "possible", "shape_text", "slabs"]
 
 _AXIS_NAMES = {"n": "antennas", "k": "users", "s": "drops", "f": "subcarriers"}
 
@@ -101,14 +101,6 @@ class Layout:
         moved = array.transpose(singletons + order).reshape([array.shape[axis] for axis in order])
         return moved if "k" in self.axes else moved[..., np.newaxis, :]
 
-    def from_drops(self, drops: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """The inverse of :meth:`to_drops`: ``(drops, users, antennas)`` to the MATLAB-order array."""
-        wanted = [letter for letter in ("n", "k", *self.drop_letters) if letter in self.axes]
-        moved = drops.reshape([self.size(letter) for letter in reversed(wanted)]).T
-        return moved.transpose([wanted.index(letter) for letter in self.axes if letter != "1"]).reshape(
-            self.shape
-        )
-
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun[:-1] if number == 1 else noun}"
@@ -124,7 +116,7 @@ def matlab_shape(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(sizes)
 
 
-def text(shape: Sequence[int]) -> str:
+def shape_text(shape: Sequence[int]) -> str:
     """For example ``"256 x 8 x 100"``."""
     return " x ".join(str(size) for size in shape)
 
@@ -146,9 +138,7 @@ def parse(axes: str, shape: Sequence[int]) -> Layout:
         )
     repeated = [letter for letter in "nksf" if letters.count(letter) > 1]
     if repeated:
-        raise MatFileError(
-            f"layout {axes!r}: axis {repeated[0]!r} is named twice; name each axis once, e.g. nks"
-        )
+        raise MatFileError(f"layout {axes!r}: axis {repeated[0]!r} is named twice; name each axis once, e.g. nks")
     if "n" not in letters:
         raise MatFileError(f"layout {axes!r}: no antenna axis; name it n, e.g. nks")
     sizes = list(matlab_shape(shape))
@@ -156,7 +146,7 @@ def parse(axes: str, shape: Sequence[int]) -> Layout:
         sizes.pop()
     if len(sizes) > len(letters):
         raise MatFileError(
-            f"layout {axes!r} names {len(letters)} axes but the array is {text(matlab_shape(shape))};"
+            f"layout {axes!r} names {len(letters)} axes but the array is {shape_text(matlab_shape(shape))};"
             " name every axis, with 1 for one of length one"
         )
     sizes += [1] * (len(letters) - len(sizes))
@@ -164,7 +154,7 @@ def parse(axes: str, shape: Sequence[int]) -> Layout:
         if letter == "1" and size != 1:
             raise MatFileError(
                 f"layout {axes!r}: axis {position} is named 1 but has length {size}"
-                f" (the array is {text(matlab_shape(shape))}); name it n, k, s or f"
+                f" (the array is {shape_text(matlab_shape(shape))}); name it n, k, s or f"
             )
     return Layout(letters, tuple(sizes))
 
@@ -191,7 +181,7 @@ def guess(shape: Sequence[int]) -> Layout:
     readings = possible(shape)
     if len(readings) == 1:
         return readings[0]
-    shown = text(matlab_shape(shape))
+    shown = shape_text(matlab_shape(shape))
     if not readings:
         raise MatFileError(
             f"an array of {shown} has more axes than can be guessed; pass --layout, one letter an axis:"

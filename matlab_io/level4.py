@@ -71,9 +71,7 @@ def _matrices(path: Path) -> Iterator[tuple[str, _Header, int]]:
             raw = file.read(_HEADER)
             header = _parse(raw) if len(raw) == _HEADER else None
             if header is None:
-                raise MatFileError(
-                    f"{path}: damaged or cut short at byte {position}; save or copy the file again"
-                )
+                raise MatFileError(f"{path}: damaged or cut short at byte {position}; save or copy the file again")
             name = file.read(header.name_bytes).split(b"\0")[0].decode("latin-1")
             data = position + _HEADER + header.name_bytes
             position = data + header.data_bytes
@@ -98,9 +96,7 @@ def list_variables(path: Path) -> list[Variable]:
     ]
 
 
-def read_arrays(
-    path: Path, names: Collection[str]
-) -> dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any] | None]]:
+def read_arrays(path: Path, names: Collection[str]) -> dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any] | None]]:
     """The real and imaginary parts (None where there is none) of matrices, as the file stores their numbers.
 
     Raises MatFileError where the file is damaged, OSError where it cannot be read.

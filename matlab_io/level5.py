@@ -211,8 +211,7 @@ class _Walk:
                     self._variable(file, kind, count)
                 except (_Damaged, zlib.error, struct.error):
                     raise MatFileError(
-                        f"{self._path}: damaged in the variable at byte {position};"
-                        " save or copy the file again"
+                        f"{self._path}: damaged in the variable at byte {position}; save or copy the file again"
                     ) from None
                 position = end
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import scipy.io
 
 from matlab_io.errors import MatFileError
-from matlab_io.layout import matlab_shape, text
+from matlab_io.layout import matlab_shape, shape_text
 
 __all__ = ["DropArray", "Hdf5Writer", "LevelWriter", "MatWriter", "Value", "check_size"]
 
@@ -82,11 +82,11 @@ def check_size(path: Path, version: str, arrays: Sequence[DropArray]) -> None:
     for array in arrays:
         if version == "4" and len(array.shape) > 2:
             raise MatFileError(
-                f"{path}: version 4 holds matrices only, {array.name} is {text(array.shape)}; write version 7"
+                f"{path}: version 4 holds matrices only, {array.name} is {shape_text(array.shape)}; write version 7"
             )
         if version != "7.3" and array.nbytes > _LEVEL5_LIMIT:
             raise MatFileError(
-                f"{path}: {array.name} ({text(array.shape)}) would take {array.nbytes / 2**30:.1f} GiB, and"
+                f"{path}: {array.name} ({shape_text(array.shape)}) would take {array.nbytes / 2**30:.1f} GiB, and"
                 " before version 7.3 a variable holds less than 2 GiB; write version 7.3"
             )
 
@@ -108,8 +108,7 @@ class LevelWriter:
 
     def finish(self) -> None:
         content: dict[str, Any] = {
-            name: memory.reshape(-1).reshape(array.shape, order="F")
-            for name, (array, memory) in self._arrays.items()
+            name: memory.reshape(-1).reshape(array.shape, order="F") for name, (array, memory) in self._arrays.items()
         }
         content |= {name: _plain(value) for name, value in self._values.items()}
         with self._part.open("r+b") as file:

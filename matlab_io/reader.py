@@ -122,8 +122,8 @@ class ChannelFile:
 
         Returns (stop - start, users, antennas) complex64, C-contiguous, a fresh array, in the hermitian
         convention: row k of a drop is h_k, with y_k = h_k^H x (conjugated here where the file is direct).
-        From v7.3 no more than the block, or 64 MiB where the file's own order calls for longer reads, is in
-        memory.
+        Of a v7.3 file no more than the block is in memory, or, where the file's own order or chunks call for
+        longer reads, a few times 64 MiB.
 
         Raises MatFileError where the file turns out damaged, IndexError for drops that do not exist,
         ValueError after :meth:`close`.
@@ -221,9 +221,7 @@ def open_channels(
     except BaseException:
         numbers.close()
         raise
-    return ChannelFile(
-        file, chosen, version, fitted, convention or fitted.convention, source, run, budget, notes
-    )
+    return ChannelFile(file, chosen, version, fitted, convention or fitted.convention, source, run, budget, notes)
 
 
 def _notes(variable: Variable, layout: Layout, guessed: bool, convention: str | None) -> list[str]:
@@ -244,8 +242,7 @@ def _scalar_variables(variables: Sequence[Variable], chosen: Variable) -> list[V
     return [
         variable
         for variable in variables
-        if variable.name.rpartition(".")[0] in places
-        and variable.name.rpartition(".")[2].lower() in SCALAR_NAMES
+        if variable.name.rpartition(".")[0] in places and variable.name.rpartition(".")[2].lower() in SCALAR_NAMES
     ]
 
 

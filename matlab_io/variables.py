@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matlab_io.errors import MatFileError
-from matlab_io.layout import text
+from matlab_io.layout import shape_text
 
 __all__ = ["Variable", "choose"]
 
@@ -101,7 +101,7 @@ class Variable:
 
     def __str__(self) -> str:
         kind = f"complex {self.matlab_class}" if self.is_complex else self.matlab_class
-        return f"{self.name} ({text(self.shape)} {kind})"
+        return f"{self.name} ({shape_text(self.shape)} {kind})"
 
 
 def _listing(variables: Sequence[Variable], limit: int = 12) -> str:
@@ -127,8 +127,7 @@ def choose(path: Path, variables: Sequence[Variable], wanted: str | None, allow_
         return candidates[0]
     if len(candidates) > 1:
         raise MatFileError(
-            f"{path}: several arrays could be the channel: {_listing(named or candidates)};"
-            " pass --var to say which"
+            f"{path}: several arrays could be the channel: {_listing(named or candidates)}; pass --var to say which"
         )
     if real:
         raise MatFileError(
@@ -142,29 +141,21 @@ def choose(path: Path, variables: Sequence[Variable], wanted: str | None, allow_
             f" (pass --var {refused.name} to take it)"
         )
     if not variables:
-        raise MatFileError(
-            f"{path}: holds no variables; save a complex array H (antennas x users x drops) in it"
-        )
-    raise MatFileError(
-        f"{path}: no complex numeric array to take as the channel; it holds {_listing(variables)}"
-    )
+        raise MatFileError(f"{path}: holds no variables; save a complex array H (antennas x users x drops) in it")
+    raise MatFileError(f"{path}: no complex numeric array to take as the channel; it holds {_listing(variables)}")
 
 
 def _named(path: Path, variables: Sequence[Variable], wanted: str, allow_real: bool) -> Variable:
     found = next((variable for variable in variables if variable.name == wanted), None)
     if found is None:
         candidates = [variable for variable in variables if variable.is_candidate]
-        holds = (
-            f"candidates: {_listing(candidates)}"
-            if candidates
-            else f"it holds {_listing(variables) or 'nothing'}"
-        )
+        holds = f"candidates: {_listing(candidates)}" if candidates else f"it holds {_listing(variables) or 'nothing'}"
         parent = wanted.rpartition(".")[0]
         above = next((variable for variable in variables if variable.name == parent), None)
         if above is not None and above.matlab_class == "struct" and math.prod(above.shape) > 1:
             field = wanted.rpartition(".")[2]
             raise MatFileError(
-                f"{path}: {parent} is a struct array ({text(above.shape)}), which has no single field"
+                f"{path}: {parent} is a struct array ({shape_text(above.shape)}), which has no single field"
                 f" {field}; save the one array, e.g. H = {parent}(1).{field}"
             )
         raise MatFileError(f"{path}: no variable {wanted}; {holds}")
@@ -178,15 +169,9 @@ def _named(path: Path, variables: Sequence[Variable], wanted: str, allow_real: b
         )
     if not found.is_numeric:
         fields = [
-            variable
-            for variable in variables
-            if variable.name.startswith(wanted + ".") and variable.is_candidate
+            variable for variable in variables if variable.name.startswith(wanted + ".") and variable.is_candidate
         ]
-        advice = (
-            f"; its complex arrays: {_listing(fields)}"
-            if fields
-            else "; channels are a complex numeric array"
-        )
+        advice = f"; its complex arrays: {_listing(fields)}" if fields else "; channels are a complex numeric array"
         raise MatFileError(f"{path}: {found} is not a numeric array{advice}")
     if not found.is_complex and not allow_real:
         raise MatFileError(

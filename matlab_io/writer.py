@@ -136,9 +136,7 @@ class ResultFile:
         self.version = "7" if version == "4" else _level(version)
         self.notes: list[str] = []
         if version == "4":
-            self.notes.append(
-                f"{self.path}: written as version 7, since version 4 has no structs and no 3-D arrays"
-            )
+            self.notes.append(f"{self.path}: written as version 7, since version 4 has no structs and no 3-D arrays")
         if min(antennas, users, *drop_axes, 1) < 1:
             raise ValueError(f"no results of {antennas} antennas, {users} users and drops {tuple(drop_axes)}")
         sizes = {"n": antennas, "k": users, "1": 1}
@@ -223,9 +221,7 @@ def write_channels(
     if level == "4":
         for name, value in values.items():
             if isinstance(value, Mapping) or np.ndim(value) > 2:
-                raise MatFileError(
-                    f"{path}: version 4 cannot hold {name}, which is no matrix; write version 7"
-                )
+                raise MatFileError(f"{path}: version 4 cannot hold {name}, which is no matrix; write version 7")
     block_shape = (users, antennas) if direct else (antennas, users)
     array = DropArray("H", block_shape, (drops,), np.dtype(np.complex128 if level == "4" else np.complex64))
     output = _Output(path, level, [array], values, ())

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,3 +50,21 @@ def channels() -> Callable[..., Channels]:
         return (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(np.complex64)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def as_saved() -> Callable[[str, tuple[int, ...], npt.NDArray[Any]], npt.NDArray[Any]]:
+    """Lays (drops, users, antennas) out as a MATLAB-order array of the given axes and shape, element by element."""
+
+    def lay_out(axes: str, shape: tuple[int, ...], drops: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        out = np.empty(shape, drops.dtype)
+        extents = [size for letter, size in zip(axes, shape, strict=True) if letter in "sf"]
+        for at in np.ndindex(*shape):
+            index = dict(zip(axes, at, strict=True))
+            drop, stride = 0, 1
+            for position, extent in zip((i for a, i in zip(axes, at, strict=True) if a in "sf"), extents, strict=True):
+                drop, stride = drop + position * stride, stride * extent
+            out[at] = drops[drop, index.get("k", 0), index["n"]]
+        return out
+
+    return lay_out

@@ -59,9 +59,7 @@ def test_a_truncated_file_is_refused(
     content = whole[version]
     cut = data.draw(st.integers(0, len(content) - 1))
     read = attempt(tmp_path / "cut.mat", content[:cut])
-    if (
-        read is not None
-    ):  # cut between two variables, which no version before 7.3 can tell from a shorter file
+    if read is not None:  # cut between two variables, which no version before 7.3 can tell from a shorter file
         assert version != "7.3"
         assert np.array_equal(read[0], CHANNELS[: len(read[0])])
 

@@ -16,7 +16,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from matlab_io import ChannelFile, MatFileError, open_channels
-from matlab_io.layout import Layout
 
 Channels = npt.NDArray[np.complex64]
 Make = Callable[..., Channels]
@@ -37,9 +36,7 @@ def save(path: Path, version: str, array: npt.NDArray[Any]) -> None:
     if version == "7.3":
         save_hdf5(path, array)
     else:
-        scipy.io.savemat(
-            path, {"H": array}, format="4" if version == "4" else "5", do_compression=version == "7"
-        )
+        scipy.io.savemat(path, {"H": array}, format="4" if version == "4" else "5", do_compression=version == "7")
 
 
 @pytest.mark.parametrize("version", ["6", "7", "7.3"])
@@ -70,11 +67,12 @@ def test_every_layout_is_read_alike_from_every_version(
     shape: tuple[int, ...],
     drop_axes: tuple[int, ...],
     channels: Make,
+    as_saved: Callable[..., npt.NDArray[Any]],
 ) -> None:
     drops, users = int(np.prod(drop_axes)), 3 if "k" in axes else 1
     wanted = channels(drops, users, 16)
     padded = shape + (1,) * (len(axes) - len(shape))
-    array = Layout(axes, padded[: len(axes)]).from_drops(wanted).reshape(shape)
+    array = as_saved(axes, padded[: len(axes)], wanted).reshape(shape)
     save(tmp_path / "c.mat", version, array)
     with open_channels(tmp_path / "c.mat", layout=axes, convention="hermitian") as file:
         assert (file.version, file.layout, file.drop_axes) == (version, axes, drop_axes)
@@ -107,9 +105,7 @@ def test_what_was_read_is_said(tmp_path: Path, channels: Make) -> None:
     save(tmp_path / "c.mat", "7", channels(2, 3, 16).T)
     with open_channels(tmp_path / "c.mat") as file:
         assert file.notes[0] == "H read as 16 antennas x 3 users x 2 drops (layout nks, from the shape)"
-    save(
-        tmp_path / "c.mat", "7", channels(16, 3, 6)
-    )  # a Python array (drops, users, antennas), saved as it is
+    save(tmp_path / "c.mat", "7", channels(16, 3, 6))  # a Python array (drops, users, antennas), saved as it is
     with open_channels(tmp_path / "c.mat") as file:
         assert file.notes[0].endswith("if its first axis counts drops, pass --layout skn")
     with open_channels(tmp_path / "c.mat", layout="skn") as file:
@@ -179,9 +175,7 @@ def test_other_peoples_hdf5_is_read_with_its_axes_reversed(
 
 def test_a_layout_that_does_not_fit_names_file_and_variable(tmp_path: Path, channels: Make) -> None:
     save(tmp_path / "c.mat", "7", channels().T)
-    with pytest.raises(
-        MatFileError, match=r"c\.mat: H: layout 'nk' names 2 axes but the array is 16 x 3 x 10"
-    ):
+    with pytest.raises(MatFileError, match=r"c\.mat: H: layout 'nk' names 2 axes but the array is 16 x 3 x 10"):
         open_channels(tmp_path / "c.mat", layout="nk")
     with pytest.raises(ValueError, match="convention"):
         open_channels(tmp_path / "c.mat", convention="other")

@@ -14,9 +14,7 @@ from matlab_io.variables import Variable
 def budget(channel: str, **values: float) -> dict[str, float]:
     names = {name.replace("__", "."): value for name, value in values.items()}
     variables = [Variable(name, (1, 1), "double", False) for name in names]
-    return link_budget(
-        Path("x.mat"), Variable(channel, (8, 2), "double", True), variables, names.__getitem__, []
-    )
+    return link_budget(Path("x.mat"), Variable(channel, (8, 2), "double", True), variables, names.__getitem__, [])
 
 
 def test_linear_and_dbw_figures_are_watts() -> None:

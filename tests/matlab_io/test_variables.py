@@ -12,9 +12,7 @@ from matlab_io.variables import Variable, choose
 FILE = Path("x.mat")
 
 
-def array(
-    name: str, *, kind: str = "double", is_complex: bool = True, shape: tuple[int, ...] = (8, 2)
-) -> Variable:
+def array(name: str, *, kind: str = "double", is_complex: bool = True, shape: tuple[int, ...] = (8, 2)) -> Variable:
     return Variable(name, shape, kind, is_complex)
 
 
@@ -22,9 +20,7 @@ def real(name: str, shape: tuple[int, ...] = (8, 2)) -> Variable:
     return array(name, is_complex=False, shape=shape)
 
 
-@pytest.mark.parametrize(
-    "name", ["H", "h", "channel", "Channels", "CSI", "H_est", "Hest", "h_hat", "chan.H", "data"]
-)
+@pytest.mark.parametrize("name", ["H", "h", "channel", "Channels", "CSI", "H_est", "Hest", "h_hat", "chan.H", "data"])
 def test_the_only_complex_array_is_taken(name: str) -> None:
     variables = [real("power", (1, 1)), array(name), array("s", kind="char", is_complex=False)]
     assert choose(FILE, variables, None, False).name == name

@@ -27,9 +27,7 @@ INFO = {"scheme": "zf", "model": "", "version": "0.1.0", "power": 1, "noise_powe
 def results(precoder: Channels) -> dict[str, npt.NDArray[Any]]:
     """Distinct numbers for every field, for the drops of ``precoder``."""
     number = np.abs(precoder).sum(-1).astype(np.float64)
-    fields = {
-        name: number + i for i, name in enumerate(["power", "lambda", "near_field_score", "sinr", "rate"])
-    }
+    fields = {name: number + i for i, name in enumerate(["power", "lambda", "near_field_score", "sinr", "rate"])}
     return {
         **fields,
         "precoder": precoder,
@@ -40,21 +38,15 @@ def results(precoder: Channels) -> dict[str, npt.NDArray[Any]]:
     }
 
 
-def result_file(
-    path: Path, version: str = "7", drop_axes: tuple[int, ...] = (10,), **options: Any
-) -> ResultFile:
+def result_file(path: Path, version: str = "7", drop_axes: tuple[int, ...] = (10,), **options: Any) -> ResultFile:
     sizes = {"antennas": 16, "users": 3} | options.pop("sizes", {})
-    return ResultFile(
-        path, version=version, drop_axes=drop_axes, convention="hermitian", info=INFO, **sizes, **options
-    )
+    return ResultFile(path, version=version, drop_axes=drop_axes, convention="hermitian", info=INFO, **sizes, **options)
 
 
 def load(path: Path) -> dict[str, npt.NDArray[Any]]:
     """The arrays of a result in MATLAB order, by scipy or h5py alone."""
     if not h5py.is_hdf5(path):
-        return {
-            k: v for k, v in scipy.io.loadmat(path).items() if isinstance(v, np.ndarray) and k != "nflae_info"
-        }
+        return {k: v for k, v in scipy.io.loadmat(path).items() if isinstance(v, np.ndarray) and k != "nflae_info"}
     loaded = {}
     with h5py.File(path) as file:
         for name, item in file.items():
@@ -66,9 +58,7 @@ def load(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 @pytest.mark.parametrize("version", ["6", "7", "7.3"])
 @pytest.mark.parametrize("drop_axes", [(), (1,), (10,), (5, 2), (1, 4), (4, 1)])
-def test_results_keep_the_inputs_axes(
-    tmp_path: Path, version: str, drop_axes: tuple[int, ...], channels: Make
-) -> None:
+def test_results_keep_the_inputs_axes(tmp_path: Path, version: str, drop_axes: tuple[int, ...], channels: Make) -> None:
     drops = int(np.prod(drop_axes))
     wanted = results(channels(drops))
     with result_file(tmp_path / "r.mat", version, drop_axes) as file:
@@ -84,9 +74,9 @@ def test_results_keep_the_inputs_axes(
             shape = shape[:-1]
         assert loaded[name].shape == shape
         assert np.array_equal(loaded[name], values.T.reshape(shape, order="F"))
-    assert {
-        loaded[name].dtype for name in ("power", "lambda", "near_field_score", "sinr", "rate", "sum_rate")
-    } == {np.dtype(np.float64)}
+    assert {loaded[name].dtype for name in ("power", "lambda", "near_field_score", "sinr", "rate", "sum_rate")} == {
+        np.dtype(np.float64)
+    }
     assert loaded["precoder"].dtype == np.complex64
 
 
@@ -129,9 +119,7 @@ def test_the_v73_header_is_matlabs(tmp_path: Path, channels: Make) -> None:
 
 @pytest.mark.parametrize("version", ["6", "7", "7.3"])
 @pytest.mark.parametrize("convention", ["hermitian", "direct"])
-def test_written_channels_are_read_back_unasked(
-    tmp_path: Path, version: str, convention: str, channels: Make
-) -> None:
+def test_written_channels_are_read_back_unasked(tmp_path: Path, version: str, convention: str, channels: Make) -> None:
     h = channels()
     extra = {"power": 2, "noise_dbw": -20.0, "site": {"height": 15.0, "x": np.ones((2, 3, 2))}, "name": "uav"}
     write_channels(
@@ -211,9 +199,7 @@ def test_missing_drops_are_not_passed_off_as_results(tmp_path: Path, version: st
 
 def test_a_variable_above_2_gib_is_refused_before_the_work(tmp_path: Path) -> None:
     sizes = {"antennas": 1024, "users": 16}
-    with pytest.raises(
-        MatFileError, match=r"precoder \(1024 x 16 x 20000\) would take 2\.4 GiB.*version 7\.3"
-    ):
+    with pytest.raises(MatFileError, match=r"precoder \(1024 x 16 x 20000\) would take 2\.4 GiB.*version 7\.3"):
         result_file(tmp_path / "r.mat", "7", (20000,), sizes=sizes)
     result_file(tmp_path / "r.mat", "7.3", (20000,), sizes=sizes)
     with pytest.raises(MatFileError, match=r"H \(1024 x 16 x 20000\)"):
@@ -256,9 +242,7 @@ def run_out_of_space(path: Path, version: str, limit: int) -> str:
 def test_a_file_that_may_not_grow_is_one_line(tmp_path: Path, version: str, limit: int) -> None:
     (tmp_path / "r.mat").write_bytes(b"old")
     said = run_out_of_space(tmp_path / "r.mat", version, limit)
-    assert (
-        said == f"{tmp_path}/r.mat: cannot be written: file too large; free some space or write elsewhere\n"
-    )
+    assert said == f"{tmp_path}/r.mat: cannot be written: file too large; free some space or write elsewhere\n"
     assert [entry.name for entry in tmp_path.iterdir()] == ["r.mat"]
     assert (tmp_path / "r.mat").read_bytes() == b"old"
 

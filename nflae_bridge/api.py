@@ -1,0 +1,94 @@
+"""Precoding for Python users: numpy in, numpy out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from nflae_bridge.engine import load_scheme
+from nflae_bridge.errors import NflaeError
+from simulator.link import ChannelBatch, LinkBudget
+from simulator.precoding import Scheme
+
+
+@dataclass(frozen=True)
+class Result:
+    """An answer as numpy arrays; shapes start with (drops, users).
+
+    precoder: complex64 (drops, users, antennas), rows w_k of unit norm: x = sum_k w_k sqrt(P_k) s_k.
+    power: P_k, W. uplink_power: lambda of the optimal structure, W (``lambda`` in files).
+    near_field: bool; near_field_score: in [0, 1]. sinr: linear; rate: bps/Hz.
+    sum_rate: bps/Hz; feasible: every user gets ``min_rate``; fallback: regularised zero forcing was better than
+    the network and is what is returned; all (drops,).
+    """
+
+    precoder: npt.NDArray[np.complex64]
+    power: npt.NDArray[np.float64]
+    uplink_power: npt.NDArray[np.float64]
+    near_field: npt.NDArray[np.bool_]
+    near_field_score: npt.NDArray[np.float64]
+    sinr: npt.NDArray[np.float64]
+    rate: npt.NDArray[np.float64]
+    sum_rate: npt.NDArray[np.float64]
+    feasible: npt.NDArray[np.bool_]
+    fallback: npt.NDArray[np.bool_]
+
+
+def precode(
+    channels: npt.ArrayLike,
+    *,
+    power: float = 1.0,
+    noise_power: float = 0.01,
+    alpha_c: float = 1.0,
+    min_rate: float = 0.0,
+    near_field: npt.ArrayLike | None = None,
+    scheme: str = "nflae",
+    model: str = "auto",
+    device: str = "auto",
+    refine: int = 0,
+) -> Result:
+    """Precoders, powers and near/far labels for a batch of drops.
+
+    channels: complex (drops, users, antennas), or (users, antennas) for one drop; row k is h_k with
+        y_k = h_k^H x + n (if your H means y = H x, pass ``H.conj()``).
+    power, noise_power: P and sigma^2, W. alpha_c: largest share of P for near-field users. min_rate: bps/Hz.
+    near_field: bool (drops, users), labels to go by; None: the scheme finds them.
+    scheme: nflae, mrt, zf, rzf or wmmse. model, device: see `nflae models`. refine: WMMSE steps after the network.
+
+    Raises NflaeError, naming the drop, user and antenna (counted from 0), for channels that aren't complex, finite
+    and non-zero, and for a model or device that can't be had; ValueError for a link budget out of range.
+    """
+    given = np.asarray(channels)
+    if not np.iscomplexobj(given) or given.ndim not in (2, 3) or given.size == 0:
+        raise NflaeError(
+            f"channels must be complex (drops, users, antennas), got {given.dtype} of shape {given.shape}"
+        )
+    drops = np.ascontiguousarray(given if given.ndim == 3 else given[None], dtype=np.complex64)
+    _check(drops)
+    labels = None if near_field is None else torch.from_numpy(np.asarray(near_field, bool).reshape(drops.shape[:2]))
+    batch = ChannelBatch(torch.from_numpy(drops), labels)
+    budget = LinkBudget(power, noise_power, alpha_c, min_rate)
+    answer = _scheme(scheme, model, device, refine)(batch, budget)
+    arrays: dict[str, Any] = {field.name: getattr(answer, field.name).cpu().numpy() for field in fields(Result)}
+    return Result(**arrays)
+
+
+@lru_cache(maxsize=8)
+def _scheme(name: str, model: str, device: str, refine: int) -> Scheme:
+    return load_scheme(name, model, device, refine)
+
+
+def _check(channels: npt.NDArray[np.complex64]) -> None:
+    finite = np.isfinite(channels)
+    if not finite.all():
+        drop, user, antenna = np.argwhere(~finite)[0]
+        raise NflaeError(f"channels hold NaN or Inf, first in drop {drop}, user {user}, antenna {antenna}")
+    silent = ~channels.any(-1)
+    if silent.any():
+        drop, user = np.argwhere(silent)[0]
+        raise NflaeError(f"user {user} of drop {drop} has an all-zero channel; leave the user out")

@@ -1,0 +1,75 @@
+"""Errors as a user sees them: one line on stderr, exit status 1."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import IO, Any
+
+import click
+
+from nflae_bridge.errors import NflaeError
+
+
+class Failure(click.ClickException):
+    """The work failed. One line that says what, where and what to do."""
+
+    exit_code = 1
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        click.echo(f"nflae: error: {' '.join(self.message.split())}", file=file or sys.stderr)
+
+
+@contextmanager
+def failing_in_one_line(tracebacks: bool) -> Iterator[None]:
+    """Turn whatever is raised inside into a `Failure`; with ``tracebacks`` let it through as it is."""
+    try:
+        with _termination_as_interrupt():
+            yield
+    except (click.ClickException, click.exceptions.Exit, click.Abort, SystemExit):
+        raise
+    except BaseException as error:
+        if tracebacks or (isinstance(error, OSError) and error.errno == errno.EPIPE):
+            raise
+        raise Failure(explain(error)) from error
+
+
+def explain(error: BaseException) -> str:
+    """What to tell the user of an exception, on one line."""
+    if isinstance(error, NflaeError) or _is(error, "matlab_io.errors", "MatFileError"):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return str(error) or "interrupted; no output was written"
+    if isinstance(error, MemoryError) or _is(error, "torch", "OutOfMemoryError"):
+        return "out of memory; give a smaller --batch, or --device cpu if it was the accelerator's"
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{(error.strerror or str(error) or type(error).__name__).lower()}"
+    return f"unexpected {type(error).__name__}: {error}; please report it with the output of nflae --debug ..."
+
+
+def _is(error: BaseException, module: str, name: str) -> bool:
+    """Whether ``error`` is of a class whose module, if never imported, can't have raised it."""
+    return module in sys.modules and isinstance(error, getattr(sys.modules[module], name))
+
+
+@contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """A scheduler's SIGTERM leaves as little behind as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,161 @@
+"""``nflae precode``: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nflae_bridge.budget import BudgetChoice, BudgetRequest, choose_budget
+from nflae_bridge.cli.options import (
+    ChannelOptions,
+    PlotOptions,
+    WorkOptions,
+    budget_options,
+    channel_options,
+    plot_options,
+    scheme_names,
+    work_options,
+)
+from nflae_bridge.cli.terminal import fact, progress, warn
+
+if TYPE_CHECKING:
+    from matlab_io import ChannelFile
+    from nflae_bridge.pipeline import Summary
+    from simulator.precoding import Scheme
+
+
+@click.command(
+    "precode",
+    epilog="""\b
+    Examples:
+      nflae precode channels.mat -o precoders.mat
+      nflae precode quadriga.mat -o w.mat --var chan.H --layout knfs --convention direct
+      nflae precode channels.mat -o w.mat --alpha-c 0.4 --min-rate 0.6 --plot users.png
+      nflae precode channels.mat -o w.mat --scheme wmmse
+
+    \b
+    In OUT.mat (MATLAB order; N antennas, K users, S drops):
+      precoder (N x K x S), power, lambda, near_field_score, sinr, rate, near_field (K x S),
+      sum_rate, feasible, fallback (1 x S), and nflae_info. Send x = W diag(sqrt(p)) s.
+    """,
+)
+@click.argument("source", metavar="IN.mat", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="OUT.mat",
+    help="Where the results go; replaced if it is there, and only once they are complete.",
+)
+@click.option(
+    "--scheme", "name", type=click.Choice(scheme_names()), default="nflae", show_default=True, help="Who precodes."
+)
+@channel_options
+@budget_options
+@work_options
+@click.option(
+    "--mat-version",
+    type=click.Choice(["6", "7", "7.3"]),
+    help="Version of OUT.mat.  [default: that of IN.mat]",
+)
+@plot_options
+def command(
+    source: Path,
+    output: Path,
+    name: str,
+    mat_version: str | None,
+    reading: ChannelOptions,
+    request: BudgetRequest,
+    work: WorkOptions,
+    drawing: PlotOptions,
+) -> None:
+    """Near/far labels, precoders and powers for the channels in IN.mat.
+
+    Reads MATLAB and Octave files of version 4 to 7.3. The files up to 7.2 are read whole; a 7.3 file is read
+    and written block by block, whatever its size.
+    """
+    from matlab_io import ResultFile
+    from nflae_bridge.cli.drawing import check_plot, drop_picture
+
+    check_plot(drawing, forbidden=(source, output))
+    with reading.open(source) as file:
+        choice = choose_budget(request, file.scalars, source)
+        for note in file.notes:
+            fact("channels", note)
+        for line in choice.lines():
+            fact("link budget", line)
+        # The output is opened before the model is loaded: what can't be written should be known at once.
+        results = ResultFile(
+            output,
+            version=mat_version or file.version,
+            antennas=file.antennas,
+            users=file.users,
+            drop_axes=file.drop_axes,
+            convention=file.convention,
+            info=_info(file, choice, name, work),
+            inputs=[source],
+        )
+        for note in results.notes:
+            warn(note)
+        from nflae_bridge.devices import choose_device
+        from nflae_bridge.engine import load_scheme
+        from nflae_bridge.pipeline import drops_per_block, precode_file
+
+        device = choose_device(work.device)
+        scheme = load_scheme(name, work.model, str(device), work.refine)
+        fact("scheme", f"{describe_scheme(name, scheme)} on {device}")
+        batch = work.batch or drops_per_block(file.users, file.antennas)
+        with results:
+            with progress("precode", file.drops, "drops") as advance:
+                summary = precode_file(
+                    file, results, scheme, choice.link_budget(), device, batch, work.on_bad_drop, advance
+                )
+            picture = drop_picture(drawing, file, name, scheme, choice.link_budget(), device)
+        if picture is not None:
+            picture.save()
+    _report(summary, name)
+    fact("written", f"{output} (version {results.version})" + (f", {drawing.plot}" if drawing.plot else ""))
+
+
+def describe_scheme(name: str, scheme: Scheme) -> str:
+    """``nflae (model tiny)``, or the name alone."""
+    from nflae_bridge.engine import Engine
+
+    return f"{name} (model {scheme.checkpoint.name})" if isinstance(scheme, Engine) else name
+
+
+def _info(file: ChannelFile, choice: BudgetChoice, name: str, work: WorkOptions) -> dict[str, str | float | int]:
+    from nflae_bridge import __version__
+
+    return {
+        "scheme": name,
+        "model": work.model if name == "nflae" else "",
+        "refine": work.refine if name == "nflae" else 0,
+        "version": __version__,
+        "input": str(file.path),
+        "variable": file.variable,
+        "layout": file.layout,
+        "convention": file.convention,
+        "power": choice.power.value,
+        "noise_power": choice.noise_power.value,
+        "alpha_c": choice.alpha_c.value,
+        "min_rate": choice.min_rate.value,
+    }
+
+
+def _report(summary: Summary, name: str) -> None:
+    served = summary.drops - summary.skipped
+    fact("drops", f"{summary.drops} in {summary.seconds:.2f} s ({summary.drops / summary.seconds:.0f} drops/s)")
+    if summary.skipped:
+        fact("skipped", f"{summary.skipped} bad drops: NaN in the results, near_field and feasible false")
+    if not served:
+        return
+    near = summary.near_field_users / summary.users
+    fact("mean sum rate", f"{summary.mean_sum_rate:.3f} bit/s/Hz")
+    fact("near-field users", f"{100 * near:.1f} % ({summary.near_field_users} of {summary.users})")
+    fact("min_rate missed", f"on {summary.infeasible} drops" if summary.infeasible else "on no drop")
+    if name == "nflae":
+        fact("fallback to RZF", f"on {summary.fallback} of {served} drops")

@@ -1,0 +1,88 @@
+"""What goes to the terminal: tables and facts on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+Advance = Callable[[int, str], None]
+
+_LOG_EVERY_SECONDS = 10.0
+
+
+def fact(label: str, text: str) -> None:
+    """One line of a report: a label, then what there is to say."""
+    click.echo(f"{label:<18} {text}")
+
+
+def warn(text: str) -> None:
+    """One line on stderr about something that did not stop the work."""
+    click.echo(f"nflae: note: {text}", err=True)
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """An empty table; the first column is text, the others are numbers."""
+    from rich import box
+    from rich.table import Table
+
+    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
+    for index, column in enumerate(columns):
+        made.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    return made
+
+
+def show(content: Table) -> None:
+    """Print a table on stdout; as wide as it needs to be where stdout is a file."""
+    _console(sys.stdout.isatty()).print(content)
+
+
+def _console(is_terminal: bool) -> Console:
+    from rich.console import Console
+
+    return Console(width=None if is_terminal else 120, highlight=False)
+
+
+@contextmanager
+def progress(what: str, total: int, unit: str) -> Iterator[Advance]:
+    """A progress bar on stderr; where that is no terminal, a line every ten seconds.
+
+    Yields ``advance(done, note)``: how many of ``total`` are done by now, and a few words beside the bar.
+    """
+    if not sys.stderr.isatty():
+        yield _progress_lines(what, total, unit)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total, note="")
+        yield lambda done, note: bar.update(task, completed=done, note=note)
+
+
+def _progress_lines(what: str, total: int, unit: str) -> Advance:
+    last = time.monotonic()
+
+    def advance(done: int, note: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _LOG_EVERY_SECONDS:
+            last = time.monotonic()
+            click.echo(f"{what}: {done} of {total} {unit} {note}".rstrip(), err=True)
+
+    return advance

@@ -1,0 +1,201 @@
+"""From channel file to result file, a block of drops at a time: read, check, precode, write.
+
+Memory holds one block, whatever the file's size.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from matlab_io import ChannelFile, ResultFile
+from nflae_bridge.errors import NflaeError
+from simulator.link import ChannelBatch, LinkBudget
+from simulator.precoding import Precoding, Scheme
+
+Channels = npt.NDArray[np.complex64]
+OnBadDrop = Literal["error", "skip"]
+
+_BLOCK_BYTES = 32 << 20
+# What the network keeps of a pair of users while it works: its features and messages, a few hundred floats.
+_BYTES_A_PAIR = 1024
+
+
+@dataclass(frozen=True)
+class BadDrop:
+    """A drop nobody can precode for. drop, user, antenna: counted from 0; antenna None: the whole user is zero."""
+
+    drop: int
+    user: int
+    antenna: int | None
+    fault: str
+
+
+@dataclass(frozen=True)
+class Block:
+    """Drops ``start`` ... ``start + len(good) - 1`` of a file.
+
+    good: bool (drops,), those that can be precoded for. channels: complex64 (good drops, users, antennas).
+    """
+
+    start: int
+    good: npt.NDArray[np.bool_]
+    channels: Channels
+
+
+@dataclass
+class Summary:
+    """What came out, added up over blocks."""
+
+    drops: int = 0
+    skipped: int = 0
+    users: int = 0
+    near_field_users: int = 0
+    sum_rate: float = 0.0
+    infeasible: int = 0
+    fallback: int = 0
+    seconds: float = 0.0
+
+    def add(self, block: Block, answer: Precoding) -> None:
+        """Count a block in."""
+        self.drops += len(block.good)
+        self.skipped += int((~block.good).sum())
+        self.users += answer.near_field.numel()
+        self.near_field_users += int(answer.near_field.sum())
+        self.sum_rate += float(answer.sum_rate.sum())
+        self.infeasible += int((~answer.feasible).sum())
+        self.fallback += int(answer.fallback.sum())
+
+    @property
+    def mean_sum_rate(self) -> float:
+        """Mean over the drops precoded for, bit/s/Hz; NaN if there are none."""
+        served = self.drops - self.skipped
+        return self.sum_rate / served if served else float("nan")
+
+
+def drops_per_block(users: int, antennas: int) -> int:
+    """How many drops make a block of some 32 MiB, counting the channels and what the network makes of them."""
+    return max(1, min(4096, _BLOCK_BYTES // (8 * users * antennas + _BYTES_A_PAIR * users**2)))
+
+
+def blocks(file: ChannelFile, stop: int, batch: int, on_bad_drop: OnBadDrop) -> Iterator[Block]:
+    """Drops 0 ... stop-1 of a file in blocks of ``batch``, checked.
+
+    Raises NflaeError for the first drop with NaN, Inf or an all-zero user, unless ``on_bad_drop`` is ``skip``.
+    """
+    for start in range(0, stop, batch):
+        channels = file.read(start, min(start + batch, stop))
+        good = good_drops(channels)
+        if good.all():
+            yield Block(start, good, channels)
+            continue
+        if on_bad_drop == "error":
+            first = int(np.flatnonzero(~good)[0])
+            raise NflaeError(f"{describe(file, fault_of(channels[first], start + first))}")
+        yield Block(start, good, channels[good])
+
+
+def good_drops(channels: Channels) -> npt.NDArray[np.bool_]:
+    """Where every number is finite and no user is all zero; channels (drops, users, antennas), result (drops,)."""
+    # Shortest for the file that is all right: a finite sum of finite numbers may overflow, so only a hint.
+    finite = np.isfinite(channels).all(axis=(1, 2))
+    return np.asarray(finite & channels.any(axis=2).all(axis=1))
+
+
+def fault_of(channels: Channels, drop: int) -> BadDrop:
+    """The first fault of a bad drop, channels (users, antennas): its first NaN or Inf, else its all-zero user."""
+    places = np.argwhere(~np.isfinite(channels))
+    if len(places):
+        user, antenna = (int(index) for index in places[0])
+        return BadDrop(drop, user, antenna, "NaN" if np.isnan(channels[user, antenna]) else "Inf")
+    return BadDrop(drop, int(np.flatnonzero(~channels.any(axis=1))[0]), None, "zero at every antenna")
+
+
+def describe(file: ChannelFile, bad: BadDrop) -> str:
+    """A bad drop in one line, counted as MATLAB counts."""
+    antenna = "" if bad.antenna is None else f", antenna {bad.antenna + 1}"
+    return (
+        f"{file.path}: {file.variable}: {drop_name(file, bad.drop)}, user {bad.user + 1}{antenna} is {bad.fault}"
+        " (counted from 1); correct the channels, or leave such drops out with --on-bad-drop skip"
+    )
+
+
+def drop_name(file: ChannelFile, drop: int) -> str:
+    """``drop 7``, or with two drop axes ``drop 2, subcarrier 3``; ``drop`` counted from 0, the name from 1."""
+    letters = [letter for letter in file.layout if letter in "sf"]
+    if not letters:
+        return "drop 1"
+    indices = np.unravel_index(drop, file.drop_axes, order="F")
+    place = {letter: int(index) + 1 for letter, index in zip(letters, indices, strict=True)}
+    names = {"s": "drop", "f": "subcarrier"}
+    return ", ".join(f"{names[letter]} {place[letter]}" for letter in "sf" if letter in place)
+
+
+def precode_file(
+    file: ChannelFile,
+    results: ResultFile,
+    scheme: Scheme,
+    budget: LinkBudget,
+    device: torch.device,
+    batch: int,
+    on_bad_drop: OnBadDrop,
+    advance: Callable[[int, str], None],
+) -> Summary:
+    """Precode every drop of ``file`` into ``results``.
+
+    advance(done, note) is called after each block. Skipped drops get NaN for numbers and false for flags.
+    Raises NflaeError for a bad drop (see `blocks`) and where a scheme's answer is not finite.
+    """
+    summary, began = Summary(), time.perf_counter()
+    for block in blocks(file, file.drops, batch, on_bad_drop):
+        answer = precode(scheme, block.channels, budget, device)
+        unusable = np.flatnonzero(~torch.isfinite(answer.sum_rate).cpu().numpy())
+        if len(unusable):
+            drop = block.start + int(np.flatnonzero(block.good)[unusable[0]])
+            raise NflaeError(
+                f"{file.path}: {file.variable}: {drop_name(file, drop)}: the rates come out as no finite numbers;"
+                " are the channels scaled beyond reason for this power and noise?"
+            )
+        results.write(block.start, result_arrays(answer, block.good))
+        summary.add(block, answer)
+        summary.seconds = time.perf_counter() - began
+        advance(summary.drops, f"{summary.mean_sum_rate:.2f} bit/s/Hz")
+    return summary
+
+
+def precode(scheme: Scheme, channels: Channels, budget: LinkBudget, device: torch.device) -> Precoding:
+    """A scheme's answer for channels (drops, users, antennas), computed on ``device``."""
+    return scheme(ChannelBatch(torch.from_numpy(channels).to(device)), budget)
+
+
+def result_arrays(answer: Precoding, good: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[Any]]:
+    """An answer under the names of the result file; where ``good`` is false NaN and false are put in."""
+
+    def place(values: Tensor) -> npt.NDArray[Any]:
+        computed = values.cpu().numpy()
+        if good.all():
+            return computed
+        blank = False if computed.dtype == np.bool_ else np.nan
+        placed = np.full((len(good), *computed.shape[1:]), blank, computed.dtype)
+        placed[good] = computed
+        return placed
+
+    return {
+        "precoder": place(answer.precoder),
+        "power": place(answer.power),
+        "lambda": place(answer.uplink_power),
+        "near_field_score": place(answer.near_field_score),
+        "near_field": place(answer.near_field),
+        "sinr": place(answer.sinr),
+        "rate": place(answer.rate),
+        "sum_rate": place(answer.sum_rate),
+        "feasible": place(answer.feasible),
+        "fallback": place(answer.fallback),
+    }
