@@ -48,6 +48,7 @@ def umi_channels(drops: int, users: int, antennas: int, seed: int) -> Tensor:
         model = UMi(CARRIER, "low", _user(), _base_station(antennas, rows=4), "downlink", device="cpu")
         parts = []
         for size in _blocks(drops, max(1, _LINKS // users)):
+            model.reset_topology()  # the last block may be shorter
             model.set_topology(*gen_single_sector_topology(size, users, "umi", device="cpu"))
             # coefficients: drops, users, 1, 1, antennas, paths, 1
             parts.append(to_hermitian(model(1, 1e6)[0]))
@@ -72,7 +73,7 @@ def cdl_channels(drops: int, users: int, antennas: int, seed: int) -> Tensor:
     channels = torch.zeros(links, antennas, dtype=torch.complex64)
     for index, name in enumerate("ABCDE"):
         chosen = profile == index
-        channels[chosen] = cdl_links(name, bearing[chosen], orientation[chosen], antennas, seed + index)
+        channels[chosen] = cdl_links(name, bearing[chosen], orientation[chosen], antennas, seed + 1 + index)
     channels = channels.reshape(drops, users, antennas)
     return normalise_gains(channels, uniform(-SPREAD_DB / 2, SPREAD_DB / 2, drops, users))
 
@@ -126,7 +127,8 @@ def normalise_gains(channels: Tensor, wanted_db: Tensor) -> Tensor:
     power = 10 ** ((wanted_db - wanted_db.amax(-1, keepdim=True)).double() / 10)
     power = power / power.mean(-1, keepdim=True)
     norm = torch.linalg.vector_norm(channels, dim=-1, keepdim=True, dtype=torch.complex128)
-    return (channels.to(torch.complex128) * (power.sqrt().unsqueeze(-1) / norm)).to(torch.complex64)
+    scaled: Tensor = (channels.to(torch.complex128) * (power.sqrt().unsqueeze(-1) / norm)).to(torch.complex64)
+    return scaled
 
 
 SOURCES: dict[str, ChannelSource] = {"UMi": umi_channels, "CDL": cdl_channels}

@@ -85,19 +85,24 @@ def choose_budget(request: BudgetRequest, scalars: dict[str, float], path: Path)
         pick("alpha_c", "--alpha-c", request.alpha_c, 1.0),
         pick("min_rate", "--min-rate", request.min_rate, 0.0),
     )
-    ranges = (
-        (choice.power, "power in watts has to be positive and finite", lambda v: v > 0),
-        (choice.noise_power, "noise power in watts has to be positive and finite", lambda v: v > 0),
-        (choice.alpha_c, "the near-field users' share of the power has to lie in (0, 1]", lambda v: 0 < v <= 1),
-        (choice.min_rate, "a rate in bit/s/Hz has to be at least 0 and finite", lambda v: v >= 0),
+    _require(path, choice.power, choice.power.value > 0, "power in watts has to be positive and finite")
+    _require(path, choice.noise_power, choice.noise_power.value > 0, "noise in watts has to be positive and finite")
+    _require(
+        path, choice.alpha_c, 0 < choice.alpha_c.value <= 1, "the near-field share of the power has to lie in (0, 1]"
     )
-    for setting, rule, holds in ranges:
-        if not (math.isfinite(setting.value) and holds(setting.value)):
-            in_file = not setting.origin.startswith("--")
-            where = f"{path.parent / setting.origin} =" if in_file else setting.origin
-            remedy = "; correct it in the file, or overrule it with an option" if in_file else ""
-            raise NflaeError(f"{where} {setting.value:g}: {rule}{remedy}")
+    _require(
+        path, choice.min_rate, choice.min_rate.value >= 0, "a rate in bit/s/Hz has to be at least 0 and finite"
+    )
     return choice
+
+
+def _require(path: Path, setting: Setting, holds: bool, rule: str) -> None:
+    if holds and math.isfinite(setting.value):
+        return
+    if setting.origin.startswith("--"):
+        raise NflaeError(f"{setting.origin} {setting.value:g}: {rule}")
+    where = path.parent / setting.origin
+    raise NflaeError(f"{where} = {setting.value:g}: {rule}; correct it in the file, or overrule it with an option")
 
 
 def _watts(option: str, dbw: float | None) -> float | None:

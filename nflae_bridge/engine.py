@@ -33,7 +33,7 @@ class Engine:
         self.network = checkpoint.network.to(self.device).eval()
         self.refinements = refinements
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
         """Precode. Labels given with the batch replace the network's; C3 goes by the labels returned."""
         channels = batch.channels.to(self.device)

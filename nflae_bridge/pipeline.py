@@ -104,9 +104,8 @@ def blocks(file: ChannelFile, stop: int, batch: int, on_bad_drop: OnBadDrop) -> 
 
 def good_drops(channels: Channels) -> npt.NDArray[np.bool_]:
     """Where every number is finite and no user is all zero; channels (drops, users, antennas), result (drops,)."""
-    # Shortest for the file that is all right: a finite sum of finite numbers may overflow, so only a hint.
-    finite = np.isfinite(channels).all(axis=(1, 2))
-    return np.asarray(finite & channels.any(axis=2).all(axis=1))
+    usable = np.isfinite(channels).all(axis=2) & np.any(channels != 0, axis=2)
+    return np.asarray(usable.all(axis=1))
 
 
 def fault_of(channels: Channels, drop: int) -> BadDrop:
@@ -115,7 +114,7 @@ def fault_of(channels: Channels, drop: int) -> BadDrop:
     if len(places):
         user, antenna = (int(index) for index in places[0])
         return BadDrop(drop, user, antenna, "NaN" if np.isnan(channels[user, antenna]) else "Inf")
-    return BadDrop(drop, int(np.flatnonzero(~channels.any(axis=1))[0]), None, "zero at every antenna")
+    return BadDrop(drop, int(np.flatnonzero(~np.any(channels != 0, axis=1))[0]), None, "zero at every antenna")
 
 
 def describe(file: ChannelFile, bad: BadDrop) -> str:

@@ -33,11 +33,13 @@ def beam_gain(beta: float | np.ndarray) -> float | np.ndarray:
 def beta_threshold(loss: float = DEFAULT_LOSS) -> float:
     """beta_Delta: the smallest beta at which |G(beta)| = 1 - Delta (0.98641 for Delta = 0.1).
 
-    Raises ValueError unless 0 < loss < 0.8 (beyond that |G| is no longer monotone and the bound has no meaning).
+    Raises ValueError unless 0 < loss < 0.8.
     """
     if not 0 < loss < 0.8:
         raise ValueError(f"loss must lie in (0, 0.8), got {loss}")
-    return float(brentq(lambda beta: beam_gain(beta) - (1 - loss), 1e-6, 2.2 if loss < 0.6 else 6.0, xtol=1e-13))
+    grid = np.linspace(0, 6, 6001)  # |G| isn't monotone beyond 1.9: bracket the first crossing
+    first = int(np.argmax(beam_gain(grid) <= 1 - loss))
+    return float(brentq(lambda beta: beam_gain(beta) - (1 - loss), grid[first - 1], grid[first], xtol=1e-13))
 
 
 def wavefront_curvature(array: UniformLinearArray, angle: Tensor, distance: Tensor) -> Tensor:
@@ -108,6 +110,8 @@ def far_field_test(channels: Tensor, loss: float = DEFAULT_LOSS, zero_padding: i
     noise = spectrum.median(-1).values / math.log(2)  # the median of an exponential is log 2 of its mean
     peak = torch.fft.fft(unit, n=zero_padding * antennas, dim=-1).abs().amax(-1).square() / antennas
     energy = unit.abs().square().sum(-1)
+    if antennas < 4:  # too few bins to tell noise from signal
+        noise = torch.zeros_like(noise)
     share = (peak - noise).clamp(min=0) / (energy - antennas * noise).clamp(min=torch.finfo(torch.float32).tiny)
     near: Tensor = share <= (1 - loss) ** 2
     return near

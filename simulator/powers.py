@@ -18,17 +18,19 @@ def limit_shares(shares: Tensor, near_field: Tensor, alpha_c: Tensor) -> Tensor:
 
     shares: real (drops, users); near_field: bool (drops, users); alpha_c: real (drops or 1,).
     """
-    tiny = torch.finfo(shares.dtype).tiny
-    shares = shares / shares.sum(-1, keepdim=True).clamp(min=tiny)
-    near = (shares * near_field).sum(-1)
-    others = 1 - near
+    groups = torch.stack([shares * near_field, shares * ~near_field])
+    sums = groups.sum(-1)
+    near = sums[0] / _or_one(sums.sum(0))
     kept = torch.minimum(near, alpha_c)
-    near_scale = kept / near.clamp(min=tiny)
-    other_scale = torch.where(near > alpha_c, (1 - alpha_c) / others.clamp(min=tiny), torch.ones_like(near))
-    scale = torch.where(near_field, near_scale.unsqueeze(-1), other_scale.unsqueeze(-1))
-    # Shares of 1e-300 scaled up by 1e300 can pass 1; the last word belongs to the limits.
-    limited = torch.nan_to_num(shares * scale).clamp(max=1.0)
-    return limited / limited.sum(-1, keepdim=True).clamp(min=1.0)
+    # A drop with near-field users only leaves the rest unused: its other group is empty and stays so.
+    totals = torch.stack([kept, 1 - kept])
+    limited = groups / _or_one(sums).unsqueeze(-1) * totals.unsqueeze(-1)
+    return limited.sum(0)
+
+
+def _or_one(sums: Tensor) -> Tensor:
+    """The sums, 1 where nothing was summed: 0 / 1 has a gradient, 0 / tiny has none."""
+    return torch.where(sums > 0, sums, torch.ones_like(sums))
 
 
 def minimum_shares(couplings: Tensor, min_sinr: Tensor) -> tuple[Tensor, Tensor]:
@@ -75,7 +77,7 @@ def project_shares(
     least, reachable = minimum_shares(couplings, min_sinr)
     tiny = torch.finfo(shares.dtype).tiny
     room = torch.minimum(1 / least.sum(-1).clamp(min=tiny), alpha_c / (least * near_field).sum(-1).clamp(min=tiny))
-    feasible = reachable & (room >= 1)
+    feasible = (reachable & (room >= 1)) | (min_sinr <= 0)
     safe = least * torch.where(feasible, room, torch.ones_like(room)).clamp(max=1 / tiny).unsqueeze(-1)
     safe = torch.where((min_sinr > 0).expand(safe.shape[0]).unsqueeze(-1), safe, wanted)
 

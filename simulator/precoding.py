@@ -111,15 +111,15 @@ def answer(
     fallback: Tensor | None = None,
 ) -> Precoding:
     """Form the N-dimensional precoders of a candidate: W = H C with unit-norm columns."""
-    scaled = chosen.coefficients / _largest(chosen.coefficients)  # float32 range, whatever the CSI's unit
-    peak = channels.abs().amax((-1, -2), keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
-    beams = scaled.transpose(-1, -2).to(torch.complex64) @ (channels / peak)
-    norm = torch.linalg.vector_norm(beams, dim=-1, keepdim=True)
+    # Beams that null strong users come out of cancellation: in single precision they'd miss the SINR just promised.
+    scaled = chosen.coefficients / _largest(chosen.coefficients)
+    beams = scaled.transpose(-1, -2) @ channels.to(scaled.dtype)
+    norm = torch.linalg.vector_norm(beams, dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
     power = per_drop(budget.power, chosen.shares).unsqueeze(-1)
     rate = rates(chosen.sinr)
     drops = channels.shape[0]
     return Precoding(
-        precoder=beams / norm.clamp(min=torch.finfo(torch.float32).tiny),
+        precoder=(beams / norm).to(torch.complex64),
         power=chosen.shares * power,
         uplink_power=chosen.uplink_shares * power,
         near_field=near_field,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 # pytest puts tests/ on the path, where tests/simulator would pass for the (namespace) package `simulator`.
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -12,6 +14,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from nflae_bridge.network.model import PrecodingNetwork
 
 torch.set_num_threads(1)
 
@@ -36,3 +41,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(skip)
+
+
+@pytest.fixture
+def make_network() -> Callable[..., PrecodingNetwork]:
+    """Makes a small random network; ``loud`` weights make every input and position count, as training does."""
+    from nflae_bridge.network.config import BackboneConfig, EncoderConfig, NetworkConfig
+    from nflae_bridge.network.model import PrecodingNetwork
+
+    def make(
+        kind: str = "gram", attention: str = "coherence", antennas: int = 8, loud: bool = True, **backbone: Any
+    ) -> PrecodingNetwork:
+        torch.manual_seed(backbone.pop("seed", 0))
+        sizes = {"width": 16, "layers": 2, "heads": 2, "attention": attention} | backbone
+        encoder = EncoderConfig(kind=kind, blocks=1, antennas=antennas, edge_width=8)  # type: ignore[arg-type]
+        network = PrecodingNetwork(NetworkConfig(encoder, BackboneConfig(**sizes)))
+        if loud:
+            for parameter in [*network.backbone.parameters(), *network.heads.parameters()]:
+                if parameter.ndim > 1:
+                    torch.nn.init.normal_(parameter, std=0.4)
+        return network.eval()
+
+    return make

@@ -42,6 +42,15 @@ def test_shape_seed_and_gains(family: str) -> None:
     torch.testing.assert_close(mean, torch.ones(3), rtol=1e-5, atol=0)
 
 
+def test_blocks_of_unequal_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last block of drops may be shorter than the others."""
+    monkeypatch.setattr(sionna_channels, "_LINKS", 4)
+    for draw in sionna_channels.SOURCES.values():
+        channels = draw(3, 2, 8, 1)
+        assert channels.shape == (3, 2, 8)
+        assert bool((channels.abs().amax(-1) > 0).all())
+
+
 def test_draws_leave_the_global_generator_alone() -> None:
     """A benchmark's channels must not decide what is drawn after them."""
     torch.manual_seed(3)

@@ -18,16 +18,16 @@ from nflae_bridge.cli.options import (
     scheme_names,
     work_options,
 )
-from nflae_bridge.cli.terminal import fact, progress, warn
+from nflae_bridge.cli.terminal import announce, fact, progress, warn
 
 if TYPE_CHECKING:
     from matlab_io import ChannelFile
     from nflae_bridge.pipeline import Summary
-    from simulator.precoding import Scheme
 
 
 @click.command(
     "precode",
+    short_help="Near/far labels, precoders and powers for a file's channels.",
     epilog="""\b
     Examples:
       nflae precode channels.mat -o precoders.mat
@@ -77,17 +77,23 @@ def command(
     Reads MATLAB and Octave files of version 4 to 7.3. The files up to 7.2 are read whole; a 7.3 file is read
     and written block by block, whatever its size.
     """
-    from matlab_io import ResultFile
-    from nflae_bridge.cli.drawing import check_plot, drop_picture
+    from nflae_bridge.cli.drawing import check_plot, check_plot_drop, drawn, picture_of
 
     check_plot(drawing, forbidden=(source, output))
     with reading.open(source) as file:
         choice = choose_budget(request, file.scalars, source)
-        for note in file.notes:
-            fact("channels", note)
-        for line in choice.lines():
-            fact("link budget", line)
-        # The output is opened before the model is loaded: what can't be written should be known at once.
+        check_plot_drop(drawing, file)
+        announce(file, choice)
+
+        from matlab_io import ResultFile
+        from nflae_bridge.devices import choose_device
+        from nflae_bridge.engine import load_scheme
+        from nflae_bridge.models import model_folder
+        from nflae_bridge.pipeline import drops_per_block, precode_file
+
+        device, budget = choose_device(work.device), choice.link_budget()
+        model = model_folder(work.model, device.type).resolve().name if name == "nflae" else ""
+        # The output is tried before the model is loaded: what can't be written should be known at once.
         results = ResultFile(
             output,
             version=mat_version or file.version,
@@ -95,45 +101,34 @@ def command(
             users=file.users,
             drop_axes=file.drop_axes,
             convention=file.convention,
-            info=_info(file, choice, name, work),
+            info=_info(file, choice, name, model, work.refine),
             inputs=[source],
         )
         for note in results.notes:
             warn(note)
-        from nflae_bridge.devices import choose_device
-        from nflae_bridge.engine import load_scheme
-        from nflae_bridge.pipeline import drops_per_block, precode_file
-
-        device = choose_device(work.device)
         scheme = load_scheme(name, work.model, str(device), work.refine)
-        fact("scheme", f"{describe_scheme(name, scheme)} on {device}")
+        fact("scheme", f"{name}{f' (model {model})' if model else ''} on {device}")
         batch = work.batch or drops_per_block(file.users, file.antennas)
         with results:
             with progress("precode", file.drops, "drops") as advance:
-                summary = precode_file(
-                    file, results, scheme, choice.link_budget(), device, batch, work.on_bad_drop, advance
-                )
-            picture = drop_picture(drawing, file, name, scheme, choice.link_budget(), device)
+                summary = precode_file(file, results, scheme, budget, device, batch, work.on_bad_drop, advance)
+            shown = picture_of(drawing, file, name, scheme, budget, device) if drawing.plot else None
+            picture = None if shown is None else drawn(drawing, shown)
         if picture is not None:
             picture.save()
     _report(summary, name)
-    fact("written", f"{output} (version {results.version})" + (f", {drawing.plot}" if drawing.plot else ""))
+    fact("written", f"{output} (version {results.version})" + (f", {drawing.plot}" if picture else ""))
 
 
-def describe_scheme(name: str, scheme: Scheme) -> str:
-    """``nflae (model tiny)``, or the name alone."""
-    from nflae_bridge.engine import Engine
-
-    return f"{name} (model {scheme.checkpoint.name})" if isinstance(scheme, Engine) else name
-
-
-def _info(file: ChannelFile, choice: BudgetChoice, name: str, work: WorkOptions) -> dict[str, str | float | int]:
+def _info(
+    file: ChannelFile, choice: BudgetChoice, name: str, model: str, refine: int
+) -> dict[str, str | float | int]:
     from nflae_bridge import __version__
 
     return {
         "scheme": name,
-        "model": work.model if name == "nflae" else "",
-        "refine": work.refine if name == "nflae" else 0,
+        "model": model,
+        "refine": refine if name == "nflae" else 0,
         "version": __version__,
         "input": str(file.path),
         "variable": file.variable,

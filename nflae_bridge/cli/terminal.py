@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from matlab_io import ChannelFile
+    from nflae_bridge.budget import BudgetChoice
+
 Advance = Callable[[int, str], None]
 
 _LOG_EVERY_SECONDS = 10.0
@@ -22,6 +25,14 @@ _LOG_EVERY_SECONDS = 10.0
 def fact(label: str, text: str) -> None:
     """One line of a report: a label, then what there is to say."""
     click.echo(f"{label:<18} {text}")
+
+
+def announce(file: ChannelFile, choice: BudgetChoice) -> None:
+    """How the channels are read and what may be spent on them, before the work starts."""
+    for note in file.notes:
+        fact("channels", note)
+    for line in choice.lines():
+        fact("link budget", line)
 
 
 def warn(text: str) -> None:

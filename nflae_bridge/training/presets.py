@@ -22,7 +22,7 @@ class Recipe:
     network: NetworkConfig
     data: DropSource = field(default_factory=DropDistribution)
     loss: LossWeights = field(default_factory=LossWeights)
-    steps: int = 20_000
+    steps: int = 16_000
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     betas: tuple[float, float] = (0.9, 0.98)
@@ -39,7 +39,7 @@ PRESETS: dict[str, Recipe] = {
     "small": Recipe(
         NetworkConfig(EncoderConfig(), BackboneConfig(width=128, layers=6, heads=8)),
         loss=_OURS,
-        steps=12_000,
+        steps=9_000,
         learning_rate=7e-4,
     ),
     "gpt2": Recipe(

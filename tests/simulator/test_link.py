@@ -117,10 +117,10 @@ GOOD_POWER = torch.tensor([[0.3, 0.2, 0.5]], dtype=torch.float64)
 NEAR = torch.tensor([[True, False, False]])
 
 
-def check(power: torch.Tensor = GOOD_POWER, scale: float = 1.0, **budget: float):  # type: ignore[no-untyped-def]
+def check(powers: torch.Tensor = GOOD_POWER, scale: float = 1.0, **budget: float):  # type: ignore[no-untyped-def]
     channels = draw_channels(0, users=3, antennas=8, kind="orthogonal")
     return check_constraints(
-        channels, channels * scale, power, NEAR, LinkBudget(**({"power": 1.0, "noise_power": 0.1} | budget))
+        channels, channels * scale, powers, NEAR, LinkBudget(**({"power": 1.0, "noise_power": 0.1} | budget))
     )
 
 

@@ -1,0 +1,202 @@
+"""``nflae evaluate``: every scheme on the same channels."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nflae_bridge.budget import BudgetRequest, choose_budget
+from nflae_bridge.cli.options import (
+    ChannelOptions,
+    PlotOptions,
+    WorkOptions,
+    budget_options,
+    channel_options,
+    plot_options,
+    scheme_names,
+    work_options,
+)
+from nflae_bridge.cli.terminal import announce, fact, progress, show, table
+
+if TYPE_CHECKING:
+    from nflae_bridge.cli.drawing import SideFile
+    from nflae_bridge.evaluation import Evaluation
+    from nflae_bridge.plots import DropPicture
+    from simulator.link import LinkBudget
+
+_OPTIMISER = "optimiser"
+
+
+def _chosen_schemes(ctx: click.Context, parameter: click.Parameter, value: str | None) -> list[str]:
+    known = scheme_names()
+    if value is None:
+        return [*(name for name in known if name != "nflae"), "nflae"]
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise click.BadParameter(f"no scheme {', '.join(unknown) or 'named'}: there are {', '.join(known)}")
+    return list(dict.fromkeys(names))
+
+
+@click.command(
+    "evaluate",
+    short_help="Every scheme on a file's channels: rate, capacity, time.",
+    epilog="""\b
+    Examples:
+      nflae evaluate channels.mat
+      nflae evaluate channels.mat --alpha-c 0.4 --min-rate 0.6 --schemes rzf,wmmse,nflae
+      nflae evaluate channels.mat --drops 5000 --csv schemes.csv --plot schemes.png
+
+    All schemes go by the same near-field labels, the network's. Times are medians of five runs on one block.""",
+)
+@click.argument("source", metavar="IN.mat", type=click.Path(path_type=Path))
+@click.option(
+    "--schemes",
+    callback=_chosen_schemes,
+    metavar="NAME,...",
+    help=f"Which, of {', '.join(scheme_names())}.  [default: all]",
+)
+@click.option("--optimiser", is_flag=True, help="Also the slow per-drop optimiser, the reference under constraints.")
+@click.option(
+    "--drops",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Evaluate on at most this many drops, the file's first.",
+)
+@click.option("--csv", "csv_path", type=click.Path(path_type=Path), metavar="FILE", help="Write the table there, too.")
+@channel_options
+@budget_options
+@work_options
+@plot_options
+def command(
+    source: Path,
+    schemes: list[str],
+    optimiser: bool,
+    drops: int,
+    csv_path: Path | None,
+    reading: ChannelOptions,
+    request: BudgetRequest,
+    work: WorkOptions,
+    drawing: PlotOptions,
+) -> None:
+    """Every scheme on the channels in IN.mat: sum rate, share of capacity, time per drop."""
+    from nflae_bridge.cli.drawing import check_place, check_plot, check_plot_drop, picture_of
+
+    check_plot(drawing, forbidden=(source,))
+    if csv_path is not None:
+        check_place(csv_path, forbidden=(source, *([drawing.plot] if drawing.plot else [])))
+    with reading.open(source) as file:
+        choice = choose_budget(request, file.scalars, source)
+        check_plot_drop(drawing, file)
+        announce(file, choice)
+
+        from nflae_bridge.devices import choose_device
+        from nflae_bridge.engine import Engine, load_scheme
+        from nflae_bridge.evaluation import evaluate
+        from nflae_bridge.pipeline import blocks, drops_per_block
+        from simulator.optimiser import optimise
+
+        device, budget = choose_device(work.device), choice.link_budget()
+        engine = load_scheme("nflae", work.model, str(device), work.refine)
+        assert isinstance(engine, Engine)
+        runners = {name: engine if name == "nflae" else load_scheme(name) for name in schemes}
+        stop = min(drops, file.drops)
+        batch = work.batch or drops_per_block(file.users, file.antennas)
+        with progress("evaluate", stop, "drops") as advance:
+            found = evaluate(
+                blocks(file, stop, batch, work.on_bad_drop),
+                runners,
+                {_OPTIMISER: optimise} if optimiser else {},
+                engine.near_field,
+                budget,
+                device,
+                advance,
+            )
+        shown = None
+        if drawing.plot is not None:
+            name = "nflae" if "nflae" in schemes else schemes[0]
+            shown = picture_of(drawing, file, name, runners[name], budget, device)
+        outputs = [] if shown is None else [_drawn(drawing, shown, found)]
+        if csv_path is not None:
+            outputs.append(_table_file(csv_path, found))
+        for output in outputs:
+            output.save()
+        _report(found, file.drops, budget, f"model {engine.checkpoint.name}", str(device))
+    for output in outputs:
+        fact("written", str(output.path))
+
+
+def _report(found: Evaluation, in_file: int, budget: LinkBudget, model: str, device: str) -> None:
+    rows = table("scheme", "mean sum rate\nbit/s/Hz", "of capacity", "min_rate\nmissed", "time per drop")
+    for score in found.scores:
+        rows.add_row(
+            score.scheme,
+            f"{score.mean_sum_rate:.3f}",
+            f"{100 * score.mean_sum_rate / found.capacity:.2f} %",
+            f"{100 * score.infeasible:.1f} %",
+            _duration(score.seconds_a_drop),
+        )
+    rows.add_section()
+    rows.add_row("capacity (DPC)", f"{found.capacity:.3f}", "100 %", "", "")
+    show(rows)
+    used = f"the first {found.drops} of {in_file}" if found.drops < in_file else f"all {found.drops}"
+    skipped = f", {found.skipped} bad ones left out" if found.skipped else ""
+    fact("drops", f"{used}{skipped}; {100 * found.near_field_share:.1f} % of the users near-field ({model})")
+    fact("time", f"median of 5 runs on a block of {found.timed_drops} drops, on {device}, one warm-up before")
+    nflae = next((score for score in found.scores if score.scheme == "nflae"), None)
+    if nflae is not None:
+        fact("fallback to RZF", f"on {100 * nflae.fallback:.1f} % of the drops")
+    if budget.constrains_shares or budget.demands_rates:
+        fact("capacity", "knows neither alpha_c nor min_rate: with these no scheme need come near it")
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "not timed"
+    return f"{1e3 * seconds:.3f} ms" if seconds >= 1e-3 else f"{1e6 * seconds:.1f} us"
+
+
+def _drawn(drawing: PlotOptions, shown: DropPicture, found: Evaluation) -> SideFile:
+    from nflae_bridge.cli.drawing import SideFile
+    from nflae_bridge.plots import SchemeBar, plot_format, render, schemes_figure
+
+    assert drawing.plot is not None
+    bars = [
+        SchemeBar(
+            score.scheme,
+            score.mean_sum_rate,
+            f"{score.mean_sum_rate:.2f}  ({100 * score.mean_sum_rate / found.capacity:.1f} % of capacity"
+            + (f", {_duration(score.seconds_a_drop)} a drop)" if score.seconds_a_drop is not None else ")"),
+        )
+        for score in found.scores
+    ]
+    figure = schemes_figure(shown, bars, found.capacity, f"{found.drops - found.skipped} drops")
+    return SideFile(drawing.plot, render(figure, plot_format(drawing.plot)))
+
+
+def _table_file(path: Path, found: Evaluation) -> SideFile:
+    from nflae_bridge.cli.drawing import SideFile
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(
+        ["scheme", "mean_sum_rate", "share_of_capacity", "infeasible_share", "fallback_share", "seconds_per_drop"]
+    )
+    for score in found.scores:
+        writer.writerow(
+            [
+                score.scheme,
+                f"{score.mean_sum_rate:.6f}",
+                f"{score.mean_sum_rate / found.capacity:.6f}",
+                f"{score.infeasible:.6f}",
+                f"{score.fallback:.6f}",
+                "" if score.seconds_a_drop is None else f"{score.seconds_a_drop:.3e}",
+            ]
+        )
+    writer.writerow(["capacity", f"{found.capacity:.6f}", "1", "", "", ""])
+    return SideFile(path, text.getvalue().encode())

@@ -1,0 +1,234 @@
+"""Every scheme against plain numpy written from its definition, and the figures published for them."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import simulator.schemes as registry
+from simulator.capacity import dirty_paper_capacity
+from simulator.link import ChannelBatch, LinkBudget, achieved_sinr, check_constraints, rates
+from simulator.scenario import scenario
+from simulator.schemes import scheme, scheme_names
+from simulator.schemes.wmmse import wmmse
+from tests.simulator.definitions import (
+    Array,
+    channel_sets,
+    draw_channels,
+    structured_beams,
+    sum_rate,
+    unit_rows,
+    wmmse_iteration,
+)
+
+CLASSICAL = ("mrt", "rzf", "wmmse", "zf")
+
+
+def assert_same_directions(found: Array, expected: Array, tolerance: float = 1e-6) -> None:
+    """Equal up to a phase of each row."""
+    overlap = np.abs(np.sum(found.conj() * expected, -1))
+    np.testing.assert_allclose(overlap, np.linalg.norm(found, axis=-1) * np.linalg.norm(expected, axis=-1), rtol=tolerance)
+
+
+def far(channels: torch.Tensor) -> ChannelBatch:
+    return ChannelBatch(channels, torch.zeros(channels.shape[:2], dtype=torch.bool))
+
+
+def test_mrt_is_matched_to_each_user() -> None:
+    channels = draw_channels(1, users=4, antennas=8, drops=3, spread_db=10)
+    answer = scheme("mrt")(far(channels), LinkBudget(2.0, 0.1))
+    np.testing.assert_allclose(answer.precoder, unit_rows(channels.numpy()), atol=1e-6)
+    np.testing.assert_allclose(answer.power, 0.5, rtol=1e-12)
+    assert answer.uplink_power.isnan().all()
+
+
+@pytest.mark.parametrize("users", [1, 3, 8])
+def test_zf_is_the_pseudo_inverse_and_leaves_no_interference(users: int) -> None:
+    channels = draw_channels(2, users, antennas=8, drops=3, spread_db=30)
+    answer = scheme("zf")(far(channels), LinkBudget(1.0, 1e-3))
+    for drop in range(3):
+        h = channels[drop].numpy().astype(complex)
+        assert_same_directions(answer.precoder[drop].numpy(), np.linalg.pinv(h.conj()).T)
+        received = np.abs(unit_rows(h).conj() @ answer.precoder[drop].numpy().T)
+        assert (received - np.diag(np.diag(received))).max() < 2e-6 / np.diag(received).min()
+        snr = np.diag(np.abs(h.conj() @ unit_rows(np.linalg.pinv(h.conj()).T).T)) ** 2 / users / 1e-3
+        np.testing.assert_allclose(answer.sinr[drop], snr, rtol=1e-5)
+
+
+def test_rzf_is_the_mmse_inverse_with_equal_powers() -> None:
+    channels = draw_channels(3, users=5, antennas=8, drops=3, spread_db=10)
+    answer = scheme("rzf")(far(channels), LinkBudget(2.0, 0.05))
+    for drop in range(3):
+        expected = structured_beams(channels[drop].numpy().astype(complex), np.full(5, 2 / 5), 0.05)
+        np.testing.assert_allclose(answer.precoder[drop], unit_rows(expected), atol=2e-6)
+    np.testing.assert_allclose(answer.power, 0.4, rtol=1e-12)
+    np.testing.assert_allclose(answer.uplink_power, 0.4, rtol=1e-12)
+
+
+@pytest.mark.parametrize("iterations", [1, 5, 60])
+def test_wmmse_is_the_textbooks_started_from_rzf(iterations: int) -> None:
+    power, noise = 2.0, 0.05
+    channels = draw_channels(4, users=4, antennas=6, drops=2, spread_db=10)
+    answer = wmmse(far(channels), LinkBudget(power, noise), iterations)
+    for drop in range(2):
+        h = channels[drop].numpy().astype(complex)
+        beams = np.sqrt(power / 4) * unit_rows(structured_beams(h, np.full(4, power / 4), noise))
+        for _ in range(iterations):
+            beams = wmmse_iteration(h, beams, power, noise)
+        np.testing.assert_allclose(answer.power[drop], np.sum(np.abs(beams) ** 2, 1), rtol=1e-4, atol=1e-8)
+        assert float(answer.sum_rate[drop]) == pytest.approx(sum_rate(h, beams, noise), rel=1e-6)
+        used = answer.power[drop].numpy() > 1e-6
+        assert_same_directions(answer.precoder[drop].numpy()[used], beams[used])
+
+
+@settings(max_examples=40)
+@given(
+    channels=channel_sets(drops=3),
+    snr_db=st.floats(-10, 30),
+    alpha_c=st.sampled_from([0.1, 0.4, 1.0]),
+    min_rate=st.sampled_from([0.0, 0.1, 0.6]),
+    near=st.integers(0, 2**24 - 1),
+)
+def test_every_scheme_holds_the_constraints_it_claims(
+    channels: torch.Tensor, snr_db: float, alpha_c: float, min_rate: float, near: int
+) -> None:
+    drops, users, _ = channels.shape
+    labels = torch.tensor([bool(near >> bit & 1) for bit in range(drops * users)]).reshape(drops, users)
+    budget = LinkBudget(3.0, 3.0 * 10 ** (-snr_db / 10), alpha_c, min_rate)
+    for name in CLASSICAL:
+        answer = scheme(name)(ChannelBatch(channels, labels), budget)
+        assert torch.equal(answer.near_field, labels)
+        check = check_constraints(channels, answer.precoder, answer.power, labels, budget)
+        for held in (check.total_power, check.negative_power, check.near_share, check.beam_norm):
+            assert bool((held <= 1e-5).all()), name
+        assert bool((check.min_rate <= 1e-5)[answer.feasible].all()), name
+        torch.testing.assert_close(answer.sum_rate, answer.rate.sum(-1))
+        torch.testing.assert_close(answer.rate, torch.log2(1 + answer.sinr))
+        if name != "zf":  # near-parallel users: zero forcing lives off digits that complex64 doesn't have
+            achieved = rates(achieved_sinr(channels, answer.precoder, answer.power, budget.noise_power))
+            torch.testing.assert_close(achieved, answer.rate, rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=25)
+@given(channels=channel_sets(drops=1), snr_db=st.floats(-10, 30), seed=st.integers(0, 1000))
+def test_schemes_follow_permutations_and_ignore_phases(channels: torch.Tensor, snr_db: float, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(channels.shape[1], generator=generator)
+    phase = torch.polar(torch.ones(channels.shape[1]), 6.3 * torch.rand(channels.shape[1], generator=generator))
+    budget = LinkBudget(1.0, 10 ** (-snr_db / 10))
+    for name in ("mrt", "rzf", "wmmse"):
+        original = scheme(name)(far(channels), budget)
+        moved = scheme(name)(far((channels * phase[:, None])[:, order]), budget)
+        torch.testing.assert_close(moved.sum_rate, original.sum_rate, rtol=1e-5, atol=1e-5)
+        if name != "wmmse":  # identical users leave WMMSE a choice
+            torch.testing.assert_close(moved.rate, original.rate[:, order], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+@pytest.mark.parametrize(
+    ("kind", "users", "antennas"),
+    [
+        ("gaussian", 1, 8),
+        ("gaussian", 1, 1),
+        ("gaussian", 6, 2),
+        ("identical", 3, 8),
+        ("rank-deficient", 6, 8),
+        ("near-parallel", 4, 8),
+        ("identical", 4, 1),
+    ],
+)
+@pytest.mark.parametrize("noise", [1e-6, 0.01, 100.0])
+def test_degenerate_channels_give_finite_answers(name: str, kind: str, users: int, antennas: int, noise: float) -> None:
+    channels = draw_channels(5, users, antennas, kind, drops=2)
+    answer = scheme(name)(far(channels), LinkBudget(1.0, noise))
+    for value in (answer.precoder, answer.power, answer.sinr, answer.sum_rate):
+        assert bool(torch.isfinite(value).all())
+    np.testing.assert_allclose(torch.linalg.vector_norm(answer.precoder, dim=-1), 1, atol=1e-5)
+    if users == 1:
+        np.testing.assert_allclose(answer.sinr, 1 / noise, rtol=1e-5)
+        assert_same_directions(answer.precoder.numpy(), channels.numpy())
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+def test_unit_of_the_channels_changes_nothing(name: str) -> None:
+    channels = draw_channels(6, users=4, antennas=8, spread_db=10)
+    reference = scheme(name)(far(channels), LinkBudget(1.0, 0.01))
+    for unit in (1e-9, 1e-6, 1e6):
+        scaled = scheme(name)(far(channels * unit), LinkBudget(1.0, 0.01 * unit**2))
+        torch.testing.assert_close(scaled.precoder, reference.precoder, rtol=0, atol=1e-5)
+        torch.testing.assert_close(scaled.rate, reference.rate, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+def test_budget_per_drop_is_the_budget_of_each_drop(name: str) -> None:
+    channels = draw_channels(8, users=3, antennas=8, drops=4)
+    labels = torch.arange(12).reshape(4, 3) % 2 == 0
+    budget = LinkBudget(
+        torch.tensor([1.0, 2.0, 0.5, 1.0]),
+        torch.tensor([0.01, 0.1, 0.02, 1.0]),
+        torch.tensor([1.0, 0.3, 0.4, 0.2]),
+        torch.tensor([0.0, 0.4, 1.0, 0.0]),
+    )
+    together = scheme(name)(ChannelBatch(channels, labels), budget)
+    for drop in range(4):
+        part = slice(drop, drop + 1)
+        alone = scheme(name)(ChannelBatch(channels[part], labels[part]), budget.slice(drop, drop + 1))
+        torch.testing.assert_close(together.precoder[part], alone.precoder, rtol=0, atol=1e-5)
+        torch.testing.assert_close(together.power[part], alone.power, rtol=1e-5, atol=1e-7)
+        assert together.feasible[part].tolist() == alone.feasible.tolist()
+
+
+def test_registry_lists_the_classical_schemes() -> None:
+    assert set(CLASSICAL) <= set(scheme_names())
+    assert scheme_names() == sorted(scheme_names())
+
+
+def test_unknown_scheme_is_refused_with_the_names_there_are() -> None:
+    with pytest.raises(ValueError, match="unknown scheme 'mmse'.*mrt.*rzf.*wmmse.*zf"):
+        scheme("mmse")
+
+
+def test_adding_a_scheme_is_adding_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "random_beams.py").write_text(
+        "from simulator.schemes import register\n\n@register('random_beams')\ndef beams(batch, budget):\n    return 42\n"
+    )
+    monkeypatch.setattr(registry, "__path__", [*registry.__path__, str(tmp_path)])
+    monkeypatch.setattr(registry, "_SCHEMES", dict(registry._SCHEMES))
+    monkeypatch.delitem(sys.modules, "simulator.schemes.random_beams", raising=False)
+    assert "random_beams" in scheme_names()
+    assert scheme("random_beams")(None, None) == 42  # type: ignore[arg-type, comparison-overlap]
+    sys.modules.pop("simulator.schemes.random_beams", None)
+
+
+def published(users: int, drops: int = 300) -> torch.Tensor:
+    scene = replace(scenario("paper", users=users, antennas=256), angle="absolute")
+    return scene.draw(drops, torch.Generator().manual_seed(2024)).channels
+
+
+def assert_mean(values: torch.Tensor, figure: float, rounding: float = 0.05) -> None:
+    """The mean agrees with a published figure within three standard errors of ours and its rounding."""
+    error = float(values.std()) / len(values) ** 0.5
+    assert error < 0.17
+    assert abs(float(values.mean()) - figure) < 3 * error + rounding
+
+
+@pytest.mark.parametrize(("users", "capacity", "wmmse_rate"), [(5, 21.2, 20.8), (8, 28.4, 27.5), (10, 32.1, 31.0)])
+def test_published_capacity_and_wmmse(users: int, capacity: float, wmmse_rate: float) -> None:
+    channels = published(users)
+    bound = dirty_paper_capacity(channels, LinkBudget())
+    reached = wmmse(far(channels), LinkBudget(), 100).sum_rate
+    assert_mean(bound, capacity)
+    assert_mean(reached, wmmse_rate)
+    # the ratio has far less spread than the rates themselves
+    assert float(reached.mean() / bound.mean()) == pytest.approx(wmmse_rate / capacity, abs=0.005)
+
+
+def test_published_rzf_at_ten_users() -> None:
+    assert_mean(scheme("rzf")(far(published(10, 500)), LinkBudget()).sum_rate, 29.1)
