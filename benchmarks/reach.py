@@ -171,7 +171,7 @@ Point = Callable[[], Row]
 
 CLASSICAL: dict[str, Scheme] = {
     "wmmse-200": wmmse,
-    "wmmse-20": partial(wmmse, iterations=20),  # type: ignore[call-arg]  # `Scheme` hides its option
+    "wmmse-20": partial(wmmse, iterations=20),
     "rzf": rzf,
 }
 

@@ -19,7 +19,7 @@ _WIDEST_DBW = 300.0
 
 @dataclass(frozen=True)
 class BudgetRequest:
-    """What the user asked for; None where nothing was said. dBW, dBW, a share of P, bit/s/Hz."""
+    """What the user asked for; None where nothing was said. dBW, dBW, a share of P, bps/Hz."""
 
     power_dbw: float | None = None
     noise_dbw: float | None = None
@@ -37,7 +37,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class BudgetChoice:
-    """The link budget chosen: power and noise_power in W, alpha_c as a share of P, min_rate in bit/s/Hz."""
+    """The link budget chosen: power and noise_power in W, alpha_c as a share of P, min_rate in bps/Hz."""
 
     power: Setting
     noise_power: Setting
@@ -61,14 +61,14 @@ class BudgetChoice:
             watts("power", self.power),
             watts("noise_power", self.noise_power),
             f"alpha_c = {self.alpha_c.value:g} ({self.alpha_c.origin})",
-            f"min_rate = {self.min_rate.value:g} bit/s/Hz ({self.min_rate.origin})",
+            f"min_rate = {self.min_rate.value:g} bps/Hz ({self.min_rate.origin})",
         ]
 
 
 def choose_budget(request: BudgetRequest, scalars: dict[str, float], path: Path) -> BudgetChoice:
     """Option > the file's scalar > default, quantity by quantity.
 
-    scalars: ``power``, ``noise_power`` (W), ``alpha_c``, ``min_rate`` (bit/s/Hz), those the file at ``path`` has.
+    scalars: ``power``, ``noise_power`` (W), ``alpha_c``, ``min_rate`` (bps/Hz), those the file at ``path`` has.
     Raises NflaeError, naming the option or the file's variable, for a number out of its range.
     """
 
@@ -91,7 +91,7 @@ def choose_budget(request: BudgetRequest, scalars: dict[str, float], path: Path)
         path, choice.alpha_c, 0 < choice.alpha_c.value <= 1, "the near-field share of the power has to lie in (0, 1]"
     )
     _require(
-        path, choice.min_rate, choice.min_rate.value >= 0, "a rate in bit/s/Hz has to be at least 0 and finite"
+        path, choice.min_rate, choice.min_rate.value >= 0, "a rate in bps/Hz has to be at least 0 and finite"
     )
     return choice
 

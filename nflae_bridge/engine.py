@@ -1,7 +1,8 @@
 """The engine: the network with its promises kept, as a scheme like any other.
 
-Network -> directions by the optimal structure -> powers projected onto C1-C4 -> compared, drop by drop, with
-regularised zero forcing under the same constraints; the better is returned and marked.
+Network -> directions by the optimal structure -> powers projected onto C1-C4 -> compared, drop by drop, with the same
+answer less the users who only double another, and with regularised zero forcing under the same constraints; the best is
+returned, and marked where it is RZF's.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from nflae_bridge.devices import choose_device
 from nflae_bridge.models import load_model
 from nflae_bridge.network.checkpoint import Checkpoint
 from nflae_bridge.network.encoder import UserInputs
+from nflae_bridge.side_by_side import redundant_users
 from simulator.link import ChannelBatch, LinkBudget, normalised_gram, per_drop
-from simulator.precoding import Precoding, Scheme, answer, candidate
+from simulator.precoding import Candidate, Precoding, Scheme, answer, candidate
 from simulator.schemes import register, scheme
 from simulator.schemes.rzf import rzf_candidate
 from simulator.structure import structured_coefficients, wmmse_step
@@ -30,7 +32,10 @@ class Engine:
     def __init__(self, checkpoint: Checkpoint, device: torch.device | str = "cpu", refinements: int = 0) -> None:
         self.checkpoint = checkpoint
         self.device = torch.device(device)
-        self.network = checkpoint.network.to(self.device).eval()
+        # In single precision rounding reaches the rates' fourth decimal where users stand side by side. A pretrained
+        # language model is large, and was never more precise than that.
+        precision = torch.float64 if checkpoint.network.config.backbone.source is None else torch.float32
+        self.network = checkpoint.network.to(self.device, precision).eval()
         self.refinements = refinements
 
     @torch.no_grad()
@@ -54,13 +59,26 @@ class Engine:
         uplink, shares = output.uplink_shares.double(), output.shares.double()
         for _ in range(self.refinements):
             uplink, shares = wmmse_step(gram, uplink, shares)
-        ours = candidate(gram, structured_coefficients(gram, uplink), shares, near, budget, uplink)
+        ours = _served(gram, uplink, shares, near, budget)
+        doubled = redundant_users(gram, channels)
+        if bool(doubled.any()):
+            alone = _served(gram, _without(doubled, uplink), _without(doubled, shares), near, budget)
+            ours, _ = ours.better_of(alone)
         best, fallback = ours.better_of(rzf_candidate(gram, near, budget))
         return answer(channels, best, budget, near, score, fallback)
 
     def near_field(self, channels: Tensor) -> Tensor:
         """The network's near-field labels for channels, bool (drops, users)."""
         return self(ChannelBatch(channels), LinkBudget()).near_field
+
+
+def _served(gram: Tensor, uplink: Tensor, shares: Tensor, near_field: Tensor, budget: LinkBudget) -> Candidate:
+    return candidate(gram, structured_coefficients(gram, uplink), shares, near_field, budget, uplink)
+
+
+def _without(users: Tensor, shares: Tensor) -> Tensor:
+    kept = shares * ~users
+    return kept / kept.sum(-1, keepdim=True).clamp(min=torch.finfo(kept.dtype).tiny)
 
 
 def in_noise_units(channels: Tensor, budget: LinkBudget) -> Tensor:

@@ -23,7 +23,7 @@ _TIMED_DROPS = 256
 
 @dataclass(frozen=True)
 class Score:
-    """A scheme on all drops. mean_sum_rate: bit/s/Hz. infeasible, fallback: shares of the drops.
+    """A scheme on all drops. mean_sum_rate: bps/Hz. infeasible, fallback: shares of the drops.
 
     seconds_a_drop: median of five runs on a block after one to warm up; None if it was not timed.
     """
@@ -37,7 +37,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """scores: by rising mean sum rate. capacity: mean dirty-paper capacity under C1 alone, bit/s/Hz.
+    """scores: by rising mean sum rate. capacity: mean dirty-paper capacity under C1 alone, bps/Hz.
 
     drops, skipped: all of them, and the bad among them. timed_drops: size of the block timed.
     """

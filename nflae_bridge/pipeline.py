@@ -75,7 +75,7 @@ class Summary:
 
     @property
     def mean_sum_rate(self) -> float:
-        """Mean over the drops precoded for, bit/s/Hz; NaN if there are none."""
+        """Mean over the drops precoded for, bps/Hz; NaN if there are none."""
         served = self.drops - self.skipped
         return self.sum_rate / served if served else float("nan")
 
@@ -165,13 +165,32 @@ def precode_file(
         results.write(block.start, result_arrays(answer, block.good))
         summary.add(block, answer)
         summary.seconds = time.perf_counter() - began
-        advance(summary.drops, f"{summary.mean_sum_rate:.2f} bit/s/Hz")
+        advance(summary.drops, f"{summary.mean_sum_rate:.2f} bps/Hz")
     return summary
 
 
 def precode(scheme: Scheme, channels: Channels, budget: LinkBudget, device: torch.device) -> Precoding:
-    """A scheme's answer for channels (drops, users, antennas), computed on ``device``."""
+    """A scheme's answer for channels (drops, users, antennas), computed on ``device``; for no drops, of no drops."""
+    if not len(channels):
+        return _no_answers(*channels.shape[1:])
     return scheme(ChannelBatch(torch.from_numpy(channels).to(device)), budget)
+
+
+def _no_answers(users: int, antennas: int) -> Precoding:
+    a_user = torch.empty(0, users, dtype=torch.float64)
+    a_drop = torch.empty(0, dtype=torch.float64)
+    return Precoding(
+        precoder=torch.empty(0, users, antennas, dtype=torch.complex64),
+        power=a_user,
+        uplink_power=a_user,
+        near_field=a_user.bool(),
+        near_field_score=a_user,
+        sinr=a_user,
+        rate=a_user,
+        sum_rate=a_drop,
+        feasible=a_drop.bool(),
+        fallback=a_drop.bool(),
+    )
 
 
 def result_arrays(answer: Precoding, good: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[Any]]:

@@ -39,7 +39,7 @@ class DropPicture:
     """One drop's answer, to be drawn.
 
     title: above the map. scene: where array and users are.
-    precoder: complex64 (users, antennas). power: (users,) W. rate: (users,) bit/s/Hz. near_field: bool (users,).
+    precoder: complex64 (users, antennas). power: (users,) W. rate: (users,) bps/Hz. near_field: bool (users,).
     """
 
     title: str
@@ -52,7 +52,7 @@ class DropPicture:
 
 @dataclass(frozen=True)
 class SchemeBar:
-    """A scheme's mean sum rate, bit/s/Hz, and what to write beside it."""
+    """A scheme's mean sum rate, bps/Hz, and what to write beside it."""
 
     name: str
     mean_sum_rate: float
@@ -76,7 +76,7 @@ def users_figure(picture: DropPicture) -> Figure:
 
 
 def schemes_figure(picture: DropPicture, bars: Sequence[SchemeBar], capacity: float, note: str) -> Figure:
-    """`users_figure` above, below it the schemes' mean sum rates and the dirty-paper capacity, bit/s/Hz."""
+    """`users_figure` above, below it the schemes' mean sum rates and the dirty-paper capacity, bps/Hz."""
     figure = Figure(figsize=(12, 5.2 + 1.0 + 0.36 * len(bars)), layout="constrained")
     FigureCanvasAgg(figure)
     above, below = np.asarray(figure.subfigures(2, 1, height_ratios=[5.2, 1.0 + 0.36 * len(bars)]))
@@ -111,7 +111,7 @@ def schemes_figure(picture: DropPicture, bars: Sequence[SchemeBar], capacity: fl
     axes.set_yticks(places, [bar.name for bar in bars])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.04 * max(capacity, *(bar.mean_sum_rate for bar in bars)))
-    axes.set_xlabel(f"mean sum rate [bit/s/Hz]   ({note})")
+    axes.set_xlabel(f"mean sum rate [bps/Hz]   ({note})")
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
@@ -152,7 +152,7 @@ def _draw_users(figure: Any, picture: DropPicture) -> None:
     colours = [_NEAR if label else _FAR for label in near]
     total = float(picture.power.sum())
     share = 100 * picture.power.double().numpy() / (total or 1.0)
-    for axes, values, label in ((powers, share, "share of power [%]"), (rates, picture.rate, "rate [bit/s/Hz]")):
+    for axes, values, label in ((powers, share, "share of power [%]"), (rates, picture.rate, "rate [bps/Hz]")):
         axes.barh(users, np.asarray(values), color=colours, height=0.75)
         axes.set_xlabel(label)
         axes.set_ylim(max(len(near), 4) + 0.6, 0.4)

@@ -91,7 +91,7 @@ def picture_of(
     carrier = None if drawing.carrier_ghz is None else 1e9 * drawing.carrier_ghz
     scene = scene_of(file.path, drop, file.drops, torch.from_numpy(channels[0]), carrier)
     return DropPicture(
-        title=f"{file.path.name}, {drop_name(file, drop)}: {name}, {float(answer.sum_rate[0]):.2f} bit/s/Hz",
+        title=f"{file.path.name}, {drop_name(file, drop)}: {name}, {float(answer.sum_rate[0]):.2f} bps/Hz",
         scene=scene,
         precoder=answer.precoder[0].cpu(),
         power=answer.power[0].cpu(),

@@ -132,7 +132,7 @@ def command(
 
 
 def _report(found: Evaluation, in_file: int, budget: LinkBudget, model: str, device: str) -> None:
-    rows = table("scheme", "mean sum rate\nbit/s/Hz", "of capacity", "min_rate\nmissed", "time per drop")
+    rows = table("scheme", "mean sum rate\nbps/Hz", "of capacity", "min_rate\nmissed", "time per drop")
     for score in found.scores:
         rows.add_row(
             score.scheme,

@@ -40,7 +40,7 @@ def command(source: Path, reading: ChannelOptions) -> None:
             fact("version", file.version)
             for note in file.notes:
                 fact("channels", note)
-            units = {"power": " W", "noise_power": " W", "alpha_c": "", "min_rate": " bit/s/Hz"}
+            units = {"power": " W", "noise_power": " W", "alpha_c": "", "min_rate": " bps/Hz"}
             for name, value in file.scalars.items():
                 fact("link budget", f"{name} = {value:g}{units[name]}")
             if not file.scalars:

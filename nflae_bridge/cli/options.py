@@ -96,7 +96,7 @@ budget_options = _group(
     click.option(
         "--min-rate",
         type=float,
-        help="Rate every user must get, bit/s/Hz.  [default: the file's min_rate, else 0]",
+        help="Rate every user must get, bps/Hz.  [default: the file's min_rate, else 0]",
     ),
 )
 

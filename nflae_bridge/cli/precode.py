@@ -149,7 +149,7 @@ def _report(summary: Summary, name: str) -> None:
     if not served:
         return
     near = summary.near_field_users / summary.users
-    fact("mean sum rate", f"{summary.mean_sum_rate:.3f} bit/s/Hz")
+    fact("mean sum rate", f"{summary.mean_sum_rate:.3f} bps/Hz")
     fact("near-field users", f"{100 * near:.1f} % ({summary.near_field_users} of {summary.users})")
     fact("min_rate missed", f"on {summary.infeasible} drops" if summary.infeasible else "on no drop")
     if name == "nflae":

@@ -46,6 +46,8 @@ class GramEncoder(Encoder):
                 raise ValueError("the gram encoder needs channels or near-field labels")
             near = logit > 0
         users, pairs = gram_features(inputs.gram, near, inputs.alpha_c, inputs.min_rate)
+        # Rounded only now: 1 - coherence of two users side by side has few digits to lose.
+        users, pairs = users.to(self.users.weight.dtype), pairs.to(self.users.weight.dtype)
         edges = self.pairs(pairs)
         around = torch.cat([edges.sum(-2) / math.sqrt(8.0), edges.amax(-2)], -1)
         tokens = self.users(users) + self.surroundings(around)
@@ -56,7 +58,7 @@ class GramEncoder(Encoder):
 
 
 def gram_features(gram: Tensor, near_field: Tensor, alpha_c: Tensor, min_rate: Tensor) -> tuple[Tensor, Tensor]:
-    """What the network sees of a drop: float32 (drops, users, USER_FEATURES) and (.., users, users, PAIR_FEATURES).
+    """What the network sees of a drop: real (drops, users, USER_FEATURES) and (.., users, users, PAIR_FEATURES).
 
     gram: Gamma, complex (drops, users, users); near_field: bool (drops, users); alpha_c, min_rate: real (drops,).
     Every feature is invariant to a phase on a user's channel and moves with the users when they are permuted.
@@ -67,13 +69,11 @@ def gram_features(gram: Tensor, near_field: Tensor, alpha_c: Tensor, min_rate: T
     equal = torch.full_like(own, 1 / count)
     inverse = structured_coefficients(gram, equal)
     couplings = coupling(gram, inverse)
-    rate = rates(sinr(couplings, equal)).float()
+    rate = rates(sinr(couplings, equal))
     alone = inverse.diagonal(dim1=-2, dim2=-1).real.clamp(min=1e-12)
-    spread = (inverse.abs().square() / (alone.unsqueeze(-1) * alone.unsqueeze(-2))).float()
-    # Solved in double precision, described in single.
-    own, coherence, alone = own.float(), coherence.float(), alone.float()
-    couplings = couplings.float() / count
-    others = 1 - torch.eye(count, device=own.device)
+    spread = inverse.abs().square() / (alone.unsqueeze(-1) * alone.unsqueeze(-2))
+    couplings = couplings / count
+    others = 1 - torch.eye(count, dtype=own.dtype, device=own.device)
 
     def decibel(value: Tensor) -> Tensor:
         return torch.log10(value.clamp(min=1e-12))

@@ -26,7 +26,7 @@ class RawEncoder(Encoder):
         if channels is None or channels.shape[-1] != self.antennas:
             found = "none" if channels is None else str(channels.shape[-1])
             raise ValueError(f"this model takes {self.antennas} antennas, got {found}; use a gram model instead")
-        parts = torch.cat([channels.real, channels.imag], -1).float()
+        parts = torch.cat([channels.real, channels.imag], -1).to(self.norm.weight.dtype)
         tokens = self.norm(parts.flatten(0, 1)).unflatten(0, parts.shape[:2])
         for block in self.blocks:
             tokens = block(tokens)

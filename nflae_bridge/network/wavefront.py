@@ -2,7 +2,7 @@
 
 The array is cut into 16 sub-arrays. Each is short enough to see a plane wave; how the phase of its best beam moves
 from one sub-array to the next is the wavefront's curvature, in units of the aperture. A user's label depends on
-nothing else (beta in `simulator.near_field`), so features of 16 numbers serve every array.
+nothing else (beta in `simulator.near_field`), so 16 numbers a user serve every array.
 """
 
 from __future__ import annotations
@@ -36,38 +36,43 @@ def _chirps() -> Tensor:
     return torch.polar(torch.full_like(phase, SUBARRAYS**-0.5), phase).reshape(SUBARRAYS, -1).to(torch.complex64)
 
 
-def wavefront_features(channels: Tensor) -> Tensor:
-    """Features of the wavefront's curvature, of fixed length and free of phase, scale and number of antennas.
+def subarray_beams(channels: Tensor) -> tuple[Tensor, Tensor]:
+    """The common best beam of 16 sub-arrays: its outputs, and the energy in it and its neighbours on either side.
 
-    A short DFT on each of 16 sub-arrays; the beam with the most energy over all of them; then its 16 outputs with
-    mean phase and slope removed, the second differences of their phase, their energies, the energy in the beam and
-    its two neighbours, and how well chirps of 14 curvatures explain the outputs.
-
-    channels: complex64 (..., antennas). Returns float32 (..., FEATURES).
+    channels: complex64 (..., antennas). Returns complex64 (..., 16) of unit norm, and float32 (..., 3).
     """
     antennas = channels.shape[-1]
     length = math.ceil(antennas / SUBARRAYS)
     scale = torch.linalg.vector_norm(channels, dim=-1, keepdim=True).clamp(min=1e-30)
     padded = nn.functional.pad(channels / scale, (0, length * SUBARRAYS - antennas))
     parts = padded.reshape(*padded.shape[:-1], SUBARRAYS, length)
-    beams = torch.fft.fft(parts, n=_OVERSAMPLING * length, dim=-1)
-    beams = beams / math.sqrt(length)
+    beams = torch.fft.fft(parts, n=_OVERSAMPLING * length, dim=-1) / math.sqrt(length)
     energy = beams.abs().square().sum(-2)  # (..., beams), over the sub-arrays
     best = energy.argmax(-1, keepdim=True)
     count = energy.shape[-1]
-    neighbours = [energy.gather(-1, (best + shift) % count) for shift in (0, -_OVERSAMPLING, _OVERSAMPLING)]
+    around = [energy.gather(-1, (best + shift) % count) for shift in (0, -_OVERSAMPLING, _OVERSAMPLING)]
     outputs = beams.gather(-1, best.unsqueeze(-2).expand(*beams.shape[:-1], 1)).squeeze(-1)
     outputs = outputs / torch.linalg.vector_norm(outputs, dim=-1, keepdim=True).clamp(min=1e-30)
+    return outputs, torch.cat(around, -1)
 
+
+def curvature_features(outputs: Tensor, energies: Tensor) -> Tensor:
+    """How the best beam's phase bends from one sub-array to the next, free of the user's phase and angle.
+
+    The outputs with mean phase and slope removed, the second differences of their phase, their magnitudes, the
+    energies around the beam, and how well chirps of 14 curvatures explain the outputs.
+
+    outputs, energies: as `subarray_beams` gives them. Returns float32 (..., FEATURES).
+    """
     step = (outputs[..., 1:] * outputs[..., :-1].conj()).sum(-1, keepdim=True)
-    index = torch.arange(SUBARRAYS, device=channels.device) - (SUBARRAYS - 1) / 2
+    index = torch.arange(SUBARRAYS, device=outputs.device) - (SUBARRAYS - 1) / 2
     flat = outputs * torch.polar(torch.ones_like(step.abs()), -step.angle() * index)
     flat = flat * torch.polar(torch.ones_like(step.abs()), -flat.sum(-1, keepdim=True).angle())
     steps = flat[..., 1:] * flat[..., :-1].conj()
     bends = steps[..., 1:] * steps[..., :-1].conj()
+    mean_bend = bends.sum(-1, keepdim=True) * SUBARRAYS
     bends = bends / bends.abs().clamp(min=1e-12)
-    match = (flat @ _chirps().to(channels.device).conj()).abs().unflatten(-1, (_CURVATURES, _SLOPES)).amax(-1)
-    mean_bend = (steps[..., 1:] * steps[..., :-1].conj()).sum(-1, keepdim=True) * SUBARRAYS
+    match = (flat @ _chirps().to(outputs.device).conj()).abs().unflatten(-1, (_CURVATURES, _SLOPES)).amax(-1)
     return torch.cat(
         [
             flat.real * 4,
@@ -75,7 +80,7 @@ def wavefront_features(channels: Tensor) -> Tensor:
             flat.abs() * 4,
             bends.real,
             bends.imag,
-            torch.cat(neighbours, -1),
+            energies,
             match,
             match - match[..., :1],
             mean_bend.real.clamp(-3, 3),
@@ -89,7 +94,7 @@ FEATURES = 3 * SUBARRAYS + 2 * (SUBARRAYS - 2) + 3 + 2 * _CURVATURES + 2
 
 
 class WavefrontClassifier(nn.Module):
-    """A small MLP from `wavefront_features` to the near-field logit."""
+    """A small MLP from `curvature_features` to the near-field logit."""
 
     def __init__(self, width: int = 128) -> None:
         super().__init__()
@@ -98,6 +103,16 @@ class WavefrontClassifier(nn.Module):
         )
 
     def forward(self, channels: Tensor) -> Tensor:
-        """Channels, complex64 (..., antennas), to near-field logits, float32 (...)."""
-        logit: Tensor = self.layers(wavefront_features(channels))
+        """Channels, complex64 (..., antennas), to near-field logits, float32 (...).
+
+        Whether a spherical wave's phase bends up or down depends on whose convention the CSI came in (a wave
+        exp(-j 2 pi r / lambda) reaches us conjugated from a file of rows h_k^H), so both readings are tried.
+        """
+        outputs, energies = subarray_beams(channels)
+        as_given = self._logit(outputs, energies)
+        return torch.maximum(as_given, self._logit(outputs.conj(), energies[..., [0, 2, 1]]))
+
+    def _logit(self, outputs: Tensor, energies: Tensor) -> Tensor:
+        features = curvature_features(outputs, energies).to(self.layers[0].weight.dtype)
+        logit: Tensor = self.layers(features)
         return logit.squeeze(-1)

@@ -9,16 +9,20 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
+from typing import TypeVar
 
 from simulator.precoding import Scheme
 
 _SCHEMES: dict[str, Scheme] = {}
 
 
-def register(name: str) -> Callable[[Scheme], Scheme]:
+AnyScheme = TypeVar("AnyScheme", bound=Scheme)
+
+
+def register(name: str) -> Callable[[AnyScheme], AnyScheme]:
     """Enter a scheme into the registry under ``name``."""
 
-    def enter(scheme: Scheme) -> Scheme:
+    def enter(scheme: AnyScheme) -> AnyScheme:
         _SCHEMES[name] = scheme
         return scheme
 

@@ -1,0 +1,5 @@
+"""``python -m nflae_bridge.cli``, for where the console script is not on the path."""
+
+from nflae_bridge.cli import main
+
+main(prog_name="nflae")

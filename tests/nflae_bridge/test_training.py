@@ -1,0 +1,517 @@
+"""Training: drops, loss, and a loop that a kill can't hurt."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from nflae_bridge.errors import NflaeError
+from nflae_bridge.network.checkpoint import load_checkpoint
+from nflae_bridge.network.config import BackboneConfig, EncoderConfig, NetworkConfig
+from nflae_bridge.network.encoder import UserInputs
+from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
+from nflae_bridge.training import loop
+from nflae_bridge.training.data import DropDistribution, PublishedDrops, TrainingBatch
+from nflae_bridge.training.loop import Trainer, Validation, forward, is_model, learning_rate, reference_rate, served_rate
+from nflae_bridge.training.loss import LossWeights, precoding_loss
+from nflae_bridge.training.presets import Recipe
+from simulator.link import ChannelBatch, LinkBudget, check_constraints, normalised_gram
+from simulator.near_field import far_field_test
+from simulator.schemes.wmmse import wmmse
+from tests.simulator.definitions import KINDS, draw_channels, structured_beams, sum_rate, unit_rows
+
+CPU = torch.device("cpu")
+SMALL = NetworkConfig(EncoderConfig(edge_width=8), BackboneConfig(width=16, layers=1, heads=2))
+
+
+@dataclass(frozen=True)
+class FewDrops:
+    """The mixed distribution, small enough for a test."""
+
+    source: DropDistribution = field(default_factory=lambda: DropDistribution(users=(1, 5), antennas=(32,), tokens=64))
+
+    def training(self, seed: int, step: int) -> TrainingBatch:
+        return self.source.training(seed, step)
+
+    def validation(self) -> list[TrainingBatch]:
+        return [self.source.training(-5, step) for step in range(3)]
+
+
+TINY = Recipe(SMALL, data=FewDrops(), steps=12, warm_up=3, validate_every=4, seed=11)
+
+
+def batches(count: int) -> Iterator[TrainingBatch]:
+    source = DropDistribution(tokens=32)
+    for step in range(count):
+        yield source.training(3, step)
+
+
+def assert_same_batch(first: TrainingBatch, second: TrainingBatch) -> None:
+    for name in ("channels", "near_field", "alpha_c", "min_rate"):
+        assert torch.equal(getattr(first, name), getattr(second, name))
+
+
+# Drops
+
+
+@pytest.mark.parametrize("step", [0, 1, 17, 19_999])
+def test_the_same_seed_and_step_give_the_same_batch_whatever_came_before(step: int) -> None:
+    source = DropDistribution(tokens=64)
+    first = source.training(5, step)
+    torch.rand(100)
+    source.training(5, step + 1)
+    assert_same_batch(first, source.training(5, step))
+
+
+def test_other_steps_and_seeds_give_other_batches() -> None:
+    source = DropDistribution(users=(4, 4), antennas=(32,), tokens=64, spherical=1.0)
+    drawn = [source.training(seed, step).channels for seed, step in ((5, 0), (5, 1), (6, 0), (7_777_777, 0))]
+    for index, first in enumerate(drawn):
+        assert not any(torch.equal(first, second) for second in drawn[index + 1 :])
+
+
+def test_batches_are_what_they_should_be() -> None:
+    seen_users, labelled, constrained, demanding = set(), 0, [], []
+    for batch in batches(150):
+        drops, users, _ = batch.channels.shape
+        seen_users.add(users)
+        labelled += batch.labelled
+        assert batch.channels.dtype == torch.complex64
+        assert bool(batch.channels.isfinite().all())
+        assert bool((torch.linalg.vector_norm(batch.channels, dim=-1) > 0).all())
+        assert batch.near_field.shape == (drops, users)
+        assert batch.near_field.dtype == torch.bool
+        for value in (batch.alpha_c, batch.min_rate):
+            assert value.shape == (drops,)
+            assert value.dtype == torch.float32
+        LinkBudget(1.0, 1.0, batch.alpha_c, batch.min_rate)  # refuses what makes no sense
+        constrained.append(float((batch.alpha_c < 1).float().mean()))
+        demanding.append(float((batch.min_rate > 0).float().mean()))
+    assert seen_users | {1} == set(range(1, 17))  # the larger of two draws: K = 1 is one batch in 256
+    assert labelled / 150 == pytest.approx(0.6, abs=0.1)
+    assert np.mean(constrained) == pytest.approx(0.4, abs=0.05)
+    assert np.mean(demanding) == pytest.approx(0.4, abs=0.05)
+
+
+def test_single_users_are_drawn_too() -> None:
+    source = DropDistribution(users=(1, 2), tokens=32)
+    assert {source.training(0, step).channels.shape[1] for step in range(30)} == {1, 2}
+
+
+def test_drops_have_the_signal_to_noise_ratios_asked_for() -> None:
+    """Noise on the CSI left out, the drop's mean SNR in dB lies in the range, the users' spread about it."""
+    source = DropDistribution(tokens=64, noisy=0.0, snr_db=(3.0, 8.0), gain_spread_db=20.0)
+    spread = []
+    for step in range(60):
+        channels = source.training(1, step).channels
+        decibel = 20 * torch.log10(torch.linalg.vector_norm(channels, dim=-1))
+        assert float(decibel.min()) >= 3 - 10 - 1e-3
+        assert float(decibel.max()) <= 8 + 10 + 1e-3
+        spread.append(decibel.amax(-1) - decibel.amin(-1))
+    every = torch.cat(spread)
+    assert float(every.max()) > 12
+    assert float((every < 1e-3).float().mean()) > 0.4  # half of the drops have none
+
+
+def test_labels_of_clean_labelled_batches_are_true_of_their_wavefronts() -> None:
+    source = DropDistribution(users=(4, 8), antennas=(128, 256), tokens=256, spherical=1.0, noisy=0.0)
+    agreed, near = [], []
+    for step in range(12):
+        batch = source.training(2, step)
+        assert batch.labelled
+        agreed.append((far_field_test(batch.channels) == batch.near_field).double().mean())
+        near.append(batch.near_field.double().mean())
+    assert float(torch.stack(agreed).mean()) > 0.9  # a test of the waves alone; scatterers blur it a little
+    assert 0.2 < float(torch.stack(near).mean()) < 0.8
+
+
+def test_published_drops_are_gone_through_in_epochs() -> None:
+    source = PublishedDrops(users=3, antennas=16, train=40, validate=20, batch=10, alpha_c=0.4, min_rate=0.6)
+
+    def rows(epoch: int) -> list[tuple[complex, ...]]:
+        drawn = torch.cat([source.training(9, 4 * epoch + step).channels for step in range(4)])
+        return [tuple(drop[:, 0].tolist()) for drop in drawn]
+
+    first, second = rows(0), rows(1)
+    assert len(set(first)) == 40
+    assert set(first) == set(second)
+    assert first != second
+    batch = source.training(9, 0)
+    assert batch.channels.shape == (10, 3, 16)
+    np.testing.assert_allclose(torch.linalg.vector_norm(batch.channels, dim=-1), 10, rtol=1e-5)  # 20 dB
+    np.testing.assert_allclose(batch.alpha_c, 0.4, rtol=1e-6)
+    np.testing.assert_allclose(batch.min_rate, 0.6, rtol=1e-6)
+    held_out = {tuple(drop[:, 0].tolist()) for part in source.validation() for drop in part.channels}
+    assert len(held_out) == 20
+    assert not held_out & set(first)
+
+
+# Loss
+
+
+def loss_by_hand(h: np.ndarray, uplink: np.ndarray, shares: np.ndarray, min_rate: float) -> tuple[float, float, float]:
+    """(sum rate, unmet rate, RZF's sum rate) at P = sigma^2 = 1."""
+    beams = unit_rows(structured_beams(h, uplink, 1.0)) * np.sqrt(shares)[:, None]
+    gains = np.abs(h.conj() @ beams.T) ** 2
+    rate = np.log2(1 + np.diag(gains) / (1 + gains.sum(1) - np.diag(gains)))
+    equal = np.full(len(h), 1 / len(h))
+    textbook = sum_rate(h, unit_rows(structured_beams(h, equal, 1.0)) * np.sqrt(equal)[:, None], 1.0)
+    return float(rate.sum()), float(np.maximum(min_rate - rate, 0).sum()), textbook
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_loss_is_the_published_formula(relative: bool) -> None:
+    """gamma_2 MSE - sum rate + gamma_1 sum max(R_min - R, 0), by N x N matrices; without C3 and projection."""
+    channels = 5 * draw_channels(0, users=3, antennas=6, drops=4, spread_db=10)
+    rng = np.random.default_rng(0)
+    uplink, shares = rng.dirichlet(np.ones(3), 4), rng.dirichlet(np.full(3, 0.3), 4)
+    logit, near = rng.standard_normal((4, 3)), rng.random((4, 3)) < 0.5
+    min_rate = np.array([0.0, 0.5, 2.0, 3.0])
+    output = NetworkOutput(*(torch.from_numpy(value).float() for value in (logit, uplink, shares)))
+    parts = precoding_loss(
+        output,
+        normalised_gram(channels, LinkBudget(1.0, 1.0)),
+        torch.from_numpy(near),
+        torch.ones(4),
+        torch.from_numpy(min_rate).float(),
+        LossWeights(min_rate=10.0, near_field=5.0, relative=relative, projected=False),
+    )
+    expected, unmet = [], []
+    for drop in range(4):
+        h = channels[drop].numpy().astype(complex)
+        reached, missed, textbook = loss_by_hand(h, uplink[drop], shares[drop], min_rate[drop])
+        scale = textbook if relative else 1.0
+        expected.append((10 * missed - reached) / scale)
+        unmet.append(missed / scale)
+    error = np.mean((1 / (1 + np.exp(-logit)) - near) ** 2)
+    assert float(parts.total) == pytest.approx(np.mean(expected) + 5 * error, rel=1e-4)
+    assert float(parts.unmet) == pytest.approx(np.mean(unmet), rel=1e-4)
+    assert float(parts.near_field) == pytest.approx(error, rel=1e-5)
+
+
+def test_loss_without_true_labels_leaves_the_classifier_alone() -> None:
+    channels = 5 * draw_channels(1, users=3, antennas=6, drops=4)
+    gram = normalised_gram(channels, LinkBudget(1.0, 1.0))
+    logit = torch.zeros(4, 3, requires_grad=True)
+    output = NetworkOutput(logit, torch.full((4, 3), 1 / 3, requires_grad=True), torch.full((4, 3), 1 / 3))
+    near = torch.ones(4, 3, dtype=torch.bool)
+    parts = precoding_loss(output, gram, near, torch.ones(4), torch.zeros(4), LossWeights(), labelled=False)
+    parts.total.backward()
+    assert logit.grad is None
+    assert float(parts.near_field) == 0
+
+
+def test_equal_shares_are_worth_exactly_rzf() -> None:
+    channels = 5 * draw_channels(2, users=4, antennas=6, drops=5, spread_db=10)
+    equal = torch.full((5, 4), 0.25)
+    parts = precoding_loss(
+        NetworkOutput(None, equal, equal),
+        normalised_gram(channels, LinkBudget(1.0, 1.0)),
+        torch.zeros(5, 4, dtype=torch.bool),
+        torch.ones(5),
+        torch.zeros(5),
+        LossWeights(),
+    )
+    assert float(parts.share) == pytest.approx(1, rel=1e-6)
+    assert float(parts.total) == pytest.approx(-1, rel=1e-6)
+
+
+def small_network(seed: int = 0) -> PrecodingNetwork:
+    torch.manual_seed(seed)
+    return PrecodingNetwork(SMALL)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("users", "antennas"), [(1, 1), (1, 8), (6, 2), (8, 16)])
+@pytest.mark.parametrize("snr_db", [-10.0, 35.0])
+@pytest.mark.parametrize("projected", [True, False])
+def test_gradients_are_finite_on_degenerate_drops(
+    kind: str, users: int, antennas: int, snr_db: float, projected: bool
+) -> None:
+    drops = 6
+    channels = 10 ** (snr_db / 20) * draw_channels(3, users, antennas, kind, spread_db=30, drops=drops)
+    rng = np.random.default_rng(1)
+    near = torch.from_numpy(rng.random((drops, users)) < 0.5)
+    near[0], near[1] = True, False
+    alpha = torch.tensor([0.05, 0.5, 1.0, 0.05, 0.9, 0.3])
+    rate = torch.tensor([0.0, 0.1, 5.0, 1.0, 0.0, 0.02])
+    network, gram = small_network(), normalised_gram(channels, LinkBudget(1.0, 1.0))
+    output = network(UserInputs(channels, gram, alpha, rate, near))
+    parts = precoding_loss(output, gram, near, alpha, rate, LossWeights(min_rate=1.0, projected=projected))
+    parts.total.backward()
+    assert bool(parts.total.isfinite())
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is None or bool(parameter.grad.isfinite().all()), name
+
+
+def test_loss_falls_on_a_batch_that_stays_the_same() -> None:
+    """Sixty steps lift a small network above RZF on drops whose users' gains differ, and labels get learnt."""
+    source = DropDistribution(users=(5, 5), antennas=(64,), tokens=160, spherical=1.0, noisy=0.0, constrained=0.0)
+    batch = source.training(1, 4)
+    network, gram = small_network(), normalised_gram(batch.channels, LinkBudget(1.0, 1.0))
+    optimiser = torch.optim.AdamW(network.parameters(), 5e-3)
+    history = []
+    for _ in range(60):
+        output = forward(network, batch, gram, with_labels=True)
+        parts = precoding_loss(output, gram, batch.near_field, batch.alpha_c, batch.min_rate, LossWeights())
+        history.append(parts)
+        optimiser.zero_grad()
+        parts.total.backward()
+        optimiser.step()
+    assert float(history[0].share) == pytest.approx(1, abs=0.02)  # training starts from RZF
+    assert float(history[-1].share) > float(history[0].share) + 0.02
+    assert float(history[-1].near_field) < 0.5 * float(history[0].near_field)
+    assert float(history[-1].total.detach()) < float(history[0].total.detach()) - 0.5
+
+
+# The loop
+
+
+def test_learning_rate_warms_up_stays_and_falls_to_zero() -> None:
+    recipe = replace(TINY, steps=1000, warm_up=100, decay=0.4, learning_rate=2.0)
+    assert learning_rate(recipe, 0) == pytest.approx(0.02)
+    assert learning_rate(recipe, 49) == pytest.approx(1.0)
+    assert {learning_rate(recipe, step) for step in range(99, 601)} == {2.0}
+    assert learning_rate(recipe, 800) == pytest.approx(1.0)
+    assert 0 < learning_rate(recipe, 999) < 1e-4
+    falling = [learning_rate(recipe, step) for step in range(600, 1000)]
+    assert falling == sorted(falling, reverse=True)
+    longer = replace(recipe, steps=5000)
+    assert [learning_rate(longer, step) for step in range(600)] == [learning_rate(recipe, step) for step in range(600)]
+
+
+def test_learning_rate_of_the_paper_is_constant() -> None:
+    recipe = replace(TINY, steps=100, warm_up=0, decay=0.0, learning_rate=1e-4)
+    assert {learning_rate(recipe, step) for step in range(100)} == {1e-4}
+
+
+def test_served_rate_is_what_the_constraints_leave_of_wmmse() -> None:
+    batch = FewDrops().validation()[0]
+    budget = LinkBudget(1.0, 1.0, batch.alpha_c.double(), batch.min_rate.double())
+    answer = wmmse(ChannelBatch(batch.channels, batch.near_field), budget)
+    torch.testing.assert_close(reference_rate(batch), answer.sum_rate)
+    check = check_constraints(batch.channels, answer.precoder, answer.power, batch.near_field, budget)
+    assert bool((check.near_share <= 1e-6).all())
+    users = batch.channels.shape[1]
+    equal = torch.full(batch.near_field.shape, 1 / users, dtype=torch.float64)
+    gram = normalised_gram(batch.channels, LinkBudget(1.0, 1.0))
+    free = replace(batch, alpha_c=torch.ones_like(batch.alpha_c), min_rate=torch.zeros_like(batch.min_rate))
+    served = served_rate(free, gram, equal, equal)
+    for drop in range(3):
+        h = batch.channels[drop].numpy().astype(complex)
+        beams = unit_rows(structured_beams(h, np.full(users, 1 / users), 1.0)) / np.sqrt(users)
+        assert float(served[drop]) == pytest.approx(sum_rate(h, beams, 1.0), rel=1e-6)
+
+
+def run(folder: Path, recipe: Recipe = TINY, until: int | None = None, resume: bool = False) -> Trainer:
+    """Train to the end, or until a kill after step ``until``."""
+    trainer = Trainer("test", recipe, folder, CPU, resume)
+    for progress in trainer.run():
+        assert progress.steps == recipe.steps
+        assert math.isfinite(progress.loss)
+        if progress.step == until:
+            break
+    return trainer
+
+
+def weights(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in trainer.network.state_dict().items()}
+
+
+def assert_equal_weights(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    assert first.keys() == second.keys()
+    different = [name for name in first if not torch.equal(first[name], second[name])]
+    assert not different
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "LOG_EVERY", 3)
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("kill", [1, 3, 4, 7, 8, 11])
+def test_resumed_run_is_bit_for_bit_the_unbroken_one(tmp_path: Path, kill: int) -> None:
+    unbroken = run(tmp_path / "unbroken")
+    run(tmp_path / "killed", until=kill)
+    torch.rand(5)  # whatever else happened to the global generator
+    resumed = run(tmp_path / "killed", resume=True)
+    assert_equal_weights(weights(unbroken), weights(resumed))
+    assert resumed.best == unbroken.best
+    for one, other in zip(unbroken.parameters, resumed.parameters, strict=True):
+        moments, theirs = unbroken.optimiser.state[one], resumed.optimiser.state[other]
+        assert moments.keys() == theirs.keys()
+        assert all(torch.equal(moments[key], theirs[key]) for key in moments)
+    first, second = (load_checkpoint(tmp_path / name) for name in ("unbroken", "killed"))
+    assert first.card["step"] == second.card["step"]
+    assert_equal_weights(first.network.state_dict(), second.network.state_dict())
+    logs = [pd.read_csv(tmp_path / name / "log.csv").drop(columns="seconds") for name in ("unbroken", "killed")]
+    assert logs[1]["step"].tolist() == logs[0]["step"].tolist() == [3, 4, 6, 8, 9, 12]
+    scores = [log.dropna(subset="score")[["step", "score", "accuracy"]].to_numpy() for log in logs]
+    np.testing.assert_array_equal(*scores)
+
+
+@pytest.mark.usefixtures("often")
+def test_resumed_raw_network_with_batch_norm_is_the_unbroken_one(tmp_path: Path) -> None:
+    network = NetworkConfig(
+        EncoderConfig(kind="raw", antennas=8, blocks=1), BackboneConfig(width=16, layers=1, heads=2, attention="causal")
+    )
+    data = PublishedDrops(users=3, antennas=8, train=40, validate=20, batch=10)
+    recipe = replace(TINY, network=network, data=data, steps=8, loss=LossWeights(relative=False, projected=False))
+    unbroken = run(tmp_path / "unbroken", recipe)
+    run(tmp_path / "killed", recipe, until=5)
+    assert_equal_weights(weights(unbroken), weights(run(tmp_path / "killed", recipe, resume=True)))
+
+
+@pytest.mark.usefixtures("often")
+def test_longer_recipe_goes_on_where_the_shorter_ended(tmp_path: Path) -> None:
+    steady = replace(TINY, decay=0.0)
+    run(tmp_path / "run", replace(steady, steps=6))
+    assert_equal_weights(
+        weights(run(tmp_path / "run", steady, resume=True)), weights(run(tmp_path / "at once", steady))
+    )
+
+
+def test_finished_run_resumes_to_nothing(tmp_path: Path) -> None:
+    finished = run(tmp_path)
+    again = Trainer("test", TINY, tmp_path, CPU, resume=True)
+    assert list(again.run()) == []
+    assert_equal_weights(weights(finished), weights(again))
+
+
+def test_another_seed_trains_another_network(tmp_path: Path) -> None:
+    first, second = weights(run(tmp_path / "a")), weights(run(tmp_path / "b", replace(TINY, seed=12)))
+    assert not torch.equal(first["heads.power.weight"], second["heads.power.weight"])
+
+
+@pytest.mark.usefixtures("often")
+def test_log_is_readable_by_pandas(tmp_path: Path) -> None:
+    run(tmp_path)
+    log = pd.read_csv(tmp_path / "log.csv")
+    assert log["step"].tolist() == [3, 4, 6, 8, 9, 12]
+    assert log.drop(columns=["rate_over_wmmse", "accuracy", "score"]).notna().all(axis=None)
+    assert log["score"].notna().tolist() == [False, True, False, True, False, True]
+    validated = log.dropna()
+    np.testing.assert_allclose(validated["score"], validated["rate_over_wmmse"] + validated["accuracy"], rtol=1e-5)
+    assert validated["accuracy"].between(0, 1).all()
+    assert log["seconds"].is_monotonic_increasing
+    np.testing.assert_allclose(log["learning_rate"], [learning_rate(TINY, step - 1) for step in log["step"]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("scores", [[0.5, 0.9, 0.7], [0.9, 0.5, 0.9], [0.1, 0.2, 0.3]])
+def test_run_delivers_its_best_validated_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scores: list[float]
+) -> None:
+    """Scores come from a script; the weights delivered must be those of the first best step."""
+    states: dict[int, dict[str, torch.Tensor]] = {}
+    script = iter(scores)
+    monkeypatch.setattr(Validation, "score", property(lambda self: states_score[0]))
+    states_score = [0.0]
+    original = Trainer._validate
+
+    def scripted(self: Trainer) -> Validation:
+        states_score[0] = next(script)
+        states[self.step] = weights(self)
+        return original(self)
+
+    monkeypatch.setattr(Trainer, "_validate", scripted)
+    run(tmp_path)
+    best = 4 * (1 + scores.index(max(scores)))
+    loaded = load_checkpoint(tmp_path)
+    assert loaded.card["step"] == best
+    assert_equal_weights(loaded.network.state_dict(), states[best])
+    assert is_model(tmp_path)
+
+
+def test_card_tells_what_was_trained(tmp_path: Path) -> None:
+    run(tmp_path)
+    card = json.loads((tmp_path / "model.json").read_text())
+    assert card["preset"] == "test"
+    assert card["recipe"]["seed"] == 11
+    assert card["recipe"]["steps"] == 12
+    assert card["recipe"]["data"]["source"]["users"] == [1, 5]
+    assert set(card["validation"]) == {"rate_over_wmmse", "accuracy"}
+
+
+def test_folder_that_holds_a_run_is_not_overwritten(tmp_path: Path) -> None:
+    run(tmp_path)
+    before = (tmp_path / "log.csv").read_bytes()
+    with pytest.raises(NflaeError, match=r"holds a run already.*--resume"):
+        Trainer("test", TINY, tmp_path, CPU, resume=False)
+    assert (tmp_path / "log.csv").read_bytes() == before
+
+
+OTHER_RUNS = {
+    "network": replace(TINY, network=replace(SMALL, backbone=BackboneConfig(width=32, layers=1, heads=2))),
+    "seed": replace(TINY, seed=12),
+    "loss": replace(TINY, loss=LossWeights(min_rate=3.0)),
+    "data": replace(TINY, data=FewDrops(DropDistribution(users=(2, 3), antennas=(32,), tokens=64))),
+    "learning rate": replace(TINY, learning_rate=0.5),
+}
+
+
+@pytest.mark.parametrize("what", OTHER_RUNS)
+def test_folder_of_another_run_is_refused(tmp_path: Path, what: str) -> None:
+    run(tmp_path)
+    with pytest.raises(NflaeError, match="another"):
+        Trainer("test", OTHER_RUNS[what], tmp_path, CPU, resume=True)
+
+
+@pytest.mark.parametrize("damage", ["truncated state", "no state", "no json", "other json", "empty json", "no log"])
+def test_damaged_run_is_named_in_one_line(tmp_path: Path, damage: str) -> None:
+    run(tmp_path)
+    state, progress = tmp_path / "last.safetensors", tmp_path / "last.json"
+    named = state if "state" in damage else progress
+    if damage == "truncated state":
+        state.write_bytes(state.read_bytes()[:-100])
+    elif damage == "no state":
+        state.unlink()
+    elif damage == "no log":
+        named = tmp_path / "log.csv"
+        named.unlink()
+    else:
+        progress.write_text({"no json": '{"step": 3', "other json": "[1, 2]", "empty json": ""}[damage])
+    with pytest.raises(NflaeError) as error:
+        Trainer("test", TINY, tmp_path, CPU, resume=True)
+    assert str(named) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.usefixtures("often")
+def test_log_line_cut_short_by_a_kill_is_dropped(tmp_path: Path) -> None:
+    unbroken = run(tmp_path / "unbroken")
+    run(tmp_path / "killed", until=7)
+    with (tmp_path / "killed" / "log.csv").open("a") as log:
+        log.write("9,0.1")  # no end of line, half the columns
+    assert_equal_weights(weights(unbroken), weights(run(tmp_path / "killed", resume=True)))
+    with (tmp_path / "killed" / "log.csv").open() as log:
+        rows = list(csv.reader(log))
+    assert {len(row) for row in rows} == {10}
+    assert [row[0] for row in rows[1:]] == ["3", "4", "6", "8", "9", "12"]
+
+
+@pytest.mark.usefixtures("often")
+def test_kill_between_the_two_files_of_the_state_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """last.safetensors is already of step 6, last.json still of step 4: they must not be taken for one state."""
+    unbroken = run(tmp_path / "unbroken")
+    write = loop.write_atomically
+
+    def killed(path: Path, text: str) -> None:
+        if path.name == "last.json" and '"step": 6' in text:
+            raise KeyboardInterrupt
+        write(path, text)
+
+    monkeypatch.setattr(loop, "write_atomically", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "killed")
+    monkeypatch.setattr(loop, "write_atomically", write)
+    assert_equal_weights(weights(unbroken), weights(run(tmp_path / "killed", resume=True)))
