@@ -12,6 +12,7 @@ import torch
 
 from nflae_bridge.engine import load_scheme
 from nflae_bridge.errors import NflaeError
+from nflae_bridge.pipeline import fault_of, good_drops
 from simulator.link import ChannelBatch, LinkBudget
 from simulator.precoding import Scheme
 
@@ -84,11 +85,9 @@ def _scheme(name: str, model: str, device: str, refine: int) -> Scheme:
 
 
 def _check(channels: npt.NDArray[np.complex64]) -> None:
-    finite = np.isfinite(channels)
-    if not finite.all():
-        drop, user, antenna = np.argwhere(~finite)[0]
-        raise NflaeError(f"channels hold NaN or Inf, first in drop {drop}, user {user}, antenna {antenna}")
-    silent = ~channels.any(-1)
-    if silent.any():
-        drop, user = np.argwhere(silent)[0]
-        raise NflaeError(f"user {user} of drop {drop} has an all-zero channel; leave the user out")
+    good = good_drops(channels)
+    if good.all():
+        return
+    bad = fault_of(channels[~good][0], int(np.flatnonzero(~good)[0]))
+    antenna = "" if bad.antenna is None else f", antenna {bad.antenna}"
+    raise NflaeError(f"channels: drop {bad.drop}, user {bad.user}{antenna} is {bad.fault} (counted from 0)")

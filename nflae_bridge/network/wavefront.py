@@ -72,7 +72,8 @@ def curvature_features(outputs: Tensor, energies: Tensor) -> Tensor:
     bends = steps[..., 1:] * steps[..., :-1].conj()
     mean_bend = bends.sum(-1, keepdim=True) * SUBARRAYS
     bends = bends / bends.abs().clamp(min=1e-12)
-    match = (flat @ _chirps().to(outputs.device).conj()).abs().unflatten(-1, (_CURVATURES, _SLOPES)).amax(-1)
+    match = (flat @ _chirps().to(outputs.device).conj()).abs()
+    match = match.reshape(*match.shape[:-1], _CURVATURES, _SLOPES).amax(-1)
     return torch.cat(
         [
             flat.real * 4,
@@ -113,6 +114,6 @@ class WavefrontClassifier(nn.Module):
         return torch.maximum(as_given, self._logit(outputs.conj(), energies[..., [0, 2, 1]]))
 
     def _logit(self, outputs: Tensor, energies: Tensor) -> Tensor:
-        features = curvature_features(outputs, energies).to(self.layers[0].weight.dtype)
-        logit: Tensor = self.layers(features)
+        features = curvature_features(outputs, energies)
+        logit: Tensor = self.layers(features.to(next(self.parameters()).dtype))
         return logit.squeeze(-1)

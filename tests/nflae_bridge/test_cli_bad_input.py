@@ -11,8 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import Result
 
+import simulator.schemes
+from simulator.link import ChannelBatch, LinkBudget
+from simulator.precoding import Precoding
+from simulator.schemes import scheme
 from tests.nflae_bridge.channel_files import Run, WriteMat, random_channels
 
 Fails = Callable[..., str]
@@ -80,7 +85,7 @@ def test_layout_that_makes_no_sense(fails: Fails, write_mat: WriteMat, layout: s
     assert says in fails(write_mat(random_channels()), "--layout", layout)
 
 
-@pytest.mark.parametrize(("value", "name"), [(np.nan, "NaN"), (np.inf, "Inf"), (-1j * np.inf, "Inf")])
+@pytest.mark.parametrize(("value", "name"), [(np.nan, "NaN"), (np.inf, "Inf"), (complex(0, -np.inf), "Inf")])
 @pytest.mark.parametrize("batch", [1, 100])
 def test_not_a_number(fails: Fails, write_mat: WriteMat, value: complex, name: str, batch: int) -> None:
     H = random_channels()
@@ -232,6 +237,15 @@ def test_no_such_model_and_no_such_device(fails: Fails, write_mat: WriteMat, tmp
     assert "'tpu'" in fails(source, "--device", "tpu")
 
 
-def test_channels_beyond_reason_are_not_served_as_nan(fails: Fails, write_mat: WriteMat) -> None:
-    H = random_channels() * np.float32(1e38)
-    assert "drop 1" in fails(write_mat(H), "--noise-dbw", -300)
+def test_an_answer_that_is_not_finite_is_not_written(
+    fails: Fails, write_mat: WriteMat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rzf = scheme("rzf")
+
+    def broken(batch: ChannelBatch, budget: LinkBudget) -> Precoding:
+        answer = rzf(batch, budget)
+        answer.sum_rate[4] = torch.nan
+        return answer
+
+    monkeypatch.setitem(simulator.schemes._SCHEMES, "rzf", broken)
+    assert "H: drop 5: the rates come out as no finite numbers" in fails(write_mat(random_channels()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -118,7 +119,7 @@ def test_reported_sinr_is_the_definition(engine: Engine) -> None:
 def test_directions_have_the_optimal_structure_of_the_returned_uplink_powers(engine: Engine) -> None:
     channels = draw_channels(4, users=5, antennas=8, drops=DROPS, spread_db=10)
     answer = engine(ChannelBatch(channels), LinkBudget(2.0, 0.05))
-    torch.testing.assert_close(answer.uplink_power.sum(-1), torch.full((DROPS,), 2.0, dtype=torch.float64), rtol=1e-6, atol=0)
+    np.testing.assert_allclose(answer.uplink_power.sum(-1), 2.0, rtol=1e-6)
     for drop in range(DROPS):
         beams = structured_beams(channels[drop].numpy().astype(complex), answer.uplink_power[drop].numpy(), 0.05)
         np.testing.assert_allclose(answer.precoder[drop], unit_rows(beams), atol=5e-6)
@@ -237,8 +238,8 @@ def test_refinement_never_costs_rate_without_constraints(make_network: Make) -> 
     checkpoint = Checkpoint("untrained", make_network(), {})
     channels = draw_channels(12, users=6, antennas=8, drops=40, spread_db=10)
     found = [Engine(checkpoint, refinements=r)(ChannelBatch(channels), LinkBudget()).sum_rate for r in (0, 1, 3, 10)]
-    for worse, better in zip(found, found[1:], strict=False):
-        assert bool((better >= worse * (1 - 1e-8)).all() or (better.mean() > worse.mean()))
+    for fewer, more in itertools.pairwise(found):
+        assert bool((more >= fewer * (1 - 1e-8)).all())
     assert float(found[-1].mean()) > 1.01 * float(found[0].mean())
 
 
@@ -275,9 +276,7 @@ def test_permuting_users_permutes_the_answer(engine: Engine, situation: tuple[Ch
     same = first.fallback == second.fallback
     torch.testing.assert_close(second.rate[same], first.rate[same][:, order], rtol=1e-5, atol=1e-5)
     limit = torch.as_tensor(budget.power).unsqueeze(-1)
-    torch.testing.assert_close(
-        (second.power / limit)[same], (first.power / limit)[same][:, order], rtol=0, atol=1e-5
-    )
+    torch.testing.assert_close((second.power / limit)[same], (first.power / limit)[same][:, order], rtol=0, atol=1e-5)
 
 
 @settings(max_examples=40)

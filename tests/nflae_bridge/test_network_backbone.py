@@ -1,4 +1,4 @@
-"""Backbones: built here, loaded from a folder by family, frozen as described; what can't be loaded is said in a line."""
+"""Backbones: built here or loaded from a folder, of each family, frozen as described; refusals in one line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 
 from nflae_bridge.errors import NflaeError
 from nflae_bridge.network.backbone import Backbone
@@ -202,8 +203,6 @@ def test_checkpoint_of_a_frozen_backbone_holds_what_was_trained_alone(pretrained
     save_checkpoint(tmp_path / "run", network, {})
     loaded = load_checkpoint(tmp_path / "run").network
     torch.testing.assert_close(loaded(batch()).shares, network(batch()).shares, rtol=0, atol=0)
-    from safetensors.torch import load_file
-
     stored = load_file(tmp_path / "run" / "model.safetensors")
     trained = {name for name, p in network.named_parameters() if p.requires_grad}
     assert trained <= stored.keys()
@@ -268,9 +267,9 @@ def test_damaged_backbone_folder_is_named_in_one_line(pretrained: Save, damage: 
 
 
 def test_unknown_family_and_preset_list_what_there_is(tmp_path: Path) -> None:
-    with pytest.raises(NflaeError, match="'bert'.*gpt2, llama and qwen2"):
+    with pytest.raises(NflaeError, match=r"'bert'.*gpt2, llama and qwen2"):
         Backbone(BackboneConfig(family="bert"))  # type: ignore[arg-type]
-    with pytest.raises(NflaeError, match="'huge'.*tiny, small, gpt2, paper"):
+    with pytest.raises(NflaeError, match=r"'huge'.*tiny, small, gpt2, paper"):
         recipe("huge")
     with pytest.raises(NflaeError, match="builds its own backbone"):
         recipe("tiny", backbone="gpt2")

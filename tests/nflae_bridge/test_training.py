@@ -21,7 +21,15 @@ from nflae_bridge.network.encoder import UserInputs
 from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
 from nflae_bridge.training import loop
 from nflae_bridge.training.data import DropDistribution, PublishedDrops, TrainingBatch
-from nflae_bridge.training.loop import Trainer, Validation, forward, is_model, learning_rate, reference_rate, served_rate
+from nflae_bridge.training.loop import (
+    Trainer,
+    Validation,
+    forward,
+    is_model,
+    learning_rate,
+    reference_rate,
+    served_rate,
+)
 from nflae_bridge.training.loss import LossWeights, precoding_loss
 from nflae_bridge.training.presets import Recipe
 from simulator.link import ChannelBatch, LinkBudget, check_constraints, normalised_gram

@@ -130,9 +130,7 @@ def test_plane_wave_is_exp_j_pi_n_sin_theta() -> None:
 def test_spherical_wave_becomes_plane_far_away(angle: float) -> None:
     theta = torch.tensor(angle, dtype=torch.float64)
     far = far_field_steering(ARRAY, theta)
-    errors = [
-        float((near_field_steering(ARRAY, theta, torch.tensor(r)) - far).abs().max()) for r in (1e3, 1e4, 1e7)
-    ]
+    errors = [float((near_field_steering(ARRAY, theta, torch.tensor(r)) - far).abs().max()) for r in (1e3, 1e4, 1e7)]
     assert errors[0] > errors[1] > errors[2]
     assert errors[2] < 1e-5
 

@@ -52,13 +52,10 @@ def lowest_slack(coupling: np.ndarray, near: np.ndarray, alpha: float, rate: flo
 
 
 def rates_of(coupling: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    users = len(shares)
-    return np.array(
-        [
-            np.log2(1 + coupling[k, k] * shares[k] / (1 + sum(coupling[k, j] * shares[j] for j in range(users) if j != k)))
-            for k in range(users)
-        ]
-    )
+    others = [
+        sum(c * q for j, (c, q) in enumerate(zip(row, shares, strict=True)) if j != k) for k, row in enumerate(coupling)
+    ]
+    return np.log2(1 + np.diag(coupling) * shares / (1 + np.array(others)))
 
 
 @settings(max_examples=200)

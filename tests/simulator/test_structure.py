@@ -76,14 +76,10 @@ def test_wmmse_step_is_a_textbook_iteration(kind: str, users: int, antennas: int
 
 @settings(max_examples=60)
 @given(channels=channel_sets(drops=3), snr_db=st.floats(-10, 30), seed=st.integers(0, 1000))
-def test_wmmse_step_never_lowers_the_sum_rate_and_keeps_sums(
-    channels: torch.Tensor, snr_db: float, seed: int
-) -> None:
+def test_wmmse_step_never_lowers_the_sum_rate_and_keeps_sums(channels: torch.Tensor, snr_db: float, seed: int) -> None:
     gram = normalised_gram(channels, LinkBudget(1.0, 10 ** (-snr_db / 10)))
     rng = np.random.default_rng(seed)
-    uplink, shares = (
-        torch.from_numpy(rng.dirichlet(np.full(channels.shape[1], 0.5), len(channels))) for _ in range(2)
-    )
+    uplink, shares = (torch.from_numpy(rng.dirichlet(np.full(channels.shape[1], 0.5), len(channels))) for _ in range(2))
 
     def rate() -> torch.Tensor:
         return rates(sinr(coupling(gram, structured_coefficients(gram, uplink)), shares)).sum(-1)

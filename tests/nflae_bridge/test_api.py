@@ -1,0 +1,74 @@
+"""`nflae_bridge.precode`: numpy in, numpy out."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from nflae_bridge import NflaeError, precode
+
+
+def channels(drops: int = 6, users: int = 4, antennas: int = 32) -> npt.NDArray[np.complex128]:
+    rng = np.random.default_rng(3)
+    parts = rng.normal(size=(2, drops, users, antennas))
+    return (parts[0] + 1j * parts[1]) / np.sqrt(2 * antennas)
+
+
+def rates_by_hand(h: npt.NDArray[np.complex128], precoder: npt.ArrayLike, power: npt.ArrayLike) -> npt.NDArray:
+    effective = np.einsum("skn,sjn->skj", h.conj(), precoder)
+    received = np.abs(effective) ** 2 * np.asarray(power)[:, None, :]
+    signal = np.diagonal(received, axis1=1, axis2=2)
+    return np.log2(1 + signal / (received.sum(-1) - signal + 0.01))
+
+
+@pytest.mark.parametrize("scheme", ["mrt", "zf", "rzf", "wmmse", "nflae"])
+def test_rates_are_those_of_the_returned_precoders(scheme: str) -> None:
+    h = channels()
+    result = precode(h, scheme=scheme)
+    np.testing.assert_allclose(rates_by_hand(h, result.precoder, result.power), result.rate, atol=1e-5)
+    np.testing.assert_allclose(result.sum_rate, result.rate.sum(1))
+
+
+def test_one_drop_needs_no_drop_axis() -> None:
+    h = channels()
+    alone, batch = precode(h[2], scheme="rzf"), precode(h, scheme="rzf")
+    np.testing.assert_allclose(alone.precoder[0], batch.precoder[2], atol=1e-6)
+
+
+def test_given_labels_steer_the_power_shares() -> None:
+    labels = np.zeros((6, 4), bool)
+    labels[:, :2] = True
+    result = precode(channels(), alpha_c=0.2, near_field=labels)
+    assert (result.near_field == labels).all()
+    assert (result.power[:, :2].sum(1) <= 0.2 + 1e-9).all()
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "words"),
+    [
+        ((4, 1, 7), np.nan, "drop 4, user 1, antenna 7 is NaN"),
+        ((2, 3, 0), np.inf, "drop 2, user 3, antenna 0 is Inf"),
+        ((5, 2), 0, "drop 5, user 2 is zero at every antenna"),
+    ],
+)
+def test_unusable_channels_are_named(place: tuple[int, ...], value: float, words: str) -> None:
+    h = channels()
+    h[place] = value
+    with pytest.raises(NflaeError, match=words):
+        precode(h)
+
+
+def test_real_channels_and_impossible_budgets_are_refused() -> None:
+    with pytest.raises(NflaeError, match="must be complex"):
+        precode(channels().real)
+    with pytest.raises(ValueError, match="noise_power must be positive"):
+        precode(channels(), noise_power=0)
+
+
+def test_importing_the_package_is_quick() -> None:
+    code = "import sys, nflae_bridge; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
