@@ -66,9 +66,7 @@ def precode(
     """
     given = np.asarray(channels)
     if not np.iscomplexobj(given) or given.ndim not in (2, 3) or given.size == 0:
-        raise NflaeError(
-            f"channels must be complex (drops, users, antennas), got {given.dtype} of shape {given.shape}"
-        )
+        raise NflaeError(f"channels must be complex (drops, users, antennas), got {given.dtype} of shape {given.shape}")
     drops = np.ascontiguousarray(given if given.ndim == 3 else given[None], dtype=np.complex64)
     _check(drops)
     labels = None if near_field is None else torch.from_numpy(np.asarray(near_field, bool).reshape(drops.shape[:2]))

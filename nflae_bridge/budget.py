@@ -90,9 +90,7 @@ def choose_budget(request: BudgetRequest, scalars: dict[str, float], path: Path)
     _require(
         path, choice.alpha_c, 0 < choice.alpha_c.value <= 1, "the near-field share of the power has to lie in (0, 1]"
     )
-    _require(
-        path, choice.min_rate, choice.min_rate.value >= 0, "a rate in bps/Hz has to be at least 0 and finite"
-    )
+    _require(path, choice.min_rate, choice.min_rate.value >= 0, "a rate in bps/Hz has to be at least 0 and finite")
     return choice
 
 

@@ -7,6 +7,8 @@ returned, and marked where it is RZF's.
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -35,7 +37,7 @@ class Engine:
         # In single precision rounding reaches the rates' fourth decimal where users stand side by side. A pretrained
         # language model is large, and was never more precise than that.
         precision = torch.float64 if checkpoint.network.config.backbone.source is None else torch.float32
-        self.network = checkpoint.network.to(self.device, precision).eval()
+        self.network = copy.deepcopy(checkpoint.network).to(self.device, precision).eval()
         self.refinements = refinements
 
     @torch.no_grad()
@@ -57,23 +59,24 @@ class Engine:
         score = torch.sigmoid(output.near_field_logit.double())
         near = score > 0.5 if given is None else given
         uplink, shares = output.uplink_shares.double(), output.shares.double()
-        for _ in range(self.refinements):
-            uplink, shares = wmmse_step(gram, uplink, shares)
-        ours = _served(gram, uplink, shares, near, budget)
-        doubled = redundant_users(gram, channels)
+        ours = self._served(gram, uplink, shares, near, budget)
+        doubled = redundant_users(gram, channels, near)
         if bool(doubled.any()):
-            alone = _served(gram, _without(doubled, uplink), _without(doubled, shares), near, budget)
+            alone = self._served(gram, _without(doubled, uplink), _without(doubled, shares), near, budget)
             ours, _ = ours.better_of(alone)
         best, fallback = ours.better_of(rzf_candidate(gram, near, budget))
         return answer(channels, best, budget, near, score, fallback)
 
+    def _served(
+        self, gram: Tensor, uplink: Tensor, shares: Tensor, near_field: Tensor, budget: LinkBudget
+    ) -> Candidate:
+        for _ in range(self.refinements):
+            uplink, shares = wmmse_step(gram, uplink, shares)
+        return candidate(gram, structured_coefficients(gram, uplink), shares, near_field, budget, uplink)
+
     def near_field(self, channels: Tensor) -> Tensor:
         """The network's near-field labels for channels, bool (drops, users)."""
         return self(ChannelBatch(channels), LinkBudget()).near_field
-
-
-def _served(gram: Tensor, uplink: Tensor, shares: Tensor, near_field: Tensor, budget: LinkBudget) -> Candidate:
-    return candidate(gram, structured_coefficients(gram, uplink), shares, near_field, budget, uplink)
 
 
 def _without(users: Tensor, shares: Tensor) -> Tensor:

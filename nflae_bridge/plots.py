@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import matplotlib.patheffects
 import numpy as np
 import numpy.typing as npt
@@ -119,15 +120,14 @@ def schemes_figure(picture: DropPicture, bars: Sequence[SchemeBar], capacity: fl
 def render(figure: Figure, kind: str) -> bytes:
     """The figure as the bytes of a file of this format."""
     content = io.BytesIO()
-    # No date: the same numbers give the same file.
+    # No date and no random names: the same numbers give the same file.
     metadata = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[kind]
-    figure.savefig(content, format=kind, dpi=150, metadata=metadata)
+    with matplotlib.rc_context({"svg.hashsalt": "nflae"}):
+        figure.savefig(content, format=kind, dpi=150, metadata=metadata)
     return content.getvalue()
 
 
-def intensity_map(
-    scene: Scene, precoder: Tensor, power: Tensor, x: Tensor, height: Tensor
-) -> npt.NDArray[np.float64]:
+def intensity_map(scene: Scene, precoder: Tensor, power: Tensor, x: Tensor, height: Tensor) -> npt.NDArray[np.float64]:
     """sum_k P_k |b(theta, r)^H w_k|^2 at each point of a grid, W: the power focused there, path loss left out.
 
     x: (columns,), height: (rows,), m. Returns (rows, columns).

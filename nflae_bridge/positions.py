@@ -99,9 +99,7 @@ def _coarse(channels: Tensor, array: UniformLinearArray) -> tuple[Tensor, Tensor
     return best, sine, curvature
 
 
-def _refine(
-    channels: Tensor, array: UniformLinearArray, sine: Tensor, curvature: Tensor
-) -> tuple[Tensor, Tensor]:
+def _refine(channels: Tensor, array: UniformLinearArray, sine: Tensor, curvature: Tensor) -> tuple[Tensor, Tensor]:
     cosine = torch.sqrt((1 - sine**2).clamp(min=1e-3))
     inverse = curvature / cosine**2
     wide, deep = 1.0 / array.antennas, 4 * array.wavelength / (math.pi * array.aperture**2 * cosine**2)

@@ -10,28 +10,29 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nflae_bridge.network.wavefront import mean_phase_step
+
 COHERENCE = 0.5
 _ALIKE = 1e-4
 
 
-def redundant_users(gram: Tensor, channels: Tensor) -> Tensor:
+def redundant_users(gram: Tensor, channels: Tensor, near_field: Tensor) -> Tensor:
     """Users for whom a stronger user (of equals, the first) has |h_i^H h_j|^2 > COHERENCE ||h_i||^2 ||h_j||^2.
 
-    Among users of the same gain the one with the higher spatial frequency (the mean phase step from antenna to
-    antenna) is first, which neither the users' order nor their phases change; identical users go by their index.
+    Among users of the same gain far-field ones are first (C3 doesn't bind them), then those with the larger mean
+    phase step, which neither the users' order nor their phases change; identical users go by their index.
 
-    gram: complex (drops, users, users); channels: complex (drops, users, antennas). Returns bool (drops, users).
+    gram: complex (drops, users, users); channels: complex (drops, users, antennas); near_field: bool (drops, users).
+    Returns bool (drops, users).
     """
     gain = gram.diagonal(dim1=-2, dim2=-1).real.clamp(min=1e-30)
     parallel = gram.abs().square() > COHERENCE * gain.unsqueeze(-1) * gain.unsqueeze(-2)
-    step = (channels[..., 1:] * channels[..., :-1].conj()).sum(-1).angle()
     index = torch.arange(gain.shape[-1], device=gram.device)
 
     def ahead(value: Tensor) -> Tensor:
         return value.unsqueeze(-1) - value.unsqueeze(-2)  # [k, j] > 0: k ahead of j
 
-    level, turn = ahead(torch.log(gain)), ahead(step)
-    earlier = (index.unsqueeze(-1) < index).expand_as(parallel)
-    by_turn = torch.where(turn.abs() > _ALIKE, turn > 0, earlier)
-    first = torch.where(level.abs() > _ALIKE, level > 0, by_turn)
+    first = (index.unsqueeze(-1) < index).expand_as(parallel)
+    for difference in (ahead(mean_phase_step(channels)), ahead((~near_field).float()), ahead(torch.log(gain))):
+        first = torch.where(difference.abs() > _ALIKE, difference > 0, first)
     return (parallel & first).any(-2)

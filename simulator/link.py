@@ -101,8 +101,12 @@ def coupling(gram: Tensor, coefficients: Tensor) -> Tensor:
     """
     seen = gram @ coefficients
     energy = (coefficients.conj() * seen).sum(-2, keepdim=True).real
-    tiny = torch.finfo(energy.dtype).tiny
-    return seen.abs() ** 2 / energy.clamp(min=tiny)
+    own = gram.diagonal(dim1=-2, dim2=-1).real.unsqueeze(-1)
+    # Between users with one channel the energy is a difference of large numbers; its rounding must not pass for
+    # a beam of no length, and no unit-norm beam gives a user more than ||h_k||^2.
+    precision = torch.finfo(energy.dtype)
+    rounding = 8 * precision.eps * (coefficients.abs() ** 2 * own).sum(-2, keepdim=True)
+    return torch.minimum(seen.abs() ** 2 / torch.maximum(energy, rounding).clamp(min=precision.tiny), own)
 
 
 def sinr(couplings: Tensor, shares: Tensor) -> Tensor:

@@ -67,6 +67,7 @@ class Candidate:
         only_other = other.feasible & ~self.feasible
         alike = other.feasible == self.feasible
         other_wins = only_other | (alike & (other.sum_rate > self.sum_rate * (1 + 1e-9)))
+        other_wins = other_wins | ~self.sum_rate.isfinite()
 
         def pick(ours: Tensor, theirs: Tensor) -> Tensor:
             return torch.where(other_wins.reshape(-1, *[1] * (ours.ndim - 1)), theirs, ours)

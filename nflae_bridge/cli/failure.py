@@ -28,15 +28,17 @@ class Failure(click.ClickException):
 @contextmanager
 def failing_in_one_line(tracebacks: bool) -> Iterator[None]:
     """Turn whatever is raised inside into a `Failure`; with ``tracebacks`` let it through as it is."""
-    try:
-        with _termination_as_interrupt():
+    with _signals_as_interrupts() as received:
+        try:
             yield
-    except (click.ClickException, click.exceptions.Exit, click.Abort, SystemExit):
-        raise
-    except BaseException as error:
-        if tracebacks or (isinstance(error, OSError) and error.errno == errno.EPIPE):
+        except (click.ClickException, click.exceptions.Exit, click.Abort, SystemExit):
             raise
-        raise Failure(explain(error)) from error
+        except BaseException as error:
+            if tracebacks or (isinstance(error, OSError) and error.errno == errno.EPIPE):
+                raise
+            # An interrupt that arrives within HDF5 comes out of it as some other error.
+            interrupted = received and not isinstance(error, NflaeError)
+            raise Failure(explain(KeyboardInterrupt() if interrupted else error)) from error
 
 
 def explain(error: BaseException) -> str:
@@ -44,7 +46,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, NflaeError) or _is(error, "matlab_io.errors", "MatFileError"):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
-        return str(error) or "interrupted; no output was written"
+        return "interrupted; no output was written"
     if isinstance(error, MemoryError) or _is(error, "torch", "OutOfMemoryError"):
         return "out of memory; give a smaller --batch, or --device cpu if it was the accelerator's"
     if isinstance(error, OSError):
@@ -59,17 +61,20 @@ def _is(error: BaseException, module: str, name: str) -> bool:
 
 
 @contextmanager
-def _termination_as_interrupt() -> Iterator[None]:
-    """A scheduler's SIGTERM leaves as little behind as Ctrl-C does."""
+def _signals_as_interrupts() -> Iterator[list[int]]:
+    """A scheduler's SIGTERM leaves as little behind as Ctrl-C does. Yields the signals that came."""
+    received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield received
         return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        received.append(number)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield received
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

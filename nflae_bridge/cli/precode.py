@@ -116,13 +116,11 @@ def command(
             picture = None if shown is None else drawn(drawing, shown)
         if picture is not None:
             picture.save()
-    _report(summary, name)
+    _report(summary, name, budget.demands_rates)
     fact("written", f"{output} (version {results.version})" + (f", {drawing.plot}" if picture else ""))
 
 
-def _info(
-    file: ChannelFile, choice: BudgetChoice, name: str, model: str, refine: int
-) -> dict[str, str | float | int]:
+def _info(file: ChannelFile, choice: BudgetChoice, name: str, model: str, refine: int) -> dict[str, str | float | int]:
     from nflae_bridge import __version__
 
     return {
@@ -141,7 +139,7 @@ def _info(
     }
 
 
-def _report(summary: Summary, name: str) -> None:
+def _report(summary: Summary, name: str, demands_rates: bool) -> None:
     served = summary.drops - summary.skipped
     fact("drops", f"{summary.drops} in {summary.seconds:.2f} s ({summary.drops / summary.seconds:.0f} drops/s)")
     if summary.skipped:
@@ -151,6 +149,7 @@ def _report(summary: Summary, name: str) -> None:
     near = summary.near_field_users / summary.users
     fact("mean sum rate", f"{summary.mean_sum_rate:.3f} bps/Hz")
     fact("near-field users", f"{100 * near:.1f} % ({summary.near_field_users} of {summary.users})")
-    fact("min_rate missed", f"on {summary.infeasible} drops" if summary.infeasible else "on no drop")
+    if demands_rates:
+        fact("min_rate missed", f"on {summary.infeasible} of {served} drops: feasible is false there")
     if name == "nflae":
         fact("fallback to RZF", f"on {summary.fallback} of {served} drops")

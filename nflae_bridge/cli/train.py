@@ -51,7 +51,7 @@ def command(
     import torch
 
     from nflae_bridge.devices import choose_device
-    from nflae_bridge.training.loop import Trainer, is_model
+    from nflae_bridge.training.loop import Trainer, holds_run, is_model
     from nflae_bridge.training.presets import recipe
 
     if threads is not None:
@@ -59,7 +59,7 @@ def command(
     if output.exists() and not output.is_dir():
         raise NflaeError(f"{output}: is a file; name a folder for the run")
     chosen, place = recipe(preset, backbone, steps, seed), choose_device(device)
-    if resume and not (output / "last.json").is_file():
+    if resume and not holds_run(output):
         raise NflaeError(f"{output} holds no run to resume; leave out --resume to start one there")
     fact("run", f"preset {preset}, {chosen.steps} steps, seed {chosen.seed}, on {place}; log in {output / 'log.csv'}")
     trainer = Trainer(preset, chosen, output, place, resume)
@@ -75,7 +75,7 @@ def command(
                 best = f"best score {at.best_score:.4f}  " if at.best_score > float("-inf") else ""
                 advance(at.step, f"loss {at.loss:.4f}  {best}{pace:.1f} steps/s")
     except KeyboardInterrupt:
-        if not (output / "last.json").is_file():
+        if not holds_run(output):
             raise NflaeError(f"interrupted at step {trainer.step}, before the first state was saved") from None
         raise NflaeError(
             f"interrupted at step {trainer.step}; go on with: {_again(preset, output, steps, seed, backbone)}"

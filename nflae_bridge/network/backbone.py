@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from nflae_bridge.errors import NflaeError
@@ -25,6 +26,7 @@ class Backbone(nn.Module):
         model.config.use_cache = False
         self.width = int(model.config.hidden_size)
         self.heads = int(model.config.num_attention_heads)
+        self.positions = min(config.positions, int(model.config.max_position_embeddings))
         self.model = model
         if config.frozen:
             for name, parameter in model.named_parameters():
@@ -37,7 +39,7 @@ class Backbone(nn.Module):
         config's attention is ``coherence``.
         """
         users = tokens.shape[1]
-        order = torch.arange(users, device=tokens.device).clamp(max=self.config.positions - 1)
+        order = torch.arange(users, device=tokens.device).clamp(max=self.positions - 1)
         if self.config.attention == "causal":
             hidden: Tensor = self.model(inputs_embeds=tokens, position_ids=order[None]).last_hidden_state
             return hidden
@@ -100,7 +102,7 @@ def _load(config: BackboneConfig) -> nn.Module:
         loaded: nn.Module = transformers.AutoModel.from_pretrained(
             source, local_files_only=Path(source).is_dir(), attn_implementation="sdpa", use_safetensors=True
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise NflaeError(
             f"backbone {source!r} can't be loaded ({reason}); give a folder that holds its config.json and "

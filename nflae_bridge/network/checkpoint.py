@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from nflae_bridge.errors import NflaeError
@@ -48,12 +48,18 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         )
     except FileNotFoundError:
         raise NflaeError(f"{folder} is no model: it has no {CARD}; `nflae models` lists the shipped ones") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise NflaeError(f"{folder / CARD} is damaged ({error}); train or copy the model again") from error
     if card.get("format") != FORMAT:
         raise NflaeError(f"{folder / CARD} has format {card.get('format')}, this version reads {FORMAT}")
-    network = PrecodingNetwork(config)
-    tensors = read_tensors(folder / WEIGHTS)
+    try:
+        network = PrecodingNetwork(config)
+    except NflaeError:
+        raise
+    except Exception as error:  # a card with impossible sizes fails wherever the first of them is used
+        reason = str(error).strip().splitlines()[0]
+        raise NflaeError(f"{folder / CARD} describes no network ({reason}); copy the model again") from error
+    tensors, _ = read_tensors(folder / WEIGHTS)
     wanted = _stored(network)
     if tensors.keys() != wanted.keys() or any(tensors[n].shape != wanted[n].shape for n in wanted):
         raise NflaeError(f"{folder / WEIGHTS} doesn't hold the network that {CARD} describes; copy the model again")
@@ -61,22 +67,25 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder.name, network.eval(), card)
 
 
-def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write tensors as safetensors to a temporary file, then rename."""
+def save_tensors(path: Path, tensors: dict[str, Tensor], notes: dict[str, Any] | None = None) -> None:
+    """Write tensors, and notes that JSON can hold, as safetensors to a temporary file, then rename."""
     part = path.with_name(path.name + ".part")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part)
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(stored, part, None if notes is None else {"notes": json.dumps(notes)})
     part.replace(path)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file. Raises NflaeError, naming it, if it is missing or damaged."""
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A safetensors file's tensors and notes. Raises NflaeError, naming it, if it is missing or damaged."""
     try:
-        tensors: dict[str, Tensor] = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            notes: dict[str, Any] = json.loads((file.metadata() or {}).get("notes", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except FileNotFoundError:
         raise NflaeError(f"{path} is missing; copy or train the model again") from None
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise NflaeError(f"{path} is damaged ({error}); copy or train the model again") from error
-    return tensors
+    return tensors, notes
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -87,5 +96,6 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def _stored(network: PrecodingNetwork) -> dict[str, Tensor]:
-    fixed = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    pretrained = network.config.backbone.source is not None
+    fixed = {name for name, parameter in network.named_parameters() if pretrained and not parameter.requires_grad}
     return {name: tensor for name, tensor in network.state_dict().items() if name not in fixed}

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from nflae_bridge.errors import NflaeError
 from nflae_bridge.network.backbone import Backbone
 from nflae_bridge.network.config import NetworkConfig
 from nflae_bridge.network.encoder import Encoder, UserInputs
 from nflae_bridge.network.gram_encoder import GramEncoder
 from nflae_bridge.network.raw_encoder import RawEncoder
+from nflae_bridge.network.wavefront import mean_phase_step
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,13 @@ class PrecodingNetwork(nn.Module):
         self.encoder: Encoder
         if config.encoder.kind == "raw":
             self.encoder = RawEncoder(config.encoder)
-        else:
+        elif config.encoder.kind == "gram":
             # In front of a given language model the encoder keeps a width of its own.
             width = config.backbone.width if config.backbone.source else self.backbone.width
             heads = config.backbone.heads if config.backbone.source else self.backbone.heads
             self.encoder = GramEncoder(config.encoder, width, heads)
+        else:
+            raise NflaeError(f"unknown encoder {config.encoder.kind!r}: there are gram and raw")
         same = self.encoder.token_width == self.backbone.width
         self.embedding: nn.Module = nn.Identity() if same else nn.Linear(self.encoder.token_width, self.backbone.width)
         names = ["uplink", "power"] + (["near_field"] if config.encoder.kind == "raw" else [])
@@ -53,7 +57,7 @@ class PrecodingNetwork(nn.Module):
 
     def forward(self, inputs: UserInputs) -> NetworkOutput:
         """Users may come in any order; the output has theirs."""
-        order = canonical_order(inputs.gram)
+        order = canonical_order(inputs.gram, inputs.channels)
         encoding = self.encoder(_reorder(inputs, order))
         hidden = self.backbone(self.embedding(encoding.tokens), encoding.attention_bias)
         back = order.argsort(-1)
@@ -75,13 +79,18 @@ class PrecodingNetwork(nn.Module):
         return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
 
 
-def canonical_order(gram: Tensor) -> Tensor:
+def canonical_order(gram: Tensor, channels: Tensor | None = None) -> Tensor:
     """The order a causal backbone reads users in: by falling sum_j |Gamma_kj|^2; int64 (drops, users).
 
     It depends on gains and coherences alone, so that neither the users' order nor their phases change it. Gains
-    alone would not do: normalised channels all have the same.
+    alone would not do: normalised channels all have the same. Users alike to 1e-4 go by their mean phase step.
     """
-    return torch.argsort(gram.abs().square().sum(-1), dim=-1, descending=True, stable=True)
+    level = (torch.log(gram.abs().square().sum(-1).clamp(min=1e-300)) * 1e4).round()
+    if channels is None:
+        return torch.argsort(level, dim=-1, descending=True, stable=True)
+    by_step = torch.argsort(mean_phase_step(channels), dim=-1, descending=True, stable=True)
+    by_level = torch.argsort(level.gather(-1, by_step), dim=-1, descending=True, stable=True)
+    return by_step.gather(-1, by_level)
 
 
 def _reorder(inputs: UserInputs, order: Tensor) -> UserInputs:

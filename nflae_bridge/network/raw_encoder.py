@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from nflae_bridge.errors import NflaeError
 from nflae_bridge.network.blocks import Block
 from nflae_bridge.network.config import EncoderConfig
 from nflae_bridge.network.encoder import Encoder, Encoding, UserInputs
@@ -21,11 +22,11 @@ class RawEncoder(Encoder):
         self.blocks = nn.ModuleList([Block(self.token_width, self.token_width, heads) for _ in range(config.blocks)])
 
     def forward(self, inputs: UserInputs) -> Encoding:
-        """Encode a batch. Raises ValueError unless the channels have the N this encoder was made for."""
+        """Encode a batch. Raises NflaeError unless the channels have the N this encoder was made for."""
         channels = inputs.channels
         if channels is None or channels.shape[-1] != self.antennas:
             found = "none" if channels is None else str(channels.shape[-1])
-            raise ValueError(f"this model takes {self.antennas} antennas, got {found}; use a gram model instead")
+            raise NflaeError(f"this model takes {self.antennas} antennas, got {found}; use a gram model instead")
         parts = torch.cat([channels.real, channels.imag], -1).to(self.norm.weight.dtype)
         tokens = self.norm(parts.flatten(0, 1)).unflatten(0, parts.shape[:2])
         for block in self.blocks:

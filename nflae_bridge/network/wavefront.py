@@ -91,6 +91,16 @@ def curvature_features(outputs: Tensor, energies: Tensor) -> Tensor:
     )
 
 
+def mean_phase_step(channels: Tensor) -> Tensor:
+    """arg sum_n h_(n+1) h_n^*, the mean phase step from antenna to antenna, rad; free of the user's phase and scale.
+
+    channels: complex (..., antennas). Returns real (...).
+    """
+    scale = channels.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    unit = channels / scale
+    return (unit[..., 1:] * unit[..., :-1].conj()).sum(-1).angle()
+
+
 FEATURES = 3 * SUBARRAYS + 2 * (SUBARRAYS - 2) + 3 + 2 * _CURVATURES + 2
 
 

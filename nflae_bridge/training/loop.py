@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,6 @@ from nflae_bridge.network.checkpoint import (
     read_tensors,
     save_checkpoint,
     save_tensors,
-    write_atomically,
 )
 from nflae_bridge.network.encoder import UserInputs
 from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
@@ -33,7 +33,7 @@ from simulator.schemes.wmmse import wmmse_shares
 from simulator.structure import structured_coefficients
 
 LOG = "log.csv"
-_STATE, _PROGRESS = "last.safetensors", "last.json"
+_STATE = "last.safetensors"
 _COLUMNS = ("step", "seconds", "learning_rate", "loss", "rate_over_rzf", "unmet_rate", "near_field_error",
             "rate_over_wmmse", "accuracy", "score")  # fmt: skip
 # The log's and the resumable state's pace; a kill costs at most this many steps.
@@ -89,7 +89,7 @@ class Trainer:
         self.validation = [batch_to(batch, device) for batch in recipe.data.validation()]
         self.reference = [reference_rate(batch) for batch in self.validation]
         folder.mkdir(parents=True, exist_ok=True)
-        if (folder / _PROGRESS).exists():
+        if holds_run(folder):
             if not resume:
                 raise NflaeError(f"{folder} holds a run already; --resume goes on with it, or choose another folder")
             self._resume()
@@ -171,21 +171,19 @@ class Trainer:
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         for index, state in enumerate(self.optimiser.state.get(p, {}) for p in self.parameters):
             tensors |= {f"optimiser.{index}.{key}": value for key, value in state.items()}
-        save_tensors(self.folder / _STATE, tensors)
-        progress = {"step": self.step, "seconds": self.seconds, "best": self.best, "seed": self.recipe.seed,
-                    "network": asdict(self.recipe.network)}  # fmt: skip
-        write_atomically(self.folder / _PROGRESS, json.dumps(progress))
+        # In the same file as the weights: a kill between two files would leave them of different steps.
+        progress = {"step": self.step, "seconds": self.seconds, "best": self.best, "recipe": _identity(self.recipe)}
+        save_tensors(self.folder / _STATE, tensors, progress)
 
     def _resume(self) -> None:
+        tensors, progress = read_tensors(self.folder / _STATE)
         try:
-            progress = json.loads((self.folder / _PROGRESS).read_text())
-            same = (progress["network"], progress["seed"]) == (asdict(self.recipe.network), self.recipe.seed)
-            step, seconds, best = progress["step"], progress["seconds"], progress["best"]
-        except (ValueError, KeyError) as error:
-            raise NflaeError(f"{self.folder / _PROGRESS} is damaged ({error}); start in a new folder") from error
+            step, seconds, best = int(progress["step"]), float(progress["seconds"]), float(progress["best"])
+            same = progress["recipe"] == _identity(self.recipe)
+        except (ValueError, KeyError, TypeError) as error:
+            raise NflaeError(f"{self.folder / _STATE} holds no run's state ({error}); start in a new folder") from error
         if not same:
-            raise NflaeError(f"{self.folder} holds a run of another network or seed; choose another folder")
-        tensors = read_tensors(self.folder / _STATE)
+            raise NflaeError(f"{self.folder} holds a run of another recipe or seed; choose another folder")
         self.network.load_state_dict(
             {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
         )
@@ -203,12 +201,25 @@ class Trainer:
 
     def _trim_log(self) -> None:
         """Drop log rows of steps after the saved state: they will be trained, and logged, again."""
-        with (self.folder / LOG).open(newline="") as file:
-            rows = list(csv.reader(file))
+        log = self.folder / LOG
+        rows = list(csv.reader(log.read_text().splitlines())) if log.is_file() else []
         kept = [row for row in rows[1:] if row and int(row[0]) <= self.step]
         self._write_log(_COLUMNS, mode="w")
         for row in kept:
             self._write_log(row, mode="a")
+
+
+def holds_run(folder: Path) -> bool:
+    """True if the folder holds a run that can be gone on with."""
+    return (folder / _STATE).is_file()
+
+
+def _identity(recipe: Recipe) -> dict[str, Any]:
+    """What must not change when a run goes on: all of the recipe but its length, as it reads back from JSON."""
+    content = asdict(recipe)
+    del content["steps"]
+    identity: dict[str, Any] = json.loads(json.dumps(content))
+    return identity
 
 
 def forward(network: PrecodingNetwork, batch: TrainingBatch, gram: Tensor, with_labels: bool) -> NetworkOutput:

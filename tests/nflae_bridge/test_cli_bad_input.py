@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import resource
-import subprocess
-import sys
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -193,25 +192,23 @@ def test_an_old_output_survives_a_failure(nflae: Run, write_mat: WriteMat, tmp_p
     assert output.read_text() == "yesterday's"
 
 
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """A write beyond 200 kB of a file fails, with EFBIG where a full disk gives ENOSPC."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.usefixtures("small_disk")
 @pytest.mark.parametrize("version", ["7", "7.3"])
-def test_a_disk_that_fills(nflae: Run, tmp_path: Path, version: str) -> None:
-    source, output = tmp_path / "in.mat", tmp_path / "out.mat"
+def test_a_disk_that_fills(nflae: Run, fails: Fails, tmp_path: Path, version: str) -> None:
+    source = tmp_path / "in.mat"
     assert nflae("simulate", "-o", source, "--drops", 30, "--mat-version", version).exit_code == 0
-
-    def smaller_files() -> None:  # a write beyond this fails as on a full disk: EFBIG instead of ENOSPC
-        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-
-    done = subprocess.run(
-        [sys.executable, "-m", "nflae_bridge.cli", "precode", source, "-o", output, "--scheme", "rzf"],
-        capture_output=True,
-        text=True,
-        preexec_fn=smaller_files,
-        check=False,
-    )
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert "out.mat: cannot be written" in line
-    assert [path.name for path in tmp_path.iterdir()] == ["in.mat"]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    assert "out.mat: cannot be written" in fails(source)
 
 
 @pytest.mark.parametrize(

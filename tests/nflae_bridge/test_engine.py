@@ -17,9 +17,11 @@ import simulator.schemes as registry
 from nflae_bridge.engine import Engine, load_scheme
 from nflae_bridge.errors import NflaeError
 from nflae_bridge.network.checkpoint import Checkpoint, save_checkpoint
+from nflae_bridge.network.config import NetworkConfig
 from nflae_bridge.network.encoder import UserInputs
 from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
-from simulator.link import ChannelBatch, LinkBudget, achieved_sinr, check_constraints, rates
+from nflae_bridge.side_by_side import redundant_users
+from simulator.link import ChannelBatch, LinkBudget, achieved_sinr, check_constraints, normalised_gram, rates
 from simulator.precoding import Precoding
 from simulator.schemes import scheme
 from simulator.schemes.wmmse import wmmse
@@ -165,6 +167,7 @@ class _Says(torch.nn.Module):
     def __init__(self, uplink: torch.Tensor, shares: torch.Tensor) -> None:
         super().__init__()
         self.uplink, self.shares = uplink, shares
+        self.config = NetworkConfig()
 
     def forward(self, inputs: UserInputs) -> NetworkOutput:
         drops, users = inputs.gram.shape[:2]
@@ -263,20 +266,33 @@ def test_a_batch_is_its_drops_one_by_one(
             torch.testing.assert_close(alone.rate[0], together.rate[drop], rtol=1e-5, atol=2e-5)
 
 
+def interchangeable(channels: torch.Tensor) -> torch.Tensor:
+    """Drops in which two users have the same channel but for a phase; bool (drops,)."""
+    h = channels.numpy().astype(complex)
+    gain = np.linalg.norm(h, axis=-1)
+    inner = np.abs(h.conj() @ np.swapaxes(h, -1, -2)) / (gain[..., None] * gain[:, None])
+    alike = (inner > 1 - 1e-5) & (np.abs(np.log(gain[..., None] / gain[:, None])) < 1e-3)
+    return torch.from_numpy((alike & ~np.eye(h.shape[1], dtype=bool)).any((-1, -2)))
+
+
 @settings(max_examples=40)
 @given(situation=situations())
 def test_permuting_users_permutes_the_answer(engine: Engine, situation: tuple[ChannelBatch, LinkBudget]) -> None:
+    """Of users with the same channel either may be served: their rates then are the same but for who gets which."""
     batch, budget = situation
     assert batch.near_field is not None
-    users = batch.channels.shape[1]
+    users, twins = batch.channels.shape[1], interchangeable(batch.channels)
+    near = torch.where(twins[:, None], batch.near_field[:, :1], batch.near_field)
     order = torch.randperm(users, generator=torch.Generator().manual_seed(users))
-    first = engine(batch, budget)
-    second = engine(ChannelBatch(batch.channels[:, order], batch.near_field[:, order]), budget)
+    first = engine(ChannelBatch(batch.channels, near), budget)
+    second = engine(ChannelBatch(batch.channels[:, order], near[:, order]), budget)
     torch.testing.assert_close(second.sum_rate, first.sum_rate, rtol=1e-5, atol=1e-5)
     same = first.fallback == second.fallback
-    torch.testing.assert_close(second.rate[same], first.rate[same][:, order], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(second.rate[same].sort()[0], first.rate[same].sort()[0], rtol=1e-5, atol=1e-5)
+    alone = same & ~twins
+    torch.testing.assert_close(second.rate[alone], first.rate[alone][:, order], rtol=1e-5, atol=1e-5)
     limit = torch.as_tensor(budget.power).unsqueeze(-1)
-    torch.testing.assert_close((second.power / limit)[same], (first.power / limit)[same][:, order], rtol=0, atol=1e-5)
+    torch.testing.assert_close((second.power / limit)[alone], (first.power / limit)[alone][:, order], rtol=0, atol=1e-5)
 
 
 @settings(max_examples=40)
@@ -374,3 +390,25 @@ def test_load_scheme_gives_the_network_and_the_classical_ones(
         load_scheme("nflae", "nosuch", "cpu")
     with pytest.raises(ValueError, match="unknown scheme 'mmse'"):
         load_scheme("mmse")
+
+
+@settings(max_examples=40)
+@given(seed=st.integers(0, 10_000), users=st.integers(1, 8), kind=st.sampled_from(KINDS))
+def test_redundant_is_who_stands_beside_a_stronger_user(seed: int, users: int, kind: str) -> None:
+    """Coherence above one half with someone of more gain; gains here differ, so nobody is equal."""
+    channels = draw_channels(seed, users, 6, kind, drops=2) * torch.linspace(1, 2, users)[:, None]
+    found = redundant_users(normalised_gram(channels, LinkBudget()), channels)
+    for drop in range(2):
+        h = unit_rows(channels[drop].numpy().astype(complex))
+        for user in range(users):
+            beside = [abs(np.vdot(h[user], h[other])) ** 2 > 0.5 for other in range(user + 1, users)]
+            assert bool(found[drop, user]) == any(beside)
+
+
+@pytest.mark.parametrize("kind", ["identical", "near-parallel", "gaussian"])
+def test_of_equal_users_side_by_side_one_stays(kind: str) -> None:
+    channels = draw_channels(19, 5, 2, kind, drops=20)
+    found = redundant_users(normalised_gram(channels, LinkBudget()), channels)
+    assert bool((~found).any(-1).all())
+    if kind == "identical":
+        assert bool(((~found).sum(-1) == 1).all())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nflae_bridge.network.encoder import UserInputs
 from nflae_bridge.network.gram_encoder import PAIR_FEATURES, USER_FEATURES, gram_features
 from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
-from nflae_bridge.network.wavefront import FEATURES, WavefrontClassifier, wavefront_features
+from nflae_bridge.network.wavefront import FEATURES, WavefrontClassifier, curvature_features, subarray_beams
 from simulator.geometry import UniformLinearArray
 from simulator.link import LinkBudget, normalised_gram
 from simulator.near_field import wavefront_curvature
@@ -196,6 +196,10 @@ def test_features_are_finite_on_degenerate_drops(kind: str, users: int, antennas
         assert float(features.abs().max()) < 200
 
 
+def wavefront_features(channels: torch.Tensor) -> torch.Tensor:
+    return curvature_features(*subarray_beams(channels))
+
+
 @pytest.mark.parametrize("antennas", [1, 2, 15, 16, 17, 64, 200, 300])
 def test_wavefront_features_serve_every_array_and_no_scale_or_phase(antennas: int) -> None:
     channels = draw_channels(8, 4, antennas)
@@ -205,7 +209,10 @@ def test_wavefront_features_serve_every_array_and_no_scale_or_phase(antennas: in
     moved = wavefront_features(channels * torch.polar(torch.tensor(3e-7), torch.tensor(2.0)))
     torch.testing.assert_close(moved, features, rtol=0, atol=2e-3)
     assert bool(wavefront_features(torch.zeros(1, antennas, dtype=torch.complex64)).isfinite().all())
-    assert WavefrontClassifier()(channels).shape == (1, 4)
+    classifier = WavefrontClassifier()
+    assert classifier(channels).shape == (1, 4)
+    # a file of rows h_k^H reaches us conjugated: the label must not depend on that
+    torch.testing.assert_close(classifier(channels.conj()), classifier(channels), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("antennas", [64, 128, 256, 512])

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from nflae_bridge.errors import NflaeError
-from nflae_bridge.network.checkpoint import load_checkpoint
+from nflae_bridge.network.checkpoint import load_checkpoint, save_tensors
 from nflae_bridge.network.config import BackboneConfig, EncoderConfig, NetworkConfig
 from nflae_bridge.network.encoder import UserInputs
 from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
@@ -347,7 +347,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("often")
-@pytest.mark.parametrize("kill", [1, 3, 4, 7, 8, 11])
+@pytest.mark.parametrize("kill", [1, 4, 8])
 def test_resumed_run_is_bit_for_bit_the_unbroken_one(tmp_path: Path, kill: int) -> None:
     unbroken = run(tmp_path / "unbroken")
     run(tmp_path / "killed", until=kill)
@@ -474,24 +474,25 @@ def test_folder_of_another_run_is_refused(tmp_path: Path, what: str) -> None:
         Trainer("test", OTHER_RUNS[what], tmp_path, CPU, resume=True)
 
 
-@pytest.mark.parametrize("damage", ["truncated state", "no state", "no json", "other json", "empty json", "no log"])
+@pytest.mark.parametrize("damage", ["truncated", "foreign"])
 def test_damaged_run_is_named_in_one_line(tmp_path: Path, damage: str) -> None:
     run(tmp_path)
-    state, progress = tmp_path / "last.safetensors", tmp_path / "last.json"
-    named = state if "state" in damage else progress
-    if damage == "truncated state":
+    state = tmp_path / "last.safetensors"
+    if damage == "truncated":
         state.write_bytes(state.read_bytes()[:-100])
-    elif damage == "no state":
-        state.unlink()
-    elif damage == "no log":
-        named = tmp_path / "log.csv"
-        named.unlink()
     else:
-        progress.write_text({"no json": '{"step": 3', "other json": "[1, 2]", "empty json": ""}[damage])
+        save_tensors(state, {"weight": torch.zeros(3)})
     with pytest.raises(NflaeError) as error:
         Trainer("test", TINY, tmp_path, CPU, resume=True)
-    assert str(named) in str(error.value)
+    assert str(state) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_run_goes_on_without_its_log(tmp_path: Path) -> None:
+    run(tmp_path)
+    (tmp_path / "log.csv").unlink()
+    Trainer("test", TINY, tmp_path, CPU, resume=True)
+    assert (tmp_path / "log.csv").read_text().startswith("step,")
 
 
 @pytest.mark.usefixtures("often")
@@ -505,21 +506,3 @@ def test_log_line_cut_short_by_a_kill_is_dropped(tmp_path: Path) -> None:
         rows = list(csv.reader(log))
     assert {len(row) for row in rows} == {10}
     assert [row[0] for row in rows[1:]] == ["3", "4", "6", "8", "9", "12"]
-
-
-@pytest.mark.usefixtures("often")
-def test_kill_between_the_two_files_of_the_state_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """last.safetensors is already of step 6, last.json still of step 4: they must not be taken for one state."""
-    unbroken = run(tmp_path / "unbroken")
-    write = loop.write_atomically
-
-    def killed(path: Path, text: str) -> None:
-        if path.name == "last.json" and '"step": 6' in text:
-            raise KeyboardInterrupt
-        write(path, text)
-
-    monkeypatch.setattr(loop, "write_atomically", killed)
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "killed")
-    monkeypatch.setattr(loop, "write_atomically", write)
-    assert_equal_weights(weights(unbroken), weights(run(tmp_path / "killed", resume=True)))
