@@ -123,7 +123,6 @@ def test_permuting_users_permutes_the_answer(
     torch.testing.assert_close(second.near_field_logit, first.near_field_logit[:, order], rtol=0, atol=1e-5)
 
 
-@pytest.mark.xfail(strict=True, reason="users with equal gains and coherences are ordered by rounding, so by phase")
 def test_phases_do_not_reorder_equal_users_before_a_causal_backbone(make_network: Make) -> None:
     network, near = make_network(attention="causal"), torch.tensor([[True, False]])
     phase = torch.polar(torch.ones(2), torch.tensor([0.7, 2.2]))

@@ -11,6 +11,7 @@ import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nflae_bridge.errors import NflaeError
 from nflae_bridge.network.config import EncoderConfig
 from nflae_bridge.network.encoder import UserInputs
 from nflae_bridge.network.model import PrecodingNetwork
@@ -63,7 +64,7 @@ def test_raw_encoder_normalises_over_users_and_drops() -> None:
 
 @pytest.mark.parametrize("antennas", [4, 16])
 def test_raw_encoder_refuses_another_number_of_antennas(make_network: Make, antennas: int) -> None:
-    with pytest.raises(ValueError, match=f"takes 8 antennas, got {antennas}"):
+    with pytest.raises(NflaeError, match=f"takes 8 antennas, got {antennas}"):
         make_network(kind="raw")(inputs(draw_channels(0, 2, antennas)))
 
 

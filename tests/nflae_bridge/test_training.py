@@ -82,7 +82,7 @@ def test_the_same_seed_and_step_give_the_same_batch_whatever_came_before(step: i
 
 def test_other_steps_and_seeds_give_other_batches() -> None:
     source = DropDistribution(users=(4, 4), antennas=(32,), tokens=64, spherical=1.0)
-    drawn = [source.training(seed, step).channels for seed, step in ((5, 0), (5, 1), (6, 0), (7_777_777, 0))]
+    drawn = [source.training(seed, step).channels for seed, step in ((5, 0), (5, 1), (5, 1000), (5, 16_384), (6, 0))]
     for index, first in enumerate(drawn):
         assert not any(torch.equal(first, second) for second in drawn[index + 1 :])
 
@@ -108,6 +108,21 @@ def test_batches_are_what_they_should_be() -> None:
     assert labelled / 150 == pytest.approx(0.6, abs=0.1)
     assert np.mean(constrained) == pytest.approx(0.4, abs=0.05)
     assert np.mean(demanding) == pytest.approx(0.4, abs=0.05)
+
+
+def test_unlabelled_batches_hold_channels_of_every_rank() -> None:
+    source = DropDistribution(users=(4, 6), tokens=32, spherical=0.0, noisy=0.0, gain_spread_db=0.0)
+    full, twins = [], []
+    for step in range(60):
+        batch = source.training(4, step)
+        assert not batch.labelled
+        h = unit_rows(batch.channels.numpy().astype(complex))
+        rank = np.linalg.matrix_rank(h, tol=1e-4)
+        full.append((rank == min(h.shape[1:])).mean())
+        coherence = np.abs(h.conj() @ np.swapaxes(h, -1, -2)) - np.eye(h.shape[1])
+        twins.append((coherence.max((-1, -2)) > 1 - 1e-5).mean())
+    assert 0.1 < np.mean(np.array(full) < 0.5) < 0.6  # batches of deficient rank, and others
+    assert np.mean(twins) > 0.05
 
 
 def test_single_users_are_drawn_too() -> None:

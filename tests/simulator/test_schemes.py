@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import simulator.schemes as registry
 from simulator.capacity import dirty_paper_capacity
 from simulator.link import ChannelBatch, LinkBudget, achieved_sinr, check_constraints, rates
+from simulator.precoding import Candidate
 from simulator.scenario import scenario
 from simulator.schemes import scheme, scheme_names
 from simulator.schemes.wmmse import wmmse
@@ -183,6 +184,24 @@ def test_budget_per_drop_is_the_budget_of_each_drop(name: str) -> None:
         torch.testing.assert_close(together.precoder[part], alone.precoder, rtol=0, atol=1e-5)
         torch.testing.assert_close(together.power[part], alone.power, rtol=1e-5, atol=1e-7)
         assert together.feasible[part].tolist() == alone.feasible.tolist()
+
+
+def test_a_feasible_candidate_beats_an_infeasible_one_whatever_the_sum_rate() -> None:
+    """In four drops each of the two is feasible or not; ours has the larger sum rate in all of them."""
+
+    def made(sinr: float, feasible: list[bool]) -> Candidate:
+        ones = torch.ones(4, 2, dtype=torch.float64)
+        return Candidate(torch.ones(4, 2, 2, dtype=torch.complex128), ones, ones, sinr * ones, torch.tensor(feasible))
+
+    ours, theirs = made(7.0, [True, True, False, False]), made(3.0, [True, False, True, False])
+    best, other_won = ours.better_of(theirs)
+    assert other_won.tolist() == [False, False, True, False]
+    assert best.feasible.tolist() == [True, True, True, False]
+    assert best.sum_rate.tolist() == [6.0, 6.0, 4.0, 6.0]
+    _, ours_won = theirs.better_of(ours)
+    assert ours_won.tolist() == [True, True, False, True]
+    _, won_by_itself = ours.better_of(ours)
+    assert not won_by_itself.any()
 
 
 def test_registry_lists_the_classical_schemes() -> None:
