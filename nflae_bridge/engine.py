@@ -17,7 +17,7 @@ from nflae_bridge.models import load_model
 from nflae_bridge.network.checkpoint import Checkpoint
 from nflae_bridge.network.encoder import UserInputs
 from nflae_bridge.side_by_side import redundant_users
-from simulator.link import ChannelBatch, LinkBudget, normalised_gram, per_drop
+from simulator.link import ChannelBatch, LinkBudget, noise_units, normalised_gram, per_drop
 from simulator.precoding import Candidate, Precoding, Scheme, answer, candidate
 from simulator.schemes import register, scheme
 from simulator.schemes.rzf import rzf_candidate
@@ -49,7 +49,7 @@ class Engine:
         drops = channels.shape[0]
         output = self.network(
             UserInputs(
-                in_noise_units(channels, budget),
+                (channels * noise_units(budget, self.device).reshape(-1, 1, 1)).to(torch.complex64),
                 gram,
                 per_drop(budget.alpha_c, gram).expand(drops),
                 per_drop(budget.min_rate, gram).expand(drops),
@@ -82,12 +82,6 @@ class Engine:
 def _without(users: Tensor, shares: Tensor) -> Tensor:
     kept = shares * ~users
     return kept / kept.sum(-1, keepdim=True).clamp(min=torch.finfo(kept.dtype).tiny)
-
-
-def in_noise_units(channels: Tensor, budget: LinkBudget) -> Tensor:
-    """sqrt(P / sigma^2) H, the channels as the network was trained on them; complex64, the same shape."""
-    ratio = per_drop(budget.power, channels).double() / per_drop(budget.noise_power, channels).double()
-    return (channels * torch.sqrt(ratio).reshape(-1, 1, 1)).to(torch.complex64)
 
 
 def load_scheme(name: str, model: str = "auto", device: str = "auto", refinements: int = 0) -> Scheme:

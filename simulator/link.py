@@ -82,14 +82,22 @@ def per_drop(value: float | Tensor, like: Tensor) -> Tensor:
     return torch.as_tensor(value, dtype=real, device=like.device).reshape(-1)
 
 
+def noise_units(budget: LinkBudget, device: torch.device) -> Tensor:
+    """sqrt(P / sigma^2), which scales channels to the noise's unit; float64 (drops or 1,)."""
+    power, noise = (
+        torch.as_tensor(value, dtype=torch.float64, device=device).reshape(-1)
+        for value in (budget.power, budget.noise_power)
+    )
+    return torch.sqrt(power / noise)
+
+
 def normalised_gram(channels: Tensor, budget: LinkBudget, precision: torch.dtype = torch.complex128) -> Tensor:
     """Gamma = (P / sigma^2) H^H H, Gamma_ij = (P / sigma^2) h_i^H h_j.
 
     channels: complex (drops, users, antennas). Returns ``precision`` (drops, users, users), Hermitian.
     The factor goes onto the channels first, so that CSI in any unit (1e-6 of a volt) stays in range.
     """
-    amplitude = torch.sqrt(per_drop(budget.power, channels).double() / per_drop(budget.noise_power, channels).double())
-    scaled = channels.to(precision) * amplitude.to(precision).reshape(-1, 1, 1)
+    scaled = channels.to(precision) * noise_units(budget, channels.device).to(precision).reshape(-1, 1, 1)
     return scaled.conj() @ scaled.transpose(-1, -2)
 
 

@@ -42,7 +42,8 @@ class PrecodingNetwork(nn.Module):
         elif config.encoder.kind == "gram":
             # In front of a given language model the encoder keeps a width of its own.
             width = config.backbone.width if config.backbone.source else self.backbone.width
-            heads = config.backbone.heads if config.backbone.source else self.backbone.heads
+            open_trunk = config.backbone.attention == "coherence"
+            heads = config.backbone.heads if config.backbone.source and not open_trunk else self.backbone.heads
             self.encoder = GramEncoder(config.encoder, width, heads)
         else:
             raise NflaeError(f"unknown encoder {config.encoder.kind!r}: there are gram and raw")

@@ -203,7 +203,7 @@ class Trainer:
         """Drop log rows of steps after the saved state: they will be trained, and logged, again."""
         log = self.folder / LOG
         rows = list(csv.reader(log.read_text().splitlines())) if log.is_file() else []
-        kept = [row for row in rows[1:] if row and int(row[0]) <= self.step]
+        kept = [row for row in rows[1:] if len(row) == len(_COLUMNS) and int(row[0]) <= self.step]
         self._write_log(_COLUMNS, mode="w")
         for row in kept:
             self._write_log(row, mode="a")

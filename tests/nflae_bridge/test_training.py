@@ -511,11 +511,12 @@ def test_run_goes_on_without_its_log(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("often")
-def test_log_line_cut_short_by_a_kill_is_dropped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("torn", ["9,0.1", "1"])
+def test_log_line_cut_short_by_a_kill_is_dropped(tmp_path: Path, torn: str) -> None:
     unbroken = run(tmp_path / "unbroken")
     run(tmp_path / "killed", until=7)
     with (tmp_path / "killed" / "log.csv").open("a") as log:
-        log.write("9,0.1")  # no end of line, half the columns
+        log.write(torn)  # no end of line, half the columns
     assert_equal_weights(weights(unbroken), weights(run(tmp_path / "killed", resume=True)))
     with (tmp_path / "killed" / "log.csv").open() as log:
         rows = list(csv.reader(log))
