@@ -18,6 +18,7 @@ from nflae_bridge.errors import NflaeError
     Examples:
       nflae train --preset tiny -o runs/tiny
       nflae train --preset tiny -o runs/tiny --resume
+      nflae train --preset tiny -o runs/longer --start tiny --seed 7
       nflae train --preset gpt2 -o runs/gpt2 --backbone /models/gpt2
       nflae precode channels.mat -o precoders.mat --model runs/tiny
 
@@ -32,6 +33,7 @@ from nflae_bridge.errors import NflaeError
 @click.option("--preset", required=True, metavar="NAME", help="tiny, small, gpt2 or paper.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The run's folder.")
 @click.option("--resume", is_flag=True, help="Go on with the run in DIR.")
+@click.option("--start", metavar="NAME|DIR", help="Start from this model's weights instead of random ones.")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps.  [default: the preset's]")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of weights and drops.  [default: the preset's]")
 @click.option("--backbone", metavar="NAME|DIR|gpt2-random", help="For gpt2 and paper: another backbone.")
@@ -41,6 +43,7 @@ def command(
     preset: str,
     output: Path,
     resume: bool,
+    start: str | None,
     steps: int | None,
     seed: int | None,
     backbone: str | None,
@@ -51,6 +54,7 @@ def command(
     import torch
 
     from nflae_bridge.devices import choose_device
+    from nflae_bridge.models import load_model
     from nflae_bridge.training.loop import Trainer, holds_run, is_model
     from nflae_bridge.training.presets import recipe
 
@@ -62,7 +66,7 @@ def command(
     if resume and not holds_run(output):
         raise NflaeError(f"{output} holds no run to resume; leave out --resume to start one there")
     fact("run", f"preset {preset}, {chosen.steps} steps, seed {chosen.seed}, on {place}; log in {output / 'log.csv'}")
-    trainer = Trainer(preset, chosen, output, place, resume)
+    trainer = Trainer(preset, chosen, output, place, resume, load_model(start, place) if start else None)
     trained, total = trainer.network.parameter_counts()
     fact("parameters", f"{trained:,} trained of {total:,}")
     if trainer.step:

@@ -27,6 +27,13 @@ class Checkpoint:
     network: PrecodingNetwork
     card: dict[str, Any]
 
+    def history(self) -> list[dict[str, Any]]:
+        """The runs that made this model, first to last: preset, seed, step and seconds of each."""
+        recipe = self.card.get("recipe", {})
+        run = {"seed": recipe.get("seed"), "steps": recipe.get("steps")}
+        run |= {name: self.card.get(name) for name in ("preset", "step", "train_seconds")}
+        return [*self.card.get("history", []), run]
+
 
 def save_checkpoint(folder: Path, network: PrecodingNetwork, card: dict[str, Any]) -> None:
     """Write the trained parameters and the card; each file is replaced whole or not at all.

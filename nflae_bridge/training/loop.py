@@ -18,6 +18,7 @@ from nflae_bridge.errors import NflaeError
 from nflae_bridge.network.checkpoint import (
     CARD,
     WEIGHTS,
+    Checkpoint,
     read_tensors,
     save_checkpoint,
     save_tensors,
@@ -75,12 +76,30 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 class Trainer:
-    """A run in a folder: ``log.csv``, the best state (``model.safetensors``, ``model.json``) and the last one."""
+    """A run in a folder: ``log.csv``, the best state (``model.safetensors``, ``model.json``) and the last one.
 
-    def __init__(self, name: str, recipe: Recipe, folder: Path, device: torch.device, resume: bool) -> None:
+    start: a model of the recipe's network to start from instead of random weights.
+    resume: go on with the run in the folder. Without it a folder that holds a run is refused.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        recipe: Recipe,
+        folder: Path,
+        device: torch.device,
+        resume: bool,
+        start: Checkpoint | None = None,
+    ) -> None:
         self.name, self.recipe, self.folder, self.device = name, recipe, folder, device
+        self.history = [] if start is None else start.history()
         torch.manual_seed(recipe.seed)
-        self.network = PrecodingNetwork(recipe.network).to(device)
+        self.network = PrecodingNetwork(recipe.network)
+        if start is not None:
+            if start.network.config != recipe.network:
+                raise NflaeError(f"model {start.name} isn't the network of preset {name}; start from one that is")
+            self.network.load_state_dict(start.network.state_dict())
+        self.network.to(device)
         self.parameters = [p for p in self.network.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(
             self.parameters, recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay
@@ -147,6 +166,7 @@ class Trainer:
             self.best = result.score
             card = {
                 "preset": self.name,
+                "history": self.history,
                 "recipe": asdict(self.recipe),
                 "step": self.step,
                 "train_seconds": round(self.seconds),
@@ -172,7 +192,8 @@ class Trainer:
         for index, state in enumerate(self.optimiser.state.get(p, {}) for p in self.parameters):
             tensors |= {f"optimiser.{index}.{key}": value for key, value in state.items()}
         # In the same file as the weights: a kill between two files would leave them of different steps.
-        progress = {"step": self.step, "seconds": self.seconds, "best": self.best, "recipe": _identity(self.recipe)}
+        progress = {"step": self.step, "seconds": self.seconds, "best": self.best, "history": self.history,
+                    "recipe": _identity(self.recipe)}  # fmt: skip
         save_tensors(self.folder / _STATE, tensors, progress)
 
     def _resume(self) -> None:
@@ -180,6 +201,7 @@ class Trainer:
         try:
             step, seconds, best = int(progress["step"]), float(progress["seconds"]), float(progress["best"])
             same = progress["recipe"] == _identity(self.recipe)
+            self.history = progress["history"]
         except (ValueError, KeyError, TypeError) as error:
             raise NflaeError(f"{self.folder / _STATE} holds no run's state ({error}); start in a new folder") from error
         if not same:

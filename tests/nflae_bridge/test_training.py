@@ -522,3 +522,18 @@ def test_log_line_cut_short_by_a_kill_is_dropped(tmp_path: Path, torn: str) -> N
         rows = list(csv.reader(log))
     assert {len(row) for row in rows} == {10}
     assert [row[0] for row in rows[1:]] == ["3", "4", "6", "8", "9", "12"]
+
+
+def test_run_can_start_from_another_runs_model(tmp_path: Path) -> None:
+    run(tmp_path / "first")
+    first = load_checkpoint(tmp_path / "first")
+    second = Trainer("test", replace(TINY, seed=5), tmp_path / "second", CPU, resume=False, start=first)
+    for name, value in second.network.state_dict().items():
+        torch.testing.assert_close(value, first.network.state_dict()[name], rtol=0, atol=0)
+    assert second.history == [
+        {"seed": TINY.seed, "steps": TINY.steps, "preset": "test", "step": first.card["step"],
+         "train_seconds": first.card["train_seconds"]}
+    ]  # fmt: skip
+    wider = replace(TINY, network=NetworkConfig(EncoderConfig(), BackboneConfig(width=32, layers=1, heads=2)))
+    with pytest.raises(NflaeError, match="isn't the network of preset"):
+        Trainer("test", wider, tmp_path / "third", CPU, resume=False, start=first)
