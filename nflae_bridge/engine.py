@@ -24,6 +24,11 @@ from simulator.schemes.rzf import rzf_candidate
 from simulator.structure import structured_coefficients, wmmse_step
 
 
+# Where the network has switched a doubled user off already, the answers with and without it differ by next to nothing:
+# rounding must not choose between them.
+_NEGLIGIBLE = 1e-5
+
+
 class Engine:
     """A trained network as a precoding scheme: ``engine(batch, budget) -> Precoding``.
 
@@ -60,10 +65,10 @@ class Engine:
         near = score > 0.5 if given is None else given
         uplink, shares = output.uplink_shares.double(), output.shares.double()
         ours = self._served(gram, uplink, shares, near, budget)
-        doubled = redundant_users(gram, channels, near)
+        doubled = redundant_users(gram, channels, near, shares)
         if bool(doubled.any()):
             alone = self._served(gram, _without(doubled, uplink), _without(doubled, shares), near, budget)
-            ours, _ = ours.better_of(alone)
+            ours, _ = ours.better_of(alone, margin=-_NEGLIGIBLE)
         best, fallback = ours.better_of(rzf_candidate(gram, near, budget))
         return answer(channels, best, budget, near, score, fallback)
 

@@ -16,14 +16,15 @@ COHERENCE = 0.5
 _ALIKE = 1e-4
 
 
-def redundant_users(gram: Tensor, channels: Tensor, near_field: Tensor) -> Tensor:
-    """Users for whom a stronger user (of equals, the first) has |h_i^H h_j|^2 > COHERENCE ||h_i||^2 ||h_j||^2.
+def redundant_users(gram: Tensor, channels: Tensor, near_field: Tensor, shares: Tensor) -> Tensor:
+    """Users beside whom, |h_i^H h_j|^2 > COHERENCE ||h_i||^2 ||h_j||^2, stands one who comes first.
 
-    Among users of the same gain far-field ones are first (C3 doesn't bind them), then those with the larger mean
-    phase step, which neither the users' order nor their phases change; identical users go by their index.
+    First comes who was given more power; of equals the one with more gain, then the far-field one (C3 doesn't bind
+    it), then the one with the larger mean phase step, which neither the users' order nor their phases change.
+    Identical users go by their index.
 
-    gram: complex (drops, users, users); channels: complex (drops, users, antennas); near_field: bool (drops, users).
-    Returns bool (drops, users).
+    gram: complex (drops, users, users); channels: complex (drops, users, antennas); near_field: bool, shares: real
+    (drops, users). Returns bool (drops, users).
     """
     gain = gram.diagonal(dim1=-2, dim2=-1).real.clamp(min=1e-30)
     parallel = gram.abs().square() > COHERENCE * gain.unsqueeze(-1) * gain.unsqueeze(-2)
@@ -33,6 +34,8 @@ def redundant_users(gram: Tensor, channels: Tensor, near_field: Tensor) -> Tenso
         return value.unsqueeze(-1) - value.unsqueeze(-2)  # [k, j] > 0: k ahead of j
 
     first = (index.unsqueeze(-1) < index).expand_as(parallel)
-    for difference in (ahead(mean_phase_step(channels)), ahead((~near_field).float()), ahead(torch.log(gain))):
+    power = torch.log(shares.clamp(min=1e-30))
+    for value in (mean_phase_step(channels), (~near_field).float(), torch.log(gain), power):  # the last decides
+        difference = ahead(value)
         first = torch.where(difference.abs() > _ALIKE, difference > 0, first)
     return (parallel & first).any(-2)

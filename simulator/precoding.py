@@ -59,14 +59,15 @@ class Candidate:
         """Sum of log2(1 + SINR) over users, bps/Hz, (drops,)."""
         return rates(self.sinr).sum(-1)
 
-    def better_of(self, other: Candidate) -> tuple[Candidate, Tensor]:
+    def better_of(self, other: Candidate, margin: float = 1e-9) -> tuple[Candidate, Tensor]:
         """Per drop the feasible one, or of two alike the one with the larger sum rate; and where ``other`` won.
 
-        A difference in the last digits (one user: every scheme is the same) counts as none.
+        margin: the share of the sum rate by which ``other`` must be better; by default so little that only a
+        difference in the last digits (one user: every scheme is the same) counts as none.
         """
         only_other = other.feasible & ~self.feasible
         alike = other.feasible == self.feasible
-        other_wins = only_other | (alike & (other.sum_rate > self.sum_rate * (1 + 1e-9)))
+        other_wins = only_other | (alike & (other.sum_rate > self.sum_rate * (1 + margin)))
         other_wins = other_wins | ~self.sum_rate.isfinite()
 
         def pick(ours: Tensor, theirs: Tensor) -> Tensor:

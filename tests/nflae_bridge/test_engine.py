@@ -397,9 +397,8 @@ def test_load_scheme_gives_the_network_and_the_classical_ones(
 def test_redundant_is_who_stands_beside_a_stronger_user(seed: int, users: int, kind: str) -> None:
     """Coherence above one half with someone of more gain; gains here differ, so nobody is equal."""
     channels = draw_channels(seed, users, 6, kind, drops=2) * torch.linspace(1, 2, users)[:, None]
-    found = redundant_users(
-        normalised_gram(channels, LinkBudget()), channels, torch.zeros(channels.shape[:2], dtype=torch.bool)
-    )
+    far, equal = torch.zeros(channels.shape[:2], dtype=torch.bool), torch.ones(channels.shape[:2])
+    found = redundant_users(normalised_gram(channels, LinkBudget()), channels, far, equal)
     for drop in range(2):
         h = unit_rows(channels[drop].numpy().astype(complex))
         for user in range(users):
@@ -410,9 +409,8 @@ def test_redundant_is_who_stands_beside_a_stronger_user(seed: int, users: int, k
 @pytest.mark.parametrize("kind", ["identical", "near-parallel", "gaussian"])
 def test_of_equal_users_side_by_side_one_stays(kind: str) -> None:
     channels = draw_channels(19, 5, 2, kind, drops=20)
-    found = redundant_users(
-        normalised_gram(channels, LinkBudget()), channels, torch.zeros(channels.shape[:2], dtype=torch.bool)
-    )
+    far, equal = torch.zeros(channels.shape[:2], dtype=torch.bool), torch.ones(channels.shape[:2])
+    found = redundant_users(normalised_gram(channels, LinkBudget()), channels, far, equal)
     assert bool((~found).any(-1).all())
     if kind == "identical":
         assert bool(((~found).sum(-1) == 1).all())

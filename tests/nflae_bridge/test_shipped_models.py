@@ -55,6 +55,18 @@ def test_sum_rate_under_constraints_is_near_the_optimisers(engine: Engine) -> No
     assert float(violated.min_rate[answer.feasible].max()) < 1e-5
 
 
+def test_permuting_users_permutes_the_answer_and_phases_change_no_rate(engine: Engine) -> None:
+    """Quarter turns: exact in complex64, so that what is left is ours. Users side by side are among the drops."""
+    channels, order = draw(10, drops=400), torch.randperm(10, generator=torch.Generator().manual_seed(3))
+    quarter = torch.tensor([1, 1j, -1, -1j])[torch.arange(10) % 4, None]
+    answer = engine(ChannelBatch(channels), LinkBudget())
+    permuted = engine(ChannelBatch(channels[:, order]), LinkBudget())
+    turned = engine(ChannelBatch(channels * quarter), LinkBudget())
+    torch.testing.assert_close(permuted.power, answer.power[:, order], rtol=0, atol=1e-9)
+    torch.testing.assert_close(permuted.precoder, answer.precoder[:, order], rtol=0, atol=1e-5)
+    torch.testing.assert_close(turned.rate, answer.rate, rtol=0, atol=1e-7)
+
+
 @pytest.mark.parametrize("conjugated", [False, True], ids=["as simulated", "conjugated"])
 def test_near_and_far_are_told_apart_from_noisy_csi(engine: Engine, conjugated: bool) -> None:
     """A spherical wave of either phase convention: files of rows h_k^H arrive conjugated."""
