@@ -23,7 +23,6 @@ from simulator.schemes import register, scheme
 from simulator.schemes.rzf import rzf_candidate
 from simulator.structure import structured_coefficients, wmmse_step
 
-
 # Where the network has switched a doubled user off already, the answers with and without it differ by next to nothing:
 # rounding must not choose between them.
 _NEGLIGIBLE = 1e-5
