@@ -35,7 +35,13 @@ def redundant_users(gram: Tensor, channels: Tensor, near_field: Tensor, shares: 
 
     first = (index.unsqueeze(-1) < index).expand_as(parallel)
     power = torch.log(shares.clamp(min=1e-30))
-    for value in (mean_phase_step(channels), (~near_field).float(), torch.log(gain), power):  # the last decides
+    # The last decides. Copies of one user get powers that rounding moves apart by 1e-3 or so: alike within 10 %.
+    for value, alike in (
+        (mean_phase_step(channels), _ALIKE),
+        ((~near_field).float(), _ALIKE),
+        (torch.log(gain), _ALIKE),
+        (power, 0.1),
+    ):
         difference = ahead(value)
-        first = torch.where(difference.abs() > _ALIKE, difference > 0, first)
+        first = torch.where(difference.abs() > alike, difference > 0, first)
     return (parallel & first).any(-2)
