@@ -37,7 +37,7 @@ def redundant_users(gram: Tensor, channels: Tensor, near_field: Tensor, shares: 
     power = torch.log(shares.clamp(min=1e-30))
     # The last decides. Copies of one user get powers that rounding moves apart by 1e-3 or so: alike within 10 %.
     for value, alike in (
-        (mean_phase_step(channels), _ALIKE),
+        (mean_phase_step(channels.to(torch.complex128)), 1e-6),
         ((~near_field).float(), _ALIKE),
         (torch.log(gain), _ALIKE),
         (power, 0.1),
