@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
@@ -13,31 +13,9 @@ import torch
 from nflae_bridge.engine import load_scheme
 from nflae_bridge.errors import NflaeError
 from nflae_bridge.pipeline import fault_of, good_drops
+from nflae_bridge.result import Result
 from simulator.link import ChannelBatch, LinkBudget
 from simulator.precoding import Scheme
-
-
-@dataclass(frozen=True)
-class Result:
-    """An answer as numpy arrays; shapes start with (drops, users).
-
-    precoder: complex64 (drops, users, antennas), rows w_k of unit norm: x = sum_k w_k sqrt(P_k) s_k.
-    power: P_k, W. uplink_power: lambda of the optimal structure, W (``lambda`` in files).
-    near_field: bool; near_field_score: in [0, 1]. sinr: linear; rate: bps/Hz.
-    sum_rate: bps/Hz; feasible: every user gets ``min_rate``; fallback: regularised zero forcing was better than
-    the network and is what is returned; all (drops,).
-    """
-
-    precoder: npt.NDArray[np.complex64]
-    power: npt.NDArray[np.float64]
-    uplink_power: npt.NDArray[np.float64]
-    near_field: npt.NDArray[np.bool_]
-    near_field_score: npt.NDArray[np.float64]
-    sinr: npt.NDArray[np.float64]
-    rate: npt.NDArray[np.float64]
-    sum_rate: npt.NDArray[np.float64]
-    feasible: npt.NDArray[np.bool_]
-    fallback: npt.NDArray[np.bool_]
 
 
 def precode(

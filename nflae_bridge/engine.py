@@ -44,6 +44,12 @@ class Engine:
         self.network = copy.deepcopy(checkpoint.network).to(self.device, precision).eval()
         self.refinements = refinements
 
+    def refined(self, refinements: int) -> Engine:
+        """The same network with another number of refinement steps."""
+        other = copy.copy(self)
+        other.refinements = refinements
+        return other
+
     @torch.no_grad()
     def __call__(self, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
         """Precode. Labels given with the batch replace the network's; C3 goes by the labels returned."""

@@ -14,7 +14,7 @@ import click
 from nflae_bridge import __version__
 from nflae_bridge.cli.failure import failing_in_one_line
 
-_COMMANDS = ("inspect", "precode", "evaluate", "simulate", "models", "train")
+_COMMANDS = ("inspect", "precode", "evaluate", "simulate", "models", "train", "serve", "keys")
 
 
 class CommandGroup(click.Group):
@@ -43,10 +43,11 @@ class CommandGroup(click.Group):
       nflae precode channels.mat -o precoders.mat     near/far labels, precoders and powers
       nflae evaluate channels.mat                     every scheme on these channels
       nflae simulate -o channels.mat --users 8        channels to try it with
+      nflae serve                                     precoders for running programs, over ZeroMQ
 
     Exit status: 0; 1 if the work failed (one line says what, where and what to do); 2 for wrong usage.""",
 )
 @click.version_option(__version__, prog_name="nflae")
 @click.option("--debug", is_flag=True, help="Show the whole traceback of an error.")
 def main(debug: bool) -> None:
-    """Near-field multi-user precoding for XL-MIMO arrays, from .mat file to .mat file."""
+    """Near-field multi-user precoding for XL-MIMO arrays: .mat files in and out, or live over ZeroMQ."""

@@ -101,6 +101,16 @@ budget_options = _group(
 )
 
 
+model_option = click.option(
+    "--model",
+    default="auto",
+    show_default=True,
+    metavar="NAME|DIR",
+    help="For nflae: a shipped model (see nflae models), a folder that nflae train wrote, or auto.",
+)
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:0.")
+
+
 @dataclass(frozen=True)
 class WorkOptions:
     """With what, where and how the work is done."""
@@ -115,14 +125,8 @@ class WorkOptions:
 work_options = _group(
     WorkOptions,
     "work",
-    click.option(
-        "--model",
-        default="auto",
-        show_default=True,
-        metavar="NAME|DIR",
-        help="For nflae: a shipped model (see nflae models), a folder that nflae train wrote, or auto.",
-    ),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:0."),
+    model_option,
+    device_option,
     click.option(
         "--refine",
         type=click.IntRange(min=0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from tests.nflae_bridge.channel_files import Run, WriteMat
+from tests.nflae_bridge.live_server import LiveServer
 
 
 @pytest.fixture
@@ -50,3 +52,10 @@ def write_mat(tmp_path: Path) -> WriteMat:
         return tmp_path / name
 
     return write
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[LiveServer]:
+    """A real ``nflae serve`` with the shipped model, for tests that leave it as it is."""
+    with LiveServer() as running:
+        yield running

@@ -1,0 +1,293 @@
+"""The server's loop: takes requests from the socket, lets them wait for the device, sends the answers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import zmq
+
+from nflae_bridge import __version__
+from nflae_bridge.server.device import Answer, Device
+from nflae_bridge.server.log import EventLog
+from nflae_bridge.server.queue import Job, JobQueue
+from nflae_bridge.server.settings import ServerSettings
+from nflae_bridge.server.sockets import Entrance
+from nflae_bridge.server.statistics import Statistics
+from nflae_bridge.wire import (
+    Frame,
+    PrecodeRequest,
+    StatusRequest,
+    WireError,
+    decode_request,
+    encode_answer,
+    encode_error,
+    encode_status,
+    request_id,
+    split_envelope,
+)
+
+# What takes less than this is computed by the thread that received it: handing it over would take as long.
+_AT_ONCE_SECONDS = 5e-4
+_MESSAGES_A_TURN = 256
+_LINGER_MS = 5_000
+
+
+def serve(settings: ServerSettings, log: EventLog) -> None:
+    """Serve until SIGTERM or SIGINT; then finish what was taken, and return. Runs in the main thread.
+
+    Raises NflaeError where an address, a key, a model or a device can't be had.
+    """
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    entrance = Entrance(context, settings)
+    try:
+        device = Device(settings.model, settings.device)
+        device.warm_up()
+        front = Front(settings, context, entrance, device, log)
+        with _stopped_by_signals(front):
+            front.run()
+    finally:
+        entrance.close(_LINGER_MS)
+        context.destroy(linger=0)
+
+
+class Front:
+    """The loop's state. All but `stop` belongs to the thread that calls `run`."""
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        context: zmq.Context[zmq.Socket[bytes]],
+        entrance: Entrance,
+        device: Device,
+        log: EventLog,
+    ) -> None:
+        self._settings = settings
+        self._context = context
+        self._socket = entrance.socket
+        self._addresses = entrance.addresses
+        self._device = device
+        self._log = log
+        self._queue = JobQueue(settings.queue, settings.queue_bytes)
+        self._done: deque[list[Answer]] = deque()
+        self._under_way = 0  # jobs the worker has yet to answer
+        self._stopping = False
+        self.statistics = Statistics()
+
+    def stop(self) -> None:
+        """Take nothing new; safe in a signal handler of the loop's own thread."""
+        self._stopping = True
+
+    def run(self) -> None:
+        """Serve until stopped, then until every job taken is answered."""
+        wake = self._context.socket(zmq.PULL)
+        wake.bind("inproc://answers")
+        worker = threading.Thread(target=self._work, name="device", daemon=True)
+        worker.start()
+        if self._settings.metrics_port is not None:
+            from nflae_bridge.server.metrics import serve_metrics
+
+            serve_metrics(self._settings.metrics_port, self.statistics, lambda: len(self._queue))
+        for address in self._addresses:
+            self._log.info(
+                "listening", address=address, model=self._device.model, device=self._device.device, pid=os.getpid()
+            )
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(wake, zmq.POLLIN)
+        told = False
+        while not (self._stopping and not self._under_way):
+            # Woken now and then to look whether a signal came while nothing else did.
+            ready = dict(poller.poll(100))
+            if wake in ready:
+                wake.recv()
+                self._send_done()
+            if self._socket in ready:
+                self._receive()
+            if self._stopping and not told:
+                told = True
+                self._log.info("stopping", unanswered=self._under_way)
+        self._receive()  # whoever asked meanwhile is told that the server leaves
+        self._queue.close()
+        worker.join()
+        wake.close()
+        self._log.info("stopped", **self._counts())
+
+    def _receive(self) -> None:
+        """Take what has come, and see that it gets computed."""
+        jobs: list[Job] = []
+        for _ in range(_MESSAGES_A_TURN):
+            try:
+                envelope, frames = split_envelope(self._socket.recv_multipart(zmq.NOBLOCK))
+            except zmq.Again:
+                break
+            self.statistics.requests += 1
+            try:
+                jobs += self._accept(envelope, frames)
+            except WireError as error:
+                self._refuse(envelope, request_id(frames), error)
+        if not self._under_way and sum(self._device.seconds(job) for job in jobs) < _AT_ONCE_SECONDS:
+            for job in jobs:
+                self._answer_all(self._compute([job]))
+            return
+        for job in jobs:
+            if self._queue.put(job):
+                self._under_way += 1
+            else:
+                busy = WireError("busy", f"{len(self._queue)} requests are waiting; ask again in a moment")
+                self._refuse(job.envelope, job.request.id, busy)
+
+    def _accept(self, envelope: list[bytes], frames: list[bytes]) -> list[Job]:
+        """The job a message asks for; none if it is answered already. Raises WireError if it can't be one."""
+        arrived = time.perf_counter()
+        request = decode_request(frames)
+        if isinstance(request, StatusRequest):
+            self._send(envelope, encode_status(request.id, self._status()))
+            return []
+        self._check_limits(request)
+        if self._stopping:
+            raise WireError("stopping", "the server is about to leave; ask the next one")
+        return [Job(envelope, request, arrived)]
+
+    def _check_limits(self, request: PrecodeRequest) -> None:
+        settings = self._settings
+        if request.scheme not in self._device.schemes:
+            known = ", ".join(self._device.schemes)
+            raise WireError("bad_request", f"scheme has to be one of {known}, got {request.scheme!r:.60}")
+        drops, users, _ = request.channels.shape
+        if users > settings.max_users or drops > settings.max_drops:
+            raise WireError(
+                "too_large",
+                f"{users} users, {drops} drops: this server takes {settings.max_users} users and"
+                f" {settings.max_drops} drops a request; send fewer at a time",
+            )
+
+    # The device's thread
+
+    def _work(self) -> None:
+        wake = self._context.socket(zmq.PUSH)
+        wake.connect("inproc://answers")
+        expected = 1
+        while jobs := self._queue.take(self._settings.max_batch, expected, self._settings.max_wait):
+            self._done.append(self._compute(jobs))
+            wake.send(b"")
+            # Clients that wait for an answer before they ask again come back together: as many as were answered.
+            expected = min(self._settings.max_batch, len(jobs) + len(self._queue))
+        wake.close()
+
+    def _compute(self, jobs: list[Job]) -> list[Answer]:
+        now = time.perf_counter()
+        late = WireError("expired", "the deadline passed before the device was free")
+        expired = [Answer(job, {}, late, 0.0) for job in jobs if now - job.arrived > job.request.deadline]
+        jobs = [job for job in jobs if now - job.arrived <= job.request.deadline]
+        if not jobs:
+            return expired
+        try:
+            return expired + self._device.compute(jobs)
+        except Exception as error:
+            self._log.exception("failed", jobs=len(jobs), shape=jobs[0].request.channels.shape)
+            fault = WireError("internal", f"{type(error).__name__} while computing; the server's log has more")
+            return expired + [Answer(job, {}, fault, 0.0) for job in jobs]
+
+    # Answers
+
+    def _send_done(self) -> None:
+        while self._done:
+            answers = self._done.popleft()
+            self._answer_all(answers)
+            self._under_way -= len(answers)
+
+    def _answer_all(self, answers: list[Answer]) -> None:
+        if any(answer.error is None for answer in answers):
+            self.statistics.batches += 1
+        for answer in answers:
+            self._answer(answer)
+
+    def _answer(self, answer: Answer) -> None:
+        job, request = answer.job, answer.job.request
+        if answer.error is not None:
+            self._refuse(job.envelope, request.id, answer.error)
+            return
+        latency = time.perf_counter() - job.arrived
+        timing = {
+            "queue": round(1e6 * (latency - answer.compute)),
+            "compute": round(1e6 * answer.compute),
+            "total": round(1e6 * latency),
+        }
+        self._send(job.envelope, encode_answer(request, answer.arrays, self._device.info(request), timing))
+        self.statistics.count_answer(job.drops, latency)
+        self._log.debug(
+            "answered", id=request.id, shape=request.channels.shape, scheme=request.scheme, total_us=timing["total"]
+        )
+
+    def _refuse(self, envelope: list[bytes], name: str | None, error: WireError) -> None:
+        self.statistics.errors[error.code] += 1
+        self._log.warning("refused", code=error.code, id=name, message=error)
+        self._send(envelope, encode_error(name, error))
+
+    def _send(self, envelope: list[bytes], frames: list[Frame]) -> None:
+        try:
+            self._socket.send_multipart([*envelope, *frames], zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
+                raise
+            self.statistics.undelivered += 1
+            gone = error.errno == zmq.EHOSTUNREACH
+            self._log.warning("undelivered", reason="the client has gone" if gone else "the client doesn't read")
+
+    # Status
+
+    def _counts(self) -> dict[str, Any]:
+        now = self.statistics
+        return {
+            "requests": now.requests,
+            "answered": now.answered,
+            "errors": sum(now.errors.values()),
+            "undelivered": now.undelivered,
+            "drops": now.drops,
+            "batches": now.batches,
+        }
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            "version": __version__,
+            "model": self._device.model,
+            "device": str(self._device.device),
+            "schemes": list(self._device.schemes),
+            "uptime_s": round(time.time() - self.statistics.started, 3),
+            "stopping": self._stopping,
+            "queue_depth": len(self._queue),
+            "queue_limit": self._settings.queue,
+            "max_batch": self._settings.max_batch,
+            "counts": self._counts() | {"errors": dict(self.statistics.errors)},
+            "latency_us": self.statistics.latency_us(),
+            "drops_per_second": self.statistics.drops_per_second(),
+        }
+
+
+@contextmanager
+def _stopped_by_signals(front: Front) -> Iterator[None]:
+    """SIGTERM and SIGINT stop the server gently; a second one does what it did before."""
+    before: dict[int, Any] = {}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        restore()
+        front.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        restore()

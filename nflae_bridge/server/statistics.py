@@ -1,0 +1,65 @@
+"""What a server has done: counts, latencies, drops a second."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections import Counter, deque
+from itertools import islice
+
+import numpy as np
+
+# Upper bounds of the latency histogram, s.
+LATENCY_BOUNDS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 5.0)
+
+_RECENT = 4096
+_WINDOW_SECONDS = 10
+
+
+class Statistics:
+    """Counted by the socket's thread, read by any.
+
+    requests: received, of any kind. answered: with precoders. errors: by code. undelivered: answers whose client had
+    gone. drops, batches: computed. latency: from arrival to answer, s.
+    """
+
+    def __init__(self) -> None:
+        self.started = time.time()
+        self.requests = 0
+        self.answered = 0
+        self.errors: Counter[str] = Counter()
+        self.undelivered = 0
+        self.drops = 0
+        self.batches = 0
+        self.histogram = [0] * (len(LATENCY_BOUNDS) + 1)
+        self.latency_sum = 0.0
+        self._recent: deque[float] = deque(maxlen=_RECENT)
+        self._seconds: deque[tuple[int, int]] = deque(maxlen=_WINDOW_SECONDS + 1)
+
+    def count_answer(self, drops: int, latency: float) -> None:
+        """An answer with precoders for so many drops has left."""
+        self.answered += 1
+        self.drops += drops
+        self.histogram[bisect_left(LATENCY_BOUNDS, latency)] += 1
+        self.latency_sum += latency
+        self._recent.append(latency)
+        second = int(time.monotonic())
+        if self._seconds and self._seconds[-1][0] == second:
+            self._seconds[-1] = (second, self._seconds[-1][1] + drops)
+        else:
+            self._seconds.append((second, drops))
+
+    def drops_per_second(self) -> float:
+        """Over the last ten whole seconds."""
+        now = int(time.monotonic())
+        return sum(drops for second, drops in list(self._seconds) if now - _WINDOW_SECONDS <= second < now) / (
+            _WINDOW_SECONDS
+        )
+
+    def latency_us(self) -> dict[str, int]:
+        """Percentiles over the last answers, at most 4096 of them, microseconds; empty before the first."""
+        recent = list(islice(self._recent, _RECENT))
+        if not recent:
+            return {}
+        values = np.percentile(recent, [50, 90, 99])
+        return {name: round(1e6 * value) for name, value in zip(("p50", "p90", "p99"), values, strict=True)}
