@@ -7,6 +7,7 @@ P_k / P of the power budget. No quantity here has the size of the array but the 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -32,28 +33,23 @@ class LinkBudget:
     min_rate: float | Tensor = 0.0
 
     def __post_init__(self) -> None:
-        for name, lowest, highest in (
-            ("power", 0.0, torch.inf),
-            ("noise_power", 0.0, torch.inf),
-            ("alpha_c", 0.0, 1.0),
-        ):
-            value = torch.as_tensor(getattr(self, name), dtype=torch.float64)
-            if not bool(((value > lowest) & (value <= highest) & value.isfinite()).all()):
-                allowed = "in (0, 1]" if name == "alpha_c" else "positive and finite"
-                raise ValueError(f"{name} must be {allowed}, got {getattr(self, name)}")
-        rate = torch.as_tensor(self.min_rate, dtype=torch.float64)
-        if not bool(((rate >= 0) & rate.isfinite()).all()):
+        for name, value in (("power", self.power), ("noise_power", self.noise_power)):
+            if not 0 < _smallest(value) <= _largest(value) < math.inf:
+                raise ValueError(f"{name} must be positive and finite, got {value}")
+        if not 0 < _smallest(self.alpha_c) <= _largest(self.alpha_c) <= 1:
+            raise ValueError(f"alpha_c must be in (0, 1], got {self.alpha_c}")
+        if not 0 <= _smallest(self.min_rate) <= _largest(self.min_rate) < math.inf:
             raise ValueError(f"min_rate must be at least 0 and finite, got {self.min_rate}")
 
     @property
     def constrains_shares(self) -> bool:
         """True if C3 can bind on any drop."""
-        return bool((torch.as_tensor(self.alpha_c) < 1).any())
+        return _smallest(self.alpha_c) < 1
 
     @property
     def demands_rates(self) -> bool:
         """True if C4 can bind on any drop."""
-        return bool((torch.as_tensor(self.min_rate) > 0).any())
+        return _largest(self.min_rate) > 0
 
     def slice(self, start: int, stop: int) -> LinkBudget:
         """The budget of drops start..stop-1."""
@@ -62,6 +58,15 @@ class LinkBudget:
             return value[start:stop] if isinstance(value, Tensor) and value.ndim else value
 
         return LinkBudget(part(self.power), part(self.noise_power), part(self.alpha_c), part(self.min_rate))
+
+
+def _smallest(value: float | Tensor) -> float:
+    """NaN if there is one; a comparison with it then fails, as it should."""
+    return float(value.min()) if isinstance(value, Tensor) else float(value)
+
+
+def _largest(value: float | Tensor) -> float:
+    return float(value.max()) if isinstance(value, Tensor) else float(value)
 
 
 @dataclass(frozen=True)
@@ -84,11 +89,8 @@ def per_drop(value: float | Tensor, like: Tensor) -> Tensor:
 
 def noise_units(budget: LinkBudget, device: torch.device) -> Tensor:
     """sqrt(P / sigma^2), which scales channels to the noise's unit; float64 (drops or 1,)."""
-    power, noise = (
-        torch.as_tensor(value, dtype=torch.float64, device=device).reshape(-1)
-        for value in (budget.power, budget.noise_power)
-    )
-    return torch.sqrt(power / noise)
+    ratio = torch.as_tensor(budget.power / budget.noise_power, dtype=torch.float64, device=device)
+    return torch.sqrt(ratio).reshape(-1)
 
 
 def normalised_gram(channels: Tensor, budget: LinkBudget, precision: torch.dtype = torch.complex128) -> Tensor:
@@ -99,6 +101,11 @@ def normalised_gram(channels: Tensor, budget: LinkBudget, precision: torch.dtype
     """
     scaled = channels.to(precision) * noise_units(budget, channels.device).to(precision).reshape(-1, 1, 1)
     return scaled.conj() @ scaled.transpose(-1, -2)
+
+
+def squared_magnitude(values: Tensor) -> Tensor:
+    """|z|^2, real, without the square root that |z| costs. values: complex."""
+    return values.real.square() + values.imag.square()
 
 
 def coupling(gram: Tensor, coefficients: Tensor) -> Tensor:
@@ -113,8 +120,8 @@ def coupling(gram: Tensor, coefficients: Tensor) -> Tensor:
     # Between users with one channel the energy is a difference of large numbers; its rounding must not pass for
     # a beam of no length, and no unit-norm beam gives a user more than ||h_k||^2.
     precision = torch.finfo(energy.dtype)
-    rounding = 8 * precision.eps * (coefficients.abs() ** 2 * own).sum(-2, keepdim=True)
-    return torch.minimum(seen.abs() ** 2 / torch.maximum(energy, rounding).clamp(min=precision.tiny), own)
+    rounding = 8 * precision.eps * (squared_magnitude(coefficients) * own).sum(-2, keepdim=True)
+    return torch.minimum(squared_magnitude(seen) / torch.maximum(energy, rounding).clamp(min=precision.tiny), own)
 
 
 def sinr(couplings: Tensor, shares: Tensor) -> Tensor:
@@ -142,7 +149,7 @@ def achieved_sinr(channels: Tensor, precoder: Tensor, power: Tensor, noise_power
     """
     effective = channels.to(torch.complex128).conj() @ precoder.to(torch.complex128).transpose(-1, -2)
     noise = torch.as_tensor(noise_power, dtype=torch.float64, device=channels.device).reshape(-1, 1, 1)
-    return sinr(effective.abs() ** 2 / noise, power.double())
+    return sinr(squared_magnitude(effective) / noise, power.double())
 
 
 @dataclass(frozen=True)

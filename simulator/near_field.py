@@ -16,6 +16,7 @@ from scipy.special import fresnel
 from torch import Tensor
 
 from simulator.geometry import UniformLinearArray
+from simulator.link import squared_magnitude
 
 DEFAULT_LOSS = 0.1
 
@@ -106,10 +107,10 @@ def far_field_test(channels: Tensor, loss: float = DEFAULT_LOSS, zero_padding: i
     antennas = channels.shape[-1]
     unit = channels / channels.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
     window = torch.hann_window(antennas, device=channels.device)
-    spectrum = torch.fft.fft(unit * window, dim=-1).abs().square() / window.square().sum().clamp(min=1)
+    spectrum = squared_magnitude(torch.fft.fft(unit * window, dim=-1)) / window.square().sum().clamp(min=1)
     noise = spectrum.median(-1).values / math.log(2)  # the median of an exponential is log 2 of its mean
-    peak = torch.fft.fft(unit, n=zero_padding * antennas, dim=-1).abs().amax(-1).square() / antennas
-    energy = unit.abs().square().sum(-1)
+    peak = squared_magnitude(torch.fft.fft(unit, n=zero_padding * antennas, dim=-1)).amax(-1) / antennas
+    energy = squared_magnitude(unit).sum(-1)
     if antennas < 4:  # too few bins to tell noise from signal
         noise = torch.zeros_like(noise)
     share = (peak - noise).clamp(min=0) / (energy - antennas * noise).clamp(min=torch.finfo(torch.float32).tiny)

@@ -18,6 +18,8 @@ def limit_shares(shares: Tensor, near_field: Tensor, alpha_c: Tensor) -> Tensor:
 
     shares: real (drops, users); near_field: bool (drops, users); alpha_c: real (drops or 1,).
     """
+    if bool((alpha_c >= 1).all()):
+        return shares / _or_one(shares.sum(-1, keepdim=True))
     groups = torch.stack([shares * near_field, shares * ~near_field])
     sums = groups.sum(-1)
     near = sums[0] / _or_one(sums.sum(0))
