@@ -34,10 +34,14 @@ from nflae_bridge.wire import (
     split_envelope,
 )
 
-# What takes less than this is computed by the thread that received it: handing it over would take as long.
-_AT_ONCE_SECONDS = 5e-4
+# What takes less than this, s, is computed by the thread that received it: nobody waits long for that thread, and handing
+# the work over costs as much as the smallest of it.
+_AT_ONCE_SECONDS = 2e-3
 _MESSAGES_A_TURN = 256
 _LINGER_MS = 5_000
+_LOOK_MS = 100  # how often a loop with nothing to do looks whether a signal came
+_BELL = "inproc://bell"
+_RINGER = b"nflae device"
 
 
 def serve(settings: ServerSettings, log: EventLog) -> None:
@@ -87,8 +91,7 @@ class Front:
 
     def run(self) -> None:
         """Serve until stopped, then until every job taken is answered."""
-        wake = self._context.socket(zmq.PULL)
-        wake.bind("inproc://answers")
+        self._socket.bind(_BELL)
         worker = threading.Thread(target=self._work, name="device", daemon=True)
         worker.start()
         if self._settings.metrics_port is not None:
@@ -99,36 +102,32 @@ class Front:
             self._log.info(
                 "listening", address=address, model=self._device.model, device=self._device.device, pid=os.getpid()
             )
-        poller = zmq.Poller()
-        poller.register(self._socket, zmq.POLLIN)
-        poller.register(wake, zmq.POLLIN)
-        told = False
-        while not (self._stopping and not self._under_way):
-            # Woken now and then to look whether a signal came while nothing else did.
-            ready = dict(poller.poll(100))
-            if wake in ready:
-                wake.recv()
-                self._send_done()
-            if self._socket in ready:
-                self._receive()
-            if self._stopping and not told:
-                told = True
-                self._log.info("stopping", unanswered=self._under_way)
-        self._receive()  # whoever asked meanwhile is told that the server leaves
+        self._socket.rcvtimeo = _LOOK_MS
+        while not self._stopping:
+            self._turn()
+        self._log.info("stopping", unanswered=self._under_way)
+        while self._under_way:
+            self._turn()
+        self._turn()  # whoever asked meanwhile is told that the server leaves
         self._queue.close()
         worker.join()
-        wake.close()
         self._log.info("stopped", **self._counts())
 
-    def _receive(self) -> None:
-        """Take what has come, and see that it gets computed."""
+    def _turn(self) -> None:
+        """Wait a moment for messages, take those that are there, and see that they get computed."""
         jobs: list[Job] = []
+        flags = 0
         for _ in range(_MESSAGES_A_TURN):
             try:
-                envelope, frames = split_envelope(self._socket.recv_multipart(zmq.NOBLOCK))
+                message = self._socket.recv_multipart(flags)
             except zmq.Again:
                 break
+            flags = zmq.NOBLOCK
+            if message[0] == _RINGER:
+                self._send_done()
+                continue
             self.statistics.requests += 1
+            envelope, frames = split_envelope(message)
             try:
                 jobs += self._accept(envelope, frames)
             except WireError as error:
@@ -172,15 +171,17 @@ class Front:
     # The device's thread
 
     def _work(self) -> None:
-        wake = self._context.socket(zmq.PUSH)
-        wake.connect("inproc://answers")
+        # The front waits for one socket only, its own; so the worker rings there when it has answers.
+        bell = self._context.socket(zmq.DEALER)
+        bell.routing_id = _RINGER
+        bell.connect(_BELL)
         expected = 1
         while jobs := self._queue.take(self._settings.max_batch, expected, self._settings.max_wait):
             self._done.append(self._compute(jobs))
-            wake.send(b"")
+            bell.send(b"")
             # Clients that wait for an answer before they ask again come back together: as many as were answered.
             expected = min(self._settings.max_batch, len(jobs) + len(self._queue))
-        wake.close()
+        bell.close()
 
     def _compute(self, jobs: list[Job]) -> list[Answer]:
         now = time.perf_counter()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
+from functools import cache
 from typing import TypeVar
 
 from simulator.precoding import Scheme
@@ -44,6 +45,7 @@ def scheme(name: str) -> Scheme:
         raise ValueError(f"unknown scheme {name!r}: there are {', '.join(scheme_names())}") from None
 
 
+@cache
 def _load() -> None:
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
