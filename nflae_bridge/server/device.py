@@ -110,7 +110,7 @@ class Device:
         start = 0
         for request in requests:
             stop = start + len(request.channels)
-            yield {name: whole[name][start:stop] for name in request.want} | {"sum_rate": whole["sum_rate"][start:stop]}
+            yield {name: values[start:stop] for name, values in whole.items()}
             start = stop
 
     def _scheme(self, request: PrecodeRequest) -> Scheme:
