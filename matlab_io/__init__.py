@@ -4,9 +4,10 @@ from matlab_io.errors import MatFileError
 from matlab_io.inspection import inspect_file
 from matlab_io.reader import ChannelFile, open_channels
 from matlab_io.variables import Variable
-from matlab_io.writer import ResultFile, write_channels
+from matlab_io.writer import RESULT_NAMES, ResultFile, write_channels
 
 __all__ = [
+    "RESULT_NAMES",
     "ChannelFile",
     "MatFileError",
     "ResultFile",

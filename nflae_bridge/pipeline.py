@@ -6,7 +6,7 @@ Memory holds one block, whatever the file's size.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from matlab_io import ChannelFile, ResultFile
+from matlab_io import RESULT_NAMES, ChannelFile, ResultFile
 from nflae_bridge.errors import NflaeError
 from simulator.link import ChannelBatch, LinkBudget
 from simulator.precoding import Precoding, Scheme
@@ -104,6 +104,11 @@ def blocks(file: ChannelFile, stop: int, batch: int, on_bad_drop: OnBadDrop) -> 
 
 def good_drops(channels: Channels) -> npt.NDArray[np.bool_]:
     """Where every number is finite and no user is all zero; channels (drops, users, antennas), result (drops,)."""
+    parts = np.ascontiguousarray(channels).view(np.float32)
+    energy = np.einsum("skn,skn->sk", parts, parts)
+    if energy.min(initial=1) > 0 and energy.max(initial=0) < np.inf:  # neither holds if there is a NaN
+        return np.ones(len(channels), np.bool_)
+    # Faults there may be; but finite channels can have an energy beyond float32, or below it.
     usable = np.isfinite(channels).all(axis=2) & np.any(channels != 0, axis=2)
     return np.asarray(usable.all(axis=1))
 
@@ -183,37 +188,26 @@ def _no_answers(users: int, antennas: int) -> Precoding:
         precoder=torch.empty(0, users, antennas, dtype=torch.complex64),
         power=a_user,
         uplink_power=a_user,
-        near_field=a_user.bool(),
-        near_field_score=a_user,
-        sinr=a_user,
-        rate=a_user,
-        sum_rate=a_drop,
         feasible=a_drop.bool(),
         fallback=a_drop.bool(),
+        find_labels=lambda: (a_user.bool(), a_user),
+        find_sinr=lambda: a_user,
     )
 
 
-def result_arrays(answer: Precoding, good: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[Any]]:
+def result_arrays(
+    answer: Precoding, good: npt.NDArray[np.bool_] | None = None, names: Iterable[str] = RESULT_NAMES
+) -> dict[str, npt.NDArray[Any]]:
     """An answer under the names of the result file; where ``good`` is false NaN and false are put in."""
+    whole = good is None or bool(good.all())
 
     def place(values: Tensor) -> npt.NDArray[Any]:
         computed = values.cpu().numpy()
-        if good.all():
+        if good is None or whole:
             return computed
         blank = False if computed.dtype == np.bool_ else np.nan
         placed = np.full((len(good), *computed.shape[1:]), blank, computed.dtype)
         placed[good] = computed
         return placed
 
-    return {
-        "precoder": place(answer.precoder),
-        "power": place(answer.power),
-        "lambda": place(answer.uplink_power),
-        "near_field_score": place(answer.near_field_score),
-        "near_field": place(answer.near_field),
-        "sinr": place(answer.sinr),
-        "rate": place(answer.rate),
-        "sum_rate": place(answer.sum_rate),
-        "feasible": place(answer.feasible),
-        "fallback": place(answer.fallback),
-    }
+    return {name: place(getattr(answer, "uplink_power" if name == "lambda" else name)) for name in names}

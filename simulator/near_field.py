@@ -19,6 +19,7 @@ from simulator.geometry import UniformLinearArray
 from simulator.link import squared_magnitude
 
 DEFAULT_LOSS = 0.1
+_TINY = torch.finfo(torch.float32).tiny
 
 
 def beam_gain(beta: float | np.ndarray) -> float | np.ndarray:
@@ -105,7 +106,8 @@ def far_field_test(channels: Tensor, loss: float = DEFAULT_LOSS, zero_padding: i
     channels: complex (..., antennas), non-zero. Returns bool (...).
     """
     antennas = channels.shape[-1]
-    unit = channels / channels.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    parts = torch.view_as_real(channels)
+    unit = torch.view_as_complex(parts / parts.abs().amax((-2, -1), keepdim=True).clamp(min=_TINY))
     window = torch.hann_window(antennas, device=channels.device)
     spectrum = squared_magnitude(torch.fft.fft(unit * window, dim=-1)) / window.square().sum().clamp(min=1)
     noise = spectrum.median(-1).values / math.log(2)  # the median of an exponential is log 2 of its mean
@@ -113,6 +115,6 @@ def far_field_test(channels: Tensor, loss: float = DEFAULT_LOSS, zero_padding: i
     energy = squared_magnitude(unit).sum(-1)
     if antennas < 4:  # too few bins to tell noise from signal
         noise = torch.zeros_like(noise)
-    share = (peak - noise).clamp(min=0) / (energy - antennas * noise).clamp(min=torch.finfo(torch.float32).tiny)
+    share = (peak - noise).clamp(min=0) / (energy - antennas * noise).clamp(min=_TINY)
     near: Tensor = share <= (1 - loss) ** 2
     return near

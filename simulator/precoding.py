@@ -4,37 +4,66 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from simulator.link import ChannelBatch, LinkBudget, coupling, per_drop, rates, sinr
+from simulator.link import ChannelBatch, LinkBudget, achieved_sinr, coupling, per_drop, rates, sinr
 from simulator.near_field import far_field_test
 from simulator.powers import project_shares
 
 
 @dataclass(frozen=True)
 class Precoding:
-    """A scheme's answer for a batch of drops.
+    """A scheme's answer for a batch of drops: what to send, and, worked out when first read, what it does.
+
+    A transmitter that wants only beams and powers doesn't wait for the labels of users or for their rates.
 
     precoder: complex64 (drops, users, antennas), rows w_k of unit norm.
     power: P_k, float64 (drops, users), W.
     uplink_power: lambda of the optimal structure, float64 (drops, users), W; NaN where a scheme has none.
-    near_field: bool (drops, users); near_field_score: float64 (drops, users), in [0, 1].
-    sinr: linear; rate: bps/Hz; float64 (drops, users). sum_rate: float64 (drops,), bps/Hz.
     feasible: bool (drops,), C4 holds. fallback: bool (drops,), RZF was better than the network and is returned.
+    find_labels: gives near_field, bool (drops, users), and near_field_score, float64 (drops, users), in [0, 1].
+    find_sinr: gives the SINRs, linear, float64 (drops, users).
     """
 
     precoder: Tensor
     power: Tensor
     uplink_power: Tensor
-    near_field: Tensor
-    near_field_score: Tensor
-    sinr: Tensor
-    rate: Tensor
-    sum_rate: Tensor
     feasible: Tensor
     fallback: Tensor
+    find_labels: Callable[[], tuple[Tensor, Tensor]]
+    find_sinr: Callable[[], Tensor]
+
+    @cached_property
+    def _labels(self) -> tuple[Tensor, Tensor]:
+        return self.find_labels()
+
+    @property
+    def near_field(self) -> Tensor:
+        """The labels C3 goes by, bool (drops, users)."""
+        return self._labels[0]
+
+    @property
+    def near_field_score(self) -> Tensor:
+        """How sure they are, float64 (drops, users), in [0, 1]."""
+        return self._labels[1]
+
+    @cached_property
+    def sinr(self) -> Tensor:
+        """Linear, float64 (drops, users)."""
+        return self.find_sinr()
+
+    @cached_property
+    def rate(self) -> Tensor:
+        """log2(1 + SINR), bps/Hz, float64 (drops, users)."""
+        return rates(self.sinr)
+
+    @cached_property
+    def sum_rate(self) -> Tensor:
+        """Sum of the rates, bps/Hz, float64 (drops,)."""
+        return self.rate.sum(-1)
 
 
 Scheme = Callable[[ChannelBatch, LinkBudget], Precoding]
@@ -119,19 +148,44 @@ def answer(
     parts = torch.view_as_real(beams).flatten(-2)  # a complex norm takes three times as long
     norm = torch.linalg.vector_norm(parts, dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
     power = per_drop(budget.power, chosen.shares).unsqueeze(-1)
-    rate = rates(chosen.sinr)
-    drops = channels.shape[0]
+    score = near_field.double() if near_field_score is None else near_field_score
     return Precoding(
         precoder=(beams / norm).to(torch.complex64),
         power=chosen.shares * power,
         uplink_power=chosen.uplink_shares * power,
-        near_field=near_field,
-        near_field_score=near_field.double() if near_field_score is None else near_field_score,
-        sinr=chosen.sinr,
-        rate=rate,
-        sum_rate=rate.sum(-1),
         feasible=chosen.feasible,
-        fallback=torch.zeros(drops, dtype=torch.bool, device=channels.device) if fallback is None else fallback,
+        fallback=torch.zeros_like(chosen.feasible) if fallback is None else fallback,
+        find_labels=lambda: (near_field, score),
+        find_sinr=lambda: chosen.sinr,
+    )
+
+
+def unconstrained(batch: ChannelBatch, beams: Tensor, budget: LinkBudget) -> Precoding:
+    """Beams of any length and equal powers as an answer, for a budget that constrains neither shares nor rates.
+
+    beams: complex (drops, users, antennas), none of them zero. No K x K matrix is formed until somebody asks what the
+    users get, which is then computed from the definition.
+    """
+    parts = torch.view_as_real(beams).flatten(-2).double()
+    unit = parts / torch.linalg.vector_norm(parts, dim=-1, keepdim=True)
+    precoder = torch.view_as_complex(unit.float().view(*beams.shape, 2))
+    drops, users, _ = beams.shape
+    power = torch.full((drops, users), 1 / users, dtype=torch.float64, device=beams.device)
+    power *= per_drop(budget.power, power).unsqueeze(-1)
+    feasible = torch.ones(drops, dtype=torch.bool, device=beams.device)
+
+    def labels() -> tuple[Tensor, Tensor]:
+        near = labels_of(batch)
+        return near, near.double()
+
+    return Precoding(
+        precoder=precoder,
+        power=power,
+        uplink_power=torch.full_like(power, torch.nan),
+        feasible=feasible,
+        fallback=~feasible,
+        find_labels=labels,
+        find_sinr=lambda: achieved_sinr(batch.channels, precoder, power, budget.noise_power),
     )
 
 

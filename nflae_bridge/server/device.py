@@ -20,8 +20,8 @@ from nflae_bridge.pipeline import drops_per_block, fault_of, good_drops, result_
 from nflae_bridge.server.queue import Job, Key
 from nflae_bridge.wire import PrecodeRequest, WireError
 from simulator.link import ChannelBatch, LinkBudget
-from simulator.precoding import Scheme
-from simulator.schemes import scheme, scheme_names
+from simulator.schemes import scheme as registered
+from simulator.schemes import scheme_names
 
 Channels = npt.NDArray[np.complex64]
 Arrays = dict[str, npt.NDArray[Any]]
@@ -29,11 +29,10 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a job: its arrays, or why there are none. compute: seconds its batch took."""
+    """What became of a job: its arrays by name, or why there are none. compute: seconds its batch took."""
 
     job: Job
-    arrays: Arrays
-    error: WireError | None
+    outcome: Arrays | WireError
     compute: float
 
 
@@ -78,43 +77,53 @@ class Device:
 
     def compute(self, jobs: Sequence[Job]) -> list[Answer]:
         """Answers to jobs of one key, in their order; a job whose channels can't be used spoils no other."""
-        with self._mine:
+        with self._mine, torch.inference_mode():
             began = time.perf_counter()
             prepared = [_channels(job.request) for job in jobs]
-            good = [job for job, made in zip(jobs, prepared, strict=True) if not isinstance(made, WireError)]
+            good = [job.request for job, made in zip(jobs, prepared, strict=True) if not isinstance(made, WireError)]
             channels = [made for made in prepared if not isinstance(made, WireError)]
-            results = iter(self._precode(good, channels)) if good else iter(())
+            results = iter(self._precode(good, channels) if good else ())
+            outcomes = [made if isinstance(made, WireError) else next(results) for made in prepared]
             elapsed = time.perf_counter() - began
             self._seconds_a_drop[jobs[0].key] = elapsed / sum(job.drops for job in jobs)
-            return [
-                Answer(job, {}, made, elapsed) if isinstance(made, WireError) else _checked(job, next(results), elapsed)
-                for job, made in zip(jobs, prepared, strict=True)
-            ]
+            return [Answer(job, outcome, elapsed) for job, outcome in zip(jobs, outcomes, strict=True)]
 
-    def _precode(self, jobs: Sequence[Job], channels: Sequence[Channels]) -> Iterator[Arrays]:
-        requests = [job.request for job in jobs]
-        scheme = self._scheme(requests[0])
+    def _precode(
+        self, requests: Sequence[PrecodeRequest], channels: Sequence[Channels]
+    ) -> Iterator[Arrays | WireError]:
         together = torch.from_numpy(channels[0] if len(channels) == 1 else np.concatenate(channels))
-        labels = _labels(requests, requests[0].scheme != "nflae")
-        budget = _budget(requests, self.device)
-        drops, users, antennas = together.shape
-        step = drops_per_block(users, antennas)
-        parts: list[Arrays] = []
-        for start in range(0, drops, step):
-            stop = min(start + step, drops)
-            near = None if labels is None else labels[start:stop].to(self.device)
-            batch = ChannelBatch(together[start:stop].to(self.device), near)
-            answer = scheme(batch, budget.slice(start, stop))
-            parts.append(result_arrays(answer, np.ones(stop - start, bool)))
-        whole = parts[0] if len(parts) == 1 else {n: np.concatenate([part[n] for part in parts]) for n in parts[0]}
+        whole = self._in_blocks(requests, together.to(self.device))
         start = 0
         for request in requests:
             stop = start + len(request.channels)
-            yield {name: values[start:stop] for name, values in whole.items()}
+            arrays: Arrays = {name: whole[name][start:stop] for name in request.want}
             start = stop
+            yield arrays if all(np.isfinite(arrays[name]).all() for name in _TELLING if name in arrays) else _BEYOND
 
-    def _scheme(self, request: PrecodeRequest) -> Scheme:
-        return self._engine.refined(request.refine) if request.scheme == "nflae" else scheme(request.scheme)
+    def _in_blocks(self, requests: Sequence[PrecodeRequest], channels: torch.Tensor) -> Arrays:
+        """What any of the requests wants, for all of their drops; computed in blocks that fit into memory."""
+        first = requests[0]
+        scheme = self._engine.refined(first.refine) if first.scheme == "nflae" else registered(first.scheme)
+        wanted = first.want if len(requests) == 1 else {name for request in requests for name in request.want}
+        labels, budget = _labels(requests, self.device), _budget(requests, self.device)
+        drops, users, antennas = channels.shape
+        step = drops_per_block(users, antennas)
+        if drops <= step:
+            return result_arrays(scheme(ChannelBatch(channels, labels), budget), names=wanted)
+        parts: list[Arrays] = []
+        for start in range(0, drops, step):
+            stop = min(start + step, drops)
+            batch = ChannelBatch(channels[start:stop], None if labels is None else labels[start:stop])
+            parts.append(result_arrays(scheme(batch, budget.slice(start, stop)), names=wanted))
+        return {name: np.concatenate([part[name] for part in parts]) for name in wanted}
+
+
+# Finite if all the rest of an answer is.
+_TELLING = ("precoder", "sum_rate")
+_BEYOND = WireError(
+    "bad_channels",
+    "the rates come out as no finite numbers; are the channels scaled beyond reason for this power and noise?",
+)
 
 
 def _channels(request: PrecodeRequest) -> Channels | WireError:
@@ -131,26 +140,11 @@ def _channels(request: PrecodeRequest) -> Channels | WireError:
     return WireError("bad_channels", f"{place} is {bad.fault} (counted from 1)")
 
 
-def _checked(job: Job, arrays: Arrays, elapsed: float) -> Answer:
-    if np.isfinite(arrays["sum_rate"]).all():
-        return Answer(job, arrays, None, elapsed)
-    reason = "the rates come out as no finite numbers; are the channels scaled beyond reason for this power and noise?"
-    return Answer(job, {}, WireError("bad_channels", reason), elapsed)
-
-
-def _labels(requests: Sequence[PrecodeRequest], labels_change_nothing: bool) -> torch.Tensor | None:
-    """Labels to go by, bool (drops, users); None: the scheme finds them.
-
-    Finding them costs more than some schemes themselves, so where no answer depends on them and nobody asked for
-    them, they aren't looked for.
-    """
-    if requests[0].near_field is not None:
-        return torch.from_numpy(np.concatenate([request.near_field for request in requests]))
-    unasked = not any(name in request.want for request in requests for name in ("near_field", "near_field_score"))
-    if labels_change_nothing and unasked and all(request.alpha_c == 1 for request in requests):
-        drops = sum(len(request.channels) for request in requests)
-        return torch.zeros(drops, requests[0].channels.shape[1], dtype=torch.bool)
-    return None
+def _labels(requests: Sequence[PrecodeRequest], device: torch.device) -> torch.Tensor | None:
+    """The labels that came with the requests, bool (drops, users); None: the scheme finds them."""
+    if requests[0].near_field is None:
+        return None
+    return torch.from_numpy(np.concatenate([request.near_field for request in requests])).to(device)
 
 
 def _budget(requests: Sequence[PrecodeRequest], device: torch.device) -> LinkBudget:

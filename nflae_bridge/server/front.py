@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -34,8 +35,8 @@ from nflae_bridge.wire import (
     split_envelope,
 )
 
-# What takes less than this, s, is computed by the thread that received it: nobody waits long for that thread, and handing
-# the work over costs as much as the smallest of it.
+# What takes less than this, s, is computed by the thread that received it: nobody waits long for that thread, and
+# handing the work over costs as much as the smallest of it.
 _AT_ONCE_SECONDS = 2e-3
 _MESSAGES_A_TURN = 256
 _LINGER_MS = 5_000
@@ -54,6 +55,9 @@ def serve(settings: ServerSettings, log: EventLog) -> None:
     try:
         device = Device(settings.model, settings.device)
         device.warm_up()
+        # What is loaded by now stays: the collector needn't look through it while requests wait.
+        gc.collect()
+        gc.freeze()
         front = Front(settings, context, entrance, device, log)
         with _stopped_by_signals(front):
             front.run()
@@ -186,7 +190,7 @@ class Front:
     def _compute(self, jobs: list[Job]) -> list[Answer]:
         now = time.perf_counter()
         late = WireError("expired", "the deadline passed before the device was free")
-        expired = [Answer(job, {}, late, 0.0) for job in jobs if now - job.arrived > job.request.deadline]
+        expired = [Answer(job, late, 0.0) for job in jobs if now - job.arrived > job.request.deadline]
         jobs = [job for job in jobs if now - job.arrived <= job.request.deadline]
         if not jobs:
             return expired
@@ -195,7 +199,7 @@ class Front:
         except Exception as error:
             self._log.exception("failed", jobs=len(jobs), shape=jobs[0].request.channels.shape)
             fault = WireError("internal", f"{type(error).__name__} while computing; the server's log has more")
-            return expired + [Answer(job, {}, fault, 0.0) for job in jobs]
+            return expired + [Answer(job, fault, 0.0) for job in jobs]
 
     # Answers
 
@@ -206,15 +210,14 @@ class Front:
             self._under_way -= len(answers)
 
     def _answer_all(self, answers: list[Answer]) -> None:
-        if any(answer.error is None for answer in answers):
-            self.statistics.batches += 1
+        self.statistics.batches += 1
         for answer in answers:
             self._answer(answer)
 
     def _answer(self, answer: Answer) -> None:
         job, request = answer.job, answer.job.request
-        if answer.error is not None:
-            self._refuse(job.envelope, request.id, answer.error)
+        if isinstance(answer.outcome, WireError):
+            self._refuse(job.envelope, request.id, answer.outcome)
             return
         latency = time.perf_counter() - job.arrived
         timing = {
@@ -222,7 +225,7 @@ class Front:
             "compute": round(1e6 * answer.compute),
             "total": round(1e6 * latency),
         }
-        self._send(job.envelope, encode_answer(request, answer.arrays, self._device.info(request), timing))
+        self._send(job.envelope, encode_answer(request, answer.outcome, self._device.info(request), timing))
         self.statistics.count_answer(job.drops, latency)
         self._log.debug(
             "answered", id=request.id, shape=request.channels.shape, scheme=request.scheme, total_us=timing["total"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
-from functools import cache
 from typing import TypeVar
 
 from simulator.precoding import Scheme
@@ -38,14 +37,14 @@ def scheme_names() -> list[str]:
 
 def scheme(name: str) -> Scheme:
     """The scheme called ``name``. Raises ValueError, listing what there is, for an unknown name."""
-    _load()
+    if name not in _SCHEMES:
+        _load()
     try:
         return _SCHEMES[name]
     except KeyError:
         raise ValueError(f"unknown scheme {name!r}: there are {', '.join(scheme_names())}") from None
 
 
-@cache
 def _load() -> None:
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
