@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint octave clean
+.PHONY: demo test lint peers clean
 
 demo: $(INSTALLED)  ## the main job on a shipped .mat file: a table of schemes, precoders, a plot
 	@mkdir -p out
@@ -13,22 +13,26 @@ demo: $(INSTALLED)  ## the main job on a shipped .mat file: a table of schemes, 
 	$(BIN)/nflae precode examples/octave_channels.mat -o out/precoders.mat --plot out/users.png
 	@echo "Wrote out/precoders.mat, out/users.png and out/schemes.png"
 
-test: $(INSTALLED) octave  ## the whole suite, the tests against GNU Octave included
+test: $(INSTALLED) peers  ## the whole suite, the tests against GNU Octave and GNU Radio included
 	$(BIN)/python -m pytest --slow
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# The tests say that they were skipped where Octave can't be installed; with CI set its absence fails them.
-octave:
-	@command -v octave-cli >/dev/null || { \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends octave \
-	    || echo "apt-get could not install GNU Octave: its tests will be skipped"; \
-	  else \
-	    echo "GNU Octave is not installed and this is not root on Debian/Ubuntu: its tests will be skipped"; \
-	  fi; }
+# The tests say that they were skipped where these can't be installed; with CI set their absence fails them.
+peers:
+	@missing=""; \
+	command -v octave-cli >/dev/null || missing="octave"; \
+	ls /usr/share/octave/packages/zeromq-* >/dev/null 2>&1 || missing="$$missing octave-zeromq"; \
+	/usr/bin/python3 -c "import gnuradio.zeromq" 2>/dev/null || missing="$$missing gnuradio"; \
+	if [ -z "$$missing" ]; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing \
+	  || echo "apt-get could not install $$missing: their tests will be skipped"; \
+	else \
+	  echo "$$missing not installed and this is not root on Debian/Ubuntu: their tests will be skipped"; \
+	fi
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "nflae-bridge needs Python 3.11 or newer")'

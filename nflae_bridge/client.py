@@ -35,6 +35,7 @@ from nflae_bridge.wire import (
     PrecodeRequest,
     Reply,
     StatusRequest,
+    WireError,
     decode_reply,
     encode_request,
     result_of,
@@ -173,7 +174,7 @@ class _Peer:
         """What to raise when sending the request has cost the connection again and again."""
         return ConnectionLost(
             f"{self.address}: the connection was lost {_LOSSES} times on this request; is it larger than the server's"
-            " --max-message-mb, or does the server fail?"
+            f" --max-message-mb, {'is that the key of this server, ' if self.server_key else ''}or does the server fail?"
         )
 
 
@@ -292,7 +293,7 @@ class Client:
 
     def _exchange(self, frames: list[Any], name: str, deadline: float, timeout: float) -> Reply:
         self._forget_losses()
-        self._socket.send_multipart(frames)
+        self._send(frames, deadline, timeout)
         losses = 0
         while (left := deadline - time.monotonic()) > 0:
             if not self._socket.poll(min(_LOOK_MS, math.ceil(1e3 * left))):
@@ -300,12 +301,20 @@ class Client:
                     losses += 1
                     if losses == _LOSSES:
                         raise self._peer.refused()
-                    self._socket.send_multipart(frames)  # waits in the socket until a server is there again
+                    self._send(frames, deadline, timeout)  # waits in the socket until a server is there again
                 continue
-            reply = decode_reply(self._socket.recv_multipart())
-            if reply.id == name:
+            reply = _decoded(self._socket.recv_multipart())
+            if reply is not None and reply.id == name:
                 return reply
         raise self._peer.nobody(timeout)
+
+    def _send(self, frames: list[Any], deadline: float, timeout: float) -> None:
+        # A socket whose key was refused has nowhere to put a message, and would wait for ever.
+        self._socket.sndtimeo = max(0, math.ceil(1e3 * (deadline - time.monotonic())))
+        try:
+            self._socket.send_multipart(frames)
+        except zmq.Again:
+            raise self._peer.nobody(timeout) from None
 
     def _forget_losses(self) -> bool:
         """Whether the connection was lost since this was last asked."""
@@ -323,6 +332,11 @@ class _Waiting:
     frames: list[Any]
     answer: asyncio.Future[Reply]
     losses: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of its frames."""
+        return sum(len(frame) for frame in self.frames)
 
 
 class AsyncClient:
@@ -410,8 +424,7 @@ class AsyncClient:
             waiting = _Waiting(_addressed(request, name, deadline), asyncio.get_running_loop().create_future())
             self._waiting[name] = waiting
             try:
-                await self._socket.send_multipart(waiting.frames)
-                reply = await asyncio.wait_for(waiting.answer, deadline - time.monotonic())
+                reply = await asyncio.wait_for(self._exchange(waiting), deadline - time.monotonic())
             except TimeoutError:
                 raise self._peer.nobody(timeout) from None
             finally:
@@ -423,22 +436,36 @@ class AsyncClient:
                 _raise_error(reply)
             await asyncio.sleep(_PAUSE_SECONDS)
 
+    async def _exchange(self, waiting: _Waiting) -> Reply:
+        await self._socket.send_multipart(waiting.frames)
+        return await waiting.answer
+
     async def _receive(self) -> None:
         while True:
-            reply = decode_reply(await self._socket.recv_multipart())
-            waiting = self._waiting.get(reply.id or "")
-            if waiting is not None and not waiting.answer.done():
+            reply = _decoded(await self._socket.recv_multipart())
+            waiting = self._waiting.get(reply.id or "") if reply is not None else None
+            if reply is not None and waiting is not None and not waiting.answer.done():
                 waiting.answer.set_result(reply)
 
     async def _send_again(self) -> None:
         while True:
             await self._events.recv_multipart()
+            # A frame above the server's limit costs every request its connection; the largest is the one to give up.
+            largest = max((waiting.size for waiting in self._waiting.values()), default=0)
             for waiting in list(self._waiting.values()):
                 waiting.losses += 1
-                if waiting.losses < _LOSSES:
+                if waiting.losses < _LOSSES or waiting.size < largest:
                     await self._socket.send_multipart(waiting.frames)
                 elif not waiting.answer.done():
                     waiting.answer.set_exception(self._peer.refused())
+
+
+def _decoded(frames: list[bytes]) -> Reply | None:
+    """The reply; None for what no server of ours would say, which answers nothing."""
+    try:
+        return decode_reply(frames)
+    except WireError:
+        return None
 
 
 def _close(socket: zmq.Socket[Any], events: zmq.Socket[Any]) -> None:

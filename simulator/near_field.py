@@ -106,7 +106,7 @@ def far_field_test(channels: Tensor, loss: float = DEFAULT_LOSS, zero_padding: i
     channels: complex (..., antennas), non-zero. Returns bool (...).
     """
     antennas = channels.shape[-1]
-    parts = torch.view_as_real(channels)
+    parts = torch.view_as_real(channels.resolve_conj())
     unit = torch.view_as_complex(parts / parts.abs().amax((-2, -1), keepdim=True).clamp(min=_TINY))
     window = torch.hann_window(antennas, device=channels.device)
     spectrum = squared_magnitude(torch.fft.fft(unit * window, dim=-1)) / window.square().sum().clamp(min=1)

@@ -166,7 +166,7 @@ def unconstrained(batch: ChannelBatch, beams: Tensor, budget: LinkBudget) -> Pre
     beams: complex (drops, users, antennas), none of them zero. No K x K matrix is formed until somebody asks what the
     users get, which is then computed from the definition.
     """
-    parts = torch.view_as_real(beams).flatten(-2).double()
+    parts = torch.view_as_real(beams.resolve_conj()).flatten(-2).double()
     unit = parts / torch.linalg.vector_norm(parts, dim=-1, keepdim=True)
     precoder = torch.view_as_complex(unit.float().view(*beams.shape, 2))
     drops, users, _ = beams.shape

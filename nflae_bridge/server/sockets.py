@@ -25,6 +25,7 @@ class Entrance:
     """
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], settings: ServerSettings) -> None:
+        _check_form(settings)
         _check_exposure(settings)
         self._guard: ThreadAuthenticator | None = None
         self.socket = context.socket(zmq.ROUTER)
@@ -68,6 +69,16 @@ class Entrance:
         self.socket.close(linger=linger)
         if self._guard is not None:
             self._guard.stop()
+
+
+def _check_form(settings: ServerSettings) -> None:
+    # ZeroMQ takes port 99999 for 34463, and inproc: for a server that nobody can reach.
+    for address in settings.bind:
+        transport, _, rest = address.partition("://")
+        host, _, port = rest.rpartition(":")
+        tcp = transport == "tcp" and host and (port == "*" or (port.isdecimal() and int(port) < 1 << 16))
+        if not tcp and not (transport == "ipc" and rest):
+            raise NflaeError(f"--bind {address}: no address that can be bound; give tcp://ADDRESS:PORT or ipc://FILE")
 
 
 def _check_exposure(settings: ServerSettings) -> None:

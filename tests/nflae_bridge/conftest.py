@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,3 +60,11 @@ def server() -> Iterator[LiveServer]:
     """A real ``nflae serve`` with the shipped model, for tests that leave it as it is."""
     with LiveServer() as running:
         yield running
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port of the loopback that nobody listens on."""
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return int(trial.getsockname()[1])
