@@ -19,12 +19,12 @@ _WINDOW_SECONDS = 10
 class Statistics:
     """Counted by the socket's thread, read by any.
 
-    requests: received, of any kind. answered: with precoders. errors: by code. undelivered: answers whose client had
-    gone. drops, batches: computed. latency: from arrival to answer, s.
+    started: by `time.monotonic`, s. requests: received, of any kind. answered: with precoders. errors: by code.
+    undelivered: answers whose client had gone. drops, batches: computed. latency: from arrival to answer, s.
     """
 
     def __init__(self) -> None:
-        self.started = time.time()
+        self.started = time.monotonic()
         self.requests = 0
         self.answered = 0
         self.errors: Counter[str] = Counter()

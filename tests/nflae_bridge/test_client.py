@@ -1,4 +1,4 @@
-"""The Python clients: deadlines, retries, errors by code, asyncio. What outlives a ``kill -9``: test_bridge_survival."""
+"""The Python clients: deadlines, retries, errors by code, asyncio. What outlives a kill -9: test_bridge_survival."""
 
 from __future__ import annotations
 

@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-import matlab_io
 from tests.nflae_bridge.channel_files import Run
+from tests.nflae_bridge.octave_session import Octave, run_octave
 
 pytestmark = pytest.mark.octave
-
-Octave = Callable[[str], str]
-
 
 @pytest.fixture
 def octave(tmp_path: Path) -> Octave:
     """Runs an Octave script in ``tmp_path`` with our MATLAB client on its path; returns what it printed."""
-    program = shutil.which("octave-cli")
-    if program is None:
-        if os.environ.get("CI"):
-            pytest.fail("octave-cli is not installed, and CI must have it")
-        pytest.skip("octave-cli is not installed (apt-get install octave)")
-    client = Path(matlab_io.__file__).parent / "matlab"
-
-    def run(script: str) -> str:
-        command = [program, "--no-gui", "-q", "--no-history", "--no-init-file", "--path", str(client), "--eval", script]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    return run
+    return partial(run_octave, folder=tmp_path)
 
 
 CHANNELS = """

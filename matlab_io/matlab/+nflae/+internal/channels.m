@@ -1,0 +1,51 @@
+function [H, layout, convention] = channels(H, options)
+% CHANNELS  H as N x K x S, what its axes were, and which signal model it stands for.
+%
+%   options may have Layout ('nks', 'kns') and Convention ('hermitian', 'direct'); where it hasn't, they are what
+%   nflae precode takes for a file: N x K x S, as long as there are more antennas than users, and users in columns
+%   are hermitian, users in rows direct.
+
+  if ~(isa(H, 'single') || isa(H, 'double')) || issparse(H)
+    kind = class(H);
+    if issparse(H)
+      kind = 'sparse, use full(H)';
+    end
+    error('nflae:badRequest', 'H has to be a complex single or double array, got %s', kind);
+  end
+  if isempty(H)
+    error('nflae:badRequest', 'H is empty (%s): it has to be antennas x users x drops', sizes(H));
+  end
+  if isreal(H)
+    error('nflae:badRequest', ['H is real, and channels are complex. If the imaginary parts just happen to be zero,' ...
+      ' call precode(complex(H), ...)']);
+  end
+  if ndims(H) > 3
+    error('nflae:badRequest', ['H has %d axes (%s): antennas x users x drops are expected; subcarriers are drops,' ...
+      ' reshape(H, size(H, 1), size(H, 2), [])'], ndims(H), sizes(H));
+  end
+
+  if isfield(options, 'Layout')
+    layout = lower(nflae.internal.text(options.Layout, 'Layout'));
+  elseif size(H, 2) < size(H, 1) || numel(H) == 1
+    layout = 'nks';
+  else
+    error('nflae:badRequest', ['H is %s: as antennas x users x drops it has as many users as antennas, or more.' ...
+      ' Pass ''Layout'', ''kns'' for users x antennas x drops (y = H * x), or ''nks'' if it is right'], sizes(H));
+  end
+  switch layout
+    case 'nks'
+      convention = 'hermitian';
+    case 'kns'
+      convention = 'direct';
+      H = permute(H, [2, 1, 3]);
+    otherwise
+      error('nflae:badRequest', 'Layout has to be ''nks'' (N x K x S) or ''kns'' (K x N x S), got ''%s''', layout);
+  end
+  if isfield(options, 'Convention')
+    convention = lower(nflae.internal.text(options.Convention, 'Convention'));
+  end
+end
+
+function text = sizes(H)
+  text = strjoin(strsplit(num2str(size(H))), ' x ');
+end

@@ -1,0 +1,18 @@
+function options = named(arguments, known)
+% NAMED  A struct of name-value arguments, its fields spelt as in known; names are taken in any case.
+
+  if mod(numel(arguments), 2) ~= 0
+    error('nflae:badRequest', 'options come in pairs of a name and a value, as in ''%s'', value', known{1});
+  end
+  options = struct();
+  for i = 1:2:numel(arguments)
+    name = nflae.internal.text(arguments{i}, 'the name of an option');
+    index = find(strcmpi(name, known));
+    if isempty(index)
+      error('nflae:badRequest', 'there is no option ''%s'': there are %s', name, strjoin(known, ', '));
+    elseif isfield(options, known{index})
+      error('nflae:badRequest', 'option ''%s'' is given twice', name);
+    end
+    options.(known{index}) = arguments{i + 1};
+  end
+end

@@ -1,0 +1,72 @@
+function [header, payload, seconds, layout] = precode_request(H, arguments)
+% PRECODE_REQUEST  What to send for nflae.Client's precode(H, arguments{:}).
+%
+%   header is a struct of docs/protocol.md's fields, without id; payload a cell of uint8 rows. seconds is the
+%   timeout asked for, [] if none was. Only what was given is put into the header: the defaults are the server's.
+
+  options = nflae.internal.named(arguments, {'Power', 'PowerDbw', 'NoisePower', 'NoiseDbw', 'AlphaC', 'MinRate', ...
+    'Scheme', 'Refine', 'Convention', 'Layout', 'NearField', 'Want', 'Timeout'});
+  given = @(name) isfield(options, name);
+
+  [H, layout, convention] = nflae.internal.channels(H, options);
+  [antennas, users, drops] = size(H);
+  header = struct('v', 1, 'id', '', 'op', 'precode', 'shape', [antennas, users, drops], 'dtype', 'complex64', ...
+    'convention', convention);
+
+  header = with_watts(header, options, 'power', 'Power', 'PowerDbw');
+  header = with_watts(header, options, 'noise_power', 'NoisePower', 'NoiseDbw');
+  numbers = {'AlphaC', 'alpha_c'; 'MinRate', 'min_rate'; 'Refine', 'refine'};
+  for row = 1:size(numbers, 1)
+    if given(numbers{row, 1})
+      header.(numbers{row, 2}) = nflae.internal.number(options.(numbers{row, 1}), numbers{row, 1});
+    end
+  end
+  if given('Scheme')
+    header.scheme = nflae.internal.text(options.Scheme, 'Scheme');
+  end
+  if given('Want')
+    header.want = names(options.Want);
+  end
+  labels = {};
+  if given('NearField')
+    header.near_field = true;
+    labels = {label_bytes(options.NearField, users, drops)};
+  end
+  payload = [{nflae.wire.encode_channels(H)}, labels];
+  seconds = [];
+  if given('Timeout')
+    seconds = nflae.internal.positive(options.Timeout, 'Timeout');
+  end
+end
+
+function header = with_watts(header, options, field, watts, dbw)
+  if isfield(options, watts) && isfield(options, dbw)
+    error('nflae:badRequest', '%s and %s are the same in two units: give one of them', watts, dbw);
+  elseif isfield(options, watts)
+    header.(field) = nflae.internal.number(options.(watts), watts);
+  elseif isfield(options, dbw)
+    header.(field) = 10 ^ (nflae.internal.number(options.(dbw), dbw) / 10);
+  end
+end
+
+function list = names(want)
+  if ischar(want)
+    want = {want};
+  end
+  if ~iscell(want) || isempty(want)
+    error('nflae:badRequest', 'Want has to be a cell of variables'' names, as in {''precoder'', ''power''}');
+  end
+  list = cell(1, numel(want));
+  for i = 1:numel(want)
+    list{i} = nflae.internal.text(want{i}, 'a name in Want');
+  end
+end
+
+function bytes = label_bytes(labels, users, drops)
+  if ~(islogical(labels) || isnumeric(labels)) || ~isequal(size(labels), [users, drops]) || ...
+      any(labels(:) ~= 0 & labels(:) ~= 1)
+    error('nflae:badRequest', 'NearField has to be %d x %d (users x drops), true or false each, got %s of class %s', ...
+      users, drops, strjoin(strsplit(num2str(size(labels))), ' x '), class(labels));
+  end
+  bytes = reshape(uint8(labels), 1, []);
+end

@@ -1,0 +1,68 @@
+function transport = jeromq(address, keys)
+% JEROMQ  A connection over JeroMQ, ZeroMQ in Java; see nflae.transport.open.
+%
+%   Needs jeromq 0.5 or newer on the Java path: javaaddpath('jeromq-0.6.0.jar'). Run with that version over Octave's
+%   Java interface, which has the same functions as MATLAB's; not in MATLAB yet.
+
+  try
+    context = javaObject('org.zeromq.ZContext');
+  catch
+    error('nflae:noTransport', 'JeroMQ is not on the Java path: javaaddpath(''jeromq-0.6.0.jar'')');
+  end
+  socket = context.createSocket(javaMethod('valueOf', 'org.zeromq.SocketType', 'DEALER'));
+  socket.setLinger(0);
+  socket.setHeartbeatIvl(5000);
+  if ~isempty(keys)
+    socket.setCurveServerKey(java_bytes(uint8(keys.server)));
+    socket.setCurvePublicKey(java_bytes(uint8(keys.public)));
+    socket.setCurveSecretKey(java_bytes(uint8(keys.secret)));
+  end
+  try
+    socket.connect(address);
+  catch
+    context.close();
+    error('nflae:badRequest', '%s is no address to connect to: give tcp://HOST:PORT or ipc://FILE', address);
+  end
+  transport.send = @(frames) send(socket, frames);
+  transport.receive = @(milliseconds, bytes) receive(socket, milliseconds);
+  transport.receive_rest = @(bytes) receive_rest(socket);
+  transport.close = @() context.close();
+end
+
+function sent = send(socket, frames)
+  DONT_WAIT = 1;
+  SEND_MORE = 2;
+  for i = 1:numel(frames)
+    if ~socket.send(java_bytes(frames{i}), DONT_WAIT + (i < numel(frames)) * SEND_MORE)
+      sent = false;  % only ever of the first frame: ZeroMQ takes a message whole or not at all
+      return
+    end
+  end
+  sent = true;
+end
+
+function frame = receive(socket, milliseconds)
+  socket.setReceiveTimeOut(ceil(milliseconds));
+  bytes = socket.recv();
+  frame = [];
+  if ~isempty(bytes)
+    frame = row(bytes);
+  end
+end
+
+function frames = receive_rest(socket)
+  frames = {};
+  while socket.hasReceiveMore()
+    frames{end + 1} = row(socket.recv()); %#ok<AGROW> ten at most
+  end
+end
+
+% Java's bytes are signed.
+
+function bytes = java_bytes(frame)
+  bytes = typecast(frame, 'int8');
+end
+
+function frame = row(bytes)
+  frame = reshape(typecast(int8(bytes), 'uint8'), 1, []);
+end

@@ -1,0 +1,35 @@
+function bytes = encode_header(header)
+% ENCODE_HEADER  A request's header, a struct, as JSON in UTF-8 (uint8 row).
+%
+%   Written here and not by jsonencode: Octave's writes 4e-20 as 0 and MATLAB's 15 digits, and neither can tell a
+%   list of one from its element. With 17 digits the server gets the very double, and a cell is always a list.
+
+  names = fieldnames(header);
+  text = '{';
+  for i = 1:numel(names)
+    text = [text, '"', names{i}, '":', json(header.(names{i})), ',']; %#ok<AGROW> a dozen at most
+  end
+  text(end) = '}';
+  bytes = unicode2native(text, 'UTF-8');
+end
+
+function text = json(value)
+  if ischar(value)
+    text = jsonencode(value);
+  elseif iscell(value)
+    text = '[';
+    for i = 1:numel(value)
+      text = [text, jsonencode(value{i}), ',']; %#ok<AGROW> ten at most
+    end
+    text(end) = ']';
+  elseif islogical(value)
+    choices = {'false', 'true'};
+    text = choices{1 + value};
+  else
+    text = sprintf('%.17g,', value);
+    text(end) = [];
+    if ~isscalar(value)
+      text = ['[', text, ']'];
+    end
+  end
+end
