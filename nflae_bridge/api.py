@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from nflae_bridge.bad_drops import first_bad_drop
 from nflae_bridge.engine import load_scheme
 from nflae_bridge.errors import NflaeError
-from nflae_bridge.pipeline import fault_of, good_drops
 from nflae_bridge.result import Result
 from simulator.link import ChannelBatch, LinkBudget
 from simulator.precoding import Scheme
@@ -61,9 +61,6 @@ def _scheme(name: str, model: str, device: str, refine: int) -> Scheme:
 
 
 def _check(channels: npt.NDArray[np.complex64]) -> None:
-    good = good_drops(channels)
-    if good.all():
-        return
-    bad = fault_of(channels[~good][0], int(np.flatnonzero(~good)[0]))
-    antenna = "" if bad.antenna is None else f", antenna {bad.antenna}"
-    raise NflaeError(f"channels: drop {bad.drop}, user {bad.user}{antenna} is {bad.fault} (counted from 0)")
+    bad = first_bad_drop(channels)
+    if bad is not None:
+        raise NflaeError(f"channels: drop {bad.drop}, {bad.told(first=0)}")

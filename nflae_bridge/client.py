@@ -27,6 +27,7 @@ import zmq
 import zmq.asyncio
 from zmq.utils.monitor import recv_monitor_message
 
+from nflae_bridge.addresses import why_unusable
 from nflae_bridge.errors import NflaeError
 from nflae_bridge.keys import read_key_pair, read_public_key
 from nflae_bridge.result import Result
@@ -161,7 +162,7 @@ class _Peer:
         try:
             socket.connect(self.address)
         except zmq.ZMQError as error:
-            raise NflaeError(f"{self.address}: {str(error).lower()}; give tcp://HOST:PORT or ipc://FILE") from None
+            raise NflaeError(f"{self.address}: {why_unusable(error)}") from None
 
     def nobody(self, timeout: float) -> NoAnswer:
         """What to raise when time is up."""
@@ -174,7 +175,7 @@ class _Peer:
         """What to raise when sending the request has cost the connection again and again."""
         return ConnectionLost(
             f"{self.address}: the connection was lost {_LOSSES} times on this request; is it larger than the server's"
-            f" --max-message-mb, {'is that the key of this server, ' if self.server_key else ''}or does the server fail?"
+            f" --max-message-mb, does the server have {'another' if self.server_key else 'a'} key, or does it fail?"
         )
 
 

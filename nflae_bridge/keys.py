@@ -5,7 +5,6 @@ A pair is two files in ZeroMQ's certificate format: NAME.key, the public half, t
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import tempfile
 from pathlib import Path
@@ -63,17 +62,3 @@ def _load(path: Path) -> tuple[bytes, bytes | None]:
         raise NflaeError(f"{path}: {(error.strerror or 'no such file').lower()}; `nflae keys` makes a pair") from None
     except (ValueError, UnicodeDecodeError):
         raise NflaeError(f"{path} is no key file: `nflae keys` makes a pair") from None
-
-
-def stays_on_this_machine(address: str) -> bool:
-    """Whether nobody on another machine can reach a socket bound to this ZeroMQ address."""
-    transport, _, rest = address.partition("://")
-    if transport in ("ipc", "inproc"):
-        return True
-    host = rest.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

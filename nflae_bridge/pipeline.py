@@ -16,26 +16,16 @@ import torch
 from torch import Tensor
 
 from matlab_io import RESULT_NAMES, ChannelFile, ResultFile
+from nflae_bridge.bad_drops import BadDrop, Channels, fault_of, good_drops
 from nflae_bridge.errors import NflaeError
 from simulator.link import ChannelBatch, LinkBudget
 from simulator.precoding import Precoding, Scheme
 
-Channels = npt.NDArray[np.complex64]
 OnBadDrop = Literal["error", "skip"]
 
 _BLOCK_BYTES = 32 << 20
 # What the network keeps of a pair of users while it works: its features and messages, a few hundred floats.
 _BYTES_A_PAIR = 1024
-
-
-@dataclass(frozen=True)
-class BadDrop:
-    """A drop nobody can precode for. drop, user, antenna: counted from 0; antenna None: the whole user is zero."""
-
-    drop: int
-    user: int
-    antenna: int | None
-    fault: str
 
 
 @dataclass(frozen=True)
@@ -102,32 +92,11 @@ def blocks(file: ChannelFile, stop: int, batch: int, on_bad_drop: OnBadDrop) -> 
         yield Block(start, good, channels[good])
 
 
-def good_drops(channels: Channels) -> npt.NDArray[np.bool_]:
-    """Where every number is finite and no user is all zero; channels (drops, users, antennas), result (drops,)."""
-    parts = np.ascontiguousarray(channels).view(np.float32)
-    energy = np.einsum("skn,skn->sk", parts, parts)
-    if energy.min(initial=1) > 0 and energy.max(initial=0) < np.inf:  # neither holds if there is a NaN
-        return np.ones(len(channels), np.bool_)
-    # Faults there may be; but finite channels can have an energy beyond float32, or below it.
-    usable = np.isfinite(channels).all(axis=2) & np.any(channels != 0, axis=2)
-    return np.asarray(usable.all(axis=1))
-
-
-def fault_of(channels: Channels, drop: int) -> BadDrop:
-    """The first fault of a bad drop, channels (users, antennas): its first NaN or Inf, else its all-zero user."""
-    places = np.argwhere(~np.isfinite(channels))
-    if len(places):
-        user, antenna = (int(index) for index in places[0])
-        return BadDrop(drop, user, antenna, "NaN" if np.isnan(channels[user, antenna]) else "Inf")
-    return BadDrop(drop, int(np.flatnonzero(~np.any(channels != 0, axis=1))[0]), None, "zero at every antenna")
-
-
 def describe(file: ChannelFile, bad: BadDrop) -> str:
     """A bad drop in one line, counted as MATLAB counts."""
-    antenna = "" if bad.antenna is None else f", antenna {bad.antenna + 1}"
     return (
-        f"{file.path}: {file.variable}: {drop_name(file, bad.drop)}, user {bad.user + 1}{antenna} is {bad.fault}"
-        " (counted from 1); correct the channels, or leave such drops out with --on-bad-drop skip"
+        f"{file.path}: {file.variable}: {drop_name(file, bad.drop)}, {bad.told(first=1)}; correct the channels, or"
+        " leave such drops out with --on-bad-drop skip"
     )
 
 

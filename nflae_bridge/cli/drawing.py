@@ -62,7 +62,8 @@ def check_plot_drop(drawing: PlotOptions, file: ChannelFile) -> None:
     """Raises NflaeError if the drop asked for can't be drawn."""
     if drawing.plot is None or drawing.plot_drop is None:
         return
-    from nflae_bridge.pipeline import describe, fault_of, good_drops
+    from nflae_bridge.bad_drops import fault_of, good_drops
+    from nflae_bridge.pipeline import describe
 
     drop = drawing.plot_drop - 1
     if drop >= file.drops:
@@ -109,6 +110,6 @@ def drawn(drawing: PlotOptions, picture: DropPicture) -> SideFile:
 
 
 def _first_good_drop(file: ChannelFile) -> int | None:
-    from nflae_bridge.pipeline import good_drops
+    from nflae_bridge.bad_drops import good_drops
 
     return next((drop for drop in range(file.drops) if good_drops(file.read(drop, drop + 1))[0]), None)

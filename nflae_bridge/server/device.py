@@ -13,17 +13,17 @@ import numpy.typing as npt
 import torch
 
 from nflae_bridge import __version__
+from nflae_bridge.bad_drops import Channels, first_bad_drop
 from nflae_bridge.devices import choose_device
 from nflae_bridge.engine import Engine
 from nflae_bridge.models import load_model, model_folder
-from nflae_bridge.pipeline import drops_per_block, fault_of, good_drops, result_arrays
+from nflae_bridge.pipeline import drops_per_block, result_arrays
 from nflae_bridge.server.queue import Job, Key
 from nflae_bridge.wire import PrecodeRequest, WireError
 from simulator.link import ChannelBatch, LinkBudget
 from simulator.schemes import scheme as registered
 from simulator.schemes import scheme_names
 
-Channels = npt.NDArray[np.complex64]
 Arrays = dict[str, npt.NDArray[Any]]
 
 
@@ -131,13 +131,8 @@ def _channels(request: PrecodeRequest) -> Channels | WireError:
     channels: Channels = np.array(request.channels, np.complex64)  # a copy: torch wants memory it may write to
     if request.convention == "direct":
         np.conj(channels, out=channels)
-    good = good_drops(channels)
-    if good.all():
-        return channels
-    bad = fault_of(channels[~good][0], int(np.flatnonzero(~good)[0]))
-    antenna = "" if bad.antenna is None else f", antenna {bad.antenna + 1}"
-    place = f"drop {bad.drop + 1}, user {bad.user + 1}{antenna}"
-    return WireError("bad_channels", f"{place} is {bad.fault} (counted from 1)")
+    bad = first_bad_drop(channels)
+    return channels if bad is None else WireError("bad_channels", f"drop {bad.drop + 1}, {bad.told(first=1)}")
 
 
 def _labels(requests: Sequence[PrecodeRequest], device: torch.device) -> torch.Tensor | None:

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 import zmq
 
 from nflae_bridge import __version__
+from nflae_bridge.log import EventLog
 from nflae_bridge.server.device import Answer, Device
-from nflae_bridge.server.log import EventLog
 from nflae_bridge.server.queue import Job, JobQueue
 from nflae_bridge.server.settings import ServerSettings
 from nflae_bridge.server.sockets import Entrance
 from nflae_bridge.server.statistics import Statistics
+from nflae_bridge.stopping import stopped_by_signals
 from nflae_bridge.wire import (
     Frame,
     PrecodeRequest,
@@ -59,7 +56,7 @@ def serve(settings: ServerSettings, log: EventLog) -> None:
         gc.collect()
         gc.freeze()
         front = Front(settings, context, entrance, device, log)
-        with _stopped_by_signals(front):
+        with stopped_by_signals(front.stop):
             front.run()
     finally:
         entrance.close(_LINGER_MS)
@@ -275,24 +272,3 @@ class Front:
             "latency_us": self.statistics.latency_us(),
             "drops_per_second": self.statistics.drops_per_second(),
         }
-
-
-@contextmanager
-def _stopped_by_signals(front: Front) -> Iterator[None]:
-    """SIGTERM and SIGINT stop the server gently; a second one does what it did before."""
-    before: dict[int, Any] = {}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        restore()
-        front.stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        before[number] = signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        restore()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
+from nflae_bridge.addresses import stays_on_this_machine, why_unusable
 from nflae_bridge.errors import NflaeError
-from nflae_bridge.keys import check_client_keys, read_key_pair, stays_on_this_machine
+from nflae_bridge.keys import check_client_keys, read_key_pair
 from nflae_bridge.server.settings import ServerSettings
 
 # Answers a client may leave unread; then more are thrown away: they must not fill the server's memory.
@@ -61,7 +60,7 @@ class Entrance:
         try:
             self.socket.bind(address)
         except zmq.ZMQError as error:
-            raise NflaeError(f"--bind {address}: {_reason(error)}") from None
+            raise NflaeError(f"--bind {address}: {why_unusable(error)}") from None
         return self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     def close(self, linger: int) -> None:
@@ -92,15 +91,3 @@ def _check_exposure(settings: ServerSettings) -> None:
                 f"--bind {address} lets other machines in: give --server-key and --client-keys (`nflae keys` makes"
                 " them), or --insecure if whoever reaches this address may use the server"
             )
-
-
-def _reason(error: zmq.ZMQError) -> str:
-    reasons = {
-        zmq.EADDRINUSE: "in use by another program; stop it, or give another port",
-        zmq.EADDRNOTAVAIL: "no such address on this machine",
-        errno.ENODEV: "no such address on this machine",
-        zmq.EPROTONOSUPPORT: "no such transport; give tcp://ADDRESS:PORT or ipc://FILE",
-        zmq.EINVAL: "no address that can be bound; give tcp://ADDRESS:PORT or ipc://FILE",
-        errno.EACCES: "no permission; ports below 1024 belong to root",
-    }
-    return reasons.get(error.errno or 0, str(error).lower())

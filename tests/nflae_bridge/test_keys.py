@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import zmq.auth
 
+from nflae_bridge.addresses import stays_on_this_machine
 from nflae_bridge.errors import NflaeError
-from nflae_bridge.keys import check_client_keys, make_keys, read_key_pair, read_public_key, stays_on_this_machine
+from nflae_bridge.keys import check_client_keys, make_keys, read_key_pair, read_public_key
 from tests.nflae_bridge.channel_files import Run
 
 

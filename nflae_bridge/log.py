@@ -1,4 +1,4 @@
-"""The server's log: one line an event, ``key=value`` fields, on stderr.
+"""The log of the live programs: one line an event, ``key=value`` fields, on stderr.
 
 time=2026-11-22T10:53:01.123Z level=info event=listening address=tcp://127.0.0.1:5555
 """
@@ -17,7 +17,7 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 _LINES_A_PERIOD = 10
 _PERIOD_SECONDS = 10.0
 
-_logger = logging.getLogger("nflae.serve")
+_logger = logging.getLogger("nflae.live")
 
 
 class _OneLine(logging.Formatter):
