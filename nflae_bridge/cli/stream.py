@@ -13,8 +13,8 @@ from nflae_bridge.budget import BudgetRequest, choose_budget
 from nflae_bridge.cli.options import device_option, model_option, scheme_names
 
 if TYPE_CHECKING:
-    from nflae_bridge.client import Client
     from nflae_bridge.bad_drops import Channels
+    from nflae_bridge.client import Client
     from nflae_bridge.result import Result
     from nflae_bridge.stream.endpoints import Endpoint
     from nflae_bridge.stream.outlets import What

@@ -29,7 +29,7 @@ from simulator.schemes import scheme
 from tests.nflae_bridge.channel_files import Run, WriteMat, random_channels
 
 HEAVY = ("torch", "numpy", "scipy", "h5py", "matplotlib", "transformers", "pandas")
-COMMANDS = ("inspect", "precode", "evaluate", "simulate", "models", "train")
+COMMANDS = ("inspect", "precode", "evaluate", "simulate", "models", "train", "serve", "keys", "stream")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS), ["models"]])
@@ -56,7 +56,10 @@ def test_help_lists_the_commands_and_teaches_by_example(nflae: Run) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["serve"],
+        ["fly"],
+        ["serve", "--max-batch", "0"],
+        ["stream"],
+        ["stream", "--users", "4", "--antennas", "8", "--csi", "push:tcp://127.0.0.1:1"],
         ["precode"],
         ["precode", "in.mat"],
         ["precode", "in.mat", "-o", "out.mat", "--scheme", "magic"],
