@@ -114,8 +114,8 @@ def command(
     Requests of any size and scheme share one device; those that are alike are computed together. The wire is
     described in docs/protocol.md. The log, one line an event, goes to stderr.
     """
+    from nflae_bridge.log import EventLog
     from nflae_bridge.server import ServerSettings, serve
-    from nflae_bridge.server.log import EventLog
 
     settings = ServerSettings(
         bind=bind,
