@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from matlab_io.errors import MatFileError
 from matlab_io.layout import matlab_shape
-from matlab_io.variables import Variable
+from matlab_io.variables import Variable, field_of
 
-__all__ = ["HDF5_SIGNATURE", "list_variables", "open_file"]
+__all__ = ["HDF5_SIGNATURE", "find_arrays", "list_variables", "open_file"]
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _DEPTH = 16
@@ -30,10 +32,51 @@ def list_variables(path: Path) -> list[Variable]:
 
     Raises MatFileError for the HDF5 files of Octave, which are laid out differently.
     """
-    with open_file(path) as file:
-        if _is_octave(file):
-            raise MatFileError(f"{path}: is in Octave's -hdf5 format, which is not MATLAB's -v7.3; save it with -v7")
+    with _open_matlab(path) as file:
         return _walk(file, "", _DEPTH)
+
+
+def find_arrays(path: Path, wanted: Callable[[str], bool]) -> dict[str, npt.NDArray[Any]]:
+    """The numeric arrays whose own name is ``wanted``, wherever they lie, in MATLAB's axis order.
+
+    Struct arrays and cells are followed; keys are what MATLAB would be asked for, e.g. ``"chan(2).coeff"``.
+    Raises MatFileError for the HDF5 files of Octave.
+    """
+    found: dict[str, npt.NDArray[Any]] = {}
+
+    def visit(item: Any, name: str, depth: int) -> None:
+        if isinstance(item, h5py.Group):
+            for key in _members(item):
+                member, references = item[key], _references(item[key])
+                if references is None or _matlab_class(member):  # a field of one struct, which may be a cell
+                    visit(member, f"{name}.{key}" if name else key, depth)
+                elif depth:  # a field of a struct array, an array of references
+                    for index, reference in enumerate(references, start=1):
+                        visit(item.file[reference], f"{name}({index}).{key}", depth - 1)
+        elif (references := _references(item)) is not None:
+            for index, reference in enumerate(references if depth else (), start=1):
+                visit(item.file[reference], f"{name}{{{index}}}", depth - 1)
+        elif wanted(field_of(name)) and _dataset(item, name).is_numeric:
+            found[name] = np.asarray(item[()]).T
+
+    with _open_matlab(path) as file:
+        visit(file, "", _DEPTH)
+    return found
+
+
+def _open_matlab(path: Path) -> h5py.File:
+    file = open_file(path)
+    if _is_octave(file):
+        file.close()
+        raise MatFileError(f"{path}: is in Octave's -hdf5 format, which is not MATLAB's -v7.3; save it with -v7")
+    return file
+
+
+def _references(item: Any) -> npt.NDArray[Any] | None:
+    """The references a cell or a struct array's field holds, in MATLAB's linear order; None for any other item."""
+    if not isinstance(item, h5py.Dataset) or not _holds_references(item):
+        return None
+    return np.asarray(item[()]).ravel()
 
 
 def _is_octave(file: h5py.File) -> bool:
@@ -45,16 +88,18 @@ def _is_octave(file: h5py.File) -> bool:
 
 def _walk(group: Any, prefix: str, depth: int) -> list[Variable]:
     found: list[Variable] = []
-    for key in group:
-        # MATLAB keeps the content of cells and objects in #refs# and #subsystem#; links lead out of the file.
-        if key.startswith("#") or not isinstance(group.get(key, getlink=True), h5py.HardLink):
-            continue
+    for key in _members(group):
         item, name = group[key], prefix + key
         if isinstance(item, h5py.Group):
             found += _group(item, name, depth)
         elif isinstance(item, h5py.Dataset):
             found.append(_dataset(item, name))
     return found
+
+
+def _members(group: Any) -> list[str]:
+    """What a group holds, but for MATLAB's own keeping (#refs#, #subsystem#) and links, which may lead elsewhere."""
+    return [key for key in group if not key.startswith("#") and isinstance(group.get(key, getlink=True), h5py.HardLink)]
 
 
 def _matlab_class(item: Any) -> str:

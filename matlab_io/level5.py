@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -23,9 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from matlab_io.errors import MatFileError
-from matlab_io.variables import Variable
+from matlab_io.variables import Variable, field_of
 
-__all__ = ["Parts", "is_compressed", "is_level5", "list_variables", "read_arrays"]
+__all__ = ["Parts", "find_arrays", "is_compressed", "is_level5", "list_variables", "read_arrays"]
 
 _FILE_HEADER = 128
 _MI_MATRIX, _MI_COMPRESSED = 14, 15
@@ -160,7 +160,7 @@ def list_variables(path: Path) -> list[Variable]:
 
     Raises MatFileError where the file is damaged or cut short.
     """
-    walk = _Walk(path, ())
+    walk = _Walk(path, lambda name: False)
     walk.run()
     return walk.variables
 
@@ -173,7 +173,7 @@ def read_arrays(path: Path, names: Collection[str]) -> dict[str, Parts]:
 
     Raises MatFileError where the file is damaged or cut short, or holds no such array.
     """
-    walk = _Walk(path, names)
+    walk = _Walk(path, frozenset(names).__contains__, tops=frozenset(name.partition(".")[0] for name in names))
     walk.run()
     missing = sorted(set(names) - set(walk.arrays))
     if missing:
@@ -181,12 +181,29 @@ def read_arrays(path: Path, names: Collection[str]) -> dict[str, Parts]:
     return walk.arrays
 
 
-class _Walk:
-    """One pass over a file, header by header, that keeps the arrays wanted."""
+def find_arrays(path: Path, wanted: Callable[[str], bool]) -> dict[str, Parts]:
+    """The parts, as `read_arrays` gives them, of the numeric arrays whose own name is ``wanted``, wherever they lie.
 
-    def __init__(self, path: Path, wanted: Collection[str]) -> None:
-        self._path, self._wanted = path, frozenset(wanted)
-        self._tops = frozenset(name.partition(".")[0] for name in wanted)
+    Struct arrays and cells are followed; keys are what MATLAB would be asked for, e.g. ``"chan(2).coeff"``.
+    Raises MatFileError where the file is damaged or cut short.
+    """
+    walk = _Walk(path, lambda name: wanted(field_of(name)), everywhere=True)
+    walk.run()
+    return walk.arrays
+
+
+class _Walk:
+    """One pass over a file, header by header, that keeps the arrays wanted, by their whole name.
+
+    tops        the top-level variables looked into; None: all
+    everywhere  also into struct arrays and cells, whose elements are named by their linear index
+    """
+
+    def __init__(
+        self, path: Path, wanted: Callable[[str], bool], tops: frozenset[str] | None = None, everywhere: bool = False
+    ) -> None:
+        self._path, self._wanted, self._tops, self._everywhere = path, wanted, tops, everywhere
+        self._reads = everywhere or tops is not None
         self._order = "<"
         self.variables: list[Variable] = []
         self.arrays: dict[str, Parts] = {}
@@ -239,12 +256,14 @@ class _Walk:
         if kind not in _CLASSES:
             raise _Damaged
         matlab_class = _CLASSES[kind]
+        if self._everywhere and name and matlab_class not in ("struct", "cell") and not self._wanted(name):
+            return False  # its parent skips the rest: datasets have many more fields than are looked for
         # An opaque object (a table, a string, ...) has no size of its own: its content is elsewhere in
         # the file.
         shape = (1, 1) if matlab_class == "opaque" else self._integers(self._small(stream))
         own_name = self._small(stream).decode("latin-1")
         top, name = not name, name or own_name
-        if not name or (top and self._wanted and name not in self._tops):
+        if not name or (top and self._tops is not None and name not in self._tops):
             return False  # not wanted, or MATLAB's hidden workspace of functions and objects
         if matlab_class == "opaque":
             self._small(stream)
@@ -252,34 +271,43 @@ class _Walk:
         elif is_logical:
             matlab_class = "logical"
         self.variables.append(Variable(name, shape, matlab_class, is_complex))
-        if matlab_class == "struct" and math.prod(shape) == 1 and depth:
-            self._fields(stream, name, depth)
+        count = math.prod(shape)
+        if matlab_class == "struct" and depth and (count == 1 or self._everywhere):
+            self._fields(stream, name, count, depth)
+        elif matlab_class == "cell" and depth and self._everywhere:
+            for index in range(1, count + 1):
+                self._inner(stream, f"{name}{{{index}}}", depth)
         elif kind in _NUMERIC:
-            count = math.prod(shape)
-            if name not in self._wanted:
+            if not self._wanted(name) or (is_logical and self._everywhere):
                 self._check(self._tag(stream), count, stream)
                 return False
             real = self._numbers(stream, count).reshape(shape, order="F")
             imaginary = self._numbers(stream, count).reshape(shape, order="F") if is_complex else None
             self.arrays[name] = (real, imaginary)
-        return top and bool(self._wanted)
+        return top and self._reads
 
-    def _fields(self, stream: _Stream, name: str, depth: int) -> None:
+    def _fields(self, stream: _Stream, name: str, elements: int, depth: int) -> None:
         lengths = self._integers(self._small(stream))
         names = self._small(stream)
         if len(lengths) != 1 or not lengths[0]:
             raise _Damaged
-        for start in range(0, len(names), lengths[0]):
-            field = names[start : start + lengths[0]].split(b"\0")[0].decode("latin-1")
-            kind, count, packed = self._tag(stream)
-            if kind != _MI_MATRIX or packed is not None or count > stream.left():
-                raise _Damaged
-            if count == 0:  # how an empty array may be stored
-                self.variables.append(Variable(f"{name}.{field}", (0, 0), "double", False))
-                continue
-            inner = _Window(stream, count)
-            self._matrix(inner, f"{name}.{field}", depth - 1)
-            inner.skip(inner.left())
+        starts = range(0, len(names), lengths[0])
+        fields = [names[start : start + lengths[0]].split(b"\0")[0].decode("latin-1") for start in starts]
+        for index in range(1, elements + 1 if fields else 1):
+            for field in fields:
+                self._inner(stream, f"{name}.{field}" if elements == 1 else f"{name}({index}).{field}", depth)
+
+    def _inner(self, stream: _Stream, name: str, depth: int) -> None:
+        """One field of a struct or element of a cell: a matrix element within its parent's."""
+        kind, count, packed = self._tag(stream)
+        if kind != _MI_MATRIX or packed is not None or count > stream.left():
+            raise _Damaged
+        if count == 0:  # how an empty array may be stored
+            self.variables.append(Variable(name, (0, 0), "double", False))
+            return
+        inner = _Window(stream, count)
+        self._matrix(inner, name, depth - 1)
+        inner.skip(inner.left())
 
     def _tag(self, stream: _Stream) -> _Tag:
         raw = stream.read(8)

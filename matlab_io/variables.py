@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 from matlab_io.errors import MatFileError
 from matlab_io.layout import shape_text
 
-__all__ = ["Variable", "choose"]
+__all__ = ["Variable", "choose", "field_of"]
 
 NUMERIC_CLASSES = frozenset(
     ["double", "single", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
@@ -54,6 +55,14 @@ _NEVER_GUESSED = {
 }
 
 
+_INDEX = re.compile(r"[({]\d+[)}]$")
+
+
+def field_of(name: str) -> str:
+    """An array's own name, its last part without an index: of ``"chan(2).coeff"`` and of ``"coeff{3}"`` ``"coeff"``."""
+    return _INDEX.sub("", name.rpartition(".")[2])
+
+
 @dataclass(frozen=True)
 class Variable:
     """One variable of a ``.mat`` file, or one field of a struct in it.
@@ -73,7 +82,7 @@ class Variable:
     @property
     def field(self) -> str:
         """The last part of a dotted name."""
-        return self.name.rpartition(".")[2]
+        return field_of(self.name)
 
     @property
     def is_numeric(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from simulator.scenario import Scenario
+    from nflae_bridge.sources import Drawn
 
 # Noise of the channel estimates has a generator of its own: with and without it, users stand in the same places.
 _CSI_STREAM = 1 << 40
@@ -23,34 +22,60 @@ _CSI_STREAM = 1 << 40
 
 @click.command(
     "simulate",
-    short_help="Simulated near-field channels to try it with.",
+    short_help="Channels to try it with: simulated, or another tool's.",
     epilog="""\b
     Examples:
       nflae simulate -o channels.mat
       nflae simulate -o paper.mat --scenario paper --users 8 --drops 1000 --seed 7
       nflae simulate -o noisy.mat --csi-snr-db 10
       nflae simulate -o large.mat --drops 200000 --mat-version 7.3
+      nflae simulate -o umi.mat --source umi --users 4 --antennas 64 --carrier-ghz 3.5
+      nflae simulate -o band.mat --source cdl --subcarriers 12 --bandwidth-mhz 20
+      nflae simulate -o town.mat --source quadriga:chan.mat --subcarriers 12 --bandwidth-mhz 20
+      nflae simulate -o city.mat --source deepmimo:asu_campus_3p5 --users 8 --antennas 64 --drops 500
 
     \b
-    In OUT.mat (K users, S drops): H (N x K x S, y = H' x), power and noise_power (W), the users' x, height,
-    distance (m), angle_rad (from the array's normal) and true near_field labels (K x S), carrier_hz,
-    array_height (m), array_tilt_rad, scenario, seed.
+    Sources (docs/sources.md has their files and conventions):
+      uav, paper          our scenarios, also --scenario: drones and ground users; the publications'
+      umi, uma, rma, cdl  3GPP TR 38.901, by Sionna PHY
+      deepmimo:PATH       a DeepMIMO scenario folder (version 4) or a saved dataset
+      quadriga:FILE.mat   paths or frequency responses of QuaDRiGa
+      matlab5g:FILE.mat   path gains of MATLAB's 5G Toolbox
+
+    \b
+    In OUT.mat (K users, S drops): H (N x K x S, y = H' x), power and noise_power (W), source, seed, and what the
+    source knows: carrier_hz, subcarriers; of uav and paper the users' x, height, distance (m), angle_rad (from the
+    array's normal) and true near_field labels (K x S), array_height (m), array_tilt_rad, scenario.
     """,
 )
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="OUT.mat", help="The file to write."
 )
-@click.option("--drops", type=click.IntRange(min=1), default=100, show_default=True, help="Drops S.")
-@click.option("--users", type=click.IntRange(min=1), default=10, show_default=True, help="Users K a drop.")
-@click.option("--antennas", type=click.IntRange(min=1), default=256, show_default=True, help="Antennas N.")
+@click.option("--source", metavar="NAME[:FILE]", help="Where channels come from, see below.  [default: uav]")
 @click.option(
     "--scenario",
-    "name",
     type=click.Choice(["uav", "paper"]),
-    default="uav",
-    show_default=True,
     help="uav: drones and ground users, path loss, scattered paths. paper: line of sight, unit-norm channels.",
 )
+@click.option(
+    "--drops", type=click.IntRange(min=1), help="Drops S, each once a subcarrier.  [default: 100, or all in the file]"
+)
+@click.option("--users", type=click.IntRange(min=1), help="Users K a drop.  [default: 10, or all in the file]")
+@click.option("--antennas", type=click.IntRange(min=1), help="Antennas N.  [default: 256, or as in the file]")
+@click.option(
+    "--carrier-ghz",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Carrier.  [default: 30 of uav and paper, 7 of umi, uma, rma and cdl]",
+)
+@click.option(
+    "--subcarriers",
+    type=click.IntRange(min=1),
+    help="Subcarriers, each a drop of its own.  [default: the carrier alone]",
+)
+@click.option(
+    "--bandwidth-mhz", type=click.FloatRange(min=0, min_open=True), help="What the subcarriers lie in, evenly."
+)
+@click.option("--base-station", type=click.IntRange(min=1), help="Which, counted from 1, of a file that holds several.")
 @click.option(
     "--seed",
     type=click.IntRange(min=0, max=2**39),
@@ -70,72 +95,68 @@ _CSI_STREAM = 1 << 40
 )
 def command(
     output: Path,
-    drops: int,
-    users: int,
-    antennas: int,
-    name: str,
+    source: str | None,
+    scenario: str | None,
+    drops: int | None,
+    users: int | None,
+    antennas: int | None,
+    carrier_ghz: float | None,
+    subcarriers: int | None,
+    bandwidth_mhz: float | None,
+    base_station: int | None,
     seed: int,
     csi_snr_db: float | None,
     mat_version: str,
 ) -> None:
-    """Simulated low-altitude near-field channels, with users' places and true labels."""
-    from matlab_io import write_channels
-    from simulator.scenario import scenario
+    """Channels from a source, as a .mat file: simulated near-field ones, 3GPP's, or another tool's."""
+    if source is not None and scenario is not None:
+        raise click.UsageError(f"--scenario {scenario} is itself a source: give it or --source {source}, not both")
+    name, _, file = (source or scenario or "uav").partition(":")
 
-    scene = scenario("paper" if name == "paper" else "uav", users, antennas)
-    extra = _truth(scene, drops, seed) | {"scenario": name, "seed": seed, "power": 1.0, "noise_power": 0.01}
+    from matlab_io import write_channels
+    from nflae_bridge.sources import Request, draw
+
+    request = Request(
+        drops,
+        users,
+        antennas,
+        seed,
+        None if carrier_ghz is None else 1e9 * carrier_ghz,
+        None if bandwidth_mhz is None else 1e6 * bandwidth_mhz,
+        subcarriers,
+        Path(file) if file else None,
+        base_station,
+    )
+    drawn = draw(name, request)
+    extra: dict[str, Any] = {"power": 1.0} | dict(drawn.known) | {"source": name, "seed": seed}
     if csi_snr_db is not None:
         extra["csi_snr_db"] = csi_snr_db
-    with progress("simulate", drops, "drops") as advance:
+    with progress("simulate", drawn.drops, "drops") as advance:
         write_channels(
             output,
-            _channels(scene, drops, seed, csi_snr_db, advance),
-            users=users,
-            antennas=antennas,
-            drops=drops,
+            _channels(drawn, seed, csi_snr_db, advance),
+            users=drawn.users,
+            antennas=drawn.antennas,
+            drops=drawn.drops,
             version=mat_version,
             extra=extra,
         )
-    near = 100 * float(extra["near_field"].mean())
-    fact("written", f"{output}: H {antennas} x {users} x {drops}, scenario {name}, {near:.0f} % near-field users")
+    size = f"H {drawn.antennas} x {drawn.users} x {drawn.drops}"
+    what = "scenario" if "scenario" in extra else "source"
+    fact("written", f"{output}: {size}, {what} {name}{f', {drawn.remark}' if drawn.remark else ''}")
 
 
 def _channels(
-    scene: Scenario, drops: int, seed: int, csi_snr_db: float | None, advance: Advance
+    drawn: Drawn, seed: int, csi_snr_db: float | None, advance: Advance
 ) -> Iterator[npt.NDArray[np.complex64]]:
+    """The channels, or noisy estimates of them, as they are drawn."""
     import torch
 
     from simulator.channel import noisy_csi
 
     noise = torch.Generator().manual_seed(_CSI_STREAM + seed)
     done = 0
-    for block in scene.stream(drops, torch.Generator().manual_seed(seed)):
-        channels = block.channels if csi_snr_db is None else noisy_csi(block.channels, csi_snr_db, noise)
-        done += len(channels)
+    for block in drawn.blocks:
+        done += len(block)
         advance(done, "")
-        yield channels.numpy()
-
-
-def _truth(scene: Scenario, drops: int, seed: int) -> dict[str, Any]:
-    """What is true of the users, in MATLAB order K x S, and of the array.
-
-    A .mat file wants its small variables before the stream of channels. So the users are drawn twice from the same
-    seed, here before an array of one antenna, which costs next to nothing.
-    """
-    import torch
-
-    from simulator.near_field import is_near_field
-
-    without_array = replace(scene, array=replace(scene.array, antennas=1))
-    blocks = [
-        (block.x, block.height, block.angle, block.distance)
-        for block in without_array.stream(drops, torch.Generator().manual_seed(seed))
-    ]
-    x, height, angle, distance = (torch.cat(parts) for parts in zip(*blocks, strict=True))
-    near = is_near_field(scene.array, angle, distance, scene.near_field_loss)
-    columns = {"x": x, "height": height, "angle_rad": angle, "distance": distance, "near_field": near}
-    return {name: values.numpy().T for name, values in columns.items()} | {
-        "carrier_hz": scene.array.carrier,
-        "array_height": scene.array.height,
-        "array_tilt_rad": scene.array.tilt,
-    }
+        yield block if csi_snr_db is None else noisy_csi(torch.from_numpy(block), csi_snr_db, noise).numpy()
