@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import socket as system_sockets
 
 import zmq
+
+from nflae_bridge.errors import NflaeError
 
 _ADVICE = {
     "EADDRINUSE": "it is in use by another program: stop that one, or choose another address",
@@ -35,3 +38,41 @@ def stays_on_this_machine(address: str) -> bool:
 def why_unusable(error: zmq.ZMQError) -> str:
     """What is wrong with an address that can't be bound or connected to, and what to do."""
     return _ADVICE.get(errno.errorcode.get(error.errno or 0, ""), _OTHERWISE)
+
+
+def is_well_formed(address: str) -> bool:
+    """Whether it is ``tcp://HOST:PORT`` or ``ipc://FILE``. ZeroMQ itself takes port 80x for 80 and 99999 for 34463."""
+    transport, _, rest = address.partition("://")
+    host, _, port = rest.rpartition(":")
+    tcp = transport == "tcp" and host and (port == "*" or (port.isdecimal() and int(port) < 1 << 16))
+    return bool(tcp) or (transport == "ipc" and bool(rest))
+
+
+def require_well_formed(address: str) -> None:
+    """Raises NflaeError, naming the address, if it isn't one."""
+    if not is_well_formed(address):
+        raise NflaeError(f"{address}: {_OTHERWISE}")
+
+
+def bind(socket: zmq.Socket[bytes], address: str) -> str:
+    """Bind, and return the address that it came to: ``tcp://127.0.0.1:*`` gets a port.
+
+    Raises NflaeError, naming the address, if it can't be had.
+    """
+    require_well_formed(address)
+    if address.startswith("ipc://") and _somebody_listens(address.removeprefix("ipc://")):
+        raise NflaeError(f"{address}: {_ADVICE['EADDRINUSE']}")  # ZeroMQ would take the file from that program
+    try:
+        socket.bind(address)
+    except zmq.ZMQError as error:
+        raise NflaeError(f"{address}: {why_unusable(error)}") from None
+    return socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+
+def _somebody_listens(path: str) -> bool:
+    with system_sockets.socket(system_sockets.AF_UNIX) as trial:
+        try:
+            trial.connect(path)
+        except OSError:
+            return False
+        return True

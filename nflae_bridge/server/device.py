@@ -128,7 +128,8 @@ _BEYOND = WireError(
 
 def _channels(request: PrecodeRequest) -> Channels | WireError:
     """The request's h_k, complex64; or what is wrong with them."""
-    channels: Channels = np.array(request.channels, np.complex64)  # a copy: torch wants memory it may write to
+    with np.errstate(over="ignore"):  # what single precision can't hold is told below, as Inf
+        channels: Channels = np.array(request.channels, np.complex64)  # a copy: torch wants memory it may write to
     if request.convention == "direct":
         np.conj(channels, out=channels)
     bad = first_bad_drop(channels)

@@ -6,6 +6,7 @@ import gc
 import os
 import threading
 import time
+import uuid
 from collections import deque
 from typing import Any
 
@@ -14,6 +15,7 @@ import zmq
 from nflae_bridge import __version__
 from nflae_bridge.log import EventLog
 from nflae_bridge.server.device import Answer, Device
+from nflae_bridge.server.outbox import Outbox
 from nflae_bridge.server.queue import Job, JobQueue
 from nflae_bridge.server.settings import ServerSettings
 from nflae_bridge.server.sockets import Entrance
@@ -39,7 +41,7 @@ _MESSAGES_A_TURN = 256
 _LINGER_MS = 5_000
 _LOOK_MS = 100  # how often a loop with nothing to do looks whether a signal came
 _BELL = "inproc://bell"
-_RINGER = b"nflae device"
+_RINGER = uuid.uuid4().hex.encode()  # peers choose their names: it has to be one that none can know
 
 
 def serve(settings: ServerSettings, log: EventLog) -> None:
@@ -84,6 +86,7 @@ class Front:
         self._done: deque[list[Answer]] = deque()
         self._under_way = 0  # jobs the worker has yet to answer
         self._stopping = False
+        self._outbox = Outbox(entrance.socket)
         self.statistics = Statistics()
 
     def stop(self) -> None:
@@ -234,14 +237,12 @@ class Front:
         self._send(envelope, encode_error(name, error))
 
     def _send(self, envelope: list[bytes], frames: list[Frame]) -> None:
-        try:
-            self._socket.send_multipart([*envelope, *frames], zmq.NOBLOCK)
-        except zmq.ZMQError as error:
-            if error.errno not in (zmq.EAGAIN, zmq.EHOSTUNREACH):
-                raise
+        fate = self._outbox.send(envelope, frames)
+        if fate != "sent":
             self.statistics.undelivered += 1
-            gone = error.errno == zmq.EHOSTUNREACH
-            self._log.warning("undelivered", reason="the client has gone" if gone else "the client doesn't read")
+            self._log.warning(
+                "undelivered", reason="the client has gone" if fate == "gone" else "the client doesn't read"
+            )
 
     # Status
 

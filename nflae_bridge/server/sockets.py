@@ -5,7 +5,7 @@ from __future__ import annotations
 import zmq
 from zmq.auth.thread import ThreadAuthenticator
 
-from nflae_bridge.addresses import stays_on_this_machine, why_unusable
+from nflae_bridge.addresses import bind, require_well_formed, stays_on_this_machine
 from nflae_bridge.errors import NflaeError
 from nflae_bridge.keys import check_client_keys, read_key_pair
 from nflae_bridge.server.settings import ServerSettings
@@ -24,13 +24,14 @@ class Entrance:
     """
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], settings: ServerSettings) -> None:
-        _check_form(settings)
+        for address in settings.bind:
+            require_well_formed(address)
         _check_exposure(settings)
         self._guard: ThreadAuthenticator | None = None
         self.socket = context.socket(zmq.ROUTER)
         try:
             self._prepare(context, settings)
-            self.addresses = [self._bind(address) for address in settings.bind]
+            self.addresses = [bind(self.socket, address) for address in settings.bind]
         except BaseException:
             self.close(linger=0)
             raise
@@ -56,28 +57,11 @@ class Entrance:
         socket.curve_secretkey = secret
         socket.curve_server = True
 
-    def _bind(self, address: str) -> str:
-        try:
-            self.socket.bind(address)
-        except zmq.ZMQError as error:
-            raise NflaeError(f"--bind {address}: {why_unusable(error)}") from None
-        return self.socket.getsockopt_string(zmq.LAST_ENDPOINT)
-
     def close(self, linger: int) -> None:
         """Close, giving what was sent ``linger`` ms to leave."""
         self.socket.close(linger=linger)
         if self._guard is not None:
             self._guard.stop()
-
-
-def _check_form(settings: ServerSettings) -> None:
-    # ZeroMQ takes port 99999 for 34463, and inproc: for a server that nobody can reach.
-    for address in settings.bind:
-        transport, _, rest = address.partition("://")
-        host, _, port = rest.rpartition(":")
-        tcp = transport == "tcp" and host and (port == "*" or (port.isdecimal() and int(port) < 1 << 16))
-        if not tcp and not (transport == "ipc" and rest):
-            raise NflaeError(f"--bind {address}: no address that can be bound; give tcp://ADDRESS:PORT or ipc://FILE")
 
 
 def _check_exposure(settings: ServerSettings) -> None:

@@ -7,13 +7,12 @@ sources connect.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import zmq
 
-from nflae_bridge.addresses import why_unusable
+from nflae_bridge.addresses import bind, is_well_formed, why_unusable
 from nflae_bridge.errors import NflaeError
 
 Socket: TypeAlias = "zmq.Socket[bytes]"
@@ -59,7 +58,8 @@ def parse_endpoint(text: str, is_input: bool) -> Endpoint:
     if kind not in kinds or "://" not in address:
         example = f"{next(iter(kinds))}:tcp://127.0.0.1:5556"
         raise ValueError(f"{text!r}: expected KIND:ADDRESS, KIND one of {', '.join(kinds)}; for instance {example}")
-    _check_port(text, address)
+    if not is_well_formed(address):
+        raise ValueError(f"{text!r}: an address is tcp://HOST:PORT, PORT at most 65535 or * for any, or ipc://FILE")
     bind, flags, key = not is_input, {"tags": False, "pdu": False}, ""
     for option in options:
         if option in ("bind", "connect"):
@@ -76,14 +76,6 @@ def parse_endpoint(text: str, is_input: bool) -> Endpoint:
     return Endpoint(kind, address, bind, key=key, **flags)
 
 
-def _check_port(text: str, address: str) -> None:
-    """ZeroMQ itself takes 80x for 80 and 99999 for 34463."""
-    transport, _, rest = address.partition("://")
-    port = rest.rpartition(":")[2]
-    if transport == "tcp" and port != "*" and not (port.isdecimal() and int(port) < 1 << 16):
-        raise ValueError(f"{text!r}: a tcp address ends in :PORT, from 1 to 65535, or :* for any free one")
-
-
 def open_socket(context: Context, endpoint: Endpoint, messages: int) -> Socket:
     """A socket for an endpoint, bound or connecting, that queues at most ``messages`` messages each way.
 
@@ -97,12 +89,17 @@ def open_socket(context: Context, endpoint: Endpoint, messages: int) -> Socket:
         # Lets a request be made again once the peer that had the first is gone; see `Inlet`.
         socket.setsockopt(zmq.REQ_RELAXED, 1)
         socket.setsockopt(zmq.REQ_CORRELATE, 1)
-    attach: Callable[[str], object] = socket.bind if endpoint.bind else socket.connect
     try:
-        attach(endpoint.address)
+        if endpoint.bind:
+            bind(socket, endpoint.address)
+        else:
+            socket.connect(endpoint.address)
     except zmq.ZMQError as error:
         socket.close(linger=0)
         raise NflaeError(f"{endpoint.address}: {why_unusable(error)}") from None
+    except NflaeError:
+        socket.close(linger=0)
+        raise
     return socket
 
 

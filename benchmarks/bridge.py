@@ -1,0 +1,386 @@
+"""What `nflae serve` costs on top of a socket and of the engine, and whether its memory stays.
+
+    latency      one request at a time, against a ZeroMQ ROUTER that sends the same bytes back and does nothing else
+    throughput   eight clients at a time, against the engine alone in this process
+    memory       resident memory of the server over a million small requests
+
+What is compared is measured in turns, in one run on one machine; each process has one thread to compute with.
+
+    python benchmarks/bridge.py --only latency,throughput -o bridge.md
+"""
+
+from __future__ import annotations
+
+import os
+
+# Before numpy and torch: they ask once. The server inherits it.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import argparse
+import json
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zmq
+from rich.console import Console
+from rich.progress import Progress, TaskID
+
+from nflae_bridge import Client
+
+ANTENNAS, USERS = 256, 10
+CLIENTS = 8
+WARM_UP = 200
+
+Row = tuple[str, str, str]
+Channels = npt.NDArray[np.complex64]
+
+
+# Processes
+
+
+@contextmanager
+def running(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A process of ours that tells its address as `address=...`, and that address."""
+    command = [sys.executable, *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        try:
+            yield process, next(re.findall(r"address=(\S+)", line)[0] for line in process.stdout if "address=" in line)
+        finally:
+            process.terminate()
+
+
+def running_server(*arguments: object) -> Any:
+    """`nflae serve`: (process, address)."""
+    return running("-m", "nflae_bridge.cli", "serve", "--bind", "tcp://127.0.0.1:*", *arguments)
+
+
+def running_echo() -> Any:
+    """The ROUTER that sends back what it gets: (process, address)."""
+    return running(__file__, "--child", "echo")
+
+
+def echo() -> None:
+    """Child process: the least that a Python server can do."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    socket = context.socket(zmq.ROUTER)
+    port = socket.bind_to_random_port("tcp://127.0.0.1")
+    print(f"address=tcp://127.0.0.1:{port}", flush=True)
+    while True:
+        socket.send_multipart(socket.recv_multipart())
+
+
+@contextmanager
+def dealer(address: str) -> Iterator[zmq.Socket[bytes]]:
+    """A DEALER connected to ``address``."""
+    with zmq.Context.instance().socket(zmq.DEALER) as socket:
+        socket.linger = 0
+        socket.rcvtimeo = 60_000
+        socket.connect(address)
+        yield socket
+
+
+# Requests
+
+
+def rayleigh(drops: int, users: int, antennas: int, seed: int = 0) -> Channels:
+    """Channels of unit mean norm, (drops, users, antennas)."""
+    rng = np.random.default_rng(seed)
+    shape = (drops, users, antennas)
+    values = (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)) / np.sqrt(2 * antennas)
+    channels: Channels = values.astype(np.complex64)
+    return channels
+
+
+def request(channels: Channels, **fields: object) -> list[bytes]:
+    """The frames of a request, as any client would write them."""
+    header = {"v": 1, "id": "1", "op": "precode", "shape": channels.shape[::-1]} | fields
+    return [json.dumps(header).encode(), channels.tobytes()]
+
+
+def exchange(socket: zmq.Socket[bytes], frames: list[bytes]) -> list[bytes]:
+    """Send and wait for what comes back."""
+    socket.send_multipart(frames)
+    return socket.recv_multipart()
+
+
+def checked(answer: list[bytes]) -> None:
+    """Raises SystemExit for an answer that is an error."""
+    if b'"ok":true' not in answer[0]:
+        raise SystemExit(f"the server refused: {answer[0][:300]!r}")
+
+
+# Latency
+
+
+def latency(samples: int, progress: Progress) -> Iterator[Row]:
+    """Round trips, each right after one of the echo's, in turns."""
+    channels = rayleigh(1, USERS, ANTENNAS)
+    everything = request(channels, scheme="mrt")
+    beams = request(channels, scheme="mrt", want=["precoder", "power"])
+    with ExitStack() as stack:
+        _, address = stack.enter_context(running_server())
+        _, echo_address = stack.enter_context(running_echo())
+        server, mirror = stack.enter_context(dealer(address)), stack.enter_context(dealer(echo_address))
+        client = stack.enter_context(Client(address))
+        for frames in (everything, beams):
+            checked(exchange(server, frames))
+        ways: dict[str, tuple[list[bytes], Callable[[], object]]] = {
+            "raw socket, all ten arrays": (everything, lambda: exchange(server, everything)),
+            "raw socket, precoder and power": (beams, lambda: exchange(server, beams)),
+            "`nflae_bridge.Client`": (everything, lambda: client.precode(channels, scheme="mrt")),
+        }
+        seconds: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
+        task = progress.add_task("latency", total=samples + WARM_UP)
+        for _ in range(samples + WARM_UP):
+            for way, (frames, ask) in ways.items():
+                began = time.perf_counter()
+                exchange(mirror, frames)
+                between = time.perf_counter()
+                ask()
+                seconds[way].append((between - began, time.perf_counter() - between))
+            progress.advance(task)
+    for way, pairs in seconds.items():
+        plain, served = np.array(pairs[WARM_UP:]).T * 1e6
+        for percent, reach in ((50, "<= 2"), (99, "<= 3")):
+            of_echo, of_server = np.percentile(plain, percent), np.percentile(served, percent)
+            yield (
+                f"Round trip over that of an echo, {way}: p{percent}",
+                f"{of_server / of_echo:.2f} ({of_server:.0f} us / {of_echo:.0f} us)",
+                reach,
+            )
+
+
+# Throughput
+
+
+def ask_again_and_again(address: str, drops: int, seed: int) -> None:
+    """Child process: one request after the other from `go SECONDS` on stdin; prints how many were answered."""
+    requests = [request(rayleigh(drops, USERS, ANTENNAS, 100 * seed + number)) for number in range(16)]
+    with dealer(address) as socket:
+        for frames in requests:
+            checked(exchange(socket, frames))
+        print("address=ready", flush=True)
+        for line in sys.stdin:
+            until = time.perf_counter() + float(line.split()[1])
+            answered = 0
+            while time.perf_counter() < until:
+                checked(exchange(socket, requests[answered % len(requests)]))
+                answered += 1
+            print(answered, flush=True)
+
+
+class Clients:
+    """Eight clients in processes of their own."""
+
+    def __init__(self, stack: ExitStack, address: str, drops: int) -> None:
+        self._drops = drops
+        self._processes = []
+        for number in range(CLIENTS):
+            command = [sys.executable, __file__, "--child", "client", "--address", address]
+            command += ["--drops", str(drops), "--seed", str(number)]
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+            self._processes.append(process)
+        for process in self._processes:
+            assert process.stdout is not None
+            process.stdout.readline()
+
+    def drops_a_second(self, seconds: float) -> float:
+        """All of them asking for so long."""
+        began = time.perf_counter()
+        for process in self._processes:
+            assert process.stdin is not None
+            process.stdin.write(f"go {seconds}\n")
+            process.stdin.flush()
+        answered = 0
+        for process in self._processes:
+            assert process.stdout is not None
+            answered += int(process.stdout.readline())
+        return answered * self._drops / (time.perf_counter() - began)
+
+
+class EngineAlone:
+    """The engine in this process, on batches of the size given."""
+
+    def __init__(self) -> None:
+        from nflae_bridge.engine import load_scheme
+
+        self._scheme = load_scheme("nflae")
+        self._drops = rayleigh(512, USERS, ANTENNAS)
+
+    def drops_a_second(self, seconds: float, batch: int) -> float:
+        """One batch after the other for so long."""
+        import torch
+
+        from simulator.link import ChannelBatch, LinkBudget
+
+        began = time.perf_counter()
+        done = 0
+        while time.perf_counter() - began < seconds:
+            start = done % (len(self._drops) - batch)
+            self._scheme(ChannelBatch(torch.from_numpy(self._drops[start : start + batch])), LinkBudget())
+            done += batch
+        return done / (time.perf_counter() - began)
+
+
+def throughput(seconds: float, progress: Progress) -> Iterator[Row]:
+    """Server and engine in turns, the engine on batches as large as the server's were."""
+    engine = EngineAlone()
+    turns = max(5, round(seconds))
+    for drops in (1, 8):
+        task = progress.add_task(f"throughput, {drops} drops a request", total=1 + 2 * turns)
+        with ExitStack() as stack:
+            process, address = stack.enter_context(running_server())
+            clients = Clients(stack, address, drops)
+            status = stack.enter_context(Client(address)).status
+            clients.drops_a_second(0.4 * seconds)
+            progress.advance(task)
+            before = status()["counts"]
+            served, alone = [], []
+            server_began, engine_used, engine_drops = processor_seconds(process), 0.0, 0.0
+            for _ in range(turns):
+                served.append(clients.drops_a_second(seconds / turns))
+                progress.advance(task)
+                counts = status()["counts"]
+                batch = (counts["drops"] - before["drops"]) / (counts["batches"] - before["batches"])
+                began = time.process_time()
+                alone.append(engine.drops_a_second(seconds / turns, max(1, round(batch))))
+                engine_used += time.process_time() - began
+                engine_drops += alone[-1] * seconds / turns
+                progress.advance(task)
+            server_used = processor_seconds(process) - server_began
+        ratios = np.divide(served, alone)
+        low, middle, high = np.percentile(ratios, [25, 50, 75])
+        yield (
+            f"Drops a second with {CLIENTS} clients over the engine's alone, {drops} drop{'s' * (drops > 1)} a request",
+            f"{middle:.2f} ({np.mean(served):.0f} / {np.mean(alone):.0f}; {batch:.1f} drops a batch; median of {turns}"
+            f" turns, half of them from {low:.2f} to {high:.2f})",
+            ">= 0.85",
+        )
+        yield (
+            f"The same by drops a second of processor time, {drops} drop{'s' * (drops > 1)} a request",
+            f"{(counts['drops'] - before['drops']) / server_used / (engine_drops / engine_used):.2f}"
+            " (what other programs do at the time has no part in this)",
+            "",
+        )
+
+
+def processor_seconds(process: subprocess.Popen[str]) -> float:
+    """What a process has computed so far, s (Linux)."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+# Memory
+
+
+def resident(process: subprocess.Popen[str]) -> int:
+    """Bytes of a process in memory (Linux)."""
+    pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def memory(requests: int, progress: Progress) -> Iterator[Row]:
+    """Small requests from four sockets with 32 under way each; memory looked at a thousand times."""
+    sockets, under_way = 4, 32
+    frames = request(rayleigh(1, 2, 8), scheme="mrt")
+    task: TaskID = progress.add_task("memory", total=requests)
+    with ExitStack() as stack:
+        process, address = stack.enter_context(running_server())
+        peers = [stack.enter_context(dealer(address)) for _ in range(sockets)]
+        poller = zmq.Poller()
+        for peer in peers:
+            poller.register(peer, zmq.POLLIN)
+            for _ in range(under_way):
+                peer.send_multipart(frames)
+        sent, answered = sockets * under_way, 0
+        seen: list[tuple[int, int]] = []
+        began = time.perf_counter()
+        while answered < requests:
+            for peer, _ in poller.poll(60_000) or _silent():
+                checked(peer.recv_multipart())
+                answered += 1
+                if sent < requests:
+                    peer.send_multipart(frames)
+                    sent += 1
+                if answered % max(1, requests // 1000) == 0:
+                    seen.append((answered, resident(process)))
+                    progress.update(task, completed=answered)
+        rate = requests / (time.perf_counter() - began)
+    warm = next(used for after, used in seen if after >= requests / 10)
+    largest = max(used for after, used in seen if after >= requests / 10)
+    yield (
+        f"Growth of the server's resident memory over {requests:,} requests, after the first tenth",
+        f"{100 * (largest - warm) / warm:.2f} % ({warm / 2**20:.1f} MiB, then at most {largest / 2**20:.1f} MiB;"
+        f" {rate:.0f} requests a second)",
+        "< 5 %",
+    )
+
+
+def _silent() -> list[Any]:
+    raise SystemExit("the server has not answered for a minute")
+
+
+# The table
+
+
+def table(rows: list[Row]) -> str:
+    """The rows in Markdown."""
+    lines = ["| measured | value | meant to be |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
+    about = (
+        f"N = {ANTENNAS}, K = {USERS}; {os.cpu_count()} cores ({platform.machine()}), Python"
+        f" {platform.python_version()}, one computing thread a process; latency with scheme mrt, throughput with nflae."
+    )
+    return "\n".join([*lines, "", about, ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="latency,throughput,memory", help="some of latency,throughput,memory")
+    parser.add_argument("--samples", type=int, default=4000, help="round trips of each kind (default 4000)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=20.0,
+        help="throughput: turns, a second for each side of each side (default 20)",
+    )
+    parser.add_argument("--requests", type=int, default=1_000_000, help="memory: how many (default 1,000,000)")
+    parser.add_argument("-o", "--output", type=Path, help="write the table here too")
+    parser.add_argument("--child", choices=["echo", "client"], help=argparse.SUPPRESS)
+    parser.add_argument("--address", help=argparse.SUPPRESS)
+    parser.add_argument("--drops", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child == "echo":
+        echo()
+    if options.child == "client":
+        ask_again_and_again(options.address, options.drops, options.seed)
+        return
+    rows: list[Row] = []
+    wanted = options.only.split(",")
+    with Progress(console=Console(stderr=True), refresh_per_second=2) as progress:
+        if "latency" in wanted:
+            rows += latency(options.samples, progress)
+        if "throughput" in wanted:
+            rows += throughput(options.seconds, progress)
+        if "memory" in wanted:
+            rows += memory(options.requests, progress)
+    text = table(rows)
+    print(text)
+    if options.output:
+        options.output.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
