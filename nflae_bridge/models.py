@@ -48,6 +48,15 @@ def model_folder(model: str, device_type: str = "cpu") -> Path:
     raise NflaeError(f"no model {model!r}: give auto, a shipped one ({shipped}) or a folder `nflae train` wrote")
 
 
+def portable_model(model: str, device_type: str = "cpu") -> str:
+    """``model`` said so that another process, on another device, takes the same one: a shipped name or a whole path.
+
+    Raises NflaeError as `model_folder`.
+    """
+    folder = model_folder(model, device_type)
+    return folder.name if folder.parent == SHIPPED else str(folder.resolve())
+
+
 def load_model(model: str, device: torch.device) -> Checkpoint:
     """Load ``model`` (see `model_folder`) for ``device``. Raises NflaeError if it is missing or damaged."""
     from nflae_bridge.network.checkpoint import load_checkpoint

@@ -96,36 +96,62 @@ def scenario(name: ScenarioName, users: int = 10, antennas: int = 256) -> Scenar
 GROUND_USER_HEIGHT = 1.5
 
 
-def _draw(scene: Scenario, drops: int, generator: torch.Generator) -> Drops:
-    def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand(*shape, generator=generator, dtype=torch.float64)
+@dataclass(frozen=True)
+class Scatterers:
+    """Points that throw a user's wave on to the array. x, height: float64 S, m. gain: complex128 S, of the LoS's 1."""
 
+    x: Tensor
+    height: Tensor
+    gain: Tensor
+
+
+def draw_scatterers(scene: Scenario, shape: tuple[int, ...], generator: torch.Generator) -> Scatterers:
+    """Scatterers of the scenario: uniform in its rectangle, their gains CN(0, 1 / (Rician factor x L)).
+
+    shape: S, ending with L, the scattered paths a user (> 0).
+    """
+    x = _uniform(*scene.x_range, shape, generator)
+    height = _uniform(*scene.height_range, shape, generator)
+    variance = 10 ** (-scene.rician_factor_db / 10) / shape[-1]
+    gain = torch.complex(
+        torch.randn(*shape, generator=generator, dtype=torch.float64),
+        torch.randn(*shape, generator=generator, dtype=torch.float64),
+    ) * math.sqrt(variance / 2)
+    return Scatterers(x, height, gain)
+
+
+def path_loss(scene: Scenario, distance: Tensor) -> Tensor:
+    """Amplitude of the LoS path: reference / r, r at least 1 m, or 1; float64, the shape of ``distance`` (m)."""
+    if scene.path_loss_reference is None:
+        return torch.ones_like(distance)
+    return scene.path_loss_reference / distance.clamp(min=1.0)
+
+
+def _uniform(low: float, high: float, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    return low + (high - low) * torch.rand(*shape, generator=generator, dtype=torch.float64)
+
+
+def _draw(scene: Scenario, drops: int, generator: torch.Generator) -> Drops:
     shape = (drops, scene.users)
-    x = uniform(*scene.x_range, *shape)
-    height = uniform(*scene.height_range, *shape)
+    x = _uniform(*scene.x_range, shape, generator)
+    height = _uniform(*scene.height_range, shape, generator)
     if scene.ground_share > 0:
-        on_ground = uniform(0, 1, *shape) < scene.ground_share
+        on_ground = _uniform(0, 1, shape, generator) < scene.ground_share
         height = torch.where(on_ground, torch.full_like(height, GROUND_USER_HEIGHT), height)
     angle, distance = angle_and_distance(x, height, scene.array, scene.angle)
 
     angles, distances = angle.unsqueeze(-1), distance.unsqueeze(-1)
-    los_phase = uniform(0, 2 * math.pi, *shape, 1)
+    los_phase = _uniform(0, 2 * math.pi, (*shape, 1), generator)
     gains = torch.polar(torch.ones_like(los_phase), los_phase)
     if scene.scattered_paths:
-        paths = (*shape, scene.scattered_paths)
+        scatterers = draw_scatterers(scene, (*shape, scene.scattered_paths), generator)
         scatterer_angle, scatterer_distance = angle_and_distance(
-            uniform(*scene.x_range, *paths), uniform(*scene.height_range, *paths), scene.array, scene.angle
+            scatterers.x, scatterers.height, scene.array, scene.angle
         )
         angles = torch.cat([angles, scatterer_angle], -1)
         distances = torch.cat([distances, scatterer_distance], -1)
-        variance = 10 ** (-scene.rician_factor_db / 10) / scene.scattered_paths
-        scattered = torch.complex(
-            torch.randn(*paths, generator=generator, dtype=torch.float64),
-            torch.randn(*paths, generator=generator, dtype=torch.float64),
-        ) * math.sqrt(variance / 2)
-        gains = torch.cat([gains, scattered], -1)
-    if scene.path_loss_reference is not None:
-        gains = gains * (scene.path_loss_reference / distance.clamp(min=1.0)).unsqueeze(-1)
+        gains = torch.cat([gains, scatterers.gain], -1)
+    gains = gains * path_loss(scene, distance).unsqueeze(-1)
     channels = multipath_channels(scene.array, angles, distances, gains)
     near = is_near_field(scene.array, angle, distance, scene.near_field_loss)
     return Drops(channels, x, height, angle, distance, near)

@@ -16,19 +16,19 @@ from nflae_bridge.cli.options import (
     WorkOptions,
     budget_options,
     channel_options,
+    cluster_option,
     plot_options,
     scheme_names,
     work_options,
 )
 from nflae_bridge.cli.terminal import announce, fact, progress, show, table
+from nflae_bridge.errors import NflaeError
 
 if TYPE_CHECKING:
     from nflae_bridge.cli.drawing import SideFile
     from nflae_bridge.evaluation import Evaluation
     from nflae_bridge.plots import DropPicture
     from simulator.link import LinkBudget
-
-_OPTIMISER = "optimiser"
 
 
 def _chosen_schemes(ctx: click.Context, parameter: click.Parameter, value: str | None) -> list[str]:
@@ -50,6 +50,7 @@ def _chosen_schemes(ctx: click.Context, parameter: click.Parameter, value: str |
       nflae evaluate channels.mat
       nflae evaluate channels.mat --alpha-c 0.4 --min-rate 0.6 --schemes rzf,wmmse,nflae
       nflae evaluate channels.mat --drops 5000 --csv schemes.csv --plot schemes.png
+      nflae evaluate channels.mat --drops 100000 --cluster local:8
 
     All schemes go by the same near-field labels, the network's. Times are medians of five runs on one block.""",
 )
@@ -69,6 +70,7 @@ def _chosen_schemes(ctx: click.Context, parameter: click.Parameter, value: str |
     help="Evaluate on at most this many drops, the file's first.",
 )
 @click.option("--csv", "csv_path", type=click.Path(path_type=Path), metavar="FILE", help="Write the table there, too.")
+@cluster_option
 @channel_options
 @budget_options
 @work_options
@@ -79,6 +81,7 @@ def command(
     optimiser: bool,
     drops: int,
     csv_path: Path | None,
+    cluster: str | None,
     reading: ChannelOptions,
     request: BudgetRequest,
     work: WorkOptions,
@@ -96,31 +99,23 @@ def command(
         announce(file, choice)
 
         from nflae_bridge.devices import choose_device
-        from nflae_bridge.engine import Engine, load_scheme
-        from nflae_bridge.evaluation import evaluate
+        from nflae_bridge.evaluation import BLOCK_DROPS, Contest, evaluate
+        from nflae_bridge.models import portable_model
         from nflae_bridge.pipeline import blocks, drops_per_block
-        from simulator.optimiser import optimise
 
         device, budget = choose_device(work.device), choice.link_budget()
-        engine = load_scheme("nflae", work.model, str(device), work.refine)
-        assert isinstance(engine, Engine)
-        runners = {name: engine if name == "nflae" else load_scheme(name) for name in schemes}
+        # A cluster's workers may have another device than this machine; the network is to be the same.
+        model = portable_model(work.model, device.type)
+        contest = Contest(tuple(schemes), optimiser, model, work.device, work.refine, budget)
+        engine = contest.engine()
         stop = min(drops, file.drops)
-        batch = work.batch or drops_per_block(file.users, file.antennas)
+        batch = work.batch or min(drops_per_block(file.users, file.antennas), BLOCK_DROPS)
         with progress("evaluate", stop, "drops") as advance:
-            found = evaluate(
-                blocks(file, stop, batch, work.on_bad_drop),
-                runners,
-                {_OPTIMISER: optimise} if optimiser else {},
-                engine.near_field,
-                budget,
-                device,
-                advance,
-            )
+            found = evaluate(blocks(file, stop, batch, work.on_bad_drop), contest, advance, cluster)
         shown = None
         if drawing.plot is not None:
             name = "nflae" if "nflae" in schemes else schemes[0]
-            shown = picture_of(drawing, file, name, runners[name], budget, device)
+            shown = picture_of(drawing, file, name, contest.contestants()[name], budget, device)
         outputs = [] if shown is None else [_drawn(drawing, shown, found)]
         if csv_path is not None:
             outputs.append(_table_file(csv_path, found))
@@ -129,6 +124,8 @@ def command(
         _report(found, file.drops, budget, f"model {engine.checkpoint.name}", str(device))
     for output in outputs:
         fact("written", str(output.path))
+    if found.lost is not None:
+        raise NflaeError(f"only {found.drops} of {stop} drops: {found.lost}")
 
 
 def _report(found: Evaluation, in_file: int, budget: LinkBudget, model: str, device: str) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import click
 
 from nflae_bridge.budget import BudgetRequest
+from nflae_bridge.errors import NflaeError
 
 if TYPE_CHECKING:
     from matlab_io import ChannelFile
@@ -171,4 +172,23 @@ plot_options = _group(
         type=click.FloatRange(min=0, min_open=True),
         help="Carrier, for the map's metres.  [default: the file's carrier_hz, else 30]",
     ),
+)
+
+
+def _checked_cluster(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    if value is not None:
+        from nflae_bridge.cluster import local_processes
+
+        try:
+            local_processes(value)
+        except NflaeError as error:
+            raise click.BadParameter(str(error)) from None
+    return value
+
+
+cluster_option = click.option(
+    "--cluster",
+    callback=_checked_cluster,
+    metavar="local:N|ADDRESS",
+    help="Share the work among N processes of this machine, or a Dask cluster (tcp://HOST:8786): the same figures.",
 )

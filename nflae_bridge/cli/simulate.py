@@ -29,6 +29,7 @@ _CSI_STREAM = 1 << 40
       nflae simulate -o paper.mat --scenario paper --users 8 --drops 1000 --seed 7
       nflae simulate -o noisy.mat --csi-snr-db 10
       nflae simulate -o large.mat --drops 200000 --mat-version 7.3
+      nflae simulate -o flight.mat --trajectory flight.csv --slot-ms 0.5
       nflae simulate -o umi.mat --source umi --users 4 --antennas 64 --carrier-ghz 3.5
       nflae simulate -o band.mat --source cdl --subcarriers 12 --bandwidth-mhz 20
       nflae simulate -o town.mat --source quadriga:chan.mat --subcarriers 12 --bandwidth-mhz 20
@@ -37,6 +38,7 @@ _CSI_STREAM = 1 << 40
     \b
     Sources (docs/sources.md has their files and conventions):
       uav, paper          our scenarios, also --scenario: drones and ground users; the publications'
+      flight:FILE.csv     users on the paths of a file of waypoints, a drop a slot, also --trajectory
       umi, uma, rma, cdl  3GPP TR 38.901, by Sionna PHY
       deepmimo:PATH       a DeepMIMO scenario folder (version 4) or a saved dataset
       quadriga:FILE.mat   paths or frequency responses of QuaDRiGa
@@ -56,6 +58,17 @@ _CSI_STREAM = 1 << 40
     "--scenario",
     type=click.Choice(["uav", "paper"]),
     help="uav: drones and ground users, path loss, scattered paths. paper: line of sight, unit-norm channels.",
+)
+@click.option(
+    "--trajectory",
+    type=click.Path(path_type=Path),
+    metavar="FILE.csv",
+    help="Users fly: columns user, x_m, height_m, and time_s or speed_mps.",
+)
+@click.option(
+    "--slot-ms",
+    type=click.FloatRange(min=0, min_open=True),
+    help="With --trajectory: from one slot to the next.  [default: 0.5]",
 )
 @click.option(
     "--drops", type=click.IntRange(min=1), help="Drops S, each once a subcarrier.  [default: 100, or all in the file]"
@@ -97,6 +110,8 @@ def command(
     output: Path,
     source: str | None,
     scenario: str | None,
+    trajectory: Path | None,
+    slot_ms: float | None,
     drops: int | None,
     users: int | None,
     antennas: int | None,
@@ -111,7 +126,10 @@ def command(
     """Channels from a source, as a .mat file: simulated near-field ones, 3GPP's, or another tool's."""
     if source is not None and scenario is not None:
         raise click.UsageError(f"--scenario {scenario} is itself a source: give it or --source {source}, not both")
-    name, _, file = (source or scenario or "uav").partition(":")
+    if trajectory is not None and (source or scenario) is not None:
+        raise click.UsageError(f"--trajectory {trajectory} is itself a source: give it without --source or --scenario")
+    flight = None if trajectory is None else f"flight:{trajectory}"
+    name, _, file = (source or scenario or flight or "uav").partition(":")
 
     from matlab_io import write_channels
     from nflae_bridge.sources import Request, draw
@@ -126,6 +144,7 @@ def command(
         subcarriers,
         Path(file) if file else None,
         base_station,
+        None if slot_ms is None else slot_ms / 1e3,
     )
     drawn = draw(name, request)
     extra: dict[str, Any] = {"power": 1.0} | dict(drawn.known) | {"source": name, "seed": seed}

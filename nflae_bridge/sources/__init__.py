@@ -42,6 +42,7 @@ class Request:
         them the channel at the carrier alone.
     file: what a source that reads is to read.
     base_station: which, counted from 1, where a file holds several.
+    slot_seconds: from one slot to the next, s, of a source whose users move.
     """
 
     drops: int | None = None
@@ -53,6 +54,7 @@ class Request:
     subcarriers: int | None = None
     file: Path | None = None
     base_station: int | None = None
+    slot_seconds: float | None = None
 
     def size(self) -> tuple[int, int, int]:
         """Drops, users and antennas of a source that is free to choose: 100, 10 and 256 unless asked otherwise."""
@@ -152,7 +154,7 @@ def words(option: str) -> str:
 
 
 def _check_numbers(request: Request) -> None:
-    for option in ("drops", "users", "antennas", "subcarriers", "base_station", "carrier", "bandwidth"):
+    for option in ("drops", "users", "antennas", "subcarriers", "base_station", "carrier", "bandwidth", "slot_seconds"):
         value = getattr(request, option)
         if value is not None and not 0 < value < float("inf"):
             raise NflaeError(f"{words(option)} has to be a positive number, got {value}")

@@ -13,6 +13,7 @@ from tests.nflae_bridge.octave_session import Octave, run_octave
 
 pytestmark = pytest.mark.octave
 
+
 @pytest.fixture
 def octave(tmp_path: Path) -> Octave:
     """Runs an Octave script in ``tmp_path`` with our MATLAB client on its path; returns what it printed."""

@@ -21,7 +21,7 @@ SIONNA = ("umi", "uma", "rma", "cdl")
 
 
 def test_every_source_is_in_the_help_and_in_the_docs(nflae: Run) -> None:
-    assert set(source_names()) == {"uav", "paper", *SIONNA, "deepmimo", "quadriga", "matlab5g"}
+    assert set(source_names()) == {"uav", "paper", *SIONNA, "deepmimo", "flight", "quadriga", "matlab5g"}
     told = nflae("simulate", "--help").output.split("Sources (")[1]
     page = (Path(__file__).parents[2] / "docs" / "sources.md").read_text()
     for name in source_names():
@@ -46,7 +46,11 @@ def test_scenarios_at_another_carrier() -> None:
 @pytest.mark.parametrize(
     ("name", "asked", "told"),
     [
-        ("ray", {}, "unknown source 'ray': there are cdl, deepmimo, matlab5g, paper, quadriga, rma, uav, uma, umi"),
+        (
+            "ray",
+            {},
+            "unknown source 'ray': there are cdl, deepmimo, flight, matlab5g, paper, quadriga, rma, uav, uma, umi",
+        ),
         ("quadriga", {}, "source quadriga reads a .mat file: name it, quadriga:PATH"),
         ("uav", {"file": Path("x.mat")}, "generates its channels and reads no file: leave out x.mat"),
         ("uav", {"subcarriers": 4, "bandwidth": 1e6}, "source uav takes no bandwidth: it takes antennas, carrier, "),

@@ -1,0 +1,103 @@
+"""How much sooner `nflae evaluate` is done with two workers than with one, and that the figures are the same.
+
+Clusters of one and of two processes score the same simulated drops, in turns, so that whatever else the machine does
+meets both alike. Starting them and loading the network is not counted: a first block on every worker comes before.
+
+    python benchmarks/cluster_scaling.py --drops 4096 --rounds 3
+
+Read the ratio where as many cores are free as there are workers; the load average is printed with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from distributed import Client, LocalCluster
+
+from nflae_bridge.cluster import run_units
+from nflae_bridge.evaluation import BLOCK_DROPS, BlockScore, Contest, score_block
+from nflae_bridge.pipeline import Block
+from simulator.link import LinkBudget
+from simulator.scenario import scenario
+
+SCHEMES = ("rzf", "wmmse", "nflae")
+
+
+def blocks(drops: int) -> Iterator[Block]:
+    """Drops of the scenario `uav`, 10 users, 256 antennas."""
+    start = 0
+    for drawn in scenario("uav").stream(drops, torch.Generator().manual_seed(0), BLOCK_DROPS):
+        yield Block(start, np.ones(len(drawn.channels), np.bool_), drawn.channels.numpy())
+        start += len(drawn.channels)
+
+
+def scored(cluster: LocalCluster, units: list[Block], contest: Contest) -> tuple[float, list[BlockScore]]:
+    """Seconds from the first outcome asked for to the last had, and the outcomes in order."""
+    began = time.perf_counter()
+    with closing(run_units(partial(score_block, contest), units, cluster.scheduler_address)) as outcomes:
+        found = dict(outcomes)
+    return time.perf_counter() - began, [found[index] for index in range(len(units))]
+
+
+def processor_seconds(cluster: LocalCluster) -> float:
+    """What the workers have used of the processors so far."""
+    with Client(cluster.scheduler_address, set_as_default=False) as client:
+        return sum(client.run(lambda: sum(os.times()[:2])).values())
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, help="write the table to this file too")
+    parser.add_argument("--drops", type=int, default=4096)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2, help="against one (default: 2)")
+    options = parser.parse_args()
+    logging.disable(logging.CRITICAL)  # Dask tells of every worker it ends
+    contest = Contest(SCHEMES, False, "tiny", "cpu", 0, LinkBudget())
+    units = list(blocks(options.drops))
+    seconds: dict[int, list[float]] = {1: [], options.workers: []}
+    busy: dict[int, list[float]] = {1: [], options.workers: []}
+    answers = []
+    clusters = {
+        count: LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=0)
+        for count in seconds
+    }
+    for count, cluster in clusters.items():
+        scored(cluster, units[:1] * 4 * count, contest)
+    for _ in range(options.rounds):
+        for count, cluster in clusters.items():
+            before = processor_seconds(cluster)
+            took, outcomes = scored(cluster, units, contest)
+            seconds[count].append(took)
+            busy[count].append(processor_seconds(cluster) - before)
+            answers.append(outcomes)
+    for cluster in clusters.values():
+        cluster.close()
+    same = all(outcomes == answers[0] for outcomes in answers)
+    lines = [
+        "| workers | drops | seconds, best of rounds | of the workers' processors | over one |",
+        "|---|---|---|---|---|",
+    ]
+    for count, times in seconds.items():
+        ratio = min(seconds[1]) / min(times)
+        lines.append(f"| {count} | {options.drops} | {min(times):.2f} | {min(busy[count]):.2f} | {ratio:.2f} |")
+    load = os.getloadavg()[0]
+    lines += ["", f"Figures {'the same' if same else 'DIFFER'}; load average {load:.1f} on {os.cpu_count()} cores."]
+    table = "\n".join(lines) + "\n"
+    print(table, end="")
+    if options.output:
+        options.output.write_text(table)
+
+
+if __name__ == "__main__":
+    main()
