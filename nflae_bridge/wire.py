@@ -41,6 +41,7 @@ ARRAY_NAMES: tuple[ArrayName, ...] = get_args(ArrayName)
 
 _MAX_HEADER_BYTES = 16 << 10
 _MAX_ENVELOPE = 8
+_COPIED_BYTES = 64 << 10  # copying less takes less than making a view of it
 _MAX_ID = 128
 _DTYPES: dict[str, np.dtype[Any]] = {
     "complex64": np.dtype("<c8"),
@@ -340,7 +341,11 @@ def _described(antennas: int, users: int, drops: int, want: tuple[ArrayName, ...
     return tuple(_Described(name, shapes[name], _DTYPE_OF[name]) for name in want)
 
 
-def _little_endian(array: Array) -> memoryview:
-    dtype = _DTYPES.get(array.dtype.name, array.dtype)
-    raw: memoryview = np.ascontiguousarray(array, dtype).reshape(-1).view(np.uint8).data
+def _little_endian(array: Array) -> Frame:
+    dtype = array.dtype.newbyteorder("<")
+    if dtype != array.dtype:
+        array = array.astype(dtype)
+    if array.nbytes < _COPIED_BYTES:
+        return array.tobytes()
+    raw: memoryview = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     return raw

@@ -14,7 +14,7 @@ import click
 from nflae_bridge import __version__
 from nflae_bridge.cli.failure import failing_in_one_line
 
-_COMMANDS = ("inspect", "precode", "evaluate", "simulate", "models", "train", "serve", "keys", "stream")
+_COMMANDS = ("inspect", "precode", "evaluate", "simulate", "models", "train", "serve", "keys", "stream", "link")
 
 
 class CommandGroup(click.Group):

@@ -16,6 +16,7 @@ from nflae_bridge.cli.options import (
     WorkOptions,
     budget_options,
     channel_options,
+    chosen_schemes,
     cluster_option,
     plot_options,
     scheme_names,
@@ -29,17 +30,6 @@ if TYPE_CHECKING:
     from nflae_bridge.evaluation import Evaluation
     from nflae_bridge.plots import DropPicture
     from simulator.link import LinkBudget
-
-
-def _chosen_schemes(ctx: click.Context, parameter: click.Parameter, value: str | None) -> list[str]:
-    known = scheme_names()
-    if value is None:
-        return [*(name for name in known if name != "nflae"), "nflae"]
-    names = [name.strip() for name in value.split(",") if name.strip()]
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        raise click.BadParameter(f"no scheme {', '.join(unknown) or 'named'}: there are {', '.join(known)}")
-    return list(dict.fromkeys(names))
 
 
 @click.command(
@@ -57,7 +47,7 @@ def _chosen_schemes(ctx: click.Context, parameter: click.Parameter, value: str |
 @click.argument("source", metavar="IN.mat", type=click.Path(path_type=Path))
 @click.option(
     "--schemes",
-    callback=_chosen_schemes,
+    callback=chosen_schemes,
     metavar="NAME,...",
     help=f"Which, of {', '.join(scheme_names())}.  [default: all]",
 )

@@ -28,6 +28,18 @@ def scheme_names() -> list[str]:
     return ["nflae", *sorted(file.stem for file in files if not file.stem.startswith("_"))]
 
 
+def chosen_schemes(ctx: click.Context, parameter: click.Parameter, value: str | None) -> list[str]:
+    """Callback of an option that lists schemes, comma between them; by default all, nflae last."""
+    known = scheme_names()
+    if value is None:
+        return [*(name for name in known if name != "nflae"), "nflae"]
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise click.BadParameter(f"no scheme {', '.join(unknown) or 'named'}: there are {', '.join(known)}")
+    return list(dict.fromkeys(names))
+
+
 def _group(into: type[Any], name: str, *options: Callable[[Command], Command]) -> Callable[[Command], Command]:
     """Options whose values reach the command as one argument ``name``, an ``into`` with a field an option."""
 

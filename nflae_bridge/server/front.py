@@ -120,13 +120,13 @@ class Front:
     def _turn(self) -> None:
         """Wait a moment for messages, take those that are there, and see that they get computed."""
         jobs: list[Job] = []
-        flags = 0
-        for _ in range(_MESSAGES_A_TURN):
+        for turn in range(_MESSAGES_A_TURN):
+            if turn and not self._more_waits():
+                break
             try:
-                message = self._socket.recv_multipart(flags)
+                message = self._socket.recv_multipart()
             except zmq.Again:
                 break
-            flags = zmq.NOBLOCK
             if message[0] == _RINGER:
                 self._send_done()
                 continue
@@ -146,6 +146,11 @@ class Front:
             else:
                 busy = WireError("busy", f"{len(self._queue)} requests are waiting; ask again in a moment")
                 self._refuse(job.envelope, job.request.id, busy)
+
+    def _more_waits(self) -> bool:
+        events = self._socket.getsockopt(zmq.EVENTS)
+        assert isinstance(events, int)
+        return bool(events & zmq.POLLIN)
 
     def _accept(self, envelope: list[bytes], frames: list[bytes]) -> list[Job]:
         """The job a message asks for; none if it is answered already. Raises WireError if it can't be one."""

@@ -29,7 +29,7 @@ from simulator.schemes import scheme
 from tests.nflae_bridge.channel_files import Run, WriteMat, random_channels
 
 HEAVY = ("torch", "numpy", "scipy", "h5py", "matplotlib", "transformers", "pandas")
-COMMANDS = ("inspect", "precode", "evaluate", "simulate", "models", "train", "serve", "keys", "stream")
+COMMANDS = ("inspect", "precode", "evaluate", "simulate", "models", "train", "serve", "keys", "stream", "link")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS), ["models"]])
