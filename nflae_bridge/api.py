@@ -37,7 +37,8 @@ def precode(
         y_k = h_k^H x + n (if your H means y = H x, pass ``H.conj()``).
     power, noise_power: P and sigma^2, W. alpha_c: largest share of P for near-field users. min_rate: bps/Hz.
     near_field: bool (drops, users), labels to go by; None: the scheme finds them.
-    scheme: nflae, mrt, zf, rzf or wmmse. model, device: see `nflae models`. refine: WMMSE steps after the network.
+    scheme: nflae, mrt, zf, rzf, wmmse, sdma, ldma or noma (whose SINRs and rates need receivers with SIC).
+    model, device: see `nflae models`. refine: WMMSE steps after the network.
 
     Raises NflaeError, naming the drop, user and antenna (counted from 0), for channels that aren't complex, finite
     and non-zero, and for a model or device that can't be had; ValueError for a link budget out of range.

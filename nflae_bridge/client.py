@@ -244,7 +244,8 @@ class Client:
             y_k = h_k^H x + n (if your H means y = H x, pass ``H.conj()``).
         power, noise_power: P and sigma^2, W. alpha_c: largest share of P for near-field users. min_rate: bps/Hz.
         near_field: bool (drops, users), labels to go by; None: the scheme finds them.
-        scheme: nflae, mrt, zf, rzf or wmmse. refine: WMMSE steps after the network. timeout: s; None: the client's.
+        scheme: nflae, mrt, zf, rzf, wmmse, sdma, ldma or noma (whose SINRs and rates need receivers with SIC).
+        refine: WMMSE steps after the network. timeout: s; None: the client's.
 
         Raises BridgeError, one subclass an error code; NoAnswer (a TimeoutError too) when time is up.
         """

@@ -1,8 +1,9 @@
 """The engine: the network with its promises kept, as a scheme like any other.
 
 Network -> directions by the optimal structure -> powers projected onto C1-C4 -> compared, drop by drop, with the same
-answer less the users who only double another, and with regularised zero forcing under the same constraints; the best is
-returned, and marked where it is RZF's.
+answer less the users who only double another, and with regularised zero forcing under the same constraints; where none
+of them reaches the minimum rates, with directions balanced for the weakest user. The best is returned, and marked where
+it is not the network's.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from nflae_bridge.models import load_model
 from nflae_bridge.network.checkpoint import Checkpoint
 from nflae_bridge.network.encoder import UserInputs
 from nflae_bridge.side_by_side import redundant_users
+from simulator.balancing import balanced_candidate
 from simulator.link import ChannelBatch, LinkBudget, noise_units, normalised_gram, per_drop
 from simulator.precoding import Candidate, Precoding, Scheme, answer, candidate
 from simulator.schemes import register, scheme
@@ -33,16 +35,27 @@ class Engine:
 
     checkpoint: the model. device: where it runs; channels on another device are moved there and the answer stays.
     refinements: WMMSE steps r >= 0 started from the network's answer; each costs two K x K solves a drop.
+    guarded: compare with the other answers; False: the network's own, under the same constraints, for experiments that
+        ask what a network is worth by itself.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device | str = "cpu", refinements: int = 0) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        device: torch.device | str = "cpu",
+        refinements: int = 0,
+        guarded: bool = True,
+    ) -> None:
         self.checkpoint = checkpoint
         self.device = torch.device(device)
         # In single precision rounding reaches the rates' fourth decimal where users stand side by side. A pretrained
-        # language model is large, and was never more precise than that.
-        precision = torch.float64 if checkpoint.network.config.backbone.source is None else torch.float32
+        # language model is large, and was never more precise than that; nor are networks that read raw antennas.
+        config = checkpoint.network.config
+        precise = config.encoder.kind == "gram" and config.backbone.source is None
+        precision = torch.float64 if precise else torch.float32
         self.network = copy.deepcopy(checkpoint.network).to(self.device, precision).eval()
         self.refinements = refinements
+        self.guarded = guarded
 
     def refined(self, refinements: int) -> Engine:
         """The same network with another number of refinement steps."""
@@ -70,11 +83,19 @@ class Engine:
         near = score > 0.5 if given is None else given
         uplink, shares = output.uplink_shares.double(), output.shares.double()
         ours = self._served(gram, uplink, shares, near, budget)
+        if not self.guarded:
+            return answer(channels, ours, budget, near, score)
         doubled = redundant_users(gram, channels, near, shares)
         if bool(doubled.any()):
             alone = self._served(gram, _without(doubled, uplink), _without(doubled, shares), near, budget)
             ours, _ = ours.better_of(alone, margin=-_NEGLIGIBLE)
         best, fallback = ours.better_of(rzf_candidate(gram, near, budget))
+        unmet = ~best.feasible
+        if bool(unmet.any()):
+            balanced = balanced_candidate(gram[unmet], shares[unmet], near[unmet], budget.select(unmet))
+            chosen, rescued = best.select(unmet).better_of(balanced)
+            best = best.replaced(unmet, chosen)
+            fallback[unmet] |= rescued
         return answer(channels, best, budget, near, score, fallback)
 
     def _served(

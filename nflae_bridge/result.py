@@ -15,8 +15,8 @@ class Result:
     precoder: complex64 (drops, users, antennas), rows w_k of unit norm: x = sum_k w_k sqrt(P_k) s_k.
     power: P_k, W. uplink_power: lambda of the optimal structure, W (``lambda`` in files and on the wire).
     near_field: bool; near_field_score: in [0, 1]. sinr: linear; rate: bps/Hz.
-    sum_rate: bps/Hz; feasible: every user gets ``min_rate``; fallback: regularised zero forcing was better than
-    the network and is what is returned; all (drops,).
+    sum_rate: bps/Hz; feasible: every user gets ``min_rate``; fallback: an answer better than the network's is what
+    is returned (regularised zero forcing, or directions balanced for the weakest user); all (drops,).
     """
 
     precoder: npt.NDArray[np.complex64]

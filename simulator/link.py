@@ -59,6 +59,14 @@ class LinkBudget:
 
         return LinkBudget(part(self.power), part(self.noise_power), part(self.alpha_c), part(self.min_rate))
 
+    def select(self, drops: Tensor) -> LinkBudget:
+        """The budget of the drops where ``drops`` (bool) is true."""
+
+        def part(value: float | Tensor) -> float | Tensor:
+            return value[drops.to(value.device)] if isinstance(value, Tensor) and value.ndim else value
+
+        return LinkBudget(part(self.power), part(self.noise_power), part(self.alpha_c), part(self.min_rate))
+
 
 def _smallest(value: float | Tensor) -> float:
     """NaN if there is one; a comparison with it then fails, as it should."""
@@ -122,6 +130,16 @@ def coupling(gram: Tensor, coefficients: Tensor) -> Tensor:
     precision = torch.finfo(energy.dtype)
     rounding = 8 * precision.eps * (squared_magnitude(coefficients) * own).sum(-2, keepdim=True)
     return torch.minimum(squared_magnitude(seen) / torch.maximum(energy, rounding).clamp(min=precision.tiny), own)
+
+
+def beam_coupling(channels: Tensor, precoder: Tensor, budget: LinkBudget) -> Tensor:
+    """F_kj = (P / sigma^2) |h_k^H w_j|^2 for beams of any kind, from the definition.
+
+    channels, precoder: complex (drops, users, antennas), the precoder's rows of unit norm. Returns float64 (drops,
+    users, users).
+    """
+    scaled = channels.to(torch.complex128) * noise_units(budget, channels.device).reshape(-1, 1, 1)
+    return squared_magnitude(scaled.conj() @ precoder.to(torch.complex128).transpose(-1, -2))
 
 
 def sinr(couplings: Tensor, shares: Tensor) -> Tensor:

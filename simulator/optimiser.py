@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from simulator.balancing import balanced_uplink
 from simulator.link import ChannelBatch, LinkBudget, coupling, normalised_gram, per_drop, rates, sinr
 from simulator.powers import limit_shares, project_shares
 from simulator.precoding import Candidate, Precoding, answer, candidate, labels_of
@@ -21,28 +22,31 @@ def optimise(batch: ChannelBatch, budget: LinkBudget, steps: int = 400, rate: fl
     """Maximise each drop's sum rate over (lambda, p) under C1-C4 by gradient ascent on their logarithms.
 
     The sum rate is taken after the projection onto the constraints; while C4 can't be met for the directions, the
-    missing rates are weighed in instead. Starts: RZF, WMMSE after 5 and 200 iterations, and matched filters. Every
-    step is judged as an answer; the best is returned.
+    missing rates are weighed in instead. Starts: RZF, WMMSE after 5 and 200 iterations, matched filters, and, where
+    rates are demanded, directions balanced for the weakest user. Every step is judged as an answer; the best is
+    returned.
 
     batch, budget: as for every scheme. steps: gradient steps a start. rate: their size (Adam).
     """
     gram = normalised_gram(batch.channels, budget)
     near = labels_of(batch)
     best: Candidate | None = None
-    for uplink, shares in _starts(gram):
+    for uplink, shares in _starts(gram, budget):
         found = _ascend(gram, near, budget, uplink, shares, steps, rate)
         best = found if best is None else best.better_of(found)[0]
     assert best is not None
     return answer(batch.channels, best, budget, near)
 
 
-def _starts(gram: Tensor) -> list[tuple[Tensor, Tensor]]:
+def _starts(gram: Tensor, budget: LinkBudget) -> list[tuple[Tensor, Tensor]]:
     equal = torch.full_like(gram.real[..., 0], 1 / gram.shape[-1])
+    balanced = [(balanced_uplink(gram), equal)] if budget.demands_rates else []
     return [
         (equal, equal),
         wmmse_shares(gram, 5),
         wmmse_shares(gram, 200),
         (torch.full_like(equal, 1e-3 / gram.shape[-1]), equal),
+        *balanced,
     ]
 
 

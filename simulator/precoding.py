@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from simulator.link import ChannelBatch, LinkBudget, achieved_sinr, coupling, per_drop, rates, sinr
+from simulator.link import ChannelBatch, LinkBudget, achieved_sinr, beam_coupling, coupling, per_drop, rates, sinr
 from simulator.near_field import far_field_test
 from simulator.powers import project_shares
 
@@ -23,9 +23,12 @@ class Precoding:
     precoder: complex64 (drops, users, antennas), rows w_k of unit norm.
     power: P_k, float64 (drops, users), W.
     uplink_power: lambda of the optimal structure, float64 (drops, users), W; NaN where a scheme has none.
-    feasible: bool (drops,), C4 holds. fallback: bool (drops,), RZF was better than the network and is returned.
+    feasible: bool (drops,), C4 holds. fallback: bool (drops,), what is returned is not the network's answer
+        but a better one: RZF's, or, where C4 asks for it, one over directions balanced for the weakest user.
     find_labels: gives near_field, bool (drops, users), and near_field_score, float64 (drops, users), in [0, 1].
     find_sinr: gives the SINRs, linear, float64 (drops, users).
+    needs_sic: the SINRs are those of receivers that decode and cancel other users' messages first; any other receiver
+        gets less. They aren't `link.achieved_sinr`'s then.
     """
 
     precoder: Tensor
@@ -35,6 +38,7 @@ class Precoding:
     fallback: Tensor
     find_labels: Callable[[], tuple[Tensor, Tensor]]
     find_sinr: Callable[[], Tensor]
+    needs_sic: bool = False
 
     @cached_property
     def _labels(self) -> tuple[Tensor, Tensor]:
@@ -88,6 +92,20 @@ class Candidate:
         """Sum of log2(1 + SINR) over users, bps/Hz, (drops,)."""
         return rates(self.sinr).sum(-1)
 
+    def select(self, drops: Tensor) -> Candidate:
+        """The drops where ``drops`` (bool) is true."""
+        return Candidate(*(getattr(self, field.name)[drops] for field in fields(self)))
+
+    def replaced(self, drops: Tensor, other: Candidate) -> Candidate:
+        """This with ``other``, which has as many drops as ``drops`` (bool) has true ones, put in their place."""
+
+        def put(ours: Tensor, theirs: Tensor) -> Tensor:
+            both = ours.clone()
+            both[drops] = theirs
+            return both
+
+        return Candidate(*(put(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)))
+
     def better_of(self, other: Candidate, margin: float = 1e-9) -> tuple[Candidate, Tensor]:
         """Per drop the feasible one, or of two alike the one with the larger sum rate; and where ``other`` won.
 
@@ -97,7 +115,8 @@ class Candidate:
         only_other = other.feasible & ~self.feasible
         alike = other.feasible == self.feasible
         other_wins = only_other | (alike & (other.sum_rate > self.sum_rate * (1 + margin)))
-        other_wins = other_wins | ~self.sum_rate.isfinite()
+        # What is no number never wins against what is one, whatever it says of its rates.
+        other_wins = (other_wins & other.sum_rate.isfinite()) | ~self.sum_rate.isfinite()
 
         def pick(ours: Tensor, theirs: Tensor) -> Tensor:
             return torch.where(other_wins.reshape(-1, *[1] * (ours.ndim - 1)), theirs, ours)
@@ -160,19 +179,29 @@ def answer(
     )
 
 
-def unconstrained(batch: ChannelBatch, beams: Tensor, budget: LinkBudget) -> Precoding:
-    """Beams of any length and equal powers as an answer, for a budget that constrains neither shares nor rates.
+def equal_powers(batch: ChannelBatch, beams: Tensor, budget: LinkBudget) -> Precoding:
+    """Beams of any kind and length with equal powers, moved where the budget's constraints ask for it, as an answer.
 
-    beams: complex (drops, users, antennas), none of them zero. No K x K matrix is formed until somebody asks what the
-    users get, which is then computed from the definition.
+    beams: complex (drops, users, antennas), none of them zero. Under a budget that constrains neither shares nor rates
+    no K x K matrix is formed until somebody asks what the users get, which is then computed from the definition.
     """
     parts = torch.view_as_real(beams.resolve_conj()).flatten(-2).double()
     unit = parts / torch.linalg.vector_norm(parts, dim=-1, keepdim=True)
     precoder = torch.view_as_complex(unit.float().view(*beams.shape, 2))
     drops, users, _ = beams.shape
-    power = torch.full((drops, users), 1 / users, dtype=torch.float64, device=beams.device)
-    power *= per_drop(budget.power, power).unsqueeze(-1)
+    shares = torch.full((drops, users), 1 / users, dtype=torch.float64, device=beams.device)
     feasible = torch.ones(drops, dtype=torch.bool, device=beams.device)
+    if budget.constrains_shares or budget.demands_rates:
+        batch = ChannelBatch(batch.channels, labels_of(batch))
+        assert batch.near_field is not None
+        shares, feasible = project_shares(
+            beam_coupling(batch.channels, precoder, budget),
+            shares,
+            batch.near_field,
+            per_drop(budget.alpha_c, shares),
+            per_drop(budget.min_rate, shares),
+        )
+    power = shares * per_drop(budget.power, shares).unsqueeze(-1)
 
     def labels() -> tuple[Tensor, Tensor]:
         near = labels_of(batch)
@@ -183,7 +212,7 @@ def unconstrained(batch: ChannelBatch, beams: Tensor, budget: LinkBudget) -> Pre
         power=power,
         uplink_power=torch.full_like(power, torch.nan),
         feasible=feasible,
-        fallback=~feasible,
+        fallback=torch.zeros_like(feasible),
         find_labels=labels,
         find_sinr=lambda: achieved_sinr(batch.channels, precoder, power, budget.noise_power),
     )

@@ -46,7 +46,8 @@ def timeline(
     Precoders come from the channel as it was, SINRs from the channel as it is, by their definition.
 
     budget: numbers, one for all slots. advance(slots): how many are done by now.
-    Raises ValueError if refresh is less than 1.
+    Raises ValueError if refresh is less than 1, and for a scheme whose receivers need SIC: what they cancel would count
+    as interference here.
     """
     if refresh < 1:
         raise ValueError(f"precoders can be refreshed every 1, 2, ... slots, not every {refresh}")
@@ -56,6 +57,8 @@ def timeline(
     for start in range(0, slots, span):
         channels = flight.channels[start : start + span]
         answer = scheme(ChannelBatch(channels[::refresh]), budget)
+        if answer.needs_sic:
+            raise ValueError("a timeline's receivers don't cancel other users' messages (SIC): take another scheme")
         used = torch.arange(len(channels)) // refresh
         labels.append(answer.near_field.cpu()[used])
         precoder, power = answer.precoder.cpu(), answer.power.cpu()

@@ -14,7 +14,10 @@ import click
 from nflae_bridge import __version__
 from nflae_bridge.cli.failure import failing_in_one_line
 
-_COMMANDS = ("inspect", "precode", "evaluate", "simulate", "models", "train", "serve", "keys", "stream", "link")
+_COMMANDS = (
+    *("inspect", "precode", "evaluate", "simulate", "models", "train", "serve", "keys", "stream", "link"),
+    "reproduce",
+)
 
 
 class CommandGroup(click.Group):

@@ -119,6 +119,8 @@ def command(
 
 
 def _report(found: Evaluation, in_file: int, budget: LinkBudget, model: str, device: str) -> None:
+    from simulator.schemes import needs_sic
+
     rows = table("scheme", "mean sum rate\nbps/Hz", "of capacity", "min_rate\nmissed", "time per drop")
     for score in found.scores:
         rows.add_row(
@@ -135,6 +137,10 @@ def _report(found: Evaluation, in_file: int, budget: LinkBudget, model: str, dev
     skipped = f", {found.skipped} bad ones left out" if found.skipped else ""
     fact("drops", f"{used}{skipped}; {100 * found.near_field_share:.1f} % of the users near-field ({model})")
     fact("time", f"median of 5 runs on a block of {found.timed_drops} drops, on {device}, one warm-up before")
+    sic = [score.scheme for score in found.scores if needs_sic(score.scheme)]
+    if sic:
+        names = ", ".join(sic)
+        fact("receivers", f"the rates of {names} need users that decode and cancel each other's messages (SIC)")
     nflae = next((score for score in found.scores if score.scheme == "nflae"), None)
     if nflae is not None:
         fact("fallback to RZF", f"on {100 * nflae.fallback:.1f} % of the drops")

@@ -122,9 +122,11 @@ def command(
 
 def _info(file: ChannelFile, choice: BudgetChoice, name: str, model: str, refine: int) -> dict[str, str | float | int]:
     from nflae_bridge import __version__
+    from simulator.schemes import needs_sic
 
     return {
         "scheme": name,
+        "receiver": "sic" if needs_sic(name) else "linear",
         "model": model,
         "refine": refine if name == "nflae" else 0,
         "version": __version__,
@@ -140,6 +142,8 @@ def _info(file: ChannelFile, choice: BudgetChoice, name: str, model: str, refine
 
 
 def _report(summary: Summary, name: str, demands_rates: bool) -> None:
+    from simulator.schemes import needs_sic
+
     served = summary.drops - summary.skipped
     fact("drops", f"{summary.drops} in {summary.seconds:.2f} s ({summary.drops / summary.seconds:.0f} drops/s)")
     if summary.skipped:
@@ -151,5 +155,7 @@ def _report(summary: Summary, name: str, demands_rates: bool) -> None:
     fact("near-field users", f"{100 * near:.1f} % ({summary.near_field_users} of {summary.users})")
     if demands_rates:
         fact("min_rate missed", f"on {summary.infeasible} of {served} drops: feasible is false there")
+    if needs_sic(name):
+        fact("receivers", f"the rates of {name} need users that decode and cancel each other's messages (SIC)")
     if name == "nflae":
         fact("fallback to RZF", f"on {summary.fallback} of {served} drops")

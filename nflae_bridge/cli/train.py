@@ -27,10 +27,12 @@ from nflae_bridge.errors import NflaeError
       tiny, small   the gram encoder on a small GPT-2 built here, any array (the shipped models)
       gpt2          the gram encoder on GPT-2 small, pretrained and frozen
       paper         the published network and 8,000 drops, 256 antennas
+      transformer   its rival without the GPT-2 backbone, on the same drops
+      cnn           its rival of 3 x 3 convolutions, on the same drops
 
     In DIR: log.csv, the best model so far (model.safetensors, model.json), and the state to resume from.""",
 )
-@click.option("--preset", required=True, metavar="NAME", help="tiny, small, gpt2 or paper.")
+@click.option("--preset", required=True, metavar="NAME", help="tiny, small, gpt2, paper, transformer or cnn.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The run's folder.")
 @click.option("--resume", is_flag=True, help="Go on with the run in DIR.")
 @click.option("--start", metavar="NAME|DIR", help="Start from this model's weights instead of random ones.")
@@ -72,11 +74,12 @@ def command(
     if trainer.step:
         fact("resumed", f"at step {trainer.step}")
     began, first = time.monotonic(), trainer.step
+    judged, sign = chosen.judge, -1 if chosen.judge == "loss" else 1
     try:
         with progress("train", chosen.steps, "steps") as advance:
             for at in trainer.run():
                 pace = (at.step - first) / max(1e-9, time.monotonic() - began)
-                best = f"best score {at.best_score:.4f}  " if at.best_score > float("-inf") else ""
+                best = f"best {judged} {sign * at.best:.4f}  " if at.best > float("-inf") else ""
                 advance(at.step, f"loss {at.loss:.4f}  {best}{pace:.1f} steps/s")
     except KeyboardInterrupt:
         if not holds_run(output):
@@ -84,7 +87,8 @@ def command(
         raise NflaeError(
             f"interrupted at step {trainer.step}; go on with: {_again(preset, output, steps, seed, backbone)}"
         ) from None
-    fact("best score", f"{trainer.best:.4f} (sum rate over WMMSE-200 plus near/far accuracy)")
+    meaning = "of the validation drops" if chosen.judge == "loss" else "sum rate over WMMSE-200 plus near/far accuracy"
+    fact(f"best {judged}", f"{sign * trainer.best:.4f} ({meaning})")
     if is_model(output):
         fact("use it with", f"nflae precode IN.mat -o OUT.mat --model {output}")
 

@@ -28,6 +28,7 @@ from nflae_bridge.link.record import Outcome, Record
 from nflae_bridge.link.source import BatchRecipe, DropSource
 from simulator.link import ChannelBatch, LinkBudget
 from simulator.precoding import Scheme
+from simulator.schemes import needs_sic
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Settings:
     """What is sent, how, and what the transmitter knows; the same for every unit.
 
     modulation, code: see `modulation.choose_modulation`. symbols: a block's. timeline: keep what each drop gave.
+
+    Raises NflaeError for a scheme that counts on receivers with SIC: these have none.
     """
 
     schemes: tuple[str, ...]
@@ -50,6 +53,14 @@ class Settings:
     refine: int = 0
     seed: int = 0
     timeline: bool = False
+
+    def __post_init__(self) -> None:
+        refused = [name for name in self.schemes if needs_sic(name)]
+        if refused:
+            raise NflaeError(
+                f"{', '.join(refused)}: needs receivers that decode and cancel other users' blocks (SIC), which"
+                " nflae link doesn't have; leave it out of --scheme (nflae evaluate gives its rates)"
+            )
 
     @property
     def coded(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,18 @@ from nflae_bridge.network.config import BackboneConfig
 
 # What stays trainable in a frozen backbone: layer norms and position embeddings, by transformers' names.
 _ADDITION = ("ln_1", "ln_2", "ln_f", "wpe", "layernorm", "norm.weight")
+
+
+class NoBackbone(nn.Module):
+    """No trunk: what the embedding says goes straight to the heads."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self.width, self.heads = config.width, config.heads
+
+    def forward(self, tokens: Tensor, attention_bias: Tensor | None) -> Tensor:
+        """The tokens as they are."""
+        return tokens
 
 
 class Backbone(nn.Module):
@@ -75,7 +88,7 @@ def _build(config: BackboneConfig) -> nn.Module:
         "qwen2": (transformers.Qwen2Config, transformers.Qwen2Model),
     }
     if config.family not in family:
-        raise NflaeError(f"unknown backbone family {config.family!r}: there are gpt2, llama and qwen2")
+        raise NflaeError(f"unknown backbone family {config.family!r}: there are gpt2, llama, qwen2 and none")
     settings, model = family[config.family]
     return model(  # type: ignore[no-any-return]
         settings(
@@ -98,6 +111,10 @@ def _load(config: BackboneConfig) -> nn.Module:
     import transformers
 
     source = str(config.source)
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.ERROR)  # what it says of each of its six tries is less than the one line below
+    transformers.utils.logging.disable_progress_bar()
     try:
         loaded: nn.Module = transformers.AutoModel.from_pretrained(
             source, local_files_only=Path(source).is_dir(), attn_implementation="sdpa", use_safetensors=True
@@ -108,6 +125,8 @@ def _load(config: BackboneConfig) -> nn.Module:
             f"backbone {source!r} can't be loaded ({reason}); give a folder that holds its config.json and "
             "model.safetensors, or connect to the hub"
         ) from error
+    finally:
+        hub.setLevel(level)
     for name in ("resid_pdrop", "embd_pdrop", "attn_pdrop"):
         if hasattr(loaded.config, name):
             setattr(loaded.config, name, 0.0)

@@ -51,7 +51,9 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     try:
         card = json.loads((folder / CARD).read_text())
         config = NetworkConfig(
-            EncoderConfig(**card["network"]["encoder"]), BackboneConfig(**card["network"]["backbone"])
+            EncoderConfig(**card["network"]["encoder"]),
+            BackboneConfig(**card["network"]["backbone"]),
+            card["network"].get("head_width", 0),
         )
     except FileNotFoundError:
         raise NflaeError(f"{folder} is no model: it has no {CARD}; `nflae models` lists the shipped ones") from None
@@ -95,10 +97,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, notes
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write text to a temporary file beside ``path``, then rename."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write text or bytes to a temporary file beside ``path``, then rename."""
     part = path.with_name(path.name + ".part")
-    part.write_text(text)
+    part.write_bytes(content.encode() if isinstance(content, str) else content)
     part.replace(path)
 
 

@@ -10,7 +10,8 @@ from typing import Literal
 class BackboneConfig:
     """A causal language model from `transformers`, used as a trunk over users.
 
-    family: ``gpt2``, ``llama`` or ``qwen2``; the architecture of a backbone built from this config.
+    family: ``gpt2``, ``llama`` or ``qwen2``; the architecture of a backbone built from this config. ``none``: no trunk;
+        the embedding, ``width`` wide, goes straight to the heads.
     source: None to build it from width, layers and heads, randomly initialised; else the hub's name of pretrained
         weights ("gpt2", "meta-llama/Llama-3.2-1B", ...) or a local folder that holds them.
     width, layers, heads: of a backbone built here; with a source its own config decides.
@@ -20,7 +21,7 @@ class BackboneConfig:
         and positions tell nothing, so that the network is equivariant by construction.
     """
 
-    family: Literal["gpt2", "llama", "qwen2"] = "gpt2"
+    family: Literal["gpt2", "llama", "qwen2", "none"] = "gpt2"
     source: str | None = None
     width: int = 64
     layers: int = 4
@@ -34,14 +35,15 @@ class BackboneConfig:
 class EncoderConfig:
     """How channels become one token a user.
 
-    kind: ``gram`` (any number of antennas, invariant to CSI scale and user phase) or ``raw`` (the papers': real and
-        imaginary parts of every antenna, so one number of antennas).
-    blocks: bidirectional transformer blocks before the backbone.
-    antennas: for ``raw`` only, N.
+    kind: ``gram`` (any number of antennas, invariant to CSI scale and user phase), ``raw`` (the papers': real and
+        imaginary parts of every antenna, so one number of antennas) or ``cnn`` (the same parts as an image of users by
+        antennas).
+    blocks: bidirectional transformer blocks before the backbone; none in a ``cnn``.
+    antennas: for ``raw`` and ``cnn`` only, N.
     edge_width: for ``gram`` only, width of the messages between pairs of users.
     """
 
-    kind: Literal["gram", "raw"] = "gram"
+    kind: Literal["gram", "raw", "cnn"] = "gram"
     blocks: int = 0
     antennas: int = 256
     edge_width: int = 32
@@ -49,7 +51,11 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Encoder and backbone; the heads follow from them."""
+    """Encoder, backbone and heads.
+
+    head_width: hidden units of each head's MLP; 0: heads are linear.
+    """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    head_width: int = 0

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from nflae_bridge.errors import NflaeError
+
 
 @dataclass(frozen=True)
 class UserInputs:
@@ -23,6 +25,13 @@ class UserInputs:
     min_rate: Tensor
     near_field: Tensor | None = None
 
+    def channels_of(self, antennas: int) -> Tensor:
+        """The channels, for an encoder made for this N. Raises NflaeError if they have another, or are missing."""
+        if self.channels is None or self.channels.shape[-1] != antennas:
+            found = "none" if self.channels is None else str(self.channels.shape[-1])
+            raise NflaeError(f"this model takes {antennas} antennas, got {found}; use a gram model instead")
+        return self.channels
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -39,9 +48,13 @@ class Encoding:
 
 
 class Encoder(nn.Module):
-    """An input encoder: ``token_width`` says how wide its tokens are; ``forward`` maps UserInputs to Encoding."""
+    """An input encoder: ``token_width`` says how wide its tokens are; ``forward`` maps UserInputs to Encoding.
+
+    classifies: its Encoding has near-field logits; otherwise the network has a head for them.
+    """
 
     token_width: int
+    classifies: bool = False
 
     def forward(self, inputs: UserInputs) -> Encoding:
         """Encode a batch."""

@@ -27,6 +27,8 @@ PAIR_FEATURES = 10
 class GramEncoder(Encoder):
     """Tokens from each user's gain, prospects and surroundings; attention biased by the users' coherences."""
 
+    classifies = True
+
     def __init__(self, config: EncoderConfig, width: int, heads: int) -> None:
         super().__init__()
         self.token_width = width

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from nflae_bridge.errors import NflaeError
-from nflae_bridge.network.backbone import Backbone
+from nflae_bridge.network.backbone import Backbone, NoBackbone
+from nflae_bridge.network.cnn_encoder import CnnEncoder
 from nflae_bridge.network.config import NetworkConfig
 from nflae_bridge.network.encoder import Encoder, UserInputs
 from nflae_bridge.network.gram_encoder import GramEncoder
@@ -35,10 +36,13 @@ class PrecodingNetwork(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = Backbone(config.backbone)
+        without = config.backbone.family == "none" and config.backbone.source is None
+        self.backbone = NoBackbone(config.backbone) if without else Backbone(config.backbone)
         self.encoder: Encoder
         if config.encoder.kind == "raw":
             self.encoder = RawEncoder(config.encoder)
+        elif config.encoder.kind == "cnn":
+            self.encoder = CnnEncoder(config.encoder)
         elif config.encoder.kind == "gram":
             # In front of a given language model the encoder keeps a width of its own.
             width = config.backbone.width if config.backbone.source else self.backbone.width
@@ -46,15 +50,11 @@ class PrecodingNetwork(nn.Module):
             heads = config.backbone.heads if config.backbone.source and not open_trunk else self.backbone.heads
             self.encoder = GramEncoder(config.encoder, width, heads)
         else:
-            raise NflaeError(f"unknown encoder {config.encoder.kind!r}: there are gram and raw")
+            raise NflaeError(f"unknown encoder {config.encoder.kind!r}: there are gram, raw and cnn")
         same = self.encoder.token_width == self.backbone.width
         self.embedding: nn.Module = nn.Identity() if same else nn.Linear(self.encoder.token_width, self.backbone.width)
-        names = ["uplink", "power"] + (["near_field"] if config.encoder.kind == "raw" else [])
-        outputs = {name: nn.Linear(self.backbone.width, 1) for name in names}
-        for name in ("uplink", "power"):  # equal shares at first: training starts from RZF
-            nn.init.normal_(outputs[name].weight, std=1e-3)
-            nn.init.zeros_(outputs[name].bias)
-        self.heads = nn.ModuleDict(outputs)
+        names = ["uplink", "power"] + ([] if self.encoder.classifies else ["near_field"])
+        self.heads = nn.ModuleDict({name: _head(name, self.backbone.width, config.head_width) for name in names})
 
     def forward(self, inputs: UserInputs) -> NetworkOutput:
         """Users may come in any order; the output has theirs."""
@@ -78,6 +78,14 @@ class PrecodingNetwork(nn.Module):
         """(trained, total) parameters."""
         sizes = [(p.numel(), p.requires_grad) for p in self.parameters()]
         return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
+
+
+def _head(name: str, width: int, hidden: int) -> nn.Module:
+    last = nn.Linear(hidden or width, 1)
+    if name in ("uplink", "power"):  # equal shares at first: training starts from RZF
+        nn.init.normal_(last.weight, std=1e-3)
+        nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(width, hidden), nn.GELU(), last) if hidden else last
 
 
 def canonical_order(gram: Tensor, channels: Tensor | None = None) -> Tensor:

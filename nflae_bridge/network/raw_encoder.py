@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from nflae_bridge.errors import NflaeError
 from nflae_bridge.network.blocks import Block
 from nflae_bridge.network.config import EncoderConfig
 from nflae_bridge.network.encoder import Encoder, Encoding, UserInputs
@@ -23,10 +22,7 @@ class RawEncoder(Encoder):
 
     def forward(self, inputs: UserInputs) -> Encoding:
         """Encode a batch. Raises NflaeError unless the channels have the N this encoder was made for."""
-        channels = inputs.channels
-        if channels is None or channels.shape[-1] != self.antennas:
-            found = "none" if channels is None else str(channels.shape[-1])
-            raise NflaeError(f"this model takes {self.antennas} antennas, got {found}; use a gram model instead")
+        channels = inputs.channels_of(self.antennas)
         parts = torch.cat([channels.real, channels.imag], -1).to(self.norm.weight.dtype)
         tokens = self.norm(parts.flatten(0, 1)).unflatten(0, parts.shape[:2])
         for block in self.blocks:

@@ -21,8 +21,8 @@ from nflae_bridge.pipeline import drops_per_block, result_arrays
 from nflae_bridge.server.queue import Job, Key
 from nflae_bridge.wire import PrecodeRequest, WireError
 from simulator.link import ChannelBatch, LinkBudget
+from simulator.schemes import needs_sic, scheme_names
 from simulator.schemes import scheme as registered
-from simulator.schemes import scheme_names
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -65,6 +65,7 @@ class Device:
         ours = request.scheme == "nflae"
         return {
             "scheme": request.scheme,
+            "receiver": "sic" if needs_sic(request.scheme) else "linear",
             "model": self.model if ours else "",
             "refine": request.refine if ours else 0,
             "version": __version__,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from simulator.channel import noisy_csi
-from simulator.geometry import UniformLinearArray
+from simulator.geometry import AngleConvention, UniformLinearArray
 from simulator.scenario import Scenario, scenario
 
 
@@ -72,7 +72,8 @@ class DropDistribution:
         channels and channels of deficient rank.
     noisy: share of batches with noisy CSI, its SNR per antenna uniform in csi_snr_db.
     gain_spread_db: largest spread of the users' gains in a drop (half of the drops have none).
-    constrained: share of drops with alpha_c < 1, and share with R_min > 0.
+    constrained: share of drops with alpha_c < 1, and share with R_min > 0. Half of those alpha_c lie below 0.29, where
+        the near-field users' minimum rates leave little freedom and there is most to learn.
     """
 
     users: tuple[int, int] = (1, 16)
@@ -83,7 +84,7 @@ class DropDistribution:
     noisy: float = 0.5
     csi_snr_db: tuple[float, float] = (-2.0, 25.0)
     gain_spread_db: float = 30.0
-    constrained: float = 0.4
+    constrained: float = 0.6
 
     def training(self, seed: int, step: int) -> TrainingBatch:
         """Fresh drops; all of a batch have the same K and N, so nothing is padded."""
@@ -92,46 +93,68 @@ class DropDistribution:
     def validation(self) -> list[TrainingBatch]:
         """36 batches of the distribution, and the published scenario at K = 5, 8, 10 and 16 without constraints."""
         drawn = [self.training(VALIDATION_SEED, step) for step in range(36)]
-        return drawn + [_published(users, VALIDATION_SEED + users, 200, 1.0, 0.0) for users in (5, 8, 10, 16)]
+        published = [
+            _unit_norm_drops(scenario("paper", users), VALIDATION_SEED + users, 200, 20.0, 1.0, 0.0)
+            for users in (5, 8, 10, 16)
+        ]
+        return drawn + published
 
 
 @dataclass(frozen=True)
 class PublishedDrops:
-    """The papers' data: a fixed set of drops with one K, N and link budget, gone through in epochs.
+    """The papers' data: a fixed set of drops with one K, array and link budget, gone through in epochs.
 
-    train, validate: drops. batch: drops a step.
+    train, validate: drops. batch: drops a step. snr_db: P / sigma^2, the channels having unit norm.
+    angle: absolute, as the papers write it and as their curves have it; see `geometry.angle_and_distance`.
+    noisy: share of the drops whose CSI is noisy, its SNR per antenna uniform in csi_snr_db (the papers' range).
     """
 
     users: int = 10
-    antennas: int = 256
+    array: UniformLinearArray = field(default_factory=UniformLinearArray)
     train: int = 8_000
     validate: int = 1_000
     batch: int = 100
     alpha_c: float = 0.4
     min_rate: float = 0.6
+    snr_db: float = 20.0
+    angle: AngleConvention = "absolute"
+    noisy: float = 0.5
+    csi_snr_db: tuple[float, float] = (0.0, 25.0)
     seed: int = 1
 
     def training(self, seed: int, step: int) -> TrainingBatch:
-        """Batch ``step`` of its epoch, the drops shuffled anew each epoch."""
-        whole = _published(self.users, self.seed, self.train, self.alpha_c, self.min_rate, self.antennas)
+        """Batch ``step`` of its epoch, the drops shuffled and the CSI's noise drawn anew each epoch."""
         epoch, place = divmod(step, self.train // self.batch)
         order = torch.randperm(self.train, generator=_generator(seed, epoch))
-        return whole.select(order[place * self.batch : (place + 1) * self.batch])
+        clean = self._drops(self.train, self.seed).select(order[place * self.batch : (place + 1) * self.batch])
+        return self._with_noise(clean, _generator(seed + 1, step))
 
     def validation(self) -> list[TrainingBatch]:
         """The validation drops, in batches of the same size."""
-        whole = _published(self.users, VALIDATION_SEED, self.validate, self.alpha_c, self.min_rate, self.antennas)
+        whole = self._with_noise(self._drops(self.validate, VALIDATION_SEED), _generator(VALIDATION_SEED, 0))
         return [whole.select(torch.arange(start, start + self.batch)) for start in range(0, self.validate, self.batch)]
 
+    def _drops(self, drops: int, seed: int) -> TrainingBatch:
+        scene = Scenario(array=self.array, users=self.users, angle=self.angle)
+        return _unit_norm_drops(scene, seed, drops, self.snr_db, self.alpha_c, self.min_rate)
 
-@cache
-def _published(
-    users: int, seed: int, drops: int, alpha_c: float, min_rate: float, antennas: int = 256
+    def _with_noise(self, batch: TrainingBatch, generator: torch.Generator) -> TrainingBatch:
+        drops = len(batch.channels)
+        low, high = self.csi_snr_db
+        noisy = torch.rand(drops, generator=generator) < self.noisy
+        snr_db = low + (high - low) * torch.rand(drops, generator=generator)
+        seen = noisy_csi(batch.channels, torch.where(noisy, snr_db, torch.inf).unsqueeze(-1), generator)
+        return replace(batch, channels=seen)
+
+
+@lru_cache(maxsize=8)
+def _unit_norm_drops(
+    scene: Scenario, seed: int, drops: int, snr_db: float, alpha_c: float, min_rate: float
 ) -> TrainingBatch:
-    """Drops of scenario ``paper`` at P / sigma^2 = 100."""
-    drawn = scenario("paper", users, antennas).draw(drops, torch.Generator().manual_seed(seed))
+    """Drops of a scenario whose channels have unit norm, at one P / sigma^2 (dB) and under one set of constraints."""
+    drawn = scene.draw(drops, torch.Generator().manual_seed(seed))
     return TrainingBatch(
-        drawn.channels * 10,
+        drawn.channels * 10 ** (snr_db / 20),
         drawn.near_field,
         torch.full((drops,), alpha_c),
         torch.full((drops,), min_rate),
@@ -169,7 +192,7 @@ class _Draw:
             channels = noisy_csi(channels, self.uniform(*of.csi_snr_db, drops, 1), self.generator)
         channels = channels * self.amplitudes(drops, users)
         constrained = self.uniform(0, 1, 2, drops) < of.constrained
-        alpha_c = torch.where(constrained[0], self.uniform(0.05, 1.0, drops), 1.0)
+        alpha_c = torch.where(constrained[0], 0.05 + 0.95 * self.uniform(0, 1, drops).square(), 1.0)
         min_rate = torch.where(constrained[1], self.uniform(0.02, 1.2, drops), 0.0)
         return TrainingBatch(channels, near, alpha_c, min_rate, labelled)
 

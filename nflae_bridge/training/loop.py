@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -36,35 +36,33 @@ from simulator.structure import structured_coefficients
 LOG = "log.csv"
 _STATE = "last.safetensors"
 _COLUMNS = ("step", "seconds", "learning_rate", "loss", "rate_over_rzf", "unmet_rate", "near_field_error",
-            "rate_over_wmmse", "accuracy", "score")  # fmt: skip
-# The log's and the resumable state's pace; a kill costs at most this many steps.
-LOG_EVERY = 100
+            "rate_over_wmmse", "accuracy", "validation_loss")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Validation:
     """rate_over_wmmse: mean over batches of our mean sum rate over WMMSE-200's under the same constraints.
 
-    accuracy: share of users labelled rightly. score, by which the best state is chosen: the sum of both.
+    accuracy: share of users labelled rightly. loss: the training loss, on the validation drops.
     """
 
     rate_over_wmmse: float
     accuracy: float
+    loss: float
 
-    @property
-    def score(self) -> float:
-        """What a run maximises."""
-        return self.rate_over_wmmse + self.accuracy
+    def worth(self, judge: Literal["score", "loss"]) -> float:
+        """What a run maximises: the sum of rate and accuracy, or the loss with its sign turned."""
+        return -self.loss if judge == "loss" else self.rate_over_wmmse + self.accuracy
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands, for a progress bar."""
+    """Where a run stands, for a progress bar. best: the worth of the best state so far, see `Validation.worth`."""
 
     step: int
     steps: int
     loss: float
-    best_score: float
+    best: float
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
@@ -120,28 +118,27 @@ class Trainer:
         started = time.monotonic() - self.seconds
         sums: list[Tensor] = []
         while self.step < self.recipe.steps:
-            parts = self._train_one()
+            parts = self.train_one()
             self.step += 1
             sums.append(torch.stack([parts.total.detach(), parts.share, parts.unmet, parts.near_field]).cpu())
             last = self.step == self.recipe.steps
             validate = last or self.step % self.recipe.validate_every == 0
-            if validate or self.step % LOG_EVERY == 0:
+            if validate or self.step % self.recipe.save_every == 0:
                 self.seconds = time.monotonic() - started
                 self._log(torch.stack(sums).double().nanmean(0), self._validate() if validate else None)
                 self._save_state()
                 sums.clear()
             yield Progress(self.step, self.recipe.steps, float(parts.total.detach()), self.best)
 
-    def _train_one(self) -> LossParts:
+    def train_one(self) -> LossParts:
+        """One optimiser step on its batch."""
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.recipe, self.step)
         batch = batch_to(self.recipe.data.training(self.recipe.seed, self.step), self.device)
         self.network.train()
         gram = normalised_gram(batch.channels, LinkBudget(1.0, 1.0))
         output = forward(self.network, batch, gram, with_labels=True)
-        parts = precoding_loss(
-            output, gram, batch.near_field, batch.alpha_c, batch.min_rate, self.recipe.loss, batch.labelled
-        )
+        parts = self._loss(output, batch, gram)
         self.optimiser.zero_grad(set_to_none=True)
         parts.total.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
@@ -149,21 +146,27 @@ class Trainer:
             self.optimiser.step()
         return parts
 
+    def _loss(self, output: NetworkOutput, batch: TrainingBatch, gram: Tensor) -> LossParts:
+        return precoding_loss(
+            output, gram, batch.near_field, batch.alpha_c, batch.min_rate, self.recipe.loss, batch.labelled
+        )
+
     def _validate(self) -> Validation:
         self.network.eval()
-        shares, right, labelled = [], 0.0, 0
+        shares, losses, right, labelled = [], [], 0.0, 0
         for batch, reference in zip(self.validation, self.reference, strict=True):
             gram = normalised_gram(batch.channels, LinkBudget(1.0, 1.0))
             with torch.inference_mode():
                 output = forward(self.network, batch, gram, with_labels=True)
+                losses.append(float(self._loss(output, batch, gram).total))
             served = served_rate(batch, gram, output.uplink_shares.double(), output.shares.double())
             shares.append(float(served.mean() / reference.mean()))
             if batch.labelled and output.near_field_logit is not None:
                 right += float(((output.near_field_logit > 0) == batch.near_field).sum())
                 labelled += batch.near_field.numel()
-        result = Validation(sum(shares) / len(shares), right / max(1, labelled))
-        if result.score > self.best:
-            self.best = result.score
+        result = Validation(sum(shares) / len(shares), right / max(1, labelled), sum(losses) / len(losses))
+        if result.worth(self.recipe.judge) > self.best:
+            self.best = result.worth(self.recipe.judge)
             card = {
                 "preset": self.name,
                 "history": self.history,
@@ -178,7 +181,7 @@ class Trainer:
         return result
 
     def _log(self, means: Tensor, validation: Validation | None) -> None:
-        measured = (validation.rate_over_wmmse, validation.accuracy, validation.score) if validation else ("", "", "")
+        measured = (validation.rate_over_wmmse, validation.accuracy, validation.loss) if validation else ("", "", "")
         rate = learning_rate(self.recipe, self.step - 1)
         row = [self.step, self.seconds, rate, *means.tolist(), *measured]
         self._write_log([f"{value:.6g}" if isinstance(value, float) else value for value in row], mode="a")
@@ -195,6 +198,10 @@ class Trainer:
         progress = {"step": self.step, "seconds": self.seconds, "best": self.best, "history": self.history,
                     "recipe": _identity(self.recipe)}  # fmt: skip
         save_tensors(self.folder / _STATE, tensors, progress)
+
+    def discard_state(self) -> None:
+        """Remove the state to resume from, which is several times the model's size; the log and the model stay."""
+        (self.folder / _STATE).unlink(missing_ok=True)
 
     def _resume(self) -> None:
         tensors, progress = read_tensors(self.folder / _STATE)
@@ -246,7 +253,7 @@ def _identity(recipe: Recipe) -> dict[str, Any]:
 
 def forward(network: PrecodingNetwork, batch: TrainingBatch, gram: Tensor, with_labels: bool) -> NetworkOutput:
     """Run the network on a training batch; ``with_labels``: C3 goes by the batch's labels, not the network's."""
-    needs_channels = batch.labelled or network.config.encoder.kind == "raw"
+    needs_channels = batch.labelled or network.config.encoder.kind != "gram"
     return network(  # type: ignore[no-any-return]
         UserInputs(
             batch.channels if needs_channels else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from nflae_bridge.errors import NflaeError
 from nflae_bridge.network.config import BackboneConfig, EncoderConfig, NetworkConfig
@@ -16,7 +17,9 @@ class Recipe:
 
     steps: optimiser steps; the first ``warm_up`` raise the learning rate, the last ``decay`` share lower it to 0.
         Between them it is constant, so a longer run passes through the same states as a shorter one.
-    validate_every: steps between validations; the state with the best score is what a run delivers.
+    validate_every: steps between validations; the state they judge best is what a run delivers.
+    judge: by what: the largest ``score`` (sum rate over WMMSE's plus near/far accuracy) or the least ``loss``.
+    save_every: steps between rows of the log and between states to resume from; at most so many are lost to a kill.
     """
 
     network: NetworkConfig
@@ -29,10 +32,26 @@ class Recipe:
     warm_up: int = 200
     decay: float = 0.4
     validate_every: int = 500
+    judge: Literal["score", "loss"] = "score"
+    save_every: int = 100
     seed: int = 2026
 
 
+RANDOM_BACKBONE = "gpt2-random"
+
 _OURS = LossWeights(min_rate=1.0)
+# What the papers' network and its two rivals have in common: data, loss and optimiser.
+_AS_PUBLISHED: dict[str, Any] = {
+    "data": PublishedDrops(),
+    "loss": LossWeights(min_rate=10.0, near_field=5.0, relative=False, projected=False),
+    "steps": 500 * 80,
+    "learning_rate": 1e-4,
+    "betas": (0.9, 0.999),
+    "warm_up": 0,
+    "decay": 0.0,
+    "validate_every": 80,
+    "judge": "loss",
+}
 
 PRESETS: dict[str, Recipe] = {
     "tiny": Recipe(NetworkConfig(EncoderConfig(), BackboneConfig(width=64, layers=4, heads=4)), loss=_OURS),
@@ -55,14 +74,17 @@ PRESETS: dict[str, Recipe] = {
             EncoderConfig(kind="raw", blocks=3, antennas=256),
             BackboneConfig(source="gpt2", frozen=True, positions=1024, attention="causal"),
         ),
-        data=PublishedDrops(),
-        loss=LossWeights(min_rate=10.0, near_field=5.0, relative=False, projected=False),
-        steps=500 * 80,
-        learning_rate=1e-4,
-        betas=(0.9, 0.999),
-        warm_up=0,
-        decay=0.0,
-        validate_every=80,
+        **_AS_PUBLISHED,
+    ),
+    "transformer": Recipe(
+        NetworkConfig(
+            EncoderConfig(kind="raw", blocks=8, antennas=256), BackboneConfig(family="none", width=768), head_width=64
+        ),
+        **_AS_PUBLISHED,
+    ),
+    "cnn": Recipe(
+        NetworkConfig(EncoderConfig(kind="cnn"), BackboneConfig(family="none", width=256), head_width=64),
+        **_AS_PUBLISHED,
     ),
 }
 
@@ -81,7 +103,7 @@ def recipe(preset: str, backbone: str | None = None, steps: int | None = None, s
         trunk = chosen.network.backbone
         if trunk.source is None:
             raise NflaeError(f"preset {preset!r} builds its own backbone; --backbone goes with gpt2 and paper")
-        if backbone == "gpt2-random":
+        if backbone == RANDOM_BACKBONE:
             trunk = replace(trunk, source=None, width=768, layers=12, heads=12, frozen=False)
         else:
             trunk = replace(trunk, source=backbone)

@@ -14,16 +14,19 @@ from typing import TypeVar
 from simulator.precoding import Scheme
 
 _SCHEMES: dict[str, Scheme] = {}
+_NEED_SIC: set[str] = set()
 
 
 AnyScheme = TypeVar("AnyScheme", bound=Scheme)
 
 
-def register(name: str) -> Callable[[AnyScheme], AnyScheme]:
-    """Enter a scheme into the registry under ``name``."""
+def register(name: str, needs_sic: bool = False) -> Callable[[AnyScheme], AnyScheme]:
+    """Enter a scheme into the registry under ``name``. needs_sic: as its answers say, see `Precoding`."""
 
     def enter(scheme: AnyScheme) -> AnyScheme:
         _SCHEMES[name] = scheme
+        if needs_sic:
+            _NEED_SIC.add(name)
         return scheme
 
     return enter
@@ -43,6 +46,12 @@ def scheme(name: str) -> Scheme:
         return _SCHEMES[name]
     except KeyError:
         raise ValueError(f"unknown scheme {name!r}: there are {', '.join(scheme_names())}") from None
+
+
+def needs_sic(name: str) -> bool:
+    """Whether the rates of the scheme called ``name`` hold only for receivers with SIC; False for an unknown name."""
+    _load()
+    return name in _NEED_SIC
 
 
 def _load() -> None:

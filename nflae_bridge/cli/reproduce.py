@@ -1,0 +1,102 @@
+"""``nflae reproduce``: the published tables and figures, and ours beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nflae_bridge.cli.options import device_option
+from nflae_bridge.cli.terminal import fact, progress, show, table
+from nflae_bridge.errors import NflaeError
+from nflae_bridge.reproduction import EXPERIMENTS
+
+_LIST = "\n".join(f"      {name:<12} {what}" for name, what in EXPERIMENTS.items())
+
+
+def _chosen(ctx: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> list[str]:
+    unknown = [name for name in names if name not in EXPERIMENTS and name != "all"]
+    if unknown:
+        raise click.BadParameter(f"no experiment {', '.join(unknown)}: there are all, {', '.join(EXPERIMENTS)}")
+    return list(EXPERIMENTS) if "all" in names else list(dict.fromkeys(names))
+
+
+@click.command(
+    "reproduce",
+    short_help="Regenerate the published tables and figures.",
+    epilog=f"""\b
+    Examples:
+      nflae reproduce enfr gain -o results
+      nflae reproduce se-users -o results --backbone gpt2-random
+      nflae reproduce all -o results --budget full --backbone /models/gpt2 --device cuda
+
+    \b
+    Experiments (all: every one):
+{_LIST}
+
+    In DIR, for each: NAME.csv, NAME.png and NAME.md; NAME.jsonl, the rows as they come, and runs/, the networks
+    trained, from which an interrupted run goes on when the command is repeated.""",
+)
+@click.argument("names", nargs=-1, required=True, metavar="NAME...|all", callback=_chosen)
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The folder of the results."
+)
+@click.option(
+    "--budget",
+    type=click.Choice(["quick", "full"]),
+    default="quick",
+    show_default=True,
+    help="full: as published, hours on a GPU. quick: minutes on two CPU cores; the plots say what was cut.",
+)
+@click.option(
+    "--backbone",
+    default="gpt2",
+    show_default=True,
+    metavar="NAME|DIR|gpt2-random",
+    help="Of the published network: a hub name, a local folder, or GPT-2's shape with random weights.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=2026, show_default=True, help="Of drops and weights.")
+@click.option("--overwrite", is_flag=True, help="Replace what DIR holds of these experiments.")
+@device_option
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
+def command(
+    names: list[str],
+    output: Path,
+    budget: str,
+    backbone: str,
+    seed: int,
+    overwrite: bool,
+    device: str,
+    threads: int | None,
+) -> None:
+    """Run experiments and write their tables, plots and pages; interrupt at any time, repeat to go on."""
+    import torch
+
+    from nflae_bridge.devices import choose_device
+    from nflae_bridge.reproduction import experiment
+    from nflae_bridge.reproduction.effort import EFFORTS
+    from nflae_bridge.reproduction.folder import prepare
+    from nflae_bridge.reproduction.runner import require_backbone, run
+    from nflae_bridge.reproduction.study import Study
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    chosen = [experiment(name) for name in names]
+    place = choose_device(device)
+    prepare(output, names, overwrite)
+    if any("paper" in each.networks for each in chosen):
+        fact("backbone", f"{backbone}; the hub is asked for it unless it is here")
+    require_backbone(chosen, backbone)
+    study = Study(output, EFFORTS[budget], backbone, seed, place)
+    try:
+        for each in chosen:
+            with progress(each.name, len(each.units(study)), "units") as advance:
+                outcome = run(each, study, advance)
+            fact(each.name, f"{each.title}: {', '.join(str(path) for path in outcome.paths)}")
+            if outcome.checks:
+                rows = table("what should be so", "met", "found")
+                for check in outcome.checks:
+                    rows.add_row(check.claim, "yes" if check.met else "no", check.found)
+                show(rows)
+    except KeyboardInterrupt:
+        raise NflaeError(f"interrupted; what is finished is in {output}: repeat the command to go on") from None

@@ -1,0 +1,19 @@
+"""Near-field LDMA: a beam focused on an angle and a distance for every user, zero forcing behind them, equal powers."""
+
+from simulator.codebooks import hybrid_zero_forcing, spherical_waves
+from simulator.link import ChannelBatch, LinkBudget
+from simulator.precoding import Precoding, equal_powers
+from simulator.schemes import register
+
+COHERENCE = 0.5
+
+
+@register("ldma")
+def ldma(batch: ChannelBatch, budget: LinkBudget, coherence: float = COHERENCE) -> Precoding:
+    """Location division multiple access (Wu and Dai, IEEE JSAC 2023): users are told apart by angle and distance.
+
+    The codebook is the polar domain's (Cui and Dai, IEEE TCOM 2022), whose beams of one angle and neighbouring
+    distances have at most ``coherence`` of each other's amplitude, in (0.2, 1).
+    """
+    curvatures = spherical_waves(batch.channels.shape[-1], coherence)
+    return equal_powers(batch, hybrid_zero_forcing(batch.channels, curvatures), budget)

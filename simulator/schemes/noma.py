@@ -1,0 +1,69 @@
+"""Near-field NOMA: users with coherent channels share a zero-forcing beam and are told apart by power (SIC)."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from simulator.capacity import water_filling
+from simulator.link import TOLERANCE, ChannelBatch, LinkBudget, coupling, normalised_gram, per_drop, rates
+from simulator.powers import project_shares
+from simulator.precoding import Candidate, Precoding, answer, labels_of
+from simulator.schemes import register
+from simulator.schemes.zf import zero_forcing_coefficients
+from simulator.superposition import after_cancellation, coherent_groups, guaranteed_shares, ranks, same_group, sic_sinr
+
+COHERENCE = 0.5
+# Moved powers may change the order of decoding, and with it what C4 asks for.
+_ROUNDS = 2
+
+
+@register("noma", needs_sic=True)
+def noma(batch: ChannelBatch, budget: LinkBudget, coherence: float = COHERENCE) -> Precoding:
+    """Non-orthogonal multiple access in groups of users with |h_i^H h_j|^2 > ``coherence`` ||h_i||^2 ||h_j||^2.
+
+    A beam a group, by zero forcing between the groups' heads; the power water-filled over the groups by their heads'
+    gains, which gives a larger mean sum rate than equal powers, and split within each by `guaranteed_shares`. Rows of
+    the precoder are equal within a group.
+
+    SINRs are those of `sic_sinr`. A group's messages are decoded in the order of their users' rising gains
+    |h_k^H w|^2 / (sigma^2 + what other groups send), at the powers returned. C4 is met by moving powers for the order
+    found before; a drop counts as feasible if every user then gets its rate. Powers that C3 or C4 moved no longer
+    guarantee what time sharing would give.
+    """
+    gram = normalised_gram(batch.channels, budget)
+    near = labels_of(batch)
+    head = coherent_groups(gram, coherence)
+    coefficients = _shared_beams(gram, head)
+    couplings = coupling(gram, coefficients)
+    heads_shares = water_filling(couplings.diagonal(dim1=-2, dim2=-1) * _is_head(head))
+    gain = _gains(couplings, heads_shares, head)
+    wanted = guaranteed_shares(heads_shares.gather(-1, head), gain, head)
+    alpha_c, min_rate = per_drop(budget.alpha_c, gram), per_drop(budget.min_rate, gram)
+    for _ in range(_ROUNDS):
+        left = after_cancellation(couplings, head, ranks(gain))
+        shares, feasible = project_shares(left, wanted, near, alpha_c, min_rate)
+        gain = _gains(couplings, shares, head)
+    sinr = sic_sinr(couplings, shares, head, ranks(gain))
+    feasible = feasible & (rates(sinr) >= min_rate.unsqueeze(-1) - TOLERANCE / 10).all(-1)
+    chosen = Candidate(coefficients, shares, torch.full_like(shares, torch.nan), sinr, feasible)
+    return replace(answer(batch.channels, chosen, budget, near), needs_sic=True)
+
+
+def _shared_beams(gram: Tensor, head: Tensor) -> Tensor:
+    """Every user's coefficients are its head's, of zero forcing between the heads; see `Candidate`."""
+    heads = _is_head(head)
+    both = heads.unsqueeze(-1) & heads.unsqueeze(-2)
+    others = torch.diag_embed(gram.diagonal(dim1=-2, dim2=-1) * ~heads)
+    inverse = zero_forcing_coefficients(torch.where(both, gram, others)) * both
+    return inverse.gather(-1, head.unsqueeze(-2).expand_as(inverse))
+
+
+def _gains(couplings: Tensor, shares: Tensor, head: Tensor) -> Tensor:
+    """Each user's SNR at full power with what other groups send as noise; real (drops, users)."""
+    outside = (couplings * shares.unsqueeze(-2)).masked_fill(same_group(head), 0).sum(-1)
+    return couplings.diagonal(dim1=-2, dim2=-1) / (1 + outside)
+
+
+def _is_head(head: Tensor) -> Tensor:
+    return head == torch.arange(head.shape[-1], device=head.device)
