@@ -34,7 +34,7 @@ from nflae_bridge.errors import NflaeError
 from nflae_bridge.models import load_model
 from nflae_bridge.sources import channels as source_channels
 from simulator.channel import noisy_csi
-from simulator.geometry import UniformLinearArray
+from simulator.likelihood import most_likely_labels
 from simulator.link import (
     TOLERANCE,
     ChannelBatch,
@@ -44,13 +44,12 @@ from simulator.link import (
     per_drop,
     rates,
 )
-from simulator.near_field import far_field_test, is_near_field
+from simulator.near_field import far_field_test
 from simulator.optimiser import optimise
 from simulator.precoding import Precoding, Scheme
 from simulator.scenario import Scenario, scenario
 from simulator.schemes.rzf import rzf
 from simulator.schemes.wmmse import wmmse
-from simulator.steering import near_field_steering
 
 SEED = 31_415_926_000
 BLOCK = 250  # drops at once
@@ -642,68 +641,6 @@ def labels(bench: Bench, channels: Tensor) -> Tensor:
 def accuracy(found: Tensor, truth: Tensor) -> float:
     """The share of users labelled rightly."""
     return float((found == truth).double().mean())
-
-
-def most_likely_labels(array: UniformLinearArray, channels: Tensor) -> Tensor:
-    """Labels of the (angle, distance) whose spherical wave has the largest |b^H y|: maximum likelihood in white noise.
-
-    Coarse: over a grid of curvatures beta^2 the parabola is taken off and an FFT tries all angles (Fresnel). Fine:
-    exact steering vectors around the winner, for users whose curvature leaves the label open.
-
-    channels: complex64 (drops, users, antennas). Returns bool (drops, users).
-    """
-    users = channels.reshape(-1, channels.shape[-1])
-    near = torch.cat([_most_likely(array, part) for part in torch.split(users, 500)])
-    return near.reshape(channels.shape[:-1])
-
-
-_CURVATURE_STEP = 0.125  # of beta^2; over half the aperture the phase is pi beta^2 / 2
-
-
-def _most_likely(array: UniformLinearArray, users: Tensor) -> Tensor:
-    grid = torch.cat([torch.arange(0, 4, _CURVATURE_STEP, dtype=torch.float64), torch.logspace(0.6, 2.1, 60).double()])
-    place = array.element_offsets() / array.aperture
-    padded = 4 * array.antennas
-    best = torch.full((len(users),), -1.0)
-    curvature = torch.zeros(len(users), dtype=torch.float64)
-    sine = torch.zeros(len(users), dtype=torch.float64)
-    for square in grid:
-        phase = (2 * math.pi * square * place**2).float()
-        spectrum = torch.fft.fft(users * torch.polar(torch.ones_like(phase), phase), n=padded).abs()
-        value, at = spectrum.max(-1)
-        better = value > best
-        best = torch.where(better, value, best)
-        curvature = torch.where(better, square, curvature)
-        sine = torch.where(better, 2 * ((at / padded + 0.5) % 1 - 0.5).double(), sine)
-    open_case = (curvature > 0.2) & (curvature < 3.0)
-    curvature[open_case], sine[open_case] = _refined(
-        array, users[open_case], curvature[open_case], sine[open_case], 2 / padded
-    )
-    angle, distance = _whereabouts(array, curvature, sine)
-    return is_near_field(array, angle, distance)
-
-
-def _refined(
-    array: UniformLinearArray, users: Tensor, curvature: Tensor, sine: Tensor, sine_step: float
-) -> tuple[Tensor, Tensor]:
-    """The best of 5 x 5 exact spherical waves around each user's (beta^2, sin theta), zooming in six times."""
-    shift = torch.linspace(-1, 1, 5, dtype=torch.float64)
-    for zoom in range(6):
-        curvatures = curvature.reshape(-1, 1, 1) + shift.reshape(1, -1, 1) * _CURVATURE_STEP / 2**zoom
-        sines = sine.reshape(-1, 1, 1) + shift.reshape(1, 1, -1) * sine_step / 2**zoom
-        curvatures, sines = (grid.expand(-1, 5, 5).flatten(1) for grid in (curvatures, sines))
-        waves = near_field_steering(array, *_whereabouts(array, curvatures, sines))
-        winner = (waves.conj() @ users.unsqueeze(-1)).squeeze(-1).abs().argmax(-1, keepdim=True)
-        curvature = curvatures.gather(1, winner).squeeze(1)
-        sine = sines.gather(1, winner).squeeze(1)
-    return curvature, sine
-
-
-def _whereabouts(array: UniformLinearArray, curvature: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
-    """(theta, r) of beta^2 = (N d cos theta)^2 / (2 lambda r) and sin theta."""
-    angle = torch.asin(sine.clamp(-1, 1))
-    reach = (array.aperture * torch.cos(angle)) ** 2 / (2 * array.wavelength)
-    return angle, (reach / curvature.clamp(min=1e-6)).clamp(min=1e-3)
 
 
 # --- Permutation and phase -------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ from simulator.powers import minimum_shares
 from simulator.precoding import Candidate, candidate
 from simulator.structure import structured_coefficients
 
-# Near-field users' lambda against the others', in turn: the more a user has, the more the others' beams spare it.
-_TILTS = (1.0, 0.3, 3.0, 0.1, 10.0, 0.03, 30.0)
+# Near-field users' lambda against the others', in turn, beside the balanced one: the more a user has, the more the
+# others' beams spare it.
+_TILTS = (0.3, 3.0, 0.1, 10.0, 0.03, 30.0)
 
 
 def balanced_uplink(gram: Tensor, iterations: int = 20) -> Tensor:
@@ -52,12 +53,14 @@ def balanced_candidate(gram: Tensor, wanted_shares: Tensor, near_field: Tensor, 
     least, reachable = minimum_shares(
         coupling(gram, best.coefficients), torch.exp2(per_drop(budget.min_rate, balanced)) - 1
     )
-    hopeful = reachable & (least.sum(-1) <= 1)
-    if not budget.constrains_shares or not bool((hopeful & ~best.feasible).any()):
+    limited = reachable & (least.sum(-1) <= 1) & (per_drop(budget.alpha_c, balanced) < 1)
+    if not bool(limited.any()):
         return best
-    for tilt in _TILTS[1:]:
+    gram, wanted_shares, near_field = gram[limited], wanted_shares[limited], near_field[limited]
+    balanced, budget, leading = balanced[limited], budget.select(limited), best.select(limited)
+    for tilt in _TILTS:
         leaning = balanced * torch.where(near_field, tilt, 1.0)
         leaning = leaning / leaning.sum(-1, keepdim=True)
         other = candidate(gram, structured_coefficients(gram, leaning), wanted_shares, near_field, budget, leaning)
-        best, _ = best.better_of(other)
-    return best
+        leading, _ = leading.better_of(other)
+    return best.replaced(limited, leading)

@@ -50,12 +50,17 @@ def make_network() -> Callable[..., PrecodingNetwork]:
     from nflae_bridge.network.model import PrecodingNetwork
 
     def make(
-        kind: str = "gram", attention: str = "coherence", antennas: int = 8, loud: bool = True, **backbone: Any
+        kind: str = "gram",
+        attention: str = "coherence",
+        antennas: int = 8,
+        loud: bool = True,
+        head_width: int = 0,
+        **backbone: Any,
     ) -> PrecodingNetwork:
         torch.manual_seed(backbone.pop("seed", 0))
         sizes = {"width": 16, "layers": 2, "heads": 2, "attention": attention} | backbone
         encoder = EncoderConfig(kind=kind, blocks=1, antennas=antennas, edge_width=8)  # type: ignore[arg-type]
-        network = PrecodingNetwork(NetworkConfig(encoder, BackboneConfig(**sizes)))
+        network = PrecodingNetwork(NetworkConfig(encoder, BackboneConfig(**sizes), head_width))
         if loud:
             for parameter in [*network.backbone.parameters(), *network.heads.parameters()]:
                 if parameter.ndim > 1:

@@ -8,12 +8,17 @@ function [max_error, rates] = nflae_check_rates(channel_file, result_file)
 %     SINR_k = p_k |h_k' w_k|^2 / (sum over j ~= k of p_j |h_k' w_j|^2 + noise_power),  R_k = log2(1 + SINR_k)
 %
 %   [max_error, rates] = ... also returns the recomputed rates, of the same size as rate in the result. Drops
-%   that were skipped hold NaN on both sides and are left out of max_error.
+%   that were skipped hold NaN on both sides and are left out of max_error. Results of noma are refused: its rates
+%   are those of receivers that cancel other users' messages (SIC) before they decode their own.
 %
 %   Needs no toolbox. Runs in GNU Octave 7 and is written for MATLAB too.
 
   result = load(result_file, 'precoder', 'power', 'rate', 'nflae_info');
   info = result.nflae_info;
+  if isfield(info, 'receiver') && strcmp(char(info.receiver(:).'), 'sic')
+    error('nflae:receiver', ['the rates in %s are those of receivers with SIC, not of this formula: check a result ' ...
+          'of another scheme than %s'], result_file, char(info.scheme(:).'));
+  end
 
   % char: Octave loads the strings of a -v7.3 file as numbers.
   layout = char(info.layout(:).');

@@ -73,21 +73,23 @@ def command(
     import torch
 
     from nflae_bridge.devices import choose_device
-    from nflae_bridge.reproduction import experiment
+    from nflae_bridge.reproduction import load_experiment
     from nflae_bridge.reproduction.effort import EFFORTS
-    from nflae_bridge.reproduction.folder import prepare
-    from nflae_bridge.reproduction.runner import require_backbone, run
+    from nflae_bridge.reproduction.folder import clear, prepare, require_no_strays
+    from nflae_bridge.reproduction.runner import require_backbone, require_same_runs, run
     from nflae_bridge.reproduction.study import Study
 
     if threads is not None:
         torch.set_num_threads(threads)
-    chosen = [experiment(name) for name in names]
-    place = choose_device(device)
-    prepare(output, names, overwrite)
-    if any("paper" in each.networks for each in chosen):
-        fact("backbone", f"{backbone}; the hub is asked for it unless it is here")
-    require_backbone(chosen, backbone)
-    study = Study(output, EFFORTS[budget], backbone, seed, place)
+    chosen = [load_experiment(name) for name in names]
+    study = Study(output, EFFORTS[budget], backbone, seed, choose_device(device))
+    prepare(output)
+    if not overwrite:
+        require_no_strays(output, names)
+        require_same_runs(chosen, study)
+    require_backbone(chosen, study, lambda note: fact("backbone", note))
+    if overwrite:
+        clear(output, names)
     try:
         for each in chosen:
             with progress(each.name, len(each.units(study)), "units") as advance:
@@ -99,4 +101,5 @@ def command(
                     rows.add_row(check.claim, "yes" if check.met else "no", check.found)
                 show(rows)
     except KeyboardInterrupt:
-        raise NflaeError(f"interrupted; what is finished is in {output}: repeat the command to go on") from None
+        repeat = "repeat the command without --overwrite" if overwrite else "repeat the command"
+        raise NflaeError(f"interrupted; what is finished is in {output}: {repeat} to go on") from None

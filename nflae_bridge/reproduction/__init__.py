@@ -30,7 +30,7 @@ EXPERIMENTS = {
 }
 
 
-def experiment(name: str) -> Experiment:
+def load_experiment(name: str) -> Experiment:
     """The experiment of this name, one of `EXPERIMENTS`."""
     module = import_module(f"{__name__}.experiments.{name.replace('-', '_')}")
     found: Experiment = module.EXPERIMENT

@@ -40,7 +40,7 @@ class Effort:
             told.append(
                 f"networks trained for a moment ({steps}; {self.batch} drops a step instead of {FULL.batch}, learning "
                 f"rate {self.learning_rate:g} instead of {FULL.learning_rate:g}, {self.train_drops:,} drops instead of "
-                f"{FULL.train_drops:,}), at the published setting alone"
+                f"{FULL.train_drops:,})"
             )
         return "Quick run: " + "; ".join(told) if told else ""
 
@@ -65,7 +65,7 @@ QUICK = Effort(
     train_drops=2_000,
     validation_drops=200,
     batch=20,
-    steps={"paper": 60, "transformer": 400, "cnn": 400, "tiny": 300},
+    steps={"paper": 40, "transformer": 400, "cnn": 400, "tiny": 300},
     learning_rate=5e-4,
     per_point=False,
 )

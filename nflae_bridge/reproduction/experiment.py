@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
+    from nflae_bridge.reproduction.effort import Effort
     from nflae_bridge.reproduction.study import Study
 
 Row = dict[str, str | float | int | None]
@@ -47,8 +48,8 @@ class Experiment:
     name: as in `reproduction.EXPERIMENTS`. title: what is shown. source: the papers' figure or table, if it has one.
     units(study): the work, in order. draw(study, rows): the picture. table(rows): the rows as a reader wants them.
     checks(study, rows): what should be so. remarks: what a reader has to know, a paragraph each.
-    networks: the learned baselines it trains, by preset. cut: how a quick run is cut beside their training, if it is;
-        None: the budget changes nothing.
+    networks: the learned baselines it trains, by preset; full_networks: those of a full run, where they are others.
+    cut: how a quick run is cut beside their training, if it is; None: the budget changes nothing.
     """
 
     name: str
@@ -61,3 +62,8 @@ class Experiment:
     remarks: tuple[str, ...] = field(default=())
     networks: tuple[str, ...] = ()
     cut: str | None = None
+    full_networks: tuple[str, ...] | None = None
+
+    def trains(self, effort: Effort) -> tuple[str, ...]:
+        """The learned baselines it trains under a budget, by preset."""
+        return self.networks if effort.name == "quick" or self.full_networks is None else self.full_networks

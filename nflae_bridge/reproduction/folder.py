@@ -12,27 +12,28 @@ from nflae_bridge.errors import NflaeError
 LEDGER, RESULTS = ".jsonl", (".csv", ".png", ".md")
 
 
-def prepare(folder: Path, names: Sequence[str], overwrite: bool) -> None:
-    """Make the folder ready for these experiments.
-
-    overwrite: what it holds of them goes. Otherwise rows of an interrupted run are gone on with, and results without
-    rows, which are somebody else's, are refused.
-
-    Raises NflaeError if it is a file, can't be written to or holds such results.
-    """
+def prepare(folder: Path) -> None:
+    """Make the folder if it is missing. Raises NflaeError if it is a file or can't be written to."""
     if folder.exists() and not folder.is_dir():
         raise NflaeError(f"{folder}: is a file; name a folder for the results")
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise NflaeError(f"{folder}: can't be written to; name another folder, or change its permissions")
+
+
+def clear(folder: Path, names: Sequence[str]) -> None:
+    """Remove what the folder holds of these experiments; networks trained stay, each is that of its recipe."""
     for name in names:
-        results = [folder / (name + ending) for ending in RESULTS]
+        for ending in (*RESULTS, LEDGER):
+            (folder / (name + ending)).unlink(missing_ok=True)
+
+
+def require_no_strays(folder: Path, names: Sequence[str]) -> None:
+    """Raises NflaeError if the folder holds results of these experiments without rows: somebody else's."""
+    for name in names:
         ledger = folder / (name + LEDGER)
-        if overwrite:
-            for path in (*results, ledger):
-                path.unlink(missing_ok=True)
-        strays = [path.name for path in results if path.exists() and not ledger.exists()]
-        if strays:
+        strays = [name + ending for ending in RESULTS if (folder / (name + ending)).exists()]
+        if strays and not ledger.exists():
             raise NflaeError(
                 f"{folder}: holds results that no run here left ({', '.join(strays)}); "
                 "name another folder, or give --overwrite to replace them"

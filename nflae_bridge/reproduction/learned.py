@@ -73,6 +73,6 @@ def trained(
         trainer = Trainer(name, chosen, folder, device, resume=holds_run(folder))
         for at in trainer.run():
             note(f"training {name}: step {at.step} of {at.steps}, loss {at.loss:.3f}")
-        trainer.discard_state()
         (folder / _FINISHED).touch()
+        trainer.discard_state()
     return load_checkpoint(folder), folder

@@ -29,7 +29,8 @@ def page(experiment: Experiment, study: Study, rows: pd.DataFrame, checks: Seque
 
 
 def _command(experiment: Experiment, study: Study) -> str:
-    backbone = ["--backbone", study.backbone] if "paper" in experiment.networks and study.backbone != "gpt2" else []
+    told = "paper" in experiment.trains(study.effort) and study.backbone != "gpt2"
+    backbone = ["--backbone", study.backbone] if told else []
     words = ["nflae", "reproduce", experiment.name, "-o", "DIR", "--budget", study.effort.name, *backbone]
     return shlex.join([*words, "--seed", str(study.seed)])
 
@@ -44,4 +45,4 @@ def markdown_table(table: pd.DataFrame) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.4f}".rstrip("0").rstrip(".")
-    return str(value)
+    return str(value).replace("|", "\\|")

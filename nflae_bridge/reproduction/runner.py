@@ -37,11 +37,23 @@ class _Done:
     rows: list[Row]
 
 
-def require_backbone(experiments: Sequence[Experiment], backbone: str) -> None:
-    """Raises NflaeError, before any work, if the raw-encoder GPT-2 is needed and its backbone can't be had."""
-    needing = [experiment.name for experiment in experiments if "paper" in experiment.networks]
+def require_same_runs(experiments: Sequence[Experiment], study: Study) -> None:
+    """Raises NflaeError, before any work, if the folder holds damaged rows or those of another run of one of these."""
+    for experiment in experiments:
+        if (study.folder / (experiment.name + LEDGER)).exists():
+            _ledger(experiment, study).close()
+
+
+def require_backbone(experiments: Sequence[Experiment], study: Study, note: Callable[[str], None]) -> None:
+    """Raises NflaeError, before any work, if the raw-encoder GPT-2 is needed and its backbone can't be had.
+
+    note: told where it is looked for.
+    """
+    needing = [experiment.name for experiment in experiments if "paper" in experiment.trains(study.effort)]
+    backbone = study.backbone
     if not needing or backbone == RANDOM_BACKBONE:
         return
+    note(f"{backbone}; the hub is asked for it unless it is here")
     try:
         Backbone(recipe("paper", backbone).network.backbone)
     except NflaeError as error:
@@ -58,7 +70,7 @@ def run(experiment: Experiment, study: Study, advance: Callable[[int, str], None
     advance(done, note): how many units are done, and what goes on now.
     Raises NflaeError if the folder holds rows of another budget, backbone or seed.
     """
-    ledger = Ledger(study.folder / (experiment.name + LEDGER), study.identity(experiment), _parse, _REMEDY)
+    ledger = _ledger(experiment, study)
     try:
         done = {entry.key: entry.rows for entry in ledger.entries}
         units = experiment.units(study)
@@ -73,6 +85,10 @@ def run(experiment: Experiment, study: Study, advance: Callable[[int, str], None
         ledger.close()
     advance(len(units), "")
     return _write(experiment, study, pd.DataFrame([row for unit in units for row in done[unit.key]]))
+
+
+def _ledger(experiment: Experiment, study: Study) -> Ledger[_Done]:
+    return Ledger(study.folder / (experiment.name + LEDGER), study.identity(experiment), _parse, _REMEDY)
 
 
 def _noting(advance: Callable[[int, str], None], done: int, key: str) -> Note:

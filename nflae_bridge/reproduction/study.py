@@ -74,12 +74,13 @@ class Study:
 
     def cuts(self, experiment: Experiment) -> list[str]:
         """What a plot of this experiment has to own up to, a line each."""
-        told = [self.effort.cuts(experiment.networks, experiment.cut)]
-        if "paper" in experiment.networks and self.backbone == RANDOM_BACKBONE:
+        networks = experiment.trains(self.effort)
+        told = [self.effort.cuts(networks, experiment.cut)]
+        if "paper" in networks and self.backbone == RANDOM_BACKBONE:
             told.append("GPT-2 raw has a randomly initialised backbone, trained whole, instead of the pretrained one")
         return [line for line in told if line]
 
     def identity(self, experiment: Experiment) -> dict[str, str]:
         """All that an experiment's rows depend on."""
-        backbone = {"backbone": self.backbone} if "paper" in experiment.networks else {}
+        backbone = {"backbone": self.backbone} if "paper" in experiment.trains(self.effort) else {}
         return {"experiment": experiment.name, "budget": self.effort.name, "seed": str(self.seed), **backbone}

@@ -40,6 +40,7 @@ def sweep(
         figure = empty_figure(f"{title} ({source})", study.cuts(experiment), width=10.5)
         axes = figure.subplots()
         draw_lines(axes, rows, "value", "sum_rate")
+        axes.set_xticks(list(points))
         axes.set_xlabel(quantity)
         axes.set_ylabel("mean spectral efficiency [bps/Hz]")
         legend_beside(axes)
@@ -50,8 +51,9 @@ def sweep(
         return wide.rename(index=label).rename_axis(f"bps/Hz; columns: {quantity}")
 
     experiment = Experiment(
-        name, title, source, units, draw, table, _checks, _REMARKS, LEARNED, "200 test drops a point instead of 1,000"
-    )
+        name, title, source, units, draw, table, _checks, _REMARKS, LEARNED,
+        "200 test drops a point instead of 1,000; networks of the published setting at every point",
+    )  # fmt: skip
     return experiment
 
 

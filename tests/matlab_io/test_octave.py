@@ -144,10 +144,13 @@ def zero_forcing(h: npt.NDArray[np.complex64], noise_power: float) -> dict[str, 
     }
 
 
-def precode(source: Path, target: Path, layout: str | None = None, convention: str | None = None) -> None:
+def precode(
+    source: Path, target: Path, layout: str | None = None, convention: str | None = None, receiver: str = "linear"
+) -> None:
     with open_channels(source, layout=layout, convention=convention) as file:
         info = {
             "scheme": "zf",
+            "receiver": receiver,
             "noise_power": 0.1,
             "layout": file.layout,
             "convention": file.convention,
@@ -190,6 +193,21 @@ def test_octave_loads_what_is_written(octave: Octave, tmp_path: Path) -> None:
             file.write(0, zero_forcing(h, 0.1))
     write_channels(tmp_path / "c4.mat", [h[:1]], users=3, antennas=8, drops=1, version="4")
     octave(LOAD, tmp_path)
+
+
+def test_octave_refuses_to_recompute_rates_of_receivers_with_sic(
+    octave: Octave, tmp_path: Path, channels: Make
+) -> None:
+    scipy.io.savemat(tmp_path / "in.mat", {"H": channels(2, 3, 8).T})
+    precode(tmp_path / "in.mat", tmp_path / "out.mat", layout="nks", receiver="sic")
+    script = f"""
+        addpath('{SCRIPTS}');
+        try
+          nflae_check_rates('in.mat', 'out.mat');
+        catch problem
+          printf('%s: %s', problem.identifier, problem.message);
+        end"""
+    assert "nflae:receiver: the rates in out.mat are those of receivers with SIC" in octave(script, tmp_path)
 
 
 def test_octave_recomputes_the_same_rates(octave: Octave, tmp_path: Path, channels: Make) -> None:

@@ -25,7 +25,7 @@ def rates_by_hand(h: npt.NDArray[np.complex128], precoder: npt.ArrayLike, power:
     return np.log2(1 + signal / (received.sum(-1) - signal + 0.01))
 
 
-@pytest.mark.parametrize("scheme", ["mrt", "zf", "rzf", "wmmse", "nflae"])
+@pytest.mark.parametrize("scheme", ["mrt", "zf", "rzf", "wmmse", "sdma", "ldma", "nflae"])
 def test_rates_are_those_of_the_returned_precoders(scheme: str) -> None:
     h = channels()
     result = precode(h, scheme=scheme)

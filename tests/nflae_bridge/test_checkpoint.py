@@ -36,9 +36,19 @@ def refused(folder: Path) -> str:
     return message
 
 
-@pytest.mark.parametrize("kind", ["gram", "raw"])
-def test_checkpoint_comes_back_bit_for_bit(make_network: Make, tmp_path: Path, kind: str) -> None:
-    network = make_network(kind=kind)
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"kind": "gram"},
+        {"kind": "raw"},
+        {"kind": "raw", "family": "none", "head_width": 5},
+        {"kind": "cnn", "family": "none", "head_width": 5},
+        {"kind": "gram", "head_width": 3},
+    ],
+    ids=str,
+)
+def test_checkpoint_comes_back_bit_for_bit(make_network: Make, tmp_path: Path, shape: dict[str, Any]) -> None:
+    network = make_network(**shape)
     for name, buffer in network.named_buffers():
         if "running" in name:
             buffer.uniform_(0.5, 2)
@@ -51,6 +61,24 @@ def test_checkpoint_comes_back_bit_for_bit(make_network: Make, tmp_path: Path, k
     ours, theirs = network.state_dict(), loaded.network.state_dict()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_card_from_before_heads_had_a_width_is_one_of_linear_heads(saved: Path) -> None:
+    card = json.loads((saved / CARD).read_text())
+    del card["network"]["head_width"]
+    (saved / CARD).write_text(json.dumps(card))
+    network = load_checkpoint(saved).network
+    assert network.config.head_width == 0
+    stored = load_file(saved / WEIGHTS)
+    assert all(torch.equal(value, stored[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("width", [5, -3, "wide", [1]])
+def test_card_of_another_head_width_is_refused(saved: Path, width: object) -> None:
+    card = json.loads((saved / CARD).read_text())
+    card["network"]["head_width"] = width
+    (saved / CARD).write_text(json.dumps(card))
+    refused(saved)
 
 
 def test_frozen_backbone_that_was_built_here_comes_back_too(make_network: Make, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -207,7 +208,9 @@ def test_evaluate_compares_all_schemes(nflae: Run, tmp_path: Path, untrained: Pa
     assert "knows neither" not in done.output
     with table.open() as file:
         rows = {row["scheme"]: row for row in csv.DictReader(file)}
-    assert set(rows) == {"mrt", "zf", "rzf", "wmmse", "nflae", "optimiser", "capacity"}
+    classical = {"mrt", "zf", "rzf", "wmmse", "sdma", "ldma", "noma"}
+    assert set(rows) == {*classical, "nflae", "optimiser", "capacity"}
+    assert "the rates of noma need users that decode and cancel" in done.output
     rate = {name: float(row["mean_sum_rate"]) for name, row in rows.items()}
     assert rate["mrt"] < rate["rzf"] <= rate["nflae"] * (1 + 1e-9)
     assert rate["rzf"] < rate["wmmse"] <= rate["optimiser"] * (1 + 1e-6)
@@ -223,6 +226,7 @@ def test_evaluate_takes_a_few_schemes_under_constraints(nflae: Run, write_mat: W
     done = nflae("evaluate", write_mat(H), "--model", untrained, *arguments)
     assert done.exit_code == 0, done.output
     assert "wmmse" not in done.output
+    assert "(SIC)" not in done.output
     assert "100.0 %" in done.output  # nobody gets 30 bps/Hz
     assert "1 bad ones left out" in done.output
     assert "knows neither alpha_c nor min_rate" in done.output
@@ -279,6 +283,9 @@ def test_train_writes_a_model_that_precode_takes(
     done = nflae(*arguments, "--steps", 2)
     assert done.exit_code == 0, done.output
     assert f"nflae precode IN.mat -o OUT.mat --model {run}" in done.output
+    found = json.loads((run / "model.json").read_text())["validation"]
+    score = f"best score {found['rate_over_wmmse'] + found['accuracy']:.4f} (sum rate over"
+    assert score in " ".join(done.output.split())
     assert json.loads((run / "model.json").read_text())["step"] == 2
     again = nflae(*arguments, "--steps", 4)
     assert again.exit_code == 1
@@ -288,6 +295,27 @@ def test_train_writes_a_model_that_precode_takes(
     assert "at step 2" in resumed.output
     source = write_mat(random_channels())
     assert nflae("precode", source, "-o", tmp_path / "out.mat", "--model", run).exit_code == 0
+
+
+@pytest.mark.parametrize("preset", ["cnn", "transformer"])
+def test_train_tells_of_the_least_loss_where_that_is_what_counts(
+    nflae: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str
+) -> None:
+    from nflae_bridge.training.data import PublishedDrops
+    from nflae_bridge.training.presets import PRESETS
+
+    few = PublishedDrops(users=4, train=8, validate=4, batch=4)
+    monkeypatch.setitem(PRESETS, preset, replace(PRESETS[preset], data=few))
+    run = tmp_path / "run"
+    done = nflae("train", "--preset", preset, "-o", run, "--steps", 1, "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    loss = json.loads((run / "model.json").read_text())["validation"]["loss"]
+    assert f"best loss {loss:.4f} (of the validation drops)" in " ".join(done.output.split())
+    assert "best score" not in done.output
+    source = tmp_path / "in.mat"
+    assert nflae("simulate", "-o", source, "--drops", 2, "--users", 4).exit_code == 0
+    assert nflae("precode", source, "-o", tmp_path / "out.mat", "--model", run).exit_code == 0
+    assert nflae("models", run).exit_code == 0
 
 
 def test_train_says_what_it_cannot_do(nflae: Run, tmp_path: Path) -> None:
@@ -302,17 +330,18 @@ def test_train_says_what_it_cannot_do(nflae: Run, tmp_path: Path) -> None:
 
 def test_an_interrupted_training_says_how_to_go_on(nflae: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from nflae_bridge.training.loop import Trainer
+    from nflae_bridge.training.presets import PRESETS
 
     monkeypatch.setattr("nflae_bridge.training.data.DropDistribution.validation", _short_validation)
-    monkeypatch.setattr("nflae_bridge.training.loop.LOG_EVERY", 1)
-    train_one = Trainer._train_one
+    monkeypatch.setitem(PRESETS, "tiny", replace(PRESETS["tiny"], save_every=1))
+    train_one = Trainer.train_one
 
     def interrupted(self: Trainer) -> object:
         if self.step == 2:
             os.kill(os.getpid(), signal.SIGINT)
         return train_one(self)
 
-    monkeypatch.setattr(Trainer, "_train_one", interrupted)
+    monkeypatch.setattr(Trainer, "train_one", interrupted)
     run = tmp_path / "run"
     done = nflae("train", "--preset", "tiny", "-o", run, "--steps", 9)
     assert done.exit_code == 1

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,10 +23,19 @@ from nflae_bridge.network.encoder import UserInputs
 from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
 from nflae_bridge.side_by_side import redundant_users
 from simulator.link import ChannelBatch, LinkBudget, achieved_sinr, check_constraints, normalised_gram, rates
-from simulator.precoding import Precoding
+from simulator.precoding import Precoding, candidate
+from simulator.scenario import scenario
 from simulator.schemes import scheme
 from simulator.schemes.wmmse import wmmse
-from tests.simulator.definitions import KINDS, draw_channels, sinr_by_definition, structured_beams, unit_rows
+from simulator.structure import structured_coefficients
+from tests.simulator.definitions import (
+    KINDS,
+    best_worst_sinr,
+    draw_channels,
+    sinr_by_definition,
+    structured_beams,
+    unit_rows,
+)
 
 Make = Callable[..., PrecodingNetwork]
 DROPS = 6
@@ -93,7 +103,8 @@ def test_answer_is_never_below_rzf_under_the_same_constraints(
     assert bool((answer.feasible | ~textbook.feasible).all())
     alike = answer.feasible == textbook.feasible
     assert bool((answer.sum_rate >= textbook.sum_rate * (1 - 1e-8))[alike].all())
-    for drop in torch.nonzero(answer.fallback).flatten().tolist():
+    # Where RZF misses C4 too, what is better than the network's may be neither's.
+    for drop in torch.nonzero(answer.fallback & textbook.feasible).flatten().tolist():
         torch.testing.assert_close(answer.power[drop], textbook.power[drop])
         torch.testing.assert_close(answer.precoder[drop], textbook.precoder[drop])
 
@@ -176,9 +187,9 @@ class _Says(torch.nn.Module):
         )
 
 
-def saying(uplink: list[float], shares: list[float], refinements: int = 0) -> Engine:
+def saying(uplink: list[float], shares: list[float], refinements: int = 0, guarded: bool = True) -> Engine:
     network = _Says(torch.tensor(uplink), torch.tensor(shares))
-    return Engine(Checkpoint("stub", network, {}), refinements=refinements)  # type: ignore[arg-type]
+    return Engine(Checkpoint("stub", network, {}), refinements=refinements, guarded=guarded)  # type: ignore[arg-type]
 
 
 def test_bad_advice_falls_back_on_rzf_and_says_so() -> None:
@@ -225,6 +236,140 @@ def test_feasible_advice_beats_infeasible_rzf_whatever_the_sum_rate() -> None:
     easy = saying([0.5, 0.5], [0.5, 0.5])(ChannelBatch(channels), LinkBudget(1.0, 0.01, 1.0, 0.9))
     assert bool(easy.feasible)
     assert_constraints_hold(easy, ChannelBatch(channels), LinkBudget(1.0, 0.01, 1.0, 0.9))
+
+
+def test_advice_that_is_no_number_stays_out_of_the_answer_where_nobody_reaches_the_rates() -> None:
+    batch = ChannelBatch(draw_channels(8, 3, 8, "near-parallel", drops=DROPS))
+    for min_rate in (0.6, 3.0):
+        answer = saying([float("nan")] * 3, [float("nan")] * 3)(batch, LinkBudget(1.0, 0.01, 1.0, min_rate))
+        assert bool(answer.sum_rate.isfinite().all() and answer.power.isfinite().all())
+        assert_constraints_hold(answer, batch, LinkBudget(1.0, 0.01, 1.0, min_rate))
+
+
+# Without the guard
+
+
+@settings(max_examples=40)
+@given(situation=situations())
+def test_unguarded_answer_is_the_networks_own_under_the_constraints(
+    make_network: Make, situation: tuple[ChannelBatch, LinkBudget]
+) -> None:
+    batch, budget = situation
+    network = make_network()
+    answer = Engine(Checkpoint("untrained", network, {}), guarded=False)(batch, budget)
+    gram = normalised_gram(batch.channels, budget)
+    scaled = batch.channels * torch.sqrt(torch.as_tensor(budget.power / budget.noise_power)).reshape(-1, 1, 1)
+    with torch.no_grad():
+        output = network.double()(
+            UserInputs(scaled.to(torch.complex64), gram, budget.alpha_c, budget.min_rate, batch.near_field)  # type: ignore[arg-type]
+        )
+    uplink, shares = output.uplink_shares, output.shares
+    own = candidate(gram, structured_coefficients(gram, uplink), shares, batch.near_field, budget, uplink)  # type: ignore[arg-type]
+    limit = torch.as_tensor(budget.power).unsqueeze(-1)
+    torch.testing.assert_close(answer.power, own.shares * limit, rtol=1e-5, atol=1e-8)
+    torch.testing.assert_close(answer.uplink_power, uplink * limit, rtol=1e-5, atol=1e-8)
+    assert torch.equal(answer.feasible, own.feasible)
+    torch.testing.assert_close(answer.sum_rate, own.sum_rate, rtol=1e-5, atol=1e-6)
+    assert not bool(answer.fallback.any())
+    assert_constraints_hold(answer, batch, budget)
+
+
+def test_unguarded_engine_takes_bad_advice() -> None:
+    """All for one user: it is served by maximum ratio, the others get nothing."""
+    channels = draw_channels(8, users=3, antennas=8, drops=DROPS)
+    trusting = saying([1.0, 0.0, 0.0], [1.0, 0.0, 0.0], guarded=False)
+    answer = trusting(ChannelBatch(channels), LinkBudget(1.0, 0.01))
+    np.testing.assert_allclose(answer.power, [[1.0, 0.0, 0.0]] * DROPS, atol=1e-12)
+    np.testing.assert_allclose(answer.sum_rate, np.log2(1 + 100), rtol=1e-5)
+    assert not answer.fallback.any()
+    assert bool(
+        (
+            answer.sum_rate < saying([1.0, 0.0, 0.0], [1.0, 0.0, 0.0])(ChannelBatch(channels), LinkBudget()).sum_rate
+        ).all()
+    )
+    assert not trusting.refined(3).guarded
+    assert trusting.refined(3).refinements == 3
+
+
+def test_unguarded_engine_half_serves_users_side_by_side() -> None:
+    channels = draw_channels(10, users=2, antennas=4, kind="identical")
+    half, budget = [0.5, 0.5], LinkBudget(1.0, 0.01)
+    both = saying(half, half, guarded=False)(ChannelBatch(channels), budget)
+    np.testing.assert_allclose(both.power, [half], atol=1e-12)
+    np.testing.assert_allclose(both.rate, [[np.log2(1 + 50 / 51)] * 2], rtol=1e-4)
+    alone = saying(half, half)(ChannelBatch(channels), budget)
+    assert float(alone.sum_rate) == pytest.approx(np.log2(101), rel=1e-5)
+
+
+# Where neither the network nor RZF reaches the minimum rates
+
+
+def hard_drops(count: int = 400) -> ChannelBatch:
+    """Ten users, mirrored ones alike: some stand side by side with their mirror image's channel."""
+    scene = replace(scenario("paper", 10), angle="absolute")
+    drops = scene.draw(count, torch.Generator().manual_seed(99))
+    return ChannelBatch(drops.channels, drops.near_field)
+
+
+HARD = {
+    "10 dB": LinkBudget(0.1, 0.01, 0.4, 0.6),
+    "20 dB": LinkBudget(1.0, 0.01, 0.4, 1.0),
+    "by drop": LinkBudget(
+        torch.tensor([0.1, 1.0]).repeat(200).double(),
+        torch.full((400,), 0.01).double(),
+        torch.full((400,), 0.4).double(),
+        torch.tensor([0.6, 1.0]).repeat(200).double(),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_balanced_directions_serve_drops_that_nothing_else_does(make_network: Make, name: str) -> None:
+    batch, budget, checkpoint = hard_drops(), HARD[name], Checkpoint("untrained", make_network(), {})
+    own = Engine(checkpoint, guarded=False)(batch, budget)
+    textbook, answer = scheme("rzf")(batch, budget), Engine(checkpoint)(batch, budget)
+    assert_constraints_hold(answer, batch, budget)
+    assert bool((answer.feasible | ~(own.feasible | textbook.feasible)).all())
+    gained = answer.feasible & ~own.feasible & ~textbook.feasible
+    rescued = gained & answer.fallback
+    assert int(rescued.sum()) >= 3
+    # What isn't marked is the network's, less users beside others: they have no lambda.
+    assert bool((answer.uplink_power[gained & ~rescued] == 0).any(-1).all())
+    check = check_constraints(batch.channels, answer.precoder, answer.power, batch.near_field, budget)  # type: ignore[arg-type]
+    assert float(check.min_rate[rescued].max()) <= 1e-5
+    for drop in torch.nonzero(rescued).flatten().tolist()[:3]:  # and it has the structure that it says it has
+        power, noise = (float(torch.as_tensor(value).expand(400)[drop]) for value in (budget.power, budget.noise_power))
+        assert float(answer.uplink_power[drop].sum()) == pytest.approx(power, rel=1e-6)
+        h = batch.channels[drop].numpy().astype(complex)
+        beams = structured_beams(h, answer.uplink_power[drop].numpy(), noise)
+        np.testing.assert_allclose(answer.precoder[drop], unit_rows(beams), atol=2e-5)
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_drops_that_are_served_already_are_not_touched_by_those_that_are_not(engine: Engine, name: str) -> None:
+    """The same answers whether or not a hopeless drop is in the batch."""
+    batch, budget = hard_drops(), HARD[name]
+    whole = engine(batch, budget)
+    served = whole.feasible
+    assert batch.near_field is not None
+    part = engine(ChannelBatch(batch.channels[served], batch.near_field[served]), budget.select(served))
+    torch.testing.assert_close(part.power, whole.power[served], rtol=1e-5, atol=1e-6)
+    assert torch.equal(part.fallback, whole.fallback[served])
+
+
+def test_without_c3_rates_are_met_wherever_any_precoder_meets_them(engine: Engine) -> None:
+    """R_min at 95 % and at 105 % of what the weakest user can have, by bisection over N x N inverses."""
+    channels = draw_channels(20, users=4, antennas=6, drops=40, spread_db=20)
+    batch = ChannelBatch(channels, torch.zeros(40, 4, dtype=torch.bool))
+    best = [best_worst_sinr(h.numpy().astype(complex), 1.0, 0.05) for h in channels]
+    limit = torch.log2(1 + torch.tensor(best, dtype=torch.float64))
+    within, beyond = (engine(batch, LinkBudget(1.0, 0.05, 1.0, part * limit)) for part in (0.95, 1.05))
+    assert bool(within.feasible.all())
+    assert bool(within.fallback.any())
+    assert_constraints_hold(within, batch, LinkBudget(1.0, 0.05, 1.0, 0.95 * limit))
+    assert not bool(beyond.feasible.any())
+    assert_constraints_hold(beyond, batch, LinkBudget(1.0, 0.05, 1.0, 1.05 * limit))
+    assert bool(beyond.sum_rate.isfinite().all())
 
 
 @pytest.mark.parametrize("refinements", [1, 5])
@@ -356,8 +501,19 @@ def test_answer_has_the_shapes_and_types_it_should(engine: Engine) -> None:
     assert answer.sum_rate.shape == answer.feasible.shape == answer.fallback.shape == (2,)
 
 
-def test_engine_of_a_raw_network_keeps_the_promises_too(make_network: Make) -> None:
-    raw = Engine(Checkpoint("raw", make_network(kind="raw", attention="causal", antennas=12), {}))
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"kind": "raw", "attention": "causal"},
+        {"kind": "raw", "family": "none", "head_width": 4},
+        {"kind": "cnn", "family": "none", "head_width": 4},
+    ],
+    ids=str,
+)
+def test_engine_of_a_network_that_reads_antennas_keeps_the_promises_too(
+    make_network: Make, shape: dict[str, Any]
+) -> None:
+    raw = Engine(Checkpoint("raw", make_network(antennas=12, **shape), {}))
     batch = ChannelBatch(draw_channels(17, users=5, antennas=12, drops=20, spread_db=10))
     budget = LinkBudget(1.0, 0.01, 0.4, 0.3)
     answer = raw(batch, budget)
@@ -376,9 +532,19 @@ def test_cuda_gives_the_cpus_answer(make_network: Make) -> None:
     torch.testing.assert_close(second.rate.cpu(), first.rate, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+def test_cuda_takes_a_budget_that_lies_on_the_cpu_where_rates_are_missed(make_network: Make) -> None:
+    batch = ChannelBatch(draw_channels(18, users=6, antennas=8, drops=20, spread_db=10))
+    budget = LinkBudget(*(torch.full((20,), value) for value in (1.0, 0.01, 0.4)), torch.linspace(0, 6, 20))
+    answer = Engine(Checkpoint("untrained", make_network(), {}), "cuda")(batch, budget)
+    assert not bool(answer.feasible.all())
+    assert bool(answer.sum_rate.isfinite().all())
+
+
 def test_load_scheme_gives_the_network_and_the_classical_ones(
     make_network: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    registry.scheme_names()  # loads them all: what is loaded into the copy below would be gone after this test
     monkeypatch.setattr(registry, "_SCHEMES", dict(registry._SCHEMES))
     folder = tmp_path / "mine"
     save_checkpoint(folder, make_network(), {})

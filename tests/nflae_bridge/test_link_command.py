@@ -53,6 +53,14 @@ def rows(table: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def test_a_scheme_that_needs_sic_is_refused(nflae: Run, write_mat: WriteMat, tmp_path: Path) -> None:
+    done = nflae("link", write_mat(random_channels()), "-o", tmp_path / "out", "--scheme", "rzf,noma")
+    assert done.exit_code == 1
+    assert "error: noma: needs receivers that decode and cancel" in done.stderr
+    assert "leave it out of --scheme" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_tables_and_pictures(link: Link, write_mat: WriteMat) -> None:
     folder = link(write_mat(random_channels(drops=6, users=3)), *QUICK, "--errors", 100000)
     summary, users = rows(folder / "link.csv"), rows(folder / "users.csv")

@@ -216,6 +216,9 @@ def test_presets_name_real_shapes(preset: str) -> None:
     if preset in ("tiny", "small"):
         assert network.encoder.kind == "gram"
         assert network.backbone.source is None
+    elif preset in ("transformer", "cnn"):
+        assert (network.backbone.family, network.backbone.source) == ("none", None)
+        assert network.encoder.antennas == 256
     else:
         assert network.backbone.source == "gpt2"
         assert network.backbone.frozen
@@ -267,12 +270,13 @@ def test_damaged_backbone_folder_is_named_in_one_line(pretrained: Save, damage: 
 
 
 def test_unknown_family_and_preset_list_what_there_is(tmp_path: Path) -> None:
-    with pytest.raises(NflaeError, match=r"'bert'.*gpt2, llama and qwen2"):
+    with pytest.raises(NflaeError, match=r"'bert'.*gpt2, llama, qwen2 and none"):
         Backbone(BackboneConfig(family="bert"))  # type: ignore[arg-type]
-    with pytest.raises(NflaeError, match=r"'huge'.*tiny, small, gpt2, paper"):
+    with pytest.raises(NflaeError, match=r"'huge'.*tiny, small, gpt2, paper, transformer, cnn"):
         recipe("huge")
-    with pytest.raises(NflaeError, match="builds its own backbone"):
-        recipe("tiny", backbone="gpt2")
+    for preset in ("tiny", "cnn"):
+        with pytest.raises(NflaeError, match="builds its own backbone"):
+            recipe(preset, backbone="gpt2")
 
 
 def test_random_gpt2_has_the_shape_of_gpt2_small() -> None:

@@ -69,7 +69,7 @@ def peer(server: LiveServer) -> Iterator[Peer]:
     made.socket.close()
 
 
-@pytest.mark.parametrize("scheme", ["nflae", "mrt", "zf", "rzf", "wmmse"])
+@pytest.mark.parametrize("scheme", ["nflae", "mrt", "zf", "rzf", "wmmse", "sdma", "ldma", "noma"])
 def test_answers_are_those_of_the_precode_command(
     server: LiveServer, nflae: Run, write_mat: WriteMat, tmp_path: Path, scheme: str
 ) -> None:

@@ -120,3 +120,55 @@ def water_filling_rate(gains: Array) -> float:
             if (q >= 0).all():
                 best = max(best, float(np.log2(1 + g * q).sum()))
     return best
+
+
+def sic_sinr_by_definition(couplings: Array, shares: Array, head: Array, rank: Array) -> Array:
+    """Each message's SINR where the worst of those who must decode it does: its user and the stronger of its group.
+
+    couplings: (users, users), SNR of beam j at user k at full power; head: the group's number; rank: 0 the weakest.
+    """
+    users = len(shares)
+    result = np.full(users, np.inf)
+    for message in range(users):
+        for decoder in range(users):
+            if head[decoder] != head[message] or rank[decoder] < rank[message]:
+                continue
+            noise = 1.0
+            for other in range(users):
+                if other != message and (head[other] != head[message] or rank[other] > rank[message]):
+                    noise += couplings[decoder, other] * shares[other]
+            seen = couplings[decoder, message] * shares[message] / noise
+            result[message] = min(result[message], seen)
+    return result
+
+
+def least_uplink_power(h: Array, target: float, noise: float, most: float) -> float:
+    """The least sum power with which every user of the virtual uplink reaches SINR ``target``, inf if above ``most``.
+
+    The fixed point lambda_k = t / (1 + t) / (h_k^H (sigma^2 I + sum_i lambda_i h_i h_i^H)^-1 h_k) from below: it rises
+    to the solution if there is one, and past every bound if there is none. By duality the downlink needs as much, over
+    whatever beams.
+    """
+    uplink = np.zeros(len(h))
+    for _ in range(20_000):
+        matrix = noise * np.eye(h.shape[1]) + np.einsum("k,kn,km->nm", uplink, h, h.conj())
+        seen = np.einsum("kn,nm,km->k", h.conj(), np.linalg.inv(matrix), h).real
+        new = target / (1 + target) / seen
+        if new.sum() > most:
+            return np.inf
+        if np.abs(new - uplink).max() <= 1e-12 * new.max():
+            break
+        uplink = new
+    return float(new.sum())
+
+
+def best_worst_sinr(h: Array, power: float, noise: float) -> float:
+    """The largest SINR that every user can have at once, over all beams and powers that sum to ``power``; bisection."""
+    low, high = 0.0, power / noise * float((np.abs(h) ** 2).sum(1).min())
+    while high - low > 1e-4 * high:
+        middle = (low + high) / 2
+        if np.isfinite(least_uplink_power(h, middle, noise, power)):
+            low = middle
+        else:
+            high = middle
+    return low

@@ -31,6 +31,14 @@ def test_capacity_of_orthogonal_users_is_water_filling(noise: float) -> None:
     assert float(capacity) == pytest.approx(water_filling_rate(gains / noise), rel=1e-6)
 
 
+@pytest.mark.parametrize("users", [1, 2, 6])
+@pytest.mark.parametrize("snr", [1e-2, 1.0, 1e3])
+def test_capacity_of_orthogonal_users_of_one_gain_is_that_of_equal_powers(users: int, snr: float) -> None:
+    channels = draw_channels(4, users, antennas=8, kind="orthogonal")
+    capacity = dirty_paper_capacity(channels, LinkBudget(3.0, 3.0 / snr))
+    assert float(capacity) == pytest.approx(users * np.log2(1 + snr / users), rel=1e-5)
+
+
 @given(gains=st.lists(st.floats(1e-3, 1e4), min_size=1, max_size=7))
 def test_water_filling_is_the_best_split(gains: list[float]) -> None:
     g = np.array(gains)

@@ -216,6 +216,17 @@ def test_budget_slices_tensors_and_keeps_numbers() -> None:
     assert not LinkBudget().demands_rates
 
 
+def test_budget_selects_drops_and_keeps_numbers() -> None:
+    budget = LinkBudget(2.0, torch.tensor([1.0, 2.0, 3.0]), torch.tensor(0.5), torch.tensor([0.0, 0.1, 0.2]))
+    part = budget.select(torch.tensor([True, False, True]))
+    assert part.power == 2.0
+    assert isinstance(part.noise_power, torch.Tensor)
+    assert part.noise_power.tolist() == [1.0, 3.0]
+    assert float(part.alpha_c) == 0.5
+    assert isinstance(part.min_rate, torch.Tensor)
+    torch.testing.assert_close(part.min_rate, torch.tensor([0.0, 0.2]))
+
+
 def test_per_drop_takes_the_precision_of_its_like() -> None:
     assert per_drop(0.1, torch.zeros(2, dtype=torch.complex128)).dtype == torch.float64
     assert per_drop(0.1, torch.zeros(2, dtype=torch.complex64)).dtype == torch.float32

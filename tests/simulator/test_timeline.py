@@ -70,3 +70,5 @@ def test_progress_is_told_and_nonsense_refused(flight: Flight) -> None:
     assert done == [255, 300]
     with pytest.raises(ValueError, match="not every 0"):
         timeline(flight, scheme("mrt"), BUDGET, 0)
+    with pytest.raises(ValueError, match="SIC"):
+        timeline(flight, scheme("noma"), BUDGET)

@@ -14,7 +14,8 @@ classdef Client < handle
 %     'NoisePower' or 'NoiseDbw'    noise power at a user, W or dBW                 (0.01 W)
 %     'AlphaC'                      largest share of the power for near-field users (1)
 %     'MinRate'                     what every user must get, bit/s/Hz              (0)
-%     'Scheme'                      'nflae', 'mrt', 'zf', 'rzf' or 'wmmse'          ('nflae')
+%     'Scheme'                      'nflae', 'mrt', 'zf', 'rzf', 'wmmse', 'sdma',
+%                                   'ldma' or 'noma'                                ('nflae')
 %     'Refine'                      WMMSE steps after the network                   (0)
 %     'Layout'                      'nks': H is N x K x S; 'kns': K x N x S         ('nks', if there are more
 %                                   antennas than users; else it has to be given)

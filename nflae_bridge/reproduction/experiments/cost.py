@@ -32,33 +32,42 @@ _REPEATS = {"full": 30, "quick": 3}
 
 
 def _units(study: Study) -> list[Unit]:
-    return [Unit(name, partial(_cost, study, name)) for name in (*LEARNED, *SHIPPED)]
+    networks = [Unit(name, partial(_network, study, name)) for name in (*LEARNED, *SHIPPED)]
+    return networks + [Unit(name, partial(_solver, study, name)) for name in ("wmmse", "optimiser")]
 
 
-def _cost(study: Study, name: str, note: Note) -> list[Row]:
+def _network(study: Study, name: str, note: Note) -> list[Row]:
     chosen = PRESETS[name] if name in SHIPPED else baseline_recipe(name, PUBLISHED, FULL, study.backbone, study.seed)
     note(f"{label(name)}: training")
     training, (trained, total) = _training(chosen, study)
-    note(f"{label(name)}: inference")
-    drops = PUBLISHED.draw(_DROPS, study.seed)
-    scheme = study.scheme(name, PUBLISHED, note)
-    batch = ChannelBatch(drops.channels, drops.near_field)
-
-    def infer() -> None:
-        answer = scheme(batch, PUBLISHED.constrained)
-        answer.precoder.cpu(), answer.power.cpu()
-
-    inference = _median_ms(infer, study)
     return [
         {
             "scheme": name,
             "trained_parameters_millions": trained / 1e6,
             "parameters_millions": total / 1e6,
             "training_ms": training,
-            "inference_ms": inference,
+            "inference_ms": _inference(study, name, note),
             "machine": _machine(study.device),
         }
     ]
+
+
+def _solver(study: Study, name: str, note: Note) -> list[Row]:
+    return [{"scheme": name, "inference_ms": _inference(study, name, note), "machine": _machine(study.device)}]
+
+
+def _inference(study: Study, name: str, note: Note) -> float:
+    """From channels in the host's memory to precoders and powers there, ms."""
+    scheme = study.scheme(name, PUBLISHED, note)
+    note(f"{label(name)}: inference")
+    drops = PUBLISHED.draw(_DROPS, study.seed)
+    batch = ChannelBatch(drops.channels, drops.near_field)
+
+    def infer() -> None:
+        answer = scheme(batch, PUBLISHED.constrained)
+        answer.precoder.cpu(), answer.power.cpu()
+
+    return _median_ms(infer, study)
 
 
 def _training(chosen: Recipe, study: Study) -> tuple[float, tuple[int, int]]:
@@ -107,7 +116,7 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
         axes.set_axisbelow(True)
     sizes.set_yticks(places, [label(name) for name in rows["scheme"]])
     sizes.invert_yaxis()
-    inference.legend(loc="lower right", frameon=True, fontsize=9)
+    figure.legend(*sizes.get_legend_handles_labels(), loc="outside upper right", fontsize=9, frameon=False)
     training.set_title(f"times: {machine}", fontsize=9)
     return figure
 
@@ -143,8 +152,9 @@ EXPERIMENT = Experiment(
     _checks,
     (
         "Training: an optimiser step, drops in memory. Inference: from channels in the host's memory to precoders and "
-        "powers there, for ours with the comparison against RZF and the projection onto the constraints. Times are "
-        "those of the machine named, not of an RTX 4090.",
+        "powers there, for ours with the comparison against RZF and the projection onto the constraints. WMMSE runs "
+        "200 iterations; stopped at 20 it has 99.9 % of its sum rate, in a tenth of the time. Times are those of the "
+        "machine named, not of an RTX 4090.",
     ),
     LEARNED,
     "3 repeats a time instead of 30",

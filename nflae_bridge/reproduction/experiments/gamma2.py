@@ -17,74 +17,84 @@ from nflae_bridge.reproduction.published import GAMMA2
 from nflae_bridge.reproduction.setting import PUBLISHED
 from nflae_bridge.reproduction.study import Study
 from simulator.channel import noisy_csi
+from simulator.precoding import Scheme
 
 _SETTING = replace(PUBLISHED, users=8)
 _SNR_DB = (5, 10, 15, 20, 25)
 # Ours, of the size of `tiny`, on the papers' drops and loss: trained in seconds, so that a quick run shows all weights.
-_NETWORKS = ("paper", "tiny")
+_OURS = "tiny, published loss"
+_NETWORKS = {"paper": "paper", _OURS: "tiny"}
 _QUICK_WEIGHTS = (0.2, 5.0, 30.0)
+_REFERENCES = ("wmmse", "optimiser", "small", "tiny")
+_COLUMNS = ["sum_rate", "sum_rate_unconstrained", "accuracy"]
 
 
 def _units(study: Study) -> list[Unit]:
-    return [
-        Unit(f"{network} {gamma2:g}", partial(_at, study, network, gamma2))
-        for network in _NETWORKS
+    trained = [
+        Unit(f"{name} {gamma2:g}", partial(_at, study, name, gamma2))
+        for name in _NETWORKS
         for gamma2 in GAMMA2
-        if network == "tiny" or study.effort.per_point or gamma2 in _QUICK_WEIGHTS
+        if name == _OURS or study.effort.per_point or gamma2 in _QUICK_WEIGHTS
     ]
+    return trained + [Unit(name, partial(_reference, study, name)) for name in _REFERENCES]
 
 
-def _at(study: Study, network: str, gamma2: float, note: Note) -> list[Row]:
-    scheme = study.retrained(network, _SETTING, note, gamma2)
+def _at(study: Study, name: str, gamma2: float, note: Note) -> list[Row]:
+    scheme = study.retrained(_NETWORKS[name], _SETTING, note, gamma2)
+    return [{"scheme": name, "gamma2": gamma2, **_on_noisy_csi(study, scheme, note, labels=True)}]
+
+
+def _reference(study: Study, name: str, note: Note) -> list[Row]:
+    scheme = study.scheme(name, _SETTING, note)
+    return [{"scheme": name, "gamma2": None, **_on_noisy_csi(study, scheme, note, labels=name in ("small", "tiny"))}]
+
+
+def _on_noisy_csi(study: Study, scheme: Scheme, note: Note, labels: bool) -> Row:
+    """Sum rates with C3 and C4 and without, and the accuracy of the scheme's own labels; means over the CSI's SNRs."""
     drops = _SETTING.draw(study.effort.test_drops, study.seed)
     right, free, held = [], [], []
     for snr_db in _SNR_DB:
-        note(f"gamma_2 = {gamma2:g}, {snr_db} dB")
+        note(f"CSI at {snr_db} dB")
         generator = torch.Generator().manual_seed(study.seed + 1 + snr_db)
         seen = noisy_csi(drops.channels, float(snr_db), generator)
-        right.append(share_right(own_labels(scheme, seen), drops.near_field))
+        if labels:
+            right.append(share_right(own_labels(scheme, seen), drops.near_field))
         free.append(measure(scheme, drops.channels, drops.near_field, _SETTING.free, seen).mean)
         held.append(measure(scheme, drops.channels, drops.near_field, _SETTING.constrained, seen).mean)
-    return [
-        {
-            "scheme": network,
-            "gamma2": gamma2,
-            "accuracy": statistics.fmean(right),
-            "sum_rate": statistics.fmean(held),
-            "sum_rate_unconstrained": statistics.fmean(free),
-            "drops": len(seen) * len(_SNR_DB),
-        }
-    ]
+    return {
+        "sum_rate": statistics.fmean(held),
+        "sum_rate_unconstrained": statistics.fmean(free),
+        "accuracy": statistics.fmean(right) if right else None,
+        "drops": len(drops.channels) * len(_SNR_DB),
+    }
 
 
 def _draw(study: Study, rows: pd.DataFrame) -> Figure:
-    figure = empty_figure("The weight gamma_2 of the near/far error, K = 8 (Table III)", study.cuts(EXPERIMENT), 10.5)
-    rate, accuracy = figure.subplots(1, 2)
-    for network in rows["scheme"].unique():
-        of, look = rows[rows["scheme"] == network], style(network)
-        name = "tiny's network, published loss and drops" if network == "tiny" else label(network)
-        rate.plot(of["gamma2"], of["sum_rate"], color=look["color"], marker=look["marker"],
-                  label=f"{name}, C3 and C4 held")  # fmt: skip
-        rate.plot(of["gamma2"], of["sum_rate_unconstrained"], color=look["color"], marker=look["marker"],
-                  linestyle="--", mfc="none", label=f"{name}, power limit alone")  # fmt: skip
-        accuracy.plot(of["gamma2"], of["accuracy"], color=look["color"], marker=look["marker"])
-    for axes, column in ((rate, 0), (accuracy, 1)):
-        axes.plot(list(GAMMA2), [pair[column] for pair in GAMMA2.values()], color="black", linestyle=":", marker=".",
-                  label="published")  # fmt: skip
+    figure = empty_figure("The weight gamma_2 of the near/far error, K = 8 (Table III)", study.cuts(EXPERIMENT), 12, 5)
+    panels = dict(zip(_COLUMNS, figure.subplots(1, 3), strict=True))
+    for column, axes in panels.items():
+        for name in _NETWORKS:
+            of, look = rows[rows["scheme"] == name], style(_NETWORKS[name])
+            axes.plot(of["gamma2"], of[column], color=look["color"], marker=look["marker"], label=label(name))
+        for name in _REFERENCES:
+            (level,) = rows[rows["scheme"] == name][column]
+            axes.axhline(level, color=style(name)["color"], linestyle="--", linewidth=1.2, label=label(name))
+        theirs = [accuracy if column == "accuracy" else rate for rate, accuracy in GAMMA2.values()]
+        axes.plot(list(GAMMA2), theirs, color="black", linestyle=":", marker=".", label="published")
         axes.set_xscale("log")
         axes.set_xlabel("gamma_2")
         axes.grid(color="#DDDDDD", linewidth=0.8)
-    rate.set_ylabel("mean spectral efficiency on the true channels [bps/Hz]")
-    accuracy.set_ylabel("share of users labelled rightly")
-    figure.legend(*rate.get_legend_handles_labels(), loc="outside upper right", fontsize=8.5, ncols=2, frameon=False)
+    panels["sum_rate"].set_title("spectral efficiency, C3 and C4 held [bps/Hz]", fontsize=10)
+    panels["sum_rate_unconstrained"].set_title("the same, power limit alone [bps/Hz]", fontsize=10)
+    panels["accuracy"].set_title("share of users labelled rightly", fontsize=10)
+    handles = panels["sum_rate"].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside right center", fontsize=9, frameon=False)
     return figure
 
 
 def _table(rows: pd.DataFrame) -> pd.DataFrame:
-    columns = ["sum_rate", "sum_rate_unconstrained", "accuracy"]
-    published = pd.DataFrame.from_dict(GAMMA2, orient="index", columns=["sum_rate", "accuracy"])
-    parts = {label(str(network)): of.set_index("gamma2")[columns] for network, of in rows.groupby("scheme", sort=False)}
-    parts["published"] = published
+    parts = {label(name): rows[rows["scheme"] == name].set_index("gamma2")[_COLUMNS] for name in _NETWORKS}
+    parts["published"] = pd.DataFrame.from_dict(GAMMA2, orient="index", columns=["sum_rate", "accuracy"])
     named = [part.add_prefix(f"{name}: ") for name, part in parts.items()]
     return pd.concat(named, axis=1).sort_index().rename_axis("gamma_2")
 

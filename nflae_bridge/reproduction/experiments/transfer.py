@@ -18,6 +18,7 @@ from simulator.geometry import UniformLinearArray
 from simulator.precoding import Scheme
 
 _PUBLISHED = "as published"
+_CLASSICAL = ("wmmse", "rzf")
 
 
 def _with_array(**changed: float) -> Setting:
@@ -54,7 +55,7 @@ def _at(study: Study, where: str, note: Note) -> list[Row]:
     drops = setting.draw(study.effort.test_drops, study.seed)
     raw = _raw(study)
     contestants: dict[str, Scheme] = {"optimiser": study.scheme("optimiser", setting, note), **study.engines}
-    contestants["rzf"] = study.scheme("rzf", setting, note)
+    contestants |= {name: study.scheme(name, setting, note) for name in _CLASSICAL}
     if setting.array.antennas == PUBLISHED.array.antennas:
         contestants[f"{raw}, not retrained"] = study.retrained(raw, PUBLISHED, note)
     if study.effort.per_point or where in _QUICK:
@@ -66,7 +67,7 @@ def _at(study: Study, where: str, note: Note) -> list[Row]:
         found = measure(scheme, drops.channels, drops.near_field, setting.constrained)
         best = found.mean if name == "optimiser" else best
         row: Row = {"setting": where, "scheme": name, "sum_rate": found.mean, "of_optimiser": found.mean / best}
-        if name not in ("optimiser", "rzf"):
+        if name not in ("optimiser", *_CLASSICAL):
             row["accuracy"] = share_right(own_labels(scheme, drops.channels), drops.near_field)
         rows.append({**row, "near_share": float(drops.near_field.double().mean()), "drops": len(drops.channels)})
     return rows
@@ -80,7 +81,7 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
     looks = {
         "small": style("small"),
         "tiny": style("tiny"),
-        "rzf": style("rzf"),
+        **{name: style(name) for name in _CLASSICAL},
         f"{raw}, retrained": style(raw),
         f"{raw}, not retrained": {**style(raw), "mfc": "none"},
     }
@@ -137,10 +138,11 @@ EXPERIMENT = Experiment(
     _checks,
     (
         "alpha_c = 0.4 and R_min = 0.6 bps/Hz everywhere. The raw encoder reads one number of antennas, so with "
-        "another it can only be retrained. `small` has seen N from 2 to 320, K up to 16, -4 to 34 dB, and tilts and heights of "
-        "its own; it has never seen 512 antennas, and knows no carrier.",
+        "another it can only be retrained. `small` has seen N from 2 to 320, K up to 16, -4 to 34 dB, and tilts and "
+        "heights of its own; it has never seen 512 antennas, and knows no carrier.",
     ),
     ("transformer",),
     "the raw encoder has the Transformer behind it instead of GPT-2, and is retrained for 4 settings of 11; "
     "200 test drops instead of 1,000",
+    ("paper",),
 )
