@@ -82,7 +82,8 @@ def _distribute(
 
     waiting, exhausted, done = enumerate(units), False, 0
     under_way: dict[str, tuple[int, Future]] = {}
-    completed = as_completed(loop=client.loop)
+    # With its result: one that is done but still to be fetched would be waited for for ever if its worker left now.
+    completed = as_completed(loop=client.loop, with_results=True, raise_errors=False)
     try:
         while not exhausted or under_way:
             with _telling_of_loss(cluster, done):
@@ -97,17 +98,17 @@ def _distribute(
                     completed.add(future)
                 if not under_way:
                     return
-                future = _next(completed, client)
+                future, result = _next(completed, client)
             index, _ = under_way.pop(future.key)
-            yield index, _outcome(future, index, cluster, done)
+            yield index, _outcome(future, result, index, cluster, done)
             done += 1
     finally:
         if client.status == "running":
             client.cancel([future for _, future in under_way.values()], force=True)
 
 
-def _next(completed: Any, client: Client) -> Future:
-    """The next future that is done. Raises ConnectionError once nobody has worked there for a while.
+def _next(completed: Any, client: Client) -> tuple[Future, Any]:
+    """The next future that is done and its result. Raises ConnectionError once nobody has worked there for a while.
 
     Dask itself would wait for workers for ever.
     """
@@ -121,19 +122,20 @@ def _next(completed: Any, client: Client) -> Future:
     return next(completed)
 
 
-def _outcome(future: Future, index: int, cluster: str, done: int) -> Any:
+def _outcome(future: Future, result: Any, index: int, cluster: str, done: int) -> Any:
     from distributed import KilledWorker
 
-    if future.status != "error":
+    if future.status == "error":
+        _, error, trace = result
+        if isinstance(error, KilledWorker):
+            raise NflaeError(
+                f"cluster {cluster}: the workers died on unit {index + 1}, again and again; have they memory enough?"
+            ) from error
+        raise error.with_traceback(trace)
+    if isinstance(result, CancelledError):
         with _telling_of_loss(cluster, done):
-            return future.result()
-    try:
-        future.result()
-    except KilledWorker as error:
-        raise NflaeError(
-            f"cluster {cluster}: the workers died on unit {index + 1}, again and again; have they memory enough?"
-        ) from error
-    raise AssertionError("a future in error gave a result")
+            raise result
+    return result
 
 
 def _on_one_thread(work: Callable[[Unit], Outcome], unit: Unit) -> Outcome:
