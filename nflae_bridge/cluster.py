@@ -119,7 +119,8 @@ def _next(completed: Any, client: Client) -> tuple[Future, Any]:
             looked, deserted = time.monotonic(), 0 if client.nthreads() else deserted + 1
             if deserted == _DESERTED:
                 raise ConnectionError("no worker is left")
-    return next(completed)
+    ready: tuple[Future, Any] = next(completed)
+    return ready
 
 
 def _outcome(future: Future, result: Any, index: int, cluster: str, done: int) -> Any:

@@ -9,6 +9,8 @@ it is not the network's.
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -19,11 +21,10 @@ from nflae_bridge.network.checkpoint import Checkpoint
 from nflae_bridge.network.encoder import UserInputs
 from nflae_bridge.side_by_side import redundant_users
 from simulator.balancing import balanced_candidate
-from simulator.link import ChannelBatch, LinkBudget, noise_units, normalised_gram, per_drop
-from simulator.precoding import Candidate, Precoding, Scheme, answer, candidate
+from simulator.link import ChannelBatch, LinkBudget, noise_units, per_drop, quick_gram
+from simulator.precoding import Candidate, Precoding, Scheme, answer, powered
 from simulator.schemes import register, scheme
-from simulator.schemes.rzf import rzf_candidate
-from simulator.structure import structured_coefficients, wmmse_step
+from simulator.structure import structured_beams, wmmse_step
 
 # Where the network has switched a doubled user off already, the answers with and without it differ by next to nothing:
 # rounding must not choose between them.
@@ -48,12 +49,7 @@ class Engine:
     ) -> None:
         self.checkpoint = checkpoint
         self.device = torch.device(device)
-        # In single precision rounding reaches the rates' fourth decimal where users stand side by side. A pretrained
-        # language model is large, and was never more precise than that; nor are networks that read raw antennas.
-        config = checkpoint.network.config
-        precise = config.encoder.kind == "gram" and config.backbone.source is None
-        precision = torch.float64 if precise else torch.float32
-        self.network = copy.deepcopy(checkpoint.network).to(self.device, precision).eval()
+        self.network = copy.deepcopy(checkpoint.network).to(self.device).eval()
         self.refinements = refinements
         self.guarded = guarded
 
@@ -65,45 +61,89 @@ class Engine:
 
     @torch.no_grad()
     def __call__(self, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
-        """Precode. Labels given with the batch replace the network's; C3 goes by the labels returned."""
-        channels = batch.channels.to(self.device)
+        """Precode. Labels given with the batch replace the network's; C3 goes by the labels returned.
+
+        Where C3 can't bind, labels change nothing, and the network's own are worked out when first read.
+        """
         given = None if batch.near_field is None else batch.near_field.to(self.device)
-        gram = normalised_gram(channels, budget)
-        drops = channels.shape[0]
-        output = self.network(
-            UserInputs(
-                (channels * noise_units(budget, self.device).reshape(-1, 1, 1)).to(torch.complex64),
-                gram,
-                per_drop(budget.alpha_c, gram).expand(drops),
-                per_drop(budget.min_rate, gram).expand(drops),
-                given,
-            )
-        )
-        score = torch.sigmoid(output.near_field_logit.double())
-        near = score > 0.5 if given is None else given
+        batch = ChannelBatch(batch.channels.to(self.device), given)
+        gram, careful = quick_gram(batch.channels, budget)
+        users = gram.real[..., 0]
+        alpha_c = per_drop(budget.alpha_c, users).expand(len(users))
+        min_rate = per_drop(budget.min_rate, users).expand(len(users))
+        equal = torch.full_like(users, 1 / users.shape[-1])
+        regularised = structured_beams(gram, equal)
+        inputs = UserInputs(None, gram, alpha_c, min_rate, None, regularised)
+        if self.network.encoder.classifies:
+            scores = cache(lambda: self._scores(batch.channels))
+            near = torch.zeros_like(users, dtype=torch.bool)
+            if budget.constrains_shares:
+                near = (scores() > 0.5 if given is None else given) & (alpha_c < 1).unsqueeze(-1)
+            output = self.network(replace(inputs, near_field=near))
+        else:
+            output = self.network(replace(inputs, channels=self._in_noise_units(batch.channels, budget)))
+            assert output.near_field_logit is not None
+            score = torch.sigmoid(output.near_field_logit.double())
+            scores = cache(lambda: score)
+            near = score > 0.5 if given is None else given
+
+        def labels() -> tuple[Tensor, Tensor]:
+            return scores() > 0.5 if given is None else given, scores()
+
         uplink, shares = output.uplink_shares.double(), output.shares.double()
         ours = self._served(gram, uplink, shares, near, budget)
         if not self.guarded:
-            return answer(channels, ours, budget, near, score)
-        doubled = redundant_users(gram, channels, near, shares)
-        if bool(doubled.any()):
-            alone = self._served(gram, _without(doubled, uplink), _without(doubled, shares), near, budget)
-            ours, _ = ours.better_of(alone, margin=-_NEGLIGIBLE)
-        best, fallback = ours.better_of(rzf_candidate(gram, near, budget))
-        unmet = ~best.feasible
-        if bool(unmet.any()):
-            balanced = balanced_candidate(gram[unmet], shares[unmet], near[unmet], budget.select(unmet))
-            chosen, rescued = best.select(unmet).better_of(balanced)
-            best = best.replaced(unmet, chosen)
-            fallback[unmet] |= rescued
-        return answer(channels, best, budget, near, score, fallback)
+            return answer(batch, ours, budget, None, labels, careful)
+        ours = self._less_doubled_users(ours, gram, batch.channels, uplink, shares, near, budget)
+        textbook = powered(regularised.coefficients, regularised.couplings, equal, near, budget, equal)
+        best, fallback = ours.better_of(textbook)
+        if budget.demands_rates:
+            unmet = ~best.feasible
+            if bool(unmet.any()):
+                balanced = balanced_candidate(gram[unmet], shares[unmet], near[unmet], budget.select(unmet))
+                chosen, rescued = best.select(unmet).better_of(balanced)
+                best = best.replaced(unmet, chosen)
+                fallback[unmet] |= rescued
+        return answer(batch, best, budget, fallback, labels, careful)
 
     def _served(
         self, gram: Tensor, uplink: Tensor, shares: Tensor, near_field: Tensor, budget: LinkBudget
     ) -> Candidate:
+        beams = structured_beams(gram, uplink)
         for _ in range(self.refinements):
-            uplink, shares = wmmse_step(gram, uplink, shares)
-        return candidate(gram, structured_coefficients(gram, uplink), shares, near_field, budget, uplink)
+            uplink, beams, shares = wmmse_step(gram, beams, shares)
+        return powered(beams.coefficients, beams.couplings, shares, near_field, budget, uplink)
+
+    def _less_doubled_users(
+        self,
+        ours: Candidate,
+        gram: Tensor,
+        channels: Tensor,
+        uplink: Tensor,
+        shares: Tensor,
+        near_field: Tensor,
+        budget: LinkBudget,
+    ) -> Candidate:
+        """On drops where some users only double others, the better of the answers with and without them."""
+        doubled = redundant_users(gram, channels, near_field, shares)
+        drops = doubled.any(-1)
+        count = int(drops.sum())
+        if not count:
+            return ours
+        if count < len(drops):
+            gram, uplink, shares = gram[drops], uplink[drops], shares[drops]
+            doubled, near_field, budget = doubled[drops], near_field[drops], budget.select(drops)
+        alone = self._served(gram, _without(doubled, uplink), _without(doubled, shares), near_field, budget)
+        if count == len(drops):
+            return ours.better_of(alone, margin=-_NEGLIGIBLE)[0]
+        return ours.replaced(drops, ours.select(drops).better_of(alone, margin=-_NEGLIGIBLE)[0])
+
+    @torch.no_grad()
+    def _scores(self, channels: Tensor) -> Tensor:
+        return torch.sigmoid(self.network.near_field_logit(channels).double())
+
+    def _in_noise_units(self, channels: Tensor, budget: LinkBudget) -> Tensor:
+        return (channels * noise_units(budget, self.device).reshape(-1, 1, 1)).to(torch.complex64)
 
     def near_field(self, channels: Tensor) -> Tensor:
         """The network's near-field labels for channels, bool (drops, users)."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nflae_bridge.network.wavefront import mean_phase_step
+from simulator.link import squared_magnitude
 
 COHERENCE = 0.5
 _ALIKE = 1e-4
@@ -27,21 +28,25 @@ def redundant_users(gram: Tensor, channels: Tensor, near_field: Tensor, shares: 
     (drops, users). Returns bool (drops, users).
     """
     gain = gram.diagonal(dim1=-2, dim2=-1).real.clamp(min=1e-30)
-    parallel = gram.abs().square() > COHERENCE * gain.unsqueeze(-1) * gain.unsqueeze(-2)
-    index = torch.arange(gain.shape[-1], device=gram.device)
+    users = gain.shape[-1]
+    index = torch.arange(users, device=gram.device)
+    apart = index.unsqueeze(-1) != index
+    parallel = (squared_magnitude(gram) > COHERENCE * gain.unsqueeze(-1) * gain.unsqueeze(-2)) & apart
+    # Copies of one user get powers that rounding moves apart by 1e-3 or so: alike within 10 %.
+    first, open_pairs = _ahead(torch.log(shares.clamp(min=1e-30)), 0.1, parallel)
+    for value in (torch.log(gain), (~near_field).to(gain.dtype)):
+        ahead, open_pairs = _ahead(value, _ALIKE, open_pairs)
+        first = first | ahead
+    tied = open_pairs.flatten(1).any(-1)
+    if bool(tied.any()):  # rare, and reading the channels again is dear
+        steps = mean_phase_step(channels[tied].to(torch.complex128))
+        ahead, left = _ahead(steps, 1e-6, open_pairs[tied])
+        first[tied] |= ahead | (left & (index.unsqueeze(-1) < index))
+    return first.any(-2)
 
-    def ahead(value: Tensor) -> Tensor:
-        return value.unsqueeze(-1) - value.unsqueeze(-2)  # [k, j] > 0: k ahead of j
 
-    first = (index.unsqueeze(-1) < index).expand_as(parallel)
-    power = torch.log(shares.clamp(min=1e-30))
-    # The last decides. Copies of one user get powers that rounding moves apart by 1e-3 or so: alike within 10 %.
-    for value, alike in (
-        (mean_phase_step(channels.to(torch.complex128)), 1e-6),
-        ((~near_field).float(), _ALIKE),
-        (torch.log(gain), _ALIKE),
-        (power, 0.1),
-    ):
-        difference = ahead(value)
-        first = torch.where(difference.abs() > alike, difference > 0, first)
-    return (parallel & first).any(-2)
+def _ahead(value: Tensor, alike: float, pairs: Tensor) -> tuple[Tensor, Tensor]:
+    """Of these pairs [k, j], those in which k is ahead of j, and those in which the two are alike."""
+    difference = value.unsqueeze(-1) - value.unsqueeze(-2)
+    same = difference.abs() <= alike
+    return pairs & ~same & (difference > 0), pairs & same

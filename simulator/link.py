@@ -111,6 +111,42 @@ def normalised_gram(channels: Tensor, budget: LinkBudget, precision: torch.dtype
     return scaled.conj() @ scaled.transpose(-1, -2)
 
 
+# Rounding in single precision is amplified by 1 / (1 - coherence) and drowns in noise up to some 33 dB.
+_COHERENT = 0.9
+_LOUD = 2e3
+_IN_RANGE = 1e-25
+
+
+def quick_gram(channels: Tensor, budget: LinkBudget) -> tuple[Tensor, Tensor]:
+    """Gamma as `normalised_gram` gives it, with the sums over antennas in single precision on drops where that does.
+
+    It doesn't where two users stand nearly side by side, an SNR is beyond what single precision resolves, CSI comes in
+    units near the ends of its range, users are more than half as many as antennas, or minimum rates have to be kept to
+    the last digit: there all is in double.
+
+    channels: complex64 (drops, users, antennas). Returns complex128 (drops, users, users), and bool (drops,): the
+    careful ones.
+    """
+    drops, users, antennas = channels.shape
+    if budget.demands_rates or antennas < 2 * users:
+        return normalised_gram(channels, budget), torch.ones(drops, dtype=torch.bool, device=channels.device)
+    units = noise_units(budget, channels.device).square().reshape(-1, 1, 1)
+    rough = (channels.conj() @ channels.transpose(-1, -2)).to(torch.complex128)
+    energy = rough.diagonal(dim1=-2, dim2=-1).real
+    gram = rough * units
+    pairs = squared_magnitude(rough) - torch.diag_embed(energy.square())
+    alike = pairs > _COHERENT * (energy.unsqueeze(-1) * energy.unsqueeze(-2))
+    loud = energy * units.squeeze(-1) > _LOUD
+    in_range = (energy > _IN_RANGE) & (energy < 1 / _IN_RANGE)
+    careful = (alike.any(-1) | loud | ~in_range).any(-1)
+    count = int(careful.sum())
+    if count == drops:
+        gram = normalised_gram(channels, budget)
+    elif count:
+        gram[careful] = normalised_gram(channels[careful], budget.select(careful))
+    return gram, careful
+
+
 def squared_magnitude(values: Tensor) -> Tensor:
     """|z|^2, real, without the square root that |z| costs. values: complex."""
     return values.real.square() + values.imag.square()
@@ -122,14 +158,20 @@ def coupling(gram: Tensor, coefficients: Tensor) -> Tensor:
     gram: Gamma, complex (drops, users, users); coefficients: complex (drops, users, users), column j for user j.
     Returns real (drops, users, users). A beam of no energy (a null channel) couples into nobody.
     """
+    return coupling_and_energy(gram, coefficients)[0]
+
+
+def coupling_and_energy(gram: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
+    """F as `coupling` gives it, and (P / sigma^2) ||sum_i coefficients_ij h_i||^2, real (drops, users)."""
     seen = gram @ coefficients
-    energy = (coefficients.conj() * seen).sum(-2, keepdim=True).real
+    energy = (coefficients.real * seen.real + coefficients.imag * seen.imag).sum(-2, keepdim=True)
     own = gram.diagonal(dim1=-2, dim2=-1).real.unsqueeze(-1)
     # Between users with one channel the energy is a difference of large numbers; its rounding must not pass for
     # a beam of no length, and no unit-norm beam gives a user more than ||h_k||^2.
     precision = torch.finfo(energy.dtype)
     rounding = 8 * precision.eps * (squared_magnitude(coefficients) * own).sum(-2, keepdim=True)
-    return torch.minimum(squared_magnitude(seen) / torch.maximum(energy, rounding).clamp(min=precision.tiny), own)
+    couplings = squared_magnitude(seen) / torch.maximum(energy, rounding).clamp(min=precision.tiny)
+    return torch.minimum(couplings, own), energy.squeeze(-2)
 
 
 def beam_coupling(channels: Tensor, precoder: Tensor, budget: LinkBudget) -> Tensor:

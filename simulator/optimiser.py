@@ -11,7 +11,7 @@ from torch import Tensor
 from simulator.balancing import balanced_uplink
 from simulator.link import ChannelBatch, LinkBudget, coupling, normalised_gram, per_drop, rates, sinr
 from simulator.powers import limit_shares, project_shares
-from simulator.precoding import Candidate, Precoding, answer, candidate, labels_of
+from simulator.precoding import Candidate, Precoding, answer, candidate, constrained_labels
 from simulator.schemes.wmmse import wmmse_shares
 from simulator.structure import structured_coefficients
 
@@ -29,13 +29,13 @@ def optimise(batch: ChannelBatch, budget: LinkBudget, steps: int = 400, rate: fl
     batch, budget: as for every scheme. steps: gradient steps a start. rate: their size (Adam).
     """
     gram = normalised_gram(batch.channels, budget)
-    near = labels_of(batch)
+    near = constrained_labels(batch, budget)
     best: Candidate | None = None
     for uplink, shares in _starts(gram, budget):
         found = _ascend(gram, near, budget, uplink, shares, steps, rate)
         best = found if best is None else best.better_of(found)[0]
     assert best is not None
-    return answer(batch.channels, best, budget, near)
+    return answer(batch, best, budget)
 
 
 def _starts(gram: Tensor, budget: LinkBudget) -> list[tuple[Tensor, Tensor]]:

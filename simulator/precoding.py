@@ -143,9 +143,20 @@ def candidate(
 
     gram: Gamma (see `link.normalised_gram`); the other shapes as in `Candidate`; near_field: bool (drops, users).
     """
-    couplings = coupling(gram, coefficients)
+    return powered(coefficients, coupling(gram, coefficients), wanted_shares, near_field, budget, uplink_shares)
+
+
+def powered(
+    coefficients: Tensor,
+    couplings: Tensor,
+    wanted_shares: Tensor,
+    near_field: Tensor,
+    budget: LinkBudget,
+    uplink_shares: Tensor | None = None,
+) -> Candidate:
+    """`candidate` where the couplings F of the directions are known already; real (drops, users, users)."""
     shares, feasible = project_shares(
-        couplings, wanted_shares, near_field, per_drop(budget.alpha_c, gram), per_drop(budget.min_rate, gram)
+        couplings, wanted_shares, near_field, per_drop(budget.alpha_c, couplings), per_drop(budget.min_rate, couplings)
     )
     if uplink_shares is None:
         uplink_shares = torch.full_like(shares, torch.nan)
@@ -153,30 +164,52 @@ def candidate(
 
 
 def answer(
-    channels: Tensor,
+    batch: ChannelBatch,
     chosen: Candidate,
     budget: LinkBudget,
-    near_field: Tensor,
-    near_field_score: Tensor | None = None,
     fallback: Tensor | None = None,
+    find_labels: Callable[[], tuple[Tensor, Tensor]] | None = None,
+    careful: Tensor | None = None,
 ) -> Precoding:
-    """Form the N-dimensional precoders of a candidate: W = H C with unit-norm columns."""
-    # Beams that null strong users come out of cancellation: in single precision they'd miss the SINR just promised.
-    scaled = chosen.coefficients / _largest(chosen.coefficients)
-    beams = scaled.transpose(-1, -2) @ channels.to(scaled.dtype)
-    parts = torch.view_as_real(beams).flatten(-2)  # a complex norm takes three times as long
-    norm = torch.linalg.vector_norm(parts, dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+    """Form the N-dimensional precoders of a candidate: W = H C with unit-norm columns.
+
+    find_labels: as in `Precoding`; by default `labels_of` the batch. careful: bool (drops,), where sums over antennas
+    have to be in double precision, see `link.quick_gram`; by default everywhere.
+    """
+
+    def labels() -> tuple[Tensor, Tensor]:
+        near = labels_of(batch)
+        return near, near.double()
+
     power = per_drop(budget.power, chosen.shares).unsqueeze(-1)
-    score = near_field.double() if near_field_score is None else near_field_score
     return Precoding(
-        precoder=(beams / norm).to(torch.complex64),
+        precoder=_beams(batch.channels, chosen.coefficients, careful),
         power=chosen.shares * power,
         uplink_power=chosen.uplink_shares * power,
         feasible=chosen.feasible,
         fallback=torch.zeros_like(chosen.feasible) if fallback is None else fallback,
-        find_labels=lambda: (near_field, score),
+        find_labels=labels if find_labels is None else find_labels,
         find_sinr=lambda: chosen.sinr,
     )
+
+
+def _beams(channels: Tensor, coefficients: Tensor, careful: Tensor | None) -> Tensor:
+    scaled = (coefficients / _largest(coefficients)).transpose(-1, -2)
+    count = len(scaled) if careful is None else int(careful.sum())
+    if count == len(scaled):
+        return _unit_beams(channels, scaled)
+    beams = _unit_beams(channels, scaled.to(torch.complex64))
+    if careful is not None and count:
+        beams[careful] = _unit_beams(channels[careful], scaled[careful])
+    return beams
+
+
+def _unit_beams(channels: Tensor, coefficients: Tensor) -> Tensor:
+    """Beams that null strong users come out of cancellation; they're formed in the precision of the coefficients."""
+    beams = coefficients @ channels.to(coefficients.dtype)
+    parts = torch.view_as_real(beams).flatten(-2)  # a complex norm takes three times as long
+    norm = torch.linalg.vector_norm(parts, dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    return torch.view_as_complex(parts.div_(norm).to(torch.float32).view(*beams.shape, 2))
 
 
 def equal_powers(batch: ChannelBatch, beams: Tensor, budget: LinkBudget) -> Precoding:
@@ -221,6 +254,13 @@ def equal_powers(batch: ChannelBatch, beams: Tensor, budget: LinkBudget) -> Prec
 def labels_of(batch: ChannelBatch) -> Tensor:
     """The batch's near-field labels, or those of the far-field test where none were given; bool (drops, users)."""
     return far_field_test(batch.channels) if batch.near_field is None else batch.near_field
+
+
+def constrained_labels(batch: ChannelBatch, budget: LinkBudget) -> Tensor:
+    """The labels that powers depend on, bool (drops, users): `labels_of` the batch, or nobody's where C3 can't bind."""
+    if budget.constrains_shares:
+        return labels_of(batch)
+    return torch.zeros(batch.channels.shape[:2], dtype=torch.bool, device=batch.channels.device)
 
 
 def _largest(coefficients: Tensor) -> Tensor:

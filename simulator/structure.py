@@ -8,10 +8,12 @@ H (I_K + Lambda G / sigma^2)^-1, so nothing larger than K x K is ever solved.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from simulator.link import coupling, sinr
+from simulator.link import coupling_and_energy, sinr
 
 
 def structured_coefficients(gram: Tensor, uplink_shares: Tensor) -> Tensor:
@@ -26,24 +28,42 @@ def structured_coefficients(gram: Tensor, uplink_shares: Tensor) -> Tensor:
     return coefficients
 
 
-def wmmse_step(gram: Tensor, uplink_shares: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class Beams:
+    """Directions of the optimal structure, ready to be judged.
+
+    coefficients: C, complex (drops, users, users). couplings: F, energy: ||H c_k||^2 P / sigma^2; real (drops, users,
+    users) and (drops, users).
+    """
+
+    coefficients: Tensor
+    couplings: Tensor
+    energy: Tensor
+
+
+def structured_beams(gram: Tensor, uplink_shares: Tensor) -> Beams:
+    """The beams of `structured_coefficients`, with what they couple into whom."""
+    coefficients = structured_coefficients(gram, uplink_shares)
+    return Beams(coefficients, *coupling_and_energy(gram, coefficients))
+
+
+def wmmse_step(gram: Tensor, beams: Beams, shares: Tensor) -> tuple[Tensor, Beams, Tensor]:
     """One iteration of WMMSE (Shi et al., IEEE TSP 2011) on (mu, q) = (lambda / P, P_k / P).
 
     With the power constraint folded into the noise term (Zhao et al., IEEE TSP 2023), every iterate has the optimal
     structure: receivers u_k and weights w_k = 1 + SINR_k give mu_k ~ w_k |u_k|^2, and
     v_k = u_k w_k (I + sum mu h h^H)^-1 h_k gives q_k ~ ||v_k||^2. The sum rate never falls.
 
-    gram as in `structured_coefficients`; uplink_shares, shares: real (drops, users), each summing to 1.
-    Returns the next (uplink_shares, shares).
+    gram as in `structured_coefficients`; beams: of the current mu; shares: q, real (drops, users), summing to 1.
+    Returns the next (uplink_shares, beams, shares); a step costs one K x K solve.
     """
-    couplings = coupling(gram, structured_coefficients(gram, uplink_shares))
+    couplings = beams.couplings
     weight = 1 + sinr(couplings, shares)
     received = 1 + (couplings * shares.unsqueeze(-2)).sum(-1)
     receiver = couplings.diagonal(dim1=-2, dim2=-1) * shares / received**2
     uplink = weight * receiver
     # All weight on users without power would be 0/0; the floor keeps such a drop where it is.
     uplink = uplink / uplink.sum(-1, keepdim=True).clamp(min=torch.finfo(uplink.dtype).tiny)
-    coefficients = structured_coefficients(gram, uplink)
-    beam_energy = (coefficients.conj() * (gram @ coefficients)).sum(-2).real
-    share = weight * weight * receiver * beam_energy
-    return uplink, share / share.sum(-1, keepdim=True).clamp(min=torch.finfo(share.dtype).tiny)
+    beams = structured_beams(gram, uplink)
+    share = weight * weight * receiver * beams.energy
+    return uplink, beams, share / share.sum(-1, keepdim=True).clamp(min=torch.finfo(share.dtype).tiny)

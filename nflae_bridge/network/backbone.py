@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from nflae_bridge.errors import NflaeError
 from nflae_bridge.network.config import BackboneConfig
+from nflae_bridge.network.trunk import UserTrunk
 
 # What stays trainable in a frozen backbone: layer norms and position embeddings, by transformers' names.
 _ADDITION = ("ln_1", "ln_2", "ln_f", "wpe", "layernorm", "norm.weight")
@@ -29,8 +30,24 @@ class NoBackbone(nn.Module):
         return tokens
 
 
+class OpenBackbone(nn.Module):
+    """GPT-2 built here, in which every user sees every other; see `network.trunk`."""
+
+    def __init__(self, config: BackboneConfig) -> None:
+        super().__init__()
+        self.width, self.heads = config.width, config.heads
+        self.model = UserTrunk(config.width, config.layers, config.heads, config.positions)
+
+    def forward(self, tokens: Tensor, attention_bias: Tensor | None) -> Tensor:
+        """Run the trunk; users may come in any order. Shapes as in `Backbone.forward`."""
+        if attention_bias is None:
+            attention_bias = tokens.new_zeros(tokens.shape[0], self.heads, tokens.shape[1], tokens.shape[1])
+        result: Tensor = self.model(tokens, attention_bias)
+        return result
+
+
 class Backbone(nn.Module):
-    """GPT-2, Llama or Qwen as a map from (drops, users, width) to the same shape."""
+    """GPT-2, Llama or Qwen as `transformers` has it, as a map from (drops, users, width) to the same shape."""
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
@@ -61,6 +78,15 @@ class Backbone(nn.Module):
             inputs_embeds=tokens, position_ids=torch.zeros_like(order)[None], attention_mask=bias
         ).last_hidden_state
         return result
+
+
+def backbone_of(config: BackboneConfig) -> NoBackbone | OpenBackbone | Backbone:
+    """The trunk that a config describes. Raises NflaeError if it can't be had."""
+    if config.source is None and config.family == "none":
+        return NoBackbone(config)
+    if config.source is None and config.family == "gpt2" and config.attention == "coherence" and not config.frozen:
+        return OpenBackbone(config)
+    return Backbone(config)
 
 
 def _build(config: BackboneConfig) -> nn.Module:

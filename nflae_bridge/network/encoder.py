@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from nflae_bridge.errors import NflaeError
+from simulator.structure import Beams
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class UserInputs:
     gram: Gamma, complex (drops, users, users), see `simulator.link.normalised_gram`.
     alpha_c, min_rate: real (drops,), as in `simulator.link.LinkBudget`.
     near_field: bool (drops, users), labels to go by instead of the network's own; None: its own.
+    regularised: the beams of regularised zero forcing, if somebody has worked them out already.
     """
 
     channels: Tensor | None
@@ -24,6 +26,7 @@ class UserInputs:
     alpha_c: Tensor
     min_rate: Tensor
     near_field: Tensor | None = None
+    regularised: Beams | None = None
 
     def channels_of(self, antennas: int) -> Tensor:
         """The channels, for an encoder made for this N. Raises NflaeError if they have another, or are missing."""
@@ -55,6 +58,10 @@ class Encoder(nn.Module):
 
     token_width: int
     classifies: bool = False
+
+    def near_field_logit(self, channels: Tensor) -> Tensor:
+        """Of an encoder that classifies: float32 (drops, users) for channels, complex64 (drops, users, antennas)."""
+        raise TypeError(f"{type(self).__name__} does not classify")
 
     def forward(self, inputs: UserInputs) -> Encoding:
         """Encode a batch."""

@@ -17,8 +17,8 @@ from nflae_bridge.network.blocks import Block
 from nflae_bridge.network.config import EncoderConfig
 from nflae_bridge.network.encoder import Encoder, Encoding, UserInputs
 from nflae_bridge.network.wavefront import WavefrontClassifier
-from simulator.link import coupling, rates, sinr
-from simulator.structure import structured_coefficients
+from simulator.link import rates, sinr, squared_magnitude
+from simulator.structure import Beams, structured_beams
 
 USER_FEATURES = 16
 PAIR_FEATURES = 10
@@ -39,53 +39,72 @@ class GramEncoder(Encoder):
         self.bias = nn.Linear(config.edge_width, heads)
         self.blocks = nn.ModuleList([Block(width, 4 * width, heads) for _ in range(config.blocks)])
 
+    def near_field_logit(self, channels: Tensor) -> Tensor:
+        """From the wavefront alone; see `network.wavefront`."""
+        logit: Tensor = self.classifier(channels)
+        return logit
+
     def forward(self, inputs: UserInputs) -> Encoding:
         """Encode a batch; the classifier's labels are used unless ``inputs.near_field`` gives others."""
-        logit = None if inputs.channels is None else self.classifier(inputs.channels)
+        logit = None if inputs.channels is None else self.near_field_logit(inputs.channels)
         near = inputs.near_field
         if near is None:
             if logit is None:
                 raise ValueError("the gram encoder needs channels or near-field labels")
             near = logit > 0
-        users, pairs = gram_features(inputs.gram, near, inputs.alpha_c, inputs.min_rate)
-        # Rounded only now: 1 - coherence of two users side by side has few digits to lose.
-        users, pairs = users.to(self.users.weight.dtype), pairs.to(self.users.weight.dtype)
+        users, pairs = gram_features(
+            inputs.gram, near, inputs.alpha_c, inputs.min_rate, inputs.regularised, self.users.weight.dtype
+        )
         edges = self.pairs(pairs)
         around = torch.cat([edges.sum(-2) / math.sqrt(8.0), edges.amax(-2)], -1)
         tokens = self.users(users) + self.surroundings(around)
-        bias = self.bias(edges).permute(0, 3, 1, 2)
+        bias = self.bias(edges).permute(0, 3, 1, 2).contiguous()
         for block in self.blocks:
             tokens = block(tokens, bias)
         return Encoding(tokens, bias, logit)
 
 
-def gram_features(gram: Tensor, near_field: Tensor, alpha_c: Tensor, min_rate: Tensor) -> tuple[Tensor, Tensor]:
+def gram_features(
+    gram: Tensor,
+    near_field: Tensor,
+    alpha_c: Tensor,
+    min_rate: Tensor,
+    regularised: Beams | None = None,
+    precision: torch.dtype = torch.float32,
+) -> tuple[Tensor, Tensor]:
     """What the network sees of a drop: real (drops, users, USER_FEATURES) and (.., users, users, PAIR_FEATURES).
 
     gram: Gamma, complex (drops, users, users); near_field: bool (drops, users); alpha_c, min_rate: real (drops,).
+    regularised: the beams of regularised zero forcing, if they are known. precision: of the features; differences are
+    formed in Gamma's, since 1 - coherence of two users side by side has few digits to lose.
     Every feature is invariant to a phase on a user's channel and moves with the users when they are permuted.
     """
     count = gram.shape[-1]
     own = gram.diagonal(dim1=-2, dim2=-1).real.clamp(min=1e-30)
-    coherence = (gram.abs().square() / (own.unsqueeze(-1) * own.unsqueeze(-2))).clamp(max=1.0)
     equal = torch.full_like(own, 1 / count)
-    inverse = structured_coefficients(gram, equal)
-    couplings = coupling(gram, inverse)
-    rate = rates(sinr(couplings, equal))
+    if regularised is None:
+        regularised = structured_beams(gram, equal)
+    coherence = (squared_magnitude(gram) / (own.unsqueeze(-1) * own.unsqueeze(-2))).clamp(max=1.0)
+    incoherence = (1 - coherence).to(precision)
+    coherence = coherence.to(precision)
+    rate = rates(sinr(regularised.couplings, equal)).to(precision)
+    inverse = regularised.coefficients
     alone = inverse.diagonal(dim1=-2, dim2=-1).real.clamp(min=1e-12)
-    spread = inverse.abs().square() / (alone.unsqueeze(-1) * alone.unsqueeze(-2))
-    couplings = couplings / count
-    others = 1 - torch.eye(count, dtype=own.dtype, device=own.device)
+    spread = (squared_magnitude(inverse) / (alone.unsqueeze(-1) * alone.unsqueeze(-2))).to(precision)
+    couplings = (regularised.couplings / count).to(precision)
+    alone, own = alone.to(precision), own.to(precision)
+    others = 1 - torch.eye(count, dtype=precision, device=own.device)
 
     def decibel(value: Tensor) -> Tensor:
         return torch.log10(value.clamp(min=1e-12))
 
     def whole(value: Tensor) -> Tensor:
-        return value.unsqueeze(-1).expand_as(own)
+        return value.to(precision).unsqueeze(-1).expand_as(own)
 
-    near = near_field.to(own.dtype)
+    near = near_field.to(precision)
     level = decibel(own)
     crowd = coherence * others
+    louder = couplings.log1p() / 2
     users = torch.stack(
         [
             level / 2,
@@ -100,9 +119,9 @@ def gram_features(gram: Tensor, near_field: Tensor, alpha_c: Tensor, min_rate: T
             (couplings * others).sum(-1).log1p() / 2,
             near,
             whole(near.mean(-1)),
-            whole(alpha_c.to(own.dtype)),
-            whole(min_rate.to(own.dtype)),
-            whole((min_rate > 0).to(own.dtype)),
+            whole(alpha_c),
+            whole(min_rate),
+            whole(min_rate > 0),
             torch.full_like(own, math.log2(count) / 2),
         ],
         -1,
@@ -112,12 +131,12 @@ def gram_features(gram: Tensor, near_field: Tensor, alpha_c: Tensor, min_rate: T
             coherence,
             coherence.sqrt(),
             decibel(coherence + 1e-4) / 2,
-            -decibel(1 - coherence + 1e-4) / 2,
+            -decibel(incoherence + 1e-4) / 2,
             (level.unsqueeze(-1) - level.unsqueeze(-2)).clamp(-4, 4),
             decibel(spread + 1e-4) / 2,
-            couplings.log1p() / 2,
-            couplings.transpose(-1, -2).log1p() / 2,
-            (near.unsqueeze(-1) == near.unsqueeze(-2)).to(own.dtype),
+            louder,
+            louder.transpose(-1, -2),
+            (near_field.unsqueeze(-1) == near_field.unsqueeze(-2)).to(precision),
             (1 - others).expand_as(coherence),
         ],
         -1,

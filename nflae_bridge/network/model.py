@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nflae_bridge.errors import NflaeError
-from nflae_bridge.network.backbone import Backbone, NoBackbone
+from nflae_bridge.network.backbone import NoBackbone, OpenBackbone, backbone_of
 from nflae_bridge.network.cnn_encoder import CnnEncoder
 from nflae_bridge.network.config import NetworkConfig
 from nflae_bridge.network.encoder import Encoder, UserInputs
@@ -36,8 +36,9 @@ class PrecodingNetwork(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        without = config.backbone.family == "none" and config.backbone.source is None
-        self.backbone = NoBackbone(config.backbone) if without else Backbone(config.backbone)
+        self.backbone = backbone_of(config.backbone)
+        # Where every user sees every other in the same way, the order of users makes no difference.
+        self.ordered = config.encoder.kind != "gram" or not isinstance(self.backbone, OpenBackbone | NoBackbone)
         self.encoder: Encoder
         if config.encoder.kind == "raw":
             self.encoder = RawEncoder(config.encoder)
@@ -58,21 +59,29 @@ class PrecodingNetwork(nn.Module):
 
     def forward(self, inputs: UserInputs) -> NetworkOutput:
         """Users may come in any order; the output has theirs."""
-        order = canonical_order(inputs.gram, inputs.channels)
-        encoding = self.encoder(_reorder(inputs, order))
+        if self.ordered:
+            order = canonical_order(inputs.gram, inputs.channels)
+            inputs, back = _reorder(inputs, order), order.argsort(-1)
+        encoding = self.encoder(inputs)
         hidden = self.backbone(self.embedding(encoding.tokens), encoding.attention_bias)
-        back = order.argsort(-1)
 
         def head(name: str) -> Tensor:
-            value: Tensor = self.heads[name](hidden).squeeze(-1)
-            return value.gather(-1, back)
+            return as_given(self.heads[name](hidden).squeeze(-1))
+
+        def as_given(value: Tensor) -> Tensor:
+            return value.gather(-1, back) if self.ordered else value
 
         logit = encoding.near_field_logit
         if logit is not None:
-            logit = logit.gather(-1, back)
+            logit = as_given(logit)
         elif "near_field" in self.heads:
             logit = head("near_field")
         return NetworkOutput(logit, _shares(head("uplink")), _shares(head("power")))
+
+    def near_field_logit(self, channels: Tensor) -> Tensor:
+        """Its sigmoid is the near-field score, float32 (drops, users), of a network whose encoder classifies."""
+        logit: Tensor = self.encoder.near_field_logit(channels)
+        return logit
 
     def parameter_counts(self) -> tuple[int, int]:
         """(trained, total) parameters."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from simulator.capacity import water_filling
 from simulator.link import TOLERANCE, ChannelBatch, LinkBudget, coupling, normalised_gram, per_drop, rates
 from simulator.powers import project_shares
-from simulator.precoding import Candidate, Precoding, answer, labels_of
+from simulator.precoding import Candidate, Precoding, answer, constrained_labels
 from simulator.schemes import register
 from simulator.schemes.zf import zero_forcing_coefficients
 from simulator.superposition import after_cancellation, coherent_groups, guaranteed_shares, ranks, same_group, sic_sinr
@@ -32,7 +32,7 @@ def noma(batch: ChannelBatch, budget: LinkBudget, coherence: float = COHERENCE) 
     guarantee what time sharing would give.
     """
     gram = normalised_gram(batch.channels, budget)
-    near = labels_of(batch)
+    near = constrained_labels(batch, budget)
     head = coherent_groups(gram, coherence)
     coefficients = _shared_beams(gram, head)
     couplings = coupling(gram, coefficients)
@@ -47,7 +47,7 @@ def noma(batch: ChannelBatch, budget: LinkBudget, coherence: float = COHERENCE) 
     sinr = sic_sinr(couplings, shares, head, ranks(gain))
     feasible = feasible & (rates(sinr) >= min_rate.unsqueeze(-1) - TOLERANCE / 10).all(-1)
     chosen = Candidate(coefficients, shares, torch.full_like(shares, torch.nan), sinr, feasible)
-    return replace(answer(batch.channels, chosen, budget, near), needs_sic=True)
+    return replace(answer(batch, chosen, budget), needs_sic=True)
 
 
 def _shared_beams(gram: Tensor, head: Tensor) -> Tensor:

@@ -3,19 +3,24 @@
 import torch
 from torch import Tensor
 
-from simulator.link import ChannelBatch, LinkBudget, normalised_gram
-from simulator.precoding import Precoding, answer, candidate, labels_of
+from simulator.link import ChannelBatch, LinkBudget, quick_gram
+from simulator.precoding import Precoding, answer, constrained_labels, powered
 from simulator.schemes import register
-from simulator.structure import structured_coefficients, wmmse_step
+from simulator.structure import Beams, structured_beams, wmmse_step
 
 
 def wmmse_shares(gram: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
     """(lambda / P, P_k / P) after ``iterations`` steps from regularised zero forcing; real (drops, users) each."""
-    equal = torch.full_like(gram.real[..., 0], 1 / gram.shape[-1])
-    uplink, shares = equal, equal
-    for _ in range(iterations):
-        uplink, shares = wmmse_step(gram, uplink, shares)
+    uplink, _, shares = _iterate(gram, iterations)
     return uplink, shares
+
+
+def _iterate(gram: Tensor, iterations: int) -> tuple[Tensor, Beams, Tensor]:
+    uplink = shares = torch.full_like(gram.real[..., 0], 1 / gram.shape[-1])
+    beams = structured_beams(gram, uplink)
+    for _ in range(iterations):
+        uplink, beams, shares = wmmse_step(gram, beams, shares)
+    return uplink, beams, shares
 
 
 @register("wmmse")
@@ -24,8 +29,7 @@ def wmmse(batch: ChannelBatch, budget: LinkBudget, iterations: int = 200) -> Pre
 
     It maximises the sum rate under C1 alone; C3 and C4 are then met by moving powers over its directions.
     """
-    gram = normalised_gram(batch.channels, budget)
-    near = labels_of(batch)
-    uplink, shares = wmmse_shares(gram, iterations)
-    chosen = candidate(gram, structured_coefficients(gram, uplink), shares, near, budget, uplink)
-    return answer(batch.channels, chosen, budget, near)
+    gram, careful = quick_gram(batch.channels, budget)
+    uplink, beams, shares = _iterate(gram, iterations)
+    chosen = powered(beams.coefficients, beams.couplings, shares, constrained_labels(batch, budget), budget, uplink)
+    return answer(batch, chosen, budget, careful=careful)

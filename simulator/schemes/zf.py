@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from simulator.link import ChannelBatch, LinkBudget, normalised_gram
-from simulator.precoding import Precoding, answer, candidate, labels_of
+from simulator.precoding import Precoding, answer, candidate, constrained_labels
 from simulator.schemes import register
 
 
@@ -24,6 +24,6 @@ def zero_forcing_coefficients(gram: Tensor) -> Tensor:
 def zf(batch: ChannelBatch, budget: LinkBudget) -> Precoding:
     """W = H (H^H H)^+ with unit-norm columns."""
     gram = normalised_gram(batch.channels, budget)
-    near = labels_of(batch)
+    near = constrained_labels(batch, budget)
     equal = torch.ones_like(gram.real[..., 0])
-    return answer(batch.channels, candidate(gram, zero_forcing_coefficients(gram), equal, near, budget), budget, near)
+    return answer(batch, candidate(gram, zero_forcing_coefficients(gram), equal, near, budget), budget)

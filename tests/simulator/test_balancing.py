@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.balancing import balanced_candidate, balanced_uplink
-from simulator.link import LinkBudget, check_constraints, normalised_gram
+from simulator.link import ChannelBatch, LinkBudget, check_constraints, normalised_gram
 from simulator.precoding import Precoding, answer, candidate
 from simulator.schemes.rzf import rzf_candidate
 from simulator.structure import structured_coefficients
@@ -45,7 +45,7 @@ def served(channels: torch.Tensor, near: torch.Tensor, budget: LinkBudget) -> Pr
     """The balanced answer where the power not needed is wanted equally."""
     equal = torch.full(near.shape, 1 / near.shape[1], dtype=torch.float64)
     found = balanced_candidate(normalised_gram(channels, budget), equal, near, budget)
-    return answer(channels, found, budget, near)
+    return answer(ChannelBatch(channels, near), found, budget)
 
 
 def far(channels: torch.Tensor) -> torch.Tensor:
@@ -204,7 +204,7 @@ def test_leaning_directions_serve_near_field_users_within_their_limit() -> None:
     leaning = balanced_candidate(gram, equal, near, budget)
     assert bool((leaning.feasible | ~upright.feasible).all())
     assert int((leaning.feasible & ~upright.feasible).sum()) >= 5
-    found = answer(channels, leaning, budget, near)
+    found = answer(ChannelBatch(channels, near), leaning, budget)
     check = check_constraints(channels, found.precoder, found.power, near, budget)
     assert bool((check.min_rate <= 1e-5)[found.feasible].all())
     assert float(check.near_share.max()) <= 1e-6

@@ -9,14 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.link import LinkBudget, coupling, normalised_gram, rates, sinr
-from simulator.structure import structured_coefficients, wmmse_step
+from simulator.structure import structured_beams, structured_coefficients, wmmse_step
 from tests.simulator.definitions import (
     channel_sets,
     draw_channels,
-    structured_beams,
     sum_rate,
     unit_rows,
     wmmse_iteration,
+)
+from tests.simulator.definitions import (
+    structured_beams as beams_by_definition,
 )
 
 
@@ -42,7 +44,7 @@ def test_structure_equals_the_antenna_sized_inverse(
     found = beams_of(channels, structured_coefficients(gram, torch.from_numpy(shares)))
     for drop in range(len(channels)):
         h = channels[drop].numpy().astype(complex)
-        expected = structured_beams(h, shares[drop] * power, noise)
+        expected = beams_by_definition(h, shares[drop] * power, noise)
         np.testing.assert_allclose(found[drop], expected, atol=1e-7 * np.abs(h).max(), rtol=1e-6)
 
 
@@ -62,9 +64,10 @@ def test_wmmse_step_is_a_textbook_iteration(kind: str, users: int, antennas: int
     gram = normalised_gram(channels, LinkBudget(power, noise))
     uplink = shares = torch.full((1, users), 1 / users, dtype=torch.float64)
     h = channels[0].numpy().astype(complex)
-    beams = np.sqrt(power / users) * unit_rows(structured_beams(h, np.full(users, power / users), noise))
+    directions = structured_beams(gram, uplink)
+    beams = np.sqrt(power / users) * unit_rows(beams_by_definition(h, np.full(users, power / users), noise))
     for _ in range(5):
-        uplink, shares = wmmse_step(gram, uplink, shares)
+        uplink, directions, shares = wmmse_step(gram, directions, shares)
         beams = wmmse_iteration(h, beams, power, noise)
         ours = unit_rows(beams_of(channels, structured_coefficients(gram, uplink))[0])
         ours = ours * np.sqrt(power * shares[0].numpy())[:, None]
@@ -84,10 +87,11 @@ def test_wmmse_step_never_lowers_the_sum_rate_and_keeps_sums(channels: torch.Ten
     def rate() -> torch.Tensor:
         return rates(sinr(coupling(gram, structured_coefficients(gram, uplink)), shares)).sum(-1)
 
-    before = rate()
+    before, beams = rate(), structured_beams(gram, uplink)
     for _ in range(6):
-        uplink, shares = wmmse_step(gram, uplink, shares)
+        uplink, beams, shares = wmmse_step(gram, beams, shares)
         after = rate()
+        torch.testing.assert_close(beams.couplings, coupling(gram, structured_coefficients(gram, uplink)))
         assert bool((after >= before * (1 - 1e-9)).all())
         torch.testing.assert_close(shares.sum(-1), torch.ones(len(channels), dtype=torch.float64))
         torch.testing.assert_close(uplink.sum(-1), torch.ones(len(channels), dtype=torch.float64))
@@ -98,5 +102,5 @@ def test_wmmse_step_never_lowers_the_sum_rate_and_keeps_sums(channels: torch.Ten
 def test_wmmse_step_is_finite_on_null_channels() -> None:
     gram = normalised_gram(torch.zeros(1, 3, 4, dtype=torch.complex64), LinkBudget())
     equal = torch.full((1, 3), 1 / 3, dtype=torch.float64)
-    uplink, shares = wmmse_step(gram, equal, equal)
+    uplink, _, shares = wmmse_step(gram, structured_beams(gram, equal), equal)
     assert bool(uplink.isfinite().all() and shares.isfinite().all())
