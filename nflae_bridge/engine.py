@@ -9,9 +9,11 @@ it is not the network's.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +21,7 @@ from nflae_bridge.devices import choose_device
 from nflae_bridge.models import load_model
 from nflae_bridge.network.checkpoint import Checkpoint
 from nflae_bridge.network.encoder import UserInputs
+from nflae_bridge.one_drop import OneDrop
 from nflae_bridge.side_by_side import redundant_users
 from simulator.balancing import balanced_candidate
 from simulator.link import ChannelBatch, LinkBudget, noise_units, per_drop, quick_gram
@@ -52,6 +55,7 @@ class Engine:
         self.network = copy.deepcopy(checkpoint.network).to(self.device).eval()
         self.refinements = refinements
         self.guarded = guarded
+        self.one_drop = OneDrop.of(self.network) if guarded and self.device.type == "cpu" else None
 
     def refined(self, refinements: int) -> Engine:
         """The same network with another number of refinement steps."""
@@ -67,6 +71,8 @@ class Engine:
         """
         given = None if batch.near_field is None else batch.near_field.to(self.device)
         batch = ChannelBatch(batch.channels.to(self.device), given)
+        if self.one_drop is not None and len(batch.channels) == 1 and _unconstrained(budget):
+            return self._single(self.one_drop, batch, budget)
         gram, careful = quick_gram(batch.channels, budget)
         users = gram.real[..., 0]
         alpha_c = per_drop(budget.alpha_c, users).expand(len(users))
@@ -105,6 +111,22 @@ class Engine:
                 best = best.replaced(unmet, chosen)
                 fallback[unmet] |= rescued
         return answer(batch, best, budget, fallback, labels, careful)
+
+    def _single(self, one_drop: OneDrop, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
+        """The answer for one drop without constraints."""
+        channels = batch.channels[0].numpy().astype(np.complex128) * float(noise_units(budget, self.device))
+        best, fallback = one_drop.solve(channels, self.refinements, _NEGLIGIBLE)
+        parts = (best.coefficients, best.shares, best.uplink_shares, best.sinr)
+        coefficients, shares, uplink, sinr = (torch.from_numpy(part)[None] for part in parts)
+        chosen = Candidate(coefficients, shares, uplink, sinr, torch.ones(1, dtype=torch.bool))
+        return answer(batch, chosen, budget, torch.tensor([fallback]), self._labels(batch))
+
+    def _labels(self, batch: ChannelBatch) -> Callable[[], tuple[Tensor, Tensor]]:
+        def labels() -> tuple[Tensor, Tensor]:
+            score = self._scores(batch.channels)
+            return score > 0.5 if batch.near_field is None else batch.near_field, score
+
+        return labels
 
     def _served(
         self, gram: Tensor, uplink: Tensor, shares: Tensor, near_field: Tensor, budget: LinkBudget
@@ -148,6 +170,10 @@ class Engine:
     def near_field(self, channels: Tensor) -> Tensor:
         """The network's near-field labels for channels, bool (drops, users)."""
         return self(ChannelBatch(channels), LinkBudget()).near_field
+
+
+def _unconstrained(budget: LinkBudget) -> bool:
+    return not budget.constrains_shares and not budget.demands_rates
 
 
 def _without(users: Tensor, shares: Tensor) -> Tensor:

@@ -14,7 +14,9 @@ from nflae_bridge.network.wavefront import mean_phase_step
 from simulator.link import squared_magnitude
 
 COHERENCE = 0.5
-_ALIKE = 1e-4
+ALIKE = 1e-4
+ALIKE_STEPS = 1e-6
+ALIKE_POWER = 0.1  # copies of one user get powers that rounding moves apart by 1e-3 or so
 
 
 def redundant_users(gram: Tensor, channels: Tensor, near_field: Tensor, shares: Tensor) -> Tensor:
@@ -32,15 +34,14 @@ def redundant_users(gram: Tensor, channels: Tensor, near_field: Tensor, shares: 
     index = torch.arange(users, device=gram.device)
     apart = index.unsqueeze(-1) != index
     parallel = (squared_magnitude(gram) > COHERENCE * gain.unsqueeze(-1) * gain.unsqueeze(-2)) & apart
-    # Copies of one user get powers that rounding moves apart by 1e-3 or so: alike within 10 %.
-    first, open_pairs = _ahead(torch.log(shares.clamp(min=1e-30)), 0.1, parallel)
+    first, open_pairs = _ahead(torch.log(shares.clamp(min=1e-30)), ALIKE_POWER, parallel)
     for value in (torch.log(gain), (~near_field).to(gain.dtype)):
-        ahead, open_pairs = _ahead(value, _ALIKE, open_pairs)
+        ahead, open_pairs = _ahead(value, ALIKE, open_pairs)
         first = first | ahead
     tied = open_pairs.flatten(1).any(-1)
     if bool(tied.any()):  # rare, and reading the channels again is dear
         steps = mean_phase_step(channels[tied].to(torch.complex128))
-        ahead, left = _ahead(steps, 1e-6, open_pairs[tied])
+        ahead, left = _ahead(steps, ALIKE_STEPS, open_pairs[tied])
         first[tied] |= ahead | (left & (index.unsqueeze(-1) < index))
     return first.any(-2)
 

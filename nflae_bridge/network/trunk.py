@@ -13,7 +13,7 @@ from torch.nn.functional import gelu
 
 # Attention scores are kept within e^-60 .. e^60 instead of being measured against each row's largest: for a handful
 # of users a softmax costs more than all the matrix products around it.
-_LARGEST_SCORE = 60.0
+LARGEST_SCORE = 60.0
 
 
 class Projection(nn.Module):
@@ -47,7 +47,7 @@ class Attention(nn.Module):
         scores = torch.baddbmm(
             bias.reshape(drops * heads, users, users), query, key.transpose(1, 2), alpha=query.shape[-1] ** -0.5
         )
-        weights = scores.clamp(-_LARGEST_SCORE, _LARGEST_SCORE).exp()
+        weights = scores.clamp(-LARGEST_SCORE, LARGEST_SCORE).exp()
         mixed = (weights @ value) / weights.sum(-1, keepdim=True)
         joined = mixed.view(drops, heads, users, -1).transpose(1, 2).reshape(drops * users, -1)
         result: Tensor = self.c_proj(joined)

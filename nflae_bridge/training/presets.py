@@ -54,7 +54,12 @@ _AS_PUBLISHED: dict[str, Any] = {
 }
 
 PRESETS: dict[str, Recipe] = {
-    "tiny": Recipe(NetworkConfig(EncoderConfig(), BackboneConfig(width=64, layers=4, heads=4)), loss=_OURS),
+    "tiny": Recipe(
+        NetworkConfig(EncoderConfig(edge_width=16), BackboneConfig(width=32, layers=3, heads=2)),
+        loss=_OURS,
+        steps=12_000,
+        learning_rate=2e-3,
+    ),
     "small": Recipe(
         NetworkConfig(EncoderConfig(), BackboneConfig(width=128, layers=6, heads=8)),
         loss=_OURS,
