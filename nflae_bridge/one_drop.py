@@ -100,7 +100,8 @@ class OneDrop:
         for layer in range(self.layers):
             rows = self._block(rows, bias, f"backbone.model.h.{layer}.")
         rows = self._norm(rows, "backbone.model.ln_f")
-        uplink, power = (_linear(rows, weights, f"heads.{name}")[:, 0].astype(np.float64) for name in ("uplink", "power"))
+        heads = (_linear(rows, weights, f"heads.{name}")[:, 0] for name in ("uplink", "power"))
+        uplink, power = (logit.astype(np.float64) for logit in heads)
         return _normalised(1 / (1 + np.exp(-uplink))), _normalised(1 / (1 + np.exp(-power)))
 
     def _block(self, rows: Single, bias: Single, name: str) -> Single:
