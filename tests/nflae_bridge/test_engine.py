@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
@@ -587,3 +588,19 @@ def test_of_equal_users_side_by_side_one_stays(kind: str) -> None:
     assert bool((~found).any(-1).all())
     if kind == "identical":
         assert bool(((~found).sum(-1) == 1).all())
+
+
+@pytest.mark.parametrize("refinements", [0, 2])
+def test_one_drop_alone_is_the_batch_of_one(refinements: int) -> None:
+    """The NumPy path for single drops against the path for batches."""
+    engine = load_scheme("nflae", "tiny", "cpu", refinements)
+    assert isinstance(engine, Engine)
+    assert engine.one_drop is not None
+    batches = copy.copy(engine)
+    batches.one_drop = None
+    for seed, kind in enumerate(KINDS):
+        one_drop = ChannelBatch(draw_channels(seed, users=5, antennas=32, kind=kind))
+        alone, expected = engine(one_drop, LinkBudget(2.0, 0.05)), batches(one_drop, LinkBudget(2.0, 0.05))
+        torch.testing.assert_close(alone.sum_rate, expected.sum_rate, rtol=1e-4, atol=1e-4)
+        assert torch.equal(alone.fallback, expected.fallback)
+        assert_constraints_hold(alone, one_drop, LinkBudget(2.0, 0.05))

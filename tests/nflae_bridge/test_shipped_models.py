@@ -63,7 +63,7 @@ def test_permuting_users_permutes_the_answer_and_phases_change_no_rate(engine: E
     permuted = engine(ChannelBatch(channels[:, order]), LinkBudget())
     turned = engine(ChannelBatch(channels * quarter), LinkBudget())
     torch.testing.assert_close(permuted.power, answer.power[:, order], rtol=0, atol=5e-5)
-    torch.testing.assert_close(permuted.precoder, answer.precoder[:, order], rtol=0, atol=1e-5)
+    torch.testing.assert_close(permuted.precoder, answer.precoder[:, order], rtol=0, atol=5e-5)
     torch.testing.assert_close(turned.rate, answer.rate, rtol=0, atol=2e-5)
 
 
