@@ -11,8 +11,6 @@ from functools import cache
 
 import numpy as np
 import torch
-from scipy.optimize import brentq
-from scipy.special import fresnel
 from torch import Tensor
 
 from simulator.geometry import UniformLinearArray
@@ -24,6 +22,8 @@ _TINY = torch.finfo(torch.float32).tiny
 
 def beam_gain(beta: float | np.ndarray) -> float | np.ndarray:
     """|G(beta)|, G(beta) = (1/beta) int_0^beta exp(-j pi t^2 / 2) dt: the far-field beam's gain on a near user."""
+    from scipy.special import fresnel
+
     beta = np.asarray(beta, dtype=float)
     sine, cosine = fresnel(beta)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -37,6 +37,8 @@ def beta_threshold(loss: float = DEFAULT_LOSS) -> float:
 
     Raises ValueError unless 0 < loss < 0.8.
     """
+    from scipy.optimize import brentq  # 0.2 s to import; precoders, which need no theory of regions, start without
+
     if not 0 < loss < 0.8:
         raise ValueError(f"loss must lie in (0, 0.8), got {loss}")
     grid = np.linspace(0, 6, 6001)  # |G| isn't monotone beyond 1.9: bracket the first crossing
@@ -73,6 +75,8 @@ def ground_near_field_region(array: UniformLinearArray, loss: float = DEFAULT_LO
     sin(theta) cos^2(theta - theta_tit) = 2 h_B beta_Delta^2 lambda / (N^2 d^2), theta+ < theta-.
     None where the right side exceeds the left everywhere: no ground user is near-field.
     """
+    from scipy.optimize import brentq
+
     level = 2 * array.height * beta_threshold(loss) ** 2 * array.wavelength / array.aperture**2
 
     def excess(theta: float) -> float:

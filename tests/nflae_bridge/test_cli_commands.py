@@ -44,6 +44,19 @@ def test_help_imports_nothing_that_computes(arguments: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_precode_imports_nothing_for_others(write_mat: WriteMat, tmp_path: Path) -> None:
+    source = write_mat(random_channels(drops=1), noise_power=0.01)
+    arguments = ["precode", str(source), "-o", str(tmp_path / "out.mat")]
+    script = (
+        "import sys\nfrom nflae_bridge.cli import main\n"
+        f"try: main({arguments!r}, prog_name='nflae')\nexcept SystemExit as end: assert not end.code\n"
+        "others = ('scipy.optimize', 'matplotlib', 'transformers', 'pandas', 'zmq', 'dask')\n"
+        "loaded = [name for name in others if name in sys.modules]\nassert not loaded, loaded"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_help_lists_the_commands_and_teaches_by_example(nflae: Run) -> None:
     overview = nflae("--help").output
     for name in COMMANDS:

@@ -1,0 +1,70 @@
+"""How long the command line takes to start, over the imports it cannot do without.
+
+    python benchmarks/startup.py
+    python benchmarks/startup.py --rounds 31
+
+help: `nflae --help` over `python -c "import click"`. precode: `nflae precode` on a file of one drop of 64 antennas
+and 4 users over `python -c "import torch"`. Each run is a process of its own, on files the system has read before;
+rounds of the four alternate, so that whatever else the machine does meets all alike, and the ratios are those of the
+medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from matlab_io import write_channels
+
+ANTENNAS, USERS = 64, 4
+NFLAE = str(Path(sys.executable).with_name("nflae"))
+
+
+def one_drop(path: Path) -> None:
+    """A file with one drop of white channels of unit norm, on average."""
+    parts = np.random.default_rng(1).standard_normal((2, 1, USERS, ANTENNAS)) / np.sqrt(2 * ANTENNAS)
+    channels = (parts[0] + 1j * parts[1]).astype(np.complex64)
+    write_channels(path, [channels], users=USERS, antennas=ANTENNAS, drops=1, extra={"noise_power": 0.01})
+
+
+def seconds(command: list[str]) -> float:
+    """From starting a process to its end."""
+    began = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Measure and print both ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15, help="runs of each (default: 15)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        channels, precoders = Path(folder) / "channels.mat", Path(folder) / "precoders.mat"
+        one_drop(channels)
+        commands = {
+            "click": [sys.executable, "-c", "import click"],
+            "help": [NFLAE, "--help"],
+            "torch": [sys.executable, "-c", "import torch"],
+            "precode": [NFLAE, "precode", str(channels), "-o", str(precoders), "--layout", "nk"],
+        }
+        # The first round reads everything from the disk, and isn't counted.
+        rounds = [[seconds(command) for command in commands.values()] for _ in range(options.rounds + 1)][1:]
+    median = {name: statistics.median(times) for name, times in zip(commands, zip(*rounds, strict=True), strict=True)}
+    print("| command | s | over | s | ratio |")
+    print("|---|---|---|---|---|")
+    for name, bare in (("help", "click"), ("precode", "torch")):
+        print(
+            f"| {name} | {median[name]:.3f} | import {bare} | {median[bare]:.3f} | {median[name] / median[bare]:.2f} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
