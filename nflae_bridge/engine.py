@@ -10,22 +10,23 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import replace
-from functools import cache
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from nflae_bridge.asked import Asked
 from nflae_bridge.devices import choose_device
 from nflae_bridge.models import load_model
 from nflae_bridge.network.checkpoint import Checkpoint
 from nflae_bridge.network.encoder import UserInputs
 from nflae_bridge.one_drop import OneDrop
+from nflae_bridge.replay import Replays
 from nflae_bridge.side_by_side import redundant_users
 from simulator.balancing import balanced_candidate
-from simulator.link import ChannelBatch, LinkBudget, noise_units, per_drop, quick_gram
-from simulator.precoding import Candidate, Precoding, Scheme, answer, powered
+from simulator.link import ChannelBatch, Limits, LinkBudget, gram_in, noise_units, per_drop, quick_gram
+from simulator.precoding import Candidate, Precoding, Scheme, answer, beams_of, powered
 from simulator.schemes import register, scheme
 from simulator.structure import structured_beams, wmmse_step
 
@@ -34,10 +35,25 @@ from simulator.structure import structured_beams, wmmse_step
 _NEGLIGIBLE = 1e-5
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """The engine's choice. fallback: bool (drops,), it isn't the network's.
+
+    shares: what the network wanted, float64 (drops, users). near_field: bool (drops, users), who counted under C3.
+    score: near-field scores, float64 (drops, users), of a network that gives them along with the rest; else None.
+    """
+
+    best: Candidate
+    fallback: Tensor
+    shares: Tensor
+    near_field: Tensor
+    score: Tensor | None
+
+
 class Engine:
     """A trained network as a precoding scheme: ``engine(batch, budget) -> Precoding``.
 
-    checkpoint: the model. device: where it runs; channels on another device are moved there and the answer stays.
+    checkpoint: the model. device: where it runs; channels elsewhere are moved there, and the answer back to them.
     refinements: WMMSE steps r >= 0 started from the network's answer; each costs two K x K solves a drop.
     guarded: compare with the other answers; False: the network's own, under the same constraints, for experiments that
         ask what a network is worth by itself.
@@ -56,6 +72,7 @@ class Engine:
         self.refinements = refinements
         self.guarded = guarded
         self.one_drop = OneDrop.of(self.network) if guarded and self.device.type == "cpu" else None
+        self.replays = Replays(self.device) if self.device.type == "cuda" else None
 
     def refined(self, refinements: int) -> Engine:
         """The same network with another number of refinement steps."""
@@ -69,48 +86,96 @@ class Engine:
 
         Where C3 can't bind, labels change nothing, and the network's own are worked out when first read.
         """
-        given = None if batch.near_field is None else batch.near_field.to(self.device)
-        batch = ChannelBatch(batch.channels.to(self.device), given)
         if self.one_drop is not None and len(batch.channels) == 1 and _unconstrained(budget):
             return self._single(self.one_drop, batch, budget)
+        replayed = None if self.replays is None else self._replayed(self.replays, batch, budget)
+        return self._computed(batch, budget) if replayed is None else replayed
+
+    def _computed(self, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
+        where = batch.channels.device
+        given = None if batch.near_field is None else batch.near_field.to(self.device)
+        batch = ChannelBatch(batch.channels.to(self.device), given)
         gram, careful = quick_gram(batch.channels, budget)
-        users = gram.real[..., 0]
-        alpha_c = per_drop(budget.alpha_c, users).expand(len(users))
-        min_rate = per_drop(budget.min_rate, users).expand(len(users))
-        equal = torch.full_like(users, 1 / users.shape[-1])
-        regularised = structured_beams(gram, equal)
-        inputs = UserInputs(None, gram, alpha_c, min_rate, None, regularised)
-        if self.network.encoder.classifies:
-            scores = cache(lambda: self._scores(batch.channels))
-            near = torch.zeros_like(users, dtype=torch.bool)
-            if budget.constrains_shares:
-                near = (scores() > 0.5 if given is None else given) & (alpha_c < 1).unsqueeze(-1)
-            output = self.network(replace(inputs, near_field=near))
-        else:
-            output = self.network(replace(inputs, channels=self._in_noise_units(batch.channels, budget)))
-            assert output.near_field_logit is not None
-            score = torch.sigmoid(output.near_field_logit.double())
-            scores = cache(lambda: score)
-            near = score > 0.5 if given is None else given
-
-        def labels() -> tuple[Tensor, Tensor]:
-            return scores() > 0.5 if given is None else given, scores()
-
-        uplink, shares = output.uplink_shares.double(), output.shares.double()
-        ours = self._served(gram, uplink, shares, near, budget)
-        if not self.guarded:
-            return answer(batch, ours, budget, None, labels, careful)
-        ours = self._less_doubled_users(ours, gram, batch.channels, uplink, shares, near, budget)
-        textbook = powered(regularised.coefficients, regularised.couplings, equal, near, budget, equal)
-        best, fallback = ours.better_of(textbook)
-        if budget.demands_rates:
+        chosen = self._choose(self._asked(batch, budget), gram)
+        best, fallback = chosen.best, chosen.fallback
+        if self.guarded and budget.demands_rates:
             unmet = ~best.feasible
             if bool(unmet.any()):
-                balanced = balanced_candidate(gram[unmet], shares[unmet], near[unmet], budget.select(unmet))
-                chosen, rescued = best.select(unmet).better_of(balanced)
-                best = best.replaced(unmet, chosen)
+                near, wanted = chosen.near_field[unmet], chosen.shares[unmet]
+                balanced = balanced_candidate(gram[unmet], wanted, near, budget.select(unmet))
+                better, rescued = best.select(unmet).better_of(balanced)
+                best = best.replaced(unmet, better)
                 fallback[unmet] |= rescued
-        return answer(batch, best, budget, fallback, labels, careful)
+        result = answer(batch, best, budget, fallback, self._labels(batch, chosen.score), careful)
+        return result if where == self.device else result.to(where)
+
+    def _replayed(self, replays: Replays, batch: ChannelBatch, budget: LinkBudget) -> Precoding | None:
+        """The answer from a recording; None if there is none of this shape yet."""
+        outputs = replays.play(self._recordable, batch, budget, self.refinements)
+        if outputs is None:
+            return None
+        precoder, table = outputs
+        users = batch.channels.shape[1]
+        shares, uplink, sinr, *score = torch.split(table[:, :-2], users, -1)
+        feasible, fallback = table[:, -2] > 0, table[:, -1] > 0
+        power = per_drop(budget.power, shares).unsqueeze(-1)
+        labels = self._labels(batch, *score)
+        result = Precoding(precoder, shares * power, uplink * power, feasible, fallback, labels, lambda: sinr)
+        if self.guarded and budget.demands_rates and not bool(feasible.all()):
+            unmet = ~feasible
+            given = None if batch.near_field is None else batch.near_field[unmet.to(batch.near_field.device)]
+            rescued = self._computed(ChannelBatch(batch.channels[unmet], given), budget.select(unmet))
+            return result.replaced(unmet, rescued)
+        return result
+
+    def _recordable(self, asked: Asked) -> tuple[Tensor, Tensor]:
+        """The choice as two tensors: the precoder, and all that has the size of the users."""
+        gram = gram_in(asked.units, asked.channels)
+        chosen = self._choose(asked, gram)
+        best = chosen.best
+        flags = torch.stack([best.feasible, chosen.fallback], -1).double()
+        scores = [] if chosen.score is None else [chosen.score]
+        table = torch.cat([best.shares, best.uplink_shares, best.sinr, *scores, flags], -1)
+        return beams_of(asked.channels, best.coefficients), table
+
+    def _asked(self, batch: ChannelBatch, budget: LinkBudget) -> Asked:
+        """batch: on the device."""
+        drops, users, _ = batch.channels.shape
+        one = torch.ones(drops, dtype=torch.float64, device=self.device)
+        alpha_c = per_drop(budget.alpha_c, one).expand(drops)
+        near = batch.near_field
+        if not budget.constrains_shares:
+            near = torch.zeros(drops, users, dtype=torch.bool, device=self.device)
+        elif near is not None:
+            near = near & (alpha_c < 1).unsqueeze(-1)
+        min_rate = per_drop(budget.min_rate, one).expand(drops)
+        return Asked(batch.channels, noise_units(budget, self.device), alpha_c, min_rate, budget.limits(one), near)
+
+    def _choose(self, asked: Asked, gram: Tensor) -> Chosen:
+        """The best of the network's answer, the same less doubled users, and RZF's. On a GPU it asks the host nothing.
+
+        gram: Gamma, complex128 (drops, users, users).
+        """
+        equal = torch.full_like(gram.real[..., 0], 1 / gram.shape[-1])
+        regularised = structured_beams(gram, equal)
+        score, near, channels = None, asked.near_field, None
+        if not self.network.encoder.classifies:
+            channels = (asked.channels * asked.units.reshape(-1, 1, 1)).to(torch.complex64)
+        elif near is None:
+            score = self._scores(asked.channels)
+            near = (score > 0.5) & (asked.alpha_c < 1).unsqueeze(-1)
+        output = self.network(UserInputs(channels, gram, asked.alpha_c, asked.min_rate, near, regularised))
+        if score is None and output.near_field_logit is not None:
+            score = torch.sigmoid(output.near_field_logit.double())
+            near = score > 0.5 if near is None else near
+        assert near is not None
+        uplink, shares = output.uplink_shares.double(), output.shares.double()
+        ours = self._served(gram, uplink, shares, near, asked.limits)
+        if not self.guarded:
+            return Chosen(ours, torch.zeros_like(ours.feasible), shares, near, score)
+        ours = self._less_doubled_users(ours, gram, asked.channels, uplink, shares, near, asked.limits)
+        textbook = powered(regularised.coefficients, regularised.couplings, equal, near, asked.limits, equal)
+        return Chosen(*ours.better_of(textbook), shares, near, score)
 
     def _single(self, one_drop: OneDrop, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
         """The answer for one drop without constraints."""
@@ -121,20 +186,20 @@ class Engine:
         chosen = Candidate(coefficients, shares, uplink, sinr, torch.ones(1, dtype=torch.bool))
         return answer(batch, chosen, budget, torch.tensor([fallback]), self._labels(batch))
 
-    def _labels(self, batch: ChannelBatch) -> Callable[[], tuple[Tensor, Tensor]]:
+    def _labels(self, batch: ChannelBatch, score: Tensor | None = None) -> Callable[[], tuple[Tensor, Tensor]]:
         def labels() -> tuple[Tensor, Tensor]:
-            score = self._scores(batch.channels)
-            return score > 0.5 if batch.near_field is None else batch.near_field, score
+            found = score
+            if found is None:
+                found = self._scores(batch.channels.to(self.device)).to(batch.channels.device)
+            return found > 0.5 if batch.near_field is None else batch.near_field, found
 
         return labels
 
-    def _served(
-        self, gram: Tensor, uplink: Tensor, shares: Tensor, near_field: Tensor, budget: LinkBudget
-    ) -> Candidate:
+    def _served(self, gram: Tensor, uplink: Tensor, shares: Tensor, near_field: Tensor, limits: Limits) -> Candidate:
         beams = structured_beams(gram, uplink)
         for _ in range(self.refinements):
             uplink, beams, shares = wmmse_step(gram, beams, shares)
-        return powered(beams.coefficients, beams.couplings, shares, near_field, budget, uplink)
+        return powered(beams.coefficients, beams.couplings, shares, near_field, limits, uplink)
 
     def _less_doubled_users(
         self,
@@ -144,28 +209,28 @@ class Engine:
         uplink: Tensor,
         shares: Tensor,
         near_field: Tensor,
-        budget: LinkBudget,
+        limits: Limits,
     ) -> Candidate:
         """On drops where some users only double others, the better of the answers with and without them."""
         doubled = redundant_users(gram, channels, near_field, shares)
         drops = doubled.any(-1)
-        count = int(drops.sum())
-        if not count:
-            return ours
-        if count < len(drops):
+        everywhere = gram.is_cuda  # where computing takes less time than finding out on which drops it is needed
+        if not everywhere:
+            count = int(drops.sum())
+            if not count:
+                return ours
+            everywhere = count == len(drops)
+        if not everywhere:
             gram, uplink, shares = gram[drops], uplink[drops], shares[drops]
-            doubled, near_field, budget = doubled[drops], near_field[drops], budget.select(drops)
-        alone = self._served(gram, _without(doubled, uplink), _without(doubled, shares), near_field, budget)
-        if count == len(drops):
+            doubled, near_field, limits = doubled[drops], near_field[drops], limits.select(drops)
+        alone = self._served(gram, _without(doubled, uplink), _without(doubled, shares), near_field, limits)
+        if everywhere:
             return ours.better_of(alone, margin=-_NEGLIGIBLE)[0]
         return ours.replaced(drops, ours.select(drops).better_of(alone, margin=-_NEGLIGIBLE)[0])
 
     @torch.no_grad()
     def _scores(self, channels: Tensor) -> Tensor:
         return torch.sigmoid(self.network.near_field_logit(channels).double())
-
-    def _in_noise_units(self, channels: Tensor, budget: LinkBudget) -> Tensor:
-        return (channels * noise_units(budget, self.device).reshape(-1, 1, 1)).to(torch.complex64)
 
     def near_field(self, channels: Tensor) -> Tensor:
         """The network's near-field labels for channels, bool (drops, users)."""

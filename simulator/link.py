@@ -51,6 +51,13 @@ class LinkBudget:
         """True if C4 can bind on any drop."""
         return _largest(self.min_rate) > 0
 
+    def limits(self, like: Tensor) -> Limits:
+        """C3 and C4 in ``like``'s real precision and on its device."""
+        return Limits(
+            per_drop(self.alpha_c, like) if self.constrains_shares else None,
+            per_drop(self.min_rate, like) if self.demands_rates else None,
+        )
+
     def slice(self, start: int, stop: int) -> LinkBudget:
         """The budget of drops start..stop-1."""
 
@@ -75,6 +82,25 @@ def _smallest(value: float | Tensor) -> float:
 
 def _largest(value: float | Tensor) -> float:
     return float(value.max()) if isinstance(value, Tensor) else float(value)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """C3 and C4 as tensors, for computing with them; None for one that binds on no drop.
+
+    alpha_c, min_rate: as in `LinkBudget`, real (drops or 1,).
+    """
+
+    alpha_c: Tensor | None = None
+    min_rate: Tensor | None = None
+
+    def select(self, drops: Tensor) -> Limits:
+        """Those of the drops where ``drops`` (bool) is true."""
+
+        def part(value: Tensor | None) -> Tensor | None:
+            return value if value is None or len(value) == 1 else value[drops.to(value.device)]
+
+        return Limits(part(self.alpha_c), part(self.min_rate))
 
 
 @dataclass(frozen=True)
@@ -107,7 +133,12 @@ def normalised_gram(channels: Tensor, budget: LinkBudget, precision: torch.dtype
     channels: complex (drops, users, antennas). Returns ``precision`` (drops, users, users), Hermitian.
     The factor goes onto the channels first, so that CSI in any unit (1e-6 of a volt) stays in range.
     """
-    scaled = channels.to(precision) * noise_units(budget, channels.device).to(precision).reshape(-1, 1, 1)
+    return gram_in(noise_units(budget, channels.device), channels, precision)
+
+
+def gram_in(units: Tensor, channels: Tensor, precision: torch.dtype = torch.complex128) -> Tensor:
+    """Gamma as `normalised_gram` gives it, with sqrt(P / sigma^2) at hand; units: float64 (drops or 1,)."""
+    scaled = channels.to(precision) * units.to(precision).reshape(-1, 1, 1)
     return scaled.conj() @ scaled.transpose(-1, -2)
 
 
@@ -122,13 +153,13 @@ def quick_gram(channels: Tensor, budget: LinkBudget) -> tuple[Tensor, Tensor]:
 
     It doesn't where two users stand nearly side by side, an SNR is beyond what single precision resolves, CSI comes in
     units near the ends of its range, users are more than half as many as antennas, or minimum rates have to be kept to
-    the last digit: there all is in double.
+    the last digit: there all is in double. So it is on a GPU, to which these sums are nothing and a question is dear.
 
     channels: complex64 (drops, users, antennas). Returns complex128 (drops, users, users), and bool (drops,): the
     careful ones.
     """
     drops, users, antennas = channels.shape
-    if budget.demands_rates or antennas < 2 * users:
+    if budget.demands_rates or antennas < 2 * users or channels.is_cuda:
         return normalised_gram(channels, budget), torch.ones(drops, dtype=torch.bool, device=channels.device)
     units = noise_units(budget, channels.device).square().reshape(-1, 1, 1)
     rough = (channels.conj() @ channels.transpose(-1, -2)).to(torch.complex128)

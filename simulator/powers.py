@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 
-def limit_shares(shares: Tensor, near_field: Tensor, alpha_c: Tensor) -> Tensor:
+def limit_shares(shares: Tensor, near_field: Tensor, alpha_c: Tensor | None) -> Tensor:
     """Scale shares >= 0 so that C1 and C3 hold and no power is left over that C3 doesn't forbid using.
 
     Near-field users keep their proportions, as do the others; power taken from the near-field users goes to the
     others. A drop whose users are all near-field uses alpha_c of the power.
 
-    shares: real (drops, users); near_field: bool (drops, users); alpha_c: real (drops or 1,).
+    shares: real (drops, users); near_field: bool (drops, users); alpha_c: real (drops or 1,), None: C3 never binds.
     """
-    if bool((alpha_c >= 1).all()):
+    if alpha_c is None or _nowhere(alpha_c < 1):
         return shares / _or_one(shares.sum(-1, keepdim=True))
     groups = torch.stack([shares * near_field, shares * ~near_field])
     sums = groups.sum(-1)
@@ -28,6 +28,11 @@ def limit_shares(shares: Tensor, near_field: Tensor, alpha_c: Tensor) -> Tensor:
     totals = torch.stack([kept, 1 - kept])
     limited = groups / _or_one(sums).unsqueeze(-1) * totals.unsqueeze(-1)
     return limited.sum(0)
+
+
+def _nowhere(binds: Tensor) -> bool:
+    """True if it is known to bind nowhere; a GPU isn't asked, which would hold it up for longer than computing does."""
+    return not binds.is_cuda and not bool(binds.any())
 
 
 def _or_one(sums: Tensor) -> Tensor:
@@ -60,7 +65,7 @@ def minimum_shares(couplings: Tensor, min_sinr: Tensor) -> tuple[Tensor, Tensor]
 
 
 def project_shares(
-    couplings: Tensor, shares: Tensor, near_field: Tensor, alpha_c: Tensor, min_rate: Tensor
+    couplings: Tensor, shares: Tensor, near_field: Tensor, alpha_c: Tensor | None, min_rate: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """The wanted shares, moved as little as a straight line allows until C1-C4 hold for these directions.
 
@@ -69,16 +74,18 @@ def project_shares(
     empty: shares meeting all four exist if and only if `minimum_shares` fits into C1 and C3.
 
     couplings: real (drops, users, users); shares: real (drops, users), the wanted q; near_field: bool (drops,
-    users); alpha_c, min_rate: real (drops or 1,).
+    users); alpha_c, min_rate: real (drops or 1,), None where C3, C4 never binds.
     Returns (shares, feasible): real (drops, users) with C1-C3 on every drop, and bool (drops,): C4 holds too.
     """
     wanted = limit_shares(shares, near_field, alpha_c)
-    if not bool((min_rate > 0).any()):
+    if min_rate is None or _nowhere(min_rate > 0):
         return wanted, torch.ones(shares.shape[0], dtype=torch.bool, device=shares.device)
     min_sinr = torch.exp2(min_rate) - 1
     least, reachable = minimum_shares(couplings, min_sinr)
     tiny = torch.finfo(shares.dtype).tiny
-    room = torch.minimum(1 / least.sum(-1).clamp(min=tiny), alpha_c / (least * near_field).sum(-1).clamp(min=tiny))
+    room = 1 / least.sum(-1).clamp(min=tiny)
+    if alpha_c is not None:
+        room = torch.minimum(room, alpha_c / (least * near_field).sum(-1).clamp(min=tiny))
     feasible = (reachable & (room >= 1)) | (min_sinr <= 0)
     safe = least * torch.where(feasible, room, torch.ones_like(room)).clamp(max=1 / tiny).unsqueeze(-1)
     safe = torch.where((min_sinr > 0).expand(safe.shape[0]).unsqueeze(-1), safe, wanted)

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from simulator.link import ChannelBatch, LinkBudget, achieved_sinr, beam_coupling, coupling, per_drop, rates, sinr
+from simulator.link import (
+    ChannelBatch,
+    Limits,
+    LinkBudget,
+    achieved_sinr,
+    beam_coupling,
+    coupling,
+    per_drop,
+    rates,
+    sinr,
+)
 from simulator.near_field import far_field_test
 from simulator.powers import project_shares
 
@@ -40,6 +51,30 @@ class Precoding:
     find_sinr: Callable[[], Tensor]
     needs_sic: bool = False
 
+    def to(self, device: torch.device) -> Precoding:
+        """The same on another device."""
+
+        def labels() -> tuple[Tensor, Tensor]:
+            near, score = self._labels
+            return near.to(device), score.to(device)
+
+        moved: dict[str, Any] = {name: getattr(self, name).to(device) for name in _STORED}
+        return replace(self, **moved, find_labels=labels, find_sinr=lambda: self.sinr.to(device))
+
+    def replaced(self, drops: Tensor, other: Precoding) -> Precoding:
+        """This with ``other``, which has as many drops as ``drops`` (bool) has true ones, put in their place."""
+
+        def put(ours: Tensor, theirs: Tensor) -> Tensor:
+            both = ours.clone()
+            both[drops] = theirs
+            return both
+
+        def labels() -> tuple[Tensor, Tensor]:
+            return put(self.near_field, other.near_field), put(self.near_field_score, other.near_field_score)
+
+        stored: dict[str, Any] = {name: put(getattr(self, name), getattr(other, name)) for name in _STORED}
+        return replace(self, **stored, find_labels=labels, find_sinr=lambda: put(self.sinr, other.sinr))
+
     @cached_property
     def _labels(self) -> tuple[Tensor, Tensor]:
         return self.find_labels()
@@ -69,6 +104,8 @@ class Precoding:
         """Sum of the rates, bps/Hz, float64 (drops,)."""
         return self.rate.sum(-1)
 
+
+_STORED = ("precoder", "power", "uplink_power", "feasible", "fallback")
 
 Scheme = Callable[[ChannelBatch, LinkBudget], Precoding]
 
@@ -143,7 +180,8 @@ def candidate(
 
     gram: Gamma (see `link.normalised_gram`); the other shapes as in `Candidate`; near_field: bool (drops, users).
     """
-    return powered(coefficients, coupling(gram, coefficients), wanted_shares, near_field, budget, uplink_shares)
+    couplings = coupling(gram, coefficients)
+    return powered(coefficients, couplings, wanted_shares, near_field, budget.limits(couplings), uplink_shares)
 
 
 def powered(
@@ -151,13 +189,11 @@ def powered(
     couplings: Tensor,
     wanted_shares: Tensor,
     near_field: Tensor,
-    budget: LinkBudget,
+    limits: Limits,
     uplink_shares: Tensor | None = None,
 ) -> Candidate:
     """`candidate` where the couplings F of the directions are known already; real (drops, users, users)."""
-    shares, feasible = project_shares(
-        couplings, wanted_shares, near_field, per_drop(budget.alpha_c, couplings), per_drop(budget.min_rate, couplings)
-    )
+    shares, feasible = project_shares(couplings, wanted_shares, near_field, limits.alpha_c, limits.min_rate)
     if uplink_shares is None:
         uplink_shares = torch.full_like(shares, torch.nan)
     return Candidate(coefficients, shares, uplink_shares, sinr(couplings, shares), feasible)
@@ -183,7 +219,7 @@ def answer(
 
     power = per_drop(budget.power, chosen.shares).unsqueeze(-1)
     return Precoding(
-        precoder=_beams(batch.channels, chosen.coefficients, careful),
+        precoder=beams_of(batch.channels, chosen.coefficients, careful),
         power=chosen.shares * power,
         uplink_power=chosen.uplink_shares * power,
         feasible=chosen.feasible,
@@ -193,7 +229,8 @@ def answer(
     )
 
 
-def _beams(channels: Tensor, coefficients: Tensor, careful: Tensor | None) -> Tensor:
+def beams_of(channels: Tensor, coefficients: Tensor, careful: Tensor | None = None) -> Tensor:
+    """W = H C with unit-norm columns, complex64 (drops, users, antennas); arguments as in `answer` and `Candidate`."""
     scaled = (coefficients / _largest(coefficients)).transpose(-1, -2)
     count = len(scaled) if careful is None else int(careful.sum())
     if count == len(scaled):
@@ -227,13 +264,8 @@ def equal_powers(batch: ChannelBatch, beams: Tensor, budget: LinkBudget) -> Prec
     if budget.constrains_shares or budget.demands_rates:
         batch = ChannelBatch(batch.channels, labels_of(batch))
         assert batch.near_field is not None
-        shares, feasible = project_shares(
-            beam_coupling(batch.channels, precoder, budget),
-            shares,
-            batch.near_field,
-            per_drop(budget.alpha_c, shares),
-            per_drop(budget.min_rate, shares),
-        )
+        couplings, limits = beam_coupling(batch.channels, precoder, budget), budget.limits(shares)
+        shares, feasible = project_shares(couplings, shares, batch.near_field, limits.alpha_c, limits.min_rate)
     power = shares * per_drop(budget.power, shares).unsqueeze(-1)
 
     def labels() -> tuple[Tensor, Tensor]:

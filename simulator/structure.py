@@ -24,7 +24,8 @@ def structured_coefficients(gram: Tensor, uplink_shares: Tensor) -> Tensor:
     """
     users = gram.shape[-1]
     identity = torch.eye(users, dtype=gram.dtype, device=gram.device)
-    coefficients: Tensor = torch.linalg.solve(identity + uplink_shares.unsqueeze(-1) * gram, identity.expand_as(gram))
+    system = identity + uplink_shares.unsqueeze(-1) * gram
+    coefficients: Tensor = torch.linalg.solve_ex(system, identity.expand_as(gram))[0]  # never singular: not asked
     return coefficients
 
 

@@ -20,7 +20,7 @@ _OVERSAMPLING = 2
 
 
 @cache
-def _chirps() -> Tensor:
+def _chirps(device: torch.device) -> Tensor:
     """Reference phase progressions over the sub-arrays: complex64 (16, curvatures * slopes), unit-norm columns.
 
     Over the aperture t in [-1/2, 1/2] a wave of curvature beta has the phase -pi beta^2 (2t)^2 / 2; beta runs over
@@ -33,7 +33,8 @@ def _chirps() -> Tensor:
         -2 * math.pi * beta.square()[None, :, None] * t.square()[:, None, None]
         + 2 * math.pi * slope[None, None, :] * (t * SUBARRAYS / 2)[:, None, None]
     )
-    return torch.polar(torch.full_like(phase, SUBARRAYS**-0.5), phase).reshape(SUBARRAYS, -1).to(torch.complex64)
+    chirps = torch.polar(torch.full_like(phase, SUBARRAYS**-0.5), phase).reshape(SUBARRAYS, -1)
+    return chirps.to(device, torch.complex64)
 
 
 def subarray_beams(channels: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,7 +73,7 @@ def curvature_features(outputs: Tensor, energies: Tensor) -> Tensor:
     bends = steps[..., 1:] * steps[..., :-1].conj()
     mean_bend = bends.sum(-1, keepdim=True) * SUBARRAYS
     bends = bends / bends.abs().clamp(min=1e-12)
-    match = (flat @ _chirps().to(outputs.device).conj()).abs()
+    match = (flat @ _chirps(outputs.device).conj()).abs()
     match = match.reshape(*match.shape[:-1], _CURVATURES, _SLOPES).amax(-1)
     return torch.cat(
         [

@@ -13,7 +13,7 @@ def rzf_candidate(gram: Tensor, near_field: Tensor, budget: LinkBudget) -> Candi
     """The optimal structure with lambda = p = P / K, under the budget's constraints; shapes as in `Candidate`."""
     equal = torch.full_like(gram.real[..., 0], 1 / gram.shape[-1])
     beams = structured_beams(gram, equal)
-    return powered(beams.coefficients, beams.couplings, equal, near_field, budget, equal)
+    return powered(beams.coefficients, beams.couplings, equal, near_field, budget.limits(equal), equal)
 
 
 @register("rzf")

@@ -31,5 +31,6 @@ def wmmse(batch: ChannelBatch, budget: LinkBudget, iterations: int = 200) -> Pre
     """
     gram, careful = quick_gram(batch.channels, budget)
     uplink, beams, shares = _iterate(gram, iterations)
-    chosen = powered(beams.coefficients, beams.couplings, shares, constrained_labels(batch, budget), budget, uplink)
+    near, limits = constrained_labels(batch, budget), budget.limits(shares)
+    chosen = powered(beams.coefficients, beams.couplings, shares, near, limits, uplink)
     return answer(batch, chosen, budget, careful=careful)

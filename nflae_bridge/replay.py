@@ -1,0 +1,209 @@
+"""An engine's work on a GPU, recorded once for each shape and played back: CUDA graphs, with copies beside them.
+
+For a few drops a GPU computes for a fraction of the time that it takes a host to name 300 kernels one by one. A shape
+that comes a second time is recorded; many drops go through two recordings in turn, so that one's channels come in and
+its precoders go out while the other computes.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nflae_bridge.asked import Asked
+from simulator.link import ChannelBatch, Limits, LinkBudget, noise_units, per_drop
+
+# (precoder, table): complex64 (drops, users, antennas) and float64 (drops, columns).
+Outputs = tuple[Tensor, Tensor]
+Compute = Callable[[Asked], Outputs]
+
+LARGEST = 1024  # drops a recording takes
+_KEPT = 16  # recordings; each holds its intermediate results' memory
+_REHEARSALS = 2
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a recording can't change: numbers of drops, users and antennas, what binds, who says who is near, and more.
+
+    work: whatever else sets the computation.
+    """
+
+    drops: int
+    users: int
+    antennas: int
+    constrains_shares: bool
+    demands_rates: bool
+    labelled: bool
+    work: int
+
+
+class Replays:
+    """Recordings by shape, on one GPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._recordings: dict[Shape, list[_Recording]] = {}
+        self._unrecordable: set[Shape] = set()
+        self._mine = threading.Lock()
+
+    def play(self, compute: Compute, batch: ChannelBatch, budget: LinkBudget, work: int) -> Outputs | None:
+        """What ``compute`` gives for a batch, on the device its channels are on; None for a shape not seen before.
+
+        compute: asks the host nothing and does as its `Asked` says and ``work``, which names it. budget: as for every
+        scheme. Channels in pinned memory are copied from where they are.
+        """
+        drops, users, antennas = batch.channels.shape
+        shape = Shape(
+            min(LARGEST, 1 << (drops - 1).bit_length()),
+            users,
+            antennas,
+            budget.constrains_shares,
+            budget.demands_rates,
+            batch.near_field is not None,
+            work,
+        )
+        # What is recorded under inference mode could not be written to outside of it.
+        with self._mine, torch.inference_mode(False), torch.no_grad():
+            if shape in self._unrecordable:
+                return None
+            if shape not in self._recordings:
+                self._recordings[shape] = []
+                while sum(map(len, self._recordings.values())) > _KEPT:
+                    del self._recordings[next(iter(self._recordings))]
+                return None
+            try:
+                recordings = self._recorded(compute, shape, 2 if drops > shape.drops else 1)
+            except RuntimeError:  # a network with operations that can't be recorded
+                del self._recordings[shape]
+                self._unrecordable.add(shape)
+                return None
+            return self._through(recordings, batch, budget)
+
+    def _recorded(self, compute: Compute, shape: Shape, count: int) -> list[_Recording]:
+        recordings = self._recordings[shape]
+        while len(recordings) < count:
+            recordings.append(_Recording(compute, shape, self.device))
+        return recordings[:count]
+
+    def _through(self, recordings: list[_Recording], batch: ChannelBatch, budget: LinkBudget) -> Outputs:
+        channels = batch.channels
+        drops, size = len(channels), recordings[0].shape.drops
+        on_host = channels.device.type == "cpu"
+        precoder, table = (
+            torch.empty(drops, *part.shape[1:], dtype=part.dtype, pin_memory=True)
+            if on_host
+            else torch.empty(drops, *part.shape[1:], dtype=part.dtype, device=self.device)
+            for part in recordings[0].outputs
+        )
+        staged = on_host and not channels.is_pinned()
+        if not on_host:
+            for recording in recordings:
+                recording.stream.wait_stream(torch.cuda.current_stream(self.device))
+        for turn, start in enumerate(range(0, drops, size)):
+            stop = min(start + size, drops)
+            part = ChannelBatch(
+                channels[start:stop], None if batch.near_field is None else batch.near_field[start:stop]
+            )
+            outputs = precoder[start:stop], table[start:stop]
+            recordings[turn % len(recordings)].play(part, budget.slice(start, stop), outputs, staged)
+        for recording in recordings:
+            if on_host:
+                recording.stream.synchronize()
+            else:
+                torch.cuda.current_stream(self.device).wait_stream(recording.stream)
+        return precoder, table
+
+
+class _Recording:
+    """A graph, the memory it reads and writes, and the stream it runs on."""
+
+    def __init__(self, compute: Compute, shape: Shape, device: torch.device) -> None:
+        self.shape = shape
+        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self.asked = _unasked(shape, device)
+        self.sent = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._staging: Tensor | None = None
+        self._filled: tuple[float, ...] | None = None
+        self.graph = torch.cuda.CUDAGraph()
+        self.stream.wait_stream(torch.cuda.current_stream(device))
+        with _single_precision_on_matrix_units():
+            with torch.cuda.stream(self.stream):
+                for _ in range(_REHEARSALS):
+                    compute(self.asked)
+            self.stream.synchronize()
+            with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):
+                self.outputs = compute(self.asked)
+
+    def play(self, batch: ChannelBatch, budget: LinkBudget, outputs: Outputs, staged: bool) -> None:
+        """Bring a batch in, compute, and take its answer to ``outputs``; all of it is only begun.
+
+        staged: by way of pinned memory, from which copies don't hold up the host.
+        """
+        drops, channels = len(batch.channels), batch.channels
+        if staged:
+            if self._staging is None:
+                self._staging = torch.empty_like(self.asked.channels, device="cpu", pin_memory=True)
+            self.sent.synchronize()
+            channels = self._staging[:drops].copy_(channels)
+        with torch.cuda.stream(self.stream):
+            self.asked.channels[:drops].copy_(channels, non_blocking=True)
+            self.sent.record()
+            self._fill(budget, drops)
+            if batch.near_field is not None and self.asked.near_field is not None and self.shape.constrains_shares:
+                counted = per_drop(budget.alpha_c, self.asked.alpha_c).unsqueeze(-1) < 1
+                self.asked.near_field[:drops].copy_(batch.near_field.to(self.asked.alpha_c.device) & counted)
+            self.graph.replay()
+            for ours, theirs in zip(outputs, self.outputs, strict=True):
+                ours.copy_(theirs[:drops], non_blocking=True)
+
+    def _fill(self, budget: LinkBudget, drops: int) -> None:
+        """Put the budget where the graph reads it, unless it is there already."""
+        values = (budget.power, budget.noise_power, budget.alpha_c, budget.min_rate)
+        numbers = tuple(float(value) for value in values if not isinstance(value, Tensor))
+        if len(numbers) == len(values):
+            if numbers != self._filled:
+                self.asked.units.fill_(math.sqrt(numbers[0] / numbers[1]))
+                self.asked.alpha_c.fill_(numbers[2])
+                self.asked.min_rate.fill_(numbers[3])
+                self._filled = numbers
+            return
+        self._filled = None
+        self.asked.units[:drops] = noise_units(budget, self.asked.units.device)
+        self.asked.alpha_c[:drops] = per_drop(budget.alpha_c, self.asked.units)
+        self.asked.min_rate[:drops] = per_drop(budget.min_rate, self.asked.units)
+
+
+def _unasked(shape: Shape, device: torch.device) -> Asked:
+    """Memory for what is asked; until then of random channels, and so are drops beyond those that come."""
+    generator = torch.Generator().manual_seed(0)
+    size = (shape.drops, shape.users, shape.antennas)
+    one = torch.ones(shape.drops, dtype=torch.float64, device=device)
+    alpha_c, min_rate = one.clone(), 0 * one
+    # Where nobody's share is limited nobody counts as near, whatever labels come with the batch.
+    counted = shape.labelled or not shape.constrains_shares
+    return Asked(
+        torch.randn(size, dtype=torch.complex64, generator=generator).to(device),
+        one,
+        alpha_c,
+        min_rate,
+        Limits(alpha_c if shape.constrains_shares else None, min_rate if shape.demands_rates else None),
+        torch.zeros(size[:2], dtype=torch.bool, device=device) if counted else None,
+    )
+
+
+@contextmanager
+def _single_precision_on_matrix_units() -> Iterator[None]:
+    """TF32 for the network's float32 products; those that rates hang on are in double. Recorded, it stays."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
