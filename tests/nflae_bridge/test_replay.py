@@ -1,4 +1,4 @@
-"""Recordings on a GPU give what computing afresh on the CPU gives, for every shape, budget and place of the channels."""
+"""Recordings on a GPU give what the CPU gives, for every shape, budget and place of the channels."""
 
 from __future__ import annotations
 
