@@ -1,0 +1,111 @@
+"""Who competes: the network, RZF, WMMSE and its inversion-free kin at several iterations, and the floor under all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nflae_bridge.bench.field import Field
+from nflae_bridge.bench.forms import Answer, Form, Solve, fastest_form, forms
+from nflae_bridge.engine import load_scheme
+from simulator.link import ChannelBatch
+from simulator.precoding import Scheme
+
+ITERATIONS = {"wmmse": (1, 2, 3, 5, 10, 20, 50, 100), "inversion-free": (5, 10, 20, 30, 50, 100)}
+FLOOR = "floor"
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A way to get precoders and powers.
+
+    scheme: its name. iterations: how many, of the network its refinement steps; None where there are none.
+    form: how it is computed. solve: from channels in the host's memory, complex64 (drops, users, antennas), to the
+    precoder (drops, users, antennas) and the powers (drops, users), W, there; the floor has no powers, (0,).
+    """
+
+    scheme: str
+    iterations: int | None
+    form: str
+    solve: Solve
+
+
+def count(names: Sequence[str], refinements: Sequence[int], iterations: Sequence[int] = ()) -> int:
+    """How many `contestants` finds."""
+    sizes = {name: len(iterations or every) for name, every in ITERATIONS.items()} | {"nflae": len(refinements)}
+    return 1 + sum(sizes.get(name, 1) for name in names)
+
+
+def contestants(
+    names: Sequence[str], refinements: Sequence[int], field: Field, trial: Tensor, iterations: Sequence[int] = ()
+) -> list[Contestant]:
+    """Those of these names, the floor first; the rivals each in the form that is fastest on ``trial``.
+
+    names: of schemes, and inversion-free. trial: channels as they will come, complex64 (drops, users, antennas).
+    iterations: of the iterative ones, instead of those of `ITERATIONS`.
+    Raises NflaeError if the model or device can't be had, ValueError for an unknown scheme.
+    """
+    found = [_floor(field, trial)]
+    for name in names:
+        if name == "nflae":
+            for steps in refinements:
+                network = load_scheme("nflae", field.model, str(field.device), refinements=steps)
+                found.append(Contestant("nflae", steps, "engine", _of_scheme(network, field)))
+        elif name in ITERATIONS:
+            fastest = fastest_form(forms(name, field, len(trial)), trial)
+            for steps in iterations or ITERATIONS[name]:
+                form = fastest(steps)
+                found.append(Contestant(name, steps, form.name, form.make(steps)))
+        elif name == "rzf":
+            form = fastest_form(forms("wmmse", field, len(trial)), trial)(0)
+            found.append(Contestant(name, None, form.name, form.make(0)))
+        else:
+            found.append(Contestant(name, None, "torch", _of_scheme(load_scheme(name), field)))
+    return found
+
+
+def _of_scheme(scheme: Scheme, field: Field) -> Solve:
+    budget = field.budget
+
+    def solve(channels: Tensor) -> Answer:
+        answer = scheme(ChannelBatch(field.there(channels)), budget)
+        precoder, power = field.back(answer.precoder, answer.power)
+        return precoder, power
+
+    return solve
+
+
+def _floor(field: Field, trial: Tensor) -> Contestant:
+    """G = H^H H and W = H C alone, in single precision: what no scheme that forms either can do without."""
+    identity = torch.eye(trial.shape[-2], dtype=torch.complex64, device=field.device)
+    coefficients, no_powers = identity.cpu().numpy(), torch.empty(0)
+
+    def in_torch(channels: Tensor) -> Answer:
+        there = field.there(channels)
+        gram = there.conj() @ there.mT
+        precoder = identity @ there
+        del gram
+        return field.back(precoder)[0], no_powers
+
+    def in_numpy(channels: Tensor) -> Answer:
+        values = channels.numpy()
+        gram = values.conj() @ values.swapaxes(-1, -2)
+        precoder = coefficients @ values
+        del gram
+        return torch.from_numpy(precoder), no_powers
+
+    def in_numpy_threads(channels: Tensor) -> Answer:
+        assert field.pool is not None
+        parts = field.pool.map(in_numpy, torch.split(channels, -(-len(channels) // field.threads)))
+        return torch.cat([precoder for precoder, _ in parts]), no_powers
+
+    choices = [Form("torch", lambda iterations: in_torch)]
+    if field.device.type == "cpu":
+        choices.append(Form("NumPy", lambda iterations: in_numpy))
+        if field.pool is not None:
+            choices.append(Form("NumPy, a thread a part", lambda iterations: in_numpy_threads))
+    form = fastest_form(choices, trial)(0)
+    return Contestant(FLOOR, None, form.name, form.make(0))

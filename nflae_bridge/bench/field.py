@@ -1,0 +1,54 @@
+"""What all contestants share: the link, the device, and the way from the host's memory and back to it."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from simulator.link import LinkBudget
+
+# Above this P / sigma^2 the K x K matrices of the rivals are in double precision, as ours are.
+_LOUD = 1e3
+
+
+@dataclass(frozen=True)
+class Field:
+    """power, noise_power: W. device: of all that runs in torch. pool: as many threads as torch has; None: one."""
+
+    power: float
+    noise_power: float
+    device: torch.device
+    model: str = "auto"
+    threads: int = 1
+    pool: Executor | None = None
+
+    @property
+    def budget(self) -> LinkBudget:
+        """Power and noise, without constraints C3 and C4."""
+        return LinkBudget(self.power, self.noise_power)
+
+    @property
+    def loud(self) -> bool:
+        """Whether single precision is too little for K x K matrices."""
+        return self.power / self.noise_power > _LOUD
+
+    def on_host(self, channels: Tensor) -> Tensor:
+        """The channels as they wait in the host's memory: page-locked where a GPU fetches them from there."""
+        return channels.pin_memory() if self.device.type == "cuda" else channels
+
+    def there(self, channels: Tensor) -> Tensor:
+        """The channels on the device."""
+        return channels.to(self.device, non_blocking=True)
+
+    def back(self, *results: Tensor) -> list[Tensor]:
+        """Results in the host's memory, all of them arrived."""
+        if self.device.type != "cuda":
+            return list(results)
+        landed = [torch.empty(result.shape, dtype=result.dtype, pin_memory=True) for result in results]
+        for place, result in zip(landed, results, strict=True):
+            place.copy_(result, non_blocking=True)
+        torch.cuda.current_stream(self.device).synchronize()
+        return landed

@@ -1,0 +1,85 @@
+"""The clock: contestants take turns, so that whatever else the machine does hits all alike."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nflae_bridge.bench.contestants import Contestant
+from simulator.link import achieved_sinr, rates
+
+_WARM_UP = 3
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds a drop: the median call's and the one of a hundred that takes longest."""
+
+    median: float
+    p99: float
+
+
+def windows(channels: Tensor, batch: int) -> list[Tensor]:
+    """``batch`` drops at a time, all drops in turn; repeated from the first where there are fewer than ``batch``."""
+    if batch > len(channels):
+        channels = channels[torch.arange(batch) % len(channels)]
+    return [channels[start : start + batch] for start in range(0, len(channels) - batch + 1, batch)]
+
+
+def interleaved(
+    contestants: Sequence[Contestant], batches: Sequence[Tensor], calls: int, advance: Callable[[], None]
+) -> list[Timing]:
+    """Time ``calls`` calls of each, one of each in turn, after three to warm up; call n gets ``batches`` n, cyclically.
+
+    ``advance()`` is called after every round, outside of what is timed.
+    """
+    seconds = np.empty((len(contestants), calls))
+    with _no_collections():
+        for contestant in contestants:
+            for call in range(_WARM_UP):
+                contestant.solve(batches[call % len(batches)])
+        for call in range(calls):
+            channels = batches[call % len(batches)]
+            for place in range(len(contestants)):
+                # Each round begins with another one: nobody always runs in the same one's wake.
+                index = (place + call) % len(contestants)
+                solve = contestants[index].solve
+                began = time.perf_counter()
+                solve(channels)
+                seconds[index, call] = time.perf_counter() - began
+            advance()
+    seconds /= len(batches[0])
+    return [Timing(float(np.median(row)), float(np.quantile(row, 0.99))) for row in seconds]
+
+
+def mean_sum_rate(contestant: Contestant, channels: Tensor, noise_power: float, batch: int) -> float:
+    """Mean over all drops of sum_k log2(1 + SINR_k), bps/Hz, from the answers and nothing else; NaN for the floor.
+
+    batch: how many drops are computed at a time, as they are when timed. noise_power: W.
+    """
+    total = 0.0
+    for part in torch.split(channels, batch):
+        precoder, power = contestant.solve(part)
+        if not len(power):
+            return float("nan")
+        total += float(rates(achieved_sinr(part, precoder, power, noise_power)).sum())
+    return total / len(channels)
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    was = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
