@@ -39,7 +39,7 @@ class Captured:
             with torch.cuda.device(self.device):
                 inputs = values.to(self.device, copy=True)
                 # Libraries set themselves up in their first calls, which no graph may hold.
-                side = torch.cuda.Stream()
+                side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
                 side.wait_stream(torch.cuda.current_stream())
                 with torch.cuda.stream(side):
                     for _ in range(_WARM_UP):

@@ -36,20 +36,20 @@ def windows(channels: Tensor, batch: int) -> list[Tensor]:
 def interleaved(
     contestants: Sequence[Contestant], batches: Sequence[Tensor], calls: int, advance: Callable[[], None]
 ) -> list[Timing]:
-    """Time ``calls`` calls of each, one of each in turn, after three to warm up; call n gets ``batches`` n, cyclically.
+    """Time ``calls`` calls of each, one of each a round, after three to warm up; call n gets ``batches`` n, cyclically.
 
     ``advance()`` is called after every round, outside of what is timed.
     """
     seconds = np.empty((len(contestants), calls))
+    order = np.random.default_rng(0)
     with _no_collections():
         for contestant in contestants:
             for call in range(_WARM_UP):
                 contestant.solve(batches[call % len(batches)])
         for call in range(calls):
             channels = batches[call % len(batches)]
-            for place in range(len(contestants)):
-                # Each round begins with another one: nobody always runs in the same one's wake.
-                index = (place + call) % len(contestants)
+            # Another order every round: nobody always runs in the same one's wake, with caches warm or cold.
+            for index in order.permutation(len(contestants)):
                 solve = contestants[index].solve
                 began = time.perf_counter()
                 solve(channels)

@@ -58,12 +58,14 @@ def cholesky_inverse(matrices: Tensor) -> Tensor:
     factor, _ = torch.linalg.cholesky_ex(matrices)
     identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
     lower = torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False)
-    return lower.mH @ lower
+    inverse: Tensor = lower.mH @ lower
+    return inverse
 
 
 def lu_inverse(matrices: Tensor) -> Tensor:
     """A^-1 of a batch by elimination, unchecked as `cholesky_inverse` is: on some devices the faster one."""
-    return torch.linalg.inv_ex(matrices)[0]
+    inverse: Tensor = torch.linalg.inv_ex(matrices)[0]
+    return inverse
 
 
 def one_inverse(matrix: Any) -> Any:

@@ -16,7 +16,7 @@ from nflae_bridge.cli.failure import failing_in_one_line
 
 _COMMANDS = (
     *("inspect", "precode", "evaluate", "simulate", "models", "train", "serve", "keys", "stream", "link"),
-    "reproduce",
+    *("reproduce", "bench"),
 )
 
 
