@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     "--schemes",
     callback=chosen_schemes,
     metavar="NAME,...",
-    help=f"Which, of {', '.join(scheme_names())}.  [default: all]",
+    help=f"Which, of {', '.join(scheme_names())}; noma's rates need receivers with SIC.  [default: all]",
 )
 @click.option("--optimiser", is_flag=True, help="Also the slow per-drop optimiser, the reference under constraints.")
 @click.option(

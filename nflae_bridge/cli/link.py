@@ -86,7 +86,7 @@ def _waveform(ctx: click.Context, parameter: click.Parameter, value: str | None)
     default="nflae,wmmse,rzf,zf",
     show_default=True,
     metavar="NAME,...",
-    help=f"Who precodes, of {', '.join(scheme_names())}.",
+    help=f"Who precodes, of {', '.join(scheme_names())}; noma, which counts on receivers with SIC, is refused.",
 )
 @click.option(
     "--modulation",

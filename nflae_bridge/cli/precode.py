@@ -51,7 +51,12 @@ if TYPE_CHECKING:
     help="Where the results go; replaced if it is there, and only once they are complete.",
 )
 @click.option(
-    "--scheme", "name", type=click.Choice(scheme_names()), default="nflae", show_default=True, help="Who precodes."
+    "--scheme",
+    "name",
+    type=click.Choice(scheme_names()),
+    default="nflae",
+    show_default=True,
+    help="Who precodes; noma's rates need receivers with SIC.",
 )
 @channel_options
 @budget_options

@@ -86,7 +86,13 @@ _ENDPOINT: dict[str, Any] = {"callback": _endpoint, "metavar": "KIND:ADDRESS[,OP
 )
 @click.option("--scaled", is_flag=True, help="Precoders are w_k sqrt(P_k), to be applied as they are, instead of w_k.")
 @click.option("--result-tags", is_flag=True, help="Tags on the precoders tell labels, powers, rates of each item.")
-@click.option("--scheme", type=click.Choice(scheme_names()), default="nflae", show_default=True, help="Who precodes.")
+@click.option(
+    "--scheme",
+    type=click.Choice(scheme_names()),
+    default="nflae",
+    show_default=True,
+    help="Who precodes; noma's rates need receivers with SIC.",
+)
 @click.option("--power-dbw", type=float, help="Power budget P, dBW.  [default: 0]")
 @click.option("--noise-dbw", type=float, help="Noise power, dBW.  [default: -20]")
 @click.option("--alpha-c", type=float, help="Largest share of P for near-field users, in (0, 1].  [default: 1]")

@@ -1,4 +1,4 @@
-"""The trunk: a causal language model from `transformers` that reads users instead of words."""
+"""The trunk: GPT-2's blocks built here, or a language model from `transformers`, reading users instead of words."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """A causal language model from `transformers`, used as a trunk over users.
+    """A language model's architecture, or its weights, used as a trunk over users; see `network.backbone`.
 
     family: ``gpt2``, ``llama`` or ``qwen2``; the architecture of a backbone built from this config. ``none``: no trunk;
         the embedding, ``width`` wide, goes straight to the heads.
