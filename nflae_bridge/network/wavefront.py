@@ -15,26 +15,50 @@ from torch import Tensor, nn
 
 SUBARRAYS = 16
 _CURVATURES = 14
-_SLOPES = 33
+_SLOPES = 32
 _OVERSAMPLING = 2
+_LONG_SUBARRAY = 64
+_USERS_AT_ONCE = 320
 
 
 @cache
 def _chirps(device: torch.device) -> Tensor:
-    """Reference phase progressions over the sub-arrays: complex64 (16, curvatures * slopes), unit-norm columns.
+    """Unit-norm reference phase progressions over the sub-arrays, as a real matrix that all inner products come from.
 
     Over the aperture t in [-1/2, 1/2] a wave of curvature beta has the phase -pi beta^2 (2t)^2 / 2; beta runs over
-    0 ... 2.6, on either side of the near field's border at 0.986.
+    0 ... 2.6, on either side of the near field's border at 0.986. Slopes run over all there are, -1 <= slope < 1.
+
+    Returns float32 (2 * 16, 2 * 2 * curvatures * slopes): rows for the outputs' real and imaginary parts; columns for
+    the products' real and imaginary parts, the outputs as they are and conjugated.
     """
     t = (torch.arange(SUBARRAYS, dtype=torch.float64) + 0.5) / SUBARRAYS - 0.5
     beta = torch.linspace(0, 2.6, _CURVATURES, dtype=torch.float64)
-    slope = torch.linspace(-1.0, 1.0, _SLOPES, dtype=torch.float64)
+    slope = torch.arange(_SLOPES, dtype=torch.float64) * (2 / _SLOPES) - 1
     phase = (
         -2 * math.pi * beta.square()[None, :, None] * t.square()[:, None, None]
         + 2 * math.pi * slope[None, None, :] * (t * SUBARRAYS / 2)[:, None, None]
     )
-    chirps = torch.polar(torch.full_like(phase, SUBARRAYS**-0.5), phase).reshape(SUBARRAYS, -1)
-    return chirps.to(device, torch.complex64)
+    as_given = _real_matrix(torch.polar(torch.full_like(phase, SUBARRAYS**-0.5), -phase).flatten(1))
+    conjugated = torch.cat([as_given[:SUBARRAYS], -as_given[SUBARRAYS:]])
+    both = torch.stack([matrix.reshape(2 * SUBARRAYS, 2, -1) for matrix in (as_given, conjugated)], 2)
+    return both.flatten(1).to(device)
+
+
+@cache
+def _fourier(length: int, device: torch.device) -> Tensor:
+    """The Fourier matrix from ``length`` antennas to twice as many beams, over sqrt(length): `_real_matrix`, float32.
+
+    Its rows come in the order of memory: real and imaginary part of the first antenna, then of the second, ...
+    """
+    turns = torch.outer(torch.arange(length), torch.arange(_OVERSAMPLING * length)).double() / (_OVERSAMPLING * length)
+    matrix = _real_matrix(torch.polar(torch.full_like(turns, length**-0.5), -2 * math.pi * turns))
+    return matrix.reshape(2, length, -1).transpose(0, 1).flatten(0, 1).to(device)
+
+
+def _real_matrix(values: Tensor) -> Tensor:
+    """A complex (n, m) matrix as a real one, float32 (2n, 2m): real parts first, of rows and of columns."""
+    rows = torch.cat([values.real, values.imag], 1), torch.cat([-values.imag, values.real], 1)
+    return torch.cat(rows).float()
 
 
 def subarray_beams(channels: Tensor) -> tuple[Tensor, Tensor]:
@@ -44,52 +68,74 @@ def subarray_beams(channels: Tensor) -> tuple[Tensor, Tensor]:
     """
     antennas = channels.shape[-1]
     length = math.ceil(antennas / SUBARRAYS)
-    scale = torch.linalg.vector_norm(channels, dim=-1, keepdim=True).clamp(min=1e-30)
-    padded = nn.functional.pad(channels / scale, (0, length * SUBARRAYS - antennas))
-    parts = padded.reshape(*padded.shape[:-1], SUBARRAYS, length)
-    beams = torch.fft.fft(parts, n=_OVERSAMPLING * length, dim=-1) / math.sqrt(length)
-    energy = beams.abs().square().sum(-2)  # (..., beams), over the sub-arrays
+    parts = torch.view_as_real(channels.resolve_conj()).flatten(-2)  # a complex norm takes three times as long
+    scale = torch.linalg.vector_norm(parts, dim=-1, keepdim=True).clamp(min=1e-30)
+    padded = nn.functional.pad(parts / scale, (0, 2 * (length * SUBARRAYS - antennas)))
+    beams = _beams(padded.reshape(*padded.shape[:-1], SUBARRAYS, 2 * length))
+    energy = beams.square().sum((-3, -2))  # (..., beams), over the sub-arrays
     best = energy.argmax(-1, keepdim=True)
     count = energy.shape[-1]
     around = [energy.gather(-1, (best + shift) % count) for shift in (0, -_OVERSAMPLING, _OVERSAMPLING)]
-    outputs = beams.gather(-1, best.unsqueeze(-2).expand(*beams.shape[:-1], 1)).squeeze(-1)
-    outputs = outputs / torch.linalg.vector_norm(outputs, dim=-1, keepdim=True).clamp(min=1e-30)
-    return outputs, torch.cat(around, -1)
+    outputs = beams.gather(-1, best[..., None, None].expand(*beams.shape[:-1], 1)).squeeze(-1)
+    outputs = outputs / torch.linalg.vector_norm(outputs, dim=(-2, -1), keepdim=True).clamp(min=1e-30)
+    return torch.view_as_complex(outputs), torch.cat(around, -1)
 
 
-def curvature_features(outputs: Tensor, energies: Tensor) -> Tensor:
+def _beams(subarrays: Tensor) -> Tensor:
+    """Spatial spectra, float32 (..., 2, beams), real and imaginary, of antennas, float32 (..., 2 * antennas)."""
+    shape, length = subarrays.shape[:-1], subarrays.shape[-1] // 2
+    if length <= _LONG_SUBARRAY and subarrays.device.type == "cpu":  # there a product is quicker
+        return (subarrays @ _fourier(length, subarrays.device)).reshape(*shape, 2, -1)
+    antennas = torch.view_as_complex(subarrays.reshape(*shape, length, 2))
+    spectra = torch.fft.fft(antennas, n=_OVERSAMPLING * length, dim=-1) / math.sqrt(length)
+    return torch.stack([spectra.real, spectra.imag], -2)
+
+
+def curvature_features(outputs: Tensor, energies: Tensor) -> tuple[Tensor, Tensor]:
     """How the best beam's phase bends from one sub-array to the next, free of the user's phase and angle.
 
     The outputs with mean phase and slope removed, the second differences of their phase, their magnitudes, the
     energies around the beam, and how well chirps of 14 curvatures explain the outputs.
 
-    outputs, energies: as `subarray_beams` gives them. Returns float32 (..., FEATURES).
+    outputs, energies: as `subarray_beams` gives them. Returns two, float32 (..., FEATURES): of the channels as they
+    are, and of their conjugates.
     """
     step = (outputs[..., 1:] * outputs[..., :-1].conj()).sum(-1, keepdim=True)
     index = torch.arange(SUBARRAYS, device=outputs.device) - (SUBARRAYS - 1) / 2
-    flat = outputs * torch.polar(torch.ones_like(step.abs()), -step.angle() * index)
-    flat = flat * torch.polar(torch.ones_like(step.abs()), -flat.sum(-1, keepdim=True).angle())
+    flat = outputs * _unit(-step.angle() * index)
+    flat = flat * _unit(-flat.sum(-1, keepdim=True).angle())
     steps = flat[..., 1:] * flat[..., :-1].conj()
     bends = steps[..., 1:] * steps[..., :-1].conj()
     mean_bend = bends.sum(-1, keepdim=True) * SUBARRAYS
     bends = bends / bends.abs().clamp(min=1e-12)
-    match = (flat @ _chirps(outputs.device).conj()).abs()
-    match = match.reshape(*match.shape[:-1], _CURVATURES, _SLOPES).amax(-1)
-    return torch.cat(
-        [
-            flat.real * 4,
-            flat.imag * 4,
-            flat.abs() * 4,
-            bends.real,
-            bends.imag,
-            energies,
-            match,
-            match - match[..., :1],
-            mean_bend.real.clamp(-3, 3),
-            mean_bend.imag.clamp(-3, 3),
-        ],
-        -1,
-    )
+    real, imaginary = flat.real, flat.imag
+    products = torch.cat([real, imaginary], -1) @ _chirps(flat.device)
+    products = products.square().reshape(*flat.shape[:-1], 2, 2, _CURVATURES, _SLOPES)
+    match = torch.add(*products.unbind(-4)).amax(-1).clamp(min=1e-30).sqrt()
+    magnitude = flat.abs() * 4
+
+    def reading(sign: int, energies: Tensor, match: Tensor) -> Tensor:
+        return torch.cat(
+            [
+                real * 4,
+                imaginary * (4 * sign),
+                magnitude,
+                bends.real,
+                bends.imag * sign,
+                energies,
+                match,
+                match - match[..., :1],
+                mean_bend.real.clamp(-3, 3),
+                mean_bend.imag.clamp(-3, 3) * sign,
+            ],
+            -1,
+        )
+
+    return reading(1, energies, match[..., 0, :]), reading(-1, energies[..., [0, 2, 1]], match[..., 1, :])
+
+
+def _unit(phase: Tensor) -> Tensor:
+    return torch.polar(torch.ones_like(phase), phase)
 
 
 def mean_phase_step(channels: Tensor) -> Tensor:
@@ -120,11 +166,12 @@ class WavefrontClassifier(nn.Module):
         Whether a spherical wave's phase bends up or down depends on whose convention the CSI came in (a wave
         exp(-j 2 pi r / lambda) reaches us conjugated from a file of rows h_k^H), so both readings are tried.
         """
-        outputs, energies = subarray_beams(channels)
-        as_given = self._logit(outputs, energies)
-        return torch.maximum(as_given, self._logit(outputs.conj(), energies[..., [0, 2, 1]]))
+        users = channels.reshape(-1, channels.shape[-1])
+        # A processor's cache holds what comes of a few hundred users, so they are worked through in parts.
+        parts = torch.split(users, _USERS_AT_ONCE) if channels.device.type == "cpu" else [users]
+        return torch.cat([self._logit(part) for part in parts]).reshape(channels.shape[:-1])
 
-    def _logit(self, outputs: Tensor, energies: Tensor) -> Tensor:
-        features = curvature_features(outputs, energies)
+    def _logit(self, users: Tensor) -> Tensor:
+        features = torch.stack(curvature_features(*subarray_beams(users)))
         logit: Tensor = self.layers(features.to(next(self.parameters()).dtype))
-        return logit.squeeze(-1)
+        return logit.squeeze(-1).amax(0)

@@ -196,7 +196,37 @@ def test_features_are_finite_on_degenerate_drops(kind: str, users: int, antennas
 
 
 def wavefront_features(channels: torch.Tensor) -> torch.Tensor:
-    return curvature_features(*subarray_beams(channels))
+    return curvature_features(*subarray_beams(channels))[0]
+
+
+@pytest.mark.parametrize("antennas", [1, 5, 17, 256, 1024, 1030, 2000])
+def test_the_best_beam_is_that_of_a_fourier_transform(antennas: int) -> None:
+    channels = draw_channels(6, 3, antennas)[0].numpy()
+    length = -(-antennas // 16)
+    padded = np.zeros((3, 16 * length), complex)
+    padded[:, :antennas] = channels / np.linalg.norm(channels, axis=-1, keepdims=True)
+    beams = np.fft.fft(padded.reshape(3, 16, length), 2 * length) / np.sqrt(length)
+    energy = (np.abs(beams) ** 2).sum(1)
+    outputs, around = subarray_beams(torch.from_numpy(channels))
+    for user, best in enumerate(energy.argmax(-1)):
+        places = [best, (best - 2) % (2 * length), (best + 2) % (2 * length)]
+        np.testing.assert_allclose(around[user], energy[user, places], rtol=1e-4, atol=1e-6)
+        expected = beams[user, :, best] / np.linalg.norm(beams[user, :, best])
+        np.testing.assert_allclose(outputs[user], expected, atol=1e-5)
+
+
+def test_the_second_features_are_those_of_the_conjugated_channels() -> None:
+    outputs, energies = subarray_beams(draw_channels(9, 40, 256))
+    conjugated = curvature_features(outputs.conj(), energies[..., [0, 2, 1]])
+    for ours, theirs in zip(curvature_features(outputs, energies), reversed(conjugated), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+
+
+def test_many_users_are_classified_like_few() -> None:
+    channels = draw_channels(10, 10, 64, drops=100)
+    classifier = WavefrontClassifier()
+    one_by_one = torch.cat([classifier(drop.unsqueeze(0)) for drop in channels])
+    torch.testing.assert_close(classifier(channels), one_by_one, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("antennas", [1, 2, 15, 16, 17, 64, 200, 300])
