@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from nflae_bridge.bench.field import Field
-from nflae_bridge.bench.forms import Answer, Form, Solve, fastest_form, forms
+from nflae_bridge.bench.forms import Answer, Form, Solve, fastest_form, forms, whole_or_in_chunks
 from nflae_bridge.engine import load_scheme
 from simulator.link import ChannelBatch
 from simulator.precoding import Scheme
@@ -97,15 +97,11 @@ def _floor(field: Field, trial: Tensor) -> Contestant:
         del gram
         return torch.from_numpy(precoder), no_powers
 
-    def in_numpy_threads(channels: Tensor) -> Answer:
-        assert field.pool is not None
-        parts = field.pool.map(in_numpy, torch.split(channels, -(-len(channels) // field.threads)))
-        return torch.cat([precoder for precoder, _ in parts]), no_powers
-
-    choices = [Form("torch", lambda iterations: in_torch)]
+    ways: dict[str, Callable[[int], Solve]] = {"torch": lambda iterations: in_torch}
     if field.device.type == "cpu":
-        choices.append(Form("NumPy", lambda iterations: in_numpy))
-        if field.pool is not None:
-            choices.append(Form("NumPy, a thread a part", lambda iterations: in_numpy_threads))
+        ways["NumPy"] = lambda iterations: in_numpy
+        choices = whole_or_in_chunks(ways, field, len(trial))
+    else:
+        choices = [Form(name, make) for name, make in ways.items()]
     form = fastest_form(choices, trial)(0)
     return Contestant(FLOOR, None, form.name, form.make(0))

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from nflae_bridge.bench.contest import by_panel, finite
 from nflae_bridge.bench.contestants import FLOOR
-from nflae_bridge.bench.front import Measured, on_front, share_of_wmmse
+from nflae_bridge.bench.front import Measured, on_front
 from nflae_bridge.bench.scaling import Scaled, series, slope
 from nflae_bridge.reproduction.figures import empty_figure, label, style
 
@@ -22,8 +23,9 @@ _STYLES = {
 }
 _NAMES = {"nflae": "ours", "inversion-free": "inversion-free", FLOOR: "floor: $H^HH$ and $HC$ alone"}
 # Where the number beside a marker goes, points.
-_BESIDE = {"wmmse": (7, -11), "inversion-free": (-4, 7)}
-_HEADROOM = 0.08
+_BESIDE = {"wmmse": (8, -11), "inversion-free": (-8, 6)}
+_BEYOND = 0.15  # per cent
+_TICKS = (*range(0, 90, 10), 90, 95, 97, 98, 99, 99.5, 99.8, 99.9, 100, 100.1, 100.2, 100.5, *range(101, 120))
 _AXES = {"users": "users K", "antennas": "antennas N", "batch": "drops a call"}
 
 
@@ -86,59 +88,64 @@ def scaling_figure(scaled: Sequence[Scaled], title: str, notes: Sequence[str]) -
 
 
 def _draw_panel(axes: Any, rows: Sequence[Measured]) -> None:
-    whole = next((row.sum_rate for row in rows if row.scheme == "wmmse" and row.iterations == 100), None)
+    found = finite(rows)
+    best = max(row.sum_rate for row in found)
+    limit = next((row.sum_rate for row in found if row.scheme == "wmmse" and row.iterations == 100), None)
+    whole, of_whom = (best, "the best's") if limit is None else (limit, "WMMSE-100's")
 
-    def height(row: Measured) -> float:
-        share = share_of_wmmse(rows, row)
-        return row.sum_rate if share is None else 100 * share
+    def share(row: Measured) -> float:
+        return 100 * row.sum_rate / whole
 
-    best = sorted((row for row, on in zip(rows, on_front(rows), strict=True) if on), key=lambda row: row.median)
-    times, heights = [1e6 * row.median for row in best], [height(row) for row in best]
+    front = sorted((row for row, on in zip(rows, on_front(rows), strict=True) if on), key=lambda row: row.median)
+    times, shares = [1e6 * row.median for row in front], [share(row) for row in front]
     slowest = 1e6 * max(row.median for row in rows)
-    axes.step([*times, 1.5 * slowest], [*heights, heights[-1]], where="post", color="#CFCFCF", linewidth=6, zorder=1,
+    axes.step([*times, 1.5 * slowest], [*shares, shares[-1]], where="post", color="#D6D6D6", linewidth=6, zorder=1,
               solid_capstyle="butt", label="Pareto front")  # fmt: skip
     for scheme in dict.fromkeys(row.scheme for row in rows):
         of = [row for row in rows if row.scheme == scheme]
         if scheme == FLOOR:
             axes.axvline(1e6 * of[0].median, color="black", linestyle=":", linewidth=1.4, label=_name(scheme))
             continue
-        axes.plot([1e6 * row.median for row in of], [height(row) for row in of], label=_name(scheme), markersize=7,
+        axes.plot([1e6 * row.median for row in of], [share(row) for row in of], label=_name(scheme), markersize=7,
                   zorder=4 if scheme == "nflae" else 3, **_look(scheme))  # fmt: skip
-        for row in of:
-            _mark(axes, row, height(row))
+        for place, row in enumerate(of):
+            _mark(axes, row, share(row), place)
     axes.set_xscale("log")
     _plain(axes.xaxis)
+    _stretch(axes, min(map(share, found)), share(max(found, key=lambda row: row.sum_rate)))
     _grid(axes)
-    heights = [height(row) for row in finite(rows)]
-    low, high = min(heights), max(heights)
-    # A scheme far below the others shall not flatten them: it is left out of sight.
-    low = max(low, high - 4 * (high - float(np.median(heights)) + 1e-9)) if len(heights) > 3 else low
-    room = max(high - low, 1e-3 * abs(high))
-    axes.set_ylim(low - _HEADROOM * room, high + 1.6 * _HEADROOM * room)
     axes.set_xlabel("median time per drop [µs]")
-    axes.set_ylabel(
-        "mean sum rate [bps/Hz]" if whole is None else f"mean sum rate [% of WMMSE-100's {whole:.2f} bps/Hz]"
-    )
+    axes.set_ylabel(f"mean sum rate [% of {of_whom} {whole:.2f} bps/Hz]")
 
 
-def _mark(axes: Any, row: Measured, height: float) -> None:
-    """The iterations beside a marker."""
+def _stretch(axes: Any, low: float, high: float) -> None:
+    """A percentage axis on which the shortfall from a little more than the best is logarithmic: the top few tenths of
+    a per cent, where good schemes crowd, take as much room as the per cents below."""
+    top = high + _BEYOND
+    axes.set_yscale("function", functions=(lambda y: -np.log(np.maximum(top - y, 1e-6)), lambda v: top - np.exp(-v)))
+    floor = top - 1.25 * (top - low)
+    axes.set_ylim(floor, top - 0.45 * _BEYOND)
+    ticks = [tick for tick in _TICKS if floor <= tick <= high]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
+def _mark(axes: Any, row: Measured, share: float, place: int) -> None:
+    """The iterations beside a marker; ours, which lie close together, one above the other."""
     if row.iterations is None:
         return
-    text, offset, bold = str(row.iterations), _BESIDE.get(row.scheme, (0, 0)), False
-    if row.scheme == "nflae":
-        text, offset, bold = (f"+{row.iterations}" if row.iterations else "0"), (0, 8), True
+    ours = row.scheme == "nflae"
     axes.annotate(
-        text,
-        (1e6 * row.median, height),
-        xytext=offset,
+        f"+{row.iterations}" if ours and row.iterations else str(row.iterations),
+        (1e6 * row.median, share),
+        xytext=(0, 8 + 11 * place) if ours else _BESIDE[row.scheme],
         textcoords="offset points",
         ha="center",
-        fontsize=9 if bold else 8,
-        fontweight="bold" if bold else "normal",
+        fontsize=9.5 if ours else 8,
+        fontweight="bold" if ours else "normal",
         color=_look(row.scheme)["color"],
-        zorder=5,
-        annotation_clip=True,
+        path_effects=[withStroke(linewidth=2, foreground="white")],
+        zorder=6 if ours else 5,
     )
 
 

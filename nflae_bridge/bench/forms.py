@@ -38,7 +38,7 @@ class Form:
 
 
 def forms(name: str, field: Field, batch: int) -> list[Form]:
-    """The ways to compute ``wmmse`` or ``inversion-free`` on ``batch`` drops; WMMSE of no iterations is RZF."""
+    """All ways to compute ``wmmse`` or ``inversion-free`` on ``batch`` drops; WMMSE of no iterations is RZF."""
     if name == "inversion-free":
         in_torch: dict[str, Coefficients] = {"": gradient_coefficients}
         in_numpy: Coefficients = gradient_coefficients
@@ -57,6 +57,11 @@ def forms(name: str, field: Field, batch: int) -> list[Form]:
         f"torch{how}": partial(_on_device, field, coefficients),
         numpy_name: partial(_in_numpy, field, in_numpy),
     }
+    return whole_or_in_chunks(ways, field, batch)
+
+
+def whole_or_in_chunks(ways: dict[str, Callable[[int], Solve]], field: Field, batch: int) -> list[Form]:
+    """Ways to compute on the CPU, by name, each also a few drops at a time, whose matrices stay in the cache."""
     shared = -(-batch // field.threads)
     sizes = sorted(size for size in {*_CHUNKS, shared} if size < batch)
     chunked = [
@@ -154,7 +159,7 @@ def _in_numpy(field: Field, coefficients: Coefficients, iterations: int) -> Solv
 
 
 def _in_chunks(make: Callable[[int], Solve], field: Field, drops: int, iterations: int) -> Solve:
-    """``drops`` drops at a time, whose matrices stay in the cache; a thread a chunk where there are several."""
+    """``drops`` drops at a time; a thread a chunk where there are several."""
     one = make(iterations)
 
     def solve(channels: Tensor) -> Answer:
