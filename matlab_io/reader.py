@@ -150,9 +150,12 @@ class ChannelFile:
         out = np.empty((stop - start, self.users, self.antennas), np.complex64)
         with reading(self.path, self.variable), np.errstate(over="ignore", invalid="ignore"):
             for offset, slab in slabs(start, stop, self.drop_axes):
-                piece = self._layout.to_drops(source.take(self._layout.index(slab)))
+                piece = _complex(self._layout.to_drops(source.take(self._layout.index(slab))))
                 count = math.prod(piece.shape[:-2])
-                _assign(out[offset : offset + count].reshape(piece.shape), piece)
+                if count == len(out):  # in one piece: no copy where numbers and their order are ours already
+                    out = np.ascontiguousarray(piece, np.complex64).reshape(out.shape)
+                else:
+                    out[offset : offset + count].reshape(piece.shape)[...] = piece
         if self.convention == "direct":
             np.conjugate(out, out=out)
         return out
@@ -173,14 +176,18 @@ class ChannelFile:
         self.close()
 
 
-def _assign(out: npt.NDArray[np.complex64], values: npt.NDArray[Any]) -> None:
-    """Copies numbers, or HDF5's compound of a real and an imaginary part, into a complex array."""
+def _complex(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Numbers as they are, HDF5's compound of a real and an imaginary part as complex ones."""
     names = values.dtype.names
     if names is None:
-        out[...] = values
-    else:
-        out.real[...] = values["real" if "real" in names else "r"]
-        out.imag[...] = values["imag" if "imag" in names else "i"]
+        return values
+    real, imaginary = ("real", "imag") if "real" in names else ("r", "i")
+    for part, whole in ((np.float32, np.complex64), (np.float64, np.complex128)):
+        if values.dtype == np.dtype([(real, part), (imaginary, part)]):
+            return values.view(whole)
+    joined = np.empty(values.shape, np.complex64)
+    joined.real, joined.imag = values[real], values[imaginary]
+    return joined
 
 
 def open_channels(
