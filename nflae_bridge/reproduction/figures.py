@@ -12,13 +12,14 @@ from matplotlib.figure import Figure
 
 from nflae_bridge.reproduction.effort import NETWORK_NAMES
 
-# Okabe and Ito's palette; ours stand out, bounds are black, the classical schemes dashed.
+# Okabe and Ito's palette; ours stand out, bounds are black, the classical schemes dashed. `tiny` is often where `small`
+# is, so it is thin and hollow and lets it be seen.
 _STYLES: dict[str, dict[str, Any]] = {
     "capacity": {"color": "#000000", "linestyle": "--", "marker": ""},
     "optimiser": {"color": "#000000", "linestyle": ":", "marker": "x"},
     "maximum likelihood": {"color": "#000000", "linestyle": "--", "marker": "x"},
-    "small": {"color": "#D55E00", "linestyle": "-", "marker": "o", "linewidth": 2.2},
-    "tiny": {"color": "#E69F00", "linestyle": "-", "marker": "s"},
+    "small": {"color": "#D55E00", "linestyle": "-", "marker": "o", "linewidth": 2.6},
+    "tiny": {"color": "#F0B429", "linestyle": "-", "marker": "s", "linewidth": 1.2, "markerfacecolor": "none"},
     "paper": {"color": "#CC79A7", "linestyle": "-", "marker": "D"},
     "transformer": {"color": "#0072B2", "linestyle": "-", "marker": "^"},
     "cnn": {"color": "#56B4E9", "linestyle": "-", "marker": "v"},

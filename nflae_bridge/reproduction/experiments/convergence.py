@@ -69,7 +69,7 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     for name in _REFERENCES:
         (level,) = rows[rows["scheme"] == name]["validation_loss"]
-        axes.axhline(level, label=label(name), **{**style(name), "marker": "", "linewidth": 1.2})
+        axes.axhline(level, label=label(name), **{"linewidth": 1.2, **style(name), "marker": ""})
     for network in LEARNED:
         of, look = rows[rows["scheme"] == network], style(network)
         axes.plot(of["epoch"], of["training_loss"], color=look["color"], linestyle=":",

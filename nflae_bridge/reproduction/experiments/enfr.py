@@ -99,7 +99,7 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
     ground.set_ylim(0, 210)
     ground.set_xlabel("x [m]")
     ground.set_ylabel("[m]")
-    ground.legend(loc="upper center", frameon=False)
+    ground.legend(loc="upper left", bbox_to_anchor=(0.1, 1.02), frameon=False)
     return figure
 
 

@@ -78,10 +78,13 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
             axes.plot(of["gamma2"], of[column], color=look["color"], marker=look["marker"], label=label(name))
         for name in _REFERENCES:
             (level,) = rows[rows["scheme"] == name][column]
-            axes.axhline(level, color=style(name)["color"], linestyle="--", linewidth=1.2, label=label(name))
+            width = style(name).get("linewidth", 1.2)
+            axes.axhline(level, color=style(name)["color"], linestyle="--", linewidth=width, label=label(name))
         theirs = [accuracy if column == "accuracy" else rate for rate, accuracy in GAMMA2.values()]
         axes.plot(list(GAMMA2), theirs, color="black", linestyle=":", marker=".", label="published")
         axes.set_xscale("log")
+        axes.set_xticks([0.2, 0.5, 1, 2, 5, 10, 30], ["0.2", "0.5", "1", "2", "5", "10", "30"])
+        axes.minorticks_off()
         axes.set_xlabel("gamma_2")
         axes.grid(color="#DDDDDD", linewidth=0.8)
     panels["sum_rate"].set_title("spectral efficiency, C3 and C4 held [bps/Hz]", fontsize=10)
