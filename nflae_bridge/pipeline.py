@@ -1,12 +1,13 @@
 """From channel file to result file, a block of drops at a time: read, check, precode, write.
 
-Memory holds one block, whatever the file's size.
+While blocks are computed others are read ahead and written behind; memory holds a few, whatever the file's size.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from torch import Tensor
 from matlab_io import RESULT_NAMES, ChannelFile, ResultFile
 from nflae_bridge.bad_drops import BadDrop, Channels, fault_of, good_drops
 from nflae_bridge.errors import NflaeError
+from nflae_bridge.overlap import in_order
 from simulator.link import ChannelBatch, LinkBudget
 from simulator.precoding import Precoding, Scheme
 
@@ -26,6 +28,8 @@ OnBadDrop = Literal["error", "skip"]
 _BLOCK_BYTES = 32 << 20
 # What the network keeps of a pair of users while it works: its features and messages, a few hundred floats.
 _BYTES_A_PAIR = 1024
+_MOST_WORKERS = 4
+_READ_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -53,15 +57,15 @@ class Summary:
     fallback: int = 0
     seconds: float = 0.0
 
-    def add(self, block: Block, answer: Precoding) -> None:
-        """Count a block in."""
-        self.drops += len(block.good)
-        self.skipped += int((~block.good).sum())
-        self.users += answer.near_field.numel()
-        self.near_field_users += int(answer.near_field.sum())
-        self.sum_rate += float(answer.sum_rate.sum())
-        self.infeasible += int((~answer.feasible).sum())
-        self.fallback += int(answer.fallback.sum())
+    def add(self, good: npt.NDArray[np.bool_], results: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Count a block in. good: as in `Block`; results: as `result_arrays` gives them."""
+        self.drops += len(good)
+        self.skipped += int((~good).sum())
+        self.users += results["near_field"][good].size
+        self.near_field_users += int(results["near_field"].sum())
+        self.sum_rate += float(results["sum_rate"][good].sum())
+        self.infeasible += int((~results["feasible"][good]).sum())
+        self.fallback += int(results["fallback"].sum())
 
     @property
     def mean_sum_rate(self) -> float:
@@ -76,20 +80,24 @@ def drops_per_block(users: int, antennas: int) -> int:
 
 
 def blocks(file: ChannelFile, stop: int, batch: int, on_bad_drop: OnBadDrop) -> Iterator[Block]:
-    """Drops 0 ... stop-1 of a file in blocks of ``batch``, checked.
+    """Drops 0 ... stop-1 of a file in blocks of ``batch``, checked, see `read_block`."""
+    for start in range(0, stop, batch):
+        yield read_block(file, start, min(start + batch, stop), on_bad_drop)
+
+
+def read_block(file: ChannelFile, start: int, stop: int, on_bad_drop: OnBadDrop) -> Block:
+    """Drops start ... stop-1 of a file, checked.
 
     Raises NflaeError for the first drop with NaN, Inf or an all-zero user, unless ``on_bad_drop`` is ``skip``.
     """
-    for start in range(0, stop, batch):
-        channels = file.read(start, min(start + batch, stop))
-        good = good_drops(channels)
-        if good.all():
-            yield Block(start, good, channels)
-            continue
-        if on_bad_drop == "error":
-            first = int(np.flatnonzero(~good)[0])
-            raise NflaeError(f"{describe(file, fault_of(channels[first], start + first))}")
-        yield Block(start, good, channels[good])
+    channels = file.read(start, stop)
+    good = good_drops(channels)
+    if good.all():
+        return Block(start, good, channels)
+    if on_bad_drop == "error":
+        first = int(np.flatnonzero(~good)[0])
+        raise NflaeError(f"{describe(file, fault_of(channels[first], start + first))}")
+    return Block(start, good, channels[good])
 
 
 def describe(file: ChannelFile, bad: BadDrop) -> str:
@@ -123,11 +131,15 @@ def precode_file(
 ) -> Summary:
     """Precode every drop of ``file`` into ``results``.
 
-    advance(done, note) is called after each block. Skipped drops get NaN for numbers and false for flags.
-    Raises NflaeError for a bad drop (see `blocks`) and where a scheme's answer is not finite.
+    One thread reads, others compute, this one writes, all in the drops' order. advance(done, note) is called after each
+    block. Skipped drops get NaN for numbers and false for flags. Raises NflaeError for a bad drop (see `read_block`)
+    and where a scheme's answer is not finite.
     """
-    summary, began = Summary(), time.perf_counter()
-    for block in blocks(file, file.drops, batch, on_bad_drop):
+
+    def read(start: int) -> Block:
+        return read_block(file, start, min(start + batch, file.drops), on_bad_drop)
+
+    def compute(block: Block) -> tuple[int, npt.NDArray[np.bool_], dict[str, npt.NDArray[Any]]]:
         answer = precode(scheme, block.channels, budget, device)
         unusable = np.flatnonzero(~torch.isfinite(answer.sum_rate).cpu().numpy())
         if len(unusable):
@@ -136,11 +148,39 @@ def precode_file(
                 f"{file.path}: {file.variable}: {drop_name(file, drop)}: the rates come out as no finite numbers;"
                 " are the channels scaled beyond reason for this power and noise?"
             )
-        results.write(block.start, result_arrays(answer, block.good))
-        summary.add(block, answer)
-        summary.seconds = time.perf_counter() - began
-        advance(summary.drops, f"{summary.mean_sum_rate:.2f} bps/Hz")
+        return block.start, block.good, result_arrays(answer, block.good)
+
+    summary, began = Summary(), time.perf_counter()
+    with (
+        _workers(device) as workers,
+        in_order(read, range(0, file.drops, batch), ahead=_READ_AHEAD) as read_ahead,
+        in_order(compute, read_ahead, workers, ahead=workers + 1) as computed,
+    ):
+        for start, good, arrays in computed:
+            results.write(start, arrays)
+            summary.add(good, arrays)
+            summary.seconds = time.perf_counter() - began
+            advance(summary.drops, f"{summary.mean_sum_rate:.2f} bps/Hz")
     return summary
+
+
+@contextmanager
+def _workers(device: torch.device) -> Iterator[int]:
+    """How many blocks to compute at a time.
+
+    A processor's cores get blocks of their own: sharing the many small operations on one block gains less. A GPU is
+    busy with one.
+    """
+    if device.type != "cpu":
+        yield 1
+        return
+    threads = torch.get_num_threads()
+    workers = min(threads, _MOST_WORKERS)
+    torch.set_num_threads(threads // workers)
+    try:
+        yield workers
+    finally:
+        torch.set_num_threads(threads)
 
 
 def precode(scheme: Scheme, channels: Channels, budget: LinkBudget, device: torch.device) -> Precoding:
