@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from nflae_bridge.errors import NflaeError
 
@@ -13,12 +13,18 @@ LEDGER, RESULTS = ".jsonl", (".csv", ".png", ".md")
 
 
 def prepare(folder: Path) -> None:
-    """Make the folder if it is missing. Raises NflaeError if it is a file or can't be written to."""
+    """Make the folder if it is missing. Raises NflaeError if it is a file, or can't be made or written to."""
     if folder.exists() and not folder.is_dir():
         raise NflaeError(f"{folder}: is a file; name a folder for the results")
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise NflaeError(f"{folder}: can't be written to; name another folder, or change its permissions")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):  # permissions don't tell all: not for root, not on every file system
+            pass
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise NflaeError(
+            f"{folder}: can't be written to ({reason}); name another folder, or change its permissions"
+        ) from error
 
 
 def clear(folder: Path, names: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -189,13 +190,12 @@ def test_folder_that_is_a_file(failed: Failed, work: Work, tmp_path: Path) -> No
     assert not work.done
 
 
-def test_folder_that_cannot_be_written_to(
-    failed: Failed, work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = os.access
-    monkeypatch.setattr(os, "access", lambda path, mode: not (mode & os.W_OK) and real(path, mode))
-    assert f"{tmp_path}: can't be written to; name another folder" in failed("gain", "-o", tmp_path)
-    assert names(tmp_path) == []
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="a folder in which nobody may write, as Linux has one")
+@pytest.mark.parametrize("folder", ["/proc", "/proc/results"])
+def test_folder_in_which_nobody_can_write(failed: Failed, work: Work, folder: str) -> None:
+    line = failed("gain", "-o", folder)
+    for text in (f"{folder}: can't be written to", "name another folder"):
+        assert text in line
     assert not work.done
 
 
@@ -261,7 +261,7 @@ def test_backbone_is_no_matter_where_none_is_trained(nflae: Run, work: Work, tmp
 
 
 def assert_backbone_refused(line: str, backbone: object) -> None:
-    for text in (repr(str(backbone)), "--backbone DIR", "--backbone gpt2-random"):
+    for text in (repr(str(backbone)), "the hub", "--backbone DIR", "--backbone gpt2-random"):
         assert text in line
 
 
@@ -304,6 +304,32 @@ def test_overwrite_destroys_nothing_when_the_backbone_is_missing(
     kept = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
     assert_backbone_refused(failed("accuracy", "-o", tmp_path, "--overwrite"), "gpt2")
     assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == kept
+
+
+@pytest.mark.slow
+def test_hub_that_does_not_answer(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        environment = os.environ | {
+            "HF_ENDPOINT": f"http://127.0.0.1:{taken.getsockname()[1]}",
+            "HF_HOME": str(tmp_path / "cache"),
+            "HF_HUB_OFFLINE": "0",
+            "NO_PROXY": "127.0.0.1",
+        }
+        script = (
+            "import time\nfrom nflae_bridge.cli import main\n"
+            "time.sleep = lambda seconds: None\n"  # the hub's client tries again and again, half a minute long
+            f"main(['reproduce', 'gain', 'se-users', '-o', {str(tmp_path / 'out')!r}], prog_name='nflae')"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("backbone ")]
+    assert line.startswith("nflae: error: se-users: ")
+    assert "can't be had from the hub" in line
+    assert_backbone_refused(line, "gpt2")
+    assert names(tmp_path / "out") == []
 
 
 # Interruptions
