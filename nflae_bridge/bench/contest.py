@@ -112,7 +112,7 @@ def panel(
     with settings.field(device) as field:
         tell(f"{note}: which form is fastest")
         batches = [field.on_host(part) for part in windows(channels, batch)]
-        found = contestants(settings.schemes, settings.refinements, field, batches[0], iterations)
+        found = contestants(settings.schemes, settings.refinements, field, batches[0], channels, iterations)
         calls = settings.calls(batch)
         timings = interleaved(found, batches, calls, lambda: count(note))
         rows = []

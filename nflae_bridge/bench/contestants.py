@@ -10,12 +10,14 @@ from torch import Tensor
 
 from nflae_bridge.bench.field import Field
 from nflae_bridge.bench.forms import Answer, Form, Solve, fastest_form, forms, whole_or_in_chunks
+from nflae_bridge.bench.inversion_free import warm_starts
 from nflae_bridge.engine import load_scheme
 from simulator.link import ChannelBatch
 from simulator.precoding import Scheme
 
 ITERATIONS = {"wmmse": (1, 2, 3, 5, 10, 20, 50, 100), "inversion-free": (5, 10, 20, 30, 50, 100)}
 FLOOR = "floor"
+_TUNED_DROPS = 256
 
 
 @dataclass(frozen=True)
@@ -33,19 +35,19 @@ class Contestant:
     solve: Solve
 
 
-def count(names: Sequence[str], refinements: Sequence[int], iterations: Sequence[int] = ()) -> int:
-    """How many `contestants` finds."""
-    sizes = {name: len(iterations or every) for name, every in ITERATIONS.items()} | {"nflae": len(refinements)}
-    return 1 + sum(sizes.get(name, 1) for name in names)
-
-
 def contestants(
-    names: Sequence[str], refinements: Sequence[int], field: Field, trial: Tensor, iterations: Sequence[int] = ()
+    names: Sequence[str],
+    refinements: Sequence[int],
+    field: Field,
+    trial: Tensor,
+    channels: Tensor,
+    iterations: Sequence[int] = (),
 ) -> list[Contestant]:
     """Those of these names, the floor first; the rivals each in the form that is fastest on ``trial``.
 
     names: of schemes, and inversion-free. trial: channels as they will come, complex64 (drops, users, antennas).
-    iterations: of the iterative ones, instead of those of `ITERATIONS`.
+    channels: all of them, on the first of which inversion-free is tuned. iterations: of the iterative ones, instead of
+    those of `ITERATIONS`.
     Raises NflaeError if the model or device can't be had, ValueError for an unknown scheme.
     """
     found = [_floor(field, trial)]
@@ -55,12 +57,16 @@ def contestants(
                 network = load_scheme("nflae", field.model, str(field.device), refinements=steps)
                 found.append(Contestant("nflae", steps, "engine", _of_scheme(network, field)))
         elif name in ITERATIONS:
-            fastest = fastest_form(forms(name, field, len(trial)), trial)
-            for steps in iterations or ITERATIONS[name]:
+            counts = iterations or ITERATIONS[name]
+            free = name == "inversion-free"
+            unweighted = warm_starts(field.gram(channels[:_TUNED_DROPS]), counts) if free else {}
+            fastest = fastest_form(forms(name, field, len(trial), unweighted), trial)
+            for steps in counts:
                 form = fastest(steps)
-                found.append(Contestant(name, steps, form.name, form.make(steps)))
+                how = f"{form.name}, {unweighted[steps]} unweighted" if unweighted.get(steps) else form.name
+                found.append(Contestant(name, steps, how, form.make(steps)))
         elif name == "rzf":
-            form = fastest_form(forms("wmmse", field, len(trial)), trial)(0)
+            form = fastest_form(forms("wmmse", field, len(trial), {}), trial, (0,))(0)
             found.append(Contestant(name, None, form.name, form.make(0)))
         else:
             found.append(Contestant(name, None, "torch", _of_scheme(load_scheme(name), field)))
@@ -103,5 +109,5 @@ def _floor(field: Field, trial: Tensor) -> Contestant:
         choices = whole_or_in_chunks(ways, field, len(trial))
     else:
         choices = [Form(name, make) for name, make in ways.items()]
-    form = fastest_form(choices, trial)(0)
+    form = fastest_form(choices, trial, (0,))(0)
     return Contestant(FLOOR, None, form.name, form.make(0))

@@ -67,18 +67,18 @@ def scaling_figure(scaled: Sequence[Scaled], title: str, notes: Sequence[str]) -
             values, [1e6 * point.row.median for point in points], label=f"{name}: {fitted.exponent:+.2f}",
             **{**look, "markersize": 5},
         )  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_yscale("log")
         axes.set_xticks(values, [f"{value:,}" for value in values])
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_title(f"{device}: slopes over {fitted.first:,} to {fitted.last:,}", loc="left", fontsize=10.5)
         axes.set_xlabel(_AXES[axis])
     for axes in grid.flat:
-        axes.set_xscale("log")
-        axes.set_yscale("log")
-        axes.xaxis.set_minor_locator(NullLocator())
         axes.tick_params(axis="x", labelsize=8.5, labelrotation=30)
         axes.set_ylabel("median time per drop [µs]")
         _plain(axes.yaxis)
         _grid(axes)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=2, frameon=False, fontsize=8.5)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize=8.5)
     for line in grid:  # times of one device are compared across
         low, high = (pick(bound) for pick, bound in zip((min, max), zip(*(a.get_ylim() for a in line), strict=True),
                                                         strict=True))  # fmt: skip

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from simulator.link import LinkBudget
 
-# Above this P / sigma^2 the K x K matrices of the rivals are in double precision, as ours are.
+# Above this P / sigma^2 rivals compute in double precision, sums over antennas too, as we do on such drops.
 _LOUD = 1e3
 
 
@@ -32,8 +32,12 @@ class Field:
 
     @property
     def loud(self) -> bool:
-        """Whether single precision is too little for K x K matrices."""
+        """Whether single precision is too little."""
         return self.power / self.noise_power > _LOUD
+
+    def gram(self, channels: Tensor) -> Tensor:
+        """Gamma = (P / sigma^2) H^H H in the channels' precision, complex (drops, users, users)."""
+        return (channels.conj() @ channels.mT) * (self.power / self.noise_power)
 
     def on_host(self, channels: Tensor) -> Tensor:
         """The channels as they wait in the host's memory: page-locked where a GPU fetches them from there."""

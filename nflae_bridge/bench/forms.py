@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -26,7 +26,7 @@ Coefficients = Callable[[Any, Any, int], Any]
 _TINY = float(np.finfo(np.float32).tiny)
 _CHUNKS = (64, 128, 256)
 _TRIAL_ITERATIONS = (2, 20)
-_TRIALS = 5
+_TRIALS, _TRIAL_DROPS = 5, 2048
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,18 @@ class Form:
     make: Callable[[int], Solve]
 
 
-def forms(name: str, field: Field, batch: int) -> list[Form]:
-    """All ways to compute ``wmmse`` or ``inversion-free`` on ``batch`` drops; WMMSE of no iterations is RZF."""
+def forms(name: str, field: Field, batch: int, unweighted: Mapping[int, int]) -> list[Form]:
+    """All ways to compute ``wmmse`` or ``inversion-free`` on ``batch`` drops; WMMSE of no iterations is RZF.
+
+    unweighted: of inversion-free's steps, by the number of its iterations; none where that isn't listed.
+    """
+
+    def gradient(gram: Any, identity: Any, iterations: int) -> Any:
+        return gradient_coefficients(gram, identity, iterations, unweighted.get(iterations, 0))
+
     if name == "inversion-free":
-        in_torch: dict[str, Coefficients] = {"": gradient_coefficients}
-        in_numpy: Coefficients = gradient_coefficients
+        in_torch: dict[str, Coefficients] = {"": gradient}
+        in_numpy: Coefficients = gradient
     else:
         in_torch = {", Cholesky": _wmmse(cholesky_inverse)}
         in_numpy = _wmmse(one_inverse if batch == 1 else np.linalg.inv)
@@ -60,7 +67,7 @@ def forms(name: str, field: Field, batch: int) -> list[Form]:
     return whole_or_in_chunks(ways, field, batch)
 
 
-def whole_or_in_chunks(ways: dict[str, Callable[[int], Solve]], field: Field, batch: int) -> list[Form]:
+def whole_or_in_chunks(ways: Mapping[str, Callable[[int], Solve]], field: Field, batch: int) -> list[Form]:
     """Ways to compute on the CPU, by name, each also a few drops at a time, whose matrices stay in the cache."""
     shared = -(-batch // field.threads)
     sizes = sorted(size for size in {*_CHUNKS, shared} if size < batch)
@@ -72,26 +79,30 @@ def whole_or_in_chunks(ways: dict[str, Callable[[int], Solve]], field: Field, ba
     return [*(Form(name, make) for name, make in ways.items()), *chunked]
 
 
-def fastest_form(choices: Sequence[Form], trial: Tensor) -> Callable[[int], Form]:
-    """Which form is the fastest at a number of iterations, by the times on ``trial`` of a few and of many.
+def fastest_form(
+    choices: Sequence[Form], trial: Tensor, iterations: Sequence[int] = _TRIAL_ITERATIONS
+) -> Callable[[int], Form]:
+    """Which form is the fastest at a number of iterations, by the times on ``trial`` (at most 2,048 drops of it).
 
-    Time grows as a straight line with iterations: the medians of five calls at two points tell it at all others.
+    Time grows as a straight line with iterations: the medians of five calls of few and of many tell it for all others.
+    iterations: few and many; or one number, if no other will be asked for.
     """
     if len(choices) == 1:
-        return lambda iterations: choices[0]
-    runs = [[form.make(iterations) for iterations in _TRIAL_ITERATIONS] for form in choices]
-    seconds = np.empty((_TRIALS + 1, len(choices), len(_TRIAL_ITERATIONS)))
+        return lambda wanted: choices[0]
+    trial = trial[:_TRIAL_DROPS]
+    runs = [[form.make(number) for number in iterations] for form in choices]
+    seconds = np.empty((_TRIALS + 1, len(choices), len(iterations)))
     for trials in seconds:
         for form, solves in enumerate(runs):
             for point, solve in enumerate(solves):
                 began = time.perf_counter()
                 solve(trial)
                 trials[form, point] = time.perf_counter() - began
-    few, many = np.median(seconds[1:], axis=0).T  # the first to warm up
-    slope = (many - few) / (_TRIAL_ITERATIONS[1] - _TRIAL_ITERATIONS[0])
+    medians = np.median(seconds[1:], axis=0)  # the first to warm up
+    slope = (medians[:, -1] - medians[:, 0]) / max(1, iterations[-1] - iterations[0])
 
-    def choose(iterations: int) -> Form:
-        return choices[int((few + slope * (iterations - _TRIAL_ITERATIONS[0])).argmin())]
+    def choose(wanted: int) -> Form:
+        return choices[int((medians[:, 0] + slope * (wanted - iterations[0])).argmin())]
 
     return choose
 
@@ -102,30 +113,31 @@ def _wmmse(inverse: Inverse) -> Coefficients:
 
 def _torch_answer(field: Field, coefficients: Coefficients, iterations: int, channels: Tensor) -> Answer:
     """Precoder, complex64 (drops, users, antennas) with rows of unit norm, and powers (drops, users), W."""
-    precision = torch.complex128 if field.loud else torch.complex64
-    gram = (channels.conj() @ channels.mT).to(precision) * (field.power / field.noise_power)
-    identity = torch.eye(gram.shape[-1], dtype=precision, device=gram.device)
-    beams = coefficients(gram, identity, iterations).mT.to(channels.dtype) @ channels
+    if field.loud:
+        channels = channels.to(torch.complex128)
+    gram = field.gram(channels)
+    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    beams = coefficients(gram, identity, iterations).mT @ channels
     parts = torch.view_as_real(beams).flatten(-2)
     norm = torch.linalg.vector_norm(parts, dim=-1, keepdim=True).clamp(min=_TINY)
     shares = (norm / norm.amax(-2, keepdim=True)).squeeze(-1).square()
     power = field.power * shares / shares.sum(-1, keepdim=True)
-    return torch.view_as_complex(parts.div_(norm).view(*beams.shape, 2)), power
+    return torch.view_as_complex(parts.div_(norm).float().view(*beams.shape, 2)), power
 
 
 def _numpy_answer(
-    field: Field, coefficients: Coefficients, iterations: int, channels: npt.NDArray[np.complex64]
-) -> tuple[npt.NDArray[np.complex64], npt.NDArray[np.float32]]:
+    field: Field, coefficients: Coefficients, iterations: int, channels: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.complex64], npt.NDArray[Any]]:
     """`_torch_answer` in NumPy: where few drops come at a time, calls cost the time, and NumPy's cost the least."""
-    precision: Any = np.complex128 if field.loud else np.complex64
-    gram = (channels.conj() @ channels.swapaxes(-1, -2)).astype(precision) * precision(field.power / field.noise_power)
-    identity = np.eye(gram.shape[-1], dtype=precision)
-    beams = coefficients(gram, identity, iterations).swapaxes(-1, -2).astype(channels.dtype) @ channels
-    parts = beams.view(np.float32)
+    if field.loud:
+        channels = channels.astype(np.complex128)
+    gram = (channels.conj() @ channels.swapaxes(-1, -2)) * channels.real.dtype.type(field.power / field.noise_power)
+    beams = coefficients(gram, np.eye(gram.shape[-1], dtype=gram.dtype), iterations).swapaxes(-1, -2) @ channels
+    parts = beams.view(beams.real.dtype)
     norm = np.sqrt(np.einsum("...n,...n->...", parts, parts))
     parts /= np.maximum(norm, _TINY)[..., None]
     shares = (norm / norm.max(-1, keepdims=True)) ** 2
-    return beams, field.power * shares / shares.sum(-1, keepdims=True)
+    return beams.astype(np.complex64, copy=False), field.power * shares / shares.sum(-1, keepdims=True)
 
 
 def _on_device(field: Field, coefficients: Coefficients, iterations: int) -> Solve:

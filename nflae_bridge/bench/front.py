@@ -41,9 +41,10 @@ class Measured:
 
 @dataclass(frozen=True)
 class Ratio:
-    """times: how many times as long as ours something takes; None where nothing measured qualifies."""
+    """times: a time over another, ``what`` says which. rival: whose it is, None where nothing measured qualifies."""
 
     what: str
+    rival: str | None
     times: float | None
 
 
@@ -73,22 +74,20 @@ def ratios(rows: Sequence[Measured], ours: Measured) -> list[Ratio]:
     """A rival's time over ours, for the rivals worth naming, and ours over the floor's. rows: of one batch size."""
 
     def over_ours(what: str, row: Measured | None) -> Ratio:
-        return Ratio(what.format(row.name if row else "none"), row.median / ours.median if row else None)
+        return Ratio(what, row.name if row else None, row.median / ours.median if row else None)
 
-    found = []
-    for scheme in ("wmmse", "inversion-free"):
-        if any(row.scheme == scheme for row in rows):
-            below = largest_not_above(rows, scheme, ours.sum_rate)
-            found.append(over_ours(f"{scheme} at an equal or lower sum rate ({{}})", below))
-    twenty = next((row for row in rows if row.scheme == "wmmse" and row.iterations == 20), None)
-    if twenty is not None:
-        found.append(over_ours("{}", twenty))
+    def those(name: str) -> list[Measured]:
+        return [row for row in rows if row.scheme == name]
+
+    found = [
+        over_ours(f"{scheme} at an equal or lower sum rate", largest_not_above(rows, scheme, ours.sum_rate))
+        for scheme in ("wmmse", "inversion-free")
+        if those(scheme)
+    ]
+    found += [over_ours(row.name, row) for row in those("wmmse") if row.iterations == 20]
     if any(row.scheme not in ("nflae", FLOOR) for row in rows):
-        reaching = fastest_reaching(rows, ours.sum_rate)
-        found.append(over_ours("the fastest rival that reaches its sum rate ({})", reaching))
-    floor = next((row for row in rows if row.scheme == FLOOR), None)
-    if floor is not None:
-        found.append(Ratio("itself over the floor", ours.median / floor.median))
+        found.append(over_ours("the fastest rival that reaches its sum rate", fastest_reaching(rows, ours.sum_rate)))
+    found += [Ratio("ours over the floor", row.name, ours.median / row.median) for row in those(FLOOR)]
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nflae_bridge.bench.contest import Settings
-    from nflae_bridge.bench.front import Measured
+    from nflae_bridge.bench.front import Measured, Ratio
     from nflae_bridge.bench.scaling import Scaled
 
 _REPEATS = 30
@@ -258,10 +258,11 @@ def _report(rows: Sequence[Measured]) -> None:
                 row.form,
             )
         show(listed)
-        compared = table("time over that of", *(row.name for row in found if row.scheme == "nflae"))
-        for lines in zip(*(ratios(found, row) for row in found if row.scheme == "nflae"), strict=True):
-            compared.add_row(lines[0].what.split(" (")[0], *(_ratio(line) for line in lines))
-        if compared.row_count:
+        ours = [row for row in found if row.scheme == "nflae"]
+        if ours:
+            compared = table("median time over ours", *(row.name for row in ours))
+            for line in zip(*(ratios(found, row) for row in ours), strict=True):
+                compared.add_row(line[0].what, *map(_ratio, line))
             show(compared)
 
 
@@ -276,10 +277,10 @@ def _report_scaling(scaled: Sequence[Scaled]) -> None:
     show(listed)
 
 
-def _ratio(ratio: Any) -> str:
-    _, _, who = ratio.what.partition(" (")
-    times = "none does" if ratio.times is None else f"{ratio.times:.2f}"
-    return f"{times} ({who}" if who and ratio.times is not None else times
+def _ratio(ratio: Ratio) -> str:
+    if ratio.times is None:
+        return "none does"
+    return f"{ratio.times:.2f} ({ratio.rival})"
 
 
 def _duration(seconds: float) -> str:
