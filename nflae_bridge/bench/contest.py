@@ -111,6 +111,7 @@ def panel(
     """
     with settings.field(device) as field:
         tell(f"{note}: which form is fastest")
+        channels = field.on_host(channels)
         batches = [field.on_host(part) for part in windows(channels, batch)]
         found = contestants(settings.schemes, settings.refinements, field, batches[0], channels, iterations)
         calls = settings.calls(batch)
@@ -118,7 +119,7 @@ def panel(
         rows = []
         for contestant, timing in zip(found, timings, strict=True):
             tell(f"{note}: sum rate of {contestant.scheme}")
-            rate = mean_sum_rate(contestant, field.on_host(channels), field.noise_power, batch)
+            rate = mean_sum_rate(contestant, channels, field.noise_power, batch)
             rows.append(
                 Measured(
                     str(device),

@@ -40,7 +40,7 @@ class Field:
         return (channels.conj() @ channels.mT) * (self.power / self.noise_power)
 
     def on_host(self, channels: Tensor) -> Tensor:
-        """The channels as they wait in the host's memory: page-locked where a GPU fetches them from there."""
+        """The channels as they wait in the host's memory: page-locked, once, where a GPU fetches them from there."""
         return channels.pin_memory() if self.device.type == "cuda" else channels
 
     def there(self, channels: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ Coefficients = Callable[[Any, Any, int], Any]
 _TINY = float(np.finfo(np.float32).tiny)
 _CHUNKS = (64, 128, 256)
 _TRIAL_ITERATIONS = (2, 20)
-_TRIALS, _TRIAL_DROPS = 5, 2048
+_TRIALS, _FEW_TRIALS, _SMALL, _TRIAL_DROPS = 25, 5, 100, 2048
 
 
 @dataclass(frozen=True)
@@ -84,25 +84,26 @@ def fastest_form(
 ) -> Callable[[int], Form]:
     """Which form is the fastest at a number of iterations, by the times on ``trial`` (at most 2,048 drops of it).
 
-    Time grows as a straight line with iterations: the medians of five calls of few and of many tell it for all others.
+    Time grows as a straight line with iterations: the quickest calls of few and of many tell it for all others.
     iterations: few and many; or one number, if no other will be asked for.
     """
     if len(choices) == 1:
         return lambda wanted: choices[0]
     trial = trial[:_TRIAL_DROPS]
     runs = [[form.make(number) for number in iterations] for form in choices]
-    seconds = np.empty((_TRIALS + 1, len(choices), len(iterations)))
+    calls = _FEW_TRIALS if len(trial) > _SMALL else _TRIALS
+    seconds = np.empty((calls + 1, len(choices), len(iterations)))
     for trials in seconds:
         for form, solves in enumerate(runs):
             for point, solve in enumerate(solves):
                 began = time.perf_counter()
                 solve(trial)
                 trials[form, point] = time.perf_counter() - began
-    medians = np.median(seconds[1:], axis=0)  # the first to warm up
-    slope = (medians[:, -1] - medians[:, 0]) / max(1, iterations[-1] - iterations[0])
+    quickest = seconds[1:].min(0)  # the first to warm up; what else the machine does only ever adds
+    slope = (quickest[:, -1] - quickest[:, 0]) / max(1, iterations[-1] - iterations[0])
 
     def choose(wanted: int) -> Form:
-        return choices[int((medians[:, 0] + slope * (wanted - iterations[0])).argmin())]
+        return choices[int((quickest[:, 0] + slope * (wanted - iterations[0])).argmin())]
 
     return choose
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from nflae_bridge.bench.contestants import FLOOR
 
+# Where all reach the same optimum, rounding shall not decide who reaches whom.
+_ROUNDING = 1e-6
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -60,13 +63,13 @@ def on_front(rows: Sequence[Measured]) -> list[bool]:
 
 def largest_not_above(rows: Sequence[Measured], scheme: str, sum_rate: float) -> Measured | None:
     """Of an iterative scheme's rows the one of most iterations whose sum rate does not exceed this; None: all do."""
-    below = [row for row in rows if row.scheme == scheme and row.sum_rate <= sum_rate]
+    below = [row for row in rows if row.scheme == scheme and row.sum_rate <= sum_rate * (1 + _ROUNDING)]
     return max(below, key=lambda row: row.iterations or 0, default=None)
 
 
 def fastest_reaching(rows: Sequence[Measured], sum_rate: float) -> Measured | None:
     """The fastest of the rivals, nflae's rows left out, whose sum rate is at least this; None: no rival's is."""
-    reaching = [row for row in rows if row.scheme != "nflae" and row.sum_rate >= sum_rate]
+    reaching = [row for row in rows if row.scheme != "nflae" and row.sum_rate >= sum_rate * (1 - _ROUNDING)]
     return min(reaching, key=lambda row: row.median, default=None)
 
 

@@ -197,11 +197,11 @@ def _announce(settings: Settings) -> None:
     fact("drops", f"{settings.drops} of scenario paper; {_link(settings)}")
     fact("time", "from channels in the host's memory to precoders and powers there, per drop; sum rates beside them")
     if settings.repeats < _REPEATS:
-        warn(f"medians of {settings.repeats} calls are not to be relied on; give --repeats {_REPEATS} or more")
+        warn(f"medians of so few calls are not to be relied on; give --repeats {_REPEATS} or more")
 
 
 def _link(settings: Settings) -> str:
-    return f"{settings.users} users, {settings.antennas} antennas, {settings.snr_db:g} dB"
+    return f"K = {settings.users}, N = {settings.antennas}, {settings.snr_db:g} dB"
 
 
 def _title(settings: Settings, what: str) -> tuple[str, list[str]]:
@@ -252,7 +252,7 @@ def _report(rows: Sequence[Measured]) -> None:
                 row.name,
                 _duration(row.median),
                 _duration(row.p99),
-                "" if row.sum_rate != row.sum_rate else f"{row.sum_rate:.3f}",
+                "" if row.sum_rate != row.sum_rate else _rate(row.sum_rate),
                 "" if share is None else f"{100 * share:.2f} %",
                 "yes" if front else "",
                 row.form,
@@ -281,6 +281,10 @@ def _ratio(ratio: Ratio) -> str:
     if ratio.times is None:
         return "none does"
     return f"{ratio.times:.2f} ({ratio.rival})"
+
+
+def _rate(sum_rate: float) -> str:
+    return f"{sum_rate:.3f}" if sum_rate >= 1 else f"{sum_rate:.3g}"
 
 
 def _duration(seconds: float) -> str:

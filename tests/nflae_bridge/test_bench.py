@@ -161,7 +161,6 @@ def test_the_fastest_form_depends_on_how_many_iterations_are_wanted(monkeypatch:
 
 
 def test_what_cannot_be_captured_runs_as_it_is() -> None:
-    """As on a machine without CUDA, where the capture fails as it begins."""
     captured = Captured(lambda values: (2 * values,), CPU)
     captured.capturable = False
     assert torch.equal(captured(torch.ones(3))[0], 2 * torch.ones(3))
