@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import click
@@ -73,14 +72,12 @@ def command(
     fact("parameters", f"{trained:,} trained of {total:,}")
     if trainer.step:
         fact("resumed", f"at step {trainer.step}")
-    began, first = time.monotonic(), trainer.step
     judged, sign = chosen.judge, -1 if chosen.judge == "loss" else 1
     try:
-        with progress("train", chosen.steps, "steps") as advance:
+        with progress("train", chosen.steps, "steps", already=trainer.step) as advance:
             for at in trainer.run():
-                pace = (at.step - first) / max(1e-9, time.monotonic() - began)
                 best = f"best {judged} {sign * at.best:.4f}  " if at.best > float("-inf") else ""
-                advance(at.step, f"loss {at.loss:.4f}  {best}{pace:.1f} steps/s")
+                advance(at.step, f"loss {at.loss:.4f}  {best}".rstrip())
     except KeyboardInterrupt:
         if not holds_run(output):
             raise NflaeError(f"interrupted at step {trainer.step}, before the first state was saved") from None

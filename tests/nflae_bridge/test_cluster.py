@@ -254,7 +254,7 @@ def test_evaluate_reports_what_a_lost_cluster_gave(
     write_mat: WriteMat,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def losing_it(what: str, total: int, unit: str) -> Callable[[int, str], None]:
+    def losing_it(what: str, pace: object) -> Callable[[int, str], None]:
         return lambda done, note: passing.close() if done == 5 else None
 
     monkeypatch.setattr("nflae_bridge.cli.terminal._progress_lines", losing_it)
