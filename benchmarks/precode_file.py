@@ -1,0 +1,128 @@
+"""`nflae precode` of a large -v7.3 file, over bare h5py that reads the same bytes and writes the same results.
+
+Makes a file of scenario `paper` (256 antennas, 10 users), then runs in turns, so that whatever else the machine does
+meets both alike:
+
+    precode   `nflae precode`, a process of its own, timed from its start to its end, and as it says itself: without
+              start-up and without forcing the results to the disk
+    bare      a process with h5py and NumPy alone that reads H and writes arrays of the names, shapes and types of the
+              results, in blocks as large; timed from its start to its end, and without start-up
+
+Both read a file that lies in the system's cache, and write into it.
+
+    python benchmarks/precode_file.py --gigabytes 2 -o precode_file.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+ANTENNAS, USERS = 256, 10
+DRAWN = 4096  # drops that are drawn; a file of more repeats them
+KINDS = ("precode", "bare")
+
+
+def repeated(drops: int) -> Iterator[npt.NDArray[np.complex64]]:
+    """Channels of scenario `paper`, the same ones again and again: making the file is to cost little."""
+    from nflae_bridge.sources import Request, draw
+
+    drawn = np.concatenate(list(draw("paper", Request(drops=min(drops, DRAWN), users=USERS, antennas=ANTENNAS)).blocks))
+    for start in range(0, drops, len(drawn)):
+        yield drawn[: min(len(drawn), drops - start)]
+
+
+def bare(source: Path, results: Path, target: Path, block: int) -> float:
+    """Reads H of ``source`` and writes what ``results`` holds to ``target``, block by block; seconds."""
+    began = time.perf_counter()
+    with h5py.File(source) as channels, h5py.File(results) as like, h5py.File(target, "w") as output:
+        H = channels["H"]
+        names = [name for name, item in like.items() if isinstance(item, h5py.Dataset)]
+        made = {name: output.create_dataset(name, like[name].shape, like[name].dtype) for name in names}
+        parts = {name: np.ones((block, *item.shape[1:]), item.dtype) for name, item in made.items()}
+        for start in range(0, len(H), block):
+            read = H[start : start + block]
+            for name, item in made.items():
+                item[start : start + len(read)] = read if name == "precoder" else parts[name][: len(read)]
+    return time.perf_counter() - began
+
+
+def run(kind: str, source: Path, results: Path, target: Path, options: argparse.Namespace) -> tuple[float, float]:
+    """Seconds from the process's start to its end, and of its work alone."""
+    if kind == "precode":
+        command = [sys.executable, "-m", "nflae_bridge.cli", "precode", str(source), "-o", str(target)]
+        command += ["--scheme", options.scheme, "--device", options.device]
+    else:
+        command = [sys.executable, __file__, "--bare", str(source), str(results), str(target)]
+        command += ["--block", str(options.block)]
+    began = time.perf_counter()
+    said = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True).stdout
+    whole = time.perf_counter() - began
+    found = re.search(r"in ([\d.]+) s", said)
+    assert found is not None, said
+    return whole, float(found[1])
+
+
+def table(seconds: dict[str, list[tuple[float, float]]], drops: int) -> str:
+    """Medians, and their ratios."""
+    whole, work = ({kind: float(np.median([run[at] for run in seconds[kind]])) for kind in KINDS} for at in (0, 1))
+    lines = ["| | precode, s | bare h5py, s | ratio | drops/s |", "|---|---|---|---|---|"]
+    for name, median in (("whole process", whole), ("without start-up", work)):
+        ours, theirs = median["precode"], median["bare"]
+        lines.append(f"| {name} | {ours:.2f} | {theirs:.2f} | {ours / theirs:.2f} | {drops / ours:.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def measured(folder: Path, options: argparse.Namespace) -> str:
+    """Make the file and run both in turns; the table."""
+    from matlab_io import write_channels
+
+    drops = max(1, round(options.gigabytes * 1e9 / (8 * ANTENNAS * USERS)))
+    source, results, target = folder / "channels.mat", folder / "like.mat", folder / "out.mat"
+    write_channels(source, repeated(drops), users=USERS, antennas=ANTENNAS, drops=drops, version="7.3")
+    seconds: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
+    run("precode", source, results, results, options)  # not counted: it warms the caches, and is what `bare` writes
+    for turn in range(options.rounds):
+        for kind in KINDS if turn % 2 else reversed(KINDS):
+            seconds[kind].append(run(kind, source, results, target, options))
+            target.unlink()
+            print(f"{kind}: {seconds[kind][-1][0]:.2f} s, of it work {seconds[kind][-1][1]:.2f} s", file=sys.stderr)
+    size = f"{ANTENNAS} antennas, {USERS} users, {drops} drops: {source.stat().st_size / 1e9:.2f} GB"
+    return f"{size}; {options.scheme}, {os.cpu_count()} cores, {options.rounds} rounds\n\n{table(seconds, drops)}"
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, help="write the table to this file too")
+    parser.add_argument("--gigabytes", type=float, default=2.0, help="size of the channel file (default: 2)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns each takes (default: 5)")
+    parser.add_argument("--scheme", default="nflae", help="who precodes (default: nflae)")
+    parser.add_argument("--device", default="cpu", help="where (default: cpu)")
+    parser.add_argument("--block", type=int, default=256, help="drops bare h5py reads at a time (default: 256)")
+    parser.add_argument("--folder", type=Path, help="where to make the files (default: a temporary folder)")
+    parser.add_argument("--bare", nargs=3, type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.bare:
+        print(f"in {bare(*options.bare, options.block):.3f} s")
+        return
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        text = measured(Path(folder), options)
+    print(text, end="")
+    if options.output:
+        options.output.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
