@@ -40,7 +40,7 @@ def bench_figure(rows: Sequence[Measured], title: str, notes: Sequence[str]) -> 
         of_device = [(batch, found) for (name, batch), found in panels.items() if name == device]
         for axes, (batch, found) in zip(grid[line], of_device, strict=False):
             _draw_panel(axes, found)
-            axes.set_title(f"{device}, {batch} drop{'s' if batch > 1 else ''} a call", loc="left", fontsize=10.5)
+            axes.set_title(f"{device}, {batch:,} drop{'s' if batch > 1 else ''} a call", loc="left", fontsize=10.5)
         for axes in grid[line][len(of_device) :]:
             axes.set_visible(False)
     handles: dict[str, Any] = {}
@@ -107,7 +107,7 @@ def _draw_panel(axes: Any, rows: Sequence[Measured]) -> None:
             axes.axvline(1e6 * of[0].median, color="black", linestyle=":", linewidth=1.4, label=_name(scheme))
             continue
         axes.plot([1e6 * row.median for row in of], [share(row) for row in of], label=_name(scheme), markersize=7,
-                  zorder=4 if scheme == "nflae" else 3, **_look(scheme))  # fmt: skip
+                  zorder=7 if scheme == "nflae" else 3, **_look(scheme))  # fmt: skip
         for place, row in enumerate(of):
             _mark(axes, row, share(row), place)
     axes.set_xscale("log")
@@ -145,7 +145,7 @@ def _mark(axes: Any, row: Measured, share: float, place: int) -> None:
         fontweight="bold" if ours else "normal",
         color=_look(row.scheme)["color"],
         path_effects=[withStroke(linewidth=2, foreground="white")],
-        zorder=6 if ours else 5,
+        zorder=8 if ours else 5,
     )
 
 
@@ -173,4 +173,4 @@ def _plain(axis: Any) -> None:
     """A log axis with numbers as people write them."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_minor_formatter(NullFormatter())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value < 1e4 else f"{value:,.0f}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value < 1e3 else f"{value:,.0f}"))

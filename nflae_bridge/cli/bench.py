@@ -219,7 +219,9 @@ def _write(output: Path, rows: Sequence[Measured], settings: Settings) -> None:
     from nflae_bridge.plots import render
 
     title, notes = _title(settings, "Sum rate against time")
-    numbers = "Numbers at the markers: iterations; at ours refinement steps. The front is that of all schemes drawn."
+    numbers = (
+        "Numbers at the markers: iterations; at ours refinement steps. The axis of sum rates is stretched upwards."
+    )
     picture = bench_figure(rows, title, [*notes, numbers])
     write_atomically(output / "bench.csv", bench_csv(rows, settings))
     write_atomically(output / "bench.png", render(picture, "png"))
@@ -244,7 +246,7 @@ def _report(rows: Sequence[Measured]) -> None:
         listed = table(
             *("contestant", "median\nper drop", "p99\nper drop", "sum rate\nbps/Hz", "of wmmse-100", "on the\nfront"),
             "computed by",
-            title=f"{device}, {batch} drop{'s' if batch > 1 else ''} a call, {found[0].calls} calls",
+            title=f"{device}, {batch:,} drop{'s' if batch > 1 else ''} a call, {found[0].calls} calls",
         )
         for row, front in zip(found, on_front(found), strict=True):
             share = share_of_wmmse(found, row)

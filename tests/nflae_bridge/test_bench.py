@@ -310,6 +310,21 @@ def test_a_row_for_each_contestant_and_batch() -> None:
 
 
 @pytest.mark.slow
+def test_command_adds_the_scaling(nflae: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nflae_bridge.bench.scaling.AXES", {"users": (1, 2, 4), "batch": (1, 2)})
+    small = ["--schemes", "rzf,nflae", "--drops", 4, "--antennas", 8, "--repeats", 1, "--threads", 1, "--batches", 2]
+    done = nflae("bench", "-o", tmp_path, "--scaling", *small)
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bench.csv", "bench.png", "scaling.csv", "scaling.png"]
+    table = list(csv.DictReader((tmp_path / "scaling.csv").open()))
+    assert [row["scheme"] for row in table] == [name for name in (FLOOR, "rzf", "nflae") for _ in range(3)] + [
+        name for name in (FLOOR, "rzf", "nflae") for _ in range(2)
+    ]
+    for text in ("2 to 4", "exponent", "users"):
+        assert text in done.output
+
+
+@pytest.mark.slow
 def test_command_writes_table_and_picture_and_nothing_else(nflae: Run, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("kept")
     (tmp_path / "bench.csv").write_text("old")
