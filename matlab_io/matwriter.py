@@ -10,6 +10,7 @@ import contextlib
 import errno
 import math
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ Value = float | int | bool | complex | str | npt.NDArray[Any] | Mapping[str, Any
 _LEVEL5_LIMIT = 2**31 - 1024  # bytes a variable, with its header; MATLAB refuses more before v7.3
 _USER_BLOCK = 512
 _METADATA_BYTES = 1 << 18
+_WORTH_STORING = 1 << 18
 _CLASSES = {"f4": "single", "f8": "double", "c8": "single", "c16": "double", "b1": "logical"}
 _UNSUPPORTED = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
@@ -168,8 +170,11 @@ class Hdf5Writer:
     def write(self, name: str, start: int, block: npt.NDArray[Any]) -> None:
         assert self._file is not None
         array, offset = self._places[name]
-        self._file.seek(offset + start * math.prod(array.block) * array.dtype.itemsize)
-        self._file.write(np.ascontiguousarray(block, array.dtype).data.cast("B"))
+        place = offset + start * math.prod(array.block) * array.dtype.itemsize
+        stored = np.ascontiguousarray(block, array.dtype).data.cast("B")
+        self._file.seek(place)
+        self._file.write(stored)
+        _begin_to_store(self._file, place, len(stored))
 
     def finish(self) -> None:
         if self._file is not None:
@@ -192,6 +197,16 @@ def _reserve(file: BinaryIO, count: int) -> None:
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
+
+
+def _begin_to_store(file: BinaryIO, place: int, count: int) -> None:
+    """Has the disk begin with what was written, so that forcing the whole file to it at the end is quick.
+
+    Linux does so when told that the pages are not needed; it keeps those that are not stored yet.
+    """
+    if count >= _WORTH_STORING and sys.platform == "linux":
+        with contextlib.suppress(OSError):  # advice; whether the bytes arrive, the end will tell
+            os.posix_fadvise(file.fileno(), place, count, os.POSIX_FADV_DONTNEED)
 
 
 def _header() -> bytes:
