@@ -5,8 +5,8 @@
 
 help: `nflae --help` over `python -c "import click"`. precode: `nflae precode` on a file of one drop of 64 antennas
 and 4 users over `python -c "import torch"`. Each run is a process of its own, on files the system has read before;
-rounds of the four alternate, so that whatever else the machine does meets all alike, and the ratios are those of the
-medians.
+rounds of the four alternate, so that whatever else the machine does meets all alike; times and ratios are medians over
+rounds.
 """
 
 from __future__ import annotations
@@ -57,13 +57,13 @@ def main() -> None:
         }
         # The first round reads everything from the disk, and isn't counted.
         rounds = [[seconds(command) for command in commands.values()] for _ in range(options.rounds + 1)][1:]
-    median = {name: statistics.median(times) for name, times in zip(commands, zip(*rounds, strict=True), strict=True)}
+    times = dict(zip(commands, zip(*rounds, strict=True), strict=True))
     print("| command | s | over | s | ratio |")
     print("|---|---|---|---|---|")
     for name, bare in (("help", "click"), ("precode", "torch")):
-        print(
-            f"| {name} | {median[name]:.3f} | import {bare} | {median[bare]:.3f} | {median[name] / median[bare]:.2f} |"
-        )
+        ours, theirs = (statistics.median(times[each]) for each in (name, bare))
+        ratio = statistics.median(x / y for x, y in zip(times[name], times[bare], strict=True))
+        print(f"| {name} | {ours:.3f} | import {bare} | {theirs:.3f} | {ratio:.2f} |")
 
 
 if __name__ == "__main__":
