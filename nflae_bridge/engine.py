@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from nflae_bridge.devices import choose_device
 from nflae_bridge.models import load_model
 from nflae_bridge.network.checkpoint import Checkpoint
 from nflae_bridge.network.encoder import UserInputs
+from nflae_bridge.network.model import PrecodingNetwork
 from nflae_bridge.one_drop import OneDrop
 from nflae_bridge.replay import Replays
 from nflae_bridge.side_by_side import redundant_users
@@ -29,6 +31,9 @@ from simulator.link import ChannelBatch, Limits, LinkBudget, gram_in, noise_unit
 from simulator.precoding import Candidate, Precoding, Scheme, answer, beams_of, powered
 from simulator.schemes import register, scheme
 from simulator.structure import structured_beams, wmmse_step
+
+if TYPE_CHECKING:
+    from nflae_bridge.fused import Fused
 
 # Where the network has switched a doubled user off already, the answers with and without it differ by next to nothing:
 # rounding must not choose between them.
@@ -73,6 +78,7 @@ class Engine:
         self.guarded = guarded
         self.one_drop = OneDrop.of(self.network) if guarded and self.device.type == "cpu" else None
         self.replays = Replays(self.device) if self.device.type == "cuda" else None
+        self.fused = _fused(self.network) if guarded and self.device.type == "cuda" else None
 
     def refined(self, refinements: int) -> Engine:
         """The same network with another number of refinement steps."""
@@ -117,8 +123,8 @@ class Engine:
         precoder, table = outputs
         users = batch.channels.shape[1]
         shares, uplink, sinr, *score = torch.split(table[:, :-2], users, -1)
-        feasible, fallback = table[:, -2] > 0, table[:, -1] > 0
-        power = per_drop(budget.power, shares).unsqueeze(-1)
+        feasible, fallback = (table[:, -2:] > 0).unbind(-1)
+        power = per_drop(budget.power, shares).unsqueeze(-1) if isinstance(budget.power, Tensor) else budget.power
         labels = self._labels(batch, *score)
         result = Precoding(precoder, shares * power, uplink * power, feasible, fallback, labels, lambda: sinr)
         if self.guarded and budget.demands_rates and not bool(feasible.all()):
@@ -130,6 +136,8 @@ class Engine:
 
     def _recordable(self, asked: Asked) -> tuple[Tensor, Tensor]:
         """The choice as two tensors: the precoder, and all that has the size of the users."""
+        if self.fused is not None and asked.channels.shape[1] <= self.fused.most_users and asked.limits == Limits():
+            return self.fused(asked.channels, asked.units, self.refinements, _NEGLIGIBLE)
         gram = gram_in(asked.units, asked.channels)
         chosen = self._choose(asked, gram)
         best = chosen.best
@@ -235,6 +243,14 @@ class Engine:
     def near_field(self, channels: Tensor) -> Tensor:
         """The network's near-field labels for channels, bool (drops, users)."""
         return self(ChannelBatch(channels), LinkBudget()).near_field
+
+
+def _fused(network: PrecodingNetwork) -> Fused | None:
+    try:
+        from nflae_bridge.fused import Fused
+    except ImportError:  # PyTorch's builds for Linux with CUDA bring Triton along, others don't
+        return None
+    return Fused.of(network)
 
 
 def _unconstrained(budget: LinkBudget) -> bool:

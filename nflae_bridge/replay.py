@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ Outputs = tuple[Tensor, Tensor]
 Compute = Callable[[Asked], Outputs]
 
 LARGEST = 1024  # drops a recording takes
+_FEW = 64  # drops whose copies are recorded along with the computing
 _KEPT = 16  # recordings; each holds its intermediate results' memory
 _REHEARSALS = 2
 
@@ -32,7 +34,7 @@ _REHEARSALS = 2
 class Shape:
     """What a recording can't change: numbers of drops, users and antennas, what binds, who says who is near, and more.
 
-    work: whatever else sets the computation.
+    on_host: the channels come from there and the answer goes there. work: whatever else sets the computation.
     """
 
     drops: int
@@ -41,7 +43,13 @@ class Shape:
     constrains_shares: bool
     demands_rates: bool
     labelled: bool
+    on_host: bool
     work: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether copies from and to the host belong to the recording, by way of memory of its own."""
+        return self.on_host and self.drops <= _FEW
 
 
 class Replays:
@@ -61,12 +69,13 @@ class Replays:
         """
         drops, users, antennas = batch.channels.shape
         shape = Shape(
-            min(LARGEST, 1 << (drops - 1).bit_length()),
+            _size(drops),
             users,
             antennas,
             budget.constrains_shares,
             budget.demands_rates,
             batch.near_field is not None,
+            batch.channels.device.type == "cpu",
             work,
         )
         # What is recorded under inference mode could not be written to outside of it.
@@ -93,32 +102,36 @@ class Replays:
         return recordings[:count]
 
     def _through(self, recordings: list[_Recording], batch: ChannelBatch, budget: LinkBudget) -> Outputs:
-        channels = batch.channels
-        drops, size = len(channels), recordings[0].shape.drops
-        on_host = channels.device.type == "cpu"
+        shape, channels = recordings[0].shape, batch.channels
+        if shape.is_whole:
+            return recordings[0].play_whole(batch, budget)
+        drops = len(channels)
+        where: dict[str, Any] = {"pin_memory": True} if shape.on_host else {"device": self.device}
         precoder, table = (
-            torch.empty(drops, *part.shape[1:], dtype=part.dtype, pin_memory=True)
-            if on_host
-            else torch.empty(drops, *part.shape[1:], dtype=part.dtype, device=self.device)
-            for part in recordings[0].outputs
+            torch.empty(drops, *part.shape[1:], dtype=part.dtype, **where) for part in recordings[0].outputs
         )
-        staged = on_host and not channels.is_pinned()
-        if not on_host:
-            for recording in recordings:
-                recording.stream.wait_stream(torch.cuda.current_stream(self.device))
-        for turn, start in enumerate(range(0, drops, size)):
-            stop = min(start + size, drops)
-            part = ChannelBatch(
-                channels[start:stop], None if batch.near_field is None else batch.near_field[start:stop]
-            )
+        current = torch.cuda.current_stream(self.device)
+        staged = shape.on_host and not channels.is_pinned()
+        for recording in recordings:
+            recording.stream.wait_stream(current)
+        for turn, start in enumerate(range(0, drops, shape.drops)):
+            stop = min(start + shape.drops, drops)
+            near = None if batch.near_field is None else batch.near_field[start:stop]
+            part = ChannelBatch(channels[start:stop], near)
             outputs = precoder[start:stop], table[start:stop]
             recordings[turn % len(recordings)].play(part, budget.slice(start, stop), outputs, staged)
         for recording in recordings:
-            if on_host:
+            if shape.on_host:
                 recording.stream.synchronize()
             else:
-                torch.cuda.current_stream(self.device).wait_stream(recording.stream)
+                current.wait_stream(recording.stream)
         return precoder, table
+
+
+def _size(drops: int) -> int:
+    """The drops of the recording for so many: at most a quarter more, in steps of a quarter of a power of two."""
+    step = max(1, (1 << (drops - 1).bit_length()) // 8)
+    return min(LARGEST, -(-drops // step) * step)
 
 
 class _Recording:
@@ -129,17 +142,38 @@ class _Recording:
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.asked = _unasked(shape, device)
         self.sent = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        self._staging: Tensor | None = None
+        self.entrance = torch.empty_like(self.asked.channels, device="cpu", pin_memory=True) if shape.on_host else None
         self._filled: tuple[float, ...] | None = None
         self.graph = torch.cuda.CUDAGraph()
         self.stream.wait_stream(torch.cuda.current_stream(device))
         with _single_precision_on_matrix_units():
             with torch.cuda.stream(self.stream):
                 for _ in range(_REHEARSALS):
-                    compute(self.asked)
+                    computed = compute(self.asked)
             self.stream.synchronize()
+            self.exits = [torch.empty_like(part, device="cpu", pin_memory=True) for part in computed]
+            if self.entrance is not None:
+                self.entrance.copy_(self.asked.channels)
             with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):
+                if shape.is_whole and self.entrance is not None:
+                    self.asked.channels.copy_(self.entrance, non_blocking=True)
                 self.outputs = compute(self.asked)
+                if shape.is_whole:
+                    for ours, theirs in zip(self.exits, self.outputs, strict=True):
+                        ours.copy_(theirs, non_blocking=True)
+
+    def play_whole(self, batch: ChannelBatch, budget: LinkBudget) -> Outputs:
+        """The answer to a batch on the host, of a recording that holds the copies too."""
+        drops = len(batch.channels)
+        assert self.entrance is not None
+        self.entrance[:drops].copy_(batch.channels)
+        current = torch.cuda.current_stream(self.asked.channels.device)
+        self._fill(budget, drops)
+        self._label(batch, budget)
+        self.graph.replay()
+        current.synchronize()
+        precoder, table = (part[:drops].clone() for part in self.exits)
+        return precoder, table
 
     def play(self, batch: ChannelBatch, budget: LinkBudget, outputs: Outputs, staged: bool) -> None:
         """Bring a batch in, compute, and take its answer to ``outputs``; all of it is only begun.
@@ -148,17 +182,14 @@ class _Recording:
         """
         drops, channels = len(batch.channels), batch.channels
         if staged:
-            if self._staging is None:
-                self._staging = torch.empty_like(self.asked.channels, device="cpu", pin_memory=True)
+            assert self.entrance is not None
             self.sent.synchronize()
-            channels = self._staging[:drops].copy_(channels)
+            channels = self.entrance[:drops].copy_(channels)
         with torch.cuda.stream(self.stream):
             self.asked.channels[:drops].copy_(channels, non_blocking=True)
             self.sent.record()
             self._fill(budget, drops)
-            if batch.near_field is not None and self.asked.near_field is not None and self.shape.constrains_shares:
-                counted = per_drop(budget.alpha_c, self.asked.alpha_c).unsqueeze(-1) < 1
-                self.asked.near_field[:drops].copy_(batch.near_field.to(self.asked.alpha_c.device) & counted)
+            self._label(batch, budget)
             self.graph.replay()
             for ours, theirs in zip(outputs, self.outputs, strict=True):
                 ours.copy_(theirs[:drops], non_blocking=True)
@@ -178,6 +209,14 @@ class _Recording:
         self.asked.units[:drops] = noise_units(budget, self.asked.units.device)
         self.asked.alpha_c[:drops] = per_drop(budget.alpha_c, self.asked.units)
         self.asked.min_rate[:drops] = per_drop(budget.min_rate, self.asked.units)
+
+    def _label(self, batch: ChannelBatch, budget: LinkBudget) -> None:
+        """Put the labels that came with the batch where the graph reads them, if shares are limited at all."""
+        if batch.near_field is None or self.asked.near_field is None or not self.shape.constrains_shares:
+            return
+        drops, device = len(batch.near_field), self.asked.alpha_c.device
+        limited = per_drop(budget.alpha_c, self.asked.alpha_c).unsqueeze(-1) < 1
+        self.asked.near_field[:drops] = batch.near_field.to(device) & limited
 
 
 def _unasked(shape: Shape, device: torch.device) -> Asked:

@@ -55,9 +55,9 @@ def minimum_shares(couplings: Tensor, min_sinr: Tensor) -> tuple[Tensor, Tensor]
     own = couplings.diagonal(dim1=-2, dim2=-1)
     usable = (own > 0).all(-1)
     own = torch.where(own > 0, own, torch.ones_like(own)).unsqueeze(-1)
+    identity = torch.eye(own.shape[-2], dtype=system.dtype, device=system.device)
     solution, info = torch.linalg.solve_ex(
-        torch.where(usable.reshape(-1, 1, 1), system / own, torch.eye(own.shape[-2]).to(system)),
-        (target.unsqueeze(-1) / own),
+        torch.where(usable.reshape(-1, 1, 1), system / own, identity), (target.unsqueeze(-1) / own)
     )
     shares = solution.squeeze(-1)
     reachable = usable & (info == 0) & (shares >= 0).all(-1) & shares.isfinite().all(-1)

@@ -54,6 +54,7 @@ class Backbone(nn.Module):
         self.config = config
         model: Any = _load(config) if config.source else _build(config)
         model.config.use_cache = False
+        _compute_gelu_at_once(model)
         self.width = int(model.config.hidden_size)
         self.heads = int(model.config.num_attention_heads)
         self.positions = min(config.positions, int(model.config.max_position_embeddings))
@@ -70,14 +71,15 @@ class Backbone(nn.Module):
         """
         users = tokens.shape[1]
         order = torch.arange(users, device=tokens.device).clamp(max=self.positions - 1)
+        inputs = tokens.to(self.model.dtype)
         if self.config.attention == "causal":
-            hidden: Tensor = self.model(inputs_embeds=tokens, position_ids=order[None]).last_hidden_state
-            return hidden
-        bias = tokens.new_zeros(tokens.shape[0], 1, users, users) if attention_bias is None else attention_bias
+            hidden: Tensor = self.model(inputs_embeds=inputs, position_ids=order[None]).last_hidden_state
+            return hidden.to(tokens.dtype)
+        bias = inputs.new_zeros(inputs.shape[0], 1, users, users) if attention_bias is None else attention_bias
         result: Tensor = self.model(
-            inputs_embeds=tokens, position_ids=torch.zeros_like(order)[None], attention_mask=bias
+            inputs_embeds=inputs, position_ids=torch.zeros_like(order)[None], attention_mask=bias.to(inputs.dtype)
         ).last_hidden_state
-        return result
+        return result.to(tokens.dtype)
 
 
 def backbone_of(config: BackboneConfig) -> NoBackbone | OpenBackbone | Backbone:
@@ -87,6 +89,15 @@ def backbone_of(config: BackboneConfig) -> NoBackbone | OpenBackbone | Backbone:
     if config.source is None and config.family == "gpt2" and config.attention == "coherence" and not config.frozen:
         return OpenBackbone(config)
     return Backbone(config)
+
+
+def _compute_gelu_at_once(model: nn.Module) -> None:
+    """GPT-2's GELU by PyTorch's own function, which is the same; `transformers` puts it together from eight."""
+    from transformers.activations import GELUTanh, NewGELUActivation
+
+    for module in list(model.modules()):
+        if isinstance(getattr(module, "act", None), NewGELUActivation):
+            module.act = GELUTanh()
 
 
 def _build(config: BackboneConfig) -> nn.Module:

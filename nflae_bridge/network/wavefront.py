@@ -131,7 +131,9 @@ def curvature_features(outputs: Tensor, energies: Tensor) -> tuple[Tensor, Tenso
             -1,
         )
 
-    return reading(1, energies, match[..., 0, :]), reading(-1, energies[..., [0, 2, 1]], match[..., 1, :])
+    return reading(1, energies, match[..., 0, :]), reading(
+        -1, torch.cat([energies[..., :1], energies[..., 1:].flip(-1)], -1), match[..., 1, :]
+    )
 
 
 def _unit(phase: Tensor) -> Tensor:
