@@ -27,6 +27,7 @@ _TINY = float(np.finfo(np.float32).tiny)
 _CHUNKS = (64, 128, 256)
 _TRIAL_ITERATIONS = (2, 20)
 _TRIALS, _FEW_TRIALS, _SMALL, _TRIAL_DROPS = 25, 5, 100, 2048
+_HOPELESS = 3.0  # times as long as the quickest: tried no further
 
 
 @dataclass(frozen=True)
@@ -91,15 +92,18 @@ def fastest_form(
         return lambda wanted: choices[0]
     trial = trial[:_TRIAL_DROPS]
     runs = [[form.make(number) for number in iterations] for form in choices]
-    calls = _FEW_TRIALS if len(trial) > _SMALL else _TRIALS
-    seconds = np.empty((calls + 1, len(choices), len(iterations)))
-    for trials in seconds:
-        for form, solves in enumerate(runs):
-            for point, solve in enumerate(solves):
+    quickest = np.full((len(choices), len(iterations)), np.inf)
+    candidates = list(range(len(choices)))
+    for call in range(1 + (_FEW_TRIALS if len(trial) > _SMALL else _TRIALS)):
+        for form in candidates:
+            for point, solve in enumerate(runs[form]):
                 began = time.perf_counter()
                 solve(trial)
-                trials[form, point] = time.perf_counter() - began
-    quickest = seconds[1:].min(0)  # the first to warm up; what else the machine does only ever adds
+                if call:  # the first is to warm up; what else the machine does only ever adds
+                    quickest[form, point] = min(quickest[form, point], time.perf_counter() - began)
+        if call:
+            near = (quickest < _HOPELESS * quickest.min(0)).any(-1)
+            candidates = [form for form in candidates if near[form]]
     slope = (quickest[:, -1] - quickest[:, 0]) / max(1, iterations[-1] - iterations[0])
 
     def choose(wanted: int) -> Form:
