@@ -20,6 +20,7 @@ from torch import Tensor
 from nflae_bridge.asked import Asked
 from nflae_bridge.devices import choose_device
 from nflae_bridge.models import load_model
+from nflae_bridge.network.backbone import Backbone
 from nflae_bridge.network.checkpoint import Checkpoint
 from nflae_bridge.network.encoder import UserInputs
 from nflae_bridge.network.model import PrecodingNetwork
@@ -59,7 +60,7 @@ class Engine:
     """A trained network as a precoding scheme: ``engine(batch, budget) -> Precoding``.
 
     checkpoint: the model. device: where it runs; channels elsewhere are moved there, and the answer back to them.
-    refinements: WMMSE steps r >= 0 started from the network's answer; each costs two K x K solves a drop.
+    refinements: WMMSE steps r >= 0 started from the network's answer; each costs a K x K solve a drop.
     guarded: compare with the other answers; False: the network's own, under the same constraints, for experiments that
         ask what a network is worth by itself.
     """
@@ -74,6 +75,8 @@ class Engine:
         self.checkpoint = checkpoint
         self.device = torch.device(device)
         self.network = copy.deepcopy(checkpoint.network).to(self.device).eval()
+        if self.device.type == "cuda" and isinstance(self.network.backbone, Backbone):
+            self.network.backbone.model.to(torch.bfloat16)  # what reads the weights half as long moves rates by 1e-5
         self.refinements = refinements
         self.guarded = guarded
         self.one_drop = OneDrop.of(self.network) if guarded and self.device.type == "cpu" else None
@@ -86,7 +89,6 @@ class Engine:
         other.refinements = refinements
         return other
 
-    @torch.no_grad()
     def __call__(self, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
         """Precode. Labels given with the batch replace the network's; C3 goes by the labels returned.
 
@@ -97,6 +99,7 @@ class Engine:
         replayed = None if self.replays is None else self._replayed(self.replays, batch, budget)
         return self._computed(batch, budget) if replayed is None else replayed
 
+    @torch.no_grad()
     def _computed(self, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
         where = batch.channels.device
         given = None if batch.near_field is None else batch.near_field.to(self.device)
@@ -122,12 +125,12 @@ class Engine:
             return None
         precoder, table = outputs
         users = batch.channels.shape[1]
-        shares, uplink, sinr, *score = torch.split(table[:, :-2], users, -1)
-        feasible, fallback = (table[:, -2:] > 0).unbind(-1)
+        shares, uplink, sinr, *score = torch.split(table.narrow(1, 0, table.shape[1] - 2), users, 1)
+        feasible, fallback = table.narrow(1, table.shape[1] - 2, 2).bool().unbind(1)
         power = per_drop(budget.power, shares).unsqueeze(-1) if isinstance(budget.power, Tensor) else budget.power
         labels = self._labels(batch, *score)
         result = Precoding(precoder, shares * power, uplink * power, feasible, fallback, labels, lambda: sinr)
-        if self.guarded and budget.demands_rates and not bool(feasible.all()):
+        if self.guarded and budget.demands_rates and not feasible.all():
             unmet = ~feasible
             given = None if batch.near_field is None else batch.near_field[unmet.to(batch.near_field.device)]
             rescued = self._computed(ChannelBatch(batch.channels[unmet], given), budget.select(unmet))
@@ -165,8 +168,9 @@ class Engine:
         gram: Gamma, complex128 (drops, users, users).
         """
         equal = torch.full_like(gram.real[..., 0], 1 / gram.shape[-1])
-        regularised = structured_beams(gram, equal)
-        score, near, channels = None, asked.near_field, None
+        score, near, channels, regularised = None, asked.near_field, None, None
+        if self.guarded or self.network.encoder.classifies:
+            regularised = structured_beams(gram, equal)
         if not self.network.encoder.classifies:
             channels = (asked.channels * asked.units.reshape(-1, 1, 1)).to(torch.complex64)
         elif near is None:
@@ -179,7 +183,7 @@ class Engine:
         assert near is not None
         uplink, shares = output.uplink_shares.double(), output.shares.double()
         ours = self._served(gram, uplink, shares, near, asked.limits)
-        if not self.guarded:
+        if regularised is None or not self.guarded:
             return Chosen(ours, torch.zeros_like(ours.feasible), shares, near, score)
         ours = self._less_doubled_users(ours, gram, asked.channels, uplink, shares, near, asked.limits)
         textbook = powered(regularised.coefficients, regularised.couplings, equal, near, asked.limits, equal)

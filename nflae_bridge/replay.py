@@ -11,8 +11,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,13 +24,12 @@ Outputs = tuple[Tensor, Tensor]
 Compute = Callable[[Asked], Outputs]
 
 LARGEST = 1024  # drops a recording takes
-_FEW = 64  # drops whose copies are recorded along with the computing
+_FEW = 16  # drops whose copies are recorded along with the computing
 _KEPT = 16  # recordings; each holds its intermediate results' memory
 _REHEARSALS = 2
 
 
-@dataclass(frozen=True)
-class Shape:
+class Shape(NamedTuple):
     """What a recording can't change: numbers of drops, users and antennas, what binds, who says who is near, and more.
 
     on_host: the channels come from there and the answer goes there. work: whatever else sets the computation.
@@ -78,8 +76,7 @@ class Replays:
             batch.channels.device.type == "cpu",
             work,
         )
-        # What is recorded under inference mode could not be written to outside of it.
-        with self._mine, torch.inference_mode(False), torch.no_grad():
+        with self._mine:
             if shape in self._unrecordable:
                 return None
             if shape not in self._recordings:
@@ -98,7 +95,9 @@ class Replays:
     def _recorded(self, compute: Compute, shape: Shape, count: int) -> list[_Recording]:
         recordings = self._recordings[shape]
         while len(recordings) < count:
-            recordings.append(_Recording(compute, shape, self.device))
+            # What is recorded under inference mode could not be written to outside of it.
+            with torch.inference_mode(False), torch.no_grad():
+                recordings.append(_Recording(compute, shape, self.device))
         return recordings[:count]
 
     def _through(self, recordings: list[_Recording], batch: ChannelBatch, budget: LinkBudget) -> Outputs:
@@ -129,8 +128,8 @@ class Replays:
 
 
 def _size(drops: int) -> int:
-    """The drops of the recording for so many: at most a quarter more, in steps of a quarter of a power of two."""
-    step = max(1, (1 << (drops - 1).bit_length()) // 8)
+    """The drops of the recording for so many: at most an eighth more, in steps of an eighth of a power of two."""
+    step = max(1, (1 << (drops - 1).bit_length()) // 16)
     return min(LARGEST, -(-drops // step) * step)
 
 
@@ -151,29 +150,28 @@ class _Recording:
                 for _ in range(_REHEARSALS):
                     computed = compute(self.asked)
             self.stream.synchronize()
-            self.exits = [torch.empty_like(part, device="cpu", pin_memory=True) for part in computed]
-            if self.entrance is not None:
+            self.exits: list[Tensor] = []
+            if shape.is_whole and self.entrance is not None:
+                self.exits = [torch.empty_like(part, device="cpu", pin_memory=True) for part in computed]
                 self.entrance.copy_(self.asked.channels)
             with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):
                 if shape.is_whole and self.entrance is not None:
                     self.asked.channels.copy_(self.entrance, non_blocking=True)
                 self.outputs = compute(self.asked)
-                if shape.is_whole:
-                    for ours, theirs in zip(self.exits, self.outputs, strict=True):
-                        ours.copy_(theirs, non_blocking=True)
+                for ours, theirs in zip(self.exits, self.outputs, strict=False):
+                    ours.copy_(theirs, non_blocking=True)
 
     def play_whole(self, batch: ChannelBatch, budget: LinkBudget) -> Outputs:
         """The answer to a batch on the host, of a recording that holds the copies too."""
         drops = len(batch.channels)
         assert self.entrance is not None
         self.entrance[:drops].copy_(batch.channels)
-        current = torch.cuda.current_stream(self.asked.channels.device)
         self._fill(budget, drops)
         self._label(batch, budget)
         self.graph.replay()
-        current.synchronize()
-        precoder, table = (part[:drops].clone() for part in self.exits)
-        return precoder, table
+        torch.cuda.current_stream(self.asked.channels.device).synchronize()
+        precoder, table = self.exits
+        return precoder[:drops].clone(), table[:drops].clone()
 
     def play(self, batch: ChannelBatch, budget: LinkBudget, outputs: Outputs, staged: bool) -> None:
         """Bring a batch in, compute, and take its answer to ``outputs``; all of it is only begun.

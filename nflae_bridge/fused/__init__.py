@@ -18,11 +18,12 @@ from nflae_bridge.network.model import PrecodingNetwork
 
 USERS = 16  # as many as a program has room for, and the least that the matrix units take
 
-_ANTENNAS = 32  # read at a time
+_ANTENNAS = 64  # read at a time
 _HIDDEN = 32  # of the MLP's values, computed at a time
-_ENCODE_WARPS = 4
-_TRUNK_WARPS = 4
-_SERVE_WARPS = 4
+# Measured on an H200. Wide programs answer sooner, narrow ones get more done where there are enough to fill the GPU.
+_WARPS = 4
+_NARROW = 2
+_ENOUGH = 256  # drops
 
 
 class Fused:
@@ -72,6 +73,7 @@ class Fused:
         bias = room(self.heads, USERS, USERS, dtype=torch.float32)
         logits = room(2, USERS, dtype=torch.float32)
         precoder, table = torch.empty_like(channels), room(3 * users + 2)
+        warps = _WARPS if drops < _ENOUGH else _NARROW
         encode[(drops,)](
             *(parts, units, self.encoder, self.position, gram, inverse, textbook, tokens, bias, antennas, users),
             P=USERS,
@@ -79,7 +81,7 @@ class Fused:
             E=self.edges,
             HEADS=self.heads,
             BLOCK=_ANTENNAS,
-            num_warps=_ENCODE_WARPS,
+            num_warps=warps,
         )
         run_trunk[(drops,)](
             *(tokens, bias, self.trunk, self.ends, logits, users),
@@ -88,14 +90,14 @@ class Fused:
             HEADS=self.heads,
             LAYERS=self.layers,
             BLOCK=_HIDDEN,
-            num_warps=_TRUNK_WARPS,
+            num_warps=_WARPS,
         )
         serve[(drops,)](
             *(parts, gram, inverse, textbook, logits, torch.view_as_real(precoder), table),
             *(antennas, 1 - negligible, users, refinements),
             P=USERS,
             BLOCK=_ANTENNAS,
-            num_warps=_SERVE_WARPS,
+            num_warps=warps,
         )
         return precoder, table
 
