@@ -173,6 +173,32 @@ def test_other_peoples_hdf5_is_read_with_its_axes_reversed(
             assert np.array_equal(channel.read(0, 4), h)
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        np.dtype([("real", "<f8"), ("imag", "<f8")]),
+        np.dtype([("real", ">f4"), ("imag", ">f4")]),
+        np.dtype([("imag", "<f4"), ("real", "<f4")]),
+        np.dtype({"names": ["real", "imag"], "formats": ["<f4", "<f4"], "offsets": [0, 8], "itemsize": 16}),
+    ],
+    ids=["double", "the other byte order", "imaginary part first", "with gaps"],
+)
+def test_complex_numbers_may_lie_in_the_file_in_any_way(tmp_path: Path, kind: np.dtype[Any], channels: Make) -> None:
+    h = channels(5, 2, 8)
+    stored = np.zeros(h.shape, kind)
+    stored["real"], stored["imag"] = h.real, h.imag
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        file["H"] = stored
+    with open_channels(tmp_path / "c.h5") as channel:
+        read = channel.read(1, 4)
+        assert read.dtype == np.complex64
+        assert read.flags.c_contiguous
+        assert read.flags.writeable
+        assert np.array_equal(read, h[1:4])
+        read[:] = 0
+        assert np.array_equal(channel.read(0, 5), h)
+
+
 def test_a_layout_that_does_not_fit_names_file_and_variable(tmp_path: Path, channels: Make) -> None:
     save(tmp_path / "c.mat", "7", channels().T)
     with pytest.raises(MatFileError, match=r"c\.mat: H: layout 'nk' names 2 axes but the array is 16 x 3 x 10"):
