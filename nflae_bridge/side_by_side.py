@@ -38,18 +38,16 @@ def redundant_users(gram: Tensor, channels: Tensor, near_field: Tensor, shares: 
     for value in (torch.log(gain), (~near_field).to(gain.dtype)):
         ahead, open_pairs = _ahead(value, ALIKE, open_pairs)
         first = first | ahead
-    earlier = index.unsqueeze(-1) < index
-
-    def by_step(channels: Tensor, pairs: Tensor) -> Tensor:
-        ahead, left = _ahead(mean_phase_step(channels.to(torch.complex128)), ALIKE_STEPS, pairs)
-        return ahead | (left & earlier)
-
-    if channels.is_cuda:  # to ask the GPU takes longer than to read the channels again
-        return (first | by_step(channels, open_pairs)).any(-2)
-    tied = open_pairs.flatten(1).any(-1)
-    if bool(tied.any()):  # rare, and reading the channels again is dear
-        first[tied] |= by_step(channels[tied], open_pairs[tied])
-    return first.any(-2)
+    tied = open_pairs.any(-1)
+    steps = torch.zeros_like(gain)
+    if channels.is_cuda:  # to ask the GPU takes longer than to read all channels again
+        steps = mean_phase_step(channels.to(torch.complex128))
+    elif bool(tied.any()):
+        steps[tied] = mean_phase_step(channels[tied].to(torch.complex128))
+    else:
+        return first.any(-2)
+    ahead, left = _ahead(steps, ALIKE_STEPS, open_pairs)
+    return (first | ahead | (left & (index.unsqueeze(-1) < index))).any(-2)
 
 
 def _ahead(value: Tensor, alike: float, pairs: Tensor) -> tuple[Tensor, Tensor]:

@@ -143,9 +143,10 @@ def gram_in(units: Tensor, channels: Tensor, precision: torch.dtype = torch.comp
 
 
 # Rounding in single precision is amplified by 1 / (1 - coherence) and drowns in noise up to some 33 dB.
-_COHERENT = 0.9
+_COHERENT = 0.999
 _LOUD = 2e3
 _IN_RANGE = 1e-25
+_IN_CACHE = 64  # drops
 
 
 def quick_gram(channels: Tensor, budget: LinkBudget) -> tuple[Tensor, Tensor]:
@@ -162,7 +163,9 @@ def quick_gram(channels: Tensor, budget: LinkBudget) -> tuple[Tensor, Tensor]:
     if budget.demands_rates or antennas < 2 * users or channels.is_cuda:
         return normalised_gram(channels, budget), torch.ones(drops, dtype=torch.bool, device=channels.device)
     units = noise_units(budget, channels.device).square().reshape(-1, 1, 1)
-    rough = (channels.conj() @ channels.transpose(-1, -2)).to(torch.complex128)
+    # A few drops at a time: they are in the cache still when their conjugates are multiplied.
+    sums = [part.conj() @ part.transpose(-1, -2) for part in torch.split(channels, _IN_CACHE)]
+    rough = torch.cat(sums).to(torch.complex128)
     energy = rough.diagonal(dim1=-2, dim2=-1).real
     gram = rough * units
     pairs = squared_magnitude(rough) - torch.diag_embed(energy.square())
