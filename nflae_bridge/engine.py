@@ -9,6 +9,7 @@ it is not the network's.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,12 +20,13 @@ from torch import Tensor
 
 from nflae_bridge.asked import Asked
 from nflae_bridge.devices import choose_device
+from nflae_bridge.folded import FoldedNetwork
 from nflae_bridge.models import load_model
 from nflae_bridge.network.backbone import Backbone
 from nflae_bridge.network.checkpoint import Checkpoint
 from nflae_bridge.network.encoder import UserInputs
 from nflae_bridge.network.model import PrecodingNetwork
-from nflae_bridge.one_drop import OneDrop
+from nflae_bridge.one_drop import solve
 from nflae_bridge.parts import on_threads, parts_of
 from nflae_bridge.replay import Replays
 from nflae_bridge.side_by_side import redundant_users
@@ -80,7 +82,7 @@ class Engine:
             self.network.backbone.model.to(torch.bfloat16)  # what reads the weights half as long moves rates by 1e-5
         self.refinements = refinements
         self.guarded = guarded
-        self.one_drop = OneDrop.of(self.network) if guarded and self.device.type == "cpu" else None
+        self.folded = FoldedNetwork.of(self.network) if guarded and self.device.type == "cpu" else None
         self.replays = Replays(self.device) if self.device.type == "cuda" else None
         self.fused = _fused(self.network) if guarded and self.device.type == "cuda" else None
 
@@ -95,8 +97,8 @@ class Engine:
 
         Where C3 can't bind, labels change nothing, and the network's own are worked out when first read.
         """
-        if self.one_drop is not None and len(batch.channels) == 1 and _unconstrained(budget):
-            return self._single(self.one_drop, batch, budget)
+        if self.folded is not None and len(batch.channels) == 1 and _unconstrained(budget):
+            return self._single(self.folded, batch, budget)
         replayed = None if self.replays is None else self._replayed(self.replays, batch, budget)
         if replayed is not None:
             return replayed
@@ -204,14 +206,21 @@ class Engine:
         textbook = powered(regularised.coefficients, regularised.couplings, equal, near, asked.limits, equal)
         return Chosen(*ours.better_of(textbook), shares, near, score)
 
-    def _single(self, one_drop: OneDrop, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
+    def _single(self, network: FoldedNetwork, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
         """The answer for one drop without constraints."""
-        channels = batch.channels[0].numpy().astype(np.complex128) * float(noise_units(budget, self.device))
-        best, fallback = one_drop.solve(channels, self.refinements, _NEGLIGIBLE)
-        parts = (best.coefficients, best.shares, best.uplink_shares, best.sinr)
-        coefficients, shares, uplink, sinr = (torch.from_numpy(part)[None] for part in parts)
-        chosen = Candidate(coefficients, shares, uplink, sinr, torch.ones(1, dtype=torch.bool))
-        return answer(batch, chosen, budget, torch.tensor([fallback]), self._labels(batch))
+        channels = batch.channels[0].resolve_conj().numpy().astype(np.complex128)
+        channels *= math.sqrt(budget.power / budget.noise_power)
+        best, fallback = solve(network, channels, self.refinements, _NEGLIGIBLE)
+        power = float(budget.power)
+        return Precoding(
+            precoder=torch.from_numpy(best.precoder(channels))[None],
+            power=torch.from_numpy(best.shares * power)[None],
+            uplink_power=torch.from_numpy(best.uplink_shares * power)[None],
+            feasible=torch.ones(1, dtype=torch.bool),
+            fallback=torch.full((1,), fallback),
+            find_labels=self._labels(batch),
+            find_sinr=lambda: torch.from_numpy(best.sinr)[None],
+        )
 
     def _labels(self, batch: ChannelBatch, score: Tensor | None = None) -> Callable[[], tuple[Tensor, Tensor]]:
         def labels() -> tuple[Tensor, Tensor]:

@@ -60,7 +60,7 @@ class Fused:
         The table's columns: P_k / P, lambda_k / P and SINRs of all users, 1, and whether the answer is RZF's.
 
         channels: complex64 (drops, at most USERS users, antennas). units: sqrt(P / sigma^2), float64 (drops,).
-        refinements: WMMSE steps from the network's answer. negligible: as in `one_drop.OneDrop.solve`.
+        refinements: WMMSE steps from the network's answer. negligible: as in `one_drop.solve`.
         """
         drops, users, antennas = channels.shape
         parts = torch.view_as_real(channels)

@@ -595,9 +595,9 @@ def test_one_drop_alone_is_the_batch_of_one(refinements: int) -> None:
     """The NumPy path for single drops against the path for batches."""
     engine = load_scheme("nflae", "tiny", "cpu", refinements)
     assert isinstance(engine, Engine)
-    assert engine.one_drop is not None
+    assert engine.folded is not None
     batches = copy.copy(engine)
-    batches.one_drop = None
+    batches.folded = None
     for seed, kind in enumerate(KINDS):
         one_drop = ChannelBatch(draw_channels(seed, users=5, antennas=32, kind=kind))
         alone, expected = engine(one_drop, LinkBudget(2.0, 0.05)), batches(one_drop, LinkBudget(2.0, 0.05))
