@@ -27,7 +27,6 @@ from nflae_bridge.network.checkpoint import Checkpoint
 from nflae_bridge.network.encoder import UserInputs
 from nflae_bridge.network.model import PrecodingNetwork
 from nflae_bridge.one_drop import solve
-from nflae_bridge.parts import on_threads, parts_of
 from nflae_bridge.replay import Replays
 from nflae_bridge.side_by_side import redundant_users
 from simulator.balancing import balanced_candidate
@@ -100,24 +99,10 @@ class Engine:
         if self.folded is not None and len(batch.channels) == 1 and _unconstrained(budget):
             return self._single(self.folded, batch, budget)
         replayed = None if self.replays is None else self._replayed(self.replays, batch, budget)
-        if replayed is not None:
-            return replayed
-        parts = parts_of(len(batch.channels)) if self.device.type == "cpu" else []
-        return self._in_parts(batch, budget, parts) if len(parts) > 1 else self._computed(batch, budget)
-
-    def _in_parts(self, batch: ChannelBatch, budget: LinkBudget, parts: list[slice]) -> Precoding:
-        precoder = torch.empty(batch.channels.shape, dtype=torch.complex64)
-        channels, near = batch.channels.cpu(), batch.near_field
-
-        def computed(part: slice) -> Precoding:
-            of = ChannelBatch(channels[part], None if near is None else near[part])
-            return self._computed(of, budget.slice(part.start, part.stop), precoder[part])
-
-        return Precoding.joined(on_threads(computed, parts), precoder)
+        return self._computed(batch, budget) if replayed is None else replayed
 
     @torch.no_grad()
-    def _computed(self, batch: ChannelBatch, budget: LinkBudget, room: Tensor | None = None) -> Precoding:
-        """room: where the precoder goes, complex64 (drops, users, antennas); by default memory of its own."""
+    def _computed(self, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
         where = batch.channels.device
         given = None if batch.near_field is None else batch.near_field.to(self.device)
         batch = ChannelBatch(batch.channels.to(self.device), given)
@@ -132,7 +117,7 @@ class Engine:
                 better, rescued = best.select(unmet).better_of(balanced)
                 best = best.replaced(unmet, better)
                 fallback[unmet] |= rescued
-        result = answer(batch, best, budget, fallback, self._labels(batch, chosen.score), careful, room)
+        result = answer(batch, best, budget, fallback, self._labels(batch, chosen.score), careful)
         return result if where == self.device else result.to(where)
 
     def _replayed(self, replays: Replays, batch: ChannelBatch, budget: LinkBudget) -> Precoding | None:

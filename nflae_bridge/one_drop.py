@@ -44,7 +44,8 @@ class Solution:
         parts = beams.view(np.float64)
         norm = np.sqrt(np.einsum("kn,kn->k", parts, parts))
         parts /= np.maximum(norm, _TINY)[:, None]
-        return beams.astype(np.complex64)
+        result: npt.NDArray[np.complex64] = beams.astype(np.complex64)
+        return result
 
 
 def solve(network: FoldedNetwork, channels: Complex, refinements: int, negligible: float) -> tuple[Solution, bool]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -60,19 +60,6 @@ class Precoding:
 
         moved: dict[str, Any] = {name: getattr(self, name).to(device) for name in _STORED}
         return replace(self, **moved, find_labels=labels, find_sinr=lambda: self.sinr.to(device))
-
-    @staticmethod
-    def joined(parts: Sequence[Precoding], precoder: Tensor) -> Precoding:
-        """Answers for consecutive drops as one; precoder: theirs, which lie side by side already."""
-
-        def labels() -> tuple[Tensor, Tensor]:
-            return torch.cat([part.near_field for part in parts]), torch.cat([part.near_field_score for part in parts])
-
-        stored: dict[str, Any] = {
-            name: torch.cat([getattr(part, name) for part in parts]) for name in _STORED if name != "precoder"
-        }
-        sinr = partial(torch.cat, [part.sinr for part in parts])
-        return Precoding(precoder, **stored, find_labels=labels, find_sinr=sinr)
 
     def replaced(self, drops: Tensor, other: Precoding) -> Precoding:
         """This with ``other``, which has as many drops as ``drops`` (bool) has true ones, put in their place."""
@@ -220,13 +207,11 @@ def answer(
     fallback: Tensor | None = None,
     find_labels: Callable[[], tuple[Tensor, Tensor]] | None = None,
     careful: Tensor | None = None,
-    room: Tensor | None = None,
 ) -> Precoding:
     """Form the N-dimensional precoders of a candidate: W = H C with unit-norm columns.
 
     find_labels: as in `Precoding`; by default `labels_of` the batch. careful: bool (drops,), where sums over antennas
-    have to be in double precision, see `link.quick_gram`; by default everywhere. room: where the precoder goes,
-    complex64 (drops, users, antennas); by default memory of its own.
+    have to be in double precision, see `link.quick_gram`; by default everywhere.
     """
 
     def labels() -> tuple[Tensor, Tensor]:
@@ -235,7 +220,7 @@ def answer(
 
     power = per_drop(budget.power, chosen.shares).unsqueeze(-1)
     return Precoding(
-        precoder=beams_of(batch.channels, chosen.coefficients, careful, room),
+        precoder=beams_of(batch.channels, chosen.coefficients, careful),
         power=chosen.shares * power,
         uplink_power=chosen.uplink_shares * power,
         feasible=chosen.feasible,
@@ -245,33 +230,30 @@ def answer(
     )
 
 
-def beams_of(
-    channels: Tensor, coefficients: Tensor, careful: Tensor | None = None, room: Tensor | None = None
-) -> Tensor:
+def beams_of(channels: Tensor, coefficients: Tensor, careful: Tensor | None = None) -> Tensor:
     """W = H C with unit-norm columns, complex64 (drops, users, antennas); arguments as in `answer` and `Candidate`."""
     scaled = (coefficients / _largest(coefficients)).transpose(-1, -2)
     count = len(scaled) if careful is None else int(careful.sum())
     if count == len(scaled):
-        beams = _unit_beams(channels, scaled)
-        return beams if room is None else room.copy_(beams)
-    beams = _unit_beams(channels, scaled.to(torch.complex64), room)
+        return _unit_beams(channels, scaled)
+    beams = _unit_beams(channels, scaled.to(torch.complex64))
     if careful is not None and count:
         beams[careful] = _unit_beams(channels[careful], scaled[careful])
     return beams
 
 
-def _unit_beams(channels: Tensor, coefficients: Tensor, room: Tensor | None = None) -> Tensor:
+def _unit_beams(channels: Tensor, coefficients: Tensor) -> Tensor:
     """Beams that null strong users come out of cancellation; they're formed in the precision of the coefficients."""
     if coefficients.dtype != channels.dtype or channels.is_cuda:
         beams = coefficients @ channels.to(coefficients.dtype)
         return _normalise(beams).to(torch.complex64)
-    room = torch.empty_like(channels) if room is None else room
+    beams = torch.empty(channels.shape, dtype=channels.dtype)
     # A few drops at a time: their beams are in the cache still when they are normalised.
-    for chosen, seen, beams in zip(
-        *(torch.split(whole, _IN_CACHE) for whole in (coefficients, channels, room)), strict=True
+    for chosen, seen, place in zip(
+        *(torch.split(whole, _IN_CACHE) for whole in (coefficients, channels, beams)), strict=True
     ):
-        _normalise(torch.matmul(chosen, seen, out=beams))
-    return room
+        _normalise(torch.matmul(chosen, seen, out=place))
+    return beams
 
 
 def _normalise(beams: Tensor) -> Tensor:
