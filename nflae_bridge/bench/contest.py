@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -55,12 +53,9 @@ class Settings:
         """sigma^2 at P = 1 W, W."""
         return 10 ** (-self.snr_db / 10)
 
-    @contextmanager
-    def field(self, device: torch.device) -> Iterator[Field]:
-        """What the contestants share on a device; its pool ends with the block."""
-        with ExitStack() as stack:
-            pool = stack.enter_context(ThreadPoolExecutor(self.threads)) if self.threads > 1 else None
-            yield Field(1.0, self.noise_power, device, self.model, self.threads, pool)
+    def field(self, device: torch.device) -> Field:
+        """What the contestants share on a device."""
+        return Field(1.0, self.noise_power, device, self.model, self.threads)
 
 
 def draw(users: int, antennas: int, drops: int, seed: int) -> Tensor:
@@ -109,33 +104,33 @@ def panel(
 
     count(note): after each round. tell(text): what else goes on. iterations: as in `contestants`.
     """
-    with settings.field(device) as field:
-        tell(f"{note}: which form is fastest")
-        channels = field.on_host(channels)
-        batches = [field.on_host(part) for part in windows(channels, batch)]
-        found = contestants(settings.schemes, settings.refinements, field, batches[0], channels, iterations)
-        calls = settings.calls(batch)
-        timings = interleaved(found, batches, calls, lambda: count(note))
-        rows = []
-        for contestant, timing in zip(found, timings, strict=True):
-            tell(f"{note}: sum rate of {contestant.scheme}")
-            rate = mean_sum_rate(contestant, channels, field.noise_power, batch)
-            rows.append(
-                Measured(
-                    str(device),
-                    batch,
-                    channels.shape[-2],
-                    channels.shape[-1],
-                    contestant.scheme,
-                    contestant.iterations,
-                    contestant.form,
-                    timing.median,
-                    timing.p99,
-                    calls,
-                    rate,
-                )
+    field = settings.field(device)
+    tell(f"{note}: which form is fastest")
+    channels = field.on_host(channels)
+    batches = [field.on_host(part) for part in windows(channels, batch)]
+    found = contestants(settings.schemes, settings.refinements, field, batches[0], channels, iterations)
+    calls = settings.calls(batch)
+    timings = interleaved(found, batches, calls, field.turn, lambda: count(note))
+    rows = []
+    for contestant, timing in zip(found, timings, strict=True):
+        tell(f"{note}: sum rate of {contestant.scheme}")
+        rate = mean_sum_rate(contestant, channels, field.noise_power, batch)
+        rows.append(
+            Measured(
+                str(device),
+                batch,
+                channels.shape[-2],
+                channels.shape[-1],
+                contestant.scheme,
+                contestant.iterations,
+                contestant.form,
+                timing.median,
+                timing.p99,
+                calls,
+                rate,
             )
-        return rows
+        )
+    return rows
 
 
 def machine(device: torch.device, threads: int) -> str:

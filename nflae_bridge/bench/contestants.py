@@ -60,13 +60,13 @@ def contestants(
             counts = iterations or ITERATIONS[name]
             free = name == "inversion-free"
             unweighted = warm_starts(field.gram(channels[:_TUNED_DROPS]), counts) if free else {}
-            fastest = fastest_form(forms(name, field, len(trial), unweighted), trial)
+            fastest = fastest_form(forms(name, field, len(trial), unweighted), field, trial)
             for steps in counts:
                 form = fastest(steps)
                 how = f"{form.name}, {unweighted[steps]} unweighted" if unweighted.get(steps) else form.name
                 found.append(Contestant(name, steps, how, form.make(steps)))
         elif name == "rzf":
-            form = fastest_form(forms("wmmse", field, len(trial), {}), trial, (0,))(0)
+            form = fastest_form(forms("wmmse", field, len(trial), {}), field, trial, (0,))(0)
             found.append(Contestant(name, None, form.name, form.make(0)))
         else:
             found.append(Contestant(name, None, "torch", _of_scheme(load_scheme(name), field)))
@@ -109,5 +109,5 @@ def _floor(field: Field, trial: Tensor) -> Contestant:
         choices = whole_or_in_chunks(ways, field, len(trial))
     else:
         choices = [Form(name, make) for name, make in ways.items()]
-    form = fastest_form(choices, trial, (0,))(0)
+    form = fastest_form(choices, field, trial, (0,))(0)
     return Contestant(FLOOR, None, form.name, form.make(0))

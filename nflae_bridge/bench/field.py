@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
-from dataclasses import dataclass
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from threading import Barrier
 
 import torch
 from torch import Tensor
@@ -14,16 +17,16 @@ from simulator.link import LinkBudget
 _LOUD = 1e3
 
 
-@dataclass(frozen=True)
+@dataclass
 class Field:
-    """power, noise_power: W. device: of all that runs in torch. pool: as many threads as torch has; None: one."""
+    """power, noise_power: W. device: of all that runs in torch. threads: torch's. pool: as many, during a turn."""
 
     power: float
     noise_power: float
     device: torch.device
     model: str = "auto"
     threads: int = 1
-    pool: Executor | None = None
+    pool: Executor | None = field(default=None, init=False)
 
     @property
     def budget(self) -> LinkBudget:
@@ -34,6 +37,25 @@ class Field:
     def loud(self) -> bool:
         """Whether single precision is too little."""
         return self.power / self.noise_power > _LOUD
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """A contestant's turn: threads to share a batch among, each with one of torch's, gone again after it.
+
+        If they stayed, whoever computes next would be held up: torch's own threads give up waiting for work actively
+        while a process has more of their kind than there are cores.
+        """
+        if self.threads == 1 or self.device.type != "cpu":
+            yield
+            return
+        before = torch.get_num_threads()
+        with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as self.pool:
+            started = Barrier(self.threads)
+            for waiting in [self.pool.submit(started.wait) for _ in range(self.threads)]:
+                waiting.result()
+            torch.set_num_threads(before)  # each has set its own number, and the one that later threads begin with
+            yield
+        self.pool = None
 
     def gram(self, channels: Tensor) -> Tensor:
         """Gamma = (P / sigma^2) H^H H in the channels' precision, complex (drops, users, users)."""

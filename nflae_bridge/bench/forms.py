@@ -81,7 +81,7 @@ def whole_or_in_chunks(ways: Mapping[str, Callable[[int], Solve]], field: Field,
 
 
 def fastest_form(
-    choices: Sequence[Form], trial: Tensor, iterations: Sequence[int] = _TRIAL_ITERATIONS
+    choices: Sequence[Form], field: Field, trial: Tensor, iterations: Sequence[int] = _TRIAL_ITERATIONS
 ) -> Callable[[int], Form]:
     """Which form is the fastest at a number of iterations, by the times on ``trial`` (at most 2,048 drops of it).
 
@@ -97,10 +97,12 @@ def fastest_form(
     for call in range(1 + (_FEW_TRIALS if len(trial) > _SMALL else _TRIALS)):
         for form in candidates:
             for point, solve in enumerate(runs[form]):
-                began = time.perf_counter()
-                solve(trial)
+                with field.turn():
+                    began = time.perf_counter()
+                    solve(trial)
+                    taken = time.perf_counter() - began
                 if call:  # the first is to warm up; what else the machine does only ever adds
-                    quickest[form, point] = min(quickest[form, point], time.perf_counter() - began)
+                    quickest[form, point] = min(quickest[form, point], taken)
         if call:
             near = (quickest < _HOPELESS * quickest.min(0)).any(-1)
             candidates = [form for form in candidates if near[form]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,12 +35,17 @@ def windows(channels: Tensor, batch: int) -> list[Tensor]:
 
 
 def interleaved(
-    contestants: Sequence[Contestant], batches: Sequence[Tensor], calls: int, advance: Callable[[], None]
+    contestants: Sequence[Contestant],
+    batches: Sequence[Tensor],
+    calls: int,
+    turn: Callable[[], AbstractContextManager[None]],
+    advance: Callable[[], None],
 ) -> list[Timing]:
     """Time ``calls`` calls of each, one of each a round, after three to warm up; call n gets ``batches`` n, cyclically.
 
     Of a few drops a turn is two calls, the second of them timed: a loop that precodes for a drop at a time does little
     else between two calls, and its code and data are in the cache.
+    turn: what is around a call and not timed, see `field.Field.turn`.
     ``advance()`` is called after every round, outside of what is timed.
     """
     seconds = np.empty((len(contestants), calls))
@@ -54,11 +59,12 @@ def interleaved(
             # Another order every round: nobody always runs in the same one's wake, with caches warm or cold.
             for index in order.permutation(len(contestants)):
                 solve = contestants[index].solve
-                if len(channels) <= _FEW:
+                with turn():
+                    if len(channels) <= _FEW:
+                        solve(channels)
+                    began = time.perf_counter()
                     solve(channels)
-                began = time.perf_counter()
-                solve(channels)
-                seconds[index, call] = time.perf_counter() - began
+                    seconds[index, call] = time.perf_counter() - began
             advance()
     seconds /= len(batches[0])
     return [Timing(float(np.median(row)), float(np.quantile(row, 0.99))) for row in seconds]
