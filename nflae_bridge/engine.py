@@ -193,14 +193,14 @@ class Engine:
 
     def _single(self, network: FoldedNetwork, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
         """The answer for one drop without constraints."""
-        channels = batch.channels[0].resolve_conj().numpy().astype(np.complex128)
+        channels = batch.channels.resolve_conj().numpy()[0].astype(np.complex128)
         channels *= math.sqrt(budget.power / budget.noise_power)
         best, fallback = solve(network, channels, self.refinements, _NEGLIGIBLE)
         power = float(budget.power)
         return Precoding(
-            precoder=torch.from_numpy(best.precoder(channels))[None],
-            power=torch.from_numpy(best.shares * power)[None],
-            uplink_power=torch.from_numpy(best.uplink_shares * power)[None],
+            precoder=torch.from_numpy(best.precoder(channels)[None]),
+            power=torch.from_numpy((best.shares * power)[None]),
+            uplink_power=torch.from_numpy((best.uplink_shares * power)[None]),
             feasible=torch.ones(1, dtype=torch.bool),
             fallback=torch.full((1,), fallback),
             find_labels=self._labels(batch),

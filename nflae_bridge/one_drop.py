@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import lapack
 
 from nflae_bridge.folded import FoldedNetwork, Look, Real
 from nflae_bridge.side_by_side import ALIKE, ALIKE_POWER, ALIKE_STEPS, COHERENCE
@@ -80,7 +81,9 @@ def _beams(gram: Complex, uplink_shares: Real) -> tuple[Complex, Real, Real]:
     count = len(gram)
     system = uplink_shares[:, None] * gram
     system.flat[:: count + 1] += 1
-    coefficients: Complex = np.linalg.inv(system)
+    # Row by row in memory is the transpose to LAPACK, and so is what it returns.
+    factors, pivots, _ = lapack.zgetrf(system.T, overwrite_a=True)
+    coefficients: Complex = lapack.zgetri(factors, pivots, overwrite_lu=True)[0].T
     seen = gram @ coefficients
     own = gram.diagonal().real
     ours, theirs = coefficients.view(np.float64), seen.view(np.float64)

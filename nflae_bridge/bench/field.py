@@ -16,6 +16,9 @@ from simulator.link import LinkBudget
 # Above this P / sigma^2 rivals compute in double precision, sums over antennas too, as we do on such drops.
 _LOUD = 1e3
 
+# Drops that nobody shares among threads.
+FEW = 16
+
 
 @dataclass
 class Field:
@@ -39,13 +42,13 @@ class Field:
         return self.power / self.noise_power > _LOUD
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """A contestant's turn: threads to share a batch among, each with one of torch's, gone again after it.
+    def turn(self, drops: int) -> Iterator[None]:
+        """A contestant's turn: threads to share many drops among, each with one of torch's, gone again after it.
 
         If they stayed, whoever computes next would be held up: torch's own threads give up waiting for work actively
         while a process has more of their kind than there are cores.
         """
-        if self.threads == 1 or self.device.type != "cpu":
+        if self.threads == 1 or self.device.type != "cpu" or drops <= FEW:
             yield
             return
         before = torch.get_num_threads()

@@ -97,7 +97,7 @@ def fastest_form(
     for call in range(1 + (_FEW_TRIALS if len(trial) > _SMALL else _TRIALS)):
         for form in candidates:
             for point, solve in enumerate(runs[form]):
-                with field.turn():
+                with field.turn(len(trial)):
                     began = time.perf_counter()
                     solve(trial)
                     taken = time.perf_counter() - began

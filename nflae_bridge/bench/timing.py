@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from nflae_bridge.bench.contestants import Contestant
+from nflae_bridge.bench.field import FEW
 from simulator.link import achieved_sinr, rates
 
 _WARM_UP = 3
-_FEW = 16  # drops
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def interleaved(
     contestants: Sequence[Contestant],
     batches: Sequence[Tensor],
     calls: int,
-    turn: Callable[[], AbstractContextManager[None]],
+    turn: Callable[[int], AbstractContextManager[None]],
     advance: Callable[[], None],
 ) -> list[Timing]:
     """Time ``calls`` calls of each, one of each a round, after three to warm up; call n gets ``batches`` n, cyclically.
@@ -59,8 +59,8 @@ def interleaved(
             # Another order every round: nobody always runs in the same one's wake, with caches warm or cold.
             for index in order.permutation(len(contestants)):
                 solve = contestants[index].solve
-                with turn():
-                    if len(channels) <= _FEW:
+                with turn(len(channels)):
+                    if len(channels) <= FEW:
                         solve(channels)
                     began = time.perf_counter()
                     solve(channels)
