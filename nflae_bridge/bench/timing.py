@@ -17,6 +17,7 @@ from nflae_bridge.bench.field import FEW
 from simulator.link import achieved_sinr, rates
 
 _WARM_UP = 3
+_RUN = 10
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,12 @@ def interleaved(
     turn: Callable[[int], AbstractContextManager[None]],
     advance: Callable[[], None],
 ) -> list[Timing]:
-    """Time ``calls`` calls of each, one of each a round, after three to warm up; call n gets ``batches`` n, cyclically.
+    """Time ``calls`` calls of each, taking turns, after three to warm up; call n gets ``batches`` n, cyclically.
 
-    Of a few drops a turn is two calls, the second of them timed: a loop that precodes for a drop at a time does little
-    else between two calls, and its code and data are in the cache.
+    A turn is one call; of a few drops one to warm the caches again and ten that are timed, as in a loop that precodes
+    for one drop after the other and does little else.
     turn: what is around a call and not timed, see `field.Field.turn`.
-    ``advance()`` is called after every round, outside of what is timed.
+    ``advance()`` is called for every round of calls, outside of what is timed.
     """
     seconds = np.empty((len(contestants), calls))
     order = np.random.default_rng(0)
@@ -54,18 +55,22 @@ def interleaved(
         for contestant in contestants:
             for call in range(_WARM_UP):
                 contestant.solve(batches[call % len(batches)])
-        for call in range(calls):
-            channels = batches[call % len(batches)]
+        few = len(batches[0]) <= FEW
+        for start in range(0, calls, _RUN if few else 1):
+            run = range(start, min(calls, start + (_RUN if few else 1)))
             # Another order every round: nobody always runs in the same one's wake, with caches warm or cold.
             for index in order.permutation(len(contestants)):
                 solve = contestants[index].solve
-                with turn(len(channels)):
-                    if len(channels) <= FEW:
+                with turn(len(batches[0])):
+                    if few:
+                        solve(batches[start % len(batches)])
+                    for call in run:
+                        channels = batches[call % len(batches)]
+                        began = time.perf_counter()
                         solve(channels)
-                    began = time.perf_counter()
-                    solve(channels)
-                    seconds[index, call] = time.perf_counter() - began
-            advance()
+                        seconds[index, call] = time.perf_counter() - began
+            for _ in run:
+                advance()
     seconds /= len(batches[0])
     return [Timing(float(np.median(row)), float(np.quantile(row, 0.99))) for row in seconds]
 
