@@ -81,11 +81,11 @@ class FoldedNetwork:
             users[8] * _DECADE / 2,
             users[9] / 2,
         ]
+        # A value less the mean over users is told by a row of its own, the same for all of them.
+        scaled += [users[1] * -_DECADE, users[2] * -_DECADE, -users[4], users[15] / 2]
         always = weights["encoder.users.bias"] + weights["encoder.surroundings.bias"]
         always = _centred(always + weights["backbone.model.wpe.weight"][0]) + users[12]
         self.users, self.always = _layer(np.stack(scaled), always)
-        self.loudest, self.mean_level = _single(-users[1] * _DECADE), _single(-users[2] * _DECADE)
-        self.mean_rate, self.crowd = _single(-users[4]), _single(users[15] / 2)
         self.layers = [self._layer(weights, f"backbone.model.h.{at}.") for at in range(network.config.backbone.layers)]
         heads = [weights[f"heads.{name}.weight"][0] for name in ("uplink", "power")]
         biases = [weights[f"heads.{name}.bias"][0] for name in ("uplink", "power")]
@@ -130,12 +130,13 @@ class FoldedNetwork:
         level = np.log(np.maximum(look.own, 1e-12))
         heard = look.couplings / count
         alone = np.maximum(look.inverse.diagonal().real, 1e-12)
-        spread = (look.inverse.real**2 + look.inverse.imag**2) / np.multiply.outer(alone, alone)
+        squares = look.inverse.view(np.float64) ** 2
+        spread = (squares[:, ::2] + squares[:, 1::2]) / (alone[:, None] * alone)
         edges = _gelu(_pair_features(look.coherence, spread, heard, level), self.pairs)
         around = edges.reshape(count, count, -1)
         crowd = look.coherence.copy()
         crowd.flat[:: count + 1] = 0
-        users = np.empty((7, count), np.float32)
+        users = np.empty((11, count), np.float32)
         users[0] = level
         users[1] = look.rate
         users[2] = np.log(alone)
@@ -143,16 +144,14 @@ class FoldedNetwork:
         users[4] = np.add.reduce(crowd, 1)
         users[5] = np.log(1 + crowd @ look.own)
         users[6] = np.log(1 + np.add.reduce(heard, 1) - heard.diagonal())
+        users[7] = np.maximum.reduce(level)
+        users[8] = np.add.reduce(level) / count
+        users[9] = np.add.reduce(look.rate) / count
+        users[10] = math.log2(count)
         rows = users.T @ self.users
         rows += np.add.reduce(around, 1) @ self.total
         rows += np.maximum.reduce(around, 1) @ self.most
-        rows += (
-            self.always
-            + np.float32(np.maximum.reduce(level)) * self.loudest
-            + np.float32(np.add.reduce(level) / count) * self.mean_level
-            + np.float32(np.add.reduce(look.rate) / count) * self.mean_rate
-            + np.float32(math.log2(count)) * self.crowd
-        )
+        rows += self.always
         bias = edges @ self.bias[0] + self.bias[1]
         return rows, bias.T.reshape(-1, count, count)
 

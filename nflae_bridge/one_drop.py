@@ -61,7 +61,8 @@ def solve(network: FoldedNetwork, channels: Complex, refinements: int, negligibl
     inverse, couplings, _ = _beams(gram, equal)
     textbook = Solution(inverse, equal, equal, _sinr(couplings, equal))
     own = np.maximum(gram.diagonal().real, 1e-30)
-    coherence = np.minimum((gram.real**2 + gram.imag**2) / np.multiply.outer(own, own), 1.0)
+    squares = gram.view(np.float64) ** 2
+    coherence = np.minimum((squares[:, ::2] + squares[:, 1::2]) / (own[:, None] * own), 1.0)
     rate = np.log2(1 + textbook.sinr)
     uplink, shares = network.shares(Look(own, coherence, inverse, couplings, rate))
     best = _refined(gram, uplink, shares, refinements)
