@@ -11,7 +11,7 @@ from torch import Tensor
 from nflae_bridge.bench.field import Field
 from nflae_bridge.bench.forms import Answer, Form, Solve, fastest_form, forms, whole_or_in_chunks
 from nflae_bridge.bench.inversion_free import warm_starts
-from nflae_bridge.engine import load_scheme
+from nflae_bridge.engine import Engine, load_scheme
 from simulator.link import ChannelBatch
 from simulator.precoding import Scheme
 
@@ -77,6 +77,9 @@ def _of_scheme(scheme: Scheme, field: Field) -> Solve:
     budget = field.budget
 
     def solve(channels: Tensor) -> Answer:
+        if isinstance(scheme, Engine):  # brings channels to its device and answers back by itself
+            answer = scheme(ChannelBatch(channels), budget)
+            return answer.precoder, answer.power
         answer = scheme(ChannelBatch(field.there(channels)), budget)
         precoder, power = field.back(answer.precoder, answer.power)
         return precoder, power
