@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nflae_bridge.engine import Engine
 from nflae_bridge.models import load_model
+from nflae_bridge.replay import LARGEST, _size
 from simulator.link import ChannelBatch, LinkBudget, achieved_sinr, rates
 from simulator.precoding import Precoding
 from simulator.scenario import scenario
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 
 BUDGETS = {
     "free": LinkBudget(1.0, 0.01),
@@ -45,6 +48,7 @@ def assert_alike(found: Precoding, expected: Precoding, batch: ChannelBatch, bud
     torch.testing.assert_close(found.feasible.cpu(), expected.feasible)
 
 
+@needs_gpu
 @pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS)
 @pytest.mark.parametrize("count", [1, 3, 64, 2500])
 def test_a_recording_gives_the_cpus_answer(engines: tuple[Engine, Engine], count: int, budget: LinkBudget) -> None:
@@ -56,6 +60,7 @@ def test_a_recording_gives_the_cpus_answer(engines: tuple[Engine, Engine], count
     assert not gpu.replays._unrecordable
 
 
+@needs_gpu
 @pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS)
 def test_channels_on_the_gpu_or_without_labels_are_answered_alike(
     engines: tuple[Engine, Engine], budget: LinkBudget
@@ -73,6 +78,7 @@ def test_channels_on_the_gpu_or_without_labels_are_answered_alike(
     assert not gpu.replays._unrecordable
 
 
+@needs_gpu
 def test_every_drop_may_have_a_budget_of_its_own(engines: tuple[Engine, Engine]) -> None:
     cpu, gpu = engines
     for seed in range(3):
@@ -86,6 +92,7 @@ def test_every_drop_may_have_a_budget_of_its_own(engines: tuple[Engine, Engine])
         assert_alike(gpu(batch, budget), cpu(batch, budget), batch, budget)
 
 
+@needs_gpu
 def test_what_was_recorded_under_inference_mode_plays_outside_of_it(engines: tuple[Engine, Engine]) -> None:
     cpu, gpu = engines
     batch, budget = drops(7, users=3), LinkBudget()
@@ -93,3 +100,11 @@ def test_what_was_recorded_under_inference_mode_plays_outside_of_it(engines: tup
         with torch.inference_mode():
             gpu(batch, budget)
     assert_alike(gpu(batch, budget), cpu(batch, budget), batch, budget)
+
+
+@given(st.integers(1, 5000))
+def test_a_recording_is_for_a_few_drops_more_or_for_as_many_as_it_takes(drops: int) -> None:
+    size = _size(drops)
+    assert size <= LARGEST
+    assert size == LARGEST or drops <= size <= drops * 9 / 8
+    assert _size(size) == size

@@ -7,8 +7,10 @@ from dataclasses import fields
 import pytest
 import torch
 
-from simulator.link import rates
+from simulator.link import ChannelBatch, LinkBudget, rates
 from simulator.precoding import Candidate
+from simulator.schemes import scheme
+from tests.simulator.definitions import draw_channels
 
 DROPS, USERS = 5, 3
 
@@ -84,3 +86,15 @@ def test_no_number_is_never_better() -> None:
         best, won = ours.better_of(theirs)
         assert won.tolist() == [expected] * 2
         assert bool(best.sum_rate.isfinite().all())
+
+
+def test_answers_are_put_in_their_drops_places_with_labels_and_rates() -> None:
+    budget = LinkBudget(2.0, 0.1)
+    whole, part = ChannelBatch(draw_channels(0, 3, 8, drops=DROPS)), ChannelBatch(draw_channels(1, 3, 8, drops=2))
+    first, second = scheme("rzf")(whole, budget), scheme("mrt")(part, budget)
+    mask = torch.tensor([False, True, False, False, True])
+    both = first.replaced(mask, second).to(torch.device("cpu"))
+    for name in ("precoder", "power", "uplink_power", "feasible", "fallback", "near_field", "near_field_score", "sinr"):
+        found = getattr(both, name)
+        torch.testing.assert_close(found[mask], getattr(second, name), equal_nan=True)
+        torch.testing.assert_close(found[~mask], getattr(first, name)[~mask], equal_nan=True)
