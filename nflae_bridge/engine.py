@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 # rounding must not choose between them.
 _NEGLIGIBLE = 1e-5
 
+# Drops that NumPy is through with one by one before PyTorch is with all of them, on a CPU.
+_FEW = 6
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -96,8 +99,8 @@ class Engine:
 
         Where C3 can't bind, labels change nothing, and the network's own are worked out when first read.
         """
-        if self.folded is not None and len(batch.channels) == 1 and _unconstrained(budget):
-            return self._single(self.folded, batch, budget)
+        if self.folded is not None and 1 <= len(batch.channels) <= _FEW and _unconstrained(budget):
+            return self._one_by_one(self.folded, batch, budget)
         replayed = None if self.replays is None else self._replayed(self.replays, batch, budget)
         return self._computed(batch, budget) if replayed is None else replayed
 
@@ -191,20 +194,27 @@ class Engine:
         textbook = powered(regularised.coefficients, regularised.couplings, equal, near, asked.limits, equal)
         return Chosen(*ours.better_of(textbook), shares, near, score)
 
-    def _single(self, network: FoldedNetwork, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
-        """The answer for one drop without constraints."""
-        channels = batch.channels.resolve_conj().numpy()[0].astype(np.complex128)
-        channels *= math.sqrt(budget.power / budget.noise_power)
-        best, fallback = solve(network, channels, self.refinements, _NEGLIGIBLE)
-        power = float(budget.power)
+    def _one_by_one(self, network: FoldedNetwork, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
+        """The answer for so few drops that they are quicker one after the other; without constraints."""
+        drops = len(batch.channels)
+        powers, noise = (_numbers(value, drops) for value in (budget.power, budget.noise_power))
+        beams, tables, fallback = [], [], []
+        for channels, power, noise_power in zip(batch.channels.resolve_conj().numpy(), powers, noise, strict=True):
+            scaled = channels.astype(np.complex128)
+            scaled *= math.sqrt(power / noise_power)
+            best, is_textbook = solve(network, scaled, self.refinements, _NEGLIGIBLE)
+            beams.append(best.precoder(scaled))
+            tables.append((power * best.shares, power * best.uplink_shares, best.sinr))
+            fallback.append(is_textbook)
+        sent, uplink, sinr = torch.from_numpy(np.array(tables)).unbind(1)
         return Precoding(
-            precoder=torch.from_numpy(best.precoder(channels)[None]),
-            power=torch.from_numpy((best.shares * power)[None]),
-            uplink_power=torch.from_numpy((best.uplink_shares * power)[None]),
-            feasible=torch.ones(1, dtype=torch.bool),
-            fallback=torch.full((1,), fallback),
+            precoder=torch.from_numpy(np.stack(beams)),
+            power=sent,
+            uplink_power=uplink,
+            feasible=torch.ones(drops, dtype=torch.bool),
+            fallback=torch.tensor(fallback),
             find_labels=self._labels(batch),
-            find_sinr=lambda: torch.from_numpy(best.sinr)[None],
+            find_sinr=lambda: sinr,
         )
 
     def _labels(self, batch: ChannelBatch, score: Tensor | None = None) -> Callable[[], tuple[Tensor, Tensor]]:
@@ -264,6 +274,12 @@ def _fused(network: PrecodingNetwork) -> Fused | None:
     except ImportError:  # PyTorch's builds for Linux with CUDA bring Triton along, others don't
         return None
     return Fused.of(network)
+
+
+def _numbers(value: float | Tensor, drops: int) -> list[float]:
+    """A budget's quantity for each of some drops."""
+    numbers = value.reshape(-1).tolist() if isinstance(value, Tensor) else [float(value)]
+    return numbers * drops if len(numbers) == 1 else numbers
 
 
 def _unconstrained(budget: LinkBudget) -> bool:

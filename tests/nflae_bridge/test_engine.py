@@ -604,3 +604,13 @@ def test_one_drop_alone_is_the_batch_of_one(refinements: int) -> None:
         torch.testing.assert_close(alone.sum_rate, expected.sum_rate, rtol=1e-4, atol=1e-4)
         assert torch.equal(alone.fallback, expected.fallback)
         assert_constraints_hold(alone, one_drop, LinkBudget(2.0, 0.05))
+
+
+def test_a_few_drops_with_budgets_of_their_own_are_each_answered_alone() -> None:
+    engine = load_scheme("nflae", "tiny", "cpu")
+    channels, powers = draw_channels(3, users=5, antennas=32, drops=4), torch.tensor([0.1, 1.0, 2.0, 5.0])
+    together = engine(ChannelBatch(channels), LinkBudget(powers, 0.05))
+    for drop in range(4):
+        alone = engine(ChannelBatch(channels[drop : drop + 1]), LinkBudget(float(powers[drop]), 0.05))
+        for name in ("precoder", "power", "uplink_power", "rate", "fallback", "near_field_score"):
+            torch.testing.assert_close(getattr(together, name)[drop], getattr(alone, name)[0])
