@@ -613,4 +613,4 @@ def test_a_few_drops_with_budgets_of_their_own_are_each_answered_alone() -> None
     for drop in range(4):
         alone = engine(ChannelBatch(channels[drop : drop + 1]), LinkBudget(float(powers[drop]), 0.05))
         for name in ("precoder", "power", "uplink_power", "rate", "fallback", "near_field_score"):
-            torch.testing.assert_close(getattr(together, name)[drop], getattr(alone, name)[0])
+            torch.testing.assert_close(getattr(together, name)[drop], getattr(alone, name)[0], rtol=1e-5, atol=1e-6)
