@@ -146,7 +146,7 @@ def gram_in(units: Tensor, channels: Tensor, precision: torch.dtype = torch.comp
 _COHERENT = 0.999
 _LOUD = 2e3
 _IN_RANGE = 1e-25
-_IN_CACHE = 64  # drops
+IN_CACHE = 64  # drops whose channels stay in a core's cache
 
 
 def quick_gram(channels: Tensor, budget: LinkBudget) -> tuple[Tensor, Tensor]:
@@ -164,7 +164,7 @@ def quick_gram(channels: Tensor, budget: LinkBudget) -> tuple[Tensor, Tensor]:
         return normalised_gram(channels, budget), torch.ones(drops, dtype=torch.bool, device=channels.device)
     units = noise_units(budget, channels.device).square().reshape(-1, 1, 1)
     # A few drops at a time: they are in the cache still when their conjugates are multiplied.
-    sums = [part.conj() @ part.transpose(-1, -2) for part in torch.split(channels, _IN_CACHE)]
+    sums = [part.conj() @ part.transpose(-1, -2) for part in torch.split(channels, IN_CACHE)]
     rough = torch.cat(sums).to(torch.complex128)
     energy = rough.diagonal(dim1=-2, dim2=-1).real
     gram = rough * units

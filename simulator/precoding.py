@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from simulator.link import (
+    IN_CACHE,
     ChannelBatch,
     Limits,
     LinkBudget,
@@ -23,6 +24,9 @@ from simulator.link import (
 )
 from simulator.near_field import far_field_test
 from simulator.powers import project_shares
+
+# What an answer holds as tensors, unlike what it works out when asked.
+_STORED = ("precoder", "power", "uplink_power", "feasible", "fallback")
 
 
 @dataclass(frozen=True)
@@ -104,9 +108,6 @@ class Precoding:
         """Sum of the rates, bps/Hz, float64 (drops,)."""
         return self.rate.sum(-1)
 
-
-_IN_CACHE = 64  # drops
-_STORED = ("precoder", "power", "uplink_power", "feasible", "fallback")
 
 Scheme = Callable[[ChannelBatch, LinkBudget], Precoding]
 
@@ -250,7 +251,7 @@ def _unit_beams(channels: Tensor, coefficients: Tensor) -> Tensor:
     beams = torch.empty(channels.shape, dtype=channels.dtype)
     # A few drops at a time: their beams are in the cache still when they are normalised.
     for chosen, seen, place in zip(
-        *(torch.split(whole, _IN_CACHE) for whole in (coefficients, channels, beams)), strict=True
+        *(torch.split(whole, IN_CACHE) for whole in (coefficients, channels, beams)), strict=True
     ):
         _normalise(torch.matmul(chosen, seen, out=place))
     return beams

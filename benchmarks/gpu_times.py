@@ -1,0 +1,113 @@
+"""Times on a GPU, from channels in the host's memory to precoders there: our models, and the published networks.
+
+    python benchmarks/gpu_times.py
+    python benchmarks/gpu_times.py --device cpu --batches 1,100 --repeats 3
+
+K = 10, N = 256, 20 dB, scenario `paper`, with the power limit alone and with C3 and C4 (alpha_c = 0.4, R_min = 0.6).
+Channels lie in page-locked memory where there is a GPU. Medians and 99th percentiles of calls, after four to warm up,
+in which batches are recorded. Beside them, the mean sum rate over that of the CPU, less one, and the largest such
+deviation of a drop. The published networks (random weights; GPT-2 small from its shape alone) precode for 100 drops
+without the comparison against RZF; "alone" is their forward pass, its products in TF32, as a CUDA graph.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+
+from nflae_bridge.bench.cuda_graph import Captured
+from nflae_bridge.engine import Engine
+from nflae_bridge.models import load_model
+from nflae_bridge.network.checkpoint import Checkpoint
+from nflae_bridge.network.encoder import UserInputs
+from nflae_bridge.network.model import PrecodingNetwork
+from nflae_bridge.reproduction.effort import FULL
+from nflae_bridge.reproduction.learned import baseline_recipe
+from nflae_bridge.reproduction.setting import PUBLISHED
+from nflae_bridge.training.presets import RANDOM_BACKBONE
+from simulator.link import ChannelBatch, LinkBudget, normalised_gram
+from simulator.scenario import scenario
+
+BUDGETS = {"free": LinkBudget(1.0, 0.01), "C3, C4": LinkBudget(1.0, 0.01, 0.4, 0.6)}
+DRAWN, COMPARED, PUBLISHED_DROPS = 4096, 4096, 100
+WARM_UP = 4
+
+
+def timed(call: Callable[[], object], repeats: int, device: torch.device) -> str:
+    """Median and 99th percentile of a call, us."""
+    seconds = []
+    for repeat in range(WARM_UP + repeats):
+        began = time.perf_counter()
+        call()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        if repeat >= WARM_UP:
+            seconds.append(time.perf_counter() - began)
+    return f"{1e6 * np.median(seconds):.0f} | {1e6 * np.quantile(seconds, 0.99):.0f}"
+
+
+def ours(channels: torch.Tensor, batches: list[int], repeats: int, device: torch.device) -> None:
+    """The shipped models."""
+    print("| model | budget | drops | p50, us | p99, us | mean sum rate against the CPU's | a drop's at most |")
+    print("|---|---|---|---|---|---|---|")
+    for name in ("tiny", "small"):
+        engine, cpu = (Engine(load_model(name, place), place) for place in (device, torch.device("cpu")))
+        for what, budget in BUDGETS.items():
+            for drops in batches:
+                many = channels[torch.arange(drops) % len(channels)]
+                batch = ChannelBatch(many.pin_memory() if device.type == "cuda" else many)
+                took = timed(partial(engine, batch, budget), repeats, device)
+                some = ChannelBatch(many[:COMPARED])
+                found, expected = engine(some, budget).sum_rate, cpu(some, budget).sum_rate
+                off = f"{found.mean() / expected.mean() - 1:.1e} | {(found / expected - 1).abs().max():.1e}"
+                print(f"| {name} | {what} | {drops} | {took} | {off} |", flush=True)
+
+
+@torch.no_grad()
+def published(channels: torch.Tensor, repeats: int, device: torch.device) -> None:
+    """The published networks, of the published shapes."""
+    print("\n| network | engine, p50, us | p99, us | alone, p50, us | p99, us |")
+    print("|---|---|---|---|---|")
+    for name in ("paper", "transformer", "cnn"):
+        network = PrecodingNetwork(baseline_recipe(name, PUBLISHED, FULL, RANDOM_BACKBONE, 0).network)
+        engine = Engine(Checkpoint(name, network, {}), device, guarded=False)
+        host = channels[:PUBLISHED_DROPS].pin_memory() if device.type == "cuda" else channels[:PUBLISHED_DROPS]
+        whole = timed(partial(engine, ChannelBatch(host), BUDGETS["free"]), repeats, device)
+        there = host.to(device)
+        one, gram = torch.ones(len(there), device=device), normalised_gram(there, BUDGETS["free"])
+        torch.set_float32_matmul_precision("high")
+
+        def alone(
+            values: torch.Tensor, engine: Engine = engine, gram: torch.Tensor = gram, one: torch.Tensor = one
+        ) -> tuple[torch.Tensor, ...]:
+            output = engine.network(UserInputs(values, gram, one, 0 * one))
+            return output.uplink_shares, output.shares
+
+        forward = Captured(alone, device)
+        forward.capturable = device.type == "cuda"
+        bare = timed(partial(forward, there), repeats, device)
+        torch.set_float32_matmul_precision("highest")
+        print(f"| {name} | {whole} | {bare} |", flush=True)
+
+
+def main() -> None:
+    """Measure and print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda", help="where (default: cuda)")
+    parser.add_argument("--batches", default="1,16,100,1024,4096,16384", help="drops a call")
+    parser.add_argument("--repeats", type=int, default=100, help="calls timed (default: 100)")
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    channels = scenario("paper").draw(DRAWN, torch.Generator().manual_seed(1)).channels
+    print(torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU", torch.__version__, "\n")
+    ours(channels, [int(number) for number in options.batches.split(",")], options.repeats, device)
+    published(channels, options.repeats, device)
+
+
+if __name__ == "__main__":
+    main()
