@@ -9,7 +9,6 @@ it is not the network's.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,14 +18,14 @@ import torch
 from torch import Tensor
 
 from nflae_bridge.asked import Asked
+from nflae_bridge.compiled import CompiledNetwork, FromSecondUse, compilable
 from nflae_bridge.devices import choose_device
-from nflae_bridge.folded import FoldedNetwork
 from nflae_bridge.models import load_model
 from nflae_bridge.network.backbone import Backbone
 from nflae_bridge.network.checkpoint import Checkpoint
 from nflae_bridge.network.encoder import UserInputs
 from nflae_bridge.network.model import PrecodingNetwork
-from nflae_bridge.one_drop import solve
+from nflae_bridge.one_drop import Drop, solve
 from nflae_bridge.replay import Replays
 from nflae_bridge.side_by_side import redundant_users
 from simulator.balancing import balanced_candidate
@@ -42,8 +41,8 @@ if TYPE_CHECKING:
 # rounding must not choose between them.
 _NEGLIGIBLE = 1e-5
 
-# Drops that NumPy is through with one by one before PyTorch is with all of them, on a CPU.
-_FEW = 6
+# Drops that NumPy and the compiled network are through with one by one before PyTorch is with all of them, on a CPU.
+_FEW = 8
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,8 @@ class Engine:
             self.network.backbone.model.to(torch.bfloat16)  # what reads the weights half as long moves rates by 1e-5
         self.refinements = refinements
         self.guarded = guarded
-        self.folded = FoldedNetwork.of(self.network) if guarded and self.device.type == "cpu" else None
+        compiles = guarded and self.device.type == "cpu" and compilable(self.network)
+        self.compiled = FromSecondUse(self.network) if compiles else None
         self.replays = Replays(self.device) if self.device.type == "cuda" else None
         self.fused = _fused(self.network) if guarded and self.device.type == "cuda" else None
 
@@ -99,8 +99,10 @@ class Engine:
 
         Where C3 can't bind, labels change nothing, and the network's own are worked out when first read.
         """
-        if self.folded is not None and 1 <= len(batch.channels) <= _FEW and _unconstrained(budget):
-            return self._one_by_one(self.folded, batch, budget)
+        if self.compiled is not None and 1 <= len(batch.channels) <= _FEW and _unconstrained(budget):
+            network = self.compiled()
+            if network is not None:
+                return self._one_by_one(network, batch, budget)
         replayed = None if self.replays is None else self._replayed(self.replays, batch, budget)
         return self._computed(batch, budget) if replayed is None else replayed
 
@@ -194,25 +196,26 @@ class Engine:
         textbook = powered(regularised.coefficients, regularised.couplings, equal, near, asked.limits, equal)
         return Chosen(*ours.better_of(textbook), shares, near, score)
 
-    def _one_by_one(self, network: FoldedNetwork, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
+    def _one_by_one(self, network: CompiledNetwork, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
         """The answer for so few drops that they are quicker one after the other; without constraints."""
-        drops = len(batch.channels)
+        drops, users, antennas = batch.channels.shape
         powers, noise = (_numbers(value, drops) for value in (budget.power, budget.noise_power))
-        beams, tables, fallback = [], [], []
-        for channels, power, noise_power in zip(batch.channels.resolve_conj().numpy(), powers, noise, strict=True):
-            scaled = channels.astype(np.complex128)
-            scaled *= math.sqrt(power / noise_power)
-            best, is_textbook = solve(network, scaled, self.refinements, _NEGLIGIBLE)
-            beams.append(best.precoder(scaled))
-            tables.append((power * best.shares, power * best.uplink_shares, best.sinr))
-            fallback.append(is_textbook)
-        sent, uplink, sinr = torch.from_numpy(np.array(tables)).unbind(1)
+        beams = np.empty((drops, users, antennas), np.complex64)
+        table, fallback = np.empty((3, drops, users)), np.empty(drops, bool)
+        for at, channels in enumerate(batch.channels.resolve_conj().numpy()):
+            drop = Drop.of(channels, powers[at] / noise[at])
+            best, fallback[at] = solve(network, drop, self.refinements, _NEGLIGIBLE)
+            beams[at] = best.precoder(drop.channels)
+            table[0, at] = powers[at] * best.shares
+            table[1, at] = powers[at] * best.uplink_shares
+            table[2, at] = best.sinr
+        sent, uplink, sinr = torch.from_numpy(table)
         return Precoding(
-            precoder=torch.from_numpy(np.stack(beams)),
+            precoder=torch.from_numpy(beams),
             power=sent,
             uplink_power=uplink,
-            feasible=torch.ones(drops, dtype=torch.bool),
-            fallback=torch.tensor(fallback),
+            feasible=torch.from_numpy(np.ones(drops, bool)),
+            fallback=torch.from_numpy(fallback),
             find_labels=self._labels(batch),
             find_sinr=lambda: sinr,
         )

@@ -1,8 +1,8 @@
 """One drop at a time on the CPU, in NumPy: the engine's answer where no constraint binds, without PyTorch's overhead.
 
-For a single drop of ten users the arithmetic takes 30 us and PyTorch's dispatch of it some 2 ms; NumPy takes a fifth
-of that. What is computed is what `engine.Engine` computes for a batch, and the tests hold the two together;
-constraints, and encoders and trunks other than the shipped ones, are left to it.
+For a single drop of ten users the arithmetic takes 60 us and PyTorch's dispatch of it some 2 ms; that of NumPy and ONNX
+Runtime takes a tenth. What is computed is what `engine.Engine` computes for a batch, and the tests hold the two
+together; constraints, and encoders and trunks other than the shipped ones, are left to it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,54 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import lapack
 
-from nflae_bridge.folded import FoldedNetwork, Look, Real
+from nflae_bridge.compiled import CompiledNetwork
+from nflae_bridge.one_drop_features import Look, Real, features
 from nflae_bridge.side_by_side import ALIKE, ALIKE_POWER, ALIKE_STEPS, COHERENCE
+from simulator.link import COHERENT, IN_RANGE, LOUD
 
 Complex = npt.NDArray[np.complexfloating[Any, Any]]
 
 _ROUNDING = 8 * np.finfo(np.float64).eps
 _TINY = float(np.finfo(np.float64).tiny)
+
+
+@dataclass(frozen=True)
+class Drop:
+    """A drop, and what the users' inner products are.
+
+    channels: complex64 (users, antennas), or complex128 and multiplied by sqrt(P / sigma^2) where sums over antennas
+    have to be in double precision, as in `simulator.link.quick_gram`. gram: Gamma, complex128, own: its diagonal, and
+    coherence: |h_i^H h_j|^2 / (||h_i||^2 ||h_j||^2), 0 from a user to itself; float64.
+    """
+
+    channels: Complex
+    gram: Complex
+    own: Real
+    coherence: Real
+
+    @staticmethod
+    def of(channels: npt.NDArray[np.complex64], snr: float) -> Drop:
+        """channels: (users, antennas). snr: P / sigma^2, linear."""
+        users, antennas = channels.shape
+        if antennas >= 2 * users:
+            rough = np.vecdot(channels[:, None], channels[None]).astype(np.complex128)
+            energy = rough.diagonal().real
+            least, most = np.minimum.reduce(energy), np.maximum.reduce(energy)
+            if least > IN_RANGE and most < min(1 / IN_RANGE, LOUD / snr):
+                drop = Drop._with_gram(channels, rough * snr)
+                if np.maximum.reduce(drop.coherence, None) <= COHERENT:
+                    return drop
+        scaled = channels * np.complex128(math.sqrt(snr))
+        return Drop._with_gram(scaled, scaled.conj() @ scaled.T)
+
+    @staticmethod
+    def _with_gram(channels: Complex, gram: Complex) -> Drop:
+        own = np.maximum(gram.diagonal().real, 1e-30)
+        parts = gram.view(np.float64)
+        squares = parts * parts
+        coherence = np.minimum((squares[:, ::2] + squares[:, 1::2]) / np.multiply.outer(own, own), 1.0)
+        coherence.flat[:: len(own) + 1] = 0
+        return Drop(channels, gram, own, coherence)
 
 
 @dataclass(frozen=True)
@@ -39,35 +80,35 @@ class Solution:
         return float(np.add.reduce(np.log2(1 + self.sinr)))
 
     def precoder(self, channels: Complex) -> npt.NDArray[np.complex64]:
-        """W = H C with unit-norm columns, complex64 (users, antennas); channels as in `solve`."""
-        largest = np.maximum.reduce(np.abs(self.coefficients), 0)
-        beams = (self.coefficients / np.maximum(largest, _TINY)).T @ channels
-        parts = beams.view(np.float64)
-        norm = np.sqrt(np.einsum("kn,kn->k", parts, parts))
-        parts /= np.maximum(norm, _TINY)[:, None]
-        result: npt.NDArray[np.complex64] = beams.astype(np.complex64)
+        """W = H C with unit-norm columns, complex64 (users, antennas), in the precision of `Drop.channels`."""
+        coefficients = self.coefficients
+        if channels.dtype == np.complex64:
+            coefficients = coefficients.astype(np.complex64)
+        else:  # where gains are so large that what nulls them may leave the range
+            coefficients = coefficients / np.maximum(np.maximum.reduce(np.abs(coefficients), 0), _TINY)
+        beams = coefficients.T @ channels
+        parts = beams.view(beams.real.dtype)
+        parts /= np.maximum(np.sqrt(np.vecdot(parts, parts)), np.finfo(parts.dtype).tiny)[:, None]
+        result: npt.NDArray[np.complex64] = beams.astype(np.complex64, copy=False)
         return result
 
 
-def solve(network: FoldedNetwork, channels: Complex, refinements: int, negligible: float) -> tuple[Solution, bool]:
+def solve(network: CompiledNetwork, drop: Drop, refinements: int, negligible: float) -> tuple[Solution, bool]:
     """The best of the network's answer, the same less doubled users, and RZF's; and whether it is RZF's.
 
-    channels: complex128 (users, antennas), in units of the noise: sqrt(P / sigma^2) h_k. refinements: WMMSE steps from
-    the network's answer. negligible: by how much the answer with doubled users may be better and still be passed over.
+    refinements: WMMSE steps from the network's answer. negligible: by how much the answer with doubled users may be
+    better and still be passed over.
     """
-    users = len(channels)
-    gram = channels.conj() @ channels.T
+    gram, users = drop.gram, len(drop.own)
     equal = np.full(users, 1 / users)
     inverse, couplings, _ = _beams(gram, equal)
     textbook = Solution(inverse, equal, equal, _sinr(couplings, equal))
-    own = np.maximum(gram.diagonal().real, 1e-30)
-    squares = gram.view(np.float64) ** 2
-    coherence = np.minimum((squares[:, ::2] + squares[:, 1::2]) / (own[:, None] * own), 1.0)
     rate = np.log2(1 + textbook.sinr)
-    uplink, shares = network.shares(Look(own, coherence, inverse, couplings, rate))
+    found = network.shares(*features(Look(drop.own, drop.coherence, inverse, couplings, rate)))
+    uplink, shares = found[0, :, 0], found[0, :, 1]
     best = _refined(gram, uplink, shares, refinements)
     ours = best.sum_rate
-    doubled = _redundant_users(coherence, own, shares, channels)
+    doubled = _redundant_users(drop, shares)
     if doubled is not None:
         alone = _refined(gram, _normalised(uplink * ~doubled), _normalised(shares * ~doubled), refinements)
         theirs = alone.sum_rate
@@ -122,21 +163,20 @@ def _normalised(shares: Real) -> Real:
     return result
 
 
-def _redundant_users(coherence: Real, own: Real, shares: Real, channels: Complex) -> npt.NDArray[np.bool_] | None:
+def _redundant_users(drop: Drop, shares: Real) -> npt.NDArray[np.bool_] | None:
     """`side_by_side.redundant_users` of one drop in which nobody counts as near-field; None: nobody is redundant."""
-    parallel = coherence > COHERENCE
-    parallel.flat[:: len(own) + 1] = False
-    if not parallel.any():
+    parallel = drop.coherence > COHERENCE
+    if not np.logical_or.reduce(parallel, None):
         return None
     first = np.zeros_like(parallel)
-    for value, alike in ((np.log(np.maximum(shares, 1e-30)), ALIKE_POWER), (np.log(own), ALIKE)):
+    for value, alike in ((np.log(np.maximum(shares, 1e-30)), ALIKE_POWER), (np.log(drop.own), ALIKE)):
         difference = np.subtract.outer(value, value)
         first |= parallel & (difference > alike)
         parallel &= np.abs(difference) <= alike
-    if parallel.any():
-        steps = np.angle((channels[:, 1:] * channels[:, :-1].conj()).sum(-1))
+    if np.logical_or.reduce(parallel, None):
+        steps = np.angle(np.vecdot(drop.channels[:, :-1], drop.channels[:, 1:]))
         difference = np.subtract.outer(steps, steps)
-        index = np.arange(len(own))
+        index = np.arange(len(steps))
         alike_steps = np.abs(difference) <= ALIKE_STEPS
         first |= parallel & np.where(alike_steps, index[:, None] < index, difference > 0)
     result: npt.NDArray[np.bool_] = np.logical_or.reduce(first, 0)

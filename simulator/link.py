@@ -143,9 +143,9 @@ def gram_in(units: Tensor, channels: Tensor, precision: torch.dtype = torch.comp
 
 
 # Rounding in single precision is amplified by 1 / (1 - coherence) and drowns in noise up to some 33 dB.
-_COHERENT = 0.999
-_LOUD = 2e3
-_IN_RANGE = 1e-25
+COHERENT = 0.999
+LOUD = 2e3
+IN_RANGE = 1e-25
 IN_CACHE = 64  # drops whose channels stay in a core's cache
 
 
@@ -169,9 +169,9 @@ def quick_gram(channels: Tensor, budget: LinkBudget) -> tuple[Tensor, Tensor]:
     energy = rough.diagonal(dim1=-2, dim2=-1).real
     gram = rough * units
     pairs = squared_magnitude(rough) - torch.diag_embed(energy.square())
-    alike = pairs > _COHERENT * (energy.unsqueeze(-1) * energy.unsqueeze(-2))
-    loud = energy * units.squeeze(-1) > _LOUD
-    in_range = (energy > _IN_RANGE) & (energy < 1 / _IN_RANGE)
+    alike = pairs > COHERENT * (energy.unsqueeze(-1) * energy.unsqueeze(-2))
+    loud = energy * units.squeeze(-1) > LOUD
+    in_range = (energy > IN_RANGE) & (energy < 1 / IN_RANGE)
     careful = (alike.any(-1) | loud | ~in_range).any(-1)
     count = int(careful.sum())
     if count == drops:
