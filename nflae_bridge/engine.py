@@ -18,14 +18,17 @@ import torch
 from torch import Tensor
 
 from nflae_bridge.asked import Asked
-from nflae_bridge.compiled import CompiledNetwork, FromSecondUse, compilable
+from nflae_bridge.compiled import CompiledNetwork, compilable
+from nflae_bridge.compiled_wavefront import CompiledClassifier
 from nflae_bridge.devices import choose_device
 from nflae_bridge.models import load_model
 from nflae_bridge.network.backbone import Backbone
 from nflae_bridge.network.checkpoint import Checkpoint
 from nflae_bridge.network.encoder import UserInputs
+from nflae_bridge.network.gram_encoder import GramEncoder
 from nflae_bridge.network.model import PrecodingNetwork
 from nflae_bridge.one_drop import Drop, solve
+from nflae_bridge.onnx_graph import FromSecondUse
 from nflae_bridge.replay import Replays
 from nflae_bridge.side_by_side import redundant_users
 from simulator.balancing import balanced_candidate
@@ -83,8 +86,14 @@ class Engine:
             self.network.backbone.model.to(torch.bfloat16)  # what reads the weights half as long moves rates by 1e-5
         self.refinements = refinements
         self.guarded = guarded
-        compiles = guarded and self.device.type == "cpu" and compilable(self.network)
-        self.compiled = FromSecondUse(self.network) if compiles else None
+        self.compiled: FromSecondUse[CompiledNetwork] | None = None
+        self.classifier: FromSecondUse[CompiledClassifier] | None = None
+        if self.device.type == "cpu":
+            encoder = self.network.encoder
+            if guarded and compilable(self.network):
+                self.compiled = FromSecondUse(lambda: CompiledNetwork(self.network))
+            if isinstance(encoder, GramEncoder):
+                self.classifier = FromSecondUse(lambda: CompiledClassifier(encoder.classifier))
         self.replays = Replays(self.device) if self.device.type == "cuda" else None
         self.fused = _fused(self.network) if guarded and self.device.type == "cuda" else None
 
@@ -264,7 +273,14 @@ class Engine:
 
     @torch.no_grad()
     def _scores(self, channels: Tensor) -> Tensor:
-        return torch.sigmoid(self.network.near_field_logit(channels).double())
+        """Near-field scores, float64 (drops, users); channels: on the device."""
+        small = channels.shape[-1] <= CompiledClassifier.most_antennas
+        compiled = self.classifier() if self.classifier is not None and small else None
+        if compiled is None:
+            logit = self.network.near_field_logit(channels)
+        else:
+            logit = torch.from_numpy(compiled(channels.resolve_conj().contiguous().numpy()))
+        return torch.sigmoid(logit.double())
 
     def near_field(self, channels: Tensor) -> Tensor:
         """The network's near-field labels for channels, bool (drops, users)."""

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, nn
 
 SUBARRAYS = 16
-_CURVATURES = 14
-_SLOPES = 32
-_OVERSAMPLING = 2
-_LONG_SUBARRAY = 64
+CURVATURES = 14
+SLOPES = 32
+OVERSAMPLING = 2
+LONG_SUBARRAY = 64
 _USERS_AT_ONCE = 320
 
 
 @cache
-def _chirps(device: torch.device) -> Tensor:
+def chirps(device: torch.device) -> Tensor:
     """Unit-norm reference phase progressions over the sub-arrays, as a real matrix that all inner products come from.
 
     Over the aperture t in [-1/2, 1/2] a wave of curvature beta has the phase -pi beta^2 (2t)^2 / 2; beta runs over
@@ -32,8 +32,8 @@ def _chirps(device: torch.device) -> Tensor:
     the products' real and imaginary parts, the outputs as they are and conjugated.
     """
     t = (torch.arange(SUBARRAYS, dtype=torch.float64) + 0.5) / SUBARRAYS - 0.5
-    beta = torch.linspace(0, 2.6, _CURVATURES, dtype=torch.float64)
-    slope = torch.arange(_SLOPES, dtype=torch.float64) * (2 / _SLOPES) - 1
+    beta = torch.linspace(0, 2.6, CURVATURES, dtype=torch.float64)
+    slope = torch.arange(SLOPES, dtype=torch.float64) * (2 / SLOPES) - 1
     phase = (
         -2 * math.pi * beta.square()[None, :, None] * t.square()[:, None, None]
         + 2 * math.pi * slope[None, None, :] * (t * SUBARRAYS / 2)[:, None, None]
@@ -45,12 +45,12 @@ def _chirps(device: torch.device) -> Tensor:
 
 
 @cache
-def _fourier(length: int, device: torch.device) -> Tensor:
+def fourier(length: int, device: torch.device) -> Tensor:
     """The Fourier matrix from ``length`` antennas to twice as many beams, over sqrt(length): `_real_matrix`, float32.
 
     Its rows come in the order of memory: real and imaginary part of the first antenna, then of the second, ...
     """
-    turns = torch.outer(torch.arange(length), torch.arange(_OVERSAMPLING * length)).double() / (_OVERSAMPLING * length)
+    turns = torch.outer(torch.arange(length), torch.arange(OVERSAMPLING * length)).double() / (OVERSAMPLING * length)
     matrix = _real_matrix(torch.polar(torch.full_like(turns, length**-0.5), -2 * math.pi * turns))
     return matrix.reshape(2, length, -1).transpose(0, 1).flatten(0, 1).to(device)
 
@@ -75,7 +75,7 @@ def subarray_beams(channels: Tensor) -> tuple[Tensor, Tensor]:
     energy = beams.square().sum((-3, -2))  # (..., beams), over the sub-arrays
     best = energy.argmax(-1, keepdim=True)
     count = energy.shape[-1]
-    around = [energy.gather(-1, (best + shift) % count) for shift in (0, -_OVERSAMPLING, _OVERSAMPLING)]
+    around = [energy.gather(-1, (best + shift) % count) for shift in (0, -OVERSAMPLING, OVERSAMPLING)]
     outputs = beams.gather(-1, best[..., None, None].expand(*beams.shape[:-1], 1)).squeeze(-1)
     outputs = outputs / torch.linalg.vector_norm(outputs, dim=(-2, -1), keepdim=True).clamp(min=1e-30)
     return torch.view_as_complex(outputs), torch.cat(around, -1)
@@ -84,10 +84,10 @@ def subarray_beams(channels: Tensor) -> tuple[Tensor, Tensor]:
 def _beams(subarrays: Tensor) -> Tensor:
     """Spatial spectra, float32 (..., 2, beams), real and imaginary, of antennas, float32 (..., 2 * antennas)."""
     shape, length = subarrays.shape[:-1], subarrays.shape[-1] // 2
-    if length <= _LONG_SUBARRAY and subarrays.device.type == "cpu":  # there a product is quicker
-        return (subarrays @ _fourier(length, subarrays.device)).reshape(*shape, 2, -1)
+    if length <= LONG_SUBARRAY and subarrays.device.type == "cpu":  # there a product is quicker
+        return (subarrays @ fourier(length, subarrays.device)).reshape(*shape, 2, -1)
     antennas = torch.view_as_complex(subarrays.reshape(*shape, length, 2))
-    spectra = torch.fft.fft(antennas, n=_OVERSAMPLING * length, dim=-1) / math.sqrt(length)
+    spectra = torch.fft.fft(antennas, n=OVERSAMPLING * length, dim=-1) / math.sqrt(length)
     return torch.stack([spectra.real, spectra.imag], -2)
 
 
@@ -109,8 +109,8 @@ def curvature_features(outputs: Tensor, energies: Tensor) -> tuple[Tensor, Tenso
     mean_bend = bends.sum(-1, keepdim=True) * SUBARRAYS
     bends = bends / bends.abs().clamp(min=1e-12)
     real, imaginary = flat.real, flat.imag
-    products = torch.cat([real, imaginary], -1) @ _chirps(flat.device)
-    products = products.square().reshape(*flat.shape[:-1], 2, 2, _CURVATURES, _SLOPES)
+    products = torch.cat([real, imaginary], -1) @ chirps(flat.device)
+    products = products.square().reshape(*flat.shape[:-1], 2, 2, CURVATURES, SLOPES)
     match = torch.add(*products.unbind(-4)).amax(-1).clamp(min=1e-30).sqrt()
     magnitude = flat.abs() * 4
 
@@ -150,7 +150,7 @@ def mean_phase_step(channels: Tensor) -> Tensor:
     return (unit[..., 1:] * unit[..., :-1].conj()).sum(-1).angle()
 
 
-FEATURES = 3 * SUBARRAYS + 2 * (SUBARRAYS - 2) + 3 + 2 * _CURVATURES + 2
+FEATURES = 3 * SUBARRAYS + 2 * (SUBARRAYS - 2) + 3 + 2 * CURVATURES + 2
 
 
 class WavefrontClassifier(nn.Module):
