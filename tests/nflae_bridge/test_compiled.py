@@ -11,13 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nflae_bridge.compiled import CompiledNetwork, FromSecondUse, compilable
+from nflae_bridge.compiled import CompiledNetwork, compilable
 from nflae_bridge.network.config import BackboneConfig, EncoderConfig, NetworkConfig
 from nflae_bridge.network.encoder import UserInputs
 from nflae_bridge.network.gram_encoder import gram_features
 from nflae_bridge.network.model import PrecodingNetwork
 from nflae_bridge.one_drop import Drop
 from nflae_bridge.one_drop_features import Look, features
+from nflae_bridge.onnx_graph import FromSecondUse
 from simulator.link import LinkBudget, normalised_gram, rates, sinr
 from simulator.structure import structured_beams
 
@@ -90,7 +91,8 @@ def test_networks_of_other_kinds_are_left_to_pytorch(config: NetworkConfig) -> N
 
 
 def test_it_is_compiled_once_and_not_for_a_single_use() -> None:
-    asked = FromSecondUse(network(2))
+    built = network(2)
+    asked = FromSecondUse(lambda: CompiledNetwork(built))
     assert asked() is None
     with ThreadPoolExecutor(4) as pool:
         compiled = {id(one) for one in pool.map(lambda _: asked(), range(16))}
