@@ -118,16 +118,17 @@ def _outlet(context: Context, settings: StreamSettings, what: What, endpoint: En
 
 
 def _warm_up(precode: Precode, terms: Terms) -> None:
-    """Compute something, so that the first item finds everything loaded."""
+    """Compute something, so that the first item finds everything loaded; the engine compiles at its second call."""
     angles = np.random.default_rng(0).random((1, terms.users, terms.antennas))
     channels = np.exp(2j * np.pi * angles).astype(np.complex64)
-    precode(
-        channels,
-        power=terms.power,
-        noise_power=terms.noise_power,
-        alpha_c=terms.alpha_c,
-        min_rate=terms.min_rate,
-    )
+    for _ in range(2):
+        precode(
+            channels,
+            power=terms.power,
+            noise_power=terms.noise_power,
+            alpha_c=terms.alpha_c,
+            min_rate=terms.min_rate,
+        )
 
 
 class _Meter:
