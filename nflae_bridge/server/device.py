@@ -51,7 +51,7 @@ class Device:
         self._mine = threading.Lock()
 
     def warm_up(self) -> None:
-        """Compute something, so that the first request finds everything loaded; the engine compiles at its second call."""
+        """Compute something, so that the first request finds everything loaded; engines compile at the second call."""
         channels = np.exp(2j * np.pi * np.random.default_rng(0).random((1, 2, 16))).astype(np.complex64)
         for name in ("nflae", "nflae", "rzf"):
             self.compute([Job([], PrecodeRequest("", channels, scheme=name), time.perf_counter())])

@@ -118,7 +118,7 @@ def _outlet(context: Context, settings: StreamSettings, what: What, endpoint: En
 
 
 def _warm_up(precode: Precode, terms: Terms) -> None:
-    """Compute something, so that the first item finds everything loaded; the engine compiles at its second call."""
+    """Compute something, so that the first item finds everything loaded; engines compile at the second call."""
     angles = np.random.default_rng(0).random((1, terms.users, terms.antennas))
     channels = np.exp(2j * np.pi * angles).astype(np.complex64)
     for _ in range(2):
