@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -21,16 +22,16 @@ from nflae_bridge.asked import Asked
 from nflae_bridge.compiled import CompiledNetwork, compilable
 from nflae_bridge.compiled_wavefront import CompiledClassifier
 from nflae_bridge.devices import choose_device
+from nflae_bridge.few_drops import Drops, solve
 from nflae_bridge.models import load_model
 from nflae_bridge.network.backbone import Backbone
 from nflae_bridge.network.checkpoint import Checkpoint
 from nflae_bridge.network.encoder import UserInputs
 from nflae_bridge.network.gram_encoder import GramEncoder
 from nflae_bridge.network.model import PrecodingNetwork
-from nflae_bridge.one_drop import Drop, solve
 from nflae_bridge.onnx_graph import FromSecondUse
 from nflae_bridge.replay import Replays
-from nflae_bridge.side_by_side import redundant_users
+from nflae_bridge.side_by_side import redundant_users, worth_a_try
 from simulator.balancing import balanced_candidate
 from simulator.link import ChannelBatch, Limits, LinkBudget, gram_in, noise_units, per_drop, quick_gram
 from simulator.precoding import Candidate, Precoding, Scheme, answer, beams_of, powered
@@ -44,8 +45,8 @@ if TYPE_CHECKING:
 # rounding must not choose between them.
 _NEGLIGIBLE = 1e-5
 
-# Drops that NumPy and the compiled network are through with one by one before PyTorch is with all of them, on a CPU.
-_FEW = 8
+# Drops that NumPy and the compiled network are through with before PyTorch is, on a CPU.
+_FEW = 64
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Engine:
         if self.compiled is not None and 1 <= len(batch.channels) <= _FEW and _unconstrained(budget):
             network = self.compiled()
             if network is not None:
-                return self._one_by_one(network, batch, budget)
+                return self._few(network, batch, budget)
         replayed = None if self.replays is None else self._replayed(self.replays, batch, budget)
         return self._computed(batch, budget) if replayed is None else replayed
 
@@ -205,25 +206,17 @@ class Engine:
         textbook = powered(regularised.coefficients, regularised.couplings, equal, near, asked.limits, equal)
         return Chosen(*ours.better_of(textbook), shares, near, score)
 
-    def _one_by_one(self, network: CompiledNetwork, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
-        """The answer for so few drops that they are quicker one after the other; without constraints."""
-        drops, users, antennas = batch.channels.shape
-        powers, noise = (_numbers(value, drops) for value in (budget.power, budget.noise_power))
-        beams = np.empty((drops, users, antennas), np.complex64)
-        table, fallback = np.empty((3, drops, users)), np.empty(drops, bool)
-        for at, channels in enumerate(batch.channels.resolve_conj().numpy()):
-            drop = Drop.of(channels, powers[at] / noise[at])
-            best, fallback[at] = solve(network, drop, self.refinements, _NEGLIGIBLE)
-            beams[at] = best.precoder(drop.channels)
-            table[0, at] = powers[at] * best.shares
-            table[1, at] = powers[at] * best.uplink_shares
-            table[2, at] = best.sinr
-        sent, uplink, sinr = torch.from_numpy(table)
+    def _few(self, network: CompiledNetwork, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
+        """The answer for few drops without constraints, in NumPy."""
+        power = _by_drop(budget.power)
+        drops = Drops.of(batch.channels.resolve_conj().numpy(), power / _by_drop(budget.noise_power))
+        best, fallback = solve(network, drops, self.refinements, _NEGLIGIBLE)
+        sinr = torch.from_numpy(best.sinr)
         return Precoding(
-            precoder=torch.from_numpy(beams),
-            power=sent,
-            uplink_power=uplink,
-            feasible=torch.from_numpy(np.ones(drops, bool)),
+            precoder=torch.from_numpy(best.precoder(drops)),
+            power=torch.from_numpy(power * best.shares),
+            uplink_power=torch.from_numpy(power * best.uplink_shares),
+            feasible=torch.ones(len(fallback), dtype=torch.bool),
             fallback=torch.from_numpy(fallback),
             find_labels=self._labels(batch),
             find_sinr=lambda: sinr,
@@ -256,19 +249,15 @@ class Engine:
     ) -> Candidate:
         """On drops where some users only double others, the better of the answers with and without them."""
         doubled = redundant_users(gram, channels, near_field, shares)
-        drops = doubled.any(-1)
-        everywhere = gram.is_cuda  # where computing takes less time than finding out on which drops it is needed
-        if not everywhere:
-            count = int(drops.sum())
-            if not count:
-                return ours
-            everywhere = count == len(drops)
-        if not everywhere:
-            gram, uplink, shares = gram[drops], uplink[drops], shares[drops]
-            doubled, near_field, limits = doubled[drops], near_field[drops], limits.select(drops)
-        alone = self._served(gram, _without(doubled, uplink), _without(doubled, shares), near_field, limits)
-        if everywhere:
+        if gram.is_cuda:  # computing everywhere takes less time there than finding out where it is needed
+            alone = self._served(gram, _without(doubled, uplink), _without(doubled, shares), near_field, limits)
             return ours.better_of(alone, margin=-_NEGLIGIBLE)[0]
+        drops = worth_a_try(doubled, uplink + shares, gram, _NEGLIGIBLE)
+        if not drops.any():
+            return ours
+        gram, uplink, shares = gram[drops], uplink[drops], shares[drops]
+        doubled, near_field, limits = doubled[drops], near_field[drops], limits.select(drops)
+        alone = self._served(gram, _without(doubled, uplink), _without(doubled, shares), near_field, limits)
         return ours.replaced(drops, ours.select(drops).better_of(alone, margin=-_NEGLIGIBLE)[0])
 
     @torch.no_grad()
@@ -295,10 +284,12 @@ def _fused(network: PrecodingNetwork) -> Fused | None:
     return Fused.of(network)
 
 
-def _numbers(value: float | Tensor, drops: int) -> list[float]:
-    """A budget's quantity for each of some drops."""
-    numbers = value.reshape(-1).tolist() if isinstance(value, Tensor) else [float(value)]
-    return numbers * drops if len(numbers) == 1 else numbers
+def _by_drop(value: float | Tensor) -> float | npt.NDArray[np.float64]:
+    """A budget's quantity as a number, or one for each drop, float64 (drops or 1, 1)."""
+    if not isinstance(value, Tensor):
+        return float(value)
+    numbers: npt.NDArray[np.float64] = value.reshape(-1, 1).double().cpu().numpy()
+    return numbers
 
 
 def _unconstrained(budget: LinkBudget) -> bool:

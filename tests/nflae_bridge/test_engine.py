@@ -591,20 +591,23 @@ def test_of_equal_users_side_by_side_one_stays(kind: str) -> None:
 
 
 @pytest.mark.parametrize("refinements", [0, 2])
-def test_one_drop_alone_is_the_batch_of_one(refinements: int) -> None:
-    """The NumPy path for single drops against the path for batches."""
+@pytest.mark.parametrize("drops", [1, 7])
+def test_few_drops_are_answered_as_they_are_among_many(refinements: int, drops: int) -> None:
+    """The NumPy path for few drops against PyTorch's, drops of every kind together."""
     engine = load_scheme("nflae", "tiny", "cpu", refinements)
     assert isinstance(engine, Engine)
     assert engine.compiled is not None
     engine.compiled()  # the first time it is not compiled yet
-    batches = copy.copy(engine)
-    batches.compiled = None
-    for seed, kind in enumerate(KINDS):
-        one_drop = ChannelBatch(draw_channels(seed, users=5, antennas=32, kind=kind))
-        alone, expected = engine(one_drop, LinkBudget(2.0, 0.05)), batches(one_drop, LinkBudget(2.0, 0.05))
-        torch.testing.assert_close(alone.sum_rate, expected.sum_rate, rtol=1e-4, atol=1e-4)
-        assert torch.equal(alone.fallback, expected.fallback)
-        assert_constraints_hold(alone, one_drop, LinkBudget(2.0, 0.05))
+    many = copy.copy(engine)
+    many.compiled = None
+    kinds = [draw_channels(seed, users=5, antennas=32, kind=kind, drops=2) for seed, kind in enumerate(KINDS)]
+    budget = LinkBudget(2.0, 0.05)
+    for channels in torch.cat(kinds)[torch.randperm(2 * len(KINDS))].split(drops):
+        batch = ChannelBatch(channels)
+        few, expected = engine(batch, budget), many(batch, budget)
+        torch.testing.assert_close(few.sum_rate, expected.sum_rate, rtol=1e-4, atol=1e-4)
+        assert torch.equal(few.fallback, expected.fallback)
+        assert_constraints_hold(few, batch, budget)
 
 
 def test_a_few_drops_with_budgets_of_their_own_are_each_answered_alone() -> None:
