@@ -46,6 +46,8 @@ class CompiledClassifier:
     def __call__(self, channels: npt.NDArray[np.complex64]) -> Single:
         """Near-field logits, float32 (...), of channels, complex64 (..., antennas), contiguous in memory."""
         antennas = channels.shape[-1]
+        if not channels.size:
+            return np.empty(channels.shape[:-1], np.float32)
         with self._mine:
             if antennas not in self._compiled:
                 graph = Graph({"channels": ["users", 2 * antennas]})

@@ -87,11 +87,15 @@ class Solution:
 
     def precoder(self, drops: Drops) -> npt.NDArray[np.complex64]:
         """W = H C with unit-norm columns, complex64 (drops, users, antennas)."""
-        beams = _unit_beams(self.coefficients.astype(np.complex64), drops.channels)
-        if drops.careful is not None:  # gains may be so large there that what nulls them leaves the range
-            coefficients = self.coefficients[drops.careful]
-            coefficients /= np.maximum(np.abs(coefficients).max(1, keepdims=True), _TINY)
-            beams[drops.careful] = _unit_beams(coefficients, drops.channels[drops.careful].astype(np.complex128))
+        careful = drops.careful
+        if careful is None:
+            return _unit_beams(self.coefficients.astype(np.complex64), drops.channels)
+        beams = np.empty_like(drops.channels)
+        beams[~careful] = _unit_beams(self.coefficients[~careful].astype(np.complex64), drops.channels[~careful])
+        # Gains may be so large that what nulls them leaves the range.
+        exact = self.coefficients[careful]
+        exact /= np.maximum(np.abs(exact).max(1, keepdims=True), _TINY)
+        beams[careful] = _unit_beams(exact, drops.channels[careful].astype(np.complex128))
         return beams
 
 
@@ -162,8 +166,11 @@ def _beams(gram: Complex, own: Real, uplink_shares: Real) -> tuple[Complex, Real
 
 def _inverse(system: Complex) -> Complex:
     if len(system) > 1:
-        result: Complex = np.linalg.inv(system)
-        return result
+        try:
+            result: Complex = np.linalg.inv(system)
+            return result
+        except np.linalg.LinAlgError:  # users alike at 160 dB: 1 is lost beside their gains
+            return np.concatenate([_inverse(one[None]) for one in system])
     # One matrix by LAPACK itself, in half the time. Rows in memory are columns to it, in what it returns too.
     factors, pivots, _ = lapack.zgetrf(system[0].T, overwrite_a=True)
     alone: Complex = lapack.zgetri(factors, pivots, overwrite_lu=True)[0].T

@@ -66,6 +66,7 @@ def test_threads_may_share_it_and_any_number_of_users_comes_back_in_their_shape(
     with ThreadPoolExecutor(4) as pool:
         drops = list(pool.map(compiled, channels))
     np.testing.assert_allclose(np.stack(drops), whole, rtol=0, atol=1e-4)
+    assert compiled(channels[:0]).shape == (0, 10)
 
 
 @pytest.mark.parametrize("antennas", [256, CompiledClassifier.most_antennas + 1])

@@ -610,6 +610,23 @@ def test_few_drops_are_answered_as_they_are_among_many(refinements: int, drops: 
         assert_constraints_hold(few, batch, budget)
 
 
+@pytest.mark.parametrize("drops", [1, 3])
+@pytest.mark.parametrize("snr_db", [-150, 120, 200])
+def test_few_drops_beyond_reason_are_answered_as_they_are_among_many(drops: int, snr_db: float) -> None:
+    """Users alike at 200 dB: no matrix is regular any more, and still the best that can be had is a number."""
+    engine = load_scheme("nflae", "tiny", "cpu")
+    assert isinstance(engine, Engine)
+    assert engine.compiled is not None
+    engine.compiled()
+    many = copy.copy(engine)
+    many.compiled = None
+    batch = ChannelBatch(draw_channels(5, users=4, antennas=32, kind="identical", drops=drops))
+    budget = LinkBudget(1.0, 10 ** (-snr_db / 10))
+    few, expected = engine(batch, budget), many(batch, budget)
+    torch.testing.assert_close(few.sum_rate, expected.sum_rate, rtol=1e-3, atol=1e-12)
+    assert bool(few.precoder.isfinite().all())
+
+
 def test_a_few_drops_with_budgets_of_their_own_are_each_answered_alone() -> None:
     engine = load_scheme("nflae", "tiny", "cpu")
     channels, powers = draw_channels(3, users=5, antennas=32, drops=4), torch.tensor([0.1, 1.0, 2.0, 5.0])
