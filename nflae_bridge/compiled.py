@@ -1,4 +1,4 @@
-"""The network as an ONNX graph, which ONNX Runtime computes on a CPU: for few drops in a quarter of PyTorch's time.
+"""The network as an ONNX graph, which ONNX Runtime computes on a CPU: for one drop in a fifteenth of the time.
 
 A drop of ten users is 30 us of arithmetic; PyTorch takes another 10 us for each of some hundred operations. ONNX
 Runtime takes 1 us, and holds Python's lock only at the start and the end of the graph.
