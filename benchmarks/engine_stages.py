@@ -30,7 +30,7 @@ PARTS = {
     "encoder": "encoder",
     "gram_features": "  its features",
     "backbone": "trunk",
-    "_less_doubled_users": "answer less doubled users",
+    "_ours": "answers with and without doubled users",
     "redundant_users": "  who is doubled",
     "powered": "powers",
     "answer": "W = H C",
@@ -63,7 +63,7 @@ def main() -> None:
     for name in ("quick_gram", "structured_beams", "powered", "redundant_users", "answer"):
         watch(engine_module, name)
     watch(encoder_module, "gram_features")
-    watch(Engine, "_less_doubled_users")
+    watch(Engine, "_ours")
     watch(engine.network.encoder, "forward", "encoder")
     watch(engine.network.backbone, "forward", "backbone")
     drops = scenario("paper").draw(options.drops, torch.Generator().manual_seed(1))

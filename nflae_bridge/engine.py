@@ -31,7 +31,7 @@ from nflae_bridge.network.gram_encoder import GramEncoder
 from nflae_bridge.network.model import PrecodingNetwork
 from nflae_bridge.onnx_graph import FromSecondUse
 from nflae_bridge.replay import Replays
-from nflae_bridge.side_by_side import redundant_users, worth_a_try
+from nflae_bridge.side_by_side import redundant_users, switched_off
 from simulator.balancing import balanced_candidate
 from simulator.link import ChannelBatch, Limits, LinkBudget, gram_in, noise_units, per_drop, quick_gram
 from simulator.precoding import Candidate, Precoding, Scheme, answer, beams_of, powered
@@ -199,10 +199,10 @@ class Engine:
             near = score > 0.5 if near is None else near
         assert near is not None
         uplink, shares = output.uplink_shares.double(), output.shares.double()
-        ours = self._served(gram, uplink, shares, near, asked.limits)
         if regularised is None or not self.guarded:
+            ours = self._served(gram, uplink, shares, near, asked.limits)
             return Chosen(ours, torch.zeros_like(ours.feasible), shares, near, score)
-        ours = self._less_doubled_users(ours, gram, asked.channels, uplink, shares, near, asked.limits)
+        ours = self._ours(gram, asked.channels, uplink, shares, near, asked.limits)
         textbook = powered(regularised.coefficients, regularised.couplings, equal, near, asked.limits, equal)
         return Chosen(*ours.better_of(textbook), shares, near, score)
 
@@ -237,22 +237,21 @@ class Engine:
             uplink, beams, shares = wmmse_step(gram, beams, shares)
         return powered(beams.coefficients, beams.couplings, shares, near_field, limits, uplink)
 
-    def _less_doubled_users(
-        self,
-        ours: Candidate,
-        gram: Tensor,
-        channels: Tensor,
-        uplink: Tensor,
-        shares: Tensor,
-        near_field: Tensor,
-        limits: Limits,
+    def _ours(
+        self, gram: Tensor, channels: Tensor, uplink: Tensor, shares: Tensor, near_field: Tensor, limits: Limits
     ) -> Candidate:
-        """On drops where some users only double others, the better of the answers with and without them."""
+        """The network's answer; where some users only double others, the better of it and the same without them."""
         doubled = redundant_users(gram, channels, near_field, shares)
         if gram.is_cuda:  # computing everywhere takes less time there than finding out where it is needed
+            ours = self._served(gram, uplink, shares, near_field, limits)
             alone = self._served(gram, _without(doubled, uplink), _without(doubled, shares), near_field, limits)
             return ours.better_of(alone, margin=-_NEGLIGIBLE)[0]
-        drops = worth_a_try(doubled, uplink + shares, gram, _NEGLIGIBLE)
+        drops = doubled.any(-1)
+        if limits == Limits():
+            off = switched_off(doubled, uplink + shares, gram, _NEGLIGIBLE)
+            uplink, shares = (_without(doubled & off.unsqueeze(-1), wanted) for wanted in (uplink, shares))
+            drops = ~off
+        ours = self._served(gram, uplink, shares, near_field, limits)
         if not drops.any():
             return ours
         gram, uplink, shares = gram[drops], uplink[drops], shares[drops]

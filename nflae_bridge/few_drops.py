@@ -112,20 +112,26 @@ def solve(network: CompiledNetwork, drops: Drops, refinements: int, negligible: 
     rate = np.log2(1 + textbook.sinr)
     found = network.shares(*features(Look(drops.own, drops.coherence, inverse, couplings, rate)))
     uplink, shares = found[..., 0], found[..., 1]
+    doubled = _redundant_users(drops, shares)
+    tried = None
+    if doubled is not None:
+        given = np.add.reduce((uplink + shares) * doubled, 1) * np.maximum(np.maximum.reduce(drops.own, 1), 1)
+        matters = given > negligible  # elsewhere the network has switched them off itself: one try without them will do
+        kept = ~doubled
+        if np.logical_or.reduce(matters):
+            tried = slice(None) if np.logical_and.reduce(matters) else np.flatnonzero(matters)
+            less_uplink, less_shares = _normalised((uplink * kept)[tried]), _normalised((shares * kept)[tried])
+            kept |= matters[:, None]
+        uplink, shares = _normalised(uplink * kept), _normalised(shares * kept)
     best = _refined(gram, drops.own, uplink, shares, refinements)
     ours = best.sum_rate
-    places, doubled = _redundant_users(drops, shares)
-    if len(places):
-        given = np.add.reduce((uplink[places] + shares[places]) * doubled, 1)
-        matters = given * np.maximum(np.maximum.reduce(drops.own[places], 1), 1) > negligible
-        places, kept = places[matters], ~doubled[matters]
-    if len(places):
-        alone = _normalised(uplink[places] * kept), _normalised(shares[places] * kept)
-        other = _refined(gram[places], drops.own[places], *alone, refinements)
+    if tried is not None:
+        other = _refined(gram[tried], drops.own[tried], less_uplink, less_shares, refinements)
         theirs = other.sum_rate
-        better = ~(theirs <= ours[places] * (1 - negligible))
-        best.put(places[better], other, better)
-        ours[places[better]] = theirs[better]
+        better = ~(theirs <= ours[tried] * (1 - negligible))
+        places = np.flatnonzero(matters)[better]
+        best.put(places, other, better)
+        ours[places] = theirs[better]
     fallback = ~(ours < math.inf) | (np.add.reduce(rate, 1) > ours * (1 + 1e-9))
     if np.logical_or.reduce(fallback):
         best.put(fallback, textbook, fallback)
@@ -203,28 +209,26 @@ def _normalised(shares: Real) -> Real:
     return result
 
 
-def _redundant_users(drops: Drops, shares: Real) -> tuple[npt.NDArray[np.intp], Bool]:
-    """`side_by_side.redundant_users` where nobody counts as near-field: the drops that have some, and who they are."""
+def _redundant_users(drops: Drops, shares: Real) -> Bool | None:
+    """`side_by_side.redundant_users`, bool (drops, users), where nobody counts as near-field; None: nobody anywhere."""
     parallel = drops.coherence > COHERENCE
-    places = np.flatnonzero(np.logical_or.reduce(parallel.reshape(len(parallel), -1), 1))
-    if not len(places):
-        return places, parallel[:0, 0]
-    parallel = parallel[places]
+    if not np.logical_or.reduce(parallel.reshape(-1)):
+        return None
     first = np.zeros_like(parallel)
-    given, own = np.log(np.maximum(shares[places], 1e-30)), np.log(drops.own[places])
-    for value, alike in ((given, ALIKE_POWER), (own, ALIKE)):
+    for value, alike in ((np.log(np.maximum(shares, 1e-30)), ALIKE_POWER), (np.log(drops.own), ALIKE)):
         difference = value[:, :, None] - value[:, None]
         first |= parallel & (difference > alike)
         parallel &= np.abs(difference) <= alike
-    tied = np.flatnonzero(np.logical_or.reduce(parallel, (1, 2)))
+    tied = np.flatnonzero(np.logical_or.reduce(parallel.reshape(len(parallel), -1), 1))
     if len(tied):
-        channels = drops.channels[places[tied]].astype(np.complex128)
+        channels = drops.channels[tied].astype(np.complex128)
         steps = np.angle(np.vecdot(channels[..., :-1], channels[..., 1:]))
         difference = steps[:, :, None] - steps[:, None]
         index = np.arange(steps.shape[1])
         ahead = np.where(np.abs(difference) <= ALIKE_STEPS, index[:, None] < index, difference > 0)
         first[tied] |= parallel[tied] & ahead
-    return places, np.logical_or.reduce(first, 1)
+    result: Bool = np.logical_or.reduce(first, 1)
+    return result
 
 
 def _unit_beams(coefficients: Complex, channels: Complex) -> npt.NDArray[np.complex64]:

@@ -50,16 +50,16 @@ def redundant_users(gram: Tensor, channels: Tensor, near_field: Tensor, shares: 
     return (first | ahead | (left & (index.unsqueeze(-1) < index))).any(-2)
 
 
-def worth_a_try(doubled: Tensor, wanted: Tensor, gram: Tensor, negligible: float) -> Tensor:
-    """Drops on which an answer without the doubled users can differ by more than ``negligible``, as a share of rates.
+def switched_off(doubled: Tensor, wanted: Tensor, gram: Tensor, negligible: float) -> Tensor:
+    """Drops on which the network has switched the doubled users off itself, so that one try without them will do.
 
-    Where a network has switched them off already it can't: a share q of P moves SINRs by q max(1, ||h||^2 P / sigma^2).
+    A share q of P moves SINRs by q max(1, ||h||^2 P / sigma^2), as a share of them; ``negligible``: up to which it is.
 
     doubled: bool, wanted: q, their lambda / P and P_k / P added up; real (drops, users). gram: complex (drops, users,
     users). Returns bool (drops,).
     """
     loudest = gram.diagonal(dim1=-2, dim2=-1).real.amax(-1).clamp(min=1)
-    return (doubled * wanted).sum(-1) * loudest > negligible
+    return (doubled * wanted).sum(-1) * loudest <= negligible
 
 
 def _ahead(value: Tensor, alike: float, pairs: Tensor) -> tuple[Tensor, Tensor]:
