@@ -82,7 +82,9 @@ def bare(source: Path, results: Path, target: Path, block: int, disk: bool) -> f
         for start in range(0, len(H), block):
             read = H[start : start + block]
             for name, item in made.items():
-                item[start : start + len(read)] = read if name == "precoder" else parts[name][: len(read)]
+                # What was read goes out again where it needs no conversion, which HDF5 takes long for.
+                same = name == "precoder" and read.dtype == item.dtype
+                item[start : start + len(read)] = read if same else parts[name][: len(read)]
     if disk:
         on_disk(target)
     return time.perf_counter() - began

@@ -77,7 +77,7 @@ class Graph:
 class FromSecondUse(Generic[Made]):
     """What is made when it is asked for a second time, and None the first: to make it takes longer than to do without.
 
-    Importing ONNX Runtime takes 0.2 s, as long as fifty drops in PyTorch one by one. Threads may share it.
+    Importing ONNX Runtime takes 0.2 s, as long as eighty drops in PyTorch one by one. Threads may share it.
     """
 
     def __init__(self, make: Callable[[], Made]) -> None:

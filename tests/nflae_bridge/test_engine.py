@@ -601,8 +601,9 @@ def test_few_drops_are_answered_as_they_are_among_many(refinements: int, drops: 
     many = copy.copy(engine)
     many.compiled = None
     kinds = [draw_channels(seed, users=5, antennas=32, kind=kind, drops=2) for seed, kind in enumerate(KINDS)]
+    order = torch.randperm(2 * len(KINDS), generator=torch.Generator().manual_seed(0))
     budget = LinkBudget(2.0, 0.05)
-    for channels in torch.cat(kinds)[torch.randperm(2 * len(KINDS))].split(drops):
+    for channels in torch.cat(kinds)[order].split(drops):
         batch = ChannelBatch(channels)
         few, expected = engine(batch, budget), many(batch, budget)
         torch.testing.assert_close(few.sum_rate, expected.sum_rate, rtol=1e-4, atol=1e-4)
@@ -629,6 +630,9 @@ def test_few_drops_beyond_reason_are_answered_as_they_are_among_many(drops: int,
 
 def test_a_few_drops_with_budgets_of_their_own_are_each_answered_alone() -> None:
     engine = load_scheme("nflae", "tiny", "cpu")
+    assert isinstance(engine, Engine)
+    assert engine.compiled is not None
+    engine.compiled()
     channels, powers = draw_channels(3, users=5, antennas=32, drops=4), torch.tensor([0.1, 1.0, 2.0, 5.0])
     together = engine(ChannelBatch(channels), LinkBudget(powers, 0.05))
     for drop in range(4):
