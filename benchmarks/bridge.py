@@ -214,7 +214,7 @@ class EngineAlone:
     """The engine in this process, on batches of the size given."""
 
     def __init__(self) -> None:
-        from nflae_bridge.engine import load_scheme
+        from nflae_bridge.engine.engine import load_scheme
 
         self._scheme = load_scheme("nflae")
         self._drops = rayleigh(512, USERS, ANTENNAS)
@@ -223,7 +223,8 @@ class EngineAlone:
         """One batch after the other for so long."""
         import torch
 
-        from simulator.link import ChannelBatch, LinkBudget
+        from simulator.downlink.budget import LinkBudget
+        from simulator.downlink.problem import ChannelBatch
 
         began = time.perf_counter()
         done = 0

@@ -23,11 +23,11 @@ import numpy as np
 import torch
 from distributed import Client, LocalCluster
 
-from nflae_bridge.cluster import run_units
-from nflae_bridge.evaluation import BLOCK_DROPS, BlockScore, Contest, score_block
-from nflae_bridge.pipeline import Block
-from simulator.link import LinkBudget
-from simulator.scenario import scenario
+from nflae_bridge.files.precode_file import Block
+from nflae_bridge.studies.cluster import run_units
+from nflae_bridge.studies.evaluation import BLOCK_DROPS, BlockScore, Contest, score_block
+from simulator.channels.scenario import scenario
+from simulator.downlink.budget import LinkBudget
 
 SCHEMES = ("rzf", "wmmse", "nflae")
 

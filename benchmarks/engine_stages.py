@@ -18,12 +18,13 @@ from typing import Any
 
 import torch
 
-import nflae_bridge.engine as engine_module
-import nflae_bridge.network.gram_encoder as encoder_module
-from nflae_bridge.engine import Engine
-from nflae_bridge.models import load_model
-from simulator.link import ChannelBatch, LinkBudget
-from simulator.scenario import scenario
+import nflae_bridge.engine.engine as engine_module
+import nflae_bridge.network.encoders.gram as encoder_module
+from nflae_bridge.engine.engine import Engine
+from nflae_bridge.network.shipped import load_model
+from simulator.channels.scenario import scenario
+from simulator.downlink.budget import LinkBudget
+from simulator.downlink.problem import ChannelBatch
 
 PARTS = {
     "quick_gram": "Gamma",

@@ -20,18 +20,19 @@ from functools import partial
 import numpy as np
 import torch
 
-from nflae_bridge.bench.cuda_graph import Captured
-from nflae_bridge.engine import Engine
-from nflae_bridge.models import load_model
+from nflae_bridge.engine.engine import Engine
 from nflae_bridge.network.checkpoint import Checkpoint
-from nflae_bridge.network.encoder import UserInputs
+from nflae_bridge.network.encoders.interface import UserInputs
 from nflae_bridge.network.model import PrecodingNetwork
-from nflae_bridge.reproduction.effort import FULL
-from nflae_bridge.reproduction.learned import baseline_recipe
-from nflae_bridge.reproduction.setting import PUBLISHED
+from nflae_bridge.network.shipped import load_model
+from nflae_bridge.studies.benchmark.cuda_graph import Captured
+from nflae_bridge.studies.reproduction.effort import FULL
+from nflae_bridge.studies.reproduction.learned import baseline_recipe
+from nflae_bridge.studies.reproduction.setting import PUBLISHED
 from nflae_bridge.training.presets import RANDOM_BACKBONE
-from simulator.link import ChannelBatch, LinkBudget, normalised_gram
-from simulator.scenario import scenario
+from simulator.channels.scenario import scenario
+from simulator.downlink.budget import LinkBudget
+from simulator.downlink.problem import ChannelBatch, normalised_gram
 
 BUDGETS = {"free": LinkBudget(1.0, 0.01), "C3, C4": LinkBudget(1.0, 0.01, 0.4, 0.6)}
 DRAWN, COMPARED, PUBLISHED_DROPS = 4096, 4096, 100

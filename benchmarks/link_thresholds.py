@@ -3,7 +3,7 @@
     python benchmarks/link_thresholds.py --symbols 168
     python benchmarks/link_thresholds.py --symbols 1008 --blocks 300
 
-The figures in `nflae_bridge.link.modulation` come from here: 1000 blocks of 168 symbols, 300 of 1008 (256QAM 200).
+The figures in `simulator.link_level.modulation` come from here: 1000 blocks of 168 symbols, 300 of 1008 (256QAM 200).
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import math
 
 import torch
 
-from nflae_bridge.devices import choose_device
-from nflae_bridge.link.modulation import Format, cqi_table
-from nflae_bridge.link.transceiver import Transceiver
+from nflae_bridge.engine.devices import choose_device
+from simulator.link_level.modulation import Format, cqi_table
+from simulator.link_level.transceiver import Transceiver
 
 _TARGET = 0.1
 

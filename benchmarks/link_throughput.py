@@ -20,14 +20,15 @@ from dataclasses import dataclass
 
 import torch
 
-from nflae_bridge.devices import choose_device
-from nflae_bridge.link.chain import Chain, effective_channels, scheduled
-from nflae_bridge.link.counting import tally
-from nflae_bridge.link.modulation import choose_modulation
-from nflae_bridge.link.source import Batch, ScenarioDrops
-from nflae_bridge.link.sweep import Settings, Unit, run_unit
-from nflae_bridge.link.transceiver import Transceiver
-from simulator.link import ChannelBatch, LinkBudget
+from nflae_bridge.engine.devices import choose_device
+from nflae_bridge.studies.link.source import Batch, ScenarioDrops
+from nflae_bridge.studies.link.sweep import Settings, Unit, run_unit
+from simulator.downlink.budget import LinkBudget
+from simulator.downlink.problem import ChannelBatch
+from simulator.link_level.chain import Chain, effective_channels, scheduled
+from simulator.link_level.counting import tally
+from simulator.link_level.modulation import choose_modulation
+from simulator.link_level.transceiver import Transceiver
 from simulator.schemes import scheme
 
 _SNR_DB = 20.0

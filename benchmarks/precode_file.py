@@ -43,7 +43,7 @@ KINDS = ("precode", "bare")
 
 def repeated(drops: int) -> Iterator[npt.NDArray[np.complex64]]:
     """Channels of scenario `paper`, the same ones again and again: making the file is to cost little."""
-    from nflae_bridge.sources import Request, draw
+    from simulator.channels.sources import Request, draw
 
     drawn = np.concatenate(list(draw("paper", Request(drops=min(drops, DRAWN), users=USERS, antennas=ANTENNAS)).blocks))
     for start in range(0, drops, len(drawn)):

@@ -28,26 +28,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
-from nflae_bridge.devices import choose_device
-from nflae_bridge.engine import Engine
-from nflae_bridge.errors import NflaeError
-from nflae_bridge.models import load_model
-from nflae_bridge.sources import channels as source_channels
-from simulator.channel import noisy_csi
-from simulator.likelihood import most_likely_labels
-from simulator.link import (
-    TOLERANCE,
-    ChannelBatch,
-    LinkBudget,
-    achieved_sinr,
-    check_constraints,
-    per_drop,
-    rates,
-)
-from simulator.near_field import far_field_test
-from simulator.optimiser import optimise
-from simulator.precoding import Precoding, Scheme
-from simulator.scenario import Scenario, scenario
+from matlab_io.errors import NflaeError
+from nflae_bridge.engine.devices import choose_device
+from nflae_bridge.engine.engine import Engine
+from nflae_bridge.network.shipped import load_model
+from simulator.channels.multipath import noisy_csi
+from simulator.channels.scenario import Scenario, scenario
+from simulator.channels.sources import channels as source_channels
+from simulator.downlink.budget import LinkBudget
+from simulator.downlink.optimiser import optimise
+from simulator.downlink.precoding import Precoding, Scheme
+from simulator.downlink.problem import TOLERANCE, ChannelBatch, achieved_sinr, check_constraints, per_drop, rates
+from simulator.geometry.localization import most_likely_labels
+from simulator.geometry.near_field import far_field_test
 from simulator.schemes.rzf import rzf
 from simulator.schemes.wmmse import wmmse
 

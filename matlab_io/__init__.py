@@ -1,11 +1,31 @@
-"""Channels from and precoding results to MATLAB and Octave ``.mat`` files, versions 4 to 7.3."""
+"""Read channels from and write precoding results to MATLAB and Octave ``.mat`` files, versions 4 to 7.3."""
 
-from matlab_io.arrays import find_arrays
-from matlab_io.errors import MatFileError
-from matlab_io.inspection import inspect_file
-from matlab_io.reader import ChannelFile, open_channels
-from matlab_io.variables import Variable
-from matlab_io.writer import RESULT_NAMES, ResultFile, write_channels
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matlab_io.containers.variable import Variable
+    from matlab_io.errors import MatFileError
+    from matlab_io.reading.arrays import find_arrays
+    from matlab_io.reading.channel_file import ChannelFile, open_channels
+    from matlab_io.reading.inspection import inspect_file
+    from matlab_io.result import RESULT_NAMES
+    from matlab_io.writing.channels import write_channels
+    from matlab_io.writing.results import ResultFile
+
+_HOMES = {
+    "RESULT_NAMES": "matlab_io.result",
+    "ChannelFile": "matlab_io.reading.channel_file",
+    "MatFileError": "matlab_io.errors",
+    "ResultFile": "matlab_io.writing.results",
+    "Variable": "matlab_io.containers.variable",
+    "find_arrays": "matlab_io.reading.arrays",
+    "inspect_file": "matlab_io.reading.inspection",
+    "open_channels": "matlab_io.reading.channel_file",
+    "write_channels": "matlab_io.writing.channels",
+}
 
 __all__ = [
     "RESULT_NAMES",
@@ -18,3 +38,14 @@ __all__ = [
     "open_channels",
     "write_channels",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # h5py and scipy belong to the engine's install; the errors and the result schema do without
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,4 +1,4 @@
-"""The one exception of this package, and the boundary that turns any other into it."""
+"""Define the base exception of the project, and the boundary that turns any other into a file error."""
 
 from __future__ import annotations
 
@@ -7,10 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["MatFileError", "reading", "writing"]
+__all__ = ["MatFileError", "NflaeError", "reading", "writing"]
 
 
-class MatFileError(Exception):
+class NflaeError(Exception):
+    """Base of every error this project raises for its users; the message is one line, ready to be shown."""
+
+
+class MatFileError(NflaeError):
     """A ``.mat`` file that cannot be read or written as asked.
 
     The message is one line that names the file, the variable or the axis, what was expected and what to do.

@@ -1,25 +1,47 @@
-"""nflae-bridge: near-field multi-user precoding by a GPT-2-backbone network, for the tools engineers use."""
+"""Compute near-field multi-user precoders with a GPT-2-backbone network, from and for engineers' own tools."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from nflae_bridge.errors import NflaeError
+from matlab_io.errors import MatFileError, NflaeError
+from matlab_io.result import Result
+from matlab_io.version import __version__
 
 if TYPE_CHECKING:
     from nflae_bridge.api import precode
-    from nflae_bridge.client import AsyncClient, Client
-    from nflae_bridge.result import Result
+    from nflae_bridge.live.client import (
+        AsyncClient,
+        BridgeError,
+        Client,
+    )
 
-_HOMES = {"precode": "api", "Result": "result", "Client": "client", "AsyncClient": "client"}
+_HOMES = {
+    "AsyncClient": "nflae_bridge.live.client",
+    "BridgeError": "nflae_bridge.live.client",
+    "Client": "nflae_bridge.live.client",
+    "precode": "nflae_bridge.api",
+}
 
-__all__ = ["AsyncClient", "Client", "NflaeError", "Result", "precode"]
-__version__ = "0.1.0"
+__all__ = [
+    "AsyncClient",
+    "BridgeError",
+    "Client",
+    "MatFileError",
+    "NflaeError",
+    "Result",
+    "__version__",
+    "precode",
+]
 
 
 def __getattr__(name: str) -> Any:
-    # torch takes a second to import: `nflae --help` and a client shouldn't wait for it
+    # torch takes a second to import, which `nflae --help` and a client do without
     if name in _HOMES:
-        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from nflae_bridge.bad_drops import first_bad_drop
-from nflae_bridge.engine import load_scheme
-from nflae_bridge.errors import NflaeError
-from nflae_bridge.result import Result
-from simulator.link import ChannelBatch, LinkBudget
-from simulator.precoding import Scheme
+from matlab_io.errors import NflaeError
+from matlab_io.result import Result
+from nflae_bridge.engine.engine import load_scheme
+from nflae_bridge.files.validation import first_bad_drop
+from simulator.downlink.budget import LinkBudget
+from simulator.downlink.precoding import Scheme
+from simulator.downlink.problem import ChannelBatch
+from simulator.downlink.result_arrays import result_arrays
 
 
 def precode(
@@ -52,8 +52,7 @@ def precode(
     batch = ChannelBatch(torch.from_numpy(drops), labels)
     budget = LinkBudget(power, noise_power, alpha_c, min_rate)
     answer = _scheme(scheme, model, device, refine)(batch, budget)
-    arrays: dict[str, Any] = {field.name: getattr(answer, field.name).cpu().numpy() for field in fields(Result)}
-    return Result(**arrays)
+    return Result.from_arrays(result_arrays(answer))
 
 
 @lru_cache(maxsize=8)

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from nflae_bridge import __version__
+from matlab_io.version import __version__
 from nflae_bridge.cli.failure import failing_in_one_line
 
 _COMMANDS = (
@@ -29,7 +29,7 @@ class CommandGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = import_module(f"{__name__}.{cmd_name}").command
+        command: click.Command = import_module(f"{__name__}.commands.{cmd_name}").command
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

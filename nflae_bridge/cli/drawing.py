@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from matlab_io.errors import NflaeError
 from nflae_bridge.cli.options import PlotOptions
 from nflae_bridge.cli.terminal import warn
-from nflae_bridge.errors import NflaeError
 
 if TYPE_CHECKING:
     import torch
 
     from matlab_io import ChannelFile
-    from nflae_bridge.plots import DropPicture
-    from simulator.link import LinkBudget
-    from simulator.precoding import Scheme
+    from nflae_bridge.plots.figures import DropPicture
+    from simulator.downlink.budget import LinkBudget
+    from simulator.downlink.precoding import Scheme
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def check_plot(drawing: PlotOptions, forbidden: tuple[Path, ...]) -> None:
     path = drawing.plot
     if path is None:
         return
-    from nflae_bridge.plots import plot_format
+    from nflae_bridge.plots.figures import plot_format
 
     plot_format(path)
     check_place(path, forbidden)
@@ -62,8 +62,8 @@ def check_plot_drop(drawing: PlotOptions, file: ChannelFile) -> None:
     """Raises NflaeError if the drop asked for can't be drawn."""
     if drawing.plot is None or drawing.plot_drop is None:
         return
-    from nflae_bridge.bad_drops import fault_of, good_drops
-    from nflae_bridge.pipeline import describe
+    from nflae_bridge.files.precode_file import describe
+    from nflae_bridge.files.validation import fault_of, good_drops
 
     drop = drawing.plot_drop - 1
     if drop >= file.drops:
@@ -79,9 +79,9 @@ def picture_of(
     """The drop to draw, precoded by ``scheme``; None, and a note, if every drop is bad."""
     import torch
 
-    from nflae_bridge.pipeline import drop_name, precode
-    from nflae_bridge.plots import DropPicture
-    from nflae_bridge.positions import scene_of
+    from nflae_bridge.files.positions import scene_of
+    from nflae_bridge.files.precode_file import drop_name, precode
+    from nflae_bridge.plots.figures import DropPicture
 
     drop = _first_good_drop(file) if drawing.plot_drop is None else drawing.plot_drop - 1
     if drop is None:
@@ -103,13 +103,13 @@ def picture_of(
 
 def drawn(drawing: PlotOptions, picture: DropPicture) -> SideFile:
     """The users' map as the bytes of a file."""
-    from nflae_bridge.plots import plot_format, render, users_figure
+    from nflae_bridge.plots.figures import plot_format, render, users_figure
 
     assert drawing.plot is not None
     return SideFile(drawing.plot, render(users_figure(picture), plot_format(drawing.plot)))
 
 
 def _first_good_drop(file: ChannelFile) -> int | None:
-    from nflae_bridge.bad_drops import good_drops
+    from nflae_bridge.files.validation import good_drops
 
     return next((drop for drop in range(file.drops) if good_drops(file.read(drop, drop + 1))[0]), None)

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import click
 
-from nflae_bridge.errors import NflaeError
+from matlab_io.errors import NflaeError
 
 
 class Failure(click.ClickException):
@@ -43,7 +43,7 @@ def failing_in_one_line(tracebacks: bool) -> Iterator[None]:
 
 def explain(error: BaseException) -> str:
     """What to tell the user of an exception, on one line."""
-    if isinstance(error, NflaeError) or _is(error, "matlab_io.errors", "MatFileError"):
+    if isinstance(error, NflaeError):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; no output was written"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
-from nflae_bridge.budget import BudgetRequest
-from nflae_bridge.errors import NflaeError
+from matlab_io.errors import NflaeError
+from nflae_bridge.files.budget import BudgetRequest
 
 if TYPE_CHECKING:
     from matlab_io import ChannelFile
@@ -189,7 +189,7 @@ plot_options = _group(
 
 def _checked_cluster(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     if value is not None:
-        from nflae_bridge.cluster import local_processes
+        from nflae_bridge.studies.cluster import local_processes
 
         try:
             local_processes(value)

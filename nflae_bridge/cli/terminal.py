@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from matlab_io import ChannelFile
-    from nflae_bridge.budget import BudgetChoice
+    from nflae_bridge.files.budget import BudgetChoice
 
 Advance = Callable[[int, str], None]
 

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from nflae_bridge.errors import NflaeError
+from matlab_io.errors import NflaeError
 from nflae_bridge.network.config import BackboneConfig
 from nflae_bridge.network.trunk import UserTrunk
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from nflae_bridge.errors import NflaeError
+from matlab_io.errors import NflaeError
 from nflae_bridge.network.config import BackboneConfig, EncoderConfig, NetworkConfig
 from nflae_bridge.network.model import PrecodingNetwork
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from nflae_bridge.errors import NflaeError
+from matlab_io.errors import NflaeError
 from nflae_bridge.network.backbone import NoBackbone, OpenBackbone, backbone_of
-from nflae_bridge.network.cnn_encoder import CnnEncoder
 from nflae_bridge.network.config import NetworkConfig
-from nflae_bridge.network.encoder import Encoder, UserInputs
-from nflae_bridge.network.gram_encoder import GramEncoder
-from nflae_bridge.network.raw_encoder import RawEncoder
-from nflae_bridge.network.wavefront import mean_phase_step
+from nflae_bridge.network.encoders.cnn import CnnEncoder
+from nflae_bridge.network.encoders.gram import GramEncoder
+from nflae_bridge.network.encoders.interface import Encoder, UserInputs
+from nflae_bridge.network.encoders.raw import RawEncoder
+from nflae_bridge.network.encoders.wavefront import mean_phase_step
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from simulator.channel import noisy_csi
-from simulator.geometry import AngleConvention, UniformLinearArray
-from simulator.scenario import Scenario, scenario
+from simulator.channels.multipath import noisy_csi
+from simulator.channels.scenario import Scenario, scenario
+from simulator.geometry.arrays import AngleConvention, UniformLinearArray
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from nflae_bridge.errors import NflaeError
+from matlab_io.errors import NflaeError
 from nflae_bridge.network.checkpoint import (
     CARD,
     WEIGHTS,
@@ -23,15 +23,16 @@ from nflae_bridge.network.checkpoint import (
     save_checkpoint,
     save_tensors,
 )
-from nflae_bridge.network.encoder import UserInputs
+from nflae_bridge.network.encoders.interface import UserInputs
 from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
 from nflae_bridge.training.data import TrainingBatch
 from nflae_bridge.training.loss import LossParts, precoding_loss
 from nflae_bridge.training.presets import Recipe
-from simulator.link import LinkBudget, coupling, normalised_gram, rates, sinr
-from simulator.powers import project_shares
+from simulator.downlink.budget import LinkBudget
+from simulator.downlink.powers import project_shares
+from simulator.downlink.problem import coupling, normalised_gram, rates, sinr
+from simulator.downlink.structure import structured_coefficients
 from simulator.schemes.wmmse import wmmse_shares
-from simulator.structure import structured_coefficients
 
 LOG = "log.csv"
 _STATE = "last.safetensors"

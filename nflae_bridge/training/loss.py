@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from nflae_bridge.network.model import NetworkOutput
-from simulator.link import coupling, rates, sinr
-from simulator.powers import limit_shares, project_shares
-from simulator.structure import structured_coefficients
+from simulator.downlink.powers import limit_shares, project_shares
+from simulator.downlink.problem import coupling, rates, sinr
+from simulator.downlink.structure import structured_coefficients
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from nflae_bridge.errors import NflaeError
+from matlab_io.errors import NflaeError
 from nflae_bridge.network.config import BackboneConfig, EncoderConfig, NetworkConfig
 from nflae_bridge.training.data import DropDistribution, DropSource, PublishedDrops
 from nflae_bridge.training.loss import LossWeights

@@ -11,7 +11,7 @@ import pkgutil
 from collections.abc import Callable
 from typing import TypeVar
 
-from simulator.precoding import Scheme
+from simulator.downlink.precoding import Scheme
 
 _SCHEMES: dict[str, Scheme] = {}
 _NEED_SIC: set[str] = set()

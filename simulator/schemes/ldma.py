@@ -1,8 +1,9 @@
 """Near-field LDMA: a beam focused on an angle and a distance for every user, zero forcing behind them, equal powers."""
 
-from simulator.codebooks import hybrid_zero_forcing, spherical_waves
-from simulator.link import ChannelBatch, LinkBudget
-from simulator.precoding import Precoding, equal_powers
+from simulator.downlink.budget import LinkBudget
+from simulator.downlink.codebooks import hybrid_zero_forcing, spherical_waves
+from simulator.downlink.precoding import Precoding, equal_powers
+from simulator.downlink.problem import ChannelBatch
 from simulator.schemes import register
 
 COHERENCE = 0.5

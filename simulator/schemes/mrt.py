@@ -1,7 +1,8 @@
 """Maximum ratio transmission: each beam matched to its own user, w_k = h_k / ||h_k||, equal powers."""
 
-from simulator.link import ChannelBatch, LinkBudget
-from simulator.precoding import Precoding, equal_powers
+from simulator.downlink.budget import LinkBudget
+from simulator.downlink.precoding import Precoding, equal_powers
+from simulator.downlink.problem import ChannelBatch
 from simulator.schemes import register
 
 

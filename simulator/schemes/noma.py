@@ -5,13 +5,21 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from simulator.capacity import water_filling
-from simulator.link import TOLERANCE, ChannelBatch, LinkBudget, coupling, normalised_gram, per_drop, rates
-from simulator.powers import project_shares
-from simulator.precoding import Candidate, Precoding, answer, constrained_labels
+from simulator.downlink.budget import LinkBudget
+from simulator.downlink.capacity import water_filling
+from simulator.downlink.powers import project_shares
+from simulator.downlink.precoding import Candidate, Precoding, answer, constrained_labels
+from simulator.downlink.problem import TOLERANCE, ChannelBatch, coupling, normalised_gram, per_drop, rates
+from simulator.downlink.superposition import (
+    after_cancellation,
+    coherent_groups,
+    guaranteed_shares,
+    ranks,
+    same_group,
+    sic_sinr,
+)
 from simulator.schemes import register
 from simulator.schemes.zf import zero_forcing_coefficients
-from simulator.superposition import after_cancellation, coherent_groups, guaranteed_shares, ranks, same_group, sic_sinr
 
 COHERENCE = 0.5
 # Moved powers may change the order of decoding, and with it what C4 asks for.

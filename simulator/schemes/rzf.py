@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
-from simulator.link import ChannelBatch, LinkBudget, quick_gram
-from simulator.precoding import Candidate, Precoding, answer, constrained_labels, powered
+from simulator.downlink.budget import LinkBudget
+from simulator.downlink.precoding import Candidate, Precoding, answer, constrained_labels, powered
+from simulator.downlink.problem import ChannelBatch, quick_gram
+from simulator.downlink.structure import structured_beams
 from simulator.schemes import register
-from simulator.structure import structured_beams
 
 
 def rzf_candidate(gram: Tensor, near_field: Tensor, budget: LinkBudget) -> Candidate:

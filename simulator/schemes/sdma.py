@@ -1,8 +1,9 @@
 """Far-field SDMA: a plane-wave beam from the DFT codebook for every user, zero forcing behind them, equal powers."""
 
-from simulator.codebooks import PLANE_WAVES, hybrid_zero_forcing
-from simulator.link import ChannelBatch, LinkBudget
-from simulator.precoding import Precoding, equal_powers
+from simulator.downlink.budget import LinkBudget
+from simulator.downlink.codebooks import PLANE_WAVES, hybrid_zero_forcing
+from simulator.downlink.precoding import Precoding, equal_powers
+from simulator.downlink.problem import ChannelBatch
 from simulator.schemes import register
 
 

@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
-from simulator.link import ChannelBatch, LinkBudget, quick_gram
-from simulator.precoding import Precoding, answer, constrained_labels, powered
+from simulator.downlink.budget import LinkBudget
+from simulator.downlink.precoding import Precoding, answer, constrained_labels, powered
+from simulator.downlink.problem import ChannelBatch, quick_gram
+from simulator.downlink.structure import Beams, structured_beams, wmmse_step
 from simulator.schemes import register
-from simulator.structure import Beams, structured_beams, wmmse_step
 
 
 def wmmse_shares(gram: Tensor, iterations: int) -> tuple[Tensor, Tensor]:

@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from simulator.link import ChannelBatch, LinkBudget, normalised_gram
-from simulator.precoding import Precoding, answer, candidate, constrained_labels
+from simulator.downlink.budget import LinkBudget
+from simulator.downlink.precoding import Precoding, answer, candidate, constrained_labels
+from simulator.downlink.problem import ChannelBatch, normalised_gram
 from simulator.schemes import register
 
 

@@ -1,0 +1,158 @@
+"""What a ``-v7.3`` ``.mat`` file, an HDF5 file, holds. h5py shows a MATLAB array's axes in reverse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from matlab_io.containers.variable import Variable, field_of, matlab_shape
+from matlab_io.errors import MatFileError
+
+__all__ = ["HDF5_SIGNATURE", "find_arrays", "list_variables", "open_file"]
+
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_DEPTH = 16
+_CACHE_BYTES = 64 << 20
+_FLOATS = {"f2": "single", "f4": "single", "f8": "double"}
+
+
+def open_file(path: Path) -> h5py.File:
+    """Opens for reading, without a lock (a share or read-only disk may refuse one), with a 64 MiB cache."""
+    return h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES)
+
+
+def list_variables(path: Path) -> list[Variable]:
+    """The variables of a v7.3 file and the fields of its structs; no array is read.
+
+    Raises MatFileError for the HDF5 files of Octave, which are laid out differently.
+    """
+    with _open_matlab(path) as file:
+        return _walk(file, "", _DEPTH)
+
+
+def find_arrays(path: Path, wanted: Callable[[str], bool]) -> dict[str, npt.NDArray[Any]]:
+    """The numeric arrays whose own name is ``wanted``, wherever they lie, in MATLAB's axis order.
+
+    Struct arrays and cells are followed; keys are what MATLAB would be asked for, e.g. ``"chan(2).coeff"``.
+    Raises MatFileError for the HDF5 files of Octave.
+    """
+    found: dict[str, npt.NDArray[Any]] = {}
+
+    def visit(item: Any, name: str, depth: int) -> None:
+        if isinstance(item, h5py.Group):
+            for key in _members(item):
+                member, references = item[key], _references(item[key])
+                if references is None or _matlab_class(member):  # a field of one struct, which may be a cell
+                    visit(member, f"{name}.{key}" if name else key, depth)
+                elif depth:  # a field of a struct array, an array of references
+                    for index, reference in enumerate(references, start=1):
+                        visit(item.file[reference], f"{name}({index}).{key}", depth - 1)
+        elif (references := _references(item)) is not None:
+            for index, reference in enumerate(references if depth else (), start=1):
+                visit(item.file[reference], f"{name}{{{index}}}", depth - 1)
+        elif wanted(field_of(name)) and _dataset(item, name).is_numeric:
+            found[name] = np.asarray(item[()]).T
+
+    with _open_matlab(path) as file:
+        visit(file, "", _DEPTH)
+    return found
+
+
+def _open_matlab(path: Path) -> h5py.File:
+    file = open_file(path)
+    if _is_octave(file):
+        file.close()
+        raise MatFileError(f"{path}: is in Octave's -hdf5 format, which is not MATLAB's -v7.3; save it with -v7")
+    return file
+
+
+def _references(item: Any) -> npt.NDArray[Any] | None:
+    """The references a cell or a struct array's field holds, in MATLAB's linear order; None for any other item."""
+    if not isinstance(item, h5py.Dataset) or not _holds_references(item):
+        return None
+    return np.asarray(item[()]).ravel()
+
+
+def _is_octave(file: h5py.File) -> bool:
+    return any(
+        isinstance(item, h5py.Group) and "type" in item and "value" in item and "MATLAB_class" not in item.attrs
+        for item in (file.get(name) for name in list(file)[:4])
+    )
+
+
+def _walk(group: Any, prefix: str, depth: int) -> list[Variable]:
+    found: list[Variable] = []
+    for key in _members(group):
+        item, name = group[key], prefix + key
+        if isinstance(item, h5py.Group):
+            found += _group(item, name, depth)
+        elif isinstance(item, h5py.Dataset):
+            found.append(_dataset(item, name))
+    return found
+
+
+def _members(group: Any) -> list[str]:
+    """What a group holds, but for MATLAB's own keeping (#refs#, #subsystem#) and links, which may lead elsewhere."""
+    return [key for key in group if not key.startswith("#") and isinstance(group.get(key, getlink=True), h5py.HardLink)]
+
+
+def _matlab_class(item: Any) -> str:
+    value = item.attrs.get("MATLAB_class", b"")
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
+def _group(group: h5py.Group, name: str, depth: int) -> list[Variable]:
+    matlab_class = _matlab_class(group) or "struct"
+    if "MATLAB_sparse" in group.attrs:
+        return [Variable(name, (int(group.attrs["MATLAB_sparse"]), 1), "sparse", False)]
+    if matlab_class != "struct":
+        return [Variable(name, (1, 1), matlab_class, False)]
+    # A struct array keeps, for each field, an array of references; of a single struct the fields are its
+    # members.
+    array = next(
+        (
+            item
+            for item in (group[key] for key in group)
+            if isinstance(item, h5py.Dataset) and _holds_references(item) and not _matlab_class(item)
+        ),
+        None,
+    )
+    if array is not None:
+        return [Variable(name, matlab_shape(array.shape[::-1]), "struct", False)]
+    found = [Variable(name, (1, 1), "struct", False)]
+    return found + (_walk(group, name + ".", depth - 1) if depth else [])
+
+
+def _holds_references(dataset: h5py.Dataset) -> bool:
+    return h5py.check_ref_dtype(dataset.dtype) is not None
+
+
+def _dataset(dataset: h5py.Dataset, name: str) -> Variable:
+    matlab_class, dtype = _matlab_class(dataset), dataset.dtype
+    parts = dtype.names or ()
+    if dataset.attrs.get("MATLAB_empty"):
+        sizes = np.asarray(dataset[()]).ravel() if dataset.size <= 32 else ()
+        return Variable(name, tuple(int(size) for size in sizes) or (0, 0), matlab_class or "double", False)
+    is_complex = dtype.kind == "c" or set(parts) in ({"real", "imag"}, {"r", "i"})
+    if not matlab_class:
+        number = dtype.fields[parts[0]][0] if is_complex and parts and dtype.fields else dtype
+        if is_complex and number.kind == "c":
+            number = np.dtype(f"f{number.itemsize // 2}")
+        matlab_class = _class_of(number)
+    return Variable(name, matlab_shape((dataset.shape or (0,))[::-1] or (1, 1)), matlab_class, is_complex)
+
+
+def _class_of(dtype: np.dtype[Any]) -> str:
+    """The MATLAB class of a dataset that another program wrote."""
+    if dtype.kind == "f":
+        return _FLOATS.get(dtype.str[1:], "double")
+    if dtype.kind in "iu":
+        return f"{'u' if dtype.kind == 'u' else ''}int{8 * dtype.itemsize}"
+    if dtype.kind == "b":
+        return "logical"
+    return "char" if dtype.kind in "SU" else f"HDF5 {dtype.name}"

@@ -1,0 +1,124 @@
+"""Describe one variable of a ``.mat`` file: its name, shape and class, and whether it may be a channel."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = ["NUMERIC_CLASSES", "Variable", "field_of", "matlab_shape", "shape_text"]
+
+NUMERIC_CLASSES = frozenset(
+    ["double", "single", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
+)
+
+# Names that say "channel", compared in lower case without underscores; of a struct field, its last part.
+_CHANNEL_NAMES = frozenset(
+    [
+        "h",
+        "hest",
+        "hhat",
+        "hfull",
+        "hmat",
+        "htrue",
+        "hfreq",
+        "hdl",
+        "hul",
+        "hk",
+        "hall",
+        "channel",
+        "channels",
+        "chan",
+        "chans",
+        "csi",
+        "csiest",
+        "csihat",
+        "cfr",
+        "channelest",
+        "channelmatrix",
+        "channelmatrices",
+        "hchannel",
+        "channelestimate",
+    ]
+)
+
+# Complex arrays that are never a channel unless named: our own result, and QuaDRiGa's taps before the sum
+# over paths.
+NEVER_GUESSED = {
+    "precoder": "it is a precoder, as nflae writes them",
+    "coeff": "it looks like QuaDRiGa's path coefficients; save their frequency response, chan.fr(...)",
+}
+
+
+_INDEX = re.compile(r"[({]\d+[)}]$")
+
+
+def field_of(name: str) -> str:
+    """An array's own name, its last part without an index: of ``"chan(2).coeff"`` and of ``"coeff{3}"`` ``"coeff"``."""
+    return _INDEX.sub("", name.rpartition(".")[2])
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One variable of a ``.mat`` file, or one field of a struct in it.
+
+    name          dotted for struct fields, e.g. ``"chan.H"``
+    shape         in MATLAB order, as ``size`` shows it
+    matlab_class  ``"double"``, ``"single"``, ``"int16"``, ``"logical"``, ``"char"``, ``"struct"``,
+                  ``"cell"``, ``"sparse"``, ``"function_handle"``, ...
+    is_complex    whether it has an imaginary part
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    matlab_class: str
+    is_complex: bool
+
+    @property
+    def field(self) -> str:
+        """The last part of a dotted name."""
+        return field_of(self.name)
+
+    @property
+    def is_numeric(self) -> bool:
+        """Whether it is a full numeric array with something in it."""
+        return self.matlab_class in NUMERIC_CLASSES and math.prod(self.shape) > 0
+
+    @property
+    def is_candidate(self) -> bool:
+        """Whether it may be taken as the channel unasked: a complex array, more than some single number."""
+        return (
+            self.is_complex
+            and self.is_numeric
+            and (math.prod(self.shape) > 1 or self.has_channel_name)
+            and self.field not in NEVER_GUESSED
+        )
+
+    @property
+    def has_channel_name(self) -> bool:
+        return self.field.lower().replace("_", "") in _CHANNEL_NAMES
+
+    @property
+    def is_real_channel(self) -> bool:
+        """Whether it is named like a channel without an imaginary part (and is no single height h)."""
+        return self.is_numeric and not self.is_complex and math.prod(self.shape) > 1 and self.has_channel_name
+
+    def __str__(self) -> str:
+        kind = f"complex {self.matlab_class}" if self.is_complex else self.matlab_class
+        return f"{self.name} ({shape_text(self.shape)} {kind})"
+
+
+def matlab_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape MATLAB's ``size`` shows: two axes or more, no trailing ones of length one after these."""
+    sizes = [int(size) for size in shape]
+    while len(sizes) > 2 and sizes[-1] == 1:
+        sizes.pop()
+    while len(sizes) < 2:
+        sizes.append(1)
+    return tuple(sizes)
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """For example ``"256 x 8 x 100"``."""
+    return " x ".join(str(size) for size in shape)

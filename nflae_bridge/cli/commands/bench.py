@@ -1,0 +1,293 @@
+"""``nflae bench``: time against sum rate, the network and its rivals on the same drops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nflae_bridge.cli.options import model_option, scheme_names
+from nflae_bridge.cli.terminal import fact, progress, show, table, warn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from nflae_bridge.studies.benchmark.comparison import Settings
+    from nflae_bridge.studies.benchmark.pareto import Measured, Ratio
+    from nflae_bridge.studies.benchmark.scaling import Scaled
+
+_REPEATS = 30
+
+
+def _contestant_names() -> list[str]:
+    """Every scheme whose rates hold for plain receivers, and the rival made for GPUs."""
+    return [*(name for name in scheme_names() if name != "noma"), "inversion-free"]
+
+
+def _schemes(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    known = _contestant_names()
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise click.BadParameter(f"no contestant {', '.join(unknown) or 'named'}: there are {', '.join(known)}")
+    return tuple(dict.fromkeys(names))
+
+
+def _numbers(least: int) -> Callable[[click.Context, click.Parameter, str], tuple[int, ...]]:
+    """Callback of an option that lists whole numbers, none below ``least``."""
+
+    def parse(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
+        parts = [part.strip() for part in value.split(",")]
+        if not all(part.isdecimal() and int(part) >= least for part in parts):
+            raise click.BadParameter(f"{value!r}: give whole numbers from {least} on, commas between them")
+        return tuple(dict.fromkeys(int(part) for part in parts))
+
+    return parse
+
+
+def _devices(ctx: click.Context, parameter: click.Parameter, value: str) -> list[str]:
+    return list(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+
+
+@click.command(
+    "bench",
+    short_help="Time against sum rate: the network and its rivals.",
+    epilog="""\b
+    Examples:
+      nflae bench -o bench
+      nflae bench -o bench --batches 1,100,10000 --device cpu,cuda --refine 0,1,2
+      nflae bench -o bench --users 16 --snr-db 10 --scaling
+
+    \b
+    Contestants, all on the same drops of scenario paper (signed angles), with P / sigma^2 the only constraint:
+      nflae           the network with all its guards, once for every --refine
+      wmmse           stopped after 1, 2, 3, 5, 10, 20, 50 and 100 iterations
+      inversion-free  WMMSE by accelerated gradient steps, after 5, 10, 20, 30, 50 and 100
+      rzf and others  the textbook's schemes
+      floor           always there: H'H and H C alone, which no scheme of this kind can do without
+
+    A time is that from channels in the host's memory to precoders and powers there, a call's divided by its drops.
+
+    \b
+    In DIR: bench.csv, bench.png; with --scaling also scaling.csv, scaling.png.""",
+)
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The results' folder."
+)
+@click.option(
+    "--schemes",
+    callback=_schemes,
+    default="nflae,wmmse,inversion-free,rzf",
+    show_default=True,
+    metavar="NAME,...",
+    help=f"Who competes, of {', '.join(_contestant_names())}.",
+)
+@click.option(
+    "--batches", callback=_numbers(1), default="1,1000", show_default=True, metavar="N,...", help="Drops a call."
+)
+@click.option(
+    "--device",
+    "devices",
+    callback=_devices,
+    default="cpu",
+    show_default=True,
+    metavar="NAME,...",
+    help="Where, of auto, cpu, cuda, cuda:0; each in turn.",
+)
+@click.option(
+    "--refine",
+    "refinements",
+    callback=_numbers(0),
+    default="0,1",
+    show_default=True,
+    metavar="R,...",
+    help="For nflae: WMMSE steps started from the network's answer; each R is a contestant.",
+)
+@click.option("--users", type=click.IntRange(min=1), default=10, show_default=True, help="Users K a drop.")
+@click.option("--antennas", type=click.IntRange(min=1), default=256, show_default=True, help="Antennas N.")
+@click.option("--snr-db", type=click.FloatRange(-100, 100), default=20.0, show_default=True, help="P / sigma^2.")
+@click.option(
+    "--drops",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Different drops; larger batches repeat them.",
+)
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    default=_REPEATS,
+    show_default=True,
+    help="Calls timed, after three to warm up; small batches up to ten times as many.",
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="CPU threads, of ours and of the rivals.  [default: all cores]"
+)
+@click.option("--seed", type=click.IntRange(min=0, max=2**39), default=0, show_default=True, help="Of the drops.")
+@click.option("--scaling", is_flag=True, help="Also times against users, antennas and batch size, with slopes.")
+@model_option
+def command(
+    output: Path,
+    schemes: tuple[str, ...],
+    batches: tuple[int, ...],
+    devices: list[str],
+    refinements: tuple[int, ...],
+    users: int,
+    antennas: int,
+    snr_db: float,
+    drops: int,
+    repeats: int,
+    threads: int | None,
+    seed: int,
+    scaling: bool,
+    model: str,
+) -> None:
+    """Who gives how much sum rate in how much time: table, plot, Pareto front and ratios."""
+    import torch
+
+    from nflae_bridge.engine.devices import choose_device
+    from nflae_bridge.network.shipped import load_model
+    from nflae_bridge.studies.benchmark.comparison import Settings, compete, rounds
+    from nflae_bridge.studies.reproduction.folder import prepare
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    places = tuple(dict.fromkeys(choose_device(name) for name in devices))
+    settings = Settings(
+        schemes,
+        refinements,
+        batches,
+        places,
+        users,
+        antennas,
+        snr_db,
+        drops,
+        seed,
+        model,
+        repeats,
+        threads or torch.get_num_threads(),
+    )
+    if "nflae" in schemes:
+        for place in places:
+            fact("model", f"{load_model(model, place).name} on {place}")
+    prepare(output)
+    _announce(settings)
+    with progress("bench", rounds(settings), "rounds") as advance:
+        rows = compete(settings, advance)
+    _write(output, rows, settings)
+    _report(rows)
+    fact("written", f"{output / 'bench.csv'}, {output / 'bench.png'}")
+    if scaling:
+        from nflae_bridge.studies.benchmark.scaling import AXES, scale, scale_rounds
+
+        with progress("scaling", scale_rounds(settings, AXES), "rounds") as advance:
+            scaled = scale(settings, AXES, advance)
+        _write_scaling(output, scaled, settings)
+        _report_scaling(scaled)
+        fact("written", f"{output / 'scaling.csv'}, {output / 'scaling.png'}")
+
+
+def _announce(settings: Settings) -> None:
+    from nflae_bridge.studies.benchmark.comparison import machine
+
+    for device in settings.devices:
+        fact("machine", f"{device}: {machine(device, settings.threads)}")
+    fact("drops", f"{settings.drops} of scenario paper; {_link(settings)}")
+    fact("time", "from channels in the host's memory to precoders and powers there, per drop; sum rates beside them")
+    if settings.repeats < _REPEATS:
+        warn(f"medians of so few calls are not to be relied on; give --repeats {_REPEATS} or more")
+
+
+def _link(settings: Settings) -> str:
+    return f"K = {settings.users}, N = {settings.antennas}, {settings.snr_db:g} dB"
+
+
+def _title(settings: Settings, what: str) -> tuple[str, list[str]]:
+    """A picture's title, and below it the machines."""
+    from nflae_bridge.studies.benchmark.comparison import machine
+
+    machines = "; ".join(f"{device}: {machine(device, settings.threads)}" for device in settings.devices)
+    return f"{what}: {_link(settings)}", [machines]
+
+
+def _write(output: Path, rows: Sequence[Measured], settings: Settings) -> None:
+    from nflae_bridge.network.checkpoint import write_atomically
+    from nflae_bridge.plots.benchmark import bench_figure
+    from nflae_bridge.plots.figures import render
+    from nflae_bridge.studies.benchmark.tables import bench_csv
+
+    title, notes = _title(settings, "Sum rate against time")
+    numbers = (
+        "Numbers at the markers: iterations; at ours refinement steps. The axis of sum rates is stretched upwards."
+    )
+    picture = bench_figure(rows, title, [*notes, numbers])
+    write_atomically(output / "bench.csv", bench_csv(rows, settings))
+    write_atomically(output / "bench.png", render(picture, "png"))
+
+
+def _write_scaling(output: Path, scaled: Sequence[Scaled], settings: Settings) -> None:
+    from nflae_bridge.network.checkpoint import write_atomically
+    from nflae_bridge.plots.benchmark import scaling_figure
+    from nflae_bridge.plots.figures import render
+    from nflae_bridge.studies.benchmark.tables import scaling_csv
+
+    picture = scaling_figure(scaled, *_title(settings, "Time per drop, where not varied"))
+    write_atomically(output / "scaling.csv", scaling_csv(scaled, settings))
+    write_atomically(output / "scaling.png", render(picture, "png"))
+
+
+def _report(rows: Sequence[Measured]) -> None:
+    from nflae_bridge.studies.benchmark.comparison import by_panel
+    from nflae_bridge.studies.benchmark.pareto import on_front, ratios, share_of_wmmse
+
+    for (device, batch), found in by_panel(rows).items():
+        listed = table(
+            *("contestant", "median\nper drop", "p99\nper drop", "sum rate\nbps/Hz", "of wmmse-100", "on the\nfront"),
+            "computed by",
+            title=f"{device}, {batch:,} drop{'s' if batch > 1 else ''} a call, {found[0].calls} calls",
+        )
+        for row, front in zip(found, on_front(found), strict=True):
+            share = share_of_wmmse(found, row)
+            listed.add_row(
+                row.name,
+                _duration(row.median),
+                _duration(row.p99),
+                "" if row.sum_rate != row.sum_rate else _rate(row.sum_rate),
+                "" if share is None else f"{100 * share:.2f} %",
+                "yes" if front else "",
+                row.form,
+            )
+        show(listed)
+        ours = [row for row in found if row.scheme == "nflae"]
+        if ours:
+            compared = table("median time over ours", *(row.name for row in ours))
+            for line in zip(*(ratios(found, row) for row in ours), strict=True):
+                compared.add_row(line[0].what, *map(_ratio, line))
+            show(compared)
+
+
+def _report_scaling(scaled: Sequence[Scaled]) -> None:
+    from nflae_bridge.studies.benchmark.scaling import series, slope
+
+    listed = table("slope of time per drop", "device", "against", "fitted over", "exponent")
+    for points in series(scaled).values():
+        found = slope(points)
+        span = f"{found.first:,} to {found.last:,}"
+        listed.add_row(found.name, found.device, found.axis, span, f"{found.exponent:+.2f}")
+    show(listed)
+
+
+def _ratio(ratio: Ratio) -> str:
+    if ratio.times is None:
+        return "none does"
+    return f"{ratio.times:.2f} ({ratio.rival})"
+
+
+def _rate(sum_rate: float) -> str:
+    return f"{sum_rate:.3f}" if sum_rate >= 1 else f"{sum_rate:.3g}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{1e3 * seconds:.3f} ms" if seconds >= 1e-3 else f"{1e6 * seconds:.1f} us"

@@ -1,0 +1,37 @@
+"""``nflae keys``: CURVE keys for `nflae serve` and its clients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from nflae_bridge.cli.terminal import fact
+
+
+@click.command(
+    "keys",
+    short_help="Make a pair of CURVE keys, for serve and its clients.",
+    epilog="""\b
+    Examples:
+      nflae keys server keys             the server's pair: keys/server.key, keys/server.key_secret
+      nflae keys lab keys/clients        a client's pair
+      nflae serve --bind tcp://0.0.0.0:5555 --server-key keys/server.key_secret --client-keys keys/clients
+
+    \b
+    The client needs server.key, lab.key_secret and nothing else:
+      nflae_bridge.Client('tcp://server:5555', server_key=Path('server.key'), client_key=Path('lab.key_secret'))
+    """,
+)
+@click.argument("name")
+@click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), default=Path("."))
+def command(name: str, folder: Path) -> None:
+    """Make NAME.key, to give away, and NAME.key_secret, to keep, in DIR (default: here).
+
+    ZeroMQ's certificate format: pyzmq, czmq and others read it too.
+    """
+    from nflae_bridge.live.keys import make_keys
+
+    public, secret = make_keys(folder, name)
+    fact("public key", str(public))
+    fact("secret key", f"{secret} (readable by you alone)")

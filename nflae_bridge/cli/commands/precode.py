@@ -1,0 +1,167 @@
+"""``nflae precode``: the main job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from nflae_bridge.cli.options import (
+    ChannelOptions,
+    PlotOptions,
+    WorkOptions,
+    budget_options,
+    channel_options,
+    plot_options,
+    scheme_names,
+    work_options,
+)
+from nflae_bridge.cli.terminal import announce, fact, progress, warn
+from nflae_bridge.files.budget import BudgetChoice, BudgetRequest, choose_budget
+
+if TYPE_CHECKING:
+    from matlab_io import ChannelFile
+    from nflae_bridge.files.precode_file import Summary
+
+
+@click.command(
+    "precode",
+    short_help="Near/far labels, precoders and powers for a file's channels.",
+    epilog="""\b
+    Examples:
+      nflae precode channels.mat -o precoders.mat
+      nflae precode quadriga.mat -o w.mat --var chan.H --layout knfs --convention direct
+      nflae precode channels.mat -o w.mat --alpha-c 0.4 --min-rate 0.6 --plot users.png
+      nflae precode channels.mat -o w.mat --scheme wmmse
+
+    \b
+    In OUT.mat (MATLAB order; N antennas, K users, S drops):
+      precoder (N x K x S), power, lambda, near_field_score, sinr, rate, near_field (K x S),
+      sum_rate, feasible, fallback (1 x S), and nflae_info. Send x = W diag(sqrt(p)) s.
+    """,
+)
+@click.argument("source", metavar="IN.mat", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="OUT.mat",
+    help="Where the results go; replaced if it is there, and only once they are complete.",
+)
+@click.option(
+    "--scheme",
+    "name",
+    type=click.Choice(scheme_names()),
+    default="nflae",
+    show_default=True,
+    help="Who precodes; noma's rates need receivers with SIC.",
+)
+@channel_options
+@budget_options
+@work_options
+@click.option(
+    "--mat-version",
+    type=click.Choice(["6", "7", "7.3"]),
+    help="Version of OUT.mat.  [default: that of IN.mat]",
+)
+@plot_options
+def command(
+    source: Path,
+    output: Path,
+    name: str,
+    mat_version: str | None,
+    reading: ChannelOptions,
+    request: BudgetRequest,
+    work: WorkOptions,
+    drawing: PlotOptions,
+) -> None:
+    """Near/far labels, precoders and powers for the channels in IN.mat.
+
+    Reads MATLAB and Octave files of version 4 to 7.3. The files up to 7.2 are read whole; a 7.3 file is read
+    and written block by block, whatever its size.
+    """
+    from nflae_bridge.cli.drawing import check_plot, check_plot_drop, drawn, picture_of
+
+    check_plot(drawing, forbidden=(source, output))
+    with reading.open(source) as file:
+        choice = choose_budget(request, file.scalars, source)
+        check_plot_drop(drawing, file)
+        announce(file, choice)
+
+        from matlab_io import ResultFile
+        from nflae_bridge.engine.block_size import drops_per_block
+        from nflae_bridge.engine.devices import choose_device
+        from nflae_bridge.engine.engine import load_scheme
+        from nflae_bridge.files.precode_file import precode_file
+        from nflae_bridge.network.shipped import model_folder
+
+        device, budget = choose_device(work.device), choice.link_budget()
+        model = model_folder(work.model, device.type).resolve().name if name == "nflae" else ""
+        # The output is tried before the model is loaded: what can't be written should be known at once.
+        results = ResultFile(
+            output,
+            version=mat_version or file.version,
+            antennas=file.antennas,
+            users=file.users,
+            drop_axes=file.drop_axes,
+            convention=file.convention,
+            info=_info(file, choice, name, model, work.refine),
+            inputs=[source],
+        )
+        for note in results.notes:
+            warn(note)
+        scheme = load_scheme(name, work.model, str(device), work.refine)
+        fact("scheme", f"{name}{f' (model {model})' if model else ''} on {device}")
+        batch = work.batch or drops_per_block(file.users, file.antennas)
+        with results:
+            with progress("precode", file.drops, "drops") as advance:
+                summary = precode_file(file, results, scheme, budget, device, batch, work.on_bad_drop, advance)
+            shown = picture_of(drawing, file, name, scheme, budget, device) if drawing.plot else None
+            picture = None if shown is None else drawn(drawing, shown)
+        if picture is not None:
+            picture.save()
+    _report(summary, name, budget.demands_rates)
+    fact("written", f"{output} (version {results.version})" + (f", {drawing.plot}" if picture else ""))
+
+
+def _info(file: ChannelFile, choice: BudgetChoice, name: str, model: str, refine: int) -> dict[str, str | float | int]:
+    from matlab_io.version import __version__
+    from simulator.schemes import needs_sic
+
+    return {
+        "scheme": name,
+        "receiver": "sic" if needs_sic(name) else "linear",
+        "model": model,
+        "refine": refine if name == "nflae" else 0,
+        "version": __version__,
+        "input": str(file.path),
+        "variable": file.variable,
+        "layout": file.layout,
+        "convention": file.convention,
+        "power": choice.power.value,
+        "noise_power": choice.noise_power.value,
+        "alpha_c": choice.alpha_c.value,
+        "min_rate": choice.min_rate.value,
+    }
+
+
+def _report(summary: Summary, name: str, demands_rates: bool) -> None:
+    from simulator.schemes import needs_sic
+
+    served = summary.drops - summary.skipped
+    fact("drops", f"{summary.drops} in {summary.seconds:.2f} s ({summary.drops / summary.seconds:.0f} drops/s)")
+    if summary.skipped:
+        fact("skipped", f"{summary.skipped} bad drops: NaN in the results, near_field and feasible false")
+    if not served:
+        return
+    near = summary.near_field_users / summary.users
+    fact("mean sum rate", f"{summary.mean_sum_rate:.3f} bps/Hz")
+    fact("near-field users", f"{100 * near:.1f} % ({summary.near_field_users} of {summary.users})")
+    if demands_rates:
+        fact("min_rate missed", f"on {summary.infeasible} of {served} drops: feasible is false there")
+    if needs_sic(name):
+        fact("receivers", f"the rates of {name} need users that decode and cancel each other's messages (SIC)")
+    if name == "nflae":
+        fact("fallback to RZF", f"on {summary.fallback} of {served} drops")

@@ -1,0 +1,105 @@
+"""``nflae reproduce``: the published tables and figures, and ours beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from matlab_io.errors import NflaeError
+from nflae_bridge.cli.options import device_option
+from nflae_bridge.cli.terminal import fact, progress, show, table
+from nflae_bridge.studies.reproduction import EXPERIMENTS
+
+_LIST = "\n".join(f"      {name:<12} {what}" for name, what in EXPERIMENTS.items())
+
+
+def _chosen(ctx: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> list[str]:
+    unknown = [name for name in names if name not in EXPERIMENTS and name != "all"]
+    if unknown:
+        raise click.BadParameter(f"no experiment {', '.join(unknown)}: there are all, {', '.join(EXPERIMENTS)}")
+    return list(EXPERIMENTS) if "all" in names else list(dict.fromkeys(names))
+
+
+@click.command(
+    "reproduce",
+    short_help="Regenerate the published tables and figures.",
+    epilog=f"""\b
+    Examples:
+      nflae reproduce enfr gain -o results
+      nflae reproduce se-users -o results --backbone gpt2-random
+      nflae reproduce all -o results --budget full --backbone /models/gpt2 --device cuda
+
+    \b
+    Experiments (all: every one):
+{_LIST}
+
+    In DIR, for each: NAME.csv, NAME.png and NAME.md; NAME.jsonl, the rows as they come, and runs/, the networks
+    trained, from which an interrupted run goes on when the command is repeated.""",
+)
+@click.argument("names", nargs=-1, required=True, metavar="NAME...|all", callback=_chosen)
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The folder of the results."
+)
+@click.option(
+    "--budget",
+    type=click.Choice(["quick", "full"]),
+    default="quick",
+    show_default=True,
+    help="full: as published, hours on a GPU. quick: minutes on two CPU cores; the plots say what was cut.",
+)
+@click.option(
+    "--backbone",
+    default="gpt2",
+    show_default=True,
+    metavar="NAME|DIR|gpt2-random",
+    help="Of the published network: a hub name, a local folder, or GPT-2's shape with random weights.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=2026, show_default=True, help="Of drops and weights.")
+@click.option("--overwrite", is_flag=True, help="Replace what DIR holds of these experiments.")
+@device_option
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
+def command(
+    names: list[str],
+    output: Path,
+    budget: str,
+    backbone: str,
+    seed: int,
+    overwrite: bool,
+    device: str,
+    threads: int | None,
+) -> None:
+    """Run experiments and write their tables, plots and pages; interrupt at any time, repeat to go on."""
+    import torch
+
+    from nflae_bridge.engine.devices import choose_device
+    from nflae_bridge.studies.reproduction import load_experiment
+    from nflae_bridge.studies.reproduction.effort import EFFORTS
+    from nflae_bridge.studies.reproduction.folder import clear, prepare, require_no_strays
+    from nflae_bridge.studies.reproduction.runner import require_backbone, require_same_runs, run
+    from nflae_bridge.studies.reproduction.study import Study
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    chosen = [load_experiment(name) for name in names]
+    study = Study(output, EFFORTS[budget], backbone, seed, choose_device(device))
+    prepare(output)
+    if not overwrite:
+        require_no_strays(output, names)
+        require_same_runs(chosen, study)
+    require_backbone(chosen, study, lambda note: fact("backbone", note))
+    if overwrite:
+        clear(output, names)
+    try:
+        for each in chosen:
+            with progress(each.name, len(each.units(study)), "units") as advance:
+                outcome = run(each, study, advance)
+            fact(each.name, f"{each.title}: {', '.join(str(path) for path in outcome.paths)}")
+            if outcome.checks:
+                rows = table("what should be so", "met", "found")
+                for check in outcome.checks:
+                    rows.add_row(check.claim, "yes" if check.met else "no", check.found)
+                show(rows)
+    except KeyboardInterrupt:
+        repeat = "repeat the command without --overwrite" if overwrite else "repeat the command"
+        raise NflaeError(f"interrupted; what is finished is in {output}: {repeat} to go on") from None

@@ -1,0 +1,181 @@
+"""``nflae simulate``: channels to try things with, and the truth about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nflae_bridge.cli.terminal import Advance, fact, progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from simulator.channels.sources import Drawn
+
+# Noise of the channel estimates has a generator of its own: with and without it, users stand in the same places.
+_CSI_STREAM = 1 << 40
+
+
+@click.command(
+    "simulate",
+    short_help="Channels to try it with: simulated, or another tool's.",
+    epilog="""\b
+    Examples:
+      nflae simulate -o channels.mat
+      nflae simulate -o paper.mat --scenario paper --users 8 --drops 1000 --seed 7
+      nflae simulate -o noisy.mat --csi-snr-db 10
+      nflae simulate -o large.mat --drops 200000 --mat-version 7.3
+      nflae simulate -o flight.mat --trajectory flight.csv --slot-ms 0.5
+      nflae simulate -o umi.mat --source umi --users 4 --antennas 64 --carrier-ghz 3.5
+      nflae simulate -o band.mat --source cdl --subcarriers 12 --bandwidth-mhz 20
+      nflae simulate -o town.mat --source quadriga:chan.mat --subcarriers 12 --bandwidth-mhz 20
+      nflae simulate -o city.mat --source deepmimo:asu_campus_3p5 --users 8 --antennas 64 --drops 500
+
+    \b
+    Sources (docs/sources.md has their files and conventions):
+      uav, paper          our scenarios, also --scenario: drones and ground users; the publications'
+      flight:FILE.csv     users on the paths of a file of waypoints, a drop a slot, also --trajectory
+      umi, uma, rma, cdl  3GPP TR 38.901, by Sionna PHY
+      deepmimo:PATH       a DeepMIMO scenario folder (version 4) or a saved dataset
+      quadriga:FILE.mat   paths or frequency responses of QuaDRiGa
+      matlab5g:FILE.mat   path gains of MATLAB's 5G Toolbox
+
+    \b
+    In OUT.mat (K users, S drops): H (N x K x S, y = H' x), power and noise_power (W), source, seed, and what the
+    source knows: carrier_hz, subcarriers; of uav and paper the users' x, height, distance (m), angle_rad (from the
+    array's normal) and true near_field labels (K x S), array_height (m), array_tilt_rad, scenario.
+    """,
+)
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="OUT.mat", help="The file to write."
+)
+@click.option("--source", metavar="NAME[:FILE]", help="Where channels come from, see below.  [default: uav]")
+@click.option(
+    "--scenario",
+    type=click.Choice(["uav", "paper"]),
+    help="uav: drones and ground users, path loss, scattered paths. paper: line of sight, unit-norm channels.",
+)
+@click.option(
+    "--trajectory",
+    type=click.Path(path_type=Path),
+    metavar="FILE.csv",
+    help="Users fly: columns user, x_m, height_m, and time_s or speed_mps.",
+)
+@click.option(
+    "--slot-ms",
+    type=click.FloatRange(min=0, min_open=True),
+    help="With --trajectory: from one slot to the next.  [default: 0.5]",
+)
+@click.option(
+    "--drops", type=click.IntRange(min=1), help="Drops S, each once a subcarrier.  [default: 100, or all in the file]"
+)
+@click.option("--users", type=click.IntRange(min=1), help="Users K a drop.  [default: 10, or all in the file]")
+@click.option("--antennas", type=click.IntRange(min=1), help="Antennas N.  [default: 256, or as in the file]")
+@click.option(
+    "--carrier-ghz",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Carrier.  [default: 30 of uav and paper, 7 of umi, uma, rma and cdl]",
+)
+@click.option(
+    "--subcarriers",
+    type=click.IntRange(min=1),
+    help="Subcarriers, each a drop of its own.  [default: the carrier alone]",
+)
+@click.option(
+    "--bandwidth-mhz", type=click.FloatRange(min=0, min_open=True), help="What the subcarriers lie in, evenly."
+)
+@click.option("--base-station", type=click.IntRange(min=1), help="Which, counted from 1, of a file that holds several.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0, max=2**39),
+    default=0,
+    show_default=True,
+    help="The same seed gives the same file.",
+)
+@click.option(
+    "--csi-snr-db", type=float, help="H is an estimate of this SNR per antenna, dB.  [default: H is the channel]"
+)
+@click.option(
+    "--mat-version",
+    type=click.Choice(["6", "7", "7.3"]),
+    default="7",
+    show_default=True,
+    help="7.3 is written block by block and holds any size.",
+)
+def command(
+    output: Path,
+    source: str | None,
+    scenario: str | None,
+    trajectory: Path | None,
+    slot_ms: float | None,
+    drops: int | None,
+    users: int | None,
+    antennas: int | None,
+    carrier_ghz: float | None,
+    subcarriers: int | None,
+    bandwidth_mhz: float | None,
+    base_station: int | None,
+    seed: int,
+    csi_snr_db: float | None,
+    mat_version: str,
+) -> None:
+    """Channels from a source, as a .mat file: simulated near-field ones, 3GPP's, or another tool's."""
+    if source is not None and scenario is not None:
+        raise click.UsageError(f"--scenario {scenario} is itself a source: give it or --source {source}, not both")
+    if trajectory is not None and (source or scenario) is not None:
+        raise click.UsageError(f"--trajectory {trajectory} is itself a source: give it without --source or --scenario")
+    flight = None if trajectory is None else f"flight:{trajectory}"
+    name, _, file = (source or scenario or flight or "uav").partition(":")
+
+    from matlab_io import write_channels
+    from simulator.channels.sources import Request, draw
+
+    request = Request(
+        drops,
+        users,
+        antennas,
+        seed,
+        None if carrier_ghz is None else 1e9 * carrier_ghz,
+        None if bandwidth_mhz is None else 1e6 * bandwidth_mhz,
+        subcarriers,
+        Path(file) if file else None,
+        base_station,
+        None if slot_ms is None else slot_ms / 1e3,
+    )
+    drawn = draw(name, request)
+    extra: dict[str, Any] = {"power": 1.0} | dict(drawn.known) | {"source": name, "seed": seed}
+    if csi_snr_db is not None:
+        extra["csi_snr_db"] = csi_snr_db
+    with progress("simulate", drawn.drops, "drops") as advance:
+        write_channels(
+            output,
+            _channels(drawn, seed, csi_snr_db, advance),
+            users=drawn.users,
+            antennas=drawn.antennas,
+            drops=drawn.drops,
+            version=mat_version,
+            extra=extra,
+        )
+    size = f"H {drawn.antennas} x {drawn.users} x {drawn.drops}"
+    what = "scenario" if "scenario" in extra else "source"
+    fact("written", f"{output}: {size}, {what} {name}{f', {drawn.remark}' if drawn.remark else ''}")
+
+
+def _channels(
+    drawn: Drawn, seed: int, csi_snr_db: float | None, advance: Advance
+) -> Iterator[npt.NDArray[np.complex64]]:
+    """The channels, or noisy estimates of them, as they are drawn."""
+    import torch
+
+    from simulator.channels.multipath import noisy_csi
+
+    noise = torch.Generator().manual_seed(_CSI_STREAM + seed)
+    done = 0
+    for block in drawn.blocks:
+        done += len(block)
+        advance(done, "")
+        yield block if csi_snr_db is None else noisy_csi(torch.from_numpy(block), csi_snr_db, noise).numpy()

@@ -1,0 +1,241 @@
+"""GNU Radio's polymorphic types (PMTs) as Python values, in the format of ``pmt.serialize_str``.
+
+    null       None             bool      bool
+    symbol     str              int32     int that fits in 32 bits
+    int64      int beyond       uint64    numpy.uint64
+    double     float            complex   complex
+    pair       Pair             list      list (a chain of pairs that ends in null)
+    tuple      tuple            vector    Vector
+    dict       dict             uniform vectors u8 ... c64: numpy array, one axis, of that dtype
+
+In GNU Radio the empty list and the empty dictionary are null: both come back as None. A pair whose second half is a
+list is a longer list, and comes back as one. Numbers are big-endian on the wire.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from matlab_io.errors import NflaeError
+
+Pmt: TypeAlias = Any
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+MAX_DEPTH = 64
+
+_TRUE, _FALSE, _SYMBOL, _INT32, _DOUBLE, _COMPLEX, _NULL, _PAIR, _VECTOR, _DICT, _UNIFORM = range(11)
+_UINT64, _TUPLE, _INT64 = 11, 12, 13
+
+# A uniform vector's type is its place in this list; numpy's names, big-endian.
+_UNIFORM_TYPES = tuple(
+    np.dtype(name) for name in ["u1", "i1", ">u2", ">i2", ">u4", ">i4", ">u8", ">i8", ">f4", ">f8", ">c8", ">c16"]
+)
+_UNIFORM_CODES = {dtype.newbyteorder("="): code for code, dtype in enumerate(_UNIFORM_TYPES)}
+
+
+class PmtError(NflaeError):
+    """Bytes that are no serialised PMT, or a value that no PMT can hold."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A pair that is not the start of a list; a PDU is ``Pair(metadata, samples)``."""
+
+    car: Pmt
+    cdr: Pmt
+
+
+class Vector(tuple[Pmt, ...]):
+    """A PMT vector: like a PMT tuple, and not equal to one in GNU Radio."""
+
+    __slots__ = ()
+
+
+def encode(value: Pmt) -> bytes:
+    """``value`` as GNU Radio would serialise it. Raises PmtError for what no PMT can hold."""
+    out = bytearray()
+    _write(value, out, 0)
+    return bytes(out)
+
+
+def decode(data: Buffer) -> Pmt:
+    """The one PMT that ``data`` holds. Raises PmtError if it is cut short, malformed, or followed by other bytes."""
+    value, end = decode_at(data, 0)
+    if end != len(data):
+        raise PmtError(f"{len(data) - end} bytes follow the PMT that ends at byte {end}")
+    return value
+
+
+def decode_at(data: Buffer, start: int) -> tuple[Pmt, int]:
+    """The PMT that begins at byte ``start``, and where the next byte after it is. Raises PmtError."""
+    reader = _Reader(memoryview(data), start)
+    return reader.value(0), reader.at
+
+
+def _write(value: Pmt, out: bytearray, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise PmtError(f"a PMT nested deeper than {MAX_DEPTH} levels")
+    if value is None:
+        out.append(_NULL)
+    elif isinstance(value, (bool, np.bool_)):
+        out.append(_TRUE if value else _FALSE)
+    elif isinstance(value, str):
+        name = value.encode("utf-8", "surrogateescape")
+        if len(name) > 0xFFFF:
+            raise PmtError(f"a symbol of {len(name)} bytes; 65535 is the most")
+        out += struct.pack(">BH", _SYMBOL, len(name)) + name
+    elif isinstance(value, np.uint64):
+        out += struct.pack(">BQ", _UINT64, int(value))
+    elif isinstance(value, (int, np.integer)):
+        _write_integer(int(value), out)
+    elif isinstance(value, (float, np.floating)):
+        out += struct.pack(">Bd", _DOUBLE, value)
+    elif isinstance(value, (complex, np.complexfloating)):
+        out += struct.pack(">Bdd", _COMPLEX, value.real, value.imag)
+    elif isinstance(value, np.ndarray):
+        _write_uniform(value, out)
+    elif isinstance(value, Pair):
+        out.append(_PAIR)
+        _write(value.car, out, depth + 1)
+        _write(value.cdr, out, depth + 1)
+    elif isinstance(value, list):
+        for element in value:
+            out.append(_PAIR)
+            _write(element, out, depth + 1)
+        out.append(_NULL)
+    elif isinstance(value, tuple):
+        out += struct.pack(">BI", _VECTOR if isinstance(value, Vector) else _TUPLE, len(value))
+        for element in value:
+            _write(element, out, depth + 1)
+    elif isinstance(value, dict):
+        for key, element in value.items():
+            out += bytes((_DICT, _PAIR))
+            _write(key, out, depth + 1)
+            _write(element, out, depth + 1)
+        out.append(_NULL)
+    else:
+        raise PmtError(f"no PMT holds a {type(value).__name__}")
+
+
+def _write_integer(value: int, out: bytearray) -> None:
+    if -(2**31) <= value < 2**31:
+        out += struct.pack(">Bi", _INT32, value)
+    elif -(2**63) <= value < 2**63:
+        out += struct.pack(">Bq", _INT64, value)
+    else:
+        raise PmtError(f"{value} does not fit in 64 bits; numpy.uint64 holds unsigned ones")
+
+
+def _write_uniform(array: npt.NDArray[Any], out: bytearray) -> None:
+    code = _UNIFORM_CODES.get(array.dtype.newbyteorder("="))
+    if code is None or array.ndim != 1:
+        raise PmtError(f"no PMT holds an array of {array.dtype} with {array.ndim} axes")
+    # GNU Radio writes one byte of padding and says so.
+    out += struct.pack(">BBIBx", _UNIFORM, code, len(array), 1)
+    out += array.astype(_UNIFORM_TYPES[code]).tobytes()
+
+
+class _Reader:
+    """Reads PMTs from ``data``, from byte ``at`` on."""
+
+    def __init__(self, data: memoryview, at: int) -> None:
+        self.data = data
+        self.at = at
+
+    def value(self, depth: int) -> Pmt:
+        if depth > MAX_DEPTH:
+            raise PmtError(f"a PMT nested deeper than {MAX_DEPTH} levels, at byte {self.at}")
+        start = self.at
+        (kind,) = self.numbers(">B")
+        if kind == _NULL:
+            return None
+        if kind in (_TRUE, _FALSE):
+            return kind == _TRUE
+        if kind == _SYMBOL:
+            (length,) = self.numbers(">H")
+            return str(self.take(length), "utf-8", "surrogateescape")
+        if kind in (_INT32, _INT64, _DOUBLE):
+            return self.numbers({_INT32: ">i", _INT64: ">q", _DOUBLE: ">d"}[kind])[0]
+        if kind == _UINT64:
+            return np.uint64(self.numbers(">Q")[0])
+        if kind == _COMPLEX:
+            return complex(*self.numbers(">dd"))
+        if kind == _PAIR:
+            return self.pairs(depth)
+        if kind in (_VECTOR, _TUPLE):
+            elements = self.elements(depth)
+            return Vector(elements) if kind == _VECTOR else tuple(elements)
+        if kind == _DICT:
+            return self.dictionary(depth)
+        if kind == _UNIFORM:
+            return self.uniform()
+        raise PmtError(f"byte {start} is {kind}, which begins no PMT")
+
+    def pairs(self, depth: int) -> list[Pmt] | Pair:
+        """A list, or pairs that end in something else; a chain takes no recursion, whatever its length."""
+        firsts = [self.value(depth + 1)]
+        while self.next_is(_PAIR):
+            firsts.append(self.value(depth + 1))
+        last = self.value(depth + 1)
+        if last is None:
+            return firsts
+        if depth + len(firsts) > MAX_DEPTH:
+            raise PmtError(f"a chain of {len(firsts)} pairs that is no list, before byte {self.at}")
+        for first in reversed(firsts):
+            last = Pair(first, last)
+        return last  # type: ignore[no-any-return]
+
+    def dictionary(self, depth: int) -> dict[Pmt, Pmt]:
+        """Entries in the order of the wire; of two with one key the first counts, as in GNU Radio."""
+        entries: dict[Pmt, Pmt] = {}
+        while True:
+            if not self.next_is(_PAIR):
+                raise PmtError(f"a dictionary entry that is no pair, at byte {self.at}")
+            key, value = self.value(depth + 1), self.value(depth + 1)
+            try:
+                entries.setdefault(key, value)
+            except TypeError:
+                raise PmtError(f"a dictionary with a key that is a {type(key).__name__}") from None
+            if self.next_is(_NULL):
+                return entries
+            if not self.next_is(_DICT):
+                raise PmtError(f"a dictionary that does not go on at byte {self.at}")
+
+    def elements(self, depth: int) -> list[Pmt]:
+        (count,) = self.numbers(">I")
+        # An element takes a byte at least.
+        self.require(count)
+        return [self.value(depth + 1) for _ in range(count)]
+
+    def uniform(self) -> npt.NDArray[Any]:
+        code, count, padding = self.numbers(">BIB")
+        if code >= len(_UNIFORM_TYPES):
+            raise PmtError(f"a uniform vector of unknown type {code}, before byte {self.at}")
+        self.take(padding)
+        dtype = _UNIFORM_TYPES[code]
+        values = np.frombuffer(self.take(count * dtype.itemsize), dtype)
+        return values.astype(dtype.newbyteorder("="))
+
+    def next_is(self, kind: int) -> bool:
+        """Whether the next byte is ``kind``; if so it is taken."""
+        self.require(1)
+        found = self.data[self.at] == kind
+        self.at += found
+        return found
+
+    def numbers(self, layout: str) -> tuple[Any, ...]:
+        return struct.unpack(layout, self.take(struct.calcsize(layout)))
+
+    def take(self, length: int) -> memoryview:
+        self.require(length)
+        self.at += length
+        return self.data[self.at - length : self.at]
+
+    def require(self, length: int) -> None:
+        if length > len(self.data) - self.at:
+            raise PmtError(f"a PMT cut short: byte {self.at} begins {length} bytes, of {len(self.data)} in all")

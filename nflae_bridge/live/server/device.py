@@ -1,0 +1,162 @@
+"""The owner of the device: turns a micro-batch of jobs into answers, one batch at a time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from matlab_io.version import __version__
+from nflae_bridge.engine.block_size import drops_per_block
+from nflae_bridge.engine.devices import choose_device
+from nflae_bridge.engine.engine import Engine
+from nflae_bridge.files.validation import Channels, first_bad_drop
+from nflae_bridge.live.protocol import PrecodeRequest, WireError
+from nflae_bridge.live.server.queue import Job, Key
+from nflae_bridge.network.shipped import load_model, model_folder
+from simulator.downlink.budget import LinkBudget
+from simulator.downlink.problem import ChannelBatch
+from simulator.downlink.result_arrays import result_arrays
+from simulator.schemes import needs_sic, scheme_names
+from simulator.schemes import scheme as registered
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a job: its arrays by name, or why there are none. compute: seconds its batch took."""
+
+    job: Job
+    outcome: Arrays | WireError
+    compute: float
+
+
+class Device:
+    """The device with the models on it.
+
+    model, device: as `engine.load_scheme` takes them. Raises NflaeError if either can't be had.
+    """
+
+    def __init__(self, model: str, device: str) -> None:
+        self.device = choose_device(device)
+        self.model = model_folder(model, self.device.type).resolve().name
+        self._engine = Engine(load_model(model, self.device), self.device)
+        self.schemes = ("nflae", *scheme_names())
+        self._seconds_a_drop: dict[Key, float] = {}
+        self._mine = threading.Lock()
+
+    def warm_up(self) -> None:
+        """Compute something, so that the first request finds everything loaded; engines compile at the second call."""
+        channels = np.exp(2j * np.pi * np.random.default_rng(0).random((1, 2, 16))).astype(np.complex64)
+        for name in ("nflae", "nflae", "rzf"):
+            self.compute([Job([], PrecodeRequest("", channels, scheme=name), time.perf_counter())])
+
+    def seconds(self, job: Job) -> float:
+        """How long a job like this took last time, s; infinite for one never seen."""
+        return self._seconds_a_drop.get(job.key, float("inf")) * job.drops
+
+    def info(self, request: PrecodeRequest) -> dict[str, str | float | int]:
+        """What an answer says about how it was made."""
+        ours = request.scheme == "nflae"
+        return {
+            "scheme": request.scheme,
+            "receiver": "sic" if needs_sic(request.scheme) else "linear",
+            "model": self.model if ours else "",
+            "refine": request.refine if ours else 0,
+            "version": __version__,
+            "convention": request.convention,
+            "power": request.power,
+            "noise_power": request.noise_power,
+            "alpha_c": request.alpha_c,
+            "min_rate": request.min_rate,
+        }
+
+    def compute(self, jobs: Sequence[Job]) -> list[Answer]:
+        """Answers to jobs of one key, in their order; a job whose channels can't be used spoils no other."""
+        with self._mine, torch.inference_mode():
+            began = time.perf_counter()
+            prepared = [_channels(job.request) for job in jobs]
+            good = [job.request for job, made in zip(jobs, prepared, strict=True) if not isinstance(made, WireError)]
+            channels = [made for made in prepared if not isinstance(made, WireError)]
+            results = iter(self._precode(good, channels) if good else ())
+            outcomes = [made if isinstance(made, WireError) else next(results) for made in prepared]
+            elapsed = time.perf_counter() - began
+            self._seconds_a_drop[jobs[0].key] = elapsed / sum(job.drops for job in jobs)
+            return [Answer(job, outcome, elapsed) for job, outcome in zip(jobs, outcomes, strict=True)]
+
+    def _precode(
+        self, requests: Sequence[PrecodeRequest], channels: Sequence[Channels]
+    ) -> Iterator[Arrays | WireError]:
+        together = torch.from_numpy(channels[0] if len(channels) == 1 else np.concatenate(channels))
+        whole = self._in_blocks(requests, together.to(self.device))
+        start = 0
+        for request in requests:
+            stop = start + len(request.channels)
+            arrays: Arrays = {name: whole[name][start:stop] for name in request.want}
+            start = stop
+            telling = arrays.get("sum_rate", arrays.get("precoder"))  # finite if all the rest is
+            yield _BEYOND if telling is not None and not np.isfinite(telling).all() else arrays
+
+    def _in_blocks(self, requests: Sequence[PrecodeRequest], channels: torch.Tensor) -> Arrays:
+        """What any of the requests wants, for all of their drops; computed in blocks that fit into memory."""
+        first = requests[0]
+        scheme = self._engine.refined(first.refine) if first.scheme == "nflae" else registered(first.scheme)
+        wanted = first.want if len(requests) == 1 else {name for request in requests for name in request.want}
+        labels, budget = _labels(requests, self.device), _budget(requests, self.device)
+        drops, users, antennas = channels.shape
+        step = drops_per_block(users, antennas)
+        if drops <= step:
+            return result_arrays(scheme(ChannelBatch(channels, labels), budget), names=wanted)
+        parts: list[Arrays] = []
+        for start in range(0, drops, step):
+            stop = min(start + step, drops)
+            batch = ChannelBatch(channels[start:stop], None if labels is None else labels[start:stop])
+            parts.append(result_arrays(scheme(batch, budget.slice(start, stop)), names=wanted))
+        return {name: np.concatenate([part[name] for part in parts]) for name in wanted}
+
+
+_BEYOND = WireError(
+    "bad_channels",
+    "the rates come out as no finite numbers; are the channels scaled beyond reason for this power and noise?",
+)
+
+
+def _channels(request: PrecodeRequest) -> Channels | WireError:
+    """The request's h_k, complex64; or what is wrong with them."""
+    with np.errstate(over="ignore"):  # what single precision can't hold is told below, as Inf
+        channels: Channels = np.array(request.channels, np.complex64)  # a copy: torch wants memory it may write to
+    if request.convention == "direct":
+        np.conj(channels, out=channels)
+    bad = first_bad_drop(channels)
+    return channels if bad is None else WireError("bad_channels", f"drop {bad.drop + 1}, {bad.told(first=1)}")
+
+
+def _labels(requests: Sequence[PrecodeRequest], device: torch.device) -> torch.Tensor | None:
+    """The labels that came with the requests, bool (drops, users); None: the scheme finds them."""
+    if requests[0].near_field is None:
+        return None
+    return torch.from_numpy(np.concatenate([request.near_field for request in requests])).to(device)
+
+
+def _budget(requests: Sequence[PrecodeRequest], device: torch.device) -> LinkBudget:
+    """One budget for all the drops: numbers where the requests agree, else tensors (drops,)."""
+    repeats = [len(request.channels) for request in requests]
+
+    def together(values: list[float]) -> float | torch.Tensor:
+        if len(set(values)) == 1:
+            return values[0]
+        return torch.from_numpy(np.repeat(values, repeats)).to(device)
+
+    return LinkBudget(
+        together([request.power for request in requests]),
+        together([request.noise_power for request in requests]),
+        together([request.alpha_c for request in requests]),
+        together([request.min_rate for request in requests]),
+    )

@@ -1,0 +1,270 @@
+"""Pictures of an answer: the users in the array's beam-focusing map, their powers and rates; schemes side by side."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.patheffects
+import numpy as np
+import numpy.typing as npt
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from torch import Tensor
+
+from matlab_io.errors import NflaeError
+from nflae_bridge.files.positions import Scene
+from simulator.geometry.arrays import angle_and_distance
+from simulator.geometry.near_field import effective_rayleigh_distance, focusing_gain
+from simulator.geometry.steering import near_field_steering
+
+FORMATS = ("png", "pdf", "svg")
+
+# Okabe and Ito's palette: told apart by everybody, and in grey by their markers.
+_NEAR, _FAR, _CAPACITY = "#D55E00", "#56B4E9", "#000000"
+_MARKERS = {True: "o", False: "s"}
+_DYNAMIC_RANGE_DB = 30.0
+_PIXELS = 120_000
+_WORK = 30_000_000  # pixels x antennas: a second or two
+_OUTLINE = [matplotlib.patheffects.withStroke(linewidth=2.2, foreground="black")]
+
+
+@dataclass(frozen=True)
+class DropPicture:
+    """One drop's answer, to be drawn.
+
+    title: above the map. scene: where array and users are.
+    precoder: complex64 (users, antennas). power: (users,) W. rate: (users,) bps/Hz. near_field: bool (users,).
+    """
+
+    title: str
+    scene: Scene
+    precoder: Tensor
+    power: Tensor
+    rate: Tensor
+    near_field: Tensor
+
+
+@dataclass(frozen=True)
+class SchemeBar:
+    """A scheme's mean sum rate, bps/Hz, and what to write beside it."""
+
+    name: str
+    mean_sum_rate: float
+    note: str
+
+
+def plot_format(path: Path) -> str:
+    """The picture's format by the file's extension. Raises NflaeError for one that can't be drawn."""
+    suffix = path.suffix.lower().removeprefix(".")
+    if suffix not in FORMATS:
+        raise NflaeError(f"{path}: no picture can be drawn as {path.suffix or 'that'}; name it .png, .pdf or .svg")
+    return suffix
+
+
+def users_figure(picture: DropPicture) -> Figure:
+    """The map of the drop with its users, and each user's share of the power and rate."""
+    figure = Figure(figsize=(12, 5.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    _draw_users(figure, picture)
+    return figure
+
+
+def schemes_figure(picture: DropPicture, bars: Sequence[SchemeBar], capacity: float, note: str) -> Figure:
+    """`users_figure` above, below it the schemes' mean sum rates and the dirty-paper capacity, bps/Hz."""
+    figure = Figure(figsize=(12, 5.2 + 1.0 + 0.36 * len(bars)), layout="constrained")
+    FigureCanvasAgg(figure)
+    above, below = np.asarray(figure.subfigures(2, 1, height_ratios=[5.2, 1.0 + 0.36 * len(bars)]))
+    _draw_users(above, picture)
+    axes = below.subplots()
+    places = np.arange(len(bars))
+    colours = [_NEAR if bar.name.startswith("nflae") else "#999999" for bar in bars]
+    axes.barh(places, [bar.mean_sum_rate for bar in bars], color=colours, height=0.7)
+    for place, bar in zip(places, bars, strict=True):
+        axes.annotate(
+            bar.note,
+            (0, place),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            color="white",
+            fontweight="bold",
+            fontsize=9,
+            path_effects=[matplotlib.patheffects.withStroke(linewidth=1.5, foreground="#444444")],
+        )
+    axes.axvline(capacity, color=_CAPACITY, linestyle="--", linewidth=1.5)
+    axes.annotate(
+        f"capacity {capacity:.2f} ",
+        (capacity, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(-4, -4),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        annotation_clip=False,
+    )
+    axes.set_yticks(places, [bar.name for bar in bars])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.04 * max(capacity, *(bar.mean_sum_rate for bar in bars)))
+    axes.set_xlabel(f"mean sum rate [bps/Hz]   ({note})")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def render(figure: Figure, kind: str) -> bytes:
+    """The figure as the bytes of a file of this format."""
+    content = io.BytesIO()
+    # No date and no random names: the same numbers give the same file.
+    metadata = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[kind]
+    with matplotlib.rc_context({"svg.hashsalt": "nflae"}):
+        figure.savefig(content, format=kind, dpi=150, metadata=metadata)
+    return content.getvalue()
+
+
+def intensity_map(scene: Scene, precoder: Tensor, power: Tensor, x: Tensor, height: Tensor) -> npt.NDArray[np.float64]:
+    """sum_k P_k |b(theta, r)^H w_k|^2 at each point of a grid, W: the power focused there, path loss left out.
+
+    x: (columns,), height: (rows,), m. Returns (rows, columns).
+    """
+    beams = precoder.conj() if scene.conjugated else precoder
+    rows = []
+    for level in height:
+        angle, distance = angle_and_distance(x, level.expand_as(x), scene.array)
+        waves = near_field_steering(scene.array, angle, distance.clamp(min=1e-3))
+        rows.append((focusing_gain(beams.to(torch.complex64), waves).double() * power.double()[:, None]).sum(0))
+    return torch.stack(rows).numpy()
+
+
+def _draw_users(figure: Any, picture: DropPicture) -> None:
+    """The map on the left, bars of power and rate on the right."""
+    grid = figure.add_gridspec(1, 3, width_ratios=[3.6, 1, 1])
+    _draw_map(figure, figure.add_subplot(grid[0]), picture)
+    figure.legend(handles=_legend(picture), loc="outside lower left", ncols=5, fontsize=9.5, frameon=False)
+    powers, rates = figure.add_subplot(grid[1]), figure.add_subplot(grid[2])
+    near = [bool(label) for label in picture.near_field]
+    users = np.arange(1, len(near) + 1)
+    colours = [_NEAR if label else _FAR for label in near]
+    total = float(picture.power.sum())
+    share = 100 * picture.power.double().numpy() / (total or 1.0)
+    for axes, values, label in ((powers, share, "share of power [%]"), (rates, picture.rate, "rate [bps/Hz]")):
+        axes.barh(users, np.asarray(values), color=colours, height=0.75)
+        axes.set_xlabel(label)
+        axes.set_ylim(max(len(near), 4) + 0.6, 0.4)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="x", color="#dddddd", linewidth=0.8)
+        axes.set_axisbelow(True)
+    few = len(near) <= 32
+    powers.set_yticks(users if few else [1, len(near)])
+    powers.set_ylabel("user")
+    rates.set_yticks(users if few else [1, len(near)], [])
+
+
+def _draw_map(figure: Any, axes: Any, picture: DropPicture) -> None:
+    scene = picture.scene
+    left, right, bottom, top = _extent(scene)
+    pixels = min(_PIXELS, max(6_000, _WORK // scene.array.antennas))
+    columns = int((pixels * 1.7) ** 0.5)
+    x = torch.linspace(left, right, columns, dtype=torch.float64)
+    height = torch.linspace(bottom, top, pixels // columns, dtype=torch.float64)
+    intensity = intensity_map(scene, picture.precoder, picture.power, x, height)
+    level = 10 * np.log10(np.maximum(intensity / intensity.max(), 1e-12))
+    image = axes.imshow(
+        level,
+        extent=(left, right, bottom, top),
+        origin="lower",
+        aspect="auto",
+        cmap="cividis",
+        vmin=-_DYNAMIC_RANGE_DB,
+        vmax=0,
+        interpolation="bilinear",
+    )
+    figure.colorbar(image, ax=axes, pad=0.01, label=r"focused power $\Sigma_k P_k|b^H w_k|^2$ [dB of its peak]")
+    axes.plot(0, scene.array.height, marker=">", markersize=11, color="white", markeredgecolor="black", clip_on=False)
+    x_shown, height_shown = _on_the_map(scene, (left, right, bottom, top))
+    for user in range(len(x_shown)):
+        near, resolved = bool(picture.near_field[user]), bool(scene.resolved[user])
+        axes.plot(
+            x_shown[user],
+            height_shown[user],
+            marker=_MARKERS[near],
+            markersize=9,
+            markerfacecolor=(_NEAR if near else _FAR) if resolved else "none",
+            markeredgecolor="white" if resolved else (_NEAR if near else _FAR),
+            markeredgewidth=1.3 if resolved else 2.2,
+            clip_on=False,
+        )
+        axes.annotate(
+            str(user + 1),
+            (x_shown[user], height_shown[user]),
+            xytext=(7, 5) if x_shown[user] < 0.97 * right else (-9, 6),
+            ha="left" if x_shown[user] < 0.97 * right else "right",
+            textcoords="offset points",
+            color="white",
+            fontsize=10,
+            fontweight="bold",
+            path_effects=_OUTLINE,
+        )
+    axes.plot(*_near_field_border(scene), color="white", linestyle="--", linewidth=1.4)
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, top)
+    axes.set_xlabel("x [m]" if scene.from_file else "along boresight [m] (places estimated from the wavefronts)")
+    axes.set_ylabel("height [m]" if scene.from_file else "across [m]")
+    axes.set_title(picture.title, loc="left", fontsize=11)
+
+
+def _extent(scene: Scene) -> tuple[float, float, float, float]:
+    """left, right, bottom, top of the map, m: array and users whose distance is known, with a margin."""
+    x, height = scene.x[scene.resolved].numpy(), scene.height[scene.resolved].numpy()
+    base = scene.array.height
+    if scene.from_file:
+        high = max(float(height.max()), base)
+        return 0.0, 1.08 * float(x.max()), min(0.0, float(height.min())), 1.12 * high + 1
+    reach = 1.15 * float(np.hypot(x, height).max(initial=0.0))
+    if reach == 0.0:
+        reach = max(10.0, float(effective_rayleigh_distance(scene.array, torch.zeros(1))))
+    directions = scene.height / torch.hypot(scene.x, scene.height)
+    across = np.concatenate([height, reach * directions[~scene.resolved].numpy(), [-0.12 * reach, 0.12 * reach]])
+    return 0.0, reach, 1.15 * float(across.min()), 1.15 * float(across.max())
+
+
+def _near_field_border(scene: Scene) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The curve within which a user is near-field: the effective Rayleigh distance in every direction, x and height."""
+    angle = torch.linspace(-1.5, 1.5, 721, dtype=torch.float64)
+    distance = effective_rayleigh_distance(scene.array, angle)
+    below = angle + scene.array.tilt
+    return (distance * torch.cos(below)).numpy(), (scene.array.height - distance * torch.sin(below)).numpy()
+
+
+def _on_the_map(
+    scene: Scene, extent: tuple[float, float, float, float]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Where to draw each user; one whose distance is unknown at the map's edge, in its direction."""
+    left, right, bottom, top = extent
+    x, rise = scene.x.numpy(), scene.height.numpy() - scene.array.height
+    room = np.where(rise > 0, top - scene.array.height, scene.array.height - bottom)
+    shrink = np.minimum((right - left) / np.maximum(x, 1e-9), room / np.maximum(np.abs(rise), 1e-9))
+    shrink = np.where(scene.resolved.numpy(), 1.0, shrink)
+    return x * shrink, scene.array.height + rise * shrink
+
+
+def _legend(picture: DropPicture) -> list[Line2D]:
+    def entry(marker: str, colour: str, label: str, filled: bool = True) -> Line2D:
+        face, edge = (colour, "black") if filled else ("none", colour)
+        return Line2D([], [], linestyle="", marker=marker, markersize=8, mfc=face, mec=edge, label=label)
+
+    near = picture.near_field.numpy()
+    border = Line2D([], [], linestyle="--", color="#666666", label="border of the near field")
+    entries = [entry(">", "white", f"array, {picture.scene.array.antennas} antennas"), border]
+    if near.any():
+        entries.append(entry("o", _NEAR, f"near-field user ({int(near.sum())})"))
+    if not near.all():
+        entries.append(entry("s", _FAR, f"far-field user ({int((~near).sum())})"))
+    if not picture.scene.resolved.all():
+        entries.append(entry("s", "black", "hollow: direction only", filled=False))
+    return entries

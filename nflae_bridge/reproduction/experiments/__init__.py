@@ -1,1 +1,0 @@
-"""The experiments, a module each; see `nflae_bridge.reproduction.EXPERIMENTS`."""

@@ -1,0 +1,55 @@
+"""The contest as rows of a CSV file: figures with all their digits, and what they are figures of."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from nflae_bridge.studies.benchmark.comparison import Settings, by_panel
+from nflae_bridge.studies.benchmark.pareto import Measured, on_front, share_of_wmmse
+from nflae_bridge.studies.benchmark.scaling import Scaled, series, slope
+
+_FIELDS = (
+    *("device", "batch", "users", "antennas", "snr_db", "scheme", "iterations", "form", "median_s", "p99_s", "calls"),
+    *("sum_rate", "threads", "seed"),
+)
+
+
+def bench_csv(rows: Sequence[Measured], settings: Settings) -> str:
+    """A row a contestant, batch size and device; times in seconds a drop."""
+    lines = []
+    for found in by_panel(rows).values():
+        for row, front in zip(found, on_front(found), strict=True):
+            share = share_of_wmmse(found, row)
+            lines.append([*_fields(row, settings), "" if share is None else f"{share:.6f}", int(front)])
+    return _csv((*_FIELDS, "share_of_wmmse_100", "on_front"), lines)
+
+
+def scaling_csv(scaled: Sequence[Scaled], settings: Settings) -> str:
+    """A row a point, the slope of its series in each, with the range it is fitted over."""
+    lines = []
+    for points in series(scaled).values():
+        fitted = slope(points)
+        for point in points:
+            what = [f"{fitted.exponent:.4f}", fitted.first, fitted.last]
+            lines.append([point.axis, *_fields(point.row, settings), *what])
+    return _csv(("axis", *_FIELDS, "slope", "slope_first", "slope_last"), lines)
+
+
+def _fields(row: Measured, settings: Settings) -> list[object]:
+    return [
+        *(row.device, row.batch, row.users, row.antennas, f"{settings.snr_db:g}", row.scheme),
+        "" if row.iterations is None else row.iterations,
+        *(row.form, f"{row.median:.6e}", f"{row.p99:.6e}", row.calls),
+        "" if row.sum_rate != row.sum_rate else f"{row.sum_rate:.6f}",
+        *(settings.threads, settings.seed),
+    ]
+
+
+def _csv(header: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(lines)
+    return text.getvalue()

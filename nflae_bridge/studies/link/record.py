@@ -1,0 +1,57 @@
+"""The finished units of a run, so that a run that was interrupted goes on where it was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nflae_bridge.studies.journal import Ledger
+from simulator.link_level.counting import Tally
+
+_NAME = "units.jsonl"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a unit counted: for each scheme by user, and, of a timeline, by drop."""
+
+    snr_db: float
+    index: int
+    tallies: dict[str, Tally]
+    series: dict[str, Tally]
+
+
+class Record:
+    """``units.jsonl`` in a folder, which is made if it is missing; see `ledger.Ledger`.
+
+    identity: whatever the outcomes depend on. outcomes: those of an earlier run with the same identity.
+    Raises NflaeError if the folder can't be made or written to, or holds a run with another identity.
+    """
+
+    def __init__(self, folder: Path, identity: dict[str, str]) -> None:
+        self._ledger = Ledger(folder / _NAME, identity, _outcome, f"remove {_NAME} to start anew")
+        self.path = self._ledger.path
+        self.outcomes = self._ledger.entries
+
+    def add(self, outcome: Outcome) -> None:
+        """Append one, so that it survives whatever ends this process."""
+        self._ledger.add(
+            {
+                "snr_db": outcome.snr_db,
+                "unit": outcome.index,
+                "tallies": {name: each.as_lists() for name, each in outcome.tallies.items()},
+                "series": {name: each.as_lists() for name, each in outcome.series.items()},
+            }
+        )
+
+    def close(self) -> None:
+        """Close the file."""
+        self._ledger.close()
+
+
+def _outcome(content: dict[str, Any]) -> Outcome:
+    def tallies(of: dict[str, Any]) -> dict[str, Tally]:
+        return {name: Tally.from_lists(lists) for name, lists in of.items()}
+
+    return Outcome(content["snr_db"], content["unit"], tallies(content["tallies"]), tallies(content["series"]))

@@ -1,0 +1,201 @@
+"""What a sweep found, as tables and pictures; every function gives the bytes of a file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from nflae_bridge.plots.figures import render
+from nflae_bridge.studies.link.sweep import Point
+from simulator.link_level.counting import Counts, Tally
+
+# Okabe and Ito's palette, as everywhere; the network's colour is the one that stands out.
+_STYLES = {
+    "nflae": ("#D55E00", "o"),
+    "wmmse": ("#009E73", "s"),
+    "rzf": ("#0072B2", "^"),
+    "zf": ("#56B4E9", "v"),
+    "mrt": ("#999999", "D"),
+}
+_SPARE = ("#CC79A7", "#E69F00", "#000000", "#F0E442")
+_FIRST = ["scheme", "snr_db"]
+_COLUMNS = (
+    *("blocks", "block_errors", "bler", "bler_low", "bler_high"),
+    *("bits", "bit_errors", "ber", "ber_low", "ber_high"),
+    *("evm_db", "sinr_db", "served_share", "near_field_share", "goodput", "se", "expected_se"),
+)
+
+
+def goodput(tally: Tally, channel_uses: int) -> Counts:
+    """Information bits of error-free blocks over all channel uses, blocks not sent included; bps/Hz a user."""
+    return tally.delivered_bits / (tally.chances * channel_uses)
+
+
+def summary_table(points: Sequence[Point], users: int, channel_uses: int) -> bytes:
+    """CSV, a row a scheme and SNR: rates over all blocks of all users, goodput and SE summed over users."""
+    rows = (
+        [scheme, f"{point.snr_db:g}", *row, "errors" if point.stopped else "drops"]
+        for point in points
+        for scheme, found in point.sums.items()
+        for row in _rows(found.pooled(), channel_uses, users)
+    )
+    return _csv([*_FIRST, *_COLUMNS, "stopped_by"], rows)
+
+
+def users_table(points: Sequence[Point], channel_uses: int) -> bytes:
+    """CSV, a row a scheme, SNR and user (counted from 1)."""
+    rows = (
+        [scheme, f"{point.snr_db:g}", str(user), *row]
+        for point in points
+        for scheme, found in point.sums.items()
+        for user, row in enumerate(_rows(found, channel_uses, 1), start=1)
+    )
+    return _csv([*_FIRST, "user", *_COLUMNS], rows)
+
+
+def timeline_table(points: Sequence[Point], drops: npt.NDArray[np.int64], users: int, channel_uses: int) -> bytes:
+    """CSV, a row a scheme, SNR and drop (counted from 1, as in the file), of whole passes over the file."""
+    rows = (
+        [scheme, f"{point.snr_db:g}", str(drop + 1), *row]
+        for point in points
+        for scheme in point.sums
+        for drop, row in zip(drops, _rows(point.series(scheme), channel_uses, users), strict=True)
+    )
+    return _csv([*_FIRST, "drop", *_COLUMNS], rows)
+
+
+def _rows(found: Tally, channel_uses: int, users: int) -> list[list[str]]:
+    bler_low, bler_high = found.block_interval()
+    ber_low, ber_high = found.bit_interval()
+    columns: list[tuple[Counts, str]] = [
+        *((found.blocks, ".0f"), (found.block_errors, ".0f")),
+        *((found.bler, ".4e"), (bler_low, ".4e"), (bler_high, ".4e")),
+        *((found.bits, ".0f"), (found.bit_errors, ".0f")),
+        *((found.ber, ".4e"), (ber_low, ".4e"), (ber_high, ".4e")),
+        *((found.evm_db, ".4f"), (found.sinr_db, ".4f")),
+        *((found.blocks / found.chances, ".6f"), (found.near_field / found.chances, ".6f")),
+        (users * goodput(found, channel_uses), ".6f"),
+        *((users * found.rate / found.chances, ".6f"), (users * found.expected_rate / found.chances, ".6f")),
+    ]
+    return [
+        ["" if math.isnan(values[entry]) else f"{values[entry]:{form}}" for values, form in columns]
+        for entry in range(len(found.blocks))
+    ]
+
+
+def _csv(header: list[str], rows: Iterable[list[str]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def error_rates_picture(points: Sequence[Point], title: str) -> bytes:
+    """BER and BLER over SNR with 95 % intervals; a rate without a single error is its interval's upper end."""
+    figure, (bits, blocks) = _panels(2, title)
+    _draw_rates(bits, points, "bit error rate", lambda found: (found.ber, *found.bit_interval()))
+    _draw_rates(blocks, points, "block error rate", lambda found: (found.bler, *found.block_interval()))
+    bits.legend(frameon=False, fontsize=9, loc="lower left")
+    return render(figure, "png")
+
+
+def goodput_picture(points: Sequence[Point], users: int, channel_uses: int, title: str) -> bytes:
+    """Goodput, and the SE the formula promises, over SNR."""
+    figure, (axes,) = _panels(1, title)
+    snr = [point.snr_db for point in points]
+    for name, colour, marker in _schemes(points):
+        found = [point.sums[name].pooled() for point in points]
+        axes.plot(snr, [users * each.rate / each.chances for each in found], "--", color=colour, linewidth=1.2)
+        delivered = [users * goodput(each, channel_uses) for each in found]
+        axes.plot(snr, delivered, color=colour, marker=marker, markersize=5, label=name)
+    axes.plot([], [], "--", color="#444444", linewidth=1.2, label="SE: log2(1 + SINR)")
+    axes.set_ylabel("sum over users [bps/Hz]")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, fontsize=9, loc="upper left", title="goodput", alignment="left")
+    return render(figure, "png")
+
+
+def evm_picture(points: Sequence[Point], title: str) -> bytes:
+    """EVM as measured (markers) and as the SINR says (lines), over SNR."""
+    figure, (axes,) = _panels(1, title)
+    snr = [point.snr_db for point in points]
+    for name, colour, marker in _schemes(points):
+        found = [point.sums[name].pooled() for point in points]
+        axes.plot(snr, [-each.sinr_db for each in found], "--", color=colour, linewidth=1.2)
+        measured = [each.evm_db for each in found]
+        axes.plot(snr, measured, linestyle="", color=colour, marker=marker, markersize=6, label=name)
+    axes.plot([], [], "--", color="#444444", linewidth=1.2, label="-SINR")
+    axes.set_ylabel("EVM [dB]")
+    axes.legend(frameon=False, fontsize=9)
+    return render(figure, "png")
+
+
+def timeline_picture(
+    points: Sequence[Point], drops: npt.NDArray[np.int64], users: int, refresh: int, title: str
+) -> bytes:
+    """SE, near-field share and BLER drop by drop, at the highest SNR; dotted: new precoders."""
+    point = max(points, key=lambda each: each.snr_db)
+    figure, panels = _panels(3, f"{title}, {point.snr_db:g} dB", across=False)
+    for name, colour, _ in _schemes(points):
+        series = point.series(name)
+        values = (users * series.rate / series.chances, 100 * series.near_field / series.chances, series.bler)
+        for axes, value in zip(panels, values, strict=True):
+            axes.step(drops + 1, value, where="mid", color=colour, linewidth=1.4, label=name)
+    for axes, label in zip(panels, ("SE [bps/Hz]", "near-field users [%]", "block error rate"), strict=True):
+        axes.set_ylabel(label)
+        axes.set_xlabel("")
+        if refresh > 1 and len(drops) <= 40 * refresh:
+            for start in range(0, int(drops[-1]) + 1, refresh):
+                axes.axvline(start + 0.5, color="#bbbbbb", linestyle=":", linewidth=0.8, zorder=0)
+    panels[1].set_ylim(-3, 103)
+    panels[2].set_ylim(-0.03, 1.03)
+    panels[-1].set_xlabel("drop (slot)")
+    panels[0].legend(frameon=False, fontsize=9, ncols=len(point.sums), loc="lower left")
+    return render(figure, "png")
+
+
+def _panels(count: int, title: str, across: bool = True) -> tuple[Figure, list[Any]]:
+    size = (1 + 5 * count, 4.4) if across else (9, 1.2 + 2.1 * count)
+    figure = Figure(figsize=size, layout="constrained")
+    FigureCanvasAgg(figure)
+    rows, columns = (1, count) if across else (count, 1)
+    panels = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
+    for axes in panels:
+        axes.set_xlabel("SNR P / σ² [dB]")
+        axes.grid(True, color="#dddddd", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_title(title, loc="left", fontsize=11)
+    return figure, panels
+
+
+def _schemes(points: Sequence[Point]) -> list[tuple[str, str, str]]:
+    """Name, colour and marker of each scheme; the network last, on top."""
+    names = sorted(points[0].sums, key=lambda name: name == "nflae")
+    spare = iter(_SPARE * len(names))
+    return [(name, *(_STYLES.get(name) or (next(spare), "P"))) for name in names]
+
+
+_Rated = Callable[[Tally], tuple[Counts, Counts, Counts]]
+
+
+def _draw_rates(axes: Any, points: Sequence[Point], label: str, rated: _Rated) -> None:
+    for name, colour, marker in _schemes(points):
+        values = np.array([np.concatenate(rated(point.sums[name].pooled())) for point in points])
+        snr, (rate, low, high) = np.array([point.snr_db for point in points]), values.T
+        seen = rate > 0
+        spread = np.maximum([rate - low, high - rate], 0)[:, seen]
+        axes.errorbar(snr[seen], rate[seen], spread, color=colour, marker=marker, markersize=5, capsize=2.5, label=name)
+        axes.plot(snr[rate == 0], high[rate == 0], linestyle="", color=colour, marker=11, markersize=7)
+    axes.set_yscale("log")
+    axes.set_ylim(top=1.5)
+    axes.set_ylabel(label)

@@ -1,0 +1,37 @@
+"""Every published table and figure, and what goes beyond them, by name: ``nflae reproduce NAME``.
+
+An experiment is a module of this package's `experiments` with an ``EXPERIMENT`` each; here is only what the command
+line needs to know before any of them is imported.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nflae_bridge.studies.reproduction.experiment import Experiment
+
+# Name, then what it shows; in the order of the papers, then what goes beyond them.
+EXPERIMENTS = {
+    "enfr": "near-field regions on the x-z plane and along the ground (Fig. 2)",
+    "gain": "the far-field beam's gain against distance (Fig. 4)",
+    "convergence": "training and validation loss by epoch (Fig. 5)",
+    "se-users": "spectral efficiency for 5 to 10 users (Fig. 6)",
+    "se-alpha": "spectral efficiency for alpha_c from 0.1 to 0.9 (Fig. 7)",
+    "se-minrate": "spectral efficiency for R_min from 0 to 1 bps/Hz (Fig. 8)",
+    "se-power": "spectral efficiency for P from -10 to 10 dBW (Fig. 9)",
+    "accuracy": "near/far classification against the CSI's SNR (Table I)",
+    "cost": "parameters, training and inference time (Table II)",
+    "gamma2": "spectral efficiency and accuracy for gamma_2 from 0.2 to 30 (Table III)",
+    "robust": "spectral efficiency when the CSI is noisy",
+    "transfer": "one checkpoint in settings it has not seen, against the raw encoder retrained",
+    "mobility": "labels and spectral efficiency along a drone's flight",
+}
+
+
+def load_experiment(name: str) -> Experiment:
+    """The experiment of this name, one of `EXPERIMENTS`."""
+    module = import_module(f"{__name__}.experiments.{name.replace('-', '_')}")
+    found: Experiment = module.EXPERIMENT
+    return found

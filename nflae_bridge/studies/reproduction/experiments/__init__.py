@@ -1,0 +1,1 @@
+"""The experiments, a module each; see `nflae_bridge.studies.reproduction.EXPERIMENTS`."""

@@ -1,0 +1,129 @@
+"""Fig. 2: where users are near-field, by the effective Rayleigh distance and by the region on the ground."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from nflae_bridge.plots.style import empty_figure
+from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Note, Row, Unit
+from nflae_bridge.studies.reproduction.setting import PUBLISHED
+from nflae_bridge.studies.reproduction.study import Study
+from simulator.geometry.arrays import angle_and_distance
+from simulator.geometry.near_field import (
+    effective_rayleigh_distance,
+    ground_near_field_region,
+    is_near_field,
+    rayleigh_distance,
+)
+from simulator.geometry.steering import far_field_steering, near_field_steering
+
+_ARRAY = PUBLISHED.array
+_LOSS = 0.1
+
+
+def _units(study: Study) -> list[Unit]:
+    return [Unit("ground", _ground), Unit("border", _border)]
+
+
+def _ground(note: Note) -> list[Row]:
+    """Where the region on the ground begins and ends: the closed form, and the definition tried along the ground."""
+    region = ground_near_field_region(_ARRAY, _LOSS)
+    assert region is not None
+    x = torch.linspace(0.01, 150, 150_000, dtype=torch.float64)
+    angle, distance = angle_and_distance(x, torch.zeros_like(x), _ARRAY)
+    lost = []
+    for part in torch.split(torch.arange(len(x)), 5_000):
+        near = near_field_steering(_ARRAY, angle[part], distance[part])
+        far = far_field_steering(_ARRAY, angle[part])
+        lost.append(1 - (near.conj() * far).sum(-1).abs())
+    inside = x[torch.cat(lost) >= _LOSS]
+    return [
+        {"what": "ENFR on the ground, closed form", "from_m": region[0], "to_m": region[1]},
+        {
+            "what": "1 - |b^H a| >= 0.1 on the ground, exact waves",
+            "from_m": float(inside[0]),
+            "to_m": float(inside[-1]),
+        },
+        {"what": "Rayleigh distance 2 D^2 / lambda", "from_m": 0.0, "to_m": rayleigh_distance(_ARRAY)},
+    ]
+
+
+def _border(note: Note) -> list[Row]:
+    """The effective Rayleigh distance as a curve on the x-z plane."""
+    angle = torch.linspace(-math.pi / 2, math.pi / 2, 361, dtype=torch.float64)
+    distance = effective_rayleigh_distance(_ARRAY, angle, _LOSS)
+    below = angle + _ARRAY.tilt
+    x, height = distance * torch.cos(below), _ARRAY.height - distance * torch.sin(below)
+    return [
+        {"what": "ERD", "angle_deg": math.degrees(a), "distance_m": r, "x_m": u, "height_m": v}
+        for a, r, u, v in zip(angle.tolist(), distance.tolist(), x.tolist(), height.tolist(), strict=True)
+    ]
+
+
+def _draw(study: Study, rows: pd.DataFrame) -> Figure:
+    figure = empty_figure("Near-field regions of 256 antennas at 30 GHz (Fig. 2)", study.cuts(EXPERIMENT), 10.5, 5.4)
+    plane, ground = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
+    x = np.linspace(0.05, 200, 1_600)
+    height = np.linspace(0, 30, 240)
+    grid = torch.from_numpy(np.stack(np.meshgrid(x, height)))
+    near = is_near_field(_ARRAY, *angle_and_distance(grid[0], grid[1], _ARRAY), _LOSS)
+    plane.contourf(x, height, near.numpy(), levels=[0.5, 1.5], colors=["#F6C9A8"])
+    border = rows[rows["what"] == "ERD"]
+    plane.plot(border["x_m"], border["height_m"], color="#D55E00", label="effective Rayleigh distance (ERD)")
+    plane.plot(0, _ARRAY.height, marker=">", markersize=11, color="white", markeredgecolor="black", clip_on=False)
+    plane.set_xlim(0, 200)
+    plane.set_ylim(0, 30)
+    plane.set_ylabel("height z [m]")
+    plane.text(30, 15, "near field", fontsize=11)
+    plane.text(150, 6, "far field", fontsize=11)
+    enfr = rows.iloc[0]
+    plane.plot(
+        [enfr["from_m"], enfr["to_m"]], [0, 0], color="#0072B2", linewidth=7, solid_capstyle="butt", clip_on=False,
+        label="effective near-field region (ENFR) on the ground",
+    )  # fmt: skip
+    plane.legend(loc="upper right", frameon=True)
+    distance = torch.from_numpy(x)
+    angle, away = angle_and_distance(distance, torch.zeros_like(distance), _ARRAY)
+    reach = effective_rayleigh_distance(_ARRAY, angle, _LOSS)
+    ground.plot(x, away, color="black", label="distance r of a ground user")
+    ground.plot(x, reach, color="#D55E00", label="ERD in its direction")
+    ground.axvspan(enfr["from_m"], enfr["to_m"], color="#0072B2", alpha=0.15)
+    for edge in (enfr["from_m"], enfr["to_m"]):
+        ground.axvline(edge, color="#0072B2", linewidth=1)
+        ground.annotate(f"{edge:.2f} m", (edge, 205), xytext=(4, -10), textcoords="offset points", color="#0072B2")
+    ground.set_ylim(0, 210)
+    ground.set_xlabel("x [m]")
+    ground.set_ylabel("[m]")
+    ground.legend(loc="upper left", bbox_to_anchor=(0.1, 1.02), frameon=False)
+    return figure
+
+
+def _table(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.dropna(subset="to_m").set_index("what")[["from_m", "to_m"]].rename_axis("region")
+
+
+def _checks(study: Study, rows: pd.DataFrame) -> list[Check]:
+    closed, exact = rows.iloc[0], rows.iloc[1]
+    gap = max(abs(closed["from_m"] - exact["from_m"]), abs(closed["to_m"] - exact["to_m"]))
+    return [Check("the closed form is where the definition puts the region, to 0.1 m", bool(gap < 0.1), f"{gap:.3f} m")]
+
+
+EXPERIMENT = Experiment(
+    "enfr",
+    "Near-field regions on the x-z plane and along the ground",
+    "Fig. 2",
+    _units,
+    _draw,
+    _table,
+    _checks,
+    (
+        "A user is near-field where the far-field beam in its direction loses at least 10 % of amplitude: inside the "
+        "effective Rayleigh distance of that direction. Right below the mast the array is seen end-on, so ground users "
+        "there are far-field again, and the region on the ground has a beginning, too.",
+    ),
+)

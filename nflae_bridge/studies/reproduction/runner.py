@@ -1,0 +1,108 @@
+"""Runs experiments: unit after unit, each kept on disk as it is done, then table, picture and page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from matlab_io.errors import NflaeError
+from nflae_bridge.network.backbone import Backbone
+from nflae_bridge.network.checkpoint import write_atomically
+from nflae_bridge.plots.figures import render
+from nflae_bridge.studies.journal import Ledger
+from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Note, Row
+from nflae_bridge.studies.reproduction.folder import LEDGER
+from nflae_bridge.studies.reproduction.page import page
+from nflae_bridge.studies.reproduction.study import Study
+from nflae_bridge.training.presets import RANDOM_BACKBONE, recipe
+
+_REMEDY = "give --overwrite to replace it"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An experiment's files and what its checks found."""
+
+    paths: list[Path]
+    checks: list[Check]
+
+
+@dataclass(frozen=True)
+class _Done:
+    key: str
+    rows: list[Row]
+
+
+def require_same_runs(experiments: Sequence[Experiment], study: Study) -> None:
+    """Raises NflaeError, before any work, if the folder holds damaged rows or those of another run of one of these."""
+    for experiment in experiments:
+        if (study.folder / (experiment.name + LEDGER)).exists():
+            _ledger(experiment, study).close()
+
+
+def require_backbone(experiments: Sequence[Experiment], study: Study, note: Callable[[str], None]) -> None:
+    """Raises NflaeError, before any work, if the raw-encoder GPT-2 is needed and its backbone can't be had.
+
+    note: told where it is looked for.
+    """
+    needing = [experiment.name for experiment in experiments if "paper" in experiment.trains(study.effort)]
+    backbone = study.backbone
+    if not needing or backbone == RANDOM_BACKBONE:
+        return
+    note(f"{backbone}; the hub is asked for it unless it is here")
+    try:
+        Backbone(recipe("paper", backbone).network.backbone)
+    except NflaeError as error:
+        raise NflaeError(
+            f"{', '.join(needing)}: the pretrained backbone {backbone!r} can't be had from the hub or as a folder; "
+            "give --backbone DIR with GPT-2's config.json and model.safetensors, or --backbone "
+            f"{RANDOM_BACKBONE} for a randomly initialised one of the same shape, which every plot will say"
+        ) from error
+
+
+def run(experiment: Experiment, study: Study, advance: Callable[[int, str], None]) -> Outcome:
+    """Do what of an experiment is not done yet and write its files.
+
+    advance(done, note): how many units are done, and what goes on now.
+    Raises NflaeError if the folder holds rows of another budget, backbone or seed.
+    """
+    ledger = _ledger(experiment, study)
+    try:
+        done = {entry.key: entry.rows for entry in ledger.entries}
+        units = experiment.units(study)
+        for unit in units:
+            if unit.key in done:
+                continue
+            advance(len(done), unit.key)
+            rows = unit.compute(_noting(advance, len(done), unit.key))
+            ledger.add({"key": unit.key, "rows": rows})
+            done[unit.key] = rows
+    finally:
+        ledger.close()
+    advance(len(units), "")
+    return _write(experiment, study, pd.DataFrame([row for unit in units for row in done[unit.key]]))
+
+
+def _ledger(experiment: Experiment, study: Study) -> Ledger[_Done]:
+    return Ledger(study.folder / (experiment.name + LEDGER), study.identity(experiment), _parse, _REMEDY)
+
+
+def _noting(advance: Callable[[int, str], None], done: int, key: str) -> Note:
+    return lambda note: advance(done, f"{key}: {note}")
+
+
+def _parse(content: dict[str, Any]) -> _Done:
+    return _Done(content["key"], content["rows"])
+
+
+def _write(experiment: Experiment, study: Study, rows: pd.DataFrame) -> Outcome:
+    checks = experiment.checks(study, rows)
+    table, picture, text = (study.folder / (experiment.name + ending) for ending in (".csv", ".png", ".md"))
+    write_atomically(table, rows.to_csv(index=False, float_format="%.6g"))
+    write_atomically(picture, render(experiment.draw(study, rows), "png"))
+    write_atomically(text, page(experiment, study, rows, checks, picture.name))
+    return Outcome([table, picture, text], checks)

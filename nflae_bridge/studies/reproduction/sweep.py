@@ -1,0 +1,124 @@
+"""Figs. 6 to 9 are one experiment: every scheme's sum rate while one quantity of the setting moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+from nflae_bridge.plots.style import draw_lines, empty_figure, label, legend_beside
+from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Note, Row, Unit
+from nflae_bridge.studies.reproduction.measure import Measured, measure
+from nflae_bridge.studies.reproduction.setting import Setting
+from nflae_bridge.studies.reproduction.study import CLASSICAL, CONSTRAINED, LEARNED, Study
+from simulator.downlink.capacity import dirty_paper_capacity
+
+_REMARKS = (
+    "Capacity, WMMSE, LDMA, NOMA and SDMA have the whole power and owe nobody a rate, as in the papers; the others are "
+    "held to alpha_c and R_min, all by the true labels, so that nobody gains from a wrong one. In the CSV, "
+    "`of_optimiser` compares means over the same drops; `missed` counts drops on which C1, C2, C3 or C5 is broken, or "
+    "on which a user gets less than R_min although some scheme shows that the drop allows it; `flagged` counts those "
+    "the scheme itself says it can't serve.",
+)
+
+
+def sweep(
+    name: str, title: str, source: str, quantity: str, points: Sequence[float], at: Callable[[float], Setting]
+) -> Experiment:
+    """The experiment that moves one quantity.
+
+    quantity: the horizontal axis, with its unit. at(value): the setting at a point.
+    """
+
+    def units(study: Study) -> list[Unit]:
+        return [Unit(f"{value:g}", partial(_point, study, value, at(value))) for value in points]
+
+    def draw(study: Study, rows: pd.DataFrame) -> Figure:
+        figure = empty_figure(f"{title} ({source})", study.cuts(experiment), width=10.5)
+        axes = figure.subplots()
+        draw_lines(axes, rows, "value", "sum_rate")
+        axes.set_xticks(list(points))
+        axes.set_xlabel(quantity)
+        axes.set_ylabel("mean spectral efficiency [bps/Hz]")
+        legend_beside(axes)
+        return figure
+
+    def table(rows: pd.DataFrame) -> pd.DataFrame:
+        wide = rows.pivot(index="scheme", columns="value", values="sum_rate").loc[rows["scheme"].unique()]
+        return wide.rename(index=label).rename_axis(f"bps/Hz; columns: {quantity}")
+
+    experiment = Experiment(
+        name, title, source, units, draw, table, _checks, _REMARKS, LEARNED,
+        "200 test drops a point instead of 1,000; networks of the published setting at every point",
+    )  # fmt: skip
+    return experiment
+
+
+def _point(study: Study, value: float, setting: Setting, note: Note) -> list[Row]:
+    drops = setting.draw(study.effort.test_drops, study.seed + setting.users)
+    channels, near = drops.channels.to(study.device), drops.near_field.to(study.device)
+    found: dict[str, Measured] = {}
+    for name in (*CLASSICAL, *CONSTRAINED):
+        note(label(name))
+        scheme = study.scheme(name, setting, note)
+        found[name] = measure(scheme, channels, near, setting.constrained if name in CONSTRAINED else setting.free)
+    possible = torch.stack([~found[name].short & ~found[name].broken for name in CONSTRAINED]).any(0)
+    note("capacity")
+    capacity = float(dirty_paper_capacity(drops.channels, setting.free).mean())
+    rows: list[Row] = [{"value": value, "scheme": "capacity", "sum_rate": capacity}]
+    for name, of in found.items():
+        row: Row = {"value": value, "scheme": name, "sum_rate": of.mean, "half_width_95": of.half_width}
+        if name in CONSTRAINED:
+            row |= {
+                "of_optimiser": of.mean / found["optimiser"].mean,
+                "flagged": int((~of.feasible).sum()),
+                "missed": int((of.broken | of.short & possible).sum()),
+                "possible": int(possible.sum()),
+            }
+        rows.append({**row, "drops": len(near)})
+    return rows
+
+
+def _checks(study: Study, rows: pd.DataFrame) -> list[Check]:
+    rate = rows.pivot(index="value", columns="scheme", values="sum_rate")
+    small = rows[rows["scheme"] == "small"]
+    checks = [
+        _ordered(rate, better, worse)
+        for better, worse in (
+            ("capacity", "wmmse"),
+            ("wmmse", "ldma"),
+            ("wmmse", "noma"),
+            ("ldma", "sdma"),
+            ("noma", "sdma"),
+        )
+    ]
+    checks += [_ordered(rate, "optimiser", name) for name in CONSTRAINED[1:]]
+    checks += [_ordered(rate, "small", name) for name in LEARNED]
+    least = small["of_optimiser"].min()
+    checks.append(
+        Check(
+            "ours, small: at least 99.0 % of the per-drop optimiser at every point", bool(least >= 0.99), f"{least:.2%}"
+        )
+    )
+    missed = int(small["missed"].sum())
+    checks.append(
+        Check(
+            "ours, small: no constraint missed on a drop that allows it",
+            missed == 0,
+            f"{missed} of {int(small['possible'].sum())} drops",
+        )
+    )
+    return checks
+
+
+def _ordered(rate: pd.DataFrame, better: str, worse: str) -> Check:
+    margin = (rate[better] - rate[worse]).to_numpy()
+    least = int(margin.argmin())
+    return Check(
+        f"{label(better)} > {label(worse)} at every point",
+        bool(margin[least] > 0),
+        f"{margin[least]:+.3f} at {rate.index[least]:g}",
+    )

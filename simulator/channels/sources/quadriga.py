@@ -1,0 +1,129 @@
+"""Channels that QuaDRiGa made, from a ``.mat`` file: path coefficients and delays, or frequency responses.
+
+What is understood, of one user or of many, in files of any version:
+
+- a struct (array or cell of structs) with the properties of ``qd_channel``: ``coeff``, ``delay``, and if it is there
+  ``center_frequency``; or cells ``coeff`` and ``delay``; or these as plain variables, for one user;
+- what ``qd_channel.mat_save`` writes: ``channel_00001_Coeffs``, ``channel_00001_Delays``, ...;
+- frequency responses ``fr`` (or ``H``), one a user as ``qd_channel.fr`` returns them, or one array with users first.
+
+QuaDRiGa's layout: ``coeff`` is [Rx, Tx, path, snapshot]; ``delay`` the same, or [path, snapshot] where all antennas
+share the delays; a response is [Rx, Tx, carrier, snapshot]. Tx is the base station, Rx a user with one antenna. An
+array of users x base stations has one column a base station.
+
+Its coefficients are those of y = H x at the centre frequency (a direct ray has phase -2 pi d / lambda): the response is
+conjugated once, at the end of `quadriga`. Gains include path loss, as QuaDRiGa gives them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from matlab_io import inspect_file
+from matlab_io.containers.variable import shape_text
+from matlab_io.errors import NflaeError
+from simulator.channels.sources import Drawn, Request, by_user, register
+from simulator.channels.sources.paths import frequency_response, subcarrier_offsets
+from simulator.channels.sources.recorded import drops_of, same_length
+
+_NAMES = {
+    "coeff": r"coeff|(?P<place>channel_\d+)_Coeffs",
+    "delay": r"delay|(?P<place>channel_\d+)_Delays",
+    "response": r"fr|freq_response|H",
+    "carrier": r"center_frequency|(?P<place>channel_\d+)_CenterFrequency",
+    "grid": r"ChannelDims",
+}
+
+
+@register("quadriga", ("drops", "users", "bandwidth", "subcarriers", "base_station"), reads="a .mat file")
+def quadriga(request: Request) -> Drawn:
+    """QuaDRiGa's channels; a drop a snapshot (and subcarrier)."""
+    assert request.file is not None
+    path = request.file
+    found = by_user.find(path, _NAMES)
+    grid = found["grid"].get("")
+    columns = None if grid is None else int(grid.reshape(-1)[1])
+    carrier = by_user.number(found["carrier"])
+    if found["coeff"]:
+        places = by_user.one_base_station(path, list(found["coeff"]), request.base_station, columns)
+        offsets = subcarrier_offsets(request.subcarriers, request.bandwidth)
+        direct = _from_paths(path, found, places, offsets)
+    elif found["response"]:
+        if request.subcarriers is not None:
+            raise NflaeError(f"{path}: holds frequency responses, whose carriers are fixed: leave out subcarriers")
+        places = by_user.one_base_station(path, list(found["response"]), request.base_station, columns)
+        direct = _from_responses(path, found["response"], places)
+    else:
+        raise NflaeError(f"{path}: {_missing(path)}")
+    known = {} if carrier is None else {"carrier_hz": carrier}
+    return drops_of(np.conjugate(direct).astype(np.complex64), request, known)
+
+
+def _from_paths(path: Path, found: by_user.Found, places: list[str], offsets: torch.Tensor) -> np.ndarray:
+    """H of y = H x, (users, snapshots, subcarriers, antennas)."""
+    sizes, responses = {}, []
+    for place in places:
+        what = f"{path}: coeff of {place or 'the user'}"
+        coeff = by_user.padded(found["coeff"][place], 4, what)
+        _one_receive_antenna(coeff.shape[0], what, "coeff(1, :, :, :)")
+        delay = by_user.beside(found["delay"], place)
+        if delay is None and len(offsets) > 1:
+            raise NflaeError(f"{what} has no delay beside it, which a response at several subcarriers needs: save both")
+        shared = np.zeros(coeff.shape[2:]) if delay is None else delay
+        antennas, _, snapshots = coeff.shape[1:]
+        # (snapshots, antennas, paths)
+        delays = np.broadcast_to(_delays(shared, coeff.shape, what), coeff.shape)[0].transpose(2, 0, 1)
+        rays = coeff[0].transpose(2, 0, 1).astype(np.complex128)
+        response = frequency_response(torch.from_numpy(rays), torch.from_numpy(delays.copy()), offsets)
+        responses.append(response.numpy().swapaxes(-1, -2))
+        sizes[place or "the user"] = (antennas, snapshots)
+    same_length(path, sizes)
+    return np.stack(responses)
+
+
+def _delays(delay: by_user.Array, shape: tuple[int, ...], what: str) -> by_user.Array:
+    """Delays as an array that broadcasts to [Rx, Tx, path, snapshot]."""
+    if delay.shape + (1,) * (4 - delay.ndim) == shape:
+        return np.real(delay).reshape(shape)
+    if delay.shape == shape[2:]:
+        return np.real(delay)[None, None]
+    each, common, actual = (shape_text(sizes) for sizes in (shape, shape[2:], delay.shape))
+    raise NflaeError(f"{what} is {each} [Rx, Tx, path, snapshot], and its delay {actual}; expected {each} or {common}")
+
+
+def _from_responses(path: Path, responses: dict[str, by_user.Array], places: list[str]) -> np.ndarray:
+    """H of y = H x, (users, snapshots, subcarriers, antennas)."""
+    if len(places) == 1 and not by_user.is_element(places[0]):  # one array: its first axis counts users
+        whole = by_user.padded(responses[places[0]], 4, f"{path}: {places[0] or 'the frequency response'}")
+        return whole.transpose(0, 3, 2, 1)
+    sizes, rows = {}, []
+    for place in places:
+        what = f"{path}: frequency response of {place}"
+        response = by_user.padded(responses[place], 4, what)
+        _one_receive_antenna(response.shape[0], what, "fr(1, :, :, :)")
+        rows.append(response[0].transpose(2, 1, 0))
+        sizes[place] = response.shape[1:]
+    same_length(path, sizes)
+    return np.stack(rows)
+
+
+def _one_receive_antenna(antennas: int, what: str, remedy: str) -> None:
+    if antennas != 1:
+        raise NflaeError(f"{what} has {antennas} receive antennas, and users here have one: save {remedy}")
+
+
+def _missing(path: Path) -> str:
+    objects = [variable for variable in inspect_file(path) if variable.matlab_class == "qd_channel"]
+    if objects:
+        name = objects[0].name
+        return (
+            f"{name} is a qd_channel object, which only MATLAB can open: save it with"
+            f" {name}.mat_save('chan.mat'), or as struct('coeff', {{{name}.coeff}}, 'delay', {{{name}.delay}})"
+        )
+    return (
+        "no field coeff (paths, with delay beside it) and no frequency response fr or H; it holds "
+        f"{by_user.contents(path)}"
+    )

@@ -1,0 +1,89 @@
+"""Waypoints from a CSV file, and a flight's truth as the variables of a channel file."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from matlab_io.errors import NflaeError
+from simulator.channels.trajectory import Flight, Waypoints
+
+_COLUMNS = "a header with user, x_m, height_m and either time_s or speed_mps"
+
+
+def read_waypoints(path: Path) -> list[Waypoints]:
+    """The users' paths in a CSV file, in the order in which users first appear.
+
+    A line is a point of a user's path: ``user`` (any name), ``x_m``, ``height_m``, and either ``time_s``, when the user
+    is there, or ``speed_mps``, how fast it flies on from there; a user then sets out at time 0, and its last line's
+    speed says nothing. Further columns are left alone.
+
+    Raises NflaeError, with the line, for what can't be read so; OSError if there is no such file.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file, skipinitialspace=True)
+        try:
+            columns = set(reader.fieldnames or ())
+            lines = [(reader.line_num, row) for row in reader]
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise NflaeError(f"{path}: is no CSV file of waypoints ({error}); it wants {_COLUMNS}") from None
+    pace = "time_s" if "time_s" in columns else "speed_mps"
+    if not {"user", "x_m", "height_m", pace} <= columns:
+        raise NflaeError(f"{path}: has the columns {', '.join(sorted(columns)) or '(none)'}; it wants {_COLUMNS}")
+    points: dict[str, list[list[float]]] = {}
+    for line, row in lines:
+        point = [_number(path, line, row, name) for name in ("x_m", "height_m", pace)]
+        points.setdefault(row["user"], []).append(point)
+    if not points:
+        raise NflaeError(f"{path}: has no waypoint; below the header it wants a line for each point of a user's path")
+    paths = []
+    for user, rows in points.items():
+        try:
+            x, height, when = torch.tensor(rows, dtype=torch.float64).T
+            paths.append(Waypoints(when if pace == "time_s" else _times(x, height, when), x, height))
+        except ValueError as error:
+            raise NflaeError(f"{path}: user {user}: {error}") from None
+    return paths
+
+
+def flight_seconds(paths: Sequence[Waypoints]) -> float:
+    """When the last user has arrived, s."""
+    return max(float(path.time[-1]) for path in paths)
+
+
+def flight_variables(flight: Flight) -> dict[str, Any]:
+    """What is true of the users, in MATLAB order K x S, and the slots' length: to be written beside H."""
+    columns = {
+        "x": flight.x,
+        "height": flight.height,
+        "angle_rad": flight.angle,
+        "distance": flight.distance,
+        "near_field": flight.near_field,
+        "doppler_hz": flight.doppler_hz,
+    }
+    return {name: np.asarray(values).T for name, values in columns.items()} | {"slot_seconds": flight.slot_seconds}
+
+
+def _times(x: torch.Tensor, height: torch.Tensor, speed: torch.Tensor) -> torch.Tensor:
+    """When a user that flies on from each point at that point's speed is where, from time 0; s."""
+    if bool((speed[:-1] <= 0).any()):
+        raise ValueError("speed_mps has to be positive, but for the last point")
+    legs = torch.hypot(x.diff(), height.diff()) / speed[:-1]
+    return torch.cat([torch.zeros(1, dtype=torch.float64), legs.cumsum(0)])
+
+
+def _number(path: Path, line: int, row: Mapping[str, str | None], name: str) -> float:
+    text = row[name]
+    try:
+        number = float(text or "")
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise NflaeError(f"{path}: line {line}: {name} is {text or 'missing'!r}; it has to be a number")
+    return number

@@ -1,0 +1,108 @@
+"""Sionna PHY's blocks for one format: bits to symbols, and symbols with noise back to bits."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+from matlab_io.errors import NflaeError
+from simulator.link_level.modulation import Format
+
+# Sionna's 5G encoder goes down to this rate; lower ones repeat coded bits, as 5G's circular buffer does.
+_LOWEST_RATE = 1 / 5
+_ITERATIONS = 20
+
+# What the demapper and the decoder hold at once; on the CPU little more than its cache is fastest.
+_CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 4 << 30}
+_BYTES_A_CODED_BIT = 200
+
+
+def require_sionna() -> None:
+    """Raises NflaeError, with the command that installs it, where Sionna PHY is missing."""
+    if find_spec("sionna") is None:
+        raise NflaeError("nflae link needs Sionna PHY, which is not installed: pip install 'nflae-bridge[link]'")
+
+
+def sionna_device(device: torch.device) -> str:
+    """The device as Sionna names it: the first CUDA device is ``cuda:0``."""
+    return f"cuda:{device.index or 0}" if device.type == "cuda" else device.type
+
+
+class Transceiver:
+    """Blocks of ``symbols`` symbols in one format, on one device.
+
+    Encoder, mapper, demapper and decoder (belief propagation, 20 iterations) are Sionna's, with its defaults. Raises
+    NflaeError if Sionna is not installed.
+    """
+
+    def __init__(self, form: Format, symbols: int, device: torch.device) -> None:
+        require_sionna()
+        from sionna.phy.fec.ldpc import LDPC5GDecoder, LDPC5GEncoder
+        from sionna.phy.mapping import Demapper, Mapper
+
+        place = sionna_device(device)
+        bits = form.bits_per_symbol
+        self.information_bits = form.information_bits(symbols)
+        self._coded_bits = symbols * bits
+        self._mapper = Mapper("qam", bits, device=place)
+        # Uncoded the nearest symbol is decided on; a decoder is given the bits' a posteriori probabilities.
+        hard = form.rate is None
+        self._demapper = Demapper("maxlog" if hard else "app", "qam", bits, hard_out=hard, device=place)
+        self._encoder = self._decoder = None
+        if form.rate is not None:
+            longest = bits * math.floor(self.information_bits / _LOWEST_RATE / bits)
+            length = min(self._coded_bits, longest)
+            self._encoder = LDPC5GEncoder(
+                self.information_bits, length, num_bits_per_symbol=bits, device=place, check_input=False
+            )
+            self._decoder = LDPC5GDecoder(self._encoder, num_iter=_ITERATIONS, device=place)
+        a_block = symbols * 2**bits * 16 + self._coded_bits * _BYTES_A_CODED_BIT
+        self._chunk = max(1, _CHUNK_BYTES[device.type] // a_block)
+
+    @torch.no_grad()
+    def transmit(self, bits: Tensor) -> Tensor:
+        """Symbols of unit mean energy.
+
+        bits: 0 and 1, float32 (blocks, information bits). Returns complex64 (blocks, symbols).
+        """
+        coded = bits
+        if self._encoder is not None:
+            word = self._encoder(bits)
+            repeats = math.ceil(self._coded_bits / word.shape[-1])
+            coded = word.repeat(1, repeats)[:, : self._coded_bits]
+        symbols: Tensor = self._mapper(coded)
+        return symbols
+
+    @torch.no_grad()
+    def receive(self, equalised: Tensor, error_variance: Tensor) -> Tensor:
+        """The bits decided on.
+
+        equalised: complex64 (blocks, symbols), s + e. error_variance: E|e|^2, real (blocks,). Returns float32
+        (blocks, information bits).
+        """
+        decided = [
+            self._decide(equalised[part], error_variance[part].to(torch.float32).unsqueeze(-1))
+            for part in _parts(len(equalised), self._chunk)
+        ]
+        return torch.cat(decided) if decided else equalised.real.new_empty(0, self.information_bits)
+
+    def _decide(self, equalised: Tensor, error_variance: Tensor) -> Tensor:
+        soft: Tensor = self._demapper(equalised, error_variance)
+        if self._encoder is None or self._decoder is None:
+            return soft
+        length = self._encoder.n
+        if length < self._coded_bits:
+            repeats = math.ceil(self._coded_bits / length)
+            padded = torch.nn.functional.pad(soft, (0, repeats * length - self._coded_bits))
+            soft = padded.reshape(-1, repeats, length).sum(1)
+        decided: Tensor = self._decoder(soft)
+        return decided
+
+
+def _parts(total: int, size: int) -> Iterator[slice]:
+    for start in range(0, total, size):
+        yield slice(start, start + size)

@@ -1,0 +1,128 @@
+"""A relay in a thread of this process, and peers to talk to it as gr-zeromq's blocks do."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import zmq
+
+from nflae_bridge.api import precode
+from nflae_bridge.live.gnuradio.counts import Counts
+from nflae_bridge.live.gnuradio.endpoints import Context, parse_endpoint
+from nflae_bridge.live.gnuradio.inlet import Inlet
+from nflae_bridge.live.gnuradio.outlets import Outlet, PduOutlet, StreamOutlet, What
+from nflae_bridge.live.gnuradio.relay import Precode, Relay, RelayOptions
+from nflae_bridge.live.gnuradio.terms import Terms
+
+USERS, ANTENNAS = 3, 16
+TERMS = Terms(USERS, ANTENNAS, power=1.0, noise_power=0.01, alpha_c=1.0, min_rate=0.0)
+PATIENCE_MS = 10_000
+
+
+def rzf(channels: npt.NDArray[np.complex64], **budget: float) -> Any:
+    return precode(channels, scheme="rzf", **budget)  # type: ignore[arg-type]
+
+
+def wait_until(what: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+@dataclass
+class RunningRelay:
+    """Endpoints are given without an address: each end binds to a free port of its own.
+
+    csi: e.g. ``sub,tags``. outputs: e.g. ``{"precoders": "push,tags"}``.
+    """
+
+    csi: str
+    outputs: dict[What, str]
+    options: RelayOptions = field(default_factory=RelayOptions)
+    precode: Precode = rzf
+    result_tags: bool = False
+    messages: int = 64
+
+    def __post_init__(self) -> None:
+        self.counts, self.warnings = Counts(), list[tuple[str, str]]()
+        self.error: BaseException | None = None
+        self.peers: list[zmq.Socket[bytes]] = []
+        self.context: Context = zmq.Context()
+        self._stop = threading.Event()
+        everything_pdu = all("pdu" in output for output in self.outputs.values())
+        self.inlet = Inlet(
+            self.context,
+            parse_endpoint(anywhere(self.csi), is_input=True),
+            TERMS,
+            self.counts,
+            lambda event, text: self.warnings.append((event, text)),
+            resizable=everything_pdu,
+            messages=self.messages,
+        )
+        self.outlets = [self._outlet(what, output) for what, output in self.outputs.items()]
+        self.relay = Relay(
+            self.inlet,
+            self.outlets,
+            self.precode,
+            self.options,
+            self.counts,
+            lambda event, text: self.warnings.append((event, text)),
+            tick=lambda: None,
+            stopping=self._stop.is_set,
+        )
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _outlet(self, what: What, output: str) -> Outlet:
+        endpoint = parse_endpoint(anywhere(output), is_input=False)
+        if endpoint.pdu:
+            return PduOutlet(self.context, endpoint, what, 1 << 20)
+        return StreamOutlet(self.context, endpoint, what, 1 << 20, with_facts=self.result_tags)
+
+    def _run(self) -> None:
+        try:
+            self.relay.run()
+        except BaseException as error:
+            self.error = error
+
+    def peer(self, kind: int, address: str, hwm: int = 1000) -> zmq.Socket[bytes]:
+        """A socket connected to one of the relay's addresses."""
+        socket = self.context.socket(kind)
+        socket.set_hwm(hwm)
+        socket.setsockopt(zmq.RCVTIMEO, PATIENCE_MS)
+        socket.setsockopt(zmq.SNDTIMEO, PATIENCE_MS)
+        socket.setsockopt(zmq.LINGER, 0)
+        if kind == zmq.SUB:
+            socket.subscribe("")
+        socket.connect(address)
+        self.peers.append(socket)
+        return socket
+
+    def stop(self) -> None:
+        """As a signal would; returns when the relay has."""
+        self._stop.set()
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+
+    def __enter__(self) -> Self:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self.inlet.close()
+        for outlet in self.outlets:
+            outlet.close(0)
+        self.context.destroy(linger=0)
+
+
+def anywhere(text: str) -> str:
+    """``push,tags`` as ``push:tcp://127.0.0.1:*,bind,tags``."""
+    kind, _, options = text.partition(",")
+    return f"{kind}:tcp://127.0.0.1:*,bind" + (f",{options}" if options else "")

@@ -1,0 +1,389 @@
+"""The relay between sockets: order, numbers, gaps, bad items, back-pressure, PDUs, its end."""
+
+from __future__ import annotations
+
+import struct
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import zmq
+
+from matlab_io.errors import NflaeError
+from nflae_bridge.api import precode
+from nflae_bridge.live.gnuradio.pmt import Pair, decode, encode
+from nflae_bridge.live.gnuradio.relay import RelayOptions
+from nflae_bridge.live.gnuradio.tags import Tag, decode_header, encode_header
+from tests.channel_files import random_channels
+from tests.nflae_bridge.live.gnuradio.relays import ANTENNAS, USERS, RunningRelay, rzf, wait_until
+
+
+def drops(count: int, seed: int = 0) -> npt.NDArray[np.complex64]:
+    return random_channels(count, USERS, ANTENNAS, seed)
+
+
+def items(message: bytes, dtype: Any = np.complex64) -> npt.NDArray[Any]:
+    """A message's samples, an item a row."""
+    length = USERS * ANTENNAS if dtype == np.complex64 else USERS
+    return np.frombuffer(message, dtype).reshape(-1, length)
+
+
+def expected(channels: npt.NDArray[np.complex64], **budget: float) -> npt.NDArray[np.complex64]:
+    return precode(channels, scheme="rzf", **budget).precoder.reshape(len(channels), -1)  # type: ignore[arg-type]
+
+
+def collect(socket: zmq.Socket[bytes], count: int, dtype: Any = np.complex64) -> npt.NDArray[Any]:
+    """The next ``count`` items from untagged messages."""
+    rows: list[npt.NDArray[Any]] = []
+    while sum(map(len, rows)) < count:
+        rows.append(items(socket.recv(), dtype))
+    return np.concatenate(rows)
+
+
+def tagged(socket: zmq.Socket[bytes], count: int) -> tuple[npt.NDArray[np.complex64], dict[int, dict[str, Any]]]:
+    """The next ``count`` items from tagged messages, and the tags by place in the output's stream."""
+    rows, found = [], dict[int, dict[str, Any]]()
+    while sum(map(len, rows)) < count:
+        message = socket.recv()
+        offset, tags, at = decode_header(message)
+        assert offset == sum(map(len, rows))
+        rows.append(items(message[at:]))
+        for tag in tags:
+            assert offset <= tag.offset < offset + len(rows[-1])
+            found.setdefault(tag.offset, {})[tag.key] = tag.value
+    return np.concatenate(rows), found
+
+
+def test_answers_come_in_order_whatever_the_messages() -> None:
+    channels = drops(200)
+    with RunningRelay("pull", {"precoders": "push", "labels": "push", "powers": "push"}) as relay:
+        source = relay.peer(zmq.PUSH, relay.inlet.address)
+        sinks = [relay.peer(zmq.PULL, outlet.address) for outlet in relay.outlets]
+        for part in np.split(channels, [1, 2, 5, 90, 91]):
+            source.send(part.tobytes())
+        np.testing.assert_allclose(collect(sinks[0], 200), expected(channels), atol=1e-6)
+        whole = precode(channels, scheme="rzf")
+        assert (collect(sinks[1], 200, np.uint8) == whole.near_field).all()
+        np.testing.assert_allclose(collect(sinks[2], 200, np.float32), whole.power, atol=1e-6)
+    assert (relay.counts.received, relay.counts.sent, relay.counts.lost) == (200, 200, 0)
+    assert relay.error is None
+
+
+def test_scaled_precoders_carry_the_power() -> None:
+    channels = drops(4)
+    with RunningRelay("pull", {"precoders": "push"}, RelayOptions(scaled=True)) as relay:
+        source, sink = relay.peer(zmq.PUSH, relay.inlet.address), relay.peer(zmq.PULL, relay.outlets[0].address)
+        source.send(channels.tobytes())
+        scaled = collect(sink, 4).reshape(channels.shape)
+    result = precode(channels, scheme="rzf")
+    np.testing.assert_allclose(scaled, result.precoder * np.sqrt(result.power)[..., None], atol=1e-6)
+
+
+def test_direct_convention_takes_the_conjugate() -> None:
+    channels = drops(4)
+    with RunningRelay("pull", {"precoders": "push"}, RelayOptions(direct=True)) as relay:
+        source, sink = relay.peer(zmq.PUSH, relay.inlet.address), relay.peer(zmq.PULL, relay.outlets[0].address)
+        source.send(channels.conj().tobytes())
+        np.testing.assert_allclose(collect(sink, 4), expected(channels), atol=1e-6)
+
+
+def test_numbers_and_tags_go_from_end_to_end() -> None:
+    channels = drops(12)
+    with RunningRelay("pull,tags", {"precoders": "push,tags"}, RelayOptions(facts=True), result_tags=True) as relay:
+        source, sink = relay.peer(zmq.PUSH, relay.inlet.address), relay.peer(zmq.PULL, relay.outlets[0].address)
+        source.send(encode_header(100, [Tag(103, "rx_time", (7, 0.25))]) + channels[:5].tobytes())
+        source.send(encode_header(105, []) + channels[5:7].tobytes())
+        source.send(encode_header(110, [Tag(114, "freq", 1e9, "usrp")]) + channels[7:].tobytes())
+        rows, tags = tagged(sink, 12)
+    np.testing.assert_allclose(rows, expected(channels), atol=1e-6)
+    assert tags[0]["nflae_item"] == np.uint64(100)
+    assert tags[3]["rx_time"] == (7, 0.25)
+    assert tags[7]["nflae_item"] == np.uint64(110)  # the first after the gap
+    assert tags[11]["freq"] == 1e9
+    result = precode(channels, scheme="rzf")
+    assert (tags[8]["nflae_near_field"] == result.near_field[8]).all()
+    np.testing.assert_allclose(tags[8]["nflae_power"], result.power[8], atol=1e-6)
+    assert tags[8]["nflae_sum_rate"] == pytest.approx(result.sum_rate[8])
+    assert (relay.counts.gaps, relay.counts.lost) == (1, 3)
+    assert [event for event, _ in relay.warnings] == ["gap"]
+
+
+def test_a_sender_that_starts_anew_is_no_gap() -> None:
+    with RunningRelay("pull,tags", {"precoders": "push,tags"}) as relay:
+        source, sink = relay.peer(zmq.PUSH, relay.inlet.address), relay.peer(zmq.PULL, relay.outlets[0].address)
+        source.send(encode_header(5, []) + drops(2).tobytes())
+        source.send(encode_header(0, []) + drops(2).tobytes())
+        _, tags = tagged(sink, 4)
+    assert tags[2]["nflae_item"] == np.uint64(0)
+    assert (relay.counts.restarts, relay.counts.gaps, relay.counts.lost) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("csi", "message", "words"),
+    [
+        ("pull", b"x" * 100, "no multiple of an item of 384 bytes"),
+        ("pull", encode_header(0, []) + bytes(384), "add ',tags' here"),
+        ("pull,tags", bytes(384), "leave out ',tags' here"),
+        ("pull,tags", encode_header(0, [])[:-1], "leave out ',tags' here"),
+        ("pull,tags", encode_header(0, []) + b"x" * 383, "no multiple"),
+        ("pull,tags", encode_header(2**64 - 1, []) + bytes(384), "beyond any count"),
+        ("pull,pdu", b"\x07\x07", "no PMT"),
+        ("pull,pdu", encode("hello"), "no PDU"),
+        ("pull,pdu", encode(Pair("hello", np.zeros(3, np.complex64))), "no PDU"),
+    ],
+)
+def test_messages_without_items_are_counted_and_shift_nothing(csi: str, message: bytes, words: str) -> None:
+    channels = drops(1)
+    whole = encode_header(0, []) if "tags" in csi else b""
+    whole = encode(Pair(None, channels.ravel())) if "pdu" in csi else whole + channels.tobytes()
+    with RunningRelay(csi, {"precoders": "push"}) as relay:
+        source, sink = relay.peer(zmq.PUSH, relay.inlet.address), relay.peer(zmq.PULL, relay.outlets[0].address)
+        source.send(message)
+        source.send(whole)
+        np.testing.assert_allclose(collect(sink, 1), expected(channels), atol=1e-6)
+    assert (relay.counts.malformed, relay.counts.received) == (1, 1)
+    assert words in relay.warnings[0][1]
+
+
+def test_bad_items_are_answered_with_zeros() -> None:
+    channels = drops(6)
+    spoilt = channels.copy()
+    spoilt[1, 2, 5], spoilt[4, 0] = np.nan, 0
+    with RunningRelay("pull", {"precoders": "push", "labels": "push", "powers": "push"}) as relay:
+        source = relay.peer(zmq.PUSH, relay.inlet.address)
+        sinks = [relay.peer(zmq.PULL, outlet.address) for outlet in relay.outlets]
+        source.send(spoilt.tobytes())
+        precoders, _, powers = collect(sinks[0], 6), collect(sinks[1], 6, np.uint8), collect(sinks[2], 6, np.float32)
+    good = [0, 2, 3, 5]
+    np.testing.assert_allclose(precoders[good], expected(channels[good]), atol=1e-6)
+    assert not precoders[[1, 4]].any()
+    assert not powers[[1, 4]].any()
+    assert (relay.counts.bad, relay.counts.sent) == (2, 6)
+    assert relay.warnings[0] == ("bad_drop", "item 1 is answered with zeros: user 2, antenna 5 is NaN (counted from 0)")
+
+
+def test_bad_items_stop_it_if_asked_to() -> None:
+    spoilt = drops(3)
+    spoilt[1] = np.inf
+    with RunningRelay("pull", {"precoders": "push"}, RelayOptions(on_bad_drop="error")) as relay:
+        relay.peer(zmq.PUSH, relay.inlet.address).send(spoilt.tobytes())
+        relay.thread.join(10)
+    assert isinstance(relay.error, NflaeError)
+    assert "item 1: user 0, antenna 0 is Inf" in str(relay.error)
+
+
+def test_req_asks_and_rep_answers_as_many_as_asked_for() -> None:
+    channels = drops(10)
+    options = RelayOptions(max_batch=4)
+    with RunningRelay("req,tags", {"precoders": "rep,tags", "labels": "rep"}, options) as relay:
+        source = relay.peer(zmq.REP, relay.inlet.address)
+        sinks = [relay.peer(zmq.REQ, outlet.address) for outlet in relay.outlets]
+        for start in range(0, 10, 4):
+            (asked,) = struct.unpack("<I", source.recv())
+            assert asked == 4
+            source.send(encode_header(start, []) + channels[start : start + 4].tobytes())
+            first = start
+            while first < min(10, start + 4):
+                sinks[0].send(struct.pack("<I", 3))
+                message = sinks[0].recv()
+                offset, tags, at = decode_header(message)
+                rows = items(message[at:])
+                assert offset == first
+                assert len(rows) <= 3
+                assert tags[0] == Tag(first, "nflae_item", np.uint64(first), "nflae")
+                np.testing.assert_allclose(rows, expected(channels[first : first + len(rows)]), atol=1e-6)
+                sinks[1].send(struct.pack("<I", len(rows)))
+                assert len(sinks[1].recv()) == USERS * len(rows)
+                first += len(rows)
+    assert relay.counts.sent == 10
+
+
+def test_req_asks_again_when_the_one_it_asked_is_gone() -> None:
+    channels = drops(2)
+    with RunningRelay("req", {"precoders": "push"}) as relay:
+        sink = relay.peer(zmq.PULL, relay.outlets[0].address)
+        gone = relay.peer(zmq.REP, relay.inlet.address)
+        gone.recv()
+        gone.close(linger=0)
+        heir = relay.peer(zmq.REP, relay.inlet.address)
+        heir.recv()
+        heir.send(channels.tobytes())
+        np.testing.assert_allclose(collect(sink, 2), expected(channels), atol=1e-6)
+
+
+def test_pub_and_sub_filter_by_key() -> None:
+    channels = drops(3)
+    with RunningRelay("sub,key=csi", {"precoders": "pub,key=w"}) as relay:
+        source, sink = relay.peer(zmq.PUB, relay.inlet.address), relay.peer(zmq.SUB, relay.outlets[0].address)
+
+        def publish() -> bool:
+            source.send_multipart([b"other", drops(1, seed=9).tobytes()])
+            source.send_multipart([b"csi", channels.tobytes()])
+            return bool(sink.poll(50))
+
+        wait_until(publish)
+        key, message = sink.recv_multipart()
+        assert key == b"w"
+        np.testing.assert_allclose(items(message)[:3], expected(channels), atol=1e-6)
+
+
+def test_a_push_output_nobody_reads_makes_the_sender_wait_and_nothing_is_lost() -> None:
+    channels, messages = drops(64), 400
+    block = channels.tobytes()
+    with RunningRelay("pull", {"precoders": "push"}, messages=2) as relay:
+        source = relay.peer(zmq.PUSH, relay.inlet.address, hwm=2)
+        sent = 0
+
+        def feed() -> None:
+            nonlocal sent
+            for _ in range(messages):
+                source.send(block)
+                sent += 1
+
+        feeder = threading.Thread(target=feed, daemon=True)
+        feeder.start()
+        # Nobody reads: the sender comes to a halt.
+        seen = -1
+        while seen != sent:
+            seen = sent
+            time.sleep(0.5)
+        assert sent < messages
+        sink = relay.peer(zmq.PULL, relay.outlets[0].address)
+        rows = collect(sink, 64 * messages)
+        feeder.join(10)
+    assert len(rows) == 64 * messages == relay.counts.sent
+    np.testing.assert_allclose(rows.reshape(messages, 64, -1), np.tile(expected(channels), (messages, 1, 1)), atol=1e-6)
+
+
+def test_a_subscriber_that_stops_reading_stops_nobody() -> None:
+    block = drops(64)
+    with RunningRelay("pull", {"precoders": "pub,tags"}) as relay:
+        source = relay.peer(zmq.PUSH, relay.inlet.address)
+        stuck = relay.peer(zmq.SUB, relay.outlets[0].address, hwm=1)
+        reader = relay.peer(zmq.SUB, relay.outlets[0].address)
+        source.send(block.tobytes())
+        wait_until(lambda: bool(reader.poll(20)) or bool(source.send(block.tobytes())))
+        before = relay.counts.sent
+        for _ in range(2000):
+            source.send(block.tobytes())
+            while reader.poll(0):
+                reader.recv()
+        wait_until(lambda: relay.counts.sent >= before + 2000 * 64)
+        # What was left out for the one who did not read is a gap in the offsets.
+        offsets = []
+        while stuck.poll(200):
+            offset, tags, _ = decode_header(stuck.recv())
+            offsets.append(offset)
+            assert tags[0].value == np.uint64(offset)
+        assert len(offsets) < 2000
+
+
+def test_pdus_keep_their_metadata_and_bring_their_budget() -> None:
+    channels, wide = drops(1)[0], random_channels(1, 2, 24)[0]
+    with RunningRelay("pull,pdu", {"precoders": "push,pdu", "powers": "push,pdu"}, RelayOptions(facts=True)) as relay:
+        source = relay.peer(zmq.PUSH, relay.inlet.address)
+        sinks = [relay.peer(zmq.PULL, outlet.address) for outlet in relay.outlets]
+        source.send(encode(Pair({"cell": "north", "noise_power": 0.5, "power": 2}, channels.ravel())))
+        source.send(encode(Pair({"users": 2, "antennas": 24}, wide.ravel())))
+        source.send(encode(Pair(None, channels.ravel()[:7])))
+        source.send(encode(Pair({"alpha_c": 2.0}, channels.ravel())))
+        source.send(encode(Pair({"users": True}, channels.ravel())))
+        answers = [decode(sinks[0].recv()) for _ in range(5)]
+        powers = decode(sinks[1].recv())
+    first = precode(channels, scheme="rzf", noise_power=0.5, power=2)
+    np.testing.assert_allclose(answers[0].cdr, first.precoder.ravel(), atol=1e-6)
+    assert answers[0].car["cell"] == "north"
+    assert answers[0].car["nflae_item"] == np.uint64(0)
+    assert answers[0].car["nflae_sum_rate"] == pytest.approx(first.sum_rate[0])
+    assert answers[0].car["nflae_feasible"] is True
+    np.testing.assert_allclose(answers[0].car["nflae_power"], first.power[0], atol=1e-6)
+    np.testing.assert_allclose(powers.cdr, first.power[0], atol=1e-6)
+    np.testing.assert_allclose(answers[1].cdr, precode(wide, scheme="rzf").precoder.ravel(), atol=1e-6)
+    for number, words in (
+        (2, "7 samples, not 16 antennas x 3 users"),
+        (3, "alpha_c is 2, not a number in"),
+        (4, "users is a bool"),
+    ):
+        assert words in answers[number].car["nflae_error"]
+        assert answers[number].car["nflae_item"] == np.uint64(number)
+        assert not answers[number].cdr.any()
+    assert (relay.counts.received, relay.counts.bad) == (5, 3)
+
+
+def test_pdus_in_and_a_stream_out() -> None:
+    channels = drops(3)
+    with RunningRelay("pull,pdu", {"precoders": "push"}) as relay:
+        source, sink = relay.peer(zmq.PUSH, relay.inlet.address), relay.peer(zmq.PULL, relay.outlets[0].address)
+        source.send(encode(Pair(None, channels[0].ravel())))
+        source.send(encode(Pair({"users": 2, "antennas": 8}, channels[1].ravel()[:16])))
+        source.send(encode(Pair(None, channels[2].ravel())))
+        rows = collect(sink, 3)
+    np.testing.assert_allclose(rows[[0, 2]], expected(channels[[0, 2]]), atol=1e-6)
+    assert not rows[1].any()
+    assert "outputs, which are streams" in relay.warnings[0][1]
+
+
+def test_what_was_taken_is_finished_before_the_end() -> None:
+    channels, started, go = drops(8), threading.Event(), threading.Event()
+
+    def slow(block: npt.NDArray[np.complex64], **budget: float) -> Any:
+        started.set()
+        go.wait(10)
+        return rzf(block, **budget)
+
+    with RunningRelay("pull", {"precoders": "push"}, RelayOptions(max_batch=4), precode=slow) as relay:
+        source, sink = relay.peer(zmq.PUSH, relay.inlet.address), relay.peer(zmq.PULL, relay.outlets[0].address)
+        source.send(channels.tobytes())
+        started.wait(10)
+        threading.Timer(0.2, go.set).start()
+        relay.stop()
+        assert len(collect(sink, 8)) == 8
+    assert (relay.counts.sent, relay.counts.unsent) == (8, 0)
+
+
+def test_an_error_of_the_scheme_ends_it() -> None:
+    def broken(block: npt.NDArray[np.complex64], **budget: float) -> Any:
+        raise NflaeError("tcp://127.0.0.1:5555: no answer")
+
+    with RunningRelay("pull", {"precoders": "push"}, precode=broken) as relay:
+        relay.peer(zmq.PUSH, relay.inlet.address).send(drops(1).tobytes())
+        relay.thread.join(10)
+    assert "no answer" in str(relay.error)
+
+
+def test_rates_that_are_no_numbers_are_bad_items() -> None:
+    def odd(block: npt.NDArray[np.complex64], **budget: float) -> Any:
+        result = rzf(block, **budget)
+        result.sum_rate[1] = np.nan
+        return result
+
+    with RunningRelay("pull", {"precoders": "push"}, precode=odd) as relay:
+        source, sink = relay.peer(zmq.PUSH, relay.inlet.address), relay.peer(zmq.PULL, relay.outlets[0].address)
+        source.send(drops(3).tobytes())
+        rows = collect(sink, 3)
+    assert rows.any(1).tolist() == [True, False, True]
+    assert relay.counts.bad == 1
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"users": 10**9, "antennas": 1},
+        {"users": 0},
+        {"antennas": np.zeros(9)},
+        {"power": float("nan")},
+        {"noise_power": 1e-200},
+        {"power": "x" * 60_000},
+        {"min_rate": -1},
+    ],
+)
+def test_metadata_nobody_can_serve_is_answered_with_an_error(metadata: dict[str, Any]) -> None:
+    with RunningRelay("pull,pdu", {"precoders": "push,pdu"}, RelayOptions(facts=True)) as relay:
+        source, sink = relay.peer(zmq.PUSH, relay.inlet.address), relay.peer(zmq.PULL, relay.outlets[0].address)
+        source.send(encode(Pair(metadata, drops(1).ravel())))
+        answer = decode(sink.recv())
+    assert answer.car["nflae_error"].startswith(f"its metadata's {next(iter(metadata))} is")
+    assert relay.counts.bad == 1

@@ -1,0 +1,163 @@
+"""``nflae stream`` as a program: usage, addresses that can't be had, signals, status lines, a server in between."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import zmq
+
+from nflae_bridge import precode
+from nflae_bridge.live.gnuradio.endpoints import Endpoint, parse_endpoint
+from tests.channel_files import Run, random_channels
+from tests.nflae_bridge.live.gnuradio.relays import wait_until
+from tests.nflae_bridge.live.gnuradio.test_flowgraphs import ANTENNAS, USERS, free_address, streaming
+
+SIZE = ("--users", 4, "--antennas", 16)
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("pull:tcp://127.0.0.1:5556", Endpoint("pull", "tcp://127.0.0.1:5556", bind=False)),
+        ("sub:tcp://h:1,tags,bind,key=a=b", Endpoint("sub", "tcp://h:1", bind=True, tags=True, key="a=b")),
+        ("req:ipc:///tmp/x,pdu", Endpoint("req", "ipc:///tmp/x", bind=False, pdu=True)),
+        ("push:tcp://*:5557", Endpoint("push", "tcp://*:5557", bind=True)),
+        ("pub:tcp://127.0.0.1:*,connect", Endpoint("pub", "tcp://127.0.0.1:*", bind=False)),
+    ],
+)
+def test_endpoints_are_read(text: str, endpoint: Endpoint) -> None:
+    assert parse_endpoint(text, is_input=endpoint.is_input) == endpoint
+    assert parse_endpoint(str(endpoint), is_input=endpoint.is_input) == endpoint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--csi", "push:tcp://127.0.0.1:1"), "KIND one of pull, sub, req"),
+        (("--csi", "pull"), "expected KIND:ADDRESS"),
+        (("--csi", "pull:tcp://127.0.0.1"), "tcp://HOST:PORT"),
+        (("--csi", "pull:tcp://127.0.0.1:99999"), "at most 65535"),
+        (("--csi", "pull:carrier-pigeon://x:1"), "tcp://HOST:PORT"),
+        (("--csi", "pull:tcp://127.0.0.1:1,loud"), "no option 'loud'"),
+        (("--csi", "pull:tcp://127.0.0.1:1,key=x"), "no option 'key=x'"),
+        (("--csi", "pull:tcp://127.0.0.1:1,tags,pdu"), "leave out tags or pdu"),
+        (("--csi", "pull:tcp://127.0.0.1:1"), "nothing to send"),
+        (("--csi", "pull:tcp://127.0.0.1:1", "--precoders", "push:tcp://*:1", "--result-tags"), "needs --precoders"),
+        (
+            ("--csi", "pull:tcp://127.0.0.1:1", "--labels", "push:tcp://*:1", "--server", "x", "--device", "cpu"),
+            "the server's business",
+        ),
+    ],
+)
+def test_wrong_usage_is_explained(nflae: Run, arguments: tuple[str, ...], words: str) -> None:
+    done = nflae("stream", *SIZE, *arguments)
+    assert done.exit_code == 2
+    assert words in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("ipc:///no/such/folder/socket", "ipc:///no/such/folder/socket: "),
+        ("tcp://192.0.2.1:5557", "this machine has no such address"),
+    ],
+)
+def test_addresses_that_cannot_be_had_make_one_line(nflae: Run, address: str, words: str) -> None:
+    done = nflae("stream", *SIZE, "--csi", "pull:tcp://127.0.0.1:1", "--precoders", f"push:{address}")
+    assert done.exit_code == 1
+    assert words in done.output
+    assert len(done.output.splitlines()) == 1
+
+
+def test_a_port_in_use_makes_one_line(nflae: Run) -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        address = f"tcp://127.0.0.1:{holder.getsockname()[1]}"
+        for arguments in (
+            ("--csi", "pull:tcp://127.0.0.1:1", "--precoders", f"push:{address}"),
+            ("--csi", f"pull:{address},bind", "--precoders", "push:tcp://127.0.0.1:*"),
+        ):
+            done = nflae("stream", *SIZE, *arguments)
+            assert done.exit_code == 1
+            assert f"{address}: it is in use by another program" in done.output
+            assert len(done.output.splitlines()) == 1
+
+
+def test_an_impossible_budget_is_named(nflae: Run) -> None:
+    done = nflae("stream", *SIZE, "--csi", "pull:tcp://127.0.0.1:1", "--labels", "push:tcp://*:1", "--alpha-c", 2)
+    assert done.exit_code == 1
+    assert "--alpha-c 2: the near-field share" in done.output
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_end_it_with_the_counts(number: int) -> None:
+    csi, precoders = free_address(), free_address()
+    channels = random_channels(100, USERS, ANTENNAS)
+    with (
+        zmq.Context() as context,
+        context.socket(zmq.PUSH) as source,
+        context.socket(zmq.PULL) as sink,
+        streaming("--csi", f"pull:{csi},bind", "--precoders", f"push:{precoders}", "--status-every", 0.2) as running,
+    ):
+        source.connect(csi)
+        sink.connect(precoders)
+        source.send(channels.tobytes())
+        rows = b""
+        while len(rows) < channels.nbytes:
+            assert sink.poll(10_000)
+            rows += sink.recv()
+        wait_until(lambda: any("event=status received=100 sent=100" in line for line in running.lines))
+        counts = running.stop(number)
+    np.testing.assert_allclose(
+        np.frombuffer(rows, np.complex64).reshape(channels.shape), precode(channels, scheme="rzf").precoder, atol=1e-6
+    )
+    assert (counts["received"], counts["sent"], counts["unsent"]) == (100, 100, 0)
+    assert counts["items_per_s"] > 0
+
+
+@pytest.mark.slow
+def test_a_reader_that_never_comes_does_not_keep_it_from_ending() -> None:
+    csi = free_address()
+    arguments = ("--csi", f"pull:{csi},bind", "--precoders", "push:tcp://127.0.0.1:*", "--status-every", 0.2)
+    with zmq.Context() as context, context.socket(zmq.PUSH) as source, streaming(*arguments) as running:
+        source.connect(csi)
+        source.send(random_channels(5, USERS, ANTENNAS).tobytes())
+        wait_until(lambda: any("event=status received=5 sent=0" in line for line in running.lines))
+        counts = running.stop()
+    assert (counts["received"], counts["sent"], counts["unsent"]) == (5, 0, 5)
+
+
+@pytest.mark.slow
+def test_a_server_may_compute() -> None:
+    server_address, csi, precoders = free_address(), free_address(), free_address()
+    channels = random_channels(20, USERS, ANTENNAS)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "nflae_bridge.cli", "serve", "--bind", server_address],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        arguments = ("--server", server_address, "--csi", f"pull:{csi},bind", "--precoders", f"push:{precoders}")
+        with (
+            zmq.Context() as context,
+            context.socket(zmq.PUSH) as source,
+            context.socket(zmq.PULL) as sink,
+            streaming(*arguments) as running,
+        ):
+            source.connect(csi)
+            sink.connect(precoders)
+            source.send(channels.tobytes())
+            assert sink.poll(20_000)
+            rows = np.frombuffer(sink.recv(), np.complex64).reshape(channels.shape)
+            running.stop()
+    finally:
+        server.terminate()
+        server.wait(20)
+    np.testing.assert_allclose(rows, precode(channels, scheme="rzf").precoder, atol=1e-5)

@@ -1,0 +1,417 @@
+"""The wire format against json and numpy alone: what a client in another language would write and read."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from matlab_io.result import RESULT_NAMES
+from nflae_bridge.live.protocol import (
+    PrecodeRequest,
+    StatusRequest,
+    WireError,
+    decode_reply,
+    decode_request,
+    encode_answer,
+    encode_error,
+    encode_request,
+    encode_status,
+    request_id,
+    result_of,
+    split_envelope,
+)
+
+BOOLEAN = ("near_field", "feasible", "fallback")
+PER_DROP = ("sum_rate", "feasible", "fallback")
+
+# Whatever Unicode there is but lone surrogates, which UTF-8 hasn't.
+ids = st.text(st.characters(exclude_categories=("Cs",)), max_size=128)
+positive = st.floats(min_value=0, exclude_min=True, allow_nan=False, allow_infinity=False)
+
+
+@st.composite
+def channel_arrays(draw: st.DrawFn) -> npt.NDArray[Any]:
+    """Arrays of every bit pattern, NaN included: the wire doesn't look at numbers."""
+    shape = draw(st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 5)))
+    dtype = np.dtype(draw(st.sampled_from(["<c8", "<c16"])))
+    size = math.prod(shape) * dtype.itemsize
+    return np.frombuffer(draw(st.binary(min_size=size, max_size=size)), dtype).reshape(shape)
+
+
+@st.composite
+def precode_requests(draw: st.DrawFn) -> PrecodeRequest:
+    channels = draw(channel_arrays())
+    drops, users, _ = channels.shape
+    labels = st.lists(st.booleans(), min_size=drops * users, max_size=drops * users)
+    return PrecodeRequest(
+        id=draw(ids),
+        channels=channels,
+        power=draw(positive),
+        noise_power=draw(positive),
+        alpha_c=draw(st.floats(min_value=0, max_value=1, exclude_min=True)),
+        min_rate=draw(st.floats(min_value=0, allow_nan=False, allow_infinity=False)),
+        convention=draw(st.sampled_from(["hermitian", "direct"])),  # type: ignore[arg-type]
+        scheme=draw(ids),
+        refine=draw(st.integers(0, 100)),
+        near_field=draw(st.none() | labels.map(lambda flags: np.array(flags).reshape(drops, users))),
+        want=tuple(draw(st.lists(st.sampled_from(RESULT_NAMES), min_size=1, unique=True))),
+        deadline=draw(st.just(math.inf) | st.floats(min_value=1e-3, max_value=1e6)),
+    )
+
+
+def matlab_bytes(array: npt.NDArray[Any], dtype: str) -> bytes:
+    """An array (drops, users, antennas) as MATLAB has it in memory: N x K x S, first axis fastest."""
+    return np.transpose(array).astype(dtype).tobytes(order="F")
+
+
+def a_request(**fields: Any) -> list[bytes]:
+    """Frames of a good request for N=4, K=2, S=3, but for ``fields``; a field that is ... is left out."""
+    header = {"v": 1, "id": "7", "op": "precode", "shape": [4, 2, 3]} | fields
+    kept = {name: value for name, value in header.items() if value is not ...}
+    return [json.dumps(kept).encode(), np.ones(24, "<c8").tobytes()]
+
+
+def refusal(frames: list[bytes]) -> WireError:
+    with pytest.raises(WireError) as caught:
+        decode_request(frames)
+    return caught.value
+
+
+def read_or_refused(frames: list[bytes]) -> PrecodeRequest | None:
+    """The request; None if it was refused in the way it has to be."""
+    try:
+        got = decode_request(frames)
+    except WireError as error:
+        told = json.loads(bytes(encode_error(request_id(frames), error)[0]))
+    else:
+        assert isinstance(got, PrecodeRequest)
+        return got
+    assert told["error"]["code"] == "bad_request"
+    return None
+
+
+# Requests
+
+
+@given(precode_requests())
+def test_request_is_what_the_protocol_says(request: PrecodeRequest) -> None:
+    header, *frames = [bytes(frame) for frame in encode_request(request)]
+    drops, users, antennas = request.channels.shape
+    told = json.loads(header)
+    fields = {
+        "dtype": "complex64",
+        "power": 1.0,
+        "noise_power": 0.01,
+        "alpha_c": 1.0,
+        "min_rate": 0.0,
+        "convention": "hermitian",
+        "scheme": "nflae",
+        "refine": 0,
+        "near_field": False,
+        "want": list(RESULT_NAMES),
+    } | told
+    assert fields.pop("deadline_ms", math.inf) == pytest.approx(1e3 * request.deadline)
+    shape = fields.pop("shape")
+    assert shape == [antennas, users, drops]
+    assert fields == {
+        "v": 1,
+        "op": "precode",
+        "id": request.id,
+        "dtype": request.channels.dtype.name,
+        "power": request.power,
+        "noise_power": request.noise_power,
+        "alpha_c": request.alpha_c,
+        "min_rate": request.min_rate,
+        "convention": request.convention,
+        "scheme": request.scheme,
+        "refine": request.refine,
+        "near_field": request.near_field is not None,
+        "want": list(request.want),
+    }
+    assert frames[0] == matlab_bytes(request.channels, request.channels.dtype.str)
+    assert len(frames) == (1 if request.near_field is None else 2)
+    if request.near_field is not None:
+        assert frames[1] == matlab_bytes(request.near_field, "u1")
+
+
+@given(precode_requests())
+def test_request_comes_back_as_it_was(request: PrecodeRequest) -> None:
+    got = decode_request(encode_request(request))
+    assert isinstance(got, PrecodeRequest)
+    assert got.channels.tobytes() == request.channels.tobytes()
+    assert got.channels.shape == request.channels.shape
+    assert got.channels.dtype == request.channels.dtype
+    if request.near_field is None:
+        assert got.near_field is None
+    else:
+        np.testing.assert_array_equal(got.near_field, request.near_field)
+    assert got.deadline == pytest.approx(request.deadline)
+    for field in ("id", "power", "noise_power", "alpha_c", "min_rate", "convention", "scheme", "refine", "want"):
+        assert getattr(got, field) == getattr(request, field), field
+
+
+@given(ids)
+@example('"\\\u2028\x00é😀')
+def test_status_request_and_its_id(name: str) -> None:
+    frames = encode_request(StatusRequest(name))
+    assert json.loads(bytes(frames[0])) == {"v": 1, "id": name, "op": "status"}
+    assert decode_request(frames) == StatusRequest(name)
+    assert request_id(frames) == name
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.int64, int])
+def test_numbers_may_be_numpys(kind: type) -> None:
+    request = PrecodeRequest("1", np.ones((1, 2, 4), np.complex64), power=kind(2), noise_power=kind(1), refine=kind(3))
+    header = json.loads(bytes(encode_request(request)[0]))
+    assert (header["power"], header["noise_power"], header["refine"]) == (2, 1, 3)
+
+
+def test_channels_are_read_in_matlab_order() -> None:
+    antennas, users, drops = 4, 2, 3
+    H = np.arange(24).reshape(antennas, users, drops) * (1 + 2j)  # as in MATLAB: H(n, k, s)
+    got = decode_request([a_request()[0], H.astype("<c8").tobytes(order="F")])
+    assert isinstance(got, PrecodeRequest)
+    for n, k, s in np.ndindex(H.shape):
+        assert got.channels[s, k, n] == H[n, k, s]
+
+
+def test_one_drop_may_go_without_its_axis_and_arrays_of_any_layout_are_sent_right() -> None:
+    got = decode_request([a_request(shape=[4, 2])[0], np.ones(8, "<c8").tobytes()])
+    assert isinstance(got, PrecodeRequest)
+    assert got.channels.shape == (1, 2, 4)
+
+    wide = (np.arange(48).reshape(3, 2, 8) + 0.5j).astype(">c8")
+    every_other = wide[::-1, :, ::2]
+    assert not every_other.flags.c_contiguous
+    frame = bytes(encode_request(PrecodeRequest("1", every_other))[1])
+    assert frame == matlab_bytes(every_other, "<c8")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("v", value) for value in (..., 0, 2, "1", None, True, 1.5)),
+        *(("id", value) for value in (..., 7, None, ["7"], "x" * 129)),
+        *(("op", value) for value in (..., "precod", "Status", 1, None, [])),
+        *(("shape", value) for value in (..., None, 4, "4,2,3", [], [4], [4, 2, 3, 1], [4, 2, 3.0], [4, 2, True])),
+        *(("shape", value) for value in ([0, 2, 3], [-4, 2, 3], [4, 2, None], [[4], 2, 3], [4, 2, 10**30])),
+        *(("dtype", value) for value in ("float32", "", 8, None, ["complex64"])),
+        *(("power", value) for value in (0, -1, "1", None, True, [1], 10**400)),
+        *(("noise_power", value) for value in (0, -0.1, "1", None, False)),
+        *(("alpha_c", value) for value in (0, -0.1, 1.0000001, "1", None, True)),
+        *(("min_rate", value) for value in (-1e-9, "0", None, True)),
+        *(("convention", value) for value in ("Hermitian", "", 1, None)),
+        *(("scheme", value) for value in (1, None, ["mrt"], {})),
+        *(("refine", value) for value in (-1, 101, 1.5, "1", None, True)),
+        *(("near_field", value) for value in (1, "true", None, [True])),
+        *(("want", value) for value in ([], "precoder", ["beams"], [1], ["power", "power"], {}, [["power"]])),
+        *(("deadline_ms", value) for value in (0, -1, "10", True, [10])),
+        *(("pover", value) for value in (1, None)),
+    ],
+)
+def test_a_wrong_field_is_named(field: str, value: object) -> None:
+    error = refusal(a_request(**{field: value}))
+    assert error.code == "bad_request"
+    assert re.search(rf"\b{field}\b", str(error)), error
+    assert len(str(error)) < 1000
+
+
+@pytest.mark.parametrize("field", ["power", "noise_power", "alpha_c", "min_rate", "deadline_ms"])
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "9" * 5000])
+def test_what_is_no_number_is_refused(field: str, number: str) -> None:
+    header = a_request(**{field: 123456789})[0].replace(b"123456789", number.encode())
+    error = refusal([header, a_request()[1]])
+    assert error.code == "bad_request"
+    assert len(str(error)) < 1000
+
+
+@pytest.mark.parametrize("change", [-25, -24, -1, 1, 8, 1000])
+def test_a_frame_of_another_size_is_refused_and_named(change: int) -> None:
+    header, channels = a_request()
+    error = refusal([header, (channels + bytes(1000))[: len(channels) + change]])
+    assert (error.code, "channels" in str(error), "192" in str(error)) == ("bad_request", True, True)
+    labels = refusal([a_request(near_field=True)[0], channels, bytes(max(0, 6 + change))])
+    assert (labels.code, "near_field" in str(labels)) == ("bad_request", True)
+
+
+def test_a_frame_too_many_or_too_few_is_refused() -> None:
+    header, channels = a_request()
+    status = json.dumps({"v": 1, "id": "1", "op": "status"}).encode()
+    for frames in (
+        [],
+        [header],
+        [header, channels, bytes(6)],
+        [a_request(near_field=True)[0], channels],
+        [status, b""],
+    ):
+        assert refusal(frames).code == "bad_request"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *(b"", b"{", b"null", b"3", b'"v"', b"[1]", b'{"v":1}garbage', b"\xff\xfe", b'{"v":1,"id":"\xc3"}'),
+        *(b'{"v":1,"id":"\\ud800","op":"status"}\x00', b"[" * 16_000, b'{"a":' * 3000, b" " * 20_000, b"9" * 16_000),
+    ],
+)
+def test_what_is_no_header_is_refused(header: bytes) -> None:
+    error = refusal([header, a_request()[1]])
+    assert error.code == "bad_request"
+    assert request_id([header]) is None
+    encode_error(None, error)
+
+
+@given(st.lists(st.binary(max_size=200), max_size=5))
+def test_arbitrary_frames_are_refused_and_nothing_else(frames: list[bytes]) -> None:
+    error = refusal(frames)
+    assert error.code == "bad_request"
+    name = request_id(frames)
+    assert json.loads(bytes(encode_error(name, error)[0]))["id"] == name
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = [
+    *("v", "id", "op", "shape", "dtype", "power", "noise_power", "alpha_c", "min_rate", "convention", "scheme"),
+    *("refine", "near_field", "want", "deadline_ms"),
+]
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS), json_values, min_size=1, max_size=3))
+def test_arbitrary_values_are_read_or_refused(fields: dict[str, Any]) -> None:
+    got = read_or_refused(a_request(**fields))
+    if got is None:
+        return
+    assert got.channels.size == 24
+    assert 0 < got.power < math.inf
+    assert 0 < got.noise_power < math.inf
+    assert 0 < got.alpha_c <= 1
+    assert 0 <= got.min_rate < math.inf
+    assert got.deadline > 0
+
+
+@given(st.binary(min_size=1, max_size=8), st.data())
+def test_a_flipped_byte_does_no_harm(noise: bytes, data: st.DataObject) -> None:
+    header, channels = a_request(power=2.0, want=["power"], scheme="mrt")
+    place = data.draw(st.integers(0, len(header) - 1))
+    frames = [header[:place] + noise + header[place + len(noise) :], channels]
+    read_or_refused(frames)
+
+
+# Answers
+
+
+def some_arrays(rng: np.random.Generator, drops: int, users: int, antennas: int) -> dict[str, npt.NDArray[Any]]:
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for name in RESULT_NAMES:
+        if name == "precoder":
+            shape = (drops, users, antennas)
+            arrays[name] = (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(np.complex64)
+        else:
+            values = rng.standard_normal((drops,) if name in PER_DROP else (drops, users))
+            arrays[name] = values > 0 if name in BOOLEAN else values
+    return arrays
+
+
+@given(
+    ids,
+    st.tuples(st.integers(1, 3), st.integers(1, 4), st.integers(1, 5)),
+    st.lists(st.sampled_from(RESULT_NAMES), min_size=1, unique=True),
+    st.integers(0, 99),
+)
+def test_answer_is_what_the_protocol_says(name: str, shape: tuple[int, int, int], want: list[Any], seed: int) -> None:
+    drops, users, antennas = shape
+    arrays = some_arrays(np.random.default_rng(seed), *shape)
+    request = PrecodeRequest(name, np.ones(shape, np.complex64), want=tuple(want))
+    info = {"scheme": "mrt", "model": "", "power": 0.1}
+    timing = {"queue": 1, "compute": 2, "total": 3}
+    header, *frames = [bytes(frame) for frame in encode_answer(request, arrays, info, timing)]
+
+    told = json.loads(header)
+    described = told.pop("arrays")
+    assert told == {"v": 1, "id": name, "ok": True, "info": info, "timing_us": timing}
+    assert [entry["name"] for entry in described] == want
+    for entry, frame in zip(described, frames, strict=True):
+        per_drop = [1, drops] if entry["name"] in PER_DROP else [users, drops]
+        assert entry["shape"] == ([antennas, users, drops] if entry["name"] == "precoder" else per_drop)
+        kind = "complex64" if entry["name"] == "precoder" else "bool" if entry["name"] in BOOLEAN else "float64"
+        assert entry["dtype"] == kind
+        # As MATLAB reads it: a column-major array of that shape; a value a drop is a row.
+        seen = np.frombuffer(frame, np.dtype(kind).newbyteorder("<")).reshape(entry["shape"], order="F")
+        np.testing.assert_array_equal(seen.T.reshape(arrays[entry["name"]].shape), arrays[entry["name"]])
+
+    reply = decode_reply([header, *frames])
+    assert (reply.id, reply.info, reply.timing_us, reply.error) == (name, info, timing, None)
+    assert list(reply.arrays) == want
+    for key in want:
+        np.testing.assert_array_equal(reply.arrays[key], arrays[key])
+        assert reply.arrays[key].dtype == arrays[key].dtype
+    if len(want) == len(RESULT_NAMES):
+        np.testing.assert_array_equal(result_of(reply).uplink_power, arrays["lambda"])
+
+
+@given(st.none() | ids, st.sampled_from(["bad_request", "busy", "internal"]), ids)
+def test_error_and_status_answers(name: str | None, code: str, message: str) -> None:
+    frames = encode_error(name, WireError(code, message))
+    told = {"v": 1, "id": name, "ok": False, "error": {"code": code, "message": message}}
+    assert json.loads(bytes(frames[0])) == told
+    reply = decode_reply([json.dumps(told).encode()])
+    assert reply.error is not None
+    assert (reply.id, reply.error.code, str(reply.error), reply.arrays) == (name, code, message, {})
+
+    status = {"queue_depth": 3, "counts": {"errors": {"busy": 1}}, "latency_us": {}}
+    frames = encode_status(name or "", status)
+    told = json.loads(bytes(frames[0]))
+    assert (told["ok"], told["id"], told["status"], told.get("arrays", [])) == (True, name or "", status, [])
+    assert decode_reply([json.dumps(told | {"arrays": []}).encode()]).status == status
+
+
+@given(st.lists(st.binary(max_size=100), max_size=4))
+@example([b'{"v":1,"id":"1","ok":true,"arrays":[{"name":"power","shape":[2,2],"dtype":"float64"}]}', b"short"])
+@example([b'{"v":1,"id":"1","ok":true,"arrays":[{"name":"power","shape":[-1,1],"dtype":"object"}]}', b"12345678"])
+@example([b'{"v":1,"id":"1","ok":true,"arrays":[]}', b"one too many"])
+def test_no_answer_of_ours_is_a_wire_error(frames: list[bytes]) -> None:
+    with pytest.raises(WireError) as caught:
+        decode_reply(frames)
+    assert caught.value.code == "bad_reply"
+
+
+# Envelopes
+
+PEER = b"\x00\x80\x00\x41\xa7"  # as a ROUTER names those who chose no name
+
+
+@pytest.mark.parametrize(
+    ("received", "envelope"),
+    [
+        ([PEER, b"", b"header", b"channels"], [PEER, b""]),
+        ([PEER, b"header", b"channels"], [PEER]),
+        ([PEER, b"header"], [PEER]),
+        ([PEER, b"\x00\x01\x02\x03\x04", b"", b"header", b"channels"], [PEER, b"\x00\x01\x02\x03\x04", b""]),
+        ([PEER, b"proxy", b"proxy", b"", b"header", b"c", b"l"], [PEER, b"proxy", b"proxy", b""]),
+        ([PEER], [PEER]),
+        ([PEER, b""], [PEER, b""]),
+        ([PEER, b"", b"", b""], [PEER, b""]),
+    ],
+    ids=["req", "dealer", "status", "proxied", "twice proxied", "nothing", "empty", "many empty"],
+)
+def test_envelope_of_each_kind_of_peer(received: list[bytes], envelope: list[bytes]) -> None:
+    assert split_envelope(received) == (envelope, received[len(envelope) :])
+
+
+@given(st.lists(st.binary(max_size=3), min_size=1, max_size=20))
+def test_envelope_and_message_are_the_frames_received(frames: list[bytes]) -> None:
+    envelope, message = split_envelope(frames)
+    assert envelope + message == frames
+    assert envelope[0] == frames[0]

@@ -1,0 +1,130 @@
+"""Pictures: what the map shows is where the beams are focused, and users are found where they stand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+
+from matlab_io.errors import NflaeError
+from nflae_bridge.files.positions import Scene, locate, scene_of
+from nflae_bridge.plots.figures import (
+    DropPicture,
+    SchemeBar,
+    intensity_map,
+    plot_format,
+    render,
+    schemes_figure,
+    users_figure,
+)
+from simulator.channels.scenario import scenario
+from simulator.geometry.arrays import UniformLinearArray
+from simulator.geometry.steering import near_field_steering
+from tests.channel_files import Run
+
+
+@pytest.mark.parametrize("conjugated", [False, True])
+@pytest.mark.parametrize("antennas", [64, 256])
+def test_users_are_found_where_they_stand(antennas: int, conjugated: bool) -> None:
+    array = UniformLinearArray(antennas=antennas)
+    angle = torch.deg2rad(torch.tensor([-40.0, -3.0, 0.0, 12.0, 55.0], dtype=torch.float64))
+    distance = torch.tensor([2.0, 4.0, 5.0, 3.0, 1.5], dtype=torch.float64) * antennas / 64
+    channels = near_field_steering(array, angle, distance) * torch.polar(torch.tensor(3.0), torch.tensor(1.0))
+    channels = channels.conj().resolve_conj() if conjugated else channels
+    found_angle, found_distance, found_conjugated = locate(channels, array)
+    assert found_conjugated == conjugated
+    np.testing.assert_allclose(found_angle, angle, atol=1e-4)
+    np.testing.assert_allclose(found_distance, distance, rtol=0.02)
+
+
+def test_users_are_found_beside_scattered_paths() -> None:
+    drops = scenario("uav", users=40).draw(1, torch.Generator().manual_seed(2))
+    angle, distance, conjugated = locate(drops.channels[0], scenario("uav").array)
+    assert not conjugated
+    assert float((angle - drops.angle[0]).abs().median()) < 1e-3
+    near = drops.near_field[0]
+    assert float(((distance - drops.distance[0]) / drops.distance[0])[near].abs().median()) < 0.05
+
+
+def test_places_come_from_the_file_that_has_them(nflae: Run, tmp_path: Path) -> None:
+    path, anonymous = tmp_path / "in.mat", tmp_path / "anonymous.mat"
+    size = ("--drops", 3, "--users", 4, "--antennas", 256, "--scenario", "paper")
+    assert nflae("simulate", "-o", path, *size).exit_code == 0
+    told = scipy.io.loadmat(path)
+    channels = torch.from_numpy(np.ascontiguousarray(told["H"][:, :, 1].T))
+    scene = scene_of(path, 1, 3, channels, None)
+    assert scene.from_file
+    assert scene.array.antennas == 256
+    assert scene.array.carrier == pytest.approx(30e9)
+    assert (scene.array.height, scene.array.tilt) == (15.0, pytest.approx(np.deg2rad(5)))
+    np.testing.assert_allclose(scene.x, told["x"][:, 1], rtol=1e-6)
+    np.testing.assert_allclose(scene.height, told["height"][:, 1], rtol=1e-6)
+
+    scipy.io.savemat(anonymous, {"H": told["H"]})
+    guessed = scene_of(anonymous, 1, 3, channels, 30e9)
+    assert not guessed.from_file
+    assert (guessed.array.height, guessed.array.tilt) == (0.0, 0.0)
+    distance = torch.hypot(guessed.x, guessed.height)[guessed.resolved]
+    np.testing.assert_allclose(distance, told["distance"][:, 1][guessed.resolved.numpy()], rtol=0.02)
+
+
+@pytest.mark.parametrize("conjugated", [False, True])
+def test_the_map_peaks_at_the_point_in_focus(conjugated: bool) -> None:
+    array = UniformLinearArray(antennas=256, height=15.0)
+    x, height = torch.linspace(4, 40, 37).double(), torch.linspace(0, 30, 31).double()
+    angle = torch.atan2(torch.tensor([15.0 - 9.0]).double(), torch.tensor([12.0]).double()) - array.tilt
+    beam = near_field_steering(array, angle, torch.hypot(torch.tensor([12.0]), torch.tensor([6.0])))
+    nobody = torch.empty(0, dtype=torch.float64)
+    scene = Scene(array, nobody, nobody, nobody.bool(), conjugated, from_file=True)
+    sent = beam.conj().resolve_conj() if conjugated else beam
+    power = torch.tensor([0.5]).double()
+    intensity = intensity_map(scene, sent, power, x, height)
+    assert intensity.shape == (31, 37)
+    row, column = np.unravel_index(intensity.argmax(), intensity.shape)
+    assert (float(height[row]), float(x[column])) == (9.0, 12.0)
+    assert intensity.max() == pytest.approx(0.5, rel=1e-4)
+
+
+def picture(users: int, antennas: int = 32, resolved: bool = True) -> DropPicture:
+    array = UniformLinearArray(antennas=antennas, height=0.0, tilt=0.0)
+    x = torch.linspace(2, 8, users, dtype=torch.float64)
+    scene = Scene(array, x, x.flip(0) / 4 - 1, torch.full((users,), resolved), False, from_file=False)
+    angle = torch.atan2(-scene.height, scene.x)
+    precoder = near_field_steering(array, angle, torch.hypot(scene.x, scene.height))
+    near = torch.arange(users) % 2 == 0
+    return DropPicture("title", scene, precoder, torch.full((users,), 1 / users), torch.ones(users), near)
+
+
+@pytest.mark.parametrize("users", [1, 5, 40])
+@pytest.mark.parametrize("resolved", [True, False])
+def test_users_figure(users: int, resolved: bool) -> None:
+    figure = users_figure(picture(users, resolved=resolved))
+    the_map, powers, rates, _colour_bar = sorted(figure.axes, key=lambda axes: axes.get_label() == "<colorbar>")
+    assert {text.get_text() for text in the_map.texts} == {str(user + 1) for user in range(users)}
+    assert len(powers.patches) == len(rates.patches) == users
+    assert sum(bar.get_width() for bar in powers.patches) == pytest.approx(100)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert any(label.startswith("near-field user") for label in labels)
+    assert ("hollow: direction only" in labels) != resolved
+    assert len(render(figure, "png")) > 10_000
+
+
+def test_schemes_figure_shows_every_scheme_and_the_capacity() -> None:
+    bars = [SchemeBar("mrt", 5.0, "5.00"), SchemeBar("nflae", 9.5, "9.50")]
+    figure = schemes_figure(picture(3), bars, 10.0, "20 drops")
+    axes = figure.axes[-1]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["mrt", "nflae"]
+    assert [bar.get_width() for bar in axes.patches] == [5.0, 9.5]
+    assert any("capacity 10.00" in text.get_text() for text in axes.texts)
+    again = schemes_figure(picture(3), bars, 10.0, "20 drops")
+    assert render(figure, "svg") == render(again, "svg")
+
+
+def test_formats_go_by_extension() -> None:
+    assert plot_format(Path("a/b.PNG")) == "png"
+    for name in ("users", "users.bmp"):
+        with pytest.raises(NflaeError, match=r"name it \.png, \.pdf or \.svg"):
+            plot_format(Path(name))

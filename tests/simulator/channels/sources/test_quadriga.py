@@ -1,0 +1,263 @@
+"""QuaDRiGa: quadriga-lib's own paths and responses, and files laid out as the source of qd_channel says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import hdf5storage
+import numpy as np
+import numpy.typing as npt
+import pytest
+import scipy.io
+
+from matlab_io.errors import NflaeError
+from simulator.channels.sources import Request, channels, draw
+from tests.octave_session import run_octave
+
+Array = npt.NDArray[Any]
+RECORDED = Path(__file__).parent / "recorded" / "quadriga_lib_paths.npz"
+BAND = {"subcarriers": 3, "bandwidth": 30e6}
+OFFSETS = np.array([-10e6, 0.0, 10e6])
+
+
+def made_up(users: int = 2, antennas: int = 6, paths: int = 4, snapshots: int = 5) -> tuple[Array, Array]:
+    """Coefficients and delays of users with one antenna, (users, 1, antennas, paths, snapshots)."""
+    rng = np.random.default_rng(3)
+    shape = (users, 1, antennas, paths, snapshots)
+    return rng.standard_normal(shape) + 1j * rng.standard_normal(shape), rng.uniform(0, 1e-6, shape)
+
+
+def expected(coeff: Array, delay: Array, offsets: Array = OFFSETS) -> Array:
+    """The definition, written out: drops (snapshots x subcarriers, the latter fastest), users, antennas."""
+    users, _, antennas, paths, snapshots = coeff.shape
+    h = np.zeros((snapshots, len(offsets), users, antennas), complex)
+    for snapshot, frequency, user, antenna, path in np.ndindex(snapshots, len(offsets), users, antennas, paths):
+        at = (user, 0, antenna, path, snapshot)
+        h[snapshot, frequency, user, antenna] += coeff[at] * np.exp(-2j * np.pi * offsets[frequency] * delay[at])
+    return h.conj().reshape(-1, users, antennas)
+
+
+def as_struct_array(coeff: Array, delay: Array) -> dict[str, Any]:
+    chan = np.empty((1, len(coeff)), [("name", object), ("coeff", object), ("delay", object)])
+    for user in range(len(coeff)):
+        chan[0, user] = (f"rx{user}", coeff[user], delay[user])
+    return {"chan": chan}
+
+
+def as_cell_of_structs(coeff: Array, delay: Array) -> dict[str, Any]:
+    cells = np.empty((len(coeff), 1), object)
+    for user in range(len(coeff)):
+        cells[user, 0] = {"coeff": coeff[user], "delay": delay[user], "center_frequency": 28e9}
+    return {"c": cells}
+
+
+def as_cells(coeff: Array, delay: Array) -> dict[str, Any]:
+    cells = [np.empty((1, len(coeff)), object) for _ in range(2)]
+    for user in range(len(coeff)):
+        cells[0][0, user], cells[1][0, user] = coeff[user], delay[user]
+    return {"coeff": cells[0], "delay": cells[1]}
+
+
+def as_mat_save(coeff: Array, delay: Array) -> dict[str, Any]:
+    """What qd_channel.mat_save writes: numbered variables, single precision."""
+    content: dict[str, Any] = {"ChannelDims": np.array([[len(coeff), 1, 1, 1]], np.int64)}
+    for user in range(len(coeff)):
+        name = f"channel_{user + 1:05}_"
+        content |= {
+            f"{name}Name": f"Tx1_Rx{user}",
+            f"{name}CenterFrequency": np.float32(28e9),
+            f"{name}Coeffs": coeff[user].astype(np.complex64),
+            f"{name}Initial_position": np.uint32(1),
+            f"{name}Delays": delay[user].astype(np.float32),
+            f"{name}IndividualDelays": np.bool_(True),
+        }
+    return content
+
+
+LAYOUTS = [as_struct_array, as_cell_of_structs, as_cells, as_mat_save]
+
+
+@pytest.mark.parametrize("lay_out", LAYOUTS)
+@pytest.mark.parametrize("version", ["7", "7.3"])
+def test_every_layout(tmp_path: Path, lay_out: Callable[[Array, Array], dict[str, Any]], version: str) -> None:
+    coeff, delay = made_up()
+    path = tmp_path / "chan.mat"
+    if version == "7":
+        scipy.io.savemat(path, lay_out(coeff, delay), do_compression=True)
+    else:
+        hdf5storage.savemat(str(path), lay_out(coeff, delay), format="7.3")
+    found = channels("quadriga", file=path, **BAND)
+    assert found.shape == (15, 2, 6)
+    assert found.dtype == np.complex64
+    np.testing.assert_allclose(found, expected(coeff, delay), atol=3e-5)
+    np.testing.assert_allclose(channels("quadriga", file=path), expected(coeff, delay, np.zeros(1)), atol=1e-5)
+
+
+def test_quadriga_libs_own_paths(tmp_path: Path) -> None:
+    """Coefficients, delays and responses by quadriga-lib 0.12.2, three users before eight antennas.
+
+    Its carriers lie at -0.4, -0.2, 0, 0.2 and 0.4 of 100 MHz, as five of our subcarriers do.
+    """
+    with np.load(RECORDED) as recorded:
+        content = {name: recorded[name] for name in recorded.files}
+    scipy.io.savemat(tmp_path / "chan.mat", as_struct_array(content["coeff"], content["delay"]))
+    found = channels("quadriga", file=tmp_path / "chan.mat", subcarriers=5, bandwidth=100e6)
+    theirs = content["response"][:, 0].transpose(2, 0, 1).conj()  # carriers, users, antennas
+    np.testing.assert_allclose(found, theirs, atol=1e-5 * np.abs(theirs).max())
+
+
+def test_direct_ray_of_quadriga_lib_is_met_by_the_matched_beam(tmp_path: Path) -> None:
+    """Weights exp(+j 2 pi d_n / lambda) undo the delays d_n / c to a user 5 m away: y = h^H w adds up."""
+    with np.load(RECORDED) as recorded:
+        content = {name: recorded[name] for name in recorded.files}
+    direct = content["coeff"][..., :1]
+    scipy.io.savemat(tmp_path / "chan.mat", as_struct_array(direct, content["delay"][..., :1]))
+    found = channels("quadriga", file=tmp_path / "chan.mat")[0]
+    elements = np.stack([0 * content["offsets"], content["offsets"], 0 * content["offsets"]], -1)
+    for h, user in zip(found, content["users"], strict=True):
+        distance = np.linalg.norm(user - elements, axis=-1)
+        weights = np.exp(2j * np.pi * distance * content["carrier"] / 299_792_458.0) / np.sqrt(8)
+        assert abs(np.vdot(h, weights)) == pytest.approx(np.linalg.norm(h), rel=1e-5)
+
+
+def test_shared_delays_and_a_single_user(tmp_path: Path) -> None:
+    """individual_delays = 0: delay is [path, snapshot]. Plain variables: one user."""
+    coeff, _ = made_up(users=1)
+    delay = np.random.default_rng(4).uniform(0, 1e-6, (4, 5))
+    scipy.io.savemat(tmp_path / "chan.mat", {"coeff": coeff[0], "delay": delay})
+    whole = np.broadcast_to(delay, coeff.shape)
+    np.testing.assert_allclose(
+        channels("quadriga", file=tmp_path / "chan.mat", **BAND), expected(coeff, whole), atol=1e-5
+    )
+
+
+def test_one_path_and_one_snapshot(tmp_path: Path) -> None:
+    """MATLAB drops trailing axes of length one: coeff is 1 x antennas."""
+    coeff, delay = made_up(paths=1, snapshots=1)
+    scipy.io.savemat(tmp_path / "chan.mat", as_struct_array(coeff[..., 0, 0], delay[..., 0, 0]))
+    np.testing.assert_allclose(
+        channels("quadriga", file=tmp_path / "chan.mat", **BAND), expected(coeff, delay), atol=1e-5
+    )
+
+
+@pytest.mark.octave
+def test_struct_array_written_by_octave(tmp_path: Path) -> None:
+    coeff, delay = made_up()
+    scipy.io.savemat(tmp_path / "in.mat", {"a": coeff.transpose(1, 2, 3, 4, 0), "t": delay.transpose(1, 2, 3, 4, 0)})
+    run_octave(
+        "load in.mat; for k = 1:2, chan(k).coeff = a(:, :, :, :, k); chan(k).delay = t(:, :, :, :, k);"
+        " chan(k).par.sf = 1; end, save -v7 chan.mat chan",
+        tmp_path,
+    )
+    found = channels("quadriga", file=tmp_path / "chan.mat", **BAND)
+    np.testing.assert_allclose(found, expected(coeff, delay), atol=1e-5)
+
+
+@pytest.mark.parametrize("cells", [False, True])
+def test_frequency_responses(tmp_path: Path, cells: bool) -> None:
+    """[Rx, Tx, carrier, snapshot] each, as chan.fr gives it; or one array, users first (docs/matlab.md)."""
+    coeff, delay = made_up()
+    h = expected(coeff, delay)
+    response = h.conj().reshape(5, 3, 2, 6).transpose(2, 3, 1, 0)  # users, antennas, carriers, snapshots
+    content: dict[str, Any] = {"H": response}
+    if cells:
+        content = {"fr": np.empty((1, 2), object)}
+        for user in range(2):
+            content["fr"][0, user] = response[user][None]
+    scipy.io.savemat(tmp_path / "fr.mat", content)
+    np.testing.assert_allclose(channels("quadriga", file=tmp_path / "fr.mat"), h, atol=1e-6)
+    with pytest.raises(NflaeError, match="whose carriers are fixed"):
+        channels("quadriga", file=tmp_path / "fr.mat", **BAND)
+
+
+def test_grid_of_users_and_base_stations(tmp_path: Path) -> None:
+    """qd_layout.get_channels gives users x base stations; MATLAB's order runs down the columns."""
+    coeff, delay = made_up(users=6)
+    chan = as_struct_array(coeff, delay)["chan"].reshape(3, 2, order="F")
+    scipy.io.savemat(tmp_path / "chan.mat", {"chan": chan})
+    found = channels("quadriga", file=tmp_path / "chan.mat", base_station=2)
+    np.testing.assert_allclose(found, expected(coeff[3:], delay[3:], np.zeros(1)), atol=1e-5)
+    saved = as_mat_save(coeff, delay) | {"ChannelDims": np.array([[3, 2, 1, 1]], np.int64)}
+    scipy.io.savemat(tmp_path / "saved.mat", saved)
+    np.testing.assert_allclose(channels("quadriga", file=tmp_path / "saved.mat", base_station=2), found, atol=1e-5)
+    with pytest.raises(NflaeError, match="2 base stations; choose one, base station 1 to 2"):
+        channels("quadriga", file=tmp_path / "chan.mat")
+
+
+def test_fewer_users_are_drawn(tmp_path: Path) -> None:
+    coeff, delay = made_up(users=5)
+    scipy.io.savemat(tmp_path / "chan.mat", as_mat_save(coeff, delay))
+    drawn = draw("quadriga", Request(file=tmp_path / "chan.mat", users=2, drops=30, seed=1))
+    assert (drawn.drops, drawn.users, drawn.antennas) == (30, 2, 6)
+    assert drawn.known["carrier_hz"] == pytest.approx(28e9)
+    every = expected(coeff, delay, np.zeros(1))
+    for drop in np.concatenate(list(drawn.blocks)):
+        at = np.abs(every[:, :, None] - drop).max(-1)  # snapshots, users, the drop's users
+        snapshot = at.sum((1, 2)).argmin()
+        assert (at.min(1) < 1e-5).all(-1).any()
+        assert np.isfinite(at[snapshot]).all()
+
+
+def test_first_snapshots(tmp_path: Path) -> None:
+    coeff, delay = made_up()
+    scipy.io.savemat(tmp_path / "chan.mat", as_struct_array(coeff, delay))
+    found = channels("quadriga", file=tmp_path / "chan.mat", drops=2)
+    np.testing.assert_allclose(found, expected(coeff, delay, np.zeros(1))[:2], atol=1e-5)
+    with pytest.raises(NflaeError, match="holds 5 snapshots of its 2 users, and 9 drops were asked for"):
+        channels("quadriga", file=tmp_path / "chan.mat", drops=9)
+
+
+def without_delay() -> dict[str, Any]:
+    coeff, _ = made_up(users=1)
+    return {"coeff": coeff[0]}
+
+
+def unequal() -> dict[str, Any]:
+    coeff, delay = made_up()
+    content = as_cells(coeff, delay)
+    content["coeff"][0, 1], content["delay"][0, 1] = coeff[1][..., :3], delay[1][..., :3]
+    return content
+
+
+def two_receive_antennas() -> dict[str, Any]:
+    coeff, delay = made_up(users=1)
+    return {"coeff": np.repeat(coeff[0], 2, axis=0), "delay": np.repeat(delay[0], 2, axis=0)}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"x": np.ones((3, 3))}, r"no field coeff .*; it holds x \(3 x 3 double\)"),
+        (without_delay(), "has no delay beside it"),
+        ({**without_delay(), "delay": np.ones((3, 2))}, r"is 1 x 6 x 4 x 5 .* its delay 3 x 2; expected .* or 4 x 5"),
+        (two_receive_antennas(), r"2 receive antennas.*coeff\(1, :, :, :\)"),
+        (unequal(), r"\{2\} has \(antennas, snapshots\) \(6, 3\) and \{1\} \(6, 5\)"),
+    ],
+)
+def test_what_a_file_lacks(tmp_path: Path, content: dict[str, Any], told: str) -> None:
+    scipy.io.savemat(tmp_path / "chan.mat", content)
+    with pytest.raises(NflaeError, match=told) as raised:
+        channels("quadriga", file=tmp_path / "chan.mat", **BAND)
+    assert str(raised.value).startswith(str(tmp_path / "chan.mat"))
+    assert "\n" not in str(raised.value)
+
+
+def test_object_that_only_matlab_opens(tmp_path: Path) -> None:
+    """As -v7.3 stores an object: numbers that point into #subsystem#, and its class."""
+    with h5py.File(tmp_path / "chan.mat", "w", userblock_size=512) as file:
+        file["chan"] = np.array([[3707764736, 2, 1, 1, 1, 1]], np.uint32)
+        file["chan"].attrs["MATLAB_class"] = np.bytes_("qd_channel")
+    with (tmp_path / "chan.mat").open("r+b") as raw:
+        raw.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
+    with pytest.raises(NflaeError, match=r"chan is a qd_channel object, .* chan\.mat_save\('chan\.mat'\)"):
+        channels("quadriga", file=tmp_path / "chan.mat")
+
+
+def test_delays_are_not_needed_at_the_carrier(tmp_path: Path) -> None:
+    coeff, delay = made_up(users=1)
+    scipy.io.savemat(tmp_path / "chan.mat", without_delay())
+    found = channels("quadriga", file=tmp_path / "chan.mat")
+    np.testing.assert_allclose(found, expected(coeff, delay, np.zeros(1)), atol=1e-5)

@@ -1,0 +1,125 @@
+"""Scenarios and channels: where users stand, what their channels are made of, and noisy CSI."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from simulator.channels.multipath import multipath_channels, noisy_csi
+from simulator.channels.scenario import GROUND_USER_HEIGHT, Scenario, scenario
+from simulator.geometry.arrays import UniformLinearArray, angle_and_distance
+from simulator.geometry.near_field import is_near_field
+from simulator.geometry.steering import near_field_steering
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_multipath_is_the_sum_of_spherical_waves() -> None:
+    array, rng = UniformLinearArray(antennas=16), np.random.default_rng(0)
+    angles, distances = rng.uniform(-1, 1, (2, 3)), rng.uniform(2, 50, (2, 3))
+    gains = rng.standard_normal((2, 3)) + 1j * rng.standard_normal((2, 3))
+    found = multipath_channels(array, *(torch.from_numpy(value) for value in (angles, distances, gains))).numpy()
+    for user in range(2):
+        expected = np.zeros(16, complex)
+        for path in range(3):
+            for n in range(16):
+                nd = (n - 7.5) * array.spacing
+                r, theta = distances[user, path], angles[user, path]
+                r_n = math.sqrt(r * r - 2 * nd * r * math.sin(theta) + nd * nd)
+                expected[n] += gains[user, path] * np.exp(-2j * math.pi * (r_n - r) / array.wavelength) / 4
+        np.testing.assert_allclose(found[user], expected, atol=2e-6)
+
+
+def test_paper_scenario_is_line_of_sight_of_unit_norm_in_its_rectangle() -> None:
+    drops = scenario("paper", users=6, antennas=64).draw(200, seeded())
+    assert drops.channels.shape == (200, 6, 64)
+    assert drops.channels.dtype == torch.complex64
+    np.testing.assert_allclose(torch.linalg.vector_norm(drops.channels, dim=-1), 1, atol=1e-5)
+    assert 0 <= float(drops.x.min()) < 5
+    assert 195 < float(drops.x.max()) <= 200
+    assert 0 <= float(drops.height.min()) < 1
+    assert 29 < float(drops.height.max()) <= 30
+    angle, distance = angle_and_distance(drops.x, drops.height, UniformLinearArray(antennas=64))
+    torch.testing.assert_close(drops.angle, angle)
+    torch.testing.assert_close(drops.distance, distance)
+    expected = near_field_steering(UniformLinearArray(antennas=64), angle, distance)
+    overlap = (expected.conj() * drops.channels).sum(-1).abs()  # equal but for a phase a user
+    np.testing.assert_allclose(overlap, 1, atol=1e-5)
+    phases = (expected.conj() * drops.channels).sum(-1).angle()
+    assert float(torch.polar(torch.ones_like(phases), phases).mean().abs()) < 0.1
+
+
+def test_labels_are_those_of_the_theory_at_the_scenarios_loss() -> None:
+    for loss in (0.05, 0.1, 0.3):
+        scene = replace(scenario("paper", users=5), near_field_loss=loss)
+        drops = scene.draw(50, seeded(3))
+        assert torch.equal(drops.near_field, is_near_field(scene.array, drops.angle, drops.distance, loss))
+
+
+def test_uav_scenario_has_ground_users_and_path_loss() -> None:
+    drops = scenario("uav", users=10, antennas=32).draw(300, seeded(1))
+    ground = drops.height == GROUND_USER_HEIGHT
+    assert float(ground.double().mean()) == pytest.approx(0.4, abs=0.03)
+    assert bool((drops.height[~ground] >= 5).all())
+    assert bool((drops.height <= 60).all())
+    line_of_sight = replace(scenario("uav", users=10, antennas=32), scattered_paths=0).draw(50, seeded(1))
+    gain = torch.linalg.vector_norm(line_of_sight.channels, dim=-1).double()
+    torch.testing.assert_close(gain, 60 / line_of_sight.distance, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("factor_db", [0.0, 10.0])
+def test_rician_factor_is_line_of_sight_power_over_the_rest(factor_db: float) -> None:
+    scene = Scenario(UniformLinearArray(antennas=64), users=10, scattered_paths=3, rician_factor_db=factor_db)
+    drops = scene.draw(600, seeded(4))
+    # The users' random phases make the two parts uncorrelated: mean power is the sum 1 + 1 / factor.
+    power = torch.linalg.vector_norm(drops.channels, dim=-1).double().square().mean()
+    assert float(power) == pytest.approx(1 + 10 ** (-factor_db / 10), rel=0.05)
+
+
+def test_the_same_generator_state_gives_the_same_drops_and_another_other_ones() -> None:
+    scene = scenario("uav", users=3, antennas=16)
+    first, second, other = (scene.draw(4, seeded(seed)) for seed in (5, 5, 6))
+    assert torch.equal(first.channels, second.channels)
+    assert not torch.equal(first.channels, other.channels)
+
+
+def test_stream_gives_all_drops_in_blocks() -> None:
+    sizes = [len(block.channels) for block in scenario("paper", 2, 8).stream(600, seeded(), block=256)]
+    assert sizes == [256, 256, 88]
+
+
+@pytest.mark.parametrize(("name", "users", "antennas"), [("lab", 4, 8), ("paper", 0, 8), ("uav", 4, 0)])
+def test_impossible_scenario_is_refused(name: str, users: int, antennas: int) -> None:
+    with pytest.raises(ValueError, match=r"unknown scenario|at least 1"):
+        scenario(name, users, antennas)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("snr_db", [0.0, 10.0, 20.0])
+@pytest.mark.parametrize("scale", [1.0, 1e-5])
+def test_csi_noise_is_white_and_as_strong_as_it_should_be(snr_db: float, scale: float) -> None:
+    gains = torch.tensor([1.0, 0.1])[:, None] * scale
+    channels = gains * near_field_steering(
+        UniformLinearArray(antennas=4096), torch.tensor([0.1, -0.4]), torch.tensor([100.0, 300.0])
+    )
+    error = noisy_csi(channels, snr_db, seeded(8)) - channels
+    signal = channels.abs().square().mean(-1)
+    measured = 10 * torch.log10(signal / error.abs().square().mean(-1))
+    np.testing.assert_allclose(measured, snr_db, atol=0.3)
+    normalised = error / error.abs().square().mean(-1, keepdim=True).sqrt()
+    assert float((normalised[:, 1:] * normalised[:, :-1].conj()).mean(-1).abs().max()) < 0.06
+    assert float(normalised.square().mean(-1).abs().max()) < 0.06  # circular
+    assert float(normalised.mean(-1).abs().max()) < 0.06
+    assert float((normalised[0] * normalised[1].conj()).mean().abs()) < 0.06
+
+
+def test_csi_snr_may_differ_per_drop() -> None:
+    channels = torch.ones(3, 2, 2048, dtype=torch.complex64)
+    error = noisy_csi(channels, torch.tensor([[0.0], [10.0], [30.0]]), seeded()) - channels
+    measured = -10 * torch.log10(error.abs().square().mean((-1, -2)))
+    np.testing.assert_allclose(measured, [0, 10, 30], atol=0.4)

@@ -1,0 +1,83 @@
+"""Maximum-likelihood labels against geometry, and against every exact spherical wave on a fine grid."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from simulator.channels.multipath import noisy_csi
+from simulator.channels.scenario import scenario
+from simulator.geometry.arrays import UniformLinearArray
+from simulator.geometry.localization import most_likely_labels
+from simulator.geometry.near_field import effective_rayleigh_distance, is_near_field
+from simulator.geometry.steering import far_field_steering, near_field_steering
+
+
+def users_around_the_border(array: UniformLinearArray, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """(theta, r) with r log-uniform from a quarter to four times the border's."""
+    generator = torch.Generator().manual_seed(seed)
+    angle, octaves = torch.rand(2, count, generator=generator, dtype=torch.float64) * 2 - 1
+    angle = 1.1 * angle
+    return angle, effective_rayleigh_distance(array, angle) * 4**octaves
+
+
+def gains_on_a_grid(array: UniformLinearArray, channels: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest |b^H y| among near waves, and among far ones, of 90,000 exact spherical waves; (users,) each."""
+    angle = torch.asin(torch.linspace(-0.999, 0.999, 12 * array.antennas, dtype=torch.float64))[:, None]
+    ratio = 2 ** torch.linspace(-3, 7, 240, dtype=torch.float64)
+    distance = effective_rayleigh_distance(array, angle) * ratio
+    waves = near_field_steering(array, angle.expand_as(distance), distance)
+    gain = torch.einsum("adn,un->uad", waves.conj(), channels).abs()
+    near = is_near_field(array, angle.expand_as(distance), distance)
+    return gain[:, near].amax(-1), gain[:, ~near].amax(-1)
+
+
+@pytest.mark.parametrize("antennas", [24, 32])
+@pytest.mark.parametrize("snr_db", [0.0, 5.0])
+def test_label_is_that_of_the_best_of_all_spherical_waves(antennas: int, snr_db: float) -> None:
+    array = UniformLinearArray(antennas=antennas)
+    generator = torch.Generator().manual_seed(antennas)
+    angle, distance = users_around_the_border(array, 60, 1)
+    channels = noisy_csi(near_field_steering(array, angle, distance), snr_db, generator)
+    near, far = gains_on_a_grid(array, channels)
+    clear = (near / far - 1).abs() > 1e-3  # the grid's own error
+    assert float(clear.double().mean()) > 0.85
+    assert bool((most_likely_labels(array, channels) == (near > far))[clear].all())
+    # noise has moved some users across the border: the labels aren't merely the truth
+    assert bool(((near > far) != is_near_field(array, angle, distance))[clear].any())
+
+
+@pytest.mark.parametrize("antennas", [64, 200, 256])
+def test_noiseless_users_are_labelled_by_where_they_are(antennas: int) -> None:
+    array = UniformLinearArray(antennas=antennas)
+    angle, distance = users_around_the_border(array, 500, 2)
+    clear = (distance / effective_rayleigh_distance(array, angle) - 1).abs() > 0.01
+    found = most_likely_labels(array, near_field_steering(array, angle, distance))
+    assert bool((found == is_near_field(array, angle, distance))[clear].all())
+    assert float(clear.double().mean()) > 0.97
+
+
+def test_plane_waves_are_far() -> None:
+    array = UniformLinearArray(antennas=128)
+    assert not most_likely_labels(array, far_field_steering(array, torch.linspace(-1.2, 1.2, 101))).any()
+
+
+def test_phase_and_scale_change_no_label_and_shapes_are_kept() -> None:
+    array, generator = UniformLinearArray(antennas=128), torch.Generator().manual_seed(4)
+    drawn = scenario("paper", 5, 128).draw(40, generator)
+    noisy = noisy_csi(drawn.channels, 5.0, generator)
+    phase = 2 * math.pi * torch.rand(40, 5, 1, generator=generator)
+    scale = 10 ** (16 * torch.rand(40, 5, 1, generator=generator) - 8)
+    found = most_likely_labels(array, noisy)
+    assert found.shape == (40, 5)
+    assert found.dtype == torch.bool
+    assert bool((most_likely_labels(array, noisy * torch.polar(scale, phase)) == found).all())
+    assert bool((most_likely_labels(array, noisy[3, 1]) == found[3, 1]).all())
+
+
+def test_channels_of_another_array_are_refused() -> None:
+    with pytest.raises(ValueError, match="128 antennas, the channels 64"):
+        most_likely_labels(UniformLinearArray(antennas=128), torch.ones(1, 64, dtype=torch.complex64))
