@@ -196,7 +196,7 @@ class Clients:
             assert process.stdout is not None
             process.stdout.readline()
 
-    def drops_a_second(self, seconds: float) -> float:
+    def drops_per_second(self, seconds: float) -> float:
         """All of them asking for so long."""
         began = time.perf_counter()
         for process in self._processes:
@@ -219,7 +219,7 @@ class EngineAlone:
         self._scheme = load_scheme("nflae")
         self._drops = rayleigh(512, USERS, ANTENNAS)
 
-    def drops_a_second(self, seconds: float, batch: int) -> float:
+    def drops_per_second(self, seconds: float, batch: int) -> float:
         """One batch after the other for so long."""
         import torch
 
@@ -245,18 +245,18 @@ def throughput(seconds: float, progress: Progress) -> Iterator[Row]:
             process, address = stack.enter_context(running_server())
             clients = Clients(stack, address, drops)
             status = stack.enter_context(Client(address)).status
-            clients.drops_a_second(0.4 * seconds)
+            clients.drops_per_second(0.4 * seconds)
             progress.advance(task)
             before = status()["counts"]
             served, alone = [], []
             server_began, engine_used, engine_drops = processor_seconds(process), 0.0, 0.0
             for _ in range(turns):
-                served.append(clients.drops_a_second(seconds / turns))
+                served.append(clients.drops_per_second(seconds / turns))
                 progress.advance(task)
                 counts = status()["counts"]
                 batch = (counts["drops"] - before["drops"]) / (counts["batches"] - before["batches"])
                 began = time.process_time()
-                alone.append(engine.drops_a_second(seconds / turns, max(1, round(batch))))
+                alone.append(engine.drops_per_second(seconds / turns, max(1, round(batch))))
                 engine_used += time.process_time() - began
                 engine_drops += alone[-1] * seconds / turns
                 progress.advance(task)

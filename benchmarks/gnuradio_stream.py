@@ -86,7 +86,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         log = stream.stderr.read()
     if done.returncode:
         raise SystemExit(done.stderr)
-    told = json.loads(done.stdout)
+    describe = json.loads(done.stdout)
     counts = dict(re.findall(r"(\w+)=(\d+)", log.split("event=stopped")[1]))
     rows = np.fromfile(received, np.complex64).reshape(-1, users, antennas)
     reordered, altered, largest = compare(channels, rows, arguments.scheme)
@@ -98,8 +98,8 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "reordered": reordered,
         "altered": altered,
         "largest difference": f"{largest:.1e}",
-        "vectors/s": f"{len(rows) / told['seconds']:.0f}",
-        "MB/s each way": f"{8e-6 * rows.size / told['seconds']:.0f}",
+        "vectors/s": f"{len(rows) / describe['seconds']:.0f}",
+        "MB/s each way": f"{8e-6 * rows.size / describe['seconds']:.0f}",
         "counted by nflae": f"{counts['received']} in, {counts['sent']} out",
     }
 

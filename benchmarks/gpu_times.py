@@ -76,7 +76,7 @@ def published(channels: torch.Tensor, repeats: int, device: torch.device) -> Non
     print("|---|---|---|---|---|")
     for name in ("paper", "transformer", "cnn"):
         network = PrecodingNetwork(baseline_recipe(name, PUBLISHED, FULL, RANDOM_BACKBONE, 0).network)
-        engine = Engine(Checkpoint(name, network, {}), device, guarded=False)
+        engine = Engine(Checkpoint(name, network, {}), device, with_fallback=False)
         host = channels[:PUBLISHED_DROPS].pin_memory() if device.type == "cuda" else channels[:PUBLISHED_DROPS]
         whole = timed(partial(engine, ChannelBatch(host), BUDGETS["free"]), repeats, device)
         there = host.to(device)
@@ -87,7 +87,7 @@ def published(channels: torch.Tensor, repeats: int, device: torch.device) -> Non
             values: torch.Tensor, engine: Engine = engine, gram: torch.Tensor = gram, one: torch.Tensor = one
         ) -> tuple[torch.Tensor, ...]:
             output = engine.network(UserInputs(values, gram, one, 0 * one))
-            return output.uplink_shares, output.shares
+            return output.dual_power_fractions, output.power_fractions
 
         forward = Captured(alone, device)
         forward.capturable = device.type == "cuda"

@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from matlab_io.errors import MatFileError, NflaeError
-from matlab_io.result import Result
 from matlab_io.version import __version__
 
 if TYPE_CHECKING:
+    from matlab_io.result import Result
     from nflae_bridge.api import precode
     from nflae_bridge.live.client import (
         AsyncClient,
@@ -21,6 +21,7 @@ _HOMES = {
     "AsyncClient": "nflae_bridge.live.client",
     "BridgeError": "nflae_bridge.live.client",
     "Client": "nflae_bridge.live.client",
+    "Result": "matlab_io.result",
     "precode": "nflae_bridge.api",
 }
 

@@ -63,4 +63,4 @@ def _scheme(name: str, model: str, device: str, refine: int) -> Scheme:
 def _check(channels: npt.NDArray[np.complex64]) -> None:
     bad = first_bad_drop(channels)
     if bad is not None:
-        raise NflaeError(f"channels: drop {bad.drop}, {bad.told(first=0)}")
+        raise NflaeError(f"channels: drop {bad.drop}, {bad.describe(first=0)}")

@@ -297,8 +297,8 @@ class _OnDiskValues:
 
 def _run(dataset: h5py.Dataset, layout: Layout) -> int:
     """How many drops are best read at a time: whole chunks, or as many as fit if drops are scattered."""
-    bytes_a_drop = max(1, dataset.dtype.itemsize * layout.antennas * layout.users)
-    budget = max(1, _READ_AHEAD_BYTES // bytes_a_drop)
+    bytes_per_drop = max(1, dataset.dtype.itemsize * layout.antennas * layout.users)
+    budget = max(1, _READ_AHEAD_BYTES // bytes_per_drop)
     if dataset.chunks is None:
         return 1 if layout.drops_are_slowest else min(budget, layout.drops)
     chunks = dict(zip(layout.axes, reversed(dataset.chunks), strict=False))

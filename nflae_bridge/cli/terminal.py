@@ -82,7 +82,7 @@ def progress(what: str, total: int, unit: str, already: int = 0) -> Iterator[Adv
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), *texts)
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=total, completed=already, pace="", note="")
-        yield lambda done, note: bar.update(task, completed=done, pace=pace.told(done), note=note)
+        yield lambda done, note: bar.update(task, completed=done, pace=pace.describe(done), note=note)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class _Pace:
     already: int
     began: float
 
-    def told(self, done: int) -> str:
+    def describe(self, done: int) -> str:
         """``5733 drops/s, 0:00:12 left``, at the mean pace so far; nothing while there is none."""
         seconds = time.monotonic() - self.began
         if done <= self.already or seconds <= 0:
@@ -112,7 +112,7 @@ def _progress_lines(what: str, pace: _Pace) -> Advance:
         nonlocal last
         if time.monotonic() - last >= _LOG_EVERY_SECONDS:
             last = time.monotonic()
-            parts = (f"{done} of {pace.total} {pace.unit}", pace.told(done), note)
+            parts = (f"{done} of {pace.total} {pace.unit}", pace.describe(done), note)
             click.echo(f"{what}: {', '.join(part for part in parts if part)}", err=True)
 
     return advance

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from nflae_bridge.engine.device_problem import Asked
+from nflae_bridge.engine.device_problem import DeviceProblem
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.problem import ChannelBatch, Limits, noise_units, per_drop
+from simulator.downlink.problem import ChannelBatch, Limits, amplitude_scale_of, per_drop
 
 # (precoder, table): complex64 (drops, users, antennas) and float64 (drops, columns).
 Outputs = tuple[Tensor, Tensor]
-Compute = Callable[[Asked], Outputs]
+Compute = Callable[[DeviceProblem], Outputs]
 
 LARGEST = 1024  # drops a recording takes
 _FEW = 16  # drops whose copies are recorded along with the computing
@@ -39,7 +39,7 @@ class Shape(NamedTuple):
     drops: int
     users: int
     antennas: int
-    constrains_shares: bool
+    constrains_near_field: bool
     demands_rates: bool
     labelled: bool
     on_host: bool
@@ -63,7 +63,7 @@ class Replays:
     def play(self, compute: Compute, batch: ChannelBatch, budget: LinkBudget, work: int) -> Outputs | None:
         """What ``compute`` gives for a batch, on the device its channels are on; None for a shape not seen before.
 
-        compute: asks the host nothing and does as its `Asked` says and ``work``, which names it. budget: as for every
+        compute: asks the host nothing and does as its `DeviceProblem` says and ``work``, which names it. budget: as for every
         scheme. Channels in pinned memory are copied from where they are.
         """
         drops, users, antennas = batch.channels.shape
@@ -71,7 +71,7 @@ class Replays:
             _size(drops),
             users,
             antennas,
-            budget.constrains_shares,
+            budget.constrains_near_field,
             budget.demands_rates,
             batch.near_field is not None,
             batch.channels.device.type == "cpu",
@@ -199,39 +199,39 @@ class _Recording:
         numbers = tuple(float(value) for value in values if not isinstance(value, Tensor))
         if len(numbers) == len(values):
             if numbers != self._filled:
-                self.asked.units.fill_(math.sqrt(numbers[0] / numbers[1]))
+                self.asked.amplitude_scale.fill_(math.sqrt(numbers[0] / numbers[1]))
                 self.asked.alpha_c.fill_(numbers[2])
                 self.asked.min_rate.fill_(numbers[3])
                 self._filled = numbers
             return
         self._filled = None
-        self.asked.units[:drops] = noise_units(budget, self.asked.units.device)
-        self.asked.alpha_c[:drops] = per_drop(budget.alpha_c, self.asked.units)
-        self.asked.min_rate[:drops] = per_drop(budget.min_rate, self.asked.units)
+        self.asked.amplitude_scale[:drops] = amplitude_scale_of(budget, self.asked.amplitude_scale.device)
+        self.asked.alpha_c[:drops] = per_drop(budget.alpha_c, self.asked.amplitude_scale)
+        self.asked.min_rate[:drops] = per_drop(budget.min_rate, self.asked.amplitude_scale)
 
     def _label(self, batch: ChannelBatch, budget: LinkBudget) -> None:
         """Put the labels that came with the batch where the graph reads them, if shares are limited at all."""
-        if batch.near_field is None or self.asked.near_field is None or not self.shape.constrains_shares:
+        if batch.near_field is None or self.asked.near_field is None or not self.shape.constrains_near_field:
             return
         drops, device = len(batch.near_field), self.asked.alpha_c.device
         limited = per_drop(budget.alpha_c, self.asked.alpha_c).unsqueeze(-1) < 1
         self.asked.near_field[:drops] = batch.near_field.to(device) & limited
 
 
-def _unasked(shape: Shape, device: torch.device) -> Asked:
+def _unasked(shape: Shape, device: torch.device) -> DeviceProblem:
     """Memory for what is asked; until then of random channels, and so are drops beyond those that come."""
     generator = torch.Generator().manual_seed(0)
     size = (shape.drops, shape.users, shape.antennas)
     one = torch.ones(shape.drops, dtype=torch.float64, device=device)
     alpha_c, min_rate = one.clone(), 0 * one
     # Where nobody's share is limited nobody counts as near, whatever labels come with the batch.
-    counted = shape.labelled or not shape.constrains_shares
-    return Asked(
+    counted = shape.labelled or not shape.constrains_near_field
+    return DeviceProblem(
         torch.randn(size, dtype=torch.complex64, generator=generator).to(device),
         one,
         alpha_c,
         min_rate,
-        Limits(alpha_c if shape.constrains_shares else None, min_rate if shape.demands_rates else None),
+        Limits(alpha_c if shape.constrains_near_field else None, min_rate if shape.demands_rates else None),
         torch.zeros(size[:2], dtype=torch.bool, device=device) if counted else None,
     )
 

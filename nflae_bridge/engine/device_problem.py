@@ -10,7 +10,7 @@ from simulator.downlink.problem import Limits
 
 
 @dataclass(frozen=True)
-class Asked:
+class DeviceProblem:
     """Channels of several drops and what may be spent on each.
 
     channels: complex64 (drops, users, antennas). units: sqrt(P / sigma^2), float64 (drops or 1,).
@@ -19,7 +19,7 @@ class Asked:
     """
 
     channels: Tensor
-    units: Tensor
+    amplitude_scale: Tensor
     alpha_c: Tensor
     min_rate: Tensor
     limits: Limits

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from nflae_bridge.engine.cuda_graphs import Replays
-from nflae_bridge.engine.device_problem import Asked
+from nflae_bridge.engine.device_problem import DeviceProblem
 from nflae_bridge.engine.devices import choose_device
 from nflae_bridge.engine.near_parallel import redundant_users, switched_off
 from nflae_bridge.engine.numpy_small_batch import Drops, solve
@@ -32,10 +32,17 @@ from nflae_bridge.network.encoders.gram import GramEncoder
 from nflae_bridge.network.encoders.interface import UserInputs
 from nflae_bridge.network.model import PrecodingNetwork
 from nflae_bridge.network.shipped import load_model
-from simulator.downlink.balancing import balanced_candidate
+from simulator.downlink.balancing import max_min_candidate
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import Candidate, Precoding, Scheme, answer, beams_of, powered
-from simulator.downlink.problem import ChannelBatch, Limits, gram_in, noise_units, per_drop, quick_gram
+from simulator.downlink.precoding import Candidate, Precoding, Scheme, assemble, beams_of, project_powers
+from simulator.downlink.problem import (
+    ChannelBatch,
+    Limits,
+    amplitude_scale_of,
+    mixed_precision_gram,
+    per_drop,
+    scaled_gram,
+)
 from simulator.downlink.structure import structured_beams, wmmse_step
 from simulator.schemes import register, scheme
 
@@ -60,7 +67,7 @@ class Chosen:
 
     best: Candidate
     fallback: Tensor
-    shares: Tensor
+    power_fractions: Tensor
     near_field: Tensor
     score: Tensor | None
 
@@ -79,7 +86,7 @@ class Engine:
         checkpoint: Checkpoint,
         device: torch.device | str = "cpu",
         refinements: int = 0,
-        guarded: bool = True,
+        with_fallback: bool = True,
     ) -> None:
         self.checkpoint = checkpoint
         self.device = torch.device(device)
@@ -87,17 +94,17 @@ class Engine:
         if self.device.type == "cuda" and isinstance(self.network.backbone, Backbone):
             self.network.backbone.model.to(torch.bfloat16)  # what reads the weights half as long moves rates by 1e-5
         self.refinements = refinements
-        self.guarded = guarded
+        self.with_fallback = with_fallback
         self.compiled: FromSecondUse[CompiledNetwork] | None = None
         self.classifier: FromSecondUse[CompiledClassifier] | None = None
         if self.device.type == "cpu":
             encoder = self.network.encoder
-            if guarded and compilable(self.network):
+            if with_fallback and compilable(self.network):
                 self.compiled = FromSecondUse(lambda: CompiledNetwork(self.network))
             if isinstance(encoder, GramEncoder):
                 self.classifier = FromSecondUse(lambda: CompiledClassifier(encoder.classifier))
         self.replays = Replays(self.device) if self.device.type == "cuda" else None
-        self.fused = _fused(self.network) if guarded and self.device.type == "cuda" else None
+        self.fused = _fused(self.network) if with_fallback and self.device.type == "cuda" else None
 
     def refined(self, refinements: int) -> Engine:
         """The same network with another number of refinement steps."""
@@ -122,18 +129,18 @@ class Engine:
         where = batch.channels.device
         given = None if batch.near_field is None else batch.near_field.to(self.device)
         batch = ChannelBatch(batch.channels.to(self.device), given)
-        gram, careful = quick_gram(batch.channels, budget)
+        gram, needs_float64 = mixed_precision_gram(batch.channels, budget)
         chosen = self._choose(self._asked(batch, budget), gram)
         best, fallback = chosen.best, chosen.fallback
-        if self.guarded and budget.demands_rates:
+        if self.with_fallback and budget.demands_rates:
             unmet = ~best.feasible
             if bool(unmet.any()):
-                near, wanted = chosen.near_field[unmet], chosen.shares[unmet]
-                balanced = balanced_candidate(gram[unmet], wanted, near, budget.select(unmet))
-                better, rescued = best.select(unmet).better_of(balanced)
+                near, wanted = chosen.near_field[unmet], chosen.power_fractions[unmet]
+                max_min = max_min_candidate(gram[unmet], wanted, near, budget.select(unmet))
+                better, rescued = best.select(unmet).better_of(max_min)
                 best = best.replaced(unmet, better)
                 fallback[unmet] |= rescued
-        result = answer(batch, best, budget, fallback, self._labels(batch, chosen.score), careful)
+        result = assemble(batch, best, budget, fallback, self._labels(batch, chosen.score), needs_float64)
         return result if where == self.device else result.to(where)
 
     def _replayed(self, replays: Replays, batch: ChannelBatch, budget: LinkBudget) -> Precoding | None:
@@ -143,54 +150,54 @@ class Engine:
             return None
         precoder, table = outputs
         users = batch.channels.shape[1]
-        shares, uplink, sinr, *score = torch.split(table.narrow(1, 0, table.shape[1] - 2), users, 1)
+        power_fractions, uplink, sinr, *score = torch.split(table.narrow(1, 0, table.shape[1] - 2), users, 1)
         feasible, fallback = table.narrow(1, table.shape[1] - 2, 2).bool().unbind(1)
-        power = per_drop(budget.power, shares).unsqueeze(-1) if isinstance(budget.power, Tensor) else budget.power
+        power = per_drop(budget.power, power_fractions).unsqueeze(-1) if isinstance(budget.power, Tensor) else budget.power
         labels = self._labels(batch, *score)
-        result = Precoding(precoder, shares * power, uplink * power, feasible, fallback, labels, lambda: sinr)
-        if self.guarded and budget.demands_rates and not feasible.all():
+        result = Precoding(precoder, power_fractions * power, uplink * power, feasible, fallback, labels, lambda: sinr)
+        if self.with_fallback and budget.demands_rates and not feasible.all():
             unmet = ~feasible
             given = None if batch.near_field is None else batch.near_field[unmet.to(batch.near_field.device)]
             rescued = self._computed(ChannelBatch(batch.channels[unmet], given), budget.select(unmet))
             return result.replaced(unmet, rescued)
         return result
 
-    def _recordable(self, asked: Asked) -> tuple[Tensor, Tensor]:
+    def _recordable(self, asked: DeviceProblem) -> tuple[Tensor, Tensor]:
         """The choice as two tensors: the precoder, and all that has the size of the users."""
         if self.fused is not None and asked.channels.shape[1] <= self.fused.most_users and asked.limits == Limits():
-            return self.fused(asked.channels, asked.units, self.refinements, _NEGLIGIBLE)
-        gram = gram_in(asked.units, asked.channels)
+            return self.fused(asked.channels, asked.amplitude_scale, self.refinements, _NEGLIGIBLE)
+        gram = scaled_gram(asked.amplitude_scale, asked.channels)
         chosen = self._choose(asked, gram)
         best = chosen.best
         flags = torch.stack([best.feasible, chosen.fallback], -1).double()
         scores = [] if chosen.score is None else [chosen.score]
-        table = torch.cat([best.shares, best.uplink_shares, best.sinr, *scores, flags], -1)
+        table = torch.cat([best.power_fractions, best.dual_power_fractions, best.sinr, *scores, flags], -1)
         return beams_of(asked.channels, best.coefficients), table
 
-    def _asked(self, batch: ChannelBatch, budget: LinkBudget) -> Asked:
+    def _asked(self, batch: ChannelBatch, budget: LinkBudget) -> DeviceProblem:
         """batch: on the device."""
         drops, users, _ = batch.channels.shape
         one = torch.ones(drops, dtype=torch.float64, device=self.device)
         alpha_c = per_drop(budget.alpha_c, one).expand(drops)
         near = batch.near_field
-        if not budget.constrains_shares:
+        if not budget.constrains_near_field:
             near = torch.zeros(drops, users, dtype=torch.bool, device=self.device)
         elif near is not None:
             near = near & (alpha_c < 1).unsqueeze(-1)
         min_rate = per_drop(budget.min_rate, one).expand(drops)
-        return Asked(batch.channels, noise_units(budget, self.device), alpha_c, min_rate, budget.limits(one), near)
+        return DeviceProblem(batch.channels, amplitude_scale_of(budget, self.device), alpha_c, min_rate, budget.limits(one), near)
 
-    def _choose(self, asked: Asked, gram: Tensor) -> Chosen:
+    def _choose(self, asked: DeviceProblem, gram: Tensor) -> Chosen:
         """The best of the network's answer, the same less doubled users, and RZF's. On a GPU it asks the host nothing.
 
         gram: Gamma, complex128 (drops, users, users).
         """
         equal = torch.full_like(gram.real[..., 0], 1 / gram.shape[-1])
         score, near, channels, regularised = None, asked.near_field, None, None
-        if self.guarded or self.network.encoder.classifies:
+        if self.with_fallback or self.network.encoder.classifies:
             regularised = structured_beams(gram, equal)
         if not self.network.encoder.classifies:
-            channels = (asked.channels * asked.units.reshape(-1, 1, 1)).to(torch.complex64)
+            channels = (asked.channels * asked.amplitude_scale.reshape(-1, 1, 1)).to(torch.complex64)
         elif near is None:
             score = self._scores(asked.channels)
             near = (score > 0.5) & (asked.alpha_c < 1).unsqueeze(-1)
@@ -199,13 +206,13 @@ class Engine:
             score = torch.sigmoid(output.near_field_logit.double())
             near = score > 0.5 if near is None else near
         assert near is not None
-        uplink, shares = output.uplink_shares.double(), output.shares.double()
-        if regularised is None or not self.guarded:
-            ours = self._served(gram, uplink, shares, near, asked.limits)
-            return Chosen(ours, torch.zeros_like(ours.feasible), shares, near, score)
-        ours = self._ours(gram, asked.channels, uplink, shares, near, asked.limits)
-        textbook = powered(regularised.coefficients, regularised.couplings, equal, near, asked.limits, equal)
-        return Chosen(*ours.better_of(textbook), shares, near, score)
+        uplink, power_fractions = output.dual_power_fractions.double(), output.power_fractions.double()
+        if regularised is None or not self.with_fallback:
+            ours = self._served(gram, uplink, power_fractions, near, asked.limits)
+            return Chosen(ours, torch.zeros_like(ours.feasible), power_fractions, near, score)
+        ours = self._ours(gram, asked.channels, uplink, power_fractions, near, asked.limits)
+        rzf = project_powers(regularised.coefficients, regularised.effective_gains, equal, near, asked.limits, equal)
+        return Chosen(*ours.better_of(rzf), power_fractions, near, score)
 
     def _few(self, network: CompiledNetwork, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
         """The answer for few drops without constraints, in NumPy."""
@@ -215,8 +222,8 @@ class Engine:
         sinr = torch.from_numpy(best.sinr)
         return Precoding(
             precoder=torch.from_numpy(best.precoder(drops)),
-            power=torch.from_numpy(power * best.shares),
-            uplink_power=torch.from_numpy(power * best.uplink_shares),
+            power=torch.from_numpy(power * best.power_fractions),
+            uplink_power=torch.from_numpy(power * best.dual_power_fractions),
             feasible=torch.ones(len(fallback), dtype=torch.bool),
             fallback=torch.from_numpy(fallback),
             find_labels=self._labels(batch),
@@ -232,32 +239,32 @@ class Engine:
 
         return labels
 
-    def _served(self, gram: Tensor, uplink: Tensor, shares: Tensor, near_field: Tensor, limits: Limits) -> Candidate:
+    def _served(self, gram: Tensor, uplink: Tensor, power_fractions: Tensor, near_field: Tensor, limits: Limits) -> Candidate:
         beams = structured_beams(gram, uplink)
         for _ in range(self.refinements):
-            uplink, beams, shares = wmmse_step(gram, beams, shares)
-        return powered(beams.coefficients, beams.couplings, shares, near_field, limits, uplink)
+            uplink, beams, power_fractions = wmmse_step(gram, beams, power_fractions)
+        return project_powers(beams.coefficients, beams.effective_gains, power_fractions, near_field, limits, uplink)
 
     def _ours(
-        self, gram: Tensor, channels: Tensor, uplink: Tensor, shares: Tensor, near_field: Tensor, limits: Limits
+        self, gram: Tensor, channels: Tensor, uplink: Tensor, power_fractions: Tensor, near_field: Tensor, limits: Limits
     ) -> Candidate:
         """The network's answer; where some users only double others, the better of it and the same without them."""
-        doubled = redundant_users(gram, channels, near_field, shares)
+        redundant = redundant_users(gram, channels, near_field, power_fractions)
         if gram.is_cuda:  # computing everywhere takes less time there than finding out where it is needed
-            ours = self._served(gram, uplink, shares, near_field, limits)
-            alone = self._served(gram, _without(doubled, uplink), _without(doubled, shares), near_field, limits)
+            ours = self._served(gram, uplink, power_fractions, near_field, limits)
+            alone = self._served(gram, _without(redundant, uplink), _without(redundant, power_fractions), near_field, limits)
             return ours.better_of(alone, margin=-_NEGLIGIBLE)[0]
-        drops = doubled.any(-1)
+        drops = redundant.any(-1)
         if limits == Limits():
-            off = switched_off(doubled, uplink + shares, gram, _NEGLIGIBLE)
-            uplink, shares = (_without(doubled & off.unsqueeze(-1), wanted) for wanted in (uplink, shares))
+            off = switched_off(redundant, uplink + power_fractions, gram, _NEGLIGIBLE)
+            uplink, power_fractions = (_without(redundant & off.unsqueeze(-1), wanted) for wanted in (uplink, power_fractions))
             drops = ~off
-        ours = self._served(gram, uplink, shares, near_field, limits)
+        ours = self._served(gram, uplink, power_fractions, near_field, limits)
         if not drops.any():
             return ours
-        gram, uplink, shares = gram[drops], uplink[drops], shares[drops]
-        doubled, near_field, limits = doubled[drops], near_field[drops], limits.select(drops)
-        alone = self._served(gram, _without(doubled, uplink), _without(doubled, shares), near_field, limits)
+        gram, uplink, power_fractions = gram[drops], uplink[drops], power_fractions[drops]
+        redundant, near_field, limits = redundant[drops], near_field[drops], limits.select(drops)
+        alone = self._served(gram, _without(redundant, uplink), _without(redundant, power_fractions), near_field, limits)
         return ours.replaced(drops, ours.select(drops).better_of(alone, margin=-_NEGLIGIBLE)[0])
 
     @torch.no_grad()
@@ -293,11 +300,11 @@ def _by_drop(value: float | Tensor) -> float | npt.NDArray[np.float64]:
 
 
 def _unconstrained(budget: LinkBudget) -> bool:
-    return not budget.constrains_shares and not budget.demands_rates
+    return not budget.constrains_near_field and not budget.demands_rates
 
 
-def _without(users: Tensor, shares: Tensor) -> Tensor:
-    kept = shares * ~users
+def _without(users: Tensor, power_fractions: Tensor) -> Tensor:
+    kept = power_fractions * ~users
     return kept / kept.sum(-1, keepdim=True).clamp(min=torch.finfo(kept.dtype).tiny)
 
 

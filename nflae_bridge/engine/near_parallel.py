@@ -19,7 +19,7 @@ ALIKE_STEPS = 1e-6
 ALIKE_POWER = 0.1  # copies of one user get powers that rounding moves apart by 1e-3 or so
 
 
-def redundant_users(gram: Tensor, channels: Tensor, near_field: Tensor, shares: Tensor) -> Tensor:
+def redundant_users(gram: Tensor, channels: Tensor, near_field: Tensor, power_fractions: Tensor) -> Tensor:
     """Users beside whom, |h_i^H h_j|^2 > COHERENCE ||h_i||^2 ||h_j||^2, stands one who comes first.
 
     First comes who was given more power; of equals the one with more gain, then the far-field one (C3 doesn't bind
@@ -34,7 +34,7 @@ def redundant_users(gram: Tensor, channels: Tensor, near_field: Tensor, shares: 
     index = torch.arange(users, device=gram.device)
     apart = index.unsqueeze(-1) != index
     parallel = (squared_magnitude(gram) > COHERENCE * gain.unsqueeze(-1) * gain.unsqueeze(-2)) & apart
-    first, open_pairs = _ahead(torch.log(shares.clamp(min=1e-30)), ALIKE_POWER, parallel)
+    first, open_pairs = _ahead(torch.log(power_fractions.clamp(min=1e-30)), ALIKE_POWER, parallel)
     for value in (torch.log(gain), (~near_field).to(gain.dtype)):
         ahead, open_pairs = _ahead(value, ALIKE, open_pairs)
         first = first | ahead
@@ -50,7 +50,7 @@ def redundant_users(gram: Tensor, channels: Tensor, near_field: Tensor, shares: 
     return (first | ahead | (left & (index.unsqueeze(-1) < index))).any(-2)
 
 
-def switched_off(doubled: Tensor, wanted: Tensor, gram: Tensor, negligible: float) -> Tensor:
+def switched_off(redundant: Tensor, wanted: Tensor, gram: Tensor, negligible: float) -> Tensor:
     """Drops on which the network has switched the doubled users off itself, so that one try without them will do.
 
     A share q of P moves SINRs by q max(1, ||h||^2 P / sigma^2), as a share of them; ``negligible``: up to which it is.
@@ -59,7 +59,7 @@ def switched_off(doubled: Tensor, wanted: Tensor, gram: Tensor, negligible: floa
     users). Returns bool (drops,).
     """
     loudest = gram.diagonal(dim1=-2, dim2=-1).real.amax(-1).clamp(min=1)
-    return (doubled * wanted).sum(-1) * loudest <= negligible
+    return (redundant * wanted).sum(-1) * loudest <= negligible
 
 
 def _ahead(value: Tensor, alike: float, pairs: Tensor) -> tuple[Tensor, Tensor]:

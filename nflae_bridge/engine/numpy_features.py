@@ -21,7 +21,7 @@ Single = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Look:
+class FeatureInputs:
     """Drops as the features are made of them; float64 and complex128, (drops, users) and (drops, users, users).
 
     own: ||h_k||^2 P / sigma^2. coherence: |h_i^H h_j|^2 / (||h_i||^2 ||h_j||^2), 0 from a user to itself. And of
@@ -31,7 +31,7 @@ class Look:
     own: Real
     coherence: Real
     inverse: npt.NDArray[np.complexfloating[Any, Any]]
-    couplings: Real
+    effective_gains: Real
     rate: Real
 
 
@@ -41,7 +41,7 @@ def diagonal(matrices: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return matrices.reshape(len(matrices), -1)[:, :: count + 1]
 
 
-def features(look: Look) -> tuple[Single, Single]:
+def features(look: FeatureInputs) -> tuple[Single, Single]:
     """Of users and pairs, (drops, users, USER_FEATURES) and (drops, users, users, PAIR_FEATURES)."""
     drops, count = look.own.shape
     spread = (look.inverse * look.inverse.conj()).real
@@ -54,7 +54,7 @@ def features(look: Look) -> tuple[Single, Single]:
     logs[:, 0] = pairs[:, 0]
     np.subtract(1, look.coherence, out=logs[:, 1], casting="same_kind")
     np.divide(spread, alone[:, :, None] * alone[:, None], out=logs[:, 2], casting="same_kind")
-    np.multiply(look.couplings, 1 / count, out=logs[:, 3], casting="same_kind")
+    np.multiply(look.effective_gains, 1 / count, out=logs[:, 3], casting="same_kind")
     heard = np.add.reduce(logs[:, 3], 2) - diagonal(logs[:, 3])
     logs += _LOG_OFFSETS
     np.log(logs, out=logs)

@@ -16,9 +16,9 @@ import numpy.typing as npt
 from scipy.linalg import lapack
 
 from nflae_bridge.engine.near_parallel import ALIKE, ALIKE_POWER, ALIKE_STEPS, COHERENCE
-from nflae_bridge.engine.numpy_features import Look, Real, diagonal, features
+from nflae_bridge.engine.numpy_features import FeatureInputs, Real, diagonal, features
 from nflae_bridge.engine.onnx_network import CompiledNetwork
-from simulator.downlink.problem import COHERENT, IN_RANGE, LOUD
+from simulator.downlink.problem import IN_RANGE, MAX_FP32_COHERENCE, MAX_FP32_SNR
 
 Complex = npt.NDArray[np.complexfloating[Any, Any]]
 Bool = npt.NDArray[np.bool_]
@@ -33,14 +33,14 @@ class Drops:
 
     channels: complex64 (drops, users, antennas). gram: Gamma, complex128, own: its diagonal, and coherence:
     |h_i^H h_j|^2 / (||h_i||^2 ||h_j||^2), 0 from a user to itself; float64. careful: bool (drops,), where sums over
-    antennas have to be in double precision, as `simulator.downlink.problem.quick_gram` says; None: nowhere.
+    antennas have to be in double precision, as `simulator.downlink.problem.mixed_precision_gram` says; None: nowhere.
     """
 
     channels: npt.NDArray[np.complex64]
     gram: Complex
     own: Real
     coherence: Real
-    careful: Bool | None
+    needs_float64: Bool | None
 
     @staticmethod
     def of(channels: npt.NDArray[np.complex64], snr: float | Real) -> Drops:
@@ -56,13 +56,13 @@ class Drops:
             gram = rough * factor
             own, coherence = _coherence(gram)
             quick = np.minimum.reduce(energy, 1) > IN_RANGE
-            quick &= np.maximum.reduce(energy, 1) < np.minimum(LOUD / factor[:, 0, 0], 1 / IN_RANGE)
-            quick &= np.maximum.reduce(coherence.reshape(drops, -1), 1) <= COHERENT
+            quick &= np.maximum.reduce(energy, 1) < np.minimum(MAX_FP32_SNR / factor[:, 0, 0], 1 / IN_RANGE)
+            quick &= np.maximum.reduce(coherence.reshape(drops, -1), 1) <= MAX_FP32_COHERENCE
         if np.logical_and.reduce(quick):
             return Drops(channels, gram, own, coherence, None)
-        careful = ~quick
-        gram[careful] = _exact_gram(channels[careful], np.broadcast_to(factor, (drops, 1, 1))[careful])
-        return Drops(channels, gram, *_coherence(gram), careful)
+        needs_float64 = ~quick
+        gram[needs_float64] = _exact_gram(channels[needs_float64], np.broadcast_to(factor, (drops, 1, 1))[needs_float64])
+        return Drops(channels, gram, *_coherence(gram), needs_float64)
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class Solution:
     """Beams and powers of some drops; as in `simulator.downlink.precoding.Candidate`."""
 
     coefficients: Complex
-    shares: Real
-    uplink_shares: Real
+    power_fractions: Real
+    dual_power_fractions: Real
     sinr: Real
 
     @property
@@ -87,15 +87,15 @@ class Solution:
 
     def precoder(self, drops: Drops) -> npt.NDArray[np.complex64]:
         """W = H C with unit-norm columns, complex64 (drops, users, antennas)."""
-        careful = drops.careful
-        if careful is None:
+        needs_float64 = drops.needs_float64
+        if needs_float64 is None:
             return _unit_beams(self.coefficients.astype(np.complex64), drops.channels)
         beams = np.empty_like(drops.channels)
-        beams[~careful] = _unit_beams(self.coefficients[~careful].astype(np.complex64), drops.channels[~careful])
+        beams[~needs_float64] = _unit_beams(self.coefficients[~needs_float64].astype(np.complex64), drops.channels[~needs_float64])
         # Gains may be so large that what nulls them leaves the range.
-        exact = self.coefficients[careful]
+        exact = self.coefficients[needs_float64]
         exact /= np.maximum(np.abs(exact).max(1, keepdims=True), _TINY)
-        beams[careful] = _unit_beams(exact, drops.channels[careful].astype(np.complex128))
+        beams[needs_float64] = _unit_beams(exact, drops.channels[needs_float64].astype(np.complex128))
         return beams
 
 
@@ -107,26 +107,26 @@ def solve(network: CompiledNetwork, drops: Drops, refinements: int, negligible: 
     """
     gram = drops.gram
     equal = np.full(drops.own.shape, 1 / drops.own.shape[1])
-    inverse, couplings, _ = _beams(gram, drops.own, equal)
-    textbook = Solution(inverse, equal, equal, _sinr(couplings, equal))
-    rate = np.log2(1 + textbook.sinr)
-    found = network.shares(*features(Look(drops.own, drops.coherence, inverse, couplings, rate)))
-    uplink, shares = found[..., 0], found[..., 1]
-    doubled = _redundant_users(drops, shares)
+    inverse, effective_gains, _ = _beams(gram, drops.own, equal)
+    rzf = Solution(inverse, equal, equal, _sinr(effective_gains, equal))
+    rate = np.log2(1 + rzf.sinr)
+    found = network.power_fractions(*features(FeatureInputs(drops.own, drops.coherence, inverse, effective_gains, rate)))
+    uplink, power_fractions = found[..., 0], found[..., 1]
+    redundant = _redundant_users(drops, power_fractions)
     tried = None
-    if doubled is not None:
-        given = np.add.reduce((uplink + shares) * doubled, 1) * np.maximum(np.maximum.reduce(drops.own, 1), 1)
+    if redundant is not None:
+        given = np.add.reduce((uplink + power_fractions) * redundant, 1) * np.maximum(np.maximum.reduce(drops.own, 1), 1)
         matters = given > negligible  # elsewhere the network has switched them off itself: one try without them will do
-        kept = ~doubled
+        kept = ~redundant
         if np.logical_or.reduce(matters):
             tried = slice(None) if np.logical_and.reduce(matters) else np.flatnonzero(matters)
-            less_uplink, less_shares = _normalised((uplink * kept)[tried]), _normalised((shares * kept)[tried])
+            less_uplink, pruned_power_fractions = _normalised((uplink * kept)[tried]), _normalised((power_fractions * kept)[tried])
             kept |= matters[:, None]
-        uplink, shares = _normalised(uplink * kept), _normalised(shares * kept)
-    best = _refined(gram, drops.own, uplink, shares, refinements)
+        uplink, power_fractions = _normalised(uplink * kept), _normalised(power_fractions * kept)
+    best = _refined(gram, drops.own, uplink, power_fractions, refinements)
     ours = best.sum_rate
     if tried is not None:
-        other = _refined(gram[tried], drops.own[tried], less_uplink, less_shares, refinements)
+        other = _refined(gram[tried], drops.own[tried], less_uplink, pruned_power_fractions, refinements)
         theirs = other.sum_rate
         better = ~(theirs <= ours[tried] * (1 - negligible))
         places = np.flatnonzero(matters)[better]
@@ -134,7 +134,7 @@ def solve(network: CompiledNetwork, drops: Drops, refinements: int, negligible: 
         ours[places] = theirs[better]
     fallback = ~(ours < math.inf) | (np.add.reduce(rate, 1) > ours * (1 + 1e-9))
     if np.logical_or.reduce(fallback):
-        best.put(fallback, textbook, fallback)
+        best.put(fallback, rzf, fallback)
     return best, fallback
 
 
@@ -158,9 +158,9 @@ def _squares(values: Complex) -> Real:
     return result
 
 
-def _beams(gram: Complex, own: Real, uplink_shares: Real) -> tuple[Complex, Real, Real]:
+def _beams(gram: Complex, own: Real, dual_power_fractions: Real) -> tuple[Complex, Real, Real]:
     """C = (I + diag(mu) Gamma)^-1, F and the beams' energies; see `simulator.downlink.structure.structured_beams`."""
-    system = uplink_shares[:, :, None] * gram
+    system = dual_power_fractions[:, :, None] * gram
     diagonal(system)[:] += 1
     coefficients = _inverse(system)
     seen = gram @ coefficients
@@ -183,39 +183,39 @@ def _inverse(system: Complex) -> Complex:
     return alone[None]
 
 
-def _sinr(couplings: Real, shares: Real) -> Real:
-    received = couplings * shares[:, None]
+def _sinr(effective_gains: Real, power_fractions: Real) -> Real:
+    received = effective_gains * power_fractions[:, None]
     signal = diagonal(received).copy()
     diagonal(received)[:] = 0  # the sum without the signal, not the sum minus it
     result: Real = signal / (1 + np.add.reduce(received, 2))
     return result
 
 
-def _refined(gram: Complex, own: Real, uplink: Real, shares: Real, refinements: int) -> Solution:
+def _refined(gram: Complex, own: Real, uplink: Real, power_fractions: Real, refinements: int) -> Solution:
     """The shares after WMMSE steps; see `simulator.downlink.structure.wmmse_step`."""
-    coefficients, couplings, _ = _beams(gram, own, uplink)
+    coefficients, effective_gains, _ = _beams(gram, own, uplink)
     for _ in range(refinements):
-        weight = 1 + _sinr(couplings, shares)
-        received = 1 + (couplings * shares[:, None]).sum(2)
-        receiver = diagonal(couplings) * shares / received**2
+        weight = 1 + _sinr(effective_gains, power_fractions)
+        received = 1 + (effective_gains * power_fractions[:, None]).sum(2)
+        receiver = diagonal(effective_gains) * power_fractions / received**2
         uplink = _normalised(weight * receiver)
-        coefficients, couplings, energy = _beams(gram, own, uplink)
-        shares = _normalised(weight * weight * receiver * energy)
-    return Solution(coefficients, shares, uplink, _sinr(couplings, shares))
+        coefficients, effective_gains, energy = _beams(gram, own, uplink)
+        power_fractions = _normalised(weight * weight * receiver * energy)
+    return Solution(coefficients, power_fractions, uplink, _sinr(effective_gains, power_fractions))
 
 
-def _normalised(shares: Real) -> Real:
-    result: Real = shares / np.maximum(np.add.reduce(shares, 1, keepdims=True), _TINY)
+def _normalised(power_fractions: Real) -> Real:
+    result: Real = power_fractions / np.maximum(np.add.reduce(power_fractions, 1, keepdims=True), _TINY)
     return result
 
 
-def _redundant_users(drops: Drops, shares: Real) -> Bool | None:
+def _redundant_users(drops: Drops, power_fractions: Real) -> Bool | None:
     """`side_by_side.redundant_users`, bool (drops, users), where nobody counts as near-field; None: nobody anywhere."""
     parallel = drops.coherence > COHERENCE
     if not np.logical_or.reduce(parallel.reshape(-1)):
         return None
     first = np.zeros_like(parallel)
-    for value, alike in ((np.log(np.maximum(shares, 1e-30)), ALIKE_POWER), (np.log(drops.own), ALIKE)):
+    for value, alike in ((np.log(np.maximum(power_fractions, 1e-30)), ALIKE_POWER), (np.log(drops.own), ALIKE)):
         difference = value[:, :, None] - value[:, None]
         first |= parallel & (difference > alike)
         parallel &= np.abs(difference) <= alike

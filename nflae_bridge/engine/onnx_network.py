@@ -32,7 +32,7 @@ class CompiledNetwork:
         graph = Graph({"users": ["drops", "users", USER_FEATURES], "pairs": ["drops", "users", "users", PAIR_FEATURES]})
         self._logits = graph.session(_logits(graph, network), ["drops", "users", 2])
 
-    def shares(self, users: Single, pairs: Single) -> Real:
+    def power_fractions(self, users: Single, pairs: Single) -> Real:
         """lambda / P and P_k / P, float64 (drops, users, 2), from features as `gram_features` gives them."""
         logits = self._logits({"users": users, "pairs": pairs}).astype(np.float64)
         values: Real = 1 / (1 + np.exp(-np.maximum(logits, _SMALLEST_LOGIT)))

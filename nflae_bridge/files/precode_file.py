@@ -17,7 +17,7 @@ import torch
 
 from matlab_io import ChannelFile, ResultFile
 from matlab_io.errors import NflaeError
-from nflae_bridge.files.prefetch import in_order
+from nflae_bridge.files.prefetch import prefetch_map
 from nflae_bridge.files.validation import BadDrop, Channels, fault_of, good_drops
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import Precoding, Scheme
@@ -96,7 +96,7 @@ def read_block(file: ChannelFile, start: int, stop: int, on_bad_drop: OnBadDrop)
 def describe(file: ChannelFile, bad: BadDrop) -> str:
     """A bad drop in one line, counted as MATLAB counts."""
     return (
-        f"{file.path}: {file.variable}: {drop_name(file, bad.drop)}, {bad.told(first=1)}; correct the channels, or"
+        f"{file.path}: {file.variable}: {drop_name(file, bad.drop)}, {bad.describe(first=1)}; correct the channels, or"
         " leave such drops out with --on-bad-drop skip"
     )
 
@@ -146,8 +146,8 @@ def precode_file(
     summary, began = Summary(), time.perf_counter()
     with (
         _workers(device) as workers,
-        in_order(read, range(0, file.drops, batch), ahead=_READ_AHEAD) as read_ahead,
-        in_order(compute, read_ahead, workers, ahead=workers + 1) as computed,
+        prefetch_map(read, range(0, file.drops, batch), ahead=_READ_AHEAD) as read_ahead,
+        prefetch_map(compute, read_ahead, workers, ahead=workers + 1) as computed,
     ):
         for start, good, arrays in computed:
             results.write(start, arrays)

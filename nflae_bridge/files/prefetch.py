@@ -13,7 +13,7 @@ Result = TypeVar("Result")
 
 
 @contextmanager
-def in_order(
+def prefetch_map(
     work: Callable[[Item], Result], items: Iterable[Item], workers: int = 1, ahead: int = 1
 ) -> Iterator[Iterator[Result]]:
     """The results of ``work`` on every item, in the items' order, worked out by threads ahead of the loop over them.

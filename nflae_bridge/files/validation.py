@@ -19,7 +19,7 @@ class BadDrop:
     antenna: int | None
     fault: str
 
-    def told(self, first: int) -> str:
+    def describe(self, first: int) -> str:
         """Which user's, which antenna's, what; counted from ``first``: 1 as in MATLAB, 0 as in Python."""
         antenna = "" if self.antenna is None else f", antenna {self.antenna + first}"
         return f"user {self.user + first}{antenna} is {self.fault} (counted from {first})"

@@ -26,8 +26,8 @@ class NetworkOutput:
     """
 
     near_field_logit: Tensor | None
-    uplink_shares: Tensor
-    shares: Tensor
+    dual_power_fractions: Tensor
+    power_fractions: Tensor
 
 
 class PrecodingNetwork(nn.Module):
@@ -76,7 +76,7 @@ class PrecodingNetwork(nn.Module):
             logit = as_given(logit)
         elif "near_field" in self.heads:
             logit = head("near_field")
-        return NetworkOutput(logit, _shares(head("uplink")), _shares(head("power")))
+        return NetworkOutput(logit, _power_fractions(head("uplink")), _power_fractions(head("power")))
 
     def near_field_logit(self, channels: Tensor) -> Tensor:
         """Its sigmoid is the near-field score, float32 (drops, users), of a network whose encoder classifies."""
@@ -123,6 +123,6 @@ def _reorder(inputs: UserInputs, order: Tensor) -> UserInputs:
     return replace(inputs, channels=users(inputs.channels), gram=gram, near_field=users(inputs.near_field))
 
 
-def _shares(logit: Tensor) -> Tensor:
+def _power_fractions(logit: Tensor) -> Tensor:
     """Sigmoid head, normalised over users. In logs: a user may be given 1e-12 without underflow."""
     return torch.softmax(nn.functional.logsigmoid(logit), -1)

@@ -97,9 +97,9 @@ def _draw_panel(axes: Any, rows: Sequence[Measured]) -> None:
         return 100 * row.sum_rate / whole
 
     front = sorted((row for row, on in zip(rows, on_front(rows), strict=True) if on), key=lambda row: row.median)
-    times, shares = [1e6 * row.median for row in front], [share(row) for row in front]
+    times, power_fractions = [1e6 * row.median for row in front], [share(row) for row in front]
     slowest = 1e6 * max(row.median for row in rows)
-    axes.step([*times, 1.5 * slowest], [*shares, shares[-1]], where="post", color="#D6D6D6", linewidth=6, zorder=1,
+    axes.step([*times, 1.5 * slowest], [*power_fractions, power_fractions[-1]], where="post", color="#D6D6D6", linewidth=6, zorder=1,
               solid_capstyle="butt", label="Pareto front")  # fmt: skip
     for scheme in dict.fromkeys(row.scheme for row in rows):
         of = [row for row in rows if row.scheme == scheme]

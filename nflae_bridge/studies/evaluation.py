@@ -82,7 +82,7 @@ class Score:
     mean_sum_rate: float
     infeasible: float
     fallback: float
-    seconds_a_drop: float | None
+    seconds_per_drop: float | None
 
 
 @dataclass(frozen=True)
@@ -186,13 +186,13 @@ def _total(name: str, scores: list[BlockScore], seconds: float | None) -> Score:
 
 
 def _times(contest: Contest, batch: ChannelBatch, note: Callable[[str], None]) -> dict[str, float]:
-    """`seconds_a_drop` by scheme, of all but the optimiser."""
+    """`seconds_per_drop` by scheme, of all but the optimiser."""
     labelled = ChannelBatch(batch.channels, contest.engine().near_field(batch.channels))
     seconds = {}
     for name, scheme in contest.contestants().items():
         if name != OPTIMISER:
             note(name)
-            seconds[name] = seconds_a_drop(scheme, labelled, contest.budget)
+            seconds[name] = seconds_per_drop(scheme, labelled, contest.budget)
     return seconds
 
 
@@ -204,7 +204,7 @@ def _engine(model: str, device: str, refine: int) -> Engine:
     return engine
 
 
-def seconds_a_drop(scheme: Scheme, batch: ChannelBatch, budget: LinkBudget) -> float:
+def seconds_per_drop(scheme: Scheme, batch: ChannelBatch, budget: LinkBudget) -> float:
     """Median time of five runs on the batch after one to warm up, divided by its drops; s."""
 
     def run() -> float:

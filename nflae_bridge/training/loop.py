@@ -29,10 +29,10 @@ from nflae_bridge.training.data import TrainingBatch
 from nflae_bridge.training.loss import LossParts, precoding_loss
 from nflae_bridge.training.presets import Recipe
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.powers import project_shares
-from simulator.downlink.problem import coupling, normalised_gram, rates, sinr
+from simulator.downlink.powers import project_power_fractions
+from simulator.downlink.problem import effective_gains_of, normalised_gram, rates, sinr
 from simulator.downlink.structure import structured_coefficients
-from simulator.schemes.wmmse import wmmse_shares
+from simulator.schemes.wmmse import wmmse_power_fractions
 
 LOG = "log.csv"
 _STATE = "last.safetensors"
@@ -154,18 +154,18 @@ class Trainer:
 
     def _validate(self) -> Validation:
         self.network.eval()
-        shares, losses, right, labelled = [], [], 0.0, 0
+        power_fractions, losses, right, labelled = [], [], 0.0, 0
         for batch, reference in zip(self.validation, self.reference, strict=True):
             gram = normalised_gram(batch.channels, LinkBudget(1.0, 1.0))
             with torch.inference_mode():
                 output = forward(self.network, batch, gram, with_labels=True)
                 losses.append(float(self._loss(output, batch, gram).total))
-            served = served_rate(batch, gram, output.uplink_shares.double(), output.shares.double())
-            shares.append(float(served.mean() / reference.mean()))
+            served = served_rate(batch, gram, output.dual_power_fractions.double(), output.power_fractions.double())
+            power_fractions.append(float(served.mean() / reference.mean()))
             if batch.labelled and output.near_field_logit is not None:
                 right += float(((output.near_field_logit > 0) == batch.near_field).sum())
                 labelled += batch.near_field.numel()
-        result = Validation(sum(shares) / len(shares), right / max(1, labelled), sum(losses) / len(losses))
+        result = Validation(sum(power_fractions) / len(power_fractions), right / max(1, labelled), sum(losses) / len(losses))
         if result.worth(self.recipe.judge) > self.best:
             self.best = result.worth(self.recipe.judge)
             card = {
@@ -266,17 +266,17 @@ def forward(network: PrecodingNetwork, batch: TrainingBatch, gram: Tensor, with_
     )
 
 
-def served_rate(batch: TrainingBatch, gram: Tensor, uplink_shares: Tensor, shares: Tensor) -> Tensor:
+def served_rate(batch: TrainingBatch, gram: Tensor, dual_power_fractions: Tensor, power_fractions: Tensor) -> Tensor:
     """Sum rate of (lambda, p) once the batch's constraints are held; float64 (drops,), bps/Hz."""
-    couplings = coupling(gram, structured_coefficients(gram, uplink_shares))
-    held, _ = project_shares(couplings, shares, batch.near_field, batch.alpha_c.double(), batch.min_rate.double())
-    return rates(sinr(couplings, held)).sum(-1)
+    effective_gains = effective_gains_of(gram, structured_coefficients(gram, dual_power_fractions))
+    held, _ = project_power_fractions(effective_gains, power_fractions, batch.near_field, batch.alpha_c.double(), batch.min_rate.double())
+    return rates(sinr(effective_gains, held)).sum(-1)
 
 
 def reference_rate(batch: TrainingBatch) -> Tensor:
     """The sum rate of 200 WMMSE iterations under the batch's constraints; float64 (drops,), bps/Hz."""
     gram = normalised_gram(batch.channels, LinkBudget(1.0, 1.0))
-    return served_rate(batch, gram, *wmmse_shares(gram, 200))
+    return served_rate(batch, gram, *wmmse_power_fractions(gram, 200))
 
 
 def batch_to(batch: TrainingBatch, device: torch.device) -> TrainingBatch:

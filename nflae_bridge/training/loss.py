@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from nflae_bridge.network.model import NetworkOutput
-from simulator.downlink.powers import limit_shares, project_shares
-from simulator.downlink.problem import coupling, rates, sinr
+from simulator.downlink.powers import limit_power_fractions, project_power_fractions
+from simulator.downlink.problem import effective_gains_of, rates, sinr
 from simulator.downlink.structure import structured_coefficients
 
 
@@ -52,22 +52,22 @@ def precoding_loss(
     gram: Gamma, complex (drops, users, users); near_field: bool (drops, users); alpha_c, min_rate: (drops,).
     Without ``labelled`` the labels serve C3 only.
     """
-    couplings = coupling(gram, structured_coefficients(gram, output.uplink_shares.to(gram.real.dtype)))
-    wanted = limit_shares(output.shares.to(gram.real.dtype), near_field, alpha_c)
-    rate = rates(sinr(couplings, wanted))
+    effective_gains = effective_gains_of(gram, structured_coefficients(gram, output.dual_power_fractions.to(gram.real.dtype)))
+    wanted = limit_power_fractions(output.power_fractions.to(gram.real.dtype), near_field, alpha_c)
+    rate = rates(sinr(effective_gains, wanted))
     unmet = (min_rate.unsqueeze(-1) - rate).clamp(min=0).sum(-1)
     served = rate.sum(-1)
     if weights.projected:
-        shares, feasible = project_shares(couplings, output.shares.to(couplings), near_field, alpha_c, min_rate)
-        served = torch.where(feasible, rates(sinr(couplings, shares)).sum(-1), served)
+        power_fractions, feasible = project_power_fractions(effective_gains, output.power_fractions.to(effective_gains), near_field, alpha_c, min_rate)
+        served = torch.where(feasible, rates(sinr(effective_gains, power_fractions)).sum(-1), served)
     with torch.no_grad():
         equal = torch.full_like(wanted, 1 / wanted.shape[-1])
-        textbook = rates(sinr(coupling(gram, structured_coefficients(gram, equal)), equal)).sum(-1)
-        textbook = textbook.clamp(min=1e-3)
-    scale = textbook if weights.relative else torch.ones_like(textbook)
+        rzf = rates(sinr(effective_gains_of(gram, structured_coefficients(gram, equal)), equal)).sum(-1)
+        rzf = rzf.clamp(min=1e-3)
+    scale = rzf if weights.relative else torch.ones_like(rzf)
     loss = ((weights.min_rate * unmet - served) / scale).mean()
     error = gram.new_zeros((), dtype=torch.float32)
     if labelled and output.near_field_logit is not None:
         error = mse_loss(torch.sigmoid(output.near_field_logit), near_field.float())
         loss = loss + weights.near_field * error
-    return LossParts(loss, (served / textbook).mean().detach(), (unmet / scale).mean().detach(), error.detach())
+    return LossParts(loss, (served / rzf).mean().detach(), (unmet / scale).mean().detach(), error.detach())

@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.powers import minimum_shares
-from simulator.downlink.precoding import Candidate, candidate
-from simulator.downlink.problem import coupling, per_drop
+from simulator.downlink.powers import minimum_power_fractions
+from simulator.downlink.precoding import Candidate, make_candidate
+from simulator.downlink.problem import effective_gains_of, per_drop
 from simulator.downlink.structure import structured_coefficients
 
 # Near-field users' lambda against the others', in turn, beside the balanced one: the more a user has, the more the
 # others' beams spare it.
-_TILTS = (0.3, 3.0, 0.1, 10.0, 0.03, 30.0)
+_NEAR_FAR_WEIGHTS = (0.3, 3.0, 0.1, 10.0, 0.03, 30.0)
 
 
-def balanced_uplink(gram: Tensor, iterations: int = 20) -> Tensor:
+def max_min_dual_powers(gram: Tensor, iterations: int = 20) -> Tensor:
     """lambda / P of the directions over which the worst user's SINR is largest, when powers are chosen for that.
 
     In the virtual uplink with MMSE receivers all SINRs are equal where lambda_k s_k is, with
@@ -41,27 +41,27 @@ def balanced_uplink(gram: Tensor, iterations: int = 20) -> Tensor:
     return uplink
 
 
-def balanced_candidate(gram: Tensor, wanted_shares: Tensor, near_field: Tensor, budget: LinkBudget) -> Candidate:
+def max_min_candidate(gram: Tensor, target_power_fractions: Tensor, near_field: Tensor, budget: LinkBudget) -> Candidate:
     """The best answer over balanced directions; under C3 also over those that favour near-field users or the others.
 
     For drops that no other directions served. With C1 alone it is feasible wherever any precoder is; how far lambda has
     to lean under C3 is found by trying.
 
-    Shapes as in `precoding.candidate`.
+    Shapes as in `precoding.make_candidate`.
     """
-    balanced = balanced_uplink(gram)
-    best = candidate(gram, structured_coefficients(gram, balanced), wanted_shares, near_field, budget, balanced)
-    least, reachable = minimum_shares(
-        coupling(gram, best.coefficients), torch.exp2(per_drop(budget.min_rate, balanced)) - 1
+    max_min = max_min_dual_powers(gram)
+    best = make_candidate(gram, structured_coefficients(gram, max_min), target_power_fractions, near_field, budget, max_min)
+    least, reachable = minimum_power_fractions(
+        effective_gains_of(gram, best.coefficients), torch.exp2(per_drop(budget.min_rate, max_min)) - 1
     )
-    limited = reachable & (least.sum(-1) <= 1) & (per_drop(budget.alpha_c, balanced) < 1)
+    limited = reachable & (least.sum(-1) <= 1) & (per_drop(budget.alpha_c, max_min) < 1)
     if not bool(limited.any()):
         return best
-    gram, wanted_shares, near_field = gram[limited], wanted_shares[limited], near_field[limited]
-    balanced, budget, leading = balanced[limited], budget.select(limited), best.select(limited)
-    for tilt in _TILTS:
-        leaning = balanced * torch.where(near_field, tilt, 1.0)
+    gram, target_power_fractions, near_field = gram[limited], target_power_fractions[limited], near_field[limited]
+    max_min, budget, leading = max_min[limited], budget.select(limited), best.select(limited)
+    for tilt in _NEAR_FAR_WEIGHTS:
+        leaning = max_min * torch.where(near_field, tilt, 1.0)
         leaning = leaning / leaning.sum(-1, keepdim=True)
-        other = candidate(gram, structured_coefficients(gram, leaning), wanted_shares, near_field, budget, leaning)
+        other = make_candidate(gram, structured_coefficients(gram, leaning), target_power_fractions, near_field, budget, leaning)
         leading, _ = leading.better_of(other)
     return best.replaced(limited, leading)

@@ -119,7 +119,7 @@ class LinkBudget:
             check_quantity(field.name, _smallest(value), _largest(value), value)
 
     @property
-    def constrains_shares(self) -> bool:
+    def constrains_near_field(self) -> bool:
         """Return whether C3 can bind on any drop."""
         return _smallest(self.alpha_c) < 1
 
@@ -133,7 +133,7 @@ class LinkBudget:
         from simulator.downlink.problem import Limits, per_drop
 
         return Limits(
-            per_drop(self.alpha_c, like) if self.constrains_shares else None,
+            per_drop(self.alpha_c, like) if self.constrains_near_field else None,
             per_drop(self.min_rate, like) if self.demands_rates else None,
         )
 

@@ -22,14 +22,14 @@ def dirty_paper_capacity(channels: Tensor, budget: LinkBudget, iterations: int =
     gram = normalised_gram(channels, budget)
     users = gram.shape[-1]
     identity = torch.eye(users, dtype=gram.dtype, device=gram.device)
-    shares = torch.full_like(gram.real[..., 0], 1 / users)
+    power_fractions = torch.full_like(gram.real[..., 0], 1 / users)
     for _ in range(iterations):
         # h_k^H (I + sum_j q_j h_j h_j^H)^-1 h_k = [Gamma (I + Q Gamma)^-1]_kk; then without user k's own part
-        seen = torch.linalg.solve(identity + gram * shares.unsqueeze(-2), gram)
+        seen = torch.linalg.solve(identity + gram * power_fractions.unsqueeze(-2), gram)
         whole = seen.diagonal(dim1=-2, dim2=-1).real
-        gain = whole / (1 - shares * whole).clamp(min=1e-12)
-        shares = shares + (water_filling(gain) - shares) / users
-    determinant: Tensor = torch.linalg.slogdet(identity + gram * shares.unsqueeze(-2))[1]
+        gain = whole / (1 - power_fractions * whole).clamp(min=1e-12)
+        power_fractions = power_fractions + (water_filling(gain) - power_fractions) / users
+    determinant: Tensor = torch.linalg.slogdet(identity + gram * power_fractions.unsqueeze(-2))[1]
     return determinant / math.log(2)
 
 

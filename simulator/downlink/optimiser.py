@@ -8,13 +8,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from simulator.downlink.balancing import balanced_uplink
+from simulator.downlink.balancing import max_min_dual_powers
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.powers import limit_shares, project_shares
-from simulator.downlink.precoding import Candidate, Precoding, answer, candidate, constrained_labels
-from simulator.downlink.problem import ChannelBatch, coupling, normalised_gram, per_drop, rates, sinr
+from simulator.downlink.powers import limit_power_fractions, project_power_fractions
+from simulator.downlink.precoding import Candidate, Precoding, assemble, constrained_labels, make_candidate
+from simulator.downlink.problem import ChannelBatch, effective_gains_of, normalised_gram, per_drop, rates, sinr
 from simulator.downlink.structure import structured_coefficients
-from simulator.schemes.wmmse import wmmse_shares
+from simulator.schemes.wmmse import wmmse_power_fractions
 
 _LEAST = 1e-9  # a share's start must be positive: its logarithm is what moves
 
@@ -32,30 +32,30 @@ def optimise(batch: ChannelBatch, budget: LinkBudget, steps: int = 400, rate: fl
     gram = normalised_gram(batch.channels, budget)
     near = constrained_labels(batch, budget)
     best: Candidate | None = None
-    for uplink, shares in _starts(gram, budget):
-        found = _ascend(gram, near, budget, uplink, shares, steps, rate)
+    for uplink, power_fractions in _starts(gram, budget):
+        found = _ascend(gram, near, budget, uplink, power_fractions, steps, rate)
         best = found if best is None else best.better_of(found)[0]
     assert best is not None
-    return answer(batch, best, budget)
+    return assemble(batch, best, budget)
 
 
 def _starts(gram: Tensor, budget: LinkBudget) -> list[tuple[Tensor, Tensor]]:
     equal = torch.full_like(gram.real[..., 0], 1 / gram.shape[-1])
-    balanced = [(balanced_uplink(gram), equal)] if budget.demands_rates else []
+    max_min = [(max_min_dual_powers(gram), equal)] if budget.demands_rates else []
     return [
         (equal, equal),
-        wmmse_shares(gram, 5),
-        wmmse_shares(gram, 200),
+        wmmse_power_fractions(gram, 5),
+        wmmse_power_fractions(gram, 200),
         (torch.full_like(equal, 1e-3 / gram.shape[-1]), equal),
-        *balanced,
+        *max_min,
     ]
 
 
 def _ascend(
-    gram: Tensor, near: Tensor, budget: LinkBudget, uplink: Tensor, shares: Tensor, steps: int, rate: float
+    gram: Tensor, near: Tensor, budget: LinkBudget, uplink: Tensor, power_fractions: Tensor, steps: int, rate: float
 ) -> Candidate:
     alpha_c, min_rate = per_drop(budget.alpha_c, gram), per_drop(budget.min_rate, gram)
-    logits = torch.log(torch.stack([uplink, shares]).clamp(min=_LEAST)).requires_grad_()
+    logits = torch.log(torch.stack([uplink, power_fractions]).clamp(min=_LEAST)).requires_grad_()
     optimiser = torch.optim.Adam([logits], lr=rate)
     best_rate = torch.full(gram.shape[:1], -torch.inf, dtype=torch.float64, device=gram.device)
     best = logits.detach().clone()
@@ -63,11 +63,11 @@ def _ascend(
         for group in optimiser.param_groups:
             group["lr"] = rate * min(1.0, 2 * (1 - step / (steps + 1)))
         # lambda needn't sum to P under C3 and C4: its scale is one more thing to optimise
-        couplings = coupling(gram, structured_coefficients(gram, logits[0].exp()))
+        effective_gains = effective_gains_of(gram, structured_coefficients(gram, logits[0].exp()))
         wanted = torch.softmax(logits[1], -1)
-        held, feasible = project_shares(couplings, wanted, near, alpha_c, min_rate)
-        served = rates(sinr(couplings, held)).sum(-1)
-        rate_unheld = rates(sinr(couplings, limit_shares(wanted, near, alpha_c)))
+        held, feasible = project_power_fractions(effective_gains, wanted, near, alpha_c, min_rate)
+        served = rates(sinr(effective_gains, held)).sum(-1)
+        rate_unheld = rates(sinr(effective_gains, limit_power_fractions(wanted, near, alpha_c)))
         unmet = (min_rate.unsqueeze(-1) - rate_unheld).clamp(min=0).sum(-1)
         with torch.no_grad():
             # an answer that misses C4 ranks below every one that meets it
@@ -83,4 +83,4 @@ def _ascend(
         optimiser.step()
     with torch.no_grad():
         uplink = best[0].exp()
-        return candidate(gram, structured_coefficients(gram, uplink), torch.softmax(best[1], -1), near, budget, uplink)
+        return make_candidate(gram, structured_coefficients(gram, uplink), torch.softmax(best[1], -1), near, budget, uplink)

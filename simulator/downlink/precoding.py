@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.powers import project_shares
+from simulator.downlink.powers import project_power_fractions
 from simulator.downlink.problem import (
     IN_CACHE,
     ChannelBatch,
     Limits,
     achieved_sinr,
-    beam_coupling,
-    coupling,
+    effective_gains_of,
+    effective_gains_of_beams,
     per_drop,
     rates,
     sinr,
@@ -114,15 +114,15 @@ Scheme = Callable[[ChannelBatch, LinkBudget], Precoding]
 
 @dataclass(frozen=True)
 class Candidate:
-    """Beam directions with powers that meet C1-C3, and C4 where ``feasible``; see `candidate`.
+    """Beam directions with powers that meet C1-C3, and C4 where ``feasible``; see `make_candidate`.
 
     coefficients: complex (drops, users, users), w_j ~ sum_i coefficients_ij h_i. shares: P_k / P (drops, users).
     uplink_shares: lambda_k / P (drops, users), NaN where there is none. sinr: linear (drops, users).
     """
 
     coefficients: Tensor
-    shares: Tensor
-    uplink_shares: Tensor
+    power_fractions: Tensor
+    dual_power_fractions: Tensor
     sinr: Tensor
     feasible: Tensor
 
@@ -162,68 +162,68 @@ class Candidate:
 
         best = Candidate(
             pick(self.coefficients, other.coefficients),
-            pick(self.shares, other.shares),
-            pick(self.uplink_shares, other.uplink_shares),
+            pick(self.power_fractions, other.power_fractions),
+            pick(self.dual_power_fractions, other.dual_power_fractions),
             pick(self.sinr, other.sinr),
             pick(self.feasible, other.feasible),
         )
         return best, other_wins
 
 
-def candidate(
+def make_candidate(
     gram: Tensor,
     coefficients: Tensor,
-    wanted_shares: Tensor,
+    target_power_fractions: Tensor,
     near_field: Tensor,
     budget: LinkBudget,
-    uplink_shares: Tensor | None = None,
+    dual_power_fractions: Tensor | None = None,
 ) -> Candidate:
-    """Hold the budget's constraints for these directions: `powers.project_shares` on the wanted shares.
+    """Hold the budget's constraints for these directions: `powers.project_power_fractions` on the wanted shares.
 
     gram: Gamma (see `link.normalised_gram`); the other shapes as in `Candidate`; near_field: bool (drops, users).
     """
-    couplings = coupling(gram, coefficients)
-    return powered(coefficients, couplings, wanted_shares, near_field, budget.limits(couplings), uplink_shares)
+    effective_gains = effective_gains_of(gram, coefficients)
+    return project_powers(coefficients, effective_gains, target_power_fractions, near_field, budget.limits(effective_gains), dual_power_fractions)
 
 
-def powered(
+def project_powers(
     coefficients: Tensor,
-    couplings: Tensor,
-    wanted_shares: Tensor,
+    effective_gains: Tensor,
+    target_power_fractions: Tensor,
     near_field: Tensor,
     limits: Limits,
-    uplink_shares: Tensor | None = None,
+    dual_power_fractions: Tensor | None = None,
 ) -> Candidate:
-    """`candidate` where the couplings F of the directions are known already; real (drops, users, users)."""
-    shares, feasible = project_shares(couplings, wanted_shares, near_field, limits.alpha_c, limits.min_rate)
-    if uplink_shares is None:
-        uplink_shares = torch.full_like(shares, torch.nan)
-    return Candidate(coefficients, shares, uplink_shares, sinr(couplings, shares), feasible)
+    """`make_candidate` where the couplings F of the directions are known already; real (drops, users, users)."""
+    power_fractions, feasible = project_power_fractions(effective_gains, target_power_fractions, near_field, limits.alpha_c, limits.min_rate)
+    if dual_power_fractions is None:
+        dual_power_fractions = torch.full_like(power_fractions, torch.nan)
+    return Candidate(coefficients, power_fractions, dual_power_fractions, sinr(effective_gains, power_fractions), feasible)
 
 
-def answer(
+def assemble(
     batch: ChannelBatch,
     chosen: Candidate,
     budget: LinkBudget,
     fallback: Tensor | None = None,
     find_labels: Callable[[], tuple[Tensor, Tensor]] | None = None,
-    careful: Tensor | None = None,
+    needs_float64: Tensor | None = None,
 ) -> Precoding:
     """Form the N-dimensional precoders of a candidate: W = H C with unit-norm columns.
 
     find_labels: as in `Precoding`; by default `labels_of` the batch. careful: bool (drops,), where sums over antennas
-    have to be in double precision, see `link.quick_gram`; by default everywhere.
+    have to be in double precision, see `link.mixed_precision_gram`; by default everywhere.
     """
 
     def labels() -> tuple[Tensor, Tensor]:
         near = labels_of(batch)
         return near, near.double()
 
-    power = per_drop(budget.power, chosen.shares).unsqueeze(-1)
+    power = per_drop(budget.power, chosen.power_fractions).unsqueeze(-1)
     return Precoding(
-        precoder=beams_of(batch.channels, chosen.coefficients, careful),
-        power=chosen.shares * power,
-        uplink_power=chosen.uplink_shares * power,
+        precoder=beams_of(batch.channels, chosen.coefficients, needs_float64),
+        power=chosen.power_fractions * power,
+        uplink_power=chosen.dual_power_fractions * power,
         feasible=chosen.feasible,
         fallback=torch.zeros_like(chosen.feasible) if fallback is None else fallback,
         find_labels=labels if find_labels is None else find_labels,
@@ -231,15 +231,15 @@ def answer(
     )
 
 
-def beams_of(channels: Tensor, coefficients: Tensor, careful: Tensor | None = None) -> Tensor:
+def beams_of(channels: Tensor, coefficients: Tensor, needs_float64: Tensor | None = None) -> Tensor:
     """W = H C with unit-norm columns, complex64 (drops, users, antennas); arguments as in `answer` and `Candidate`."""
     scaled = (coefficients / _largest(coefficients)).transpose(-1, -2)
-    count = len(scaled) if careful is None else int(careful.sum())
+    count = len(scaled) if needs_float64 is None else int(needs_float64.sum())
     if count == len(scaled):
         return _unit_beams(channels, scaled)
     beams = _unit_beams(channels, scaled.to(torch.complex64))
-    if careful is not None and count:
-        beams[careful] = _unit_beams(channels[careful], scaled[careful])
+    if needs_float64 is not None and count:
+        beams[needs_float64] = _unit_beams(channels[needs_float64], scaled[needs_float64])
     return beams
 
 
@@ -275,14 +275,14 @@ def equal_powers(batch: ChannelBatch, beams: Tensor, budget: LinkBudget) -> Prec
     unit = parts / torch.linalg.vector_norm(parts, dim=-1, keepdim=True)
     precoder = torch.view_as_complex(unit.float().view(*beams.shape, 2))
     drops, users, _ = beams.shape
-    shares = torch.full((drops, users), 1 / users, dtype=torch.float64, device=beams.device)
+    power_fractions = torch.full((drops, users), 1 / users, dtype=torch.float64, device=beams.device)
     feasible = torch.ones(drops, dtype=torch.bool, device=beams.device)
-    if budget.constrains_shares or budget.demands_rates:
+    if budget.constrains_near_field or budget.demands_rates:
         batch = ChannelBatch(batch.channels, labels_of(batch))
         assert batch.near_field is not None
-        couplings, limits = beam_coupling(batch.channels, precoder, budget), budget.limits(shares)
-        shares, feasible = project_shares(couplings, shares, batch.near_field, limits.alpha_c, limits.min_rate)
-    power = shares * per_drop(budget.power, shares).unsqueeze(-1)
+        effective_gains, limits = effective_gains_of_beams(batch.channels, precoder, budget), budget.limits(power_fractions)
+        power_fractions, feasible = project_power_fractions(effective_gains, power_fractions, batch.near_field, limits.alpha_c, limits.min_rate)
+    power = power_fractions * per_drop(budget.power, power_fractions).unsqueeze(-1)
 
     def labels() -> tuple[Tensor, Tensor]:
         near = labels_of(batch)
@@ -306,7 +306,7 @@ def labels_of(batch: ChannelBatch) -> Tensor:
 
 def constrained_labels(batch: ChannelBatch, budget: LinkBudget) -> Tensor:
     """The labels that powers depend on, bool (drops, users): `labels_of` the batch, or nobody's where C3 can't bind."""
-    if budget.constrains_shares:
+    if budget.constrains_near_field:
         return labels_of(batch)
     return torch.zeros(batch.channels.shape[:2], dtype=torch.bool, device=batch.channels.device)
 

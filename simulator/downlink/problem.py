@@ -54,7 +54,7 @@ def per_drop(value: float | Tensor, like: Tensor) -> Tensor:
     return torch.as_tensor(value, dtype=real, device=like.device).reshape(-1)
 
 
-def noise_units(budget: LinkBudget, device: torch.device) -> Tensor:
+def amplitude_scale_of(budget: LinkBudget, device: torch.device) -> Tensor:
     """sqrt(P / sigma^2), which scales channels to the noise's unit; float64 (drops or 1,)."""
     ratio = torch.as_tensor(budget.power / budget.noise_power, dtype=torch.float64, device=device)
     return torch.sqrt(ratio).reshape(-1)
@@ -66,23 +66,23 @@ def normalised_gram(channels: Tensor, budget: LinkBudget, precision: torch.dtype
     channels: complex (drops, users, antennas). Returns ``precision`` (drops, users, users), Hermitian.
     The factor goes onto the channels first, so that CSI in any unit (1e-6 of a volt) stays in range.
     """
-    return gram_in(noise_units(budget, channels.device), channels, precision)
+    return scaled_gram(amplitude_scale_of(budget, channels.device), channels, precision)
 
 
-def gram_in(units: Tensor, channels: Tensor, precision: torch.dtype = torch.complex128) -> Tensor:
+def scaled_gram(amplitude_scale: Tensor, channels: Tensor, precision: torch.dtype = torch.complex128) -> Tensor:
     """Gamma as `normalised_gram` gives it, with sqrt(P / sigma^2) at hand; units: float64 (drops or 1,)."""
-    scaled = channels.to(precision) * units.to(precision).reshape(-1, 1, 1)
+    scaled = channels.to(precision) * amplitude_scale.to(precision).reshape(-1, 1, 1)
     return scaled.conj() @ scaled.transpose(-1, -2)
 
 
 # Rounding in single precision is amplified by 1 / (1 - coherence) and drowns in noise up to some 33 dB.
-COHERENT = 0.999
-LOUD = 2e3
+MAX_FP32_COHERENCE = 0.999
+MAX_FP32_SNR = 2e3
 IN_RANGE = 1e-25
 IN_CACHE = 64  # drops whose channels stay in a core's cache
 
 
-def quick_gram(channels: Tensor, budget: LinkBudget) -> tuple[Tensor, Tensor]:
+def mixed_precision_gram(channels: Tensor, budget: LinkBudget) -> tuple[Tensor, Tensor]:
     """Gamma as `normalised_gram` gives it, with the sums over antennas in single precision on drops where that does.
 
     It doesn't where two users stand nearly side by side, an SNR is beyond what single precision resolves, CSI comes in
@@ -95,23 +95,23 @@ def quick_gram(channels: Tensor, budget: LinkBudget) -> tuple[Tensor, Tensor]:
     drops, users, antennas = channels.shape
     if budget.demands_rates or antennas < 2 * users or channels.is_cuda:
         return normalised_gram(channels, budget), torch.ones(drops, dtype=torch.bool, device=channels.device)
-    units = noise_units(budget, channels.device).square().reshape(-1, 1, 1)
+    amplitude_scale = amplitude_scale_of(budget, channels.device).square().reshape(-1, 1, 1)
     # A few drops at a time: they are in the cache still when their conjugates are multiplied.
     sums = [part.conj() @ part.transpose(-1, -2) for part in torch.split(channels, IN_CACHE)]
     rough = torch.cat(sums).to(torch.complex128)
     energy = rough.diagonal(dim1=-2, dim2=-1).real
-    gram = rough * units
+    gram = rough * amplitude_scale
     pairs = squared_magnitude(rough) - torch.diag_embed(energy.square())
-    alike = pairs > COHERENT * (energy.unsqueeze(-1) * energy.unsqueeze(-2))
-    loud = energy * units.squeeze(-1) > LOUD
+    alike = pairs > MAX_FP32_COHERENCE * (energy.unsqueeze(-1) * energy.unsqueeze(-2))
+    loud = energy * amplitude_scale.squeeze(-1) > MAX_FP32_SNR
     in_range = (energy > IN_RANGE) & (energy < 1 / IN_RANGE)
-    careful = (alike.any(-1) | loud | ~in_range).any(-1)
-    count = int(careful.sum())
+    needs_float64 = (alike.any(-1) | loud | ~in_range).any(-1)
+    count = int(needs_float64.sum())
     if count == drops:
         gram = normalised_gram(channels, budget)
     elif count:
-        gram[careful] = normalised_gram(channels[careful], budget.select(careful))
-    return gram, careful
+        gram[needs_float64] = normalised_gram(channels[needs_float64], budget.select(needs_float64))
+    return gram, needs_float64
 
 
 def squared_magnitude(values: Tensor) -> Tensor:
@@ -119,17 +119,17 @@ def squared_magnitude(values: Tensor) -> Tensor:
     return values.real.square() + values.imag.square()
 
 
-def coupling(gram: Tensor, coefficients: Tensor) -> Tensor:
+def effective_gains_of(gram: Tensor, coefficients: Tensor) -> Tensor:
     """F_kj = (P / sigma^2) |h_k^H w_j|^2 for unit-norm w_j ~ sum_i coefficients_ij h_i.
 
     gram: Gamma, complex (drops, users, users); coefficients: complex (drops, users, users), column j for user j.
     Returns real (drops, users, users). A beam of no energy (a null channel) couples into nobody.
     """
-    return coupling_and_energy(gram, coefficients)[0]
+    return effective_gains_and_energy(gram, coefficients)[0]
 
 
-def coupling_and_energy(gram: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
-    """F as `coupling` gives it, and (P / sigma^2) ||sum_i coefficients_ij h_i||^2, real (drops, users)."""
+def effective_gains_and_energy(gram: Tensor, coefficients: Tensor) -> tuple[Tensor, Tensor]:
+    """F as `effective_gains_of` gives it, and (P / sigma^2) ||sum_i coefficients_ij h_i||^2, real (drops, users)."""
     seen = gram @ coefficients
     energy = (coefficients.real * seen.real + coefficients.imag * seen.imag).sum(-2, keepdim=True)
     own = gram.diagonal(dim1=-2, dim2=-1).real.unsqueeze(-1)
@@ -137,26 +137,26 @@ def coupling_and_energy(gram: Tensor, coefficients: Tensor) -> tuple[Tensor, Ten
     # a beam of no length, and no unit-norm beam gives a user more than ||h_k||^2.
     precision = torch.finfo(energy.dtype)
     rounding = 8 * precision.eps * (squared_magnitude(coefficients) * own).sum(-2, keepdim=True)
-    couplings = squared_magnitude(seen) / torch.maximum(energy, rounding).clamp(min=precision.tiny)
-    return torch.minimum(couplings, own), energy.squeeze(-2)
+    effective_gains = squared_magnitude(seen) / torch.maximum(energy, rounding).clamp(min=precision.tiny)
+    return torch.minimum(effective_gains, own), energy.squeeze(-2)
 
 
-def beam_coupling(channels: Tensor, precoder: Tensor, budget: LinkBudget) -> Tensor:
+def effective_gains_of_beams(channels: Tensor, precoder: Tensor, budget: LinkBudget) -> Tensor:
     """F_kj = (P / sigma^2) |h_k^H w_j|^2 for beams of any kind, from the definition.
 
     channels, precoder: complex (drops, users, antennas), the precoder's rows of unit norm. Returns float64 (drops,
     users, users).
     """
-    scaled = channels.to(torch.complex128) * noise_units(budget, channels.device).reshape(-1, 1, 1)
+    scaled = channels.to(torch.complex128) * amplitude_scale_of(budget, channels.device).reshape(-1, 1, 1)
     return squared_magnitude(scaled.conj() @ precoder.to(torch.complex128).transpose(-1, -2))
 
 
-def sinr(couplings: Tensor, shares: Tensor) -> Tensor:
+def sinr(effective_gains: Tensor, power_fractions: Tensor) -> Tensor:
     """SINR_k = F_kk q_k / (1 + sum_{j != k} F_kj q_j), linear.
 
     couplings: F, real (drops, users, users); shares: q = P_k / P, real (drops, users). Returns (drops, users).
     """
-    received = couplings * shares.unsqueeze(-2)
+    received = effective_gains * power_fractions.unsqueeze(-2)
     signal = received.diagonal(dim1=-2, dim2=-1)
     # The sum without the signal, not the sum minus it: at 60 dB the difference would be rounding.
     interference = (received - torch.diag_embed(signal)).sum(-1)
@@ -201,15 +201,15 @@ def check_constraints(
 
     Shapes as in `achieved_sinr`; near_field: bool (drops, users).
     """
-    shares = power.double() / per_drop(budget.power, power.double()).unsqueeze(-1)
-    allowed = per_drop(budget.alpha_c, shares)
+    power_fractions = power.double() / per_drop(budget.power, power.double()).unsqueeze(-1)
+    allowed = per_drop(budget.alpha_c, power_fractions)
     rate = rates(achieved_sinr(channels, precoder, power, budget.noise_power))
-    demanded = per_drop(budget.min_rate, shares).unsqueeze(-1)
+    demanded = per_drop(budget.min_rate, power_fractions).unsqueeze(-1)
     norms = torch.linalg.vector_norm(precoder.to(torch.complex128), dim=-1)
     return ConstraintCheck(
-        total_power=(shares.sum(-1) - 1).clamp(min=0),
-        negative_power=(-shares).clamp(min=0).amax(-1),
-        near_share=((shares * near_field).sum(-1) - allowed).clamp(min=0),
+        total_power=(power_fractions.sum(-1) - 1).clamp(min=0),
+        negative_power=(-power_fractions).clamp(min=0).amax(-1),
+        near_share=((power_fractions * near_field).sum(-1) - allowed).clamp(min=0),
         min_rate=(demanded - rate).clamp(min=0).amax(-1),
         beam_norm=(norms - 1).abs().amax(-1),
     )

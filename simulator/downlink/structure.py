@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from simulator.downlink.problem import coupling_and_energy, sinr
+from simulator.downlink.problem import effective_gains_and_energy, sinr
 
 
-def structured_coefficients(gram: Tensor, uplink_shares: Tensor) -> Tensor:
+def structured_coefficients(gram: Tensor, dual_power_fractions: Tensor) -> Tensor:
     """C = (I + diag(mu) Gamma)^-1, so that the precoder's columns are those of H C.
 
     gram: Gamma, complex (drops, users, users); uplink_shares: mu = lambda / P >= 0, real (drops, users).
@@ -24,7 +24,7 @@ def structured_coefficients(gram: Tensor, uplink_shares: Tensor) -> Tensor:
     """
     users = gram.shape[-1]
     identity = torch.eye(users, dtype=gram.dtype, device=gram.device)
-    system = identity + uplink_shares.unsqueeze(-1) * gram
+    system = identity + dual_power_fractions.unsqueeze(-1) * gram
     coefficients: Tensor = torch.linalg.solve_ex(system, identity.expand_as(gram))[0]  # never singular: not asked
     return coefficients
 
@@ -38,17 +38,17 @@ class Beams:
     """
 
     coefficients: Tensor
-    couplings: Tensor
+    effective_gains: Tensor
     energy: Tensor
 
 
-def structured_beams(gram: Tensor, uplink_shares: Tensor) -> Beams:
+def structured_beams(gram: Tensor, dual_power_fractions: Tensor) -> Beams:
     """The beams of `structured_coefficients`, with what they couple into whom."""
-    coefficients = structured_coefficients(gram, uplink_shares)
-    return Beams(coefficients, *coupling_and_energy(gram, coefficients))
+    coefficients = structured_coefficients(gram, dual_power_fractions)
+    return Beams(coefficients, *effective_gains_and_energy(gram, coefficients))
 
 
-def wmmse_step(gram: Tensor, beams: Beams, shares: Tensor) -> tuple[Tensor, Beams, Tensor]:
+def wmmse_step(gram: Tensor, beams: Beams, power_fractions: Tensor) -> tuple[Tensor, Beams, Tensor]:
     """One iteration of WMMSE (Shi et al., IEEE TSP 2011) on (mu, q) = (lambda / P, P_k / P).
 
     With the power constraint folded into the noise term (Zhao et al., IEEE TSP 2023), every iterate has the optimal
@@ -58,10 +58,10 @@ def wmmse_step(gram: Tensor, beams: Beams, shares: Tensor) -> tuple[Tensor, Beam
     gram as in `structured_coefficients`; beams: of the current mu; shares: q, real (drops, users), summing to 1.
     Returns the next (uplink_shares, beams, shares); a step costs one K x K solve.
     """
-    couplings = beams.couplings
-    weight = 1 + sinr(couplings, shares)
-    received = 1 + (couplings * shares.unsqueeze(-2)).sum(-1)
-    receiver = couplings.diagonal(dim1=-2, dim2=-1) * shares / received**2
+    effective_gains = beams.effective_gains
+    weight = 1 + sinr(effective_gains, power_fractions)
+    received = 1 + (effective_gains * power_fractions.unsqueeze(-2)).sum(-1)
+    receiver = effective_gains.diagonal(dim1=-2, dim2=-1) * power_fractions / received**2
     uplink = weight * receiver
     # All weight on users without power would be 0/0; the floor keeps such a drop where it is.
     uplink = uplink / uplink.sum(-1, keepdim=True).clamp(min=torch.finfo(uplink.dtype).tiny)

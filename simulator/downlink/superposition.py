@@ -54,7 +54,7 @@ def ranks(gain: Tensor) -> Tensor:
     return gain.argsort(dim=-1, stable=True).argsort(-1)
 
 
-def guaranteed_shares(group_shares: Tensor, gain: Tensor, head: Tensor) -> Tensor:
+def guaranteed_power_fractions(group_power_fractions: Tensor, gain: Tensor, head: Tensor) -> Tensor:
     """Split each group's power so that every weaker user gets what time sharing would give it, the strongest the rest.
 
     The general power allocation of Yang, Ding, Fan, Al-Dhahir (IEEE TWC 2016). In a group of M users with power Q,
@@ -73,30 +73,30 @@ def guaranteed_shares(group_shares: Tensor, gain: Tensor, head: Tensor) -> Tenso
     size = same.sum(-1)
     floor = gain.clamp(min=1e-200)
     order = gain.argsort(dim=-1, stable=True)
-    left, shares = group_shares, torch.zeros_like(group_shares)
+    left, power_fractions = group_power_fractions, torch.zeros_like(group_power_fractions)
     waiting = size
     for place in range(gain.shape[-1]):
         user = order[..., place : place + 1]
-        here, whole = left.gather(-1, user), group_shares.gather(-1, user)
+        here, whole = left.gather(-1, user), group_power_fractions.gather(-1, user)
         own, members = floor.gather(-1, user), size.gather(-1, user)
         rest = torch.expm1(torch.log1p(here * own) - torch.log1p(whole * own) / members) / own
         rest = torch.where(waiting.gather(-1, user) > 1, torch.minimum(rest.clamp(min=0), here), 0.0)
-        shares = shares.scatter(-1, user, here - rest)
+        power_fractions = power_fractions.scatter(-1, user, here - rest)
         mine = same.gather(-2, user.unsqueeze(-1).expand_as(same[:, :1])).squeeze(-2)
         left, waiting = torch.where(mine, rest, left), waiting - mine.long()
-    return shares
+    return power_fractions
 
 
-def after_cancellation(couplings: Tensor, head: Tensor, rank: Tensor) -> Tensor:
+def after_cancellation(effective_gains: Tensor, head: Tensor, rank: Tensor) -> Tensor:
     """The couplings left once every user has cancelled the weaker users of its group.
 
-    couplings: F, real (drops, users, users), see `link.coupling`; head, rank: see `coherent_groups`, `ranks`.
+    couplings: F, real (drops, users, users), see `link.effective_gains_of`; head, rank: see `coherent_groups`, `ranks`.
     """
     cancelled = same_group(head) & (rank.unsqueeze(-1) > rank.unsqueeze(-2))
-    return couplings.masked_fill(cancelled, 0)
+    return effective_gains.masked_fill(cancelled, 0)
 
 
-def sic_sinr(couplings: Tensor, shares: Tensor, head: Tensor, rank: Tensor) -> Tensor:
+def sic_sinr(effective_gains: Tensor, power_fractions: Tensor, head: Tensor, rank: Tensor) -> Tensor:
     """The SINR at which all who must decode a user's message can: itself and the stronger users of its group.
 
     User m sees message i at F_mi q_i / (1 + sum over other groups F_mj q_j + sum over stronger j F_mj q_j), j stronger
@@ -105,7 +105,7 @@ def sic_sinr(couplings: Tensor, shares: Tensor, head: Tensor, rank: Tensor) -> T
     Shapes as in `after_cancellation`; shares: q, real (drops, users). Returns linear (drops, users).
     """
     same = same_group(head)
-    received = couplings * shares.unsqueeze(-2)
+    received = effective_gains * power_fractions.unsqueeze(-2)
     outside = received.masked_fill(same, 0).sum(-1, keepdim=True)
     inside = received.masked_fill(~same, 0)
     stronger = rank.unsqueeze(-1) > rank.unsqueeze(-2)

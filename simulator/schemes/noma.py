@@ -7,13 +7,13 @@ from torch import Tensor
 
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.capacity import water_filling
-from simulator.downlink.powers import project_shares
-from simulator.downlink.precoding import Candidate, Precoding, answer, constrained_labels
-from simulator.downlink.problem import TOLERANCE, ChannelBatch, coupling, normalised_gram, per_drop, rates
+from simulator.downlink.powers import project_power_fractions
+from simulator.downlink.precoding import Candidate, Precoding, assemble, constrained_labels
+from simulator.downlink.problem import TOLERANCE, ChannelBatch, effective_gains_of, normalised_gram, per_drop, rates
 from simulator.downlink.superposition import (
     after_cancellation,
     coherent_groups,
-    guaranteed_shares,
+    guaranteed_power_fractions,
     ranks,
     same_group,
     sic_sinr,
@@ -31,7 +31,7 @@ def noma(batch: ChannelBatch, budget: LinkBudget, coherence: float = COHERENCE) 
     """Non-orthogonal multiple access in groups of users with |h_i^H h_j|^2 > ``coherence`` ||h_i||^2 ||h_j||^2.
 
     A beam a group, by zero forcing between the groups' heads; the power water-filled over the groups by their heads'
-    gains, which gives a larger mean sum rate than equal powers, and split within each by `guaranteed_shares`. Rows of
+    gains, which gives a larger mean sum rate than equal powers, and split within each by `guaranteed_power_fractions`. Rows of
     the precoder are equal within a group.
 
     SINRs are those of `sic_sinr`. A group's messages are decoded in the order of their users' rising gains
@@ -43,19 +43,19 @@ def noma(batch: ChannelBatch, budget: LinkBudget, coherence: float = COHERENCE) 
     near = constrained_labels(batch, budget)
     head = coherent_groups(gram, coherence)
     coefficients = _shared_beams(gram, head)
-    couplings = coupling(gram, coefficients)
-    heads_shares = water_filling(couplings.diagonal(dim1=-2, dim2=-1) * _is_head(head))
-    gain = _gains(couplings, heads_shares, head)
-    wanted = guaranteed_shares(heads_shares.gather(-1, head), gain, head)
+    effective_gains = effective_gains_of(gram, coefficients)
+    head_power_fractions = water_filling(effective_gains.diagonal(dim1=-2, dim2=-1) * _is_head(head))
+    gain = _gains(effective_gains, head_power_fractions, head)
+    wanted = guaranteed_power_fractions(head_power_fractions.gather(-1, head), gain, head)
     alpha_c, min_rate = per_drop(budget.alpha_c, gram), per_drop(budget.min_rate, gram)
     for _ in range(_ROUNDS):
-        left = after_cancellation(couplings, head, ranks(gain))
-        shares, feasible = project_shares(left, wanted, near, alpha_c, min_rate)
-        gain = _gains(couplings, shares, head)
-    sinr = sic_sinr(couplings, shares, head, ranks(gain))
+        left = after_cancellation(effective_gains, head, ranks(gain))
+        power_fractions, feasible = project_power_fractions(left, wanted, near, alpha_c, min_rate)
+        gain = _gains(effective_gains, power_fractions, head)
+    sinr = sic_sinr(effective_gains, power_fractions, head, ranks(gain))
     feasible = feasible & (rates(sinr) >= min_rate.unsqueeze(-1) - TOLERANCE / 10).all(-1)
-    chosen = Candidate(coefficients, shares, torch.full_like(shares, torch.nan), sinr, feasible)
-    return replace(answer(batch, chosen, budget), needs_sic=True)
+    chosen = Candidate(coefficients, power_fractions, torch.full_like(power_fractions, torch.nan), sinr, feasible)
+    return replace(assemble(batch, chosen, budget), needs_sic=True)
 
 
 def _shared_beams(gram: Tensor, head: Tensor) -> Tensor:
@@ -67,10 +67,10 @@ def _shared_beams(gram: Tensor, head: Tensor) -> Tensor:
     return inverse.gather(-1, head.unsqueeze(-2).expand_as(inverse))
 
 
-def _gains(couplings: Tensor, shares: Tensor, head: Tensor) -> Tensor:
+def _gains(effective_gains: Tensor, power_fractions: Tensor, head: Tensor) -> Tensor:
     """Each user's SNR at full power with what other groups send as noise; real (drops, users)."""
-    outside = (couplings * shares.unsqueeze(-2)).masked_fill(same_group(head), 0).sum(-1)
-    return couplings.diagonal(dim1=-2, dim2=-1) / (1 + outside)
+    outside = (effective_gains * power_fractions.unsqueeze(-2)).masked_fill(same_group(head), 0).sum(-1)
+    return effective_gains.diagonal(dim1=-2, dim2=-1) / (1 + outside)
 
 
 def _is_head(head: Tensor) -> Tensor:

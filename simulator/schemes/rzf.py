@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import Candidate, Precoding, answer, constrained_labels, powered
-from simulator.downlink.problem import ChannelBatch, quick_gram
+from simulator.downlink.precoding import Candidate, Precoding, assemble, constrained_labels, project_powers
+from simulator.downlink.problem import ChannelBatch, mixed_precision_gram
 from simulator.downlink.structure import structured_beams
 from simulator.schemes import register
 
@@ -14,11 +14,11 @@ def rzf_candidate(gram: Tensor, near_field: Tensor, budget: LinkBudget) -> Candi
     """The optimal structure with lambda = p = P / K, under the budget's constraints; shapes as in `Candidate`."""
     equal = torch.full_like(gram.real[..., 0], 1 / gram.shape[-1])
     beams = structured_beams(gram, equal)
-    return powered(beams.coefficients, beams.couplings, equal, near_field, budget.limits(equal), equal)
+    return project_powers(beams.coefficients, beams.effective_gains, equal, near_field, budget.limits(equal), equal)
 
 
 @register("rzf")
 def rzf(batch: ChannelBatch, budget: LinkBudget) -> Precoding:
     """W ~ H (I + P / (K sigma^2) H^H H)^-1, equal powers (the MMSE precoder)."""
-    gram, careful = quick_gram(batch.channels, budget)
-    return answer(batch, rzf_candidate(gram, constrained_labels(batch, budget), budget), budget, careful=careful)
+    gram, needs_float64 = mixed_precision_gram(batch.channels, budget)
+    return assemble(batch, rzf_candidate(gram, constrained_labels(batch, budget), budget), budget, needs_float64=needs_float64)

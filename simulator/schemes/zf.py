@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import Precoding, answer, candidate, constrained_labels
+from simulator.downlink.precoding import Precoding, assemble, constrained_labels, make_candidate
 from simulator.downlink.problem import ChannelBatch, normalised_gram
 from simulator.schemes import register
 
@@ -27,4 +27,4 @@ def zf(batch: ChannelBatch, budget: LinkBudget) -> Precoding:
     gram = normalised_gram(batch.channels, budget)
     near = constrained_labels(batch, budget)
     equal = torch.ones_like(gram.real[..., 0])
-    return answer(batch, candidate(gram, zero_forcing_coefficients(gram), equal, near, budget), budget)
+    return assemble(batch, make_candidate(gram, zero_forcing_coefficients(gram), equal, near, budget), budget)

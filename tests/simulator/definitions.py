@@ -122,12 +122,12 @@ def water_filling_rate(gains: Array) -> float:
     return best
 
 
-def sic_sinr_by_definition(couplings: Array, shares: Array, head: Array, rank: Array) -> Array:
+def sic_sinr_by_definition(effective_gains: Array, power_fractions: Array, head: Array, rank: Array) -> Array:
     """Each message's SINR where the worst of those who must decode it does: its user and the stronger of its group.
 
     couplings: (users, users), SNR of beam j at user k at full power; head: the group's number; rank: 0 the weakest.
     """
-    users = len(shares)
+    users = len(power_fractions)
     result = np.full(users, np.inf)
     for message in range(users):
         for decoder in range(users):
@@ -136,8 +136,8 @@ def sic_sinr_by_definition(couplings: Array, shares: Array, head: Array, rank: A
             noise = 1.0
             for other in range(users):
                 if other != message and (head[other] != head[message] or rank[other] > rank[message]):
-                    noise += couplings[decoder, other] * shares[other]
-            seen = couplings[decoder, message] * shares[message] / noise
+                    noise += effective_gains[decoder, other] * power_fractions[other]
+            seen = effective_gains[decoder, message] * power_fractions[message] / noise
             result[message] = min(result[message], seen)
     return result
 

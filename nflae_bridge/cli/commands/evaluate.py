@@ -129,7 +129,7 @@ def _report(found: Evaluation, in_file: int, budget: LinkBudget, model: str, dev
             f"{score.mean_sum_rate:.3f}",
             f"{100 * score.mean_sum_rate / found.capacity:.2f} %",
             f"{100 * score.infeasible:.1f} %",
-            _duration(score.seconds_a_drop),
+            _duration(score.seconds_per_drop),
         )
     rows.add_section()
     rows.add_row("capacity (DPC)", f"{found.capacity:.3f}", "100 %", "", "")
@@ -145,7 +145,7 @@ def _report(found: Evaluation, in_file: int, budget: LinkBudget, model: str, dev
     nflae = next((score for score in found.scores if score.scheme == "nflae"), None)
     if nflae is not None:
         fact("fallback to RZF", f"on {100 * nflae.fallback:.1f} % of the drops")
-    if budget.constrains_shares or budget.demands_rates:
+    if budget.constrains_near_field or budget.demands_rates:
         fact("capacity", "knows neither alpha_c nor min_rate: with these no scheme need come near it")
 
 
@@ -165,7 +165,7 @@ def _drawn(drawing: PlotOptions, shown: DropPicture, found: Evaluation) -> SideF
             score.scheme,
             score.mean_sum_rate,
             f"{score.mean_sum_rate:.2f}  ({100 * score.mean_sum_rate / found.capacity:.1f} % of capacity"
-            + (f", {_duration(score.seconds_a_drop)} a drop)" if score.seconds_a_drop is not None else ")"),
+            + (f", {_duration(score.seconds_per_drop)} a drop)" if score.seconds_per_drop is not None else ")"),
         )
         for score in found.scores
     ]
@@ -189,7 +189,7 @@ def _table_file(path: Path, found: Evaluation) -> SideFile:
                 f"{score.mean_sum_rate / found.capacity:.6f}",
                 f"{score.infeasible:.6f}",
                 f"{score.fallback:.6f}",
-                "" if score.seconds_a_drop is None else f"{score.seconds_a_drop:.3e}",
+                "" if score.seconds_per_drop is None else f"{score.seconds_per_drop:.3e}",
             ]
         )
     writer.writerow(["capacity", f"{found.capacity:.6f}", "1", "", "", ""])

@@ -167,14 +167,14 @@ def command(
 
     from nflae_bridge.live.gnuradio.relay import RelayOptions
     from nflae_bridge.live.gnuradio.session import StreamSettings, stream
-    from nflae_bridge.live.gnuradio.terms import Terms
+    from nflae_bridge.live.gnuradio.terms import LinkParameters
     from nflae_bridge.live.log import EventLog
 
     budget = choose_budget(BudgetRequest(power_dbw, noise_dbw, alpha_c, min_rate), {}, Path())
     settings = StreamSettings(
         csi=csi,
         outputs=outputs,
-        terms=Terms(
+        terms=LinkParameters(
             users,
             antennas,
             budget.power.value,

@@ -54,7 +54,7 @@ class Fused:
             return None
         return Fused(network)
 
-    def __call__(self, channels: Tensor, units: Tensor, refinements: int, negligible: float) -> tuple[Tensor, Tensor]:
+    def __call__(self, channels: Tensor, amplitude_scale: Tensor, refinements: int, negligible: float) -> tuple[Tensor, Tensor]:
         """The precoder, complex64 (drops, users, antennas), and a table, float64 (drops, 3 users + 2).
 
         The table's columns: P_k / P, lambda_k / P and SINRs of all users, 1, and whether the answer is RZF's.
@@ -68,14 +68,14 @@ class Fused:
         def room(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
             return torch.empty(drops, *shape, dtype=dtype, device=channels.device)
 
-        gram, inverse, textbook = room(2, USERS, USERS), room(2, USERS, USERS), room(USERS)
+        gram, inverse, rzf = room(2, USERS, USERS), room(2, USERS, USERS), room(USERS)
         tokens = room(USERS, self.width, dtype=torch.float32)
         bias = room(self.heads, USERS, USERS, dtype=torch.float32)
         logits = room(2, USERS, dtype=torch.float32)
         precoder, table = torch.empty_like(channels), room(3 * users + 2)
         warps = _WARPS if drops < _ENOUGH else _NARROW
         encode[(drops,)](
-            *(parts, units, self.encoder, self.position, gram, inverse, textbook, tokens, bias, antennas, users),
+            *(parts, amplitude_scale, self.encoder, self.position, gram, inverse, rzf, tokens, bias, antennas, users),
             P=USERS,
             W=self.width,
             E=self.edges,
@@ -93,7 +93,7 @@ class Fused:
             num_warps=_WARPS,
         )
         serve[(drops,)](
-            *(parts, gram, inverse, textbook, logits, torch.view_as_real(precoder), table),
+            *(parts, gram, inverse, rzf, logits, torch.view_as_real(precoder), table),
             *(antennas, 1 - negligible, users, refinements),
             P=USERS,
             BLOCK=_ANTENNAS,

@@ -30,7 +30,7 @@ _TINY_BEAM = tl.constexpr(torch.finfo(torch.float32).tiny)
 
 @triton.jit(do_not_specialize=["K"])
 def encode(
-    channels, units, weights, position, gram, inverse, textbook, tokens, bias, antennas, K,
+    channels, amplitude_scale, weights, position, gram, inverse, rzf, tokens, bias, antennas, K,
     P: tl.constexpr, W: tl.constexpr, E: tl.constexpr, HEADS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """`link.normalised_gram`, regularised zero forcing, and `gram_encoder.GramEncoder` of a drop."""
@@ -44,7 +44,7 @@ def encode(
         re, im = _antennas(channels, drop, start, antennas, K, P, BLOCK)
         real += tl.dot(re, tl.trans(re), out_dtype=tl.float64) + tl.dot(im, tl.trans(im), out_dtype=tl.float64)
         imag += tl.dot(re, tl.trans(im), out_dtype=tl.float64) - tl.dot(im, tl.trans(re), out_dtype=tl.float64)
-    unit = tl.load(units + drop)
+    unit = tl.load(amplitude_scale + drop)
     real, imag = real * (unit * unit), imag * (unit * unit)
     square = row * P + column
     tl.store(gram + drop * 2 * P * P + square, real)
@@ -52,11 +52,11 @@ def encode(
 
     own = _diagonal(real, P)
     equal = tl.where(there, 1 / K.to(tl.float64), 0.0)
-    re, im, couplings, _ = _beams(real, imag, own, equal, K, P)
-    ratio = _sinr(couplings, equal, P)
+    re, im, effective_gains, _ = _beams(real, imag, own, equal, K, P)
+    ratio = _sinr(effective_gains, equal, P)
     tl.store(inverse + drop * 2 * P * P + square, re)
     tl.store(inverse + (drop * 2 + 1) * P * P + square, im)
-    tl.store(textbook + drop * P + index, ratio)
+    tl.store(rzf + drop * P + index, ratio)
 
     own = tl.maximum(own, 1e-30)
     coherence = tl.minimum((real * real + imag * imag) / (own[:, None] * own[None, :]), 1.0)
@@ -65,7 +65,7 @@ def encode(
     alone = tl.maximum(_diagonal(re, P), 1e-12)
     spread = ((re * re + im * im) / (alone[:, None] * alone[None, :])).to(tl.float32)
     rate = tl.log2(1 + ratio).to(tl.float32)
-    heard = (couplings / K).to(tl.float32)
+    heard = (effective_gains / K).to(tl.float32)
     others = tl.where(row == column, 0.0, 1.0)
     level = _decades(own.to(tl.float32))
     crowd = coherence * others
@@ -177,7 +177,7 @@ def run_trunk(
 
 @triton.jit(do_not_specialize=["K", "steps"])
 def serve(
-    channels, gram, inverse, textbook, logits, precoder, table, antennas, less, K, steps,
+    channels, gram, inverse, rzf, logits, precoder, table, antennas, less, K, steps,
     P: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The best of the network's answer, the same less doubled users, and regularised zero forcing; as beams."""
@@ -188,8 +188,8 @@ def serve(
     real = tl.load(gram + drop * 2 * P * P + square)
     imag = tl.load(gram + (drop * 2 + 1) * P * P + square)
     own = _diagonal(real, P)
-    wanted_uplink = _shares(tl.load(logits + drop * 2 * P + index), there)
-    wanted = _shares(tl.load(logits + (drop * 2 + 1) * P + index), there)
+    wanted_uplink = _power_fractions(tl.load(logits + drop * 2 * P + index), there)
+    wanted = _power_fractions(tl.load(logits + (drop * 2 + 1) * P + index), there)
 
     gain = tl.maximum(own, 1e-30)
     parallel = (real * real + imag * imag) > gain[:, None] * gain[None, :] * _COHERENCE
@@ -207,35 +207,35 @@ def serve(
         gap = step[:, None] - step[None, :]
         earlier = (tl.abs(gap) <= _ALIKE_STEPS) & (index[:, None] < index[None, :])
         first = first | (open_pairs & ((gap > _ALIKE_STEPS) | earlier))
-    doubled = tl.sum(first.to(tl.int32), 0) > 0
+    redundant = tl.sum(first.to(tl.int32), 0) > 0
 
     rate = tl.sum(tl.zeros([P], tl.float64), 0) - 1
-    uplink, shares = tl.zeros([P], tl.float64), tl.zeros([P], tl.float64)
+    uplink, power_fractions = tl.zeros([P], tl.float64), tl.zeros([P], tl.float64)
     ratio = tl.zeros([P], tl.float64)
     re, im = tl.zeros([P, P], tl.float64), tl.zeros([P, P], tl.float64)
-    attempts = tl.where(tl.sum(doubled.to(tl.int32), 0) > 0, 2, 1)
+    attempts = tl.where(tl.sum(redundant.to(tl.int32), 0) > 0, 2, 1)
     for attempt in tl.range(attempts):
-        left_out = doubled & (attempt > 0)
+        left_out = redundant & (attempt > 0)
         uplink2, shares2 = tl.where(left_out, 0.0, wanted_uplink), tl.where(left_out, 0.0, wanted)
         uplink2 = uplink2 / tl.maximum(tl.sum(uplink2, 0), _TINY)
         shares2 = shares2 / tl.maximum(tl.sum(shares2, 0), _TINY)
         uplink2, shares2, re2, im2, ratio2 = _served(real, imag, own, uplink2, shares2, K, steps, P)
         rate2 = tl.sum(tl.log2(1 + ratio2), 0)
         better = (attempt == 0) | _wins(rate2, rate, less)
-        uplink, shares = tl.where(better, uplink2, uplink), tl.where(better, shares2, shares)
+        uplink, power_fractions = tl.where(better, uplink2, uplink), tl.where(better, shares2, power_fractions)
         ratio = tl.where(better, ratio2, ratio)
         re, im, rate = tl.where(better, re2, re), tl.where(better, im2, im), tl.where(better, rate2, rate)
 
-    ratio2 = tl.load(textbook + drop * P + index)
+    ratio2 = tl.load(rzf + drop * P + index)
     fallback = _wins(tl.sum(tl.log2(1 + ratio2), 0), rate, 1 + 1e-9)
     equal = tl.where(there, 1 / K.to(tl.float64), 0.0)
-    uplink, shares = tl.where(fallback, equal, uplink), tl.where(fallback, equal, shares)
+    uplink, power_fractions = tl.where(fallback, equal, uplink), tl.where(fallback, equal, power_fractions)
     ratio = tl.where(fallback, ratio2, ratio)
     re = tl.where(fallback, tl.load(inverse + drop * 2 * P * P + square), re)
     im = tl.where(fallback, tl.load(inverse + (drop * 2 + 1) * P * P + square), im)
 
     line = table + drop * (3 * K + 2)
-    tl.store(line + index, shares, mask=there)
+    tl.store(line + index, power_fractions, mask=there)
     tl.store(line + K + index, uplink, mask=there)
     tl.store(line + 2 * K + index, ratio, mask=there)
     tl.store(line + 3 * K, 1.0)
@@ -326,33 +326,33 @@ def _beams(real, imag, own, uplink, K, P: tl.constexpr):
     energy = tl.sum(re * seen_re + im * seen_im, 0)
     rounding = tl.sum((re * re + im * im) * own[:, None], 0) * _ROUNDING
     least = tl.maximum(tl.maximum(energy, rounding), _TINY)
-    couplings = tl.minimum((seen_re * seen_re + seen_im * seen_im) / least[None, :], own[:, None])
-    return re, im, couplings, energy
+    effective_gains = tl.minimum((seen_re * seen_re + seen_im * seen_im) / least[None, :], own[:, None])
+    return re, im, effective_gains, energy
 
 
 @triton.jit
-def _served(real, imag, own, uplink, shares, K, steps, P: tl.constexpr):
+def _served(real, imag, own, uplink, power_fractions, K, steps, P: tl.constexpr):
     """(uplink, shares) after some of `structure.wmmse_step`, with C in two parts and the SINRs."""
-    re, im, couplings, energy = _beams(real, imag, own, uplink, K, P)
+    re, im, effective_gains, energy = _beams(real, imag, own, uplink, K, P)
     for _ in tl.range(steps):
-        weight = 1 + _sinr(couplings, shares, P)
-        received = 1 + tl.sum(couplings * shares[None, :], 1)
-        receiver = _diagonal(couplings, P) * shares / (received * received)
+        weight = 1 + _sinr(effective_gains, power_fractions, P)
+        received = 1 + tl.sum(effective_gains * power_fractions[None, :], 1)
+        receiver = _diagonal(effective_gains, P) * power_fractions / (received * received)
         uplink = weight * receiver
         uplink = uplink / tl.maximum(tl.sum(uplink, 0), _TINY)
-        re, im, couplings, energy = _beams(real, imag, own, uplink, K, P)
-        shares = weight * weight * receiver * energy
-        shares = shares / tl.maximum(tl.sum(shares, 0), _TINY)
-    total = tl.sum(shares, 0)
-    shares = shares / tl.where(total > 0, total, 1.0)
-    return uplink, shares, re, im, _sinr(couplings, shares, P)
+        re, im, effective_gains, energy = _beams(real, imag, own, uplink, K, P)
+        power_fractions = weight * weight * receiver * energy
+        power_fractions = power_fractions / tl.maximum(tl.sum(power_fractions, 0), _TINY)
+    total = tl.sum(power_fractions, 0)
+    power_fractions = power_fractions / tl.where(total > 0, total, 1.0)
+    return uplink, power_fractions, re, im, _sinr(effective_gains, power_fractions, P)
 
 
 @triton.jit
-def _sinr(couplings, shares, P: tl.constexpr):
+def _sinr(effective_gains, power_fractions, P: tl.constexpr):
     """`link.sinr`."""
     index = tl.arange(0, P)
-    received = couplings * shares[None, :]
+    received = effective_gains * power_fractions[None, :]
     interference = tl.sum(tl.where(index[:, None] == index[None, :], 0.0, received), 1)
     return _diagonal(received, P) / (1 + interference)
 
@@ -372,7 +372,7 @@ def _wins(other, ours, margin):
 
 
 @triton.jit
-def _shares(logit, there):
+def _power_fractions(logit, there):
     """Sigmoids normalised over users, as `model.PrecodingNetwork` gives them, in double precision."""
     logs = tl.minimum(logit, 0.0) - tl.log(1 + tl.exp(-tl.abs(logit)))
     logs = tl.where(there, logs, -1e30)

@@ -16,7 +16,7 @@ from nflae_bridge.live.gnuradio.counts import Counts
 from nflae_bridge.live.gnuradio.endpoints import LARGEST_MESSAGE, Context, Endpoint, bound_address, open_socket
 from nflae_bridge.live.gnuradio.pmt import Pair, Pmt, PmtError, decode
 from nflae_bridge.live.gnuradio.tags import Tag, TagError, decode_header, has_header
-from nflae_bridge.live.gnuradio.terms import Terms
+from nflae_bridge.live.gnuradio.terms import LinkParameters
 
 # Tells of trouble with a message: what kind it is, and what to do.
 Warn = Callable[[str, str], None]
@@ -34,7 +34,7 @@ class Arrival:
 
     number: int
     channels: npt.NDArray[np.complex64]
-    terms: Terms
+    terms: LinkParameters
     tags: tuple[Tag, ...] = ()
     metadata: Mapping[Pmt, Pmt] = field(default_factory=dict)
     fault: str = ""
@@ -62,7 +62,7 @@ class Inlet:
         self,
         context: Context,
         endpoint: Endpoint,
-        terms: Terms,
+        terms: LinkParameters,
         counts: Counts,
         warn: Warn,
         resizable: bool = False,
@@ -223,7 +223,7 @@ def _metadata_of(pdu: Pmt) -> Mapping[Pmt, Pmt]:
     raise NflaeError("it is no PDU, a pair of a dictionary and a c32vector")
 
 
-def _channels_of(samples: npt.NDArray[np.generic], terms: Terms) -> npt.NDArray[np.complex64]:
+def _channels_of(samples: npt.NDArray[np.generic], terms: LinkParameters) -> npt.NDArray[np.complex64]:
     if samples.dtype != np.complex64:
         raise NflaeError(f"its samples are {samples.dtype}, not complex64 (a c32vector)")
     if samples.size != terms.length:

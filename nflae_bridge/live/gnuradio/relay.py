@@ -22,7 +22,7 @@ from nflae_bridge.live.gnuradio.counts import Counts
 from nflae_bridge.live.gnuradio.inlet import Arrival, Inlet, Warn
 from nflae_bridge.live.gnuradio.outlets import Answer, Outlet
 from nflae_bridge.live.gnuradio.pmt import Pmt
-from nflae_bridge.live.gnuradio.terms import Terms
+from nflae_bridge.live.gnuradio.terms import LinkParameters
 
 _LOOK_SECONDS = 0.1
 # At the end, for messages that have arrived already, and for readers to take what is finished.
@@ -148,7 +148,7 @@ class Relay:
                 )
                 start = part.stop
 
-    def _compute(self, arrivals: list[Arrival], terms: Terms) -> Answer:
+    def _compute(self, arrivals: list[Arrival], terms: LinkParameters) -> Answer:
         """One answer to all of the arrivals; zeros where there is none."""
         channels = np.concatenate([arrival.channels for arrival in arrivals])
         drops, users, antennas = channels.shape
@@ -201,7 +201,7 @@ def _faults(arrivals: list[Arrival], channels: npt.NDArray[np.complex64]) -> lis
     faults = [arrival.fault for arrival in arrivals for _ in arrival.channels]
     for place in np.flatnonzero(~good_drops(channels)).tolist():
         if not faults[place]:
-            faults[place] = fault_of(channels[place], place).told(first=0)
+            faults[place] = fault_of(channels[place], place).describe(first=0)
     return faults
 
 

@@ -18,7 +18,7 @@ from nflae_bridge.live.gnuradio.endpoints import Context, Endpoint
 from nflae_bridge.live.gnuradio.inlet import Inlet
 from nflae_bridge.live.gnuradio.outlets import Outlet, PduOutlet, StreamOutlet, What
 from nflae_bridge.live.gnuradio.relay import Precode, Relay, RelayOptions
-from nflae_bridge.live.gnuradio.terms import Terms
+from nflae_bridge.live.gnuradio.terms import LinkParameters
 from nflae_bridge.live.log import EventLog
 from nflae_bridge.live.signals import stopped_by_signals
 
@@ -34,7 +34,7 @@ class StreamSettings:
 
     csi: Endpoint
     outputs: dict[What, Endpoint]
-    terms: Terms
+    terms: LinkParameters
     relay: RelayOptions
     result_tags: bool = False
     status_seconds: float = 10.0
@@ -117,7 +117,7 @@ def _outlet(context: Context, settings: StreamSettings, what: What, endpoint: En
     return StreamOutlet(context, endpoint, what, largest, with_facts=settings.result_tags and what == "precoders")
 
 
-def _warm_up(precode: Precode, terms: Terms) -> None:
+def _warm_up(precode: Precode, terms: LinkParameters) -> None:
     """Compute something, so that the first item finds everything loaded; engines compile at the second call."""
     angles = np.random.default_rng(0).random((1, terms.users, terms.antennas))
     channels = np.exp(2j * np.pi * angles).astype(np.complex64)

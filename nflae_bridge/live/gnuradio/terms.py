@@ -13,7 +13,7 @@ from nflae_bridge.live.gnuradio.pmt import Pmt
 
 
 @dataclass(frozen=True)
-class Terms:
+class LinkParameters:
     """users K and antennas N of a drop; power P and noise_power, W; alpha_c, share of P; min_rate, bps/Hz."""
 
     users: int
@@ -28,7 +28,7 @@ class Terms:
         """Complex numbers in an item."""
         return self.users * self.antennas
 
-    def overruled_by(self, metadata: Mapping[Pmt, Pmt]) -> Terms:
+    def overruled_by(self, metadata: Mapping[Pmt, Pmt]) -> LinkParameters:
         """These terms, but for the entries of ``metadata`` that bear their names.
 
         Raises NflaeError, naming the entry, for one that is no number or out of its range.

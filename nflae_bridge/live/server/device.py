@@ -49,7 +49,7 @@ class Device:
         self.model = model_folder(model, self.device.type).resolve().name
         self._engine = Engine(load_model(model, self.device), self.device)
         self.schemes = ("nflae", *scheme_names())
-        self._seconds_a_drop: dict[Key, float] = {}
+        self._seconds_per_drop: dict[Key, float] = {}
         self._mine = threading.Lock()
 
     def warm_up(self) -> None:
@@ -60,7 +60,7 @@ class Device:
 
     def seconds(self, job: Job) -> float:
         """How long a job like this took last time, s; infinite for one never seen."""
-        return self._seconds_a_drop.get(job.key, float("inf")) * job.drops
+        return self._seconds_per_drop.get(job.key, float("inf")) * job.drops
 
     def info(self, request: PrecodeRequest) -> dict[str, str | float | int]:
         """What an answer says about how it was made."""
@@ -88,7 +88,7 @@ class Device:
             results = iter(self._precode(good, channels) if good else ())
             outcomes = [made if isinstance(made, WireError) else next(results) for made in prepared]
             elapsed = time.perf_counter() - began
-            self._seconds_a_drop[jobs[0].key] = elapsed / sum(job.drops for job in jobs)
+            self._seconds_per_drop[jobs[0].key] = elapsed / sum(job.drops for job in jobs)
             return [Answer(job, outcome, elapsed) for job, outcome in zip(jobs, outcomes, strict=True)]
 
     def _precode(
@@ -135,7 +135,7 @@ def _channels(request: PrecodeRequest) -> Channels | WireError:
     if request.convention == "direct":
         np.conj(channels, out=channels)
     bad = first_bad_drop(channels)
-    return channels if bad is None else WireError("bad_channels", f"drop {bad.drop + 1}, {bad.told(first=1)}")
+    return channels if bad is None else WireError("bad_channels", f"drop {bad.drop + 1}, {bad.describe(first=1)}")
 
 
 def _labels(requests: Sequence[PrecodeRequest], device: torch.device) -> torch.Tensor | None:

@@ -30,7 +30,7 @@ from nflae_bridge.live.server.device import Answer, Device
 from nflae_bridge.live.server.outbox import Outbox
 from nflae_bridge.live.server.queue import Job, JobQueue
 from nflae_bridge.live.server.settings import ServerSettings
-from nflae_bridge.live.server.sockets import Entrance
+from nflae_bridge.live.server.sockets import RouterSocket
 from nflae_bridge.live.server.statistics import Statistics
 from nflae_bridge.live.signals import stopped_by_signals
 
@@ -50,14 +50,14 @@ def serve(settings: ServerSettings, log: EventLog) -> None:
     Raises NflaeError where an address, a key, a model or a device can't be had.
     """
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    entrance = Entrance(context, settings)
+    entrance = RouterSocket(context, settings)
     try:
         device = Device(settings.model, settings.device)
         device.warm_up()
         # What is loaded by now stays: the collector needn't look through it while requests wait.
         gc.collect()
         gc.freeze()
-        front = Front(settings, context, entrance, device, log)
+        front = ServerLoop(settings, context, entrance, device, log)
         with stopped_by_signals(front.stop):
             front.run()
     finally:
@@ -65,14 +65,14 @@ def serve(settings: ServerSettings, log: EventLog) -> None:
         context.destroy(linger=0)
 
 
-class Front:
+class ServerLoop:
     """The loop's state. All but `stop` belongs to the thread that calls `run`."""
 
     def __init__(
         self,
         settings: ServerSettings,
         context: zmq.Context[zmq.Socket[bytes]],
-        entrance: Entrance,
+        entrance: RouterSocket,
         device: Device,
         log: EventLog,
     ) -> None:

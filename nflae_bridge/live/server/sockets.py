@@ -17,7 +17,7 @@ _SILENCE_MS = 20_000
 _HANDSHAKE_MS = 10_000
 
 
-class Entrance:
+class RouterSocket:
     """A bound ROUTER socket and, with CURVE, the thread that tells whom to let in.
 
     Raises NflaeError, naming the address, where it can't be bound or may not be without keys.

@@ -87,11 +87,11 @@ def gram_features(
     coherence = (squared_magnitude(gram) / (own.unsqueeze(-1) * own.unsqueeze(-2))).clamp(max=1.0)
     incoherence = (1 - coherence).to(precision)
     coherence = coherence.to(precision)
-    rate = rates(sinr(regularised.couplings, equal)).to(precision)
+    rate = rates(sinr(regularised.effective_gains, equal)).to(precision)
     inverse = regularised.coefficients
     alone = inverse.diagonal(dim1=-2, dim2=-1).real.clamp(min=1e-12)
     spread = (squared_magnitude(inverse) / (alone.unsqueeze(-1) * alone.unsqueeze(-2))).to(precision)
-    couplings = (regularised.couplings / count).to(precision)
+    effective_gains = (regularised.effective_gains / count).to(precision)
     alone, own = alone.to(precision), own.to(precision)
     others = 1 - torch.eye(count, dtype=precision, device=own.device)
 
@@ -104,7 +104,7 @@ def gram_features(
     near = near_field.to(precision)
     level = decibel(own)
     crowd = coherence * others
-    louder = couplings.log1p() / 2
+    louder = effective_gains.log1p() / 2
     users = torch.stack(
         [
             level / 2,
@@ -116,7 +116,7 @@ def gram_features(
             crowd.amax(-1),
             crowd.sum(-1) / 2,
             decibel(1 + (crowd * own.unsqueeze(-2)).sum(-1)) / 2,
-            (couplings * others).sum(-1).log1p() / 2,
+            (effective_gains * others).sum(-1).log1p() / 2,
             near,
             whole(near.mean(-1)),
             whole(alpha_c),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nflae_bridge.studies.benchmark.contestants import contestants
 from nflae_bridge.studies.benchmark.pareto import Measured
-from nflae_bridge.studies.benchmark.setup import Field
+from nflae_bridge.studies.benchmark.setup import Setup
 from nflae_bridge.studies.benchmark.timing import interleaved, mean_sum_rate, windows
 from simulator.channels.scenario import scenario
 
@@ -53,9 +53,9 @@ class Settings:
         """sigma^2 at P = 1 W, W."""
         return 10 ** (-self.snr_db / 10)
 
-    def field(self, device: torch.device) -> Field:
+    def field(self, device: torch.device) -> Setup:
         """What the contestants share on a device."""
-        return Field(1.0, self.noise_power, device, self.model, self.threads)
+        return Setup(1.0, self.noise_power, device, self.model, self.threads)
 
 
 def draw(users: int, antennas: int, drops: int, seed: int) -> Tensor:

@@ -9,9 +9,16 @@ import torch
 from torch import Tensor
 
 from nflae_bridge.engine.engine import Engine, load_scheme
-from nflae_bridge.studies.benchmark.implementations import Answer, Form, Solve, fastest_form, forms, whole_or_in_chunks
+from nflae_bridge.studies.benchmark.implementations import (
+    Answer,
+    Implementation,
+    Solve,
+    fastest_form,
+    implementations,
+    whole_or_in_chunks,
+)
 from nflae_bridge.studies.benchmark.inversion_free import warm_starts
-from nflae_bridge.studies.benchmark.setup import Field
+from nflae_bridge.studies.benchmark.setup import Setup
 from simulator.downlink.precoding import Scheme
 from simulator.downlink.problem import ChannelBatch
 
@@ -38,7 +45,7 @@ class Contestant:
 def contestants(
     names: Sequence[str],
     refinements: Sequence[int],
-    field: Field,
+    field: Setup,
     trial: Tensor,
     channels: Tensor,
     iterations: Sequence[int] = (),
@@ -60,20 +67,20 @@ def contestants(
             counts = iterations or ITERATIONS[name]
             free = name == "inversion-free"
             unweighted = warm_starts(field.gram(channels[:_TUNED_DROPS]), counts) if free else {}
-            fastest = fastest_form(forms(name, field, len(trial), unweighted), field, trial)
+            fastest = fastest_form(implementations(name, field, len(trial), unweighted), field, trial)
             for steps in counts:
                 form = fastest(steps)
                 how = f"{form.name}, {unweighted[steps]} unweighted" if unweighted.get(steps) else form.name
                 found.append(Contestant(name, steps, how, form.make(steps)))
         elif name == "rzf":
-            form = fastest_form(forms("wmmse", field, len(trial), {}), field, trial, (0,))(0)
+            form = fastest_form(implementations("wmmse", field, len(trial), {}), field, trial, (0,))(0)
             found.append(Contestant(name, None, form.name, form.make(0)))
         else:
             found.append(Contestant(name, None, "torch", _of_scheme(load_scheme(name), field)))
     return found
 
 
-def _of_scheme(scheme: Scheme, field: Field) -> Solve:
+def _of_scheme(scheme: Scheme, field: Setup) -> Solve:
     budget = field.budget
 
     def solve(channels: Tensor) -> Answer:
@@ -87,7 +94,7 @@ def _of_scheme(scheme: Scheme, field: Field) -> Solve:
     return solve
 
 
-def _floor(field: Field, trial: Tensor) -> Contestant:
+def _floor(field: Setup, trial: Tensor) -> Contestant:
     """G = H^H H and W = H C alone, in single precision: what no scheme that forms either can do without."""
     identity = torch.eye(trial.shape[-2], dtype=torch.complex64, device=field.device)
     coefficients, no_powers = identity.cpu().numpy(), torch.empty(0)
@@ -111,6 +118,6 @@ def _floor(field: Field, trial: Tensor) -> Contestant:
         ways["NumPy"] = lambda iterations: in_numpy
         choices = whole_or_in_chunks(ways, field, len(trial))
     else:
-        choices = [Form(name, make) for name, make in ways.items()]
+        choices = [Implementation(name, make) for name, make in ways.items()]
     form = fastest_form(choices, field, trial, (0,))(0)
     return Contestant(FLOOR, None, form.name, form.make(0))

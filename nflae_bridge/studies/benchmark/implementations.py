@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nflae_bridge.studies.benchmark.cuda_graph import Captured
 from nflae_bridge.studies.benchmark.inversion_free import gradient_coefficients
-from nflae_bridge.studies.benchmark.setup import Field
+from nflae_bridge.studies.benchmark.setup import Setup
 from nflae_bridge.studies.benchmark.wmmse import Inverse, cholesky_inverse, lu_inverse, one_inverse, wmmse_coefficients
 
 Answer = tuple[Tensor, Tensor]
@@ -31,14 +31,14 @@ _HOPELESS = 3.0  # times as long as the quickest: tried no further
 
 
 @dataclass(frozen=True)
-class Form:
+class Implementation:
     """name: for people. make: from a number of iterations to what computes precoder and powers, host to host."""
 
     name: str
     make: Callable[[int], Solve]
 
 
-def forms(name: str, field: Field, batch: int, unweighted: Mapping[int, int]) -> list[Form]:
+def implementations(name: str, field: Setup, batch: int, unweighted: Mapping[int, int]) -> list[Implementation]:
     """All ways to compute ``wmmse`` or ``inversion-free`` on ``batch`` drops; WMMSE of no iterations is RZF.
 
     unweighted: of inversion-free's steps, by the number of its iterations; none where that isn't listed.
@@ -56,8 +56,8 @@ def forms(name: str, field: Field, batch: int, unweighted: Mapping[int, int]) ->
     if field.device.type != "cpu":
         if name == "wmmse":
             in_torch[", LU"] = _wmmse(lu_inverse)
-        plain = [Form(f"torch{how}", partial(_on_device, field, which)) for how, which in in_torch.items()]
-        graphs = [Form(f"CUDA graph{how}", partial(_as_graph, field, which)) for how, which in in_torch.items()]
+        plain = [Implementation(f"torch{how}", partial(_on_device, field, which)) for how, which in in_torch.items()]
+        graphs = [Implementation(f"CUDA graph{how}", partial(_as_graph, field, which)) for how, which in in_torch.items()]
         return [*plain, *graphs]
     (how, coefficients), *_ = in_torch.items()
     numpy_name = "NumPy, LAPACK's Cholesky" if name == "wmmse" and batch == 1 else "NumPy"
@@ -68,21 +68,21 @@ def forms(name: str, field: Field, batch: int, unweighted: Mapping[int, int]) ->
     return whole_or_in_chunks(ways, field, batch)
 
 
-def whole_or_in_chunks(ways: Mapping[str, Callable[[int], Solve]], field: Field, batch: int) -> list[Form]:
+def whole_or_in_chunks(ways: Mapping[str, Callable[[int], Solve]], field: Setup, batch: int) -> list[Implementation]:
     """Ways to compute on the CPU, by name, each also a few drops at a time, whose matrices stay in the cache."""
     shared = -(-batch // field.threads)
     sizes = sorted(size for size in {*_CHUNKS, shared} if size < batch)
     chunked = [
-        Form(f"{name}, {drops} at a time", partial(_in_chunks, make, field, drops))
+        Implementation(f"{name}, {drops} at a time", partial(_in_chunks, make, field, drops))
         for drops in sizes
         for name, make in ways.items()
     ]
-    return [*(Form(name, make) for name, make in ways.items()), *chunked]
+    return [*(Implementation(name, make) for name, make in ways.items()), *chunked]
 
 
 def fastest_form(
-    choices: Sequence[Form], field: Field, trial: Tensor, iterations: Sequence[int] = _TRIAL_ITERATIONS
-) -> Callable[[int], Form]:
+    choices: Sequence[Implementation], field: Setup, trial: Tensor, iterations: Sequence[int] = _TRIAL_ITERATIONS
+) -> Callable[[int], Implementation]:
     """Which form is the fastest at a number of iterations, by the times on ``trial`` (at most 2,048 drops of it).
 
     Time grows as a straight line with iterations: the quickest calls of few and of many tell it for all others.
@@ -108,7 +108,7 @@ def fastest_form(
             candidates = [form for form in candidates if near[form]]
     slope = (quickest[:, -1] - quickest[:, 0]) / max(1, iterations[-1] - iterations[0])
 
-    def choose(wanted: int) -> Form:
+    def choose(wanted: int) -> Implementation:
         return choices[int((quickest[:, 0] + slope * (wanted - iterations[0])).argmin())]
 
     return choose
@@ -118,7 +118,7 @@ def _wmmse(inverse: Inverse) -> Coefficients:
     return lambda gram, identity, iterations: wmmse_coefficients(gram, identity, iterations, inverse)
 
 
-def _torch_answer(field: Field, coefficients: Coefficients, iterations: int, channels: Tensor) -> Answer:
+def _torch_answer(field: Setup, coefficients: Coefficients, iterations: int, channels: Tensor) -> Answer:
     """Precoder, complex64 (drops, users, antennas) with rows of unit norm, and powers (drops, users), W."""
     if field.loud:
         channels = channels.to(torch.complex128)
@@ -127,13 +127,13 @@ def _torch_answer(field: Field, coefficients: Coefficients, iterations: int, cha
     beams = coefficients(gram, identity, iterations).mT @ channels
     parts = torch.view_as_real(beams).flatten(-2)
     norm = torch.linalg.vector_norm(parts, dim=-1, keepdim=True).clamp(min=_TINY)
-    shares = (norm / norm.amax(-2, keepdim=True)).squeeze(-1).square()
-    power = field.power * shares / shares.sum(-1, keepdim=True)
+    power_fractions = (norm / norm.amax(-2, keepdim=True)).squeeze(-1).square()
+    power = field.power * power_fractions / power_fractions.sum(-1, keepdim=True)
     return torch.view_as_complex(parts.div_(norm).float().view(*beams.shape, 2)), power
 
 
 def _numpy_answer(
-    field: Field, coefficients: Coefficients, iterations: int, channels: npt.NDArray[Any]
+    field: Setup, coefficients: Coefficients, iterations: int, channels: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[np.complex64], npt.NDArray[Any]]:
     """`_torch_answer` in NumPy: where few drops come at a time, calls cost the time, and NumPy's cost the least."""
     if field.loud:
@@ -143,11 +143,11 @@ def _numpy_answer(
     parts = beams.view(beams.real.dtype)
     norm = np.sqrt(np.einsum("...n,...n->...", parts, parts))
     parts /= np.maximum(norm, _TINY)[..., None]
-    shares = (norm / norm.max(-1, keepdims=True)) ** 2
-    return beams.astype(np.complex64, copy=False), field.power * shares / shares.sum(-1, keepdims=True)
+    power_fractions = (norm / norm.max(-1, keepdims=True)) ** 2
+    return beams.astype(np.complex64, copy=False), field.power * power_fractions / power_fractions.sum(-1, keepdims=True)
 
 
-def _on_device(field: Field, coefficients: Coefficients, iterations: int) -> Solve:
+def _on_device(field: Setup, coefficients: Coefficients, iterations: int) -> Solve:
     def solve(channels: Tensor) -> Answer:
         precoder, power = field.back(*_torch_answer(field, coefficients, iterations, field.there(channels)))
         return precoder, power
@@ -155,7 +155,7 @@ def _on_device(field: Field, coefficients: Coefficients, iterations: int) -> Sol
     return solve
 
 
-def _as_graph(field: Field, coefficients: Coefficients, iterations: int) -> Solve:
+def _as_graph(field: Setup, coefficients: Coefficients, iterations: int) -> Solve:
     captured = Captured(partial(_torch_answer, field, coefficients, iterations), field.device)
 
     def solve(channels: Tensor) -> Answer:
@@ -165,7 +165,7 @@ def _as_graph(field: Field, coefficients: Coefficients, iterations: int) -> Solv
     return solve
 
 
-def _in_numpy(field: Field, coefficients: Coefficients, iterations: int) -> Solve:
+def _in_numpy(field: Setup, coefficients: Coefficients, iterations: int) -> Solve:
     def solve(channels: Tensor) -> Answer:
         values = channels.numpy()
         # One drop without its axis: an axis of length one costs NumPy as much as a long one.
@@ -177,7 +177,7 @@ def _in_numpy(field: Field, coefficients: Coefficients, iterations: int) -> Solv
     return solve
 
 
-def _in_chunks(make: Callable[[int], Solve], field: Field, drops: int, iterations: int) -> Solve:
+def _in_chunks(make: Callable[[int], Solve], field: Setup, drops: int, iterations: int) -> Solve:
     """``drops`` drops at a time; a thread a chunk where there are several."""
     one = make(iterations)
 

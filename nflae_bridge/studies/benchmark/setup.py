@@ -21,7 +21,7 @@ FEW = 16
 
 
 @dataclass
-class Field:
+class Setup:
     """power, noise_power: W. device: of all that runs in torch. threads: torch's. pool: as many, during a turn."""
 
     power: float

@@ -46,7 +46,7 @@ def interleaved(
 
     A turn is one call; of a few drops one to warm the caches again and ten that are timed, as in a loop that precodes
     for one drop after the other and does little else.
-    turn: what is around a call and not timed, see `field.Field.turn`.
+    turn: what is around a call and not timed, see `field.Setup.turn`.
     ``advance()`` is called for every round of calls, outside of what is timed.
     """
     seconds = np.empty((len(contestants), calls))

@@ -32,17 +32,17 @@ class Effort:
         """
         if self.name == "full":
             return ""
-        told = [cut] if cut else []
+        describe = [cut] if cut else []
         if networks:
             steps = ", ".join(
                 f"{NETWORK_NAMES[name]} {self.steps[name]} steps instead of {FULL.steps[name]:,}" for name in networks
             )
-            told.append(
+            describe.append(
                 f"networks trained for a moment ({steps}; {self.batch} drops a step instead of {FULL.batch}, learning "
                 f"rate {self.learning_rate:g} instead of {FULL.learning_rate:g}, {self.train_drops:,} drops instead of "
                 f"{FULL.train_drops:,})"
             )
-        return "Quick run: " + "; ".join(told) if told else ""
+        return "Quick run: " + "; ".join(describe) if describe else ""
 
 
 NETWORK_NAMES = {"paper": "GPT-2 raw", "transformer": "Transformer", "cnn": "CNN", "tiny": "tiny's network"}

@@ -29,8 +29,8 @@ def page(experiment: Experiment, study: Study, rows: pd.DataFrame, checks: Seque
 
 
 def _command(experiment: Experiment, study: Study) -> str:
-    told = "paper" in experiment.trains(study.effort) and study.backbone != "gpt2"
-    backbone = ["--backbone", study.backbone] if told else []
+    describe = "paper" in experiment.trains(study.effort) and study.backbone != "gpt2"
+    backbone = ["--backbone", study.backbone] if describe else []
     words = ["nflae", "reproduce", experiment.name, "-o", "DIR", "--budget", study.effort.name, *backbone]
     return shlex.join([*words, "--seed", str(study.seed)])
 

@@ -58,7 +58,7 @@ class Study:
     def retrained(self, network: str, setting: Setting, note: Note, gamma2: float | None = None) -> Engine:
         """A learned baseline trained for just this setting, as a scheme: its own answer, with no guard."""
         checkpoint, _ = self.run_of(network, setting, note, gamma2)
-        return Engine(checkpoint, self.device, guarded=False)
+        return Engine(checkpoint, self.device, with_fallback=False)
 
     def run_of(
         self, network: str, setting: Setting, note: Note, gamma2: float | None = None
@@ -75,10 +75,10 @@ class Study:
     def cuts(self, experiment: Experiment) -> list[str]:
         """What a plot of this experiment has to own up to, a line each."""
         networks = experiment.trains(self.effort)
-        told = [self.effort.cuts(networks, experiment.cut)]
+        describe = [self.effort.cuts(networks, experiment.cut)]
         if "paper" in networks and self.backbone == RANDOM_BACKBONE:
-            told.append("GPT-2 raw has a randomly initialised backbone, trained whole, instead of the pretrained one")
-        return [line for line in told if line]
+            describe.append("GPT-2 raw has a randomly initialised backbone, trained whole, instead of the pretrained one")
+        return [line for line in describe if line]
 
     def identity(self, experiment: Experiment) -> dict[str, str]:
         """All that an experiment's rows depend on."""

@@ -26,7 +26,7 @@ from nflae_bridge.network.encoders.interface import UserInputs
 from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
 from simulator.channels.scenario import scenario
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import Precoding, candidate
+from simulator.downlink.precoding import Precoding, make_candidate
 from simulator.downlink.problem import ChannelBatch, achieved_sinr, check_constraints, normalised_gram, rates
 from simulator.downlink.structure import structured_coefficients
 from simulator.schemes import scheme
@@ -165,8 +165,9 @@ def test_labels_given_are_returned_and_ruled_by(engine: Engine) -> None:
 def test_labels_not_given_are_the_networks_and_ruled_by(engine: Engine) -> None:
     channels = draw_channels(7, users=6, antennas=32, drops=40, spread_db=5)
     bias = engine.network.encoder.classifier.layers[-1].bias
-    with torch.no_grad():  # an untrained classifier says one thing of everybody: move it to the middle
-        bias -= torch.median(engine.network.encoder.classifier(channels))
+    with torch.no_grad():  # an untrained classifier gives one label to all: move it between the two middle users
+        logits = engine.network.encoder.classifier(channels).flatten().sort().values
+        bias -= logits[len(logits) // 2 - 1 : len(logits) // 2 + 1].mean()
     answer = engine(ChannelBatch(channels), LinkBudget(1.0, 0.01, alpha_c=0.1))
     assert 0.3 < float(answer.near_field.float().mean()) < 0.7
     assert torch.equal(answer.near_field, answer.near_field_score > 0.5)
@@ -178,9 +179,9 @@ def test_labels_not_given_are_the_networks_and_ruled_by(engine: Engine) -> None:
 class _Says(torch.nn.Module):
     """Stands in for a network: says the same shares of every drop."""
 
-    def __init__(self, uplink: torch.Tensor, shares: torch.Tensor) -> None:
+    def __init__(self, uplink: torch.Tensor, power_fractions: torch.Tensor) -> None:
         super().__init__()
-        self.uplink, self.shares = uplink, shares
+        self.uplink, self.power_fractions = uplink, power_fractions
         self.config = NetworkConfig()
         self.encoder = SimpleNamespace(classifies=True)
 
@@ -190,13 +191,13 @@ class _Says(torch.nn.Module):
     def forward(self, inputs: UserInputs) -> NetworkOutput:
         drops, users = inputs.gram.shape[:2]
         return NetworkOutput(
-            torch.full((drops, users), -1.0), self.uplink.expand(drops, users), self.shares.expand(drops, users)
+            torch.full((drops, users), -1.0), self.uplink.expand(drops, users), self.power_fractions.expand(drops, users)
         )
 
 
-def saying(uplink: list[float], shares: list[float], refinements: int = 0, guarded: bool = True) -> Engine:
-    network = _Says(torch.tensor(uplink), torch.tensor(shares))
-    return Engine(Checkpoint("stub", network, {}), refinements=refinements, guarded=guarded)  # type: ignore[arg-type]
+def saying(uplink: list[float], power_fractions: list[float], refinements: int = 0, with_fallback: bool = True) -> Engine:
+    network = _Says(torch.tensor(uplink), torch.tensor(power_fractions))
+    return Engine(Checkpoint("stub", network, {}), refinements=refinements, with_fallback=with_fallback)  # type: ignore[arg-type]
 
 
 def test_bad_advice_falls_back_on_rzf_and_says_so() -> None:
@@ -263,7 +264,7 @@ def test_unguarded_answer_is_the_networks_own_under_the_constraints(
 ) -> None:
     batch, budget = situation
     network = make_network()
-    answer = Engine(Checkpoint("untrained", network, {}), guarded=False)(batch, budget)
+    answer = Engine(Checkpoint("untrained", network, {}), with_fallback=False)(batch, budget)
     gram = normalised_gram(batch.channels, budget)
     scaled = batch.channels * torch.sqrt(torch.as_tensor(budget.power / budget.noise_power)).reshape(-1, 1, 1)
     assert batch.near_field is not None
@@ -272,10 +273,10 @@ def test_unguarded_answer_is_the_networks_own_under_the_constraints(
         output = network(
             UserInputs(scaled.to(torch.complex64), gram, budget.alpha_c, budget.min_rate, counting)  # type: ignore[arg-type]
         )
-    uplink, shares = output.uplink_shares.double(), output.shares.double()
-    own = candidate(gram, structured_coefficients(gram, uplink), shares, batch.near_field, budget, uplink)  # type: ignore[arg-type]
+    uplink, power_fractions = output.dual_power_fractions.double(), output.power_fractions.double()
+    own = make_candidate(gram, structured_coefficients(gram, uplink), power_fractions, batch.near_field, budget, uplink)  # type: ignore[arg-type]
     limit = torch.as_tensor(budget.power).unsqueeze(-1)
-    torch.testing.assert_close(answer.power, own.shares * limit, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(answer.power, own.power_fractions * limit, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(answer.uplink_power, uplink * limit, rtol=1e-5, atol=1e-5)
     assert torch.equal(answer.feasible, own.feasible)
     torch.testing.assert_close(answer.sum_rate, own.sum_rate, rtol=1e-5, atol=1e-5)
@@ -286,7 +287,7 @@ def test_unguarded_answer_is_the_networks_own_under_the_constraints(
 def test_unguarded_engine_takes_bad_advice() -> None:
     """All for one user: it is served by maximum ratio, the others get nothing."""
     channels = draw_channels(8, users=3, antennas=8, drops=DROPS)
-    trusting = saying([1.0, 0.0, 0.0], [1.0, 0.0, 0.0], guarded=False)
+    trusting = saying([1.0, 0.0, 0.0], [1.0, 0.0, 0.0], with_fallback=False)
     answer = trusting(ChannelBatch(channels), LinkBudget(1.0, 0.01))
     np.testing.assert_allclose(answer.power, [[1.0, 0.0, 0.0]] * DROPS, atol=1e-12)
     np.testing.assert_allclose(answer.sum_rate, np.log2(1 + 100), rtol=1e-5)
@@ -296,14 +297,14 @@ def test_unguarded_engine_takes_bad_advice() -> None:
             answer.sum_rate < saying([1.0, 0.0, 0.0], [1.0, 0.0, 0.0])(ChannelBatch(channels), LinkBudget()).sum_rate
         ).all()
     )
-    assert not trusting.refined(3).guarded
+    assert not trusting.refined(3).with_fallback
     assert trusting.refined(3).refinements == 3
 
 
 def test_unguarded_engine_half_serves_users_side_by_side() -> None:
     channels = draw_channels(10, users=2, antennas=4, kind="identical")
     half, budget = [0.5, 0.5], LinkBudget(1.0, 0.01)
-    both = saying(half, half, guarded=False)(ChannelBatch(channels), budget)
+    both = saying(half, half, with_fallback=False)(ChannelBatch(channels), budget)
     np.testing.assert_allclose(both.power, [half], atol=1e-12)
     np.testing.assert_allclose(both.rate, [[np.log2(1 + 50 / 51)] * 2], rtol=1e-4)
     alone = saying(half, half)(ChannelBatch(channels), budget)
@@ -335,7 +336,7 @@ HARD = {
 @pytest.mark.parametrize("name", HARD)
 def test_balanced_directions_serve_drops_that_nothing_else_does(make_network: Make, name: str) -> None:
     batch, budget, checkpoint = hard_drops(), HARD[name], Checkpoint("untrained", make_network(), {})
-    own = Engine(checkpoint, guarded=False)(batch, budget)
+    own = Engine(checkpoint, with_fallback=False)(batch, budget)
     textbook, answer = scheme("rzf")(batch, budget), Engine(checkpoint)(batch, budget)
     assert_constraints_hold(answer, batch, budget)
     assert bool((answer.feasible | ~(own.feasible | textbook.feasible)).all())

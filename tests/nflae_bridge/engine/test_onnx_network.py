@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nflae_bridge.engine.numpy_features import Look, features
+from nflae_bridge.engine.numpy_features import FeatureInputs, features
 from nflae_bridge.engine.numpy_small_batch import Drops
 from nflae_bridge.engine.onnx_graph import FromSecondUse
 from nflae_bridge.engine.onnx_network import CompiledNetwork, compilable
@@ -61,10 +61,10 @@ def test_it_computes_what_pytorch_does(
     with torch.no_grad():
         expected = built(asked)
     seen = gram_features(asked.gram, asked.near_field, asked.alpha_c, asked.min_rate)  # type: ignore[arg-type]
-    found = CompiledNetwork(built).shares(*(part.numpy() for part in seen))
+    found = CompiledNetwork(built).power_fractions(*(part.numpy() for part in seen))
     assert found.dtype == np.float64
-    np.testing.assert_allclose(found[..., 0], expected.uplink_shares.numpy(), rtol=2e-4, atol=1e-6)
-    np.testing.assert_allclose(found[..., 1], expected.shares.numpy(), rtol=2e-4, atol=1e-6)
+    np.testing.assert_allclose(found[..., 0], expected.dual_power_fractions.numpy(), rtol=2e-4, atol=1e-6)
+    np.testing.assert_allclose(found[..., 1], expected.power_fractions.numpy(), rtol=2e-4, atol=1e-6)
     np.testing.assert_allclose(found.sum(1), 1, rtol=1e-12)
 
 
@@ -73,7 +73,7 @@ def test_a_user_who_is_given_nothing_makes_no_drop_without_numbers() -> None:
     with torch.no_grad():
         built.heads["power"].bias.fill_(-1e4)
     seen = gram_features(asked.gram, asked.near_field, asked.alpha_c, asked.min_rate)  # type: ignore[arg-type]
-    found = CompiledNetwork(built).shares(*(part.numpy() for part in seen))
+    found = CompiledNetwork(built).power_fractions(*(part.numpy() for part in seen))
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found.sum(1), 1, rtol=1e-12)
 
@@ -110,9 +110,9 @@ def test_features_of_few_drops_are_those_of_many(seed: int, drops: int, users: i
     own = np.einsum("dkk->dk", gram).real.copy()
     coherence = np.abs(gram) ** 2 / (own[:, :, None] * own[:, None])
     coherence[:, np.arange(users), np.arange(users)] = 0
-    rate = rates(sinr(beams.couplings, equal)).numpy()
+    rate = rates(sinr(beams.effective_gains, equal)).numpy()
     inverse = np.ascontiguousarray(beams.coefficients.numpy())
-    found = features(Look(own, coherence, inverse, beams.couplings.numpy(), rate))
+    found = features(FeatureInputs(own, coherence, inverse, beams.effective_gains.numpy(), rate))
     for ours, theirs in zip(found, expected, strict=True):
         assert ours.flags.c_contiguous
         np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-4, atol=1e-5)
@@ -139,13 +139,13 @@ def test_inner_products_are_right_in_single_precision_and_in_double(
     found = Drops.of(channels, snr)
     exact = channels.astype(np.complex128) * np.sqrt(snr)
     gram = exact.conj() @ exact.transpose(0, 2, 1)
-    careful = np.zeros(drops, bool) if found.careful is None else found.careful
+    needs_float64 = np.zeros(drops, bool) if found.needs_float64 is None else found.needs_float64
     for drop in range(drops):
         own = gram[drop].diagonal().real
-        precision = 1e-13 if careful[drop] else 1e-6
+        precision = 1e-13 if needs_float64[drop] else 1e-6
         np.testing.assert_allclose(found.gram[drop], gram[drop], rtol=0, atol=precision * own.max())
-        assert careful[drop] or (own.max() < 3e3 and found.coherence[drop].max() <= 0.999)
+        assert needs_float64[drop] or (own.max() < 3e3 and found.coherence[drop].max() <= 0.999)
     if users > 1 and coherent:
-        assert careful[-1]
+        assert needs_float64[-1]
     if users > 12 or unit in (1e-18, 1e18):
-        assert careful.all()
+        assert needs_float64.all()

@@ -38,8 +38,8 @@ def fused_answer(
     fused = Fused.of(engine.network.to(HERE))
     assert fused is not None
     drops, users, _ = channels.shape
-    units = torch.full((drops,), 10 ** (snr_db / 20), dtype=torch.float64, device=HERE)
-    precoder, table = fused(channels.to(HERE), units, refinements, NEGLIGIBLE)
+    amplitude_scale = torch.full((drops,), 10 ** (snr_db / 20), dtype=torch.float64, device=HERE)
+    precoder, table = fused(channels.to(HERE), amplitude_scale, refinements, NEGLIGIBLE)
     return precoder.cpu(), *torch.split(table.cpu(), [users, users, users, 1, 1], -1)
 
 
@@ -52,14 +52,14 @@ def engine_answer(engine: Engine, channels: torch.Tensor, snr_db: float, refinem
 
 def assert_alike(engine: Engine, channels: torch.Tensor, snr_db: float, refinements: int = 0) -> None:
     expected = engine_answer(engine, channels, snr_db, refinements)
-    precoder, shares, uplink, sinr, stands, fallback = fused_answer(engine, channels, snr_db, refinements)
+    precoder, power_fractions, uplink, sinr, stands, fallback = fused_answer(engine, channels, snr_db, refinements)
     count = len(channels)
     torch.testing.assert_close(torch.log2(1 + sinr).sum(-1), expected.sum_rate[:count], **CLOSE)
     torch.testing.assert_close(torch.linalg.vector_norm(precoder, dim=-1), torch.ones(precoder.shape[:2]))
     assert stands.all()
     if HERE == "cpu":
         torch.testing.assert_close(fallback[:, 0] > 0, expected.fallback[:count])
-        torch.testing.assert_close(shares, expected.power[:count], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(power_fractions, expected.power[:count], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(uplink, expected.uplink_power[:count], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(precoder, expected.precoder[:count], rtol=1e-3, atol=1e-3)
 
@@ -94,9 +94,9 @@ def test_of_users_with_one_channel_one_is_served() -> None:
     channels[1, 3] = channels[1, 2]
     engine = Engine(load_model("tiny", torch.device("cpu")))
     assert_alike(engine, channels, 20.0)
-    _, shares, *_ = fused_answer(engine, channels, 20.0)
-    assert shares[1, :2].amin() < 1e-6
-    assert shares[1, 2:].amin() < 1e-6
+    _, power_fractions, *_ = fused_answer(engine, channels, 20.0)
+    assert power_fractions[1, :2].amin() < 1e-6
+    assert power_fractions[1, 2:].amin() < 1e-6
 
 
 def test_a_null_channel_and_an_untrained_network_do_no_harm() -> None:
@@ -106,10 +106,10 @@ def test_a_null_channel_and_an_untrained_network_do_no_harm() -> None:
     engine = Engine(Checkpoint("untrained", network, {}))
     channels = draw_channels(7, users=3, antennas=24, drops=2)
     channels[0, 2] = 0
-    precoder, shares, _, sinr, *_ = fused_answer(engine, channels, 10.0)
+    precoder, power_fractions, _, sinr, *_ = fused_answer(engine, channels, 10.0)
     assert precoder.isfinite().all()
     assert sinr.isfinite().all()
-    torch.testing.assert_close(shares.sum(-1), torch.ones(2, dtype=torch.float64))
+    torch.testing.assert_close(power_fractions.sum(-1), torch.ones(2, dtype=torch.float64))
 
 
 def test_networks_of_other_kinds_are_left_to_the_engine(make_network: Callable[..., PrecodingNetwork]) -> None:

@@ -15,7 +15,7 @@ import torch
 from matlab_io import MatFileError, ResultFile, open_channels, write_channels
 from matlab_io.errors import NflaeError
 from nflae_bridge.files.precode_file import Summary, precode_file
-from nflae_bridge.files.prefetch import in_order
+from nflae_bridge.files.prefetch import prefetch_map
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import Precoding, Scheme
 from simulator.downlink.problem import ChannelBatch
@@ -256,9 +256,9 @@ def test_what_stops_the_writing_leaves_no_output(tmp_path: Path, kind: type[Base
 
 
 def test_in_order_of_nothing_and_of_more_workers_than_items() -> None:
-    with in_order(str, [], workers=3, ahead=5) as none:
+    with prefetch_map(str, [], workers=3, ahead=5) as none:
         assert list(none) == []
-    with in_order(str, range(3), workers=8, ahead=8) as few:
+    with prefetch_map(str, range(3), workers=8, ahead=8) as few:
         assert list(few) == ["0", "1", "2"]
 
 
@@ -270,7 +270,7 @@ def test_in_order_begins_no_more_than_it_may() -> None:
             begun.append(item)
             yield item
 
-    with in_order(lambda item: item, items(), workers=2, ahead=4) as results:
+    with prefetch_map(lambda item: item, items(), workers=2, ahead=4) as results:
         for result in results:
             assert len(begun) <= result + 4
             if result == 50:

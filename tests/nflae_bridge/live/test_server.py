@@ -250,7 +250,7 @@ def test_too_many_users_or_drops(peer: Peer) -> None:
 
 def test_channels_beyond_reason_are_an_error_not_infinite_rates(peer: Peer) -> None:
     header, _ = peer.ask(
-        channels(1, 4, 32).T.astype(np.complex128) * 1e-36, scheme="rzf", noise_power=1e-300, power=1e300
+        channels(1, 4, 32).T.astype(np.complex128) * 1e-36, scheme="rzf", noise_power=1e-30, power=1e30
     )
     assert header["error"]["code"] == "bad_channels"
 

@@ -97,8 +97,8 @@ def test_local_language_model_runs_and_trains_a_step(pretrained: Save, family: s
     assert all(bool(value.isfinite().all()) for value in gradients(network).values())
     optimiser.step()
     output = network.eval()(batch())
-    assert output.shares.shape == (4, 5)
-    assert bool(output.shares.isfinite().all())
+    assert output.power_fractions.shape == (4, 5)
+    assert bool(output.power_fractions.isfinite().all())
     changed = {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
     frozen = {name for name, p in network.named_parameters() if not p.requires_grad}
     assert not changed & frozen
@@ -192,7 +192,7 @@ def test_gpt2_preset_takes_a_local_folder(pretrained: Save) -> None:
     assert (chosen.steps, chosen.seed) == (7, 3)
     network = PrecodingNetwork(chosen.network)
     assert {n for n, p in network.backbone.model.named_parameters() if p.requires_grad} == ADDITION["gpt2"]
-    assert bool(network.eval()(batch()).shares.isfinite().all())
+    assert bool(network.eval()(batch()).power_fractions.isfinite().all())
 
 
 def test_checkpoint_of_a_frozen_backbone_holds_what_was_trained_alone(pretrained: Save, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_checkpoint_of_a_frozen_backbone_holds_what_was_trained_alone(pretrained
                 parameter += 0.1 * torch.randn_like(parameter)
     save_checkpoint(tmp_path / "run", network, {})
     loaded = load_checkpoint(tmp_path / "run").network
-    torch.testing.assert_close(loaded(batch()).shares, network(batch()).shares, rtol=0, atol=0)
+    torch.testing.assert_close(loaded(batch()).power_fractions, network(batch()).power_fractions, rtol=0, atol=0)
     stored = load_file(tmp_path / "run" / "model.safetensors")
     trained = {name for name, p in network.named_parameters() if p.requires_grad}
     assert trained <= stored.keys()

@@ -77,11 +77,11 @@ def test_rivals_learn_from_the_same_drops_by_the_same_loss(preset: str) -> None:
 def test_any_number_of_users_gets_shares(make_network: Make, rival: str, users: int) -> None:
     with torch.no_grad():
         output = make_network(**RIVALS[rival])(inputs(draw_channels(0, users, 8, drops=3)))
-    for value in (output.near_field_logit, output.uplink_shares, output.shares):
+    for value in (output.near_field_logit, output.dual_power_fractions, output.power_fractions):
         assert value.shape == (3, users)
         assert bool(value.isfinite().all())
-    for shares in (output.uplink_shares, output.shares):
-        torch.testing.assert_close(shares.sum(-1), torch.ones(3))
+    for power_fractions in (output.dual_power_fractions, output.power_fractions):
+        torch.testing.assert_close(power_fractions.sum(-1), torch.ones(3))
 
 
 @pytest.mark.parametrize("rival", RIVALS)
@@ -110,9 +110,9 @@ def test_permuting_users_permutes_the_answer(rival_network: PrecodingNetwork, se
     order = torch.randperm(users, generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
         first, second = network(inputs(channels)), network(inputs(channels[:, order]))
-    for name in ("near_field_logit", "uplink_shares", "shares"):
+    for name in ("near_field_logit", "dual_power_fractions", "power_fractions"):
         torch.testing.assert_close(getattr(second, name), getattr(first, name)[:, order], rtol=1e-4, atol=1e-5)
-    assert users == 1 or float(first.shares.std()) > 1e-4  # not a constant
+    assert users == 1 or float(first.power_fractions.std()) > 1e-4  # not a constant
 
 
 @pytest.mark.parametrize("changed", [0, 5])
@@ -167,8 +167,8 @@ def test_training_starts_from_equal_shares_whatever_the_heads(make_network: Make
     network = make_network(kind="cnn", family="none", head_width=head_width, loud=False)
     with torch.no_grad():
         output = network(inputs(draw_channels(5, 4, 8, drops=3)))
-    for shares in (output.uplink_shares, output.shares):
-        torch.testing.assert_close(shares, torch.full((3, 4), 0.25), rtol=0, atol=0.01)
+    for power_fractions in (output.dual_power_fractions, output.power_fractions):
+        torch.testing.assert_close(power_fractions, torch.full((3, 4), 0.25), rtol=0, atol=0.01)
 
 
 def test_unknown_encoder_lists_what_there_is() -> None:

@@ -40,7 +40,7 @@ def run(
 
 
 def assert_same_shares(first: NetworkOutput, second: NetworkOutput, order: torch.Tensor | None = None) -> None:
-    for name in ("uplink_shares", "shares"):
+    for name in ("dual_power_fractions", "power_fractions"):
         ours, theirs = getattr(first, name), getattr(second, name)
         torch.testing.assert_close(theirs, ours if order is None else ours[:, order], rtol=0, atol=1e-5)
 
@@ -49,24 +49,24 @@ def assert_same_shares(first: NetworkOutput, second: NetworkOutput, order: torch
 @pytest.mark.parametrize("users", [1, 2, 5, 16])
 def test_shares_are_positive_and_sum_to_one(make_network: Make, attention: str, users: int) -> None:
     output = run(make_network(attention=attention), draw_channels(0, users, 8, drops=4), labels(4, users))
-    for shares in (output.uplink_shares, output.shares):
-        assert shares.shape == (4, users)
-        assert bool((shares > 0).all())
-        torch.testing.assert_close(shares.sum(-1), torch.ones(4))
+    for power_fractions in (output.dual_power_fractions, output.power_fractions):
+        assert power_fractions.shape == (4, users)
+        assert bool((power_fractions > 0).all())
+        torch.testing.assert_close(power_fractions.sum(-1), torch.ones(4))
 
 
 def test_loud_network_answers_to_its_inputs(make_network: Make) -> None:
     """Else the invariances below would hold of a constant."""
     network, channels = make_network(), draw_channels(0, 4, 8, drops=2, spread_db=10)
     reference = run(network, channels, labels(2, 4))
-    assert float(reference.shares.std()) > 0.01
+    assert float(reference.power_fractions.std()) > 0.01
     others = (
         run(network, draw_channels(1, 4, 8, drops=2, spread_db=10), labels(2, 4)),
         run(network, channels, ~labels(2, 4)),
         run(network, channels, labels(2, 4), LinkBudget(noise_power=1.0)),
     )
     for other in others:
-        assert float((other.shares - reference.shares).abs().max()) > 1e-3
+        assert float((other.power_fractions - reference.power_fractions).abs().max()) > 1e-3
 
 
 @pytest.mark.parametrize("attention", ["coherence", "causal"])
@@ -137,7 +137,7 @@ def test_drops_do_not_see_each_other(make_network: Make) -> None:
     together = run(network, channels, near)
     for drop in range(6):
         alone = run(network, channels[drop : drop + 1], near[drop : drop + 1])
-        torch.testing.assert_close(alone.shares[0], together.shares[drop], rtol=0, atol=1e-6)
+        torch.testing.assert_close(alone.power_fractions[0], together.power_fractions[drop], rtol=0, atol=1e-6)
 
 
 def test_channels_may_be_missing_if_labels_are_given(make_network: Make) -> None:

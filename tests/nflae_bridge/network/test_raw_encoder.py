@@ -77,6 +77,6 @@ def test_permuting_users_permutes_the_answer(make_network: Make, seed: int, user
     order = torch.randperm(users, generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
         first, second = network(inputs(channels)), network(inputs(channels[:, order]))
-    for name in ("near_field_logit", "uplink_shares", "shares"):
+    for name in ("near_field_logit", "dual_power_fractions", "power_fractions"):
         torch.testing.assert_close(getattr(second, name), getattr(first, name)[:, order], rtol=1e-4, atol=1e-5)
-    assert users == 1 or float(first.shares.std()) > 1e-4  # not a constant
+    assert users == 1 or float(first.power_fractions.std()) > 1e-4  # not a constant

@@ -23,11 +23,11 @@ from nflae_bridge.plots.figures import render
 from nflae_bridge.studies.benchmark.comparison import Settings, compete, draw, rounds
 from nflae_bridge.studies.benchmark.contestants import FLOOR, ITERATIONS, Contestant, contestants
 from nflae_bridge.studies.benchmark.cuda_graph import Captured
-from nflae_bridge.studies.benchmark.implementations import Form, fastest_form, forms
+from nflae_bridge.studies.benchmark.implementations import Implementation, fastest_form, implementations
 from nflae_bridge.studies.benchmark.inversion_free import warm_starts
 from nflae_bridge.studies.benchmark.pareto import Measured, fastest_reaching, largest_not_above, on_front, ratios
 from nflae_bridge.studies.benchmark.scaling import Scaled, scale, scale_rounds, series, slope
-from nflae_bridge.studies.benchmark.setup import Field
+from nflae_bridge.studies.benchmark.setup import Setup
 from nflae_bridge.studies.benchmark.tables import bench_csv, scaling_csv
 from nflae_bridge.studies.benchmark.timing import interleaved, mean_sum_rate, windows
 from nflae_bridge.studies.benchmark.wmmse import cholesky_inverse, lu_inverse, one_inverse
@@ -41,8 +41,8 @@ from tests.channel_files import Run
 CPU = torch.device("cpu")
 
 
-def field(snr_db: float = 20.0, threads: int = 1) -> Field:
-    return Field(1.0, 10 ** (-snr_db / 10), CPU, threads=threads)
+def field(snr_db: float = 20.0, threads: int = 1) -> Setup:
+    return Setup(1.0, 10 ** (-snr_db / 10), CPU, threads=threads)
 
 
 def sum_rates(channels: torch.Tensor, answer: tuple[torch.Tensor, torch.Tensor], noise_power: float) -> torch.Tensor:
@@ -62,7 +62,7 @@ def measured(scheme: str, median: float, sum_rate: float, iterations: int | None
 def test_every_form_of_wmmse_computes_wmmse(iterations: int, users: int, snr_db: float, batch: int) -> None:
     channels, on = draw(users, 64, batch, seed=3), field(snr_db)
     expected = wmmse(ChannelBatch(channels), on.budget, iterations=iterations)
-    found = forms("wmmse", on, batch, {})
+    found = implementations("wmmse", on, batch, {})
     assert len(found) == (2 if batch == 1 else 4)
     for form in found:
         precoder, power = form.make(iterations)(channels)
@@ -97,7 +97,7 @@ def test_inversion_free_comes_within_a_hundredth_of_wmmse_and_keeps_below_capaci
     unweighted = warm_starts(on.gram(channels), (5, 20, 100))
     capacity = dirty_paper_capacity(channels, on.budget)
     converged = float(wmmse(ChannelBatch(channels), on.budget, iterations=300).sum_rate.mean())
-    for form in forms("inversion-free", on, len(channels), unweighted):
+    for form in implementations("inversion-free", on, len(channels), unweighted):
         found = []
         for iterations in (5, 20, 100):
             achieved = sum_rates(channels, form.make(iterations)(channels), on.noise_power)
@@ -113,7 +113,7 @@ def test_warm_start_is_the_best_of_those_tried() -> None:
     assert chosen[1] in (0, 1)
 
     def mean(few: int) -> float:
-        form = forms("inversion-free", on, len(channels), {10: few})[0]
+        form = implementations("inversion-free", on, len(channels), {10: few})[0]
         return float(sum_rates(channels, form.make(10)(channels), on.noise_power).mean())
 
     assert mean(chosen[10]) >= max(mean(few) for few in (0, 1, 2, 5, 10)) * (1 - 1e-4)
@@ -141,7 +141,7 @@ def test_threads_share_a_batch_without_changing_the_answer() -> None:
     settings = Settings(threads=2)
     shared = settings.field(CPU)
     with shared.turn(150):
-        for alone, together in zip(forms("wmmse", field(), 150, {}), forms("wmmse", shared, 150, {}), strict=False):
+        for alone, together in zip(implementations("wmmse", field(), 150, {}), implementations("wmmse", shared, 150, {}), strict=False):
             if alone.name == together.name:
                 for ours, theirs in zip(alone.make(5)(channels), together.make(5)(channels), strict=True):
                     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
@@ -157,8 +157,8 @@ def test_the_fastest_form_depends_on_how_many_iterations_are_wanted(monkeypatch:
 
         return solve
 
-    slow_start = Form("slow start", partial(taking, 10.0, 1.0))  # type: ignore[arg-type]
-    slow_step = Form("slow step", partial(taking, 1.0, 2.0))  # type: ignore[arg-type]
+    slow_start = Implementation("slow start", partial(taking, 10.0, 1.0))  # type: ignore[arg-type]
+    slow_step = Implementation("slow step", partial(taking, 1.0, 2.0))  # type: ignore[arg-type]
     choose = fastest_form([slow_start, slow_step], field(), torch.empty(1))
     assert [choose(iterations).name for iterations in (0, 5, 8, 10, 100)] == [*["slow step"] * 3, *["slow start"] * 2]
 
@@ -340,8 +340,8 @@ def test_command_writes_table_and_picture_and_nothing_else(nflae: Run, tmp_path:
     assert done.exit_code == 0, done.output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bench.csv", "bench.png", "mine.txt"]
     assert (tmp_path / "mine.txt").read_text() == "kept"
-    contestants_a_batch = 1 + 1 + len(ITERATIONS["wmmse"]) + len(ITERATIONS["inversion-free"]) + 1
-    assert len(list(csv.DictReader((tmp_path / "bench.csv").open()))) == 2 * contestants_a_batch
+    contestants_per_batch = 1 + 1 + len(ITERATIONS["wmmse"]) + len(ITERATIONS["inversion-free"]) + 1
+    assert len(list(csv.DictReader((tmp_path / "bench.csv").open()))) == 2 * contestants_per_batch
     for text in ("wmmse-20", "inversion-free-50", "ours over the floor", "tiny on cpu", "cpu, 4 drops a call"):
         assert text in done.output
     assert "--repeats 30" in done.stderr

@@ -308,5 +308,5 @@ def test_without_sionna(monkeypatch: pytest.MonkeyPatch, nflae: Run, write_mat: 
 
 def test_near_field_limit_is_held_by_the_same_labels(link: Link, write_mat: WriteMat) -> None:
     folder = link(write_mat(random_channels()), *QUICK, "--alpha-c", 0.5, "--snr-db", "10", "--drops", 6)
-    shares: npt.ArrayLike = [row["near_field_share"] for row in rows(folder / "link.csv")]
-    assert len(set(map(str, np.asarray(shares)))) == 1
+    power_fractions: npt.ArrayLike = [row["near_field_share"] for row in rows(folder / "link.csv")]
+    assert len(set(map(str, np.asarray(power_fractions)))) == 1

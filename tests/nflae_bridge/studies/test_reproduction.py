@@ -335,7 +335,7 @@ def test_answers_to_noisy_csi_are_judged_on_the_true_channels() -> None:
 
 def test_what_breaks_a_constraint_is_seen_on_its_drop() -> None:
     """P = 2 W, alpha_c = 0.4, R_min = 0.5; two users, the first one near-field; a drop for each constraint."""
-    shares = {
+    power_fractions = {
         "kept": (0.4, 0.6),
         "C1": (0.3, 0.701),
         "C2": (-0.001, 0.6),
@@ -344,19 +344,19 @@ def test_what_breaks_a_constraint_is_seen_on_its_drop() -> None:
         "unused": (0.1, 0.1),
         "C4": (0.4, 0.6),
     }
-    precoder = torch.eye(2, 4, dtype=torch.complex64).repeat(len(shares), 1, 1)
-    precoder[list(shares).index("C5"), 1] *= 1.001
-    rate = torch.full((len(shares), 2), 0.5, dtype=torch.float64)
-    rate[list(shares).index("C4"), 0] = 0.499
-    channels = draw_channels(0, users=2, antennas=4, drops=len(shares))
-    near = torch.tensor([True, False]).repeat(len(shares), 1)
-    power = 2 * torch.tensor(list(shares.values()), dtype=torch.float64)
-    feasible = torch.arange(len(shares)) != 2
+    precoder = torch.eye(2, 4, dtype=torch.complex64).repeat(len(power_fractions), 1, 1)
+    precoder[list(power_fractions).index("C5"), 1] *= 1.001
+    rate = torch.full((len(power_fractions), 2), 0.5, dtype=torch.float64)
+    rate[list(power_fractions).index("C4"), 0] = 0.499
+    channels = draw_channels(0, users=2, antennas=4, drops=len(power_fractions))
+    near = torch.tensor([True, False]).repeat(len(power_fractions), 1)
+    power = 2 * torch.tensor(list(power_fractions.values()), dtype=torch.float64)
+    feasible = torch.arange(len(power_fractions)) != 2
     found = measure(says(precoder, power, rate, feasible), channels, near, LinkBudget(2.0, 0.01, 0.4, 0.5))
-    assert dict(zip(shares, found.broken.tolist(), strict=True)) == {
-        name: name in ("C1", "C2", "C3", "C5") for name in shares
+    assert dict(zip(power_fractions, found.broken.tolist(), strict=True)) == {
+        name: name in ("C1", "C2", "C3", "C5") for name in power_fractions
     }
-    assert dict(zip(shares, found.short.tolist(), strict=True)) == {name: name == "C4" for name in shares}
+    assert dict(zip(power_fractions, found.short.tolist(), strict=True)) == {name: name == "C4" for name in power_fractions}
     assert found.feasible.tolist() == feasible.tolist()
     assert not measure(says(precoder[:1], power[:1]), channels[:1], near[:1], LinkBudget(2.0, 0.01, 0.4)).broken.any()
 

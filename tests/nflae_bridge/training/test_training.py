@@ -296,9 +296,9 @@ def test_published_noise_is_drawn_anew_each_epoch() -> None:
 # Loss
 
 
-def loss_by_hand(h: np.ndarray, uplink: np.ndarray, shares: np.ndarray, min_rate: float) -> tuple[float, float, float]:
+def loss_by_hand(h: np.ndarray, uplink: np.ndarray, power_fractions: np.ndarray, min_rate: float) -> tuple[float, float, float]:
     """(sum rate, unmet rate, RZF's sum rate) at P = sigma^2 = 1."""
-    beams = unit_rows(structured_beams(h, uplink, 1.0)) * np.sqrt(shares)[:, None]
+    beams = unit_rows(structured_beams(h, uplink, 1.0)) * np.sqrt(power_fractions)[:, None]
     gains = np.abs(h.conj() @ beams.T) ** 2
     rate = np.log2(1 + np.diag(gains) / (1 + gains.sum(1) - np.diag(gains)))
     equal = np.full(len(h), 1 / len(h))
@@ -311,10 +311,10 @@ def test_loss_is_the_published_formula(relative: bool) -> None:
     """gamma_2 MSE - sum rate + gamma_1 sum max(R_min - R, 0), by N x N matrices; without C3 and projection."""
     channels = 5 * draw_channels(0, users=3, antennas=6, drops=4, spread_db=10)
     rng = np.random.default_rng(0)
-    uplink, shares = rng.dirichlet(np.ones(3), 4), rng.dirichlet(np.full(3, 0.3), 4)
+    uplink, power_fractions = rng.dirichlet(np.ones(3), 4), rng.dirichlet(np.full(3, 0.3), 4)
     logit, near = rng.standard_normal((4, 3)), rng.random((4, 3)) < 0.5
     min_rate = np.array([0.0, 0.5, 2.0, 3.0])
-    output = NetworkOutput(*(torch.from_numpy(value).float() for value in (logit, uplink, shares)))
+    output = NetworkOutput(*(torch.from_numpy(value).float() for value in (logit, uplink, power_fractions)))
     parts = precoding_loss(
         output,
         normalised_gram(channels, LinkBudget(1.0, 1.0)),
@@ -326,7 +326,7 @@ def test_loss_is_the_published_formula(relative: bool) -> None:
     expected, unmet = [], []
     for drop in range(4):
         h = channels[drop].numpy().astype(complex)
-        reached, missed, textbook = loss_by_hand(h, uplink[drop], shares[drop], min_rate[drop])
+        reached, missed, textbook = loss_by_hand(h, uplink[drop], power_fractions[drop], min_rate[drop])
         scale = textbook if relative else 1.0
         expected.append((10 * missed - reached) / scale)
         unmet.append(missed / scale)
@@ -632,7 +632,7 @@ def test_networks_that_read_antennas_get_them_without_labels_too(kind: Literal["
     channels, one = draw_channels(0, 3, 8, drops=2), torch.ones(2)
     batch = TrainingBatch(channels, torch.zeros(2, 3, dtype=torch.bool), one, 0 * one, labelled=False)
     output = forward(network, batch, normalised_gram(channels, LinkBudget()), with_labels=True)
-    assert output.shares.shape == (2, 3)
+    assert output.power_fractions.shape == (2, 3)
 
 
 def test_card_tells_what_was_trained(tmp_path: Path) -> None:

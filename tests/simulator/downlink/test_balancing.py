@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.downlink.balancing import balanced_candidate, balanced_uplink
+from simulator.downlink.balancing import max_min_candidate, max_min_dual_powers
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import Precoding, answer, candidate
+from simulator.downlink.precoding import Precoding, assemble, make_candidate
 from simulator.downlink.problem import ChannelBatch, check_constraints, normalised_gram
 from simulator.downlink.structure import structured_coefficients
 from simulator.schemes.rzf import rzf_candidate
@@ -45,8 +45,8 @@ def worst_uplink_sinr(h: Array, uplink: Array, noise: float) -> float:
 def served(channels: torch.Tensor, near: torch.Tensor, budget: LinkBudget) -> Precoding:
     """The balanced answer where the power not needed is wanted equally."""
     equal = torch.full(near.shape, 1 / near.shape[1], dtype=torch.float64)
-    found = balanced_candidate(normalised_gram(channels, budget), equal, near, budget)
-    return answer(ChannelBatch(channels, near), found, budget)
+    found = max_min_candidate(normalised_gram(channels, budget), equal, near, budget)
+    return assemble(ChannelBatch(channels, near), found, budget)
 
 
 def far(channels: torch.Tensor) -> torch.Tensor:
@@ -58,7 +58,7 @@ def far(channels: torch.Tensor) -> torch.Tensor:
 
 @given(channels=channel_sets(), snr_db=st.floats(-10, 40))
 def test_uplink_powers_are_shares(channels: torch.Tensor, snr_db: float) -> None:
-    uplink = balanced_uplink(normalised_gram(channels, at_snr(snr_db)))
+    uplink = max_min_dual_powers(normalised_gram(channels, at_snr(snr_db)))
     assert uplink.shape == channels.shape[:2]
     assert uplink.dtype == torch.float64
     assert bool((uplink > 0).all())
@@ -67,7 +67,7 @@ def test_uplink_powers_are_shares(channels: torch.Tensor, snr_db: float) -> None
 
 @given(snr_db=st.floats(-20, 60))
 def test_one_user_gets_all(snr_db: float) -> None:
-    uplink = balanced_uplink(normalised_gram(draw_channels(0, 1, 4, drops=3), at_snr(snr_db)))
+    uplink = max_min_dual_powers(normalised_gram(draw_channels(0, 1, 4, drops=3), at_snr(snr_db)))
     np.testing.assert_allclose(uplink, 1, rtol=1e-12)
 
 
@@ -77,7 +77,7 @@ def test_orthogonal_users_invert_their_channels(snr_db: float, spread_db: float)
     """lambda_k s_k = x_k / (1 + x_k) with x_k = lambda_k ||h_k||^2 / sigma^2: alike where lambda_k ~ 1 / ||h_k||^2."""
     channels = draw_channels(1, users=5, antennas=8, kind="orthogonal", spread_db=spread_db, drops=4)
     inverse = 1 / torch.linalg.vector_norm(channels, dim=-1).double() ** 2
-    uplink = balanced_uplink(normalised_gram(channels, at_snr(snr_db)))
+    uplink = max_min_dual_powers(normalised_gram(channels, at_snr(snr_db)))
     np.testing.assert_allclose(uplink, inverse / inverse.sum(-1, keepdim=True), rtol=1e-5)
 
 
@@ -88,7 +88,7 @@ def test_users_on_one_line_invert_their_channels_too(users: int, snr_db: float, 
     """s_k = g_k / (1 + sum_i lambda_i g_i), and the denominator is everybody's."""
     channels = draw_channels(2, users, antennas=6, kind="identical", spread_db=spread_db, drops=4)
     inverse = 1 / torch.linalg.vector_norm(channels, dim=-1).double() ** 2
-    uplink = balanced_uplink(normalised_gram(channels, at_snr(snr_db)))
+    uplink = max_min_dual_powers(normalised_gram(channels, at_snr(snr_db)))
     np.testing.assert_allclose(uplink, inverse / inverse.sum(-1, keepdim=True), rtol=1e-3)
 
 
@@ -106,7 +106,7 @@ def test_nobody_can_lift_the_weakest_user_further(
 ) -> None:
     channels, budget = draw_channels(seed, users, antennas, kind, spread_db), at_snr(snr_db)
     h, noise = channels[0].numpy().astype(complex), float(budget.noise_power)
-    uplink = balanced_uplink(normalised_gram(channels, budget))[0].numpy()
+    uplink = max_min_dual_powers(normalised_gram(channels, budget))[0].numpy()
     reached, best = worst_uplink_sinr(h, uplink, noise), best_worst_sinr(h, 1.0, noise)
     assert reached <= best * (1 + 2e-4)
     assert reached >= best * (1 - 0.02)
@@ -120,7 +120,7 @@ def test_all_users_have_the_same_sinr_even_far_from_the_noise(
 ) -> None:
     channels = draw_channels(3, users, antennas, kind, spread_db=30, drops=5)
     noise = 10 ** (-snr_db / 10)
-    uplink = balanced_uplink(normalised_gram(channels, at_snr(snr_db)))
+    uplink = max_min_dual_powers(normalised_gram(channels, at_snr(snr_db)))
     for drop in range(5):
         h = channels[drop].numpy().astype(complex)
         beams = structured_beams(h, uplink[drop].numpy(), noise)
@@ -199,13 +199,13 @@ def test_leaning_directions_serve_near_field_users_within_their_limit() -> None:
     near = torch.tensor([[True, False]]).expand(300, 2)
     budget = LinkBudget(1.0, 0.1, 0.3, 1.8)
     gram = normalised_gram(channels, budget)
-    straight = balanced_uplink(gram)
+    straight = max_min_dual_powers(gram)
     equal = torch.full_like(straight, 0.5)
-    upright = candidate(gram, structured_coefficients(gram, straight), equal, near, budget, straight)
-    leaning = balanced_candidate(gram, equal, near, budget)
+    upright = make_candidate(gram, structured_coefficients(gram, straight), equal, near, budget, straight)
+    leaning = max_min_candidate(gram, equal, near, budget)
     assert bool((leaning.feasible | ~upright.feasible).all())
     assert int((leaning.feasible & ~upright.feasible).sum()) >= 5
-    found = answer(ChannelBatch(channels, near), leaning, budget)
+    found = assemble(ChannelBatch(channels, near), leaning, budget)
     check = check_constraints(channels, found.precoder, found.power, near, budget)
     assert bool((check.min_rate <= 1e-5)[found.feasible].all())
     assert float(check.near_share.max()) <= 1e-6

@@ -43,10 +43,10 @@ def test_capacity_of_orthogonal_users_of_one_gain_is_that_of_equal_powers(users:
 @given(gains=st.lists(st.floats(1e-3, 1e4), min_size=1, max_size=7))
 def test_water_filling_is_the_best_split(gains: list[float]) -> None:
     g = np.array(gains)
-    shares = water_filling(torch.from_numpy(g)[None])[0].numpy()
-    assert shares.sum() == pytest.approx(1, abs=1e-9)
-    assert (shares >= 0).all()
-    assert np.log2(1 + g * shares).sum() == pytest.approx(water_filling_rate(g), rel=1e-9, abs=1e-12)
+    power_fractions = water_filling(torch.from_numpy(g)[None])[0].numpy()
+    assert power_fractions.sum() == pytest.approx(1, abs=1e-9)
+    assert (power_fractions >= 0).all()
+    assert np.log2(1 + g * power_fractions).sum() == pytest.approx(water_filling_rate(g), rel=1e-9, abs=1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)

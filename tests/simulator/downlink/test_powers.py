@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from simulator.downlink.powers import limit_shares, minimum_shares, project_shares
+from simulator.downlink.powers import limit_power_fractions, minimum_power_fractions, project_power_fractions
 
 Case = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -21,24 +21,24 @@ def cases(draw: st.DrawFn, drops: int = 3) -> Case:
     users = draw(st.integers(1, 6))
     leakage = draw(st.sampled_from([0.0, 0.01, 0.1, 0.5]))
     gain = 10 ** rng.uniform(-0.5, 3, (drops, users, 1))
-    coupling = gain * np.where(np.eye(users), 1.0, leakage * rng.random((drops, users, users)))
+    effective_gains_of = gain * np.where(np.eye(users), 1.0, leakage * rng.random((drops, users, users)))
     wanted = rng.dirichlet(np.full(users, draw(st.sampled_from([0.1, 1.0]))), drops)
     near = rng.random((drops, users)) < draw(st.sampled_from([0.0, 0.5, 1.0]))
     alpha = np.where(rng.random(drops) < 0.3, 1.0, rng.uniform(0.05, 1, drops))
     rate = np.where(rng.random(drops) < 0.2, 0.0, rng.uniform(0.01, 3, drops))
-    return tuple(torch.from_numpy(value) for value in (coupling, wanted, near, alpha, rate))  # type: ignore[return-value]
+    return tuple(torch.from_numpy(value) for value in (effective_gains_of, wanted, near, alpha, rate))  # type: ignore[return-value]
 
 
-def rate_rows(coupling: np.ndarray, target: float) -> np.ndarray:
+def rate_rows(effective_gains_of: np.ndarray, target: float) -> np.ndarray:
     """C4 as A q >= target: F_kk q_k - t sum_{j != k} F_kj q_j."""
-    return np.where(np.eye(len(coupling)), coupling, -target * coupling)
+    return np.where(np.eye(len(effective_gains_of)), effective_gains_of, -target * effective_gains_of)
 
 
-def lowest_slack(coupling: np.ndarray, near: np.ndarray, alpha: float, rate: float) -> float:
+def lowest_slack(effective_gains_of: np.ndarray, near: np.ndarray, alpha: float, rate: float) -> float:
     """Largest s with every constraint of C1, C3, C4 (relative to its size) met with s to spare; >= 0 is feasible."""
-    users, target = len(coupling), 2**rate - 1
-    own = np.diag(coupling)[:, None]
-    a = np.vstack([-rate_rows(coupling, target) / own, np.ones((1, users)), near[None].astype(float)])
+    users, target = len(effective_gains_of), 2**rate - 1
+    own = np.diag(effective_gains_of)[:, None]
+    a = np.vstack([-rate_rows(effective_gains_of, target) / own, np.ones((1, users)), near[None].astype(float)])
     b = np.concatenate([-target / own[:, 0], [1.0, alpha]])
     result = linprog(
         np.append(np.zeros(users), -1.0),
@@ -51,20 +51,20 @@ def lowest_slack(coupling: np.ndarray, near: np.ndarray, alpha: float, rate: flo
     return float(-result.fun)
 
 
-def rates_of(coupling: np.ndarray, shares: np.ndarray) -> np.ndarray:
+def rates_of(effective_gains_of: np.ndarray, power_fractions: np.ndarray) -> np.ndarray:
     others = [
-        sum(c * q for j, (c, q) in enumerate(zip(row, shares, strict=True)) if j != k) for k, row in enumerate(coupling)
+        sum(c * q for j, (c, q) in enumerate(zip(row, power_fractions, strict=True)) if j != k) for k, row in enumerate(effective_gains_of)
     ]
-    return np.log2(1 + np.diag(coupling) * shares / (1 + np.array(others)))
+    return np.log2(1 + np.diag(effective_gains_of) * power_fractions / (1 + np.array(others)))
 
 
 @settings(max_examples=200)
 @given(case=cases())
 def test_feasible_flag_is_linear_programming_feasibility(case: Case) -> None:
-    coupling, wanted, near, alpha, rate = case
-    _, feasible = project_shares(coupling, wanted, near, alpha, rate)
-    for drop in range(len(coupling)):
-        slack = lowest_slack(coupling[drop].numpy(), near[drop].numpy(), float(alpha[drop]), float(rate[drop]))
+    effective_gains_of, wanted, near, alpha, rate = case
+    _, feasible = project_power_fractions(effective_gains_of, wanted, near, alpha, rate)
+    for drop in range(len(effective_gains_of)):
+        slack = lowest_slack(effective_gains_of[drop].numpy(), near[drop].numpy(), float(alpha[drop]), float(rate[drop]))
         assume(abs(slack) > 1e-7 or float(rate[drop]) == 0)  # on the border rounding decides
         assert bool(feasible[drop]) == (slack >= -1e-12)
 
@@ -72,53 +72,53 @@ def test_feasible_flag_is_linear_programming_feasibility(case: Case) -> None:
 @settings(max_examples=300)
 @given(case=cases())
 def test_projection_holds_all_constraints(case: Case) -> None:
-    coupling, wanted, near, alpha, rate = case
-    shares, feasible = project_shares(coupling, wanted, near, alpha, rate)
-    for drop in range(len(coupling)):
-        q = shares[drop].numpy()
+    effective_gains_of, wanted, near, alpha, rate = case
+    power_fractions, feasible = project_power_fractions(effective_gains_of, wanted, near, alpha, rate)
+    for drop in range(len(effective_gains_of)):
+        q = power_fractions[drop].numpy()
         assert q.sum() <= 1 + 1e-9
         assert (q >= 0).all()
         assert q[near[drop].numpy()].sum() <= float(alpha[drop]) + 1e-9
         if feasible[drop]:
-            assert (rates_of(coupling[drop].numpy(), q) >= float(rate[drop]) - 1e-9).all()
+            assert (rates_of(effective_gains_of[drop].numpy(), q) >= float(rate[drop]) - 1e-9).all()
 
 
 @settings(max_examples=200)
 @given(case=cases())
 def test_shares_that_hold_everything_stay_as_they_are(case: Case) -> None:
-    coupling, wanted, near, alpha, rate = case
-    shares, feasible = project_shares(coupling, wanted, near, alpha, rate)
-    again, still = project_shares(coupling, 7.3 * wanted, near, alpha, rate)  # only proportions count
-    torch.testing.assert_close(again, shares)
-    for drop in range(len(coupling)):
+    effective_gains_of, wanted, near, alpha, rate = case
+    power_fractions, feasible = project_power_fractions(effective_gains_of, wanted, near, alpha, rate)
+    again, still = project_power_fractions(effective_gains_of, 7.3 * wanted, near, alpha, rate)  # only proportions count
+    torch.testing.assert_close(again, power_fractions)
+    for drop in range(len(effective_gains_of)):
         q, few = wanted[drop].numpy(), near[drop].numpy()
         holds = q[few].sum() <= float(alpha[drop]) - 1e-9
-        holds &= bool((rates_of(coupling[drop].numpy(), q) >= float(rate[drop]) + 1e-9).all())
+        holds &= bool((rates_of(effective_gains_of[drop].numpy(), q) >= float(rate[drop]) + 1e-9).all())
         if holds:
             assert bool(feasible[drop])
             assert bool(still[drop])
-            np.testing.assert_allclose(shares[drop], q, atol=1e-12)
+            np.testing.assert_allclose(power_fractions[drop], q, atol=1e-12)
 
 
 @given(case=cases())
 def test_no_power_is_left_that_the_near_field_limit_does_not_forbid(case: Case) -> None:
     _, wanted, near, alpha, _ = case
     allowed = torch.where((~near).any(-1), torch.ones_like(alpha), alpha)
-    used = limit_shares(wanted.clamp(min=1e-6), near, alpha).sum(-1)
+    used = limit_power_fractions(wanted.clamp(min=1e-6), near, alpha).sum(-1)
     torch.testing.assert_close(used, allowed, rtol=1e-9, atol=1e-9)
 
 
 def test_a_drop_of_near_field_users_uses_alpha_c_of_the_power() -> None:
     wanted = torch.tensor([[0.2, 0.8], [0.2, 0.8]], dtype=torch.float64)
     near = torch.tensor([[True, True], [False, False]])
-    limited = limit_shares(wanted, near, torch.tensor([0.4, 0.4], dtype=torch.float64))
+    limited = limit_power_fractions(wanted, near, torch.tensor([0.4, 0.4], dtype=torch.float64))
     np.testing.assert_allclose(limited, [[0.08, 0.32], [0.2, 0.8]], atol=1e-15)
 
 
 def test_power_taken_from_near_users_goes_to_the_others_in_proportion() -> None:
     wanted = torch.tensor([[0.6, 0.2, 0.1, 0.1]], dtype=torch.float64)
     near = torch.tensor([[True, True, False, False]])
-    limited = limit_shares(wanted, near, torch.tensor([0.4], dtype=torch.float64))
+    limited = limit_power_fractions(wanted, near, torch.tensor([0.4], dtype=torch.float64))
     np.testing.assert_allclose(limited, [[0.3, 0.1, 0.3, 0.3]], atol=1e-15)
 
 
@@ -127,25 +127,25 @@ def test_near_users_keep_their_share_however_faint_the_others(faint: float) -> N
     """The far user takes what is left over even if almost nothing was wanted for him."""
     wanted = torch.tensor([[0.5, 0.5, faint]], dtype=torch.float64)
     near = torch.tensor([[True, True, False]])
-    limited = limit_shares(wanted, near, torch.tensor([0.4], dtype=torch.float64))
+    limited = limit_power_fractions(wanted, near, torch.tensor([0.4], dtype=torch.float64))
     np.testing.assert_allclose(limited, [[0.2, 0.2, 0.6]], rtol=1e-3)
 
 
 def test_faint_others_keep_their_proportions() -> None:
     wanted = torch.tensor([[1.0, 3e-14, 1e-14]], dtype=torch.float64)
     near = torch.tensor([[True, False, False]])
-    limited = limit_shares(wanted, near, torch.tensor([0.4], dtype=torch.float64))
+    limited = limit_power_fractions(wanted, near, torch.tensor([0.4], dtype=torch.float64))
     np.testing.assert_allclose(limited, [[0.4, 0.45, 0.15]], rtol=1e-6)
 
 
 @settings(max_examples=50)
 @given(case=cases(drops=2))
 def test_minimum_shares_are_the_least_of_every_user(case: Case) -> None:
-    coupling, _, _, _, rate = case
+    effective_gains_of, _, _, _, rate = case
     target = torch.exp2(rate) - 1
-    least, reachable = minimum_shares(coupling, target)
-    for drop in range(len(coupling)):
-        f, t = coupling[drop].numpy(), float(target[drop])
+    least, reachable = minimum_power_fractions(effective_gains_of, target)
+    for drop in range(len(effective_gains_of)):
+        f, t = effective_gains_of[drop].numpy(), float(target[drop])
         own = np.diag(f)
         rows, users = rate_rows(f, t) / own[:, None], len(f)
         spectral = np.abs(np.linalg.eigvals(t * np.where(np.eye(users), 0, f) / own[:, None])).max()
@@ -160,20 +160,20 @@ def test_minimum_shares_are_the_least_of_every_user(case: Case) -> None:
 
 
 def test_user_whom_no_beam_reaches_makes_only_drops_that_demand_rates_infeasible() -> None:
-    coupling = torch.tensor([[[10.0, 0.0], [0.0, 0.0]]] * 2, dtype=torch.float64)
+    effective_gains_of = torch.tensor([[[10.0, 0.0], [0.0, 0.0]]] * 2, dtype=torch.float64)
     wanted = torch.tensor([[0.5, 0.5]] * 2, dtype=torch.float64)
     near, alpha = torch.zeros(2, 2, dtype=torch.bool), torch.ones(1, dtype=torch.float64)
-    shares, feasible = project_shares(coupling, wanted, near, alpha, torch.tensor([0.0, 0.5], dtype=torch.float64))
+    power_fractions, feasible = project_power_fractions(effective_gains_of, wanted, near, alpha, torch.tensor([0.0, 0.5], dtype=torch.float64))
     assert feasible.tolist() == [True, False]
-    np.testing.assert_allclose(shares, wanted)
+    np.testing.assert_allclose(power_fractions, wanted)
 
 
 @settings(max_examples=100)
 @given(case=cases())
 def test_a_batch_is_its_drops_one_by_one(case: Case) -> None:
-    together, flags = project_shares(*case)
+    together, flags = project_power_fractions(*case)
     for drop in range(len(together)):
-        alone, flag = project_shares(*(value[drop : drop + 1] for value in case))
+        alone, flag = project_power_fractions(*(value[drop : drop + 1] for value in case))
         torch.testing.assert_close(together[drop : drop + 1], alone, rtol=1e-9, atol=1e-12)
         assert bool(flag[0]) == bool(flags[drop])
 
@@ -181,9 +181,9 @@ def test_a_batch_is_its_drops_one_by_one(case: Case) -> None:
 @settings(max_examples=50)
 @given(case=cases())
 def test_projection_has_finite_gradients(case: Case) -> None:
-    coupling, wanted, near, alpha, rate = case
+    effective_gains_of, wanted, near, alpha, rate = case
     leaf = wanted.clamp(min=1e-12).requires_grad_()
-    shares, _ = project_shares(coupling, leaf, near, alpha, rate)
-    (shares**2).sum().backward()
+    power_fractions, _ = project_power_fractions(effective_gains_of, leaf, near, alpha, rate)
+    (power_fractions**2).sum().backward()
     assert leaf.grad is not None
     assert bool(leaf.grad.isfinite().all())

@@ -15,7 +15,7 @@ from simulator.downlink.problem import (
     ChannelBatch,
     achieved_sinr,
     check_constraints,
-    coupling,
+    effective_gains_of,
     normalised_gram,
     per_drop,
     rates,
@@ -68,7 +68,7 @@ def test_gram_domain_coupling_is_the_antenna_domain_one(channels: torch.Tensor, 
     coefficients = torch.randn(
         len(channels), users, users, generator=torch.Generator().manual_seed(seed), dtype=torch.complex128
     )
-    found = coupling(normalised_gram(channels, budget), coefficients).numpy()
+    found = effective_gains_of(normalised_gram(channels, budget), coefficients).numpy()
     for drop in range(len(channels)):
         h = channels[drop].numpy().astype(complex)
         beams = np.stack([sum(complex(coefficients[drop, i, j]) * h[i] for i in range(users)) for j in range(users)])
@@ -80,9 +80,9 @@ def test_gram_domain_coupling_is_the_antenna_domain_one(channels: torch.Tensor, 
 
 def test_null_beam_couples_into_nobody() -> None:
     gram = normalised_gram(torch.zeros(1, 2, 4, dtype=torch.complex64), LinkBudget())
-    couplings = coupling(gram, torch.eye(2, dtype=torch.complex128)[None])
-    assert couplings.eq(0).all()
-    assert rates(sinr(couplings, torch.full((1, 2), 0.5, dtype=torch.float64))).eq(0).all()
+    effective_gains = effective_gains_of(gram, torch.eye(2, dtype=torch.complex128)[None])
+    assert effective_gains.eq(0).all()
+    assert rates(sinr(effective_gains, torch.full((1, 2), 0.5, dtype=torch.float64))).eq(0).all()
 
 
 def test_gram_is_hermitian_and_in_units_of_the_noise() -> None:
@@ -104,8 +104,8 @@ def test_unit_of_the_channels_cancels_against_the_noise(unit: float) -> None:
 
 
 def test_sinr_of_strong_users_is_not_lost_in_rounding() -> None:
-    couplings = torch.tensor([[[1e12, 1e-3], [2e-3, 1e12]]], dtype=torch.float64)
-    found = sinr(couplings, torch.full((1, 2), 0.5, dtype=torch.float64))
+    effective_gains = torch.tensor([[[1e12, 1e-3], [2e-3, 1e12]]], dtype=torch.float64)
+    found = sinr(effective_gains, torch.full((1, 2), 0.5, dtype=torch.float64))
     np.testing.assert_allclose(found[0], [0.5e12 / 1.0005, 0.5e12 / 1.001], rtol=1e-12)
 
 
@@ -210,9 +210,9 @@ def test_budget_slices_tensors_and_keeps_numbers() -> None:
     assert isinstance(part.noise_power, torch.Tensor)
     assert part.noise_power.tolist() == [2.0, 3.0]
     assert float(part.alpha_c) == 0.5
-    assert budget.constrains_shares
+    assert budget.constrains_near_field
     assert budget.demands_rates
-    assert not LinkBudget().constrains_shares
+    assert not LinkBudget().constrains_near_field
     assert not LinkBudget().demands_rates
 
 

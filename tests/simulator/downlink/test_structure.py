@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.problem import coupling, normalised_gram, rates, sinr
+from simulator.downlink.problem import effective_gains_of, normalised_gram, rates, sinr
 from simulator.downlink.structure import structured_beams, structured_coefficients, wmmse_step
 from tests.simulator.definitions import (
     channel_sets,
@@ -38,14 +38,14 @@ def test_structure_equals_the_antenna_sized_inverse(
     channels: torch.Tensor, snr_db: float, seed: int, silent: bool
 ) -> None:
     power, noise = 3.0, 3.0 * 10 ** (-snr_db / 10)
-    shares = np.random.default_rng(seed).dirichlet(np.ones(channels.shape[1]), len(channels))
+    power_fractions = np.random.default_rng(seed).dirichlet(np.ones(channels.shape[1]), len(channels))
     if silent:
-        shares[:, 0] = 0.0  # lambda_k = 0 is allowed
+        power_fractions[:, 0] = 0.0  # lambda_k = 0 is allowed
     gram = normalised_gram(channels, LinkBudget(power, noise))
-    found = beams_of(channels, structured_coefficients(gram, torch.from_numpy(shares)))
+    found = beams_of(channels, structured_coefficients(gram, torch.from_numpy(power_fractions)))
     for drop in range(len(channels)):
         h = channels[drop].numpy().astype(complex)
-        expected = beams_by_definition(h, shares[drop] * power, noise)
+        expected = beams_by_definition(h, power_fractions[drop] * power, noise)
         np.testing.assert_allclose(found[drop], expected, atol=1e-7 * np.abs(h).max(), rtol=1e-6)
 
 
@@ -63,17 +63,17 @@ def test_wmmse_step_is_a_textbook_iteration(kind: str, users: int, antennas: int
     channels = draw_channels(7, users, antennas, kind, spread_db=6.0)
     power, noise = 2.0, 2.0 * 10 ** (-snr_db / 10)
     gram = normalised_gram(channels, LinkBudget(power, noise))
-    uplink = shares = torch.full((1, users), 1 / users, dtype=torch.float64)
+    uplink = power_fractions = torch.full((1, users), 1 / users, dtype=torch.float64)
     h = channels[0].numpy().astype(complex)
     directions = structured_beams(gram, uplink)
     beams = np.sqrt(power / users) * unit_rows(beams_by_definition(h, np.full(users, power / users), noise))
     for _ in range(5):
-        uplink, directions, shares = wmmse_step(gram, directions, shares)
+        uplink, directions, power_fractions = wmmse_step(gram, directions, power_fractions)
         beams = wmmse_iteration(h, beams, power, noise)
         ours = unit_rows(beams_of(channels, structured_coefficients(gram, uplink))[0])
-        ours = ours * np.sqrt(power * shares[0].numpy())[:, None]
+        ours = ours * np.sqrt(power * power_fractions[0].numpy())[:, None]
         assert sum_rate(h, ours, noise) == pytest.approx(sum_rate(h, beams, noise), rel=1e-7)
-        np.testing.assert_allclose(power * shares[0], np.sum(np.abs(beams) ** 2, 1), rtol=1e-5, atol=1e-9)
+        np.testing.assert_allclose(power * power_fractions[0], np.sum(np.abs(beams) ** 2, 1), rtol=1e-5, atol=1e-9)
         overlap = np.abs(np.sum(ours.conj() * beams, 1))
         np.testing.assert_allclose(overlap, np.linalg.norm(ours, axis=1) * np.linalg.norm(beams, axis=1), rtol=1e-6)
 
@@ -83,25 +83,25 @@ def test_wmmse_step_is_a_textbook_iteration(kind: str, users: int, antennas: int
 def test_wmmse_step_never_lowers_the_sum_rate_and_keeps_sums(channels: torch.Tensor, snr_db: float, seed: int) -> None:
     gram = normalised_gram(channels, LinkBudget(1.0, 10 ** (-snr_db / 10)))
     rng = np.random.default_rng(seed)
-    uplink, shares = (torch.from_numpy(rng.dirichlet(np.full(channels.shape[1], 0.5), len(channels))) for _ in range(2))
+    uplink, power_fractions = (torch.from_numpy(rng.dirichlet(np.full(channels.shape[1], 0.5), len(channels))) for _ in range(2))
 
     def rate() -> torch.Tensor:
-        return rates(sinr(coupling(gram, structured_coefficients(gram, uplink)), shares)).sum(-1)
+        return rates(sinr(effective_gains_of(gram, structured_coefficients(gram, uplink)), power_fractions)).sum(-1)
 
     before, beams = rate(), structured_beams(gram, uplink)
     for _ in range(6):
-        uplink, beams, shares = wmmse_step(gram, beams, shares)
+        uplink, beams, power_fractions = wmmse_step(gram, beams, power_fractions)
         after = rate()
-        torch.testing.assert_close(beams.couplings, coupling(gram, structured_coefficients(gram, uplink)))
+        torch.testing.assert_close(beams.effective_gains, effective_gains_of(gram, structured_coefficients(gram, uplink)))
         assert bool((after >= before * (1 - 1e-9)).all())
-        torch.testing.assert_close(shares.sum(-1), torch.ones(len(channels), dtype=torch.float64))
+        torch.testing.assert_close(power_fractions.sum(-1), torch.ones(len(channels), dtype=torch.float64))
         torch.testing.assert_close(uplink.sum(-1), torch.ones(len(channels), dtype=torch.float64))
-        assert bool((shares >= 0).all() and (uplink >= 0).all())
+        assert bool((power_fractions >= 0).all() and (uplink >= 0).all())
         before = after
 
 
 def test_wmmse_step_is_finite_on_null_channels() -> None:
     gram = normalised_gram(torch.zeros(1, 3, 4, dtype=torch.complex64), LinkBudget())
     equal = torch.full((1, 3), 1 / 3, dtype=torch.float64)
-    uplink, _, shares = wmmse_step(gram, structured_beams(gram, equal), equal)
-    assert bool(uplink.isfinite().all() and shares.isfinite().all())
+    uplink, _, power_fractions = wmmse_step(gram, structured_beams(gram, equal), equal)
+    assert bool(uplink.isfinite().all() and power_fractions.isfinite().all())

@@ -112,9 +112,9 @@ def test_share_of_near_field_users_in_the_published_rectangle() -> None:
         replace(scenario("paper", users=10, antennas=256), angle=angle).draw(3_000, torch.Generator().manual_seed(5))
         for angle in ("absolute", "signed")
     ]
-    shares = [float(drops.near_field.double().mean()) for drops in drawn]
-    assert shares[0] == pytest.approx(0.41, abs=0.01)
-    assert shares[1] < shares[0]
+    power_fractions = [float(drops.near_field.double().mean()) for drops in drawn]
+    assert power_fractions[0] == pytest.approx(0.41, abs=0.01)
+    assert power_fractions[1] < power_fractions[0]
 
 
 def test_lemma_agrees_with_the_definition_on_every_user() -> None:

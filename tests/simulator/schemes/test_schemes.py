@@ -135,15 +135,15 @@ def assert_rates_are_those_of_sic(channels: torch.Tensor, answer: Precoding, bud
     heads = coherent_groups(normalised_gram(channels, budget), noma_module.COHERENCE).numpy()
     parts = (channels, answer.precoder, answer.power, answer.rate)
     for h, w, power, rate, head in zip(*(part.numpy() for part in parts), heads, strict=True):
-        couplings = np.abs(h.astype(complex).conj() @ w.T) ** 2 * budget.power / budget.noise_power
-        shares = power / budget.power
+        effective_gains = np.abs(h.astype(complex).conj() @ w.T) ** 2 * budget.power / budget.noise_power
+        power_fractions = power / budget.power
         same = np.equal.outer(head, head)
         np.testing.assert_allclose(np.abs(w.conj() @ w.T)[same], 1, atol=1e-5)
-        gain = np.diag(couplings) / (1 + np.sum(couplings * shares * ~same, -1))
+        gain = np.diag(effective_gains) / (1 + np.sum(effective_gains * power_fractions * ~same, -1))
         close = np.abs(np.subtract.outer(gain, gain)) < 1e-3 * gain
         if not (close & same & ~np.eye(len(h), dtype=bool)).any():
             order = np.argsort(np.argsort(gain))
-            expected = np.log2(1 + sic_sinr_by_definition(couplings, shares, head, order))
+            expected = np.log2(1 + sic_sinr_by_definition(effective_gains, power_fractions, head, order))
             np.testing.assert_allclose(rate, expected, rtol=1e-3, atol=1e-3)
 
 

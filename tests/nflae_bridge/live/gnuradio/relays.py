@@ -18,10 +18,10 @@ from nflae_bridge.live.gnuradio.endpoints import Context, parse_endpoint
 from nflae_bridge.live.gnuradio.inlet import Inlet
 from nflae_bridge.live.gnuradio.outlets import Outlet, PduOutlet, StreamOutlet, What
 from nflae_bridge.live.gnuradio.relay import Precode, Relay, RelayOptions
-from nflae_bridge.live.gnuradio.terms import Terms
+from nflae_bridge.live.gnuradio.terms import LinkParameters
 
 USERS, ANTENNAS = 3, 16
-TERMS = Terms(USERS, ANTENNAS, power=1.0, noise_power=0.01, alpha_c=1.0, min_rate=0.0)
+TERMS = LinkParameters(USERS, ANTENNAS, power=1.0, noise_power=0.01, alpha_c=1.0, min_rate=0.0)
 PATIENCE_MS = 10_000
 
 
