@@ -18,6 +18,7 @@ test: $(INSTALLED) peers  ## the whole suite, the tests against GNU Octave and G
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 # The tests say that they were skipped where these can't be installed; with CI set their absence fails them.

@@ -152,7 +152,9 @@ class Engine:
         users = batch.channels.shape[1]
         power_fractions, uplink, sinr, *score = torch.split(table.narrow(1, 0, table.shape[1] - 2), users, 1)
         feasible, fallback = table.narrow(1, table.shape[1] - 2, 2).bool().unbind(1)
-        power = per_drop(budget.power, power_fractions).unsqueeze(-1) if isinstance(budget.power, Tensor) else budget.power
+        power = (
+            per_drop(budget.power, power_fractions).unsqueeze(-1) if isinstance(budget.power, Tensor) else budget.power
+        )
         labels = self._labels(batch, *score)
         result = Precoding(precoder, power_fractions * power, uplink * power, feasible, fallback, labels, lambda: sinr)
         if self.with_fallback and budget.demands_rates and not feasible.all():
@@ -185,7 +187,9 @@ class Engine:
         elif near is not None:
             near = near & (alpha_c < 1).unsqueeze(-1)
         min_rate = per_drop(budget.min_rate, one).expand(drops)
-        return DeviceProblem(batch.channels, amplitude_scale_of(budget, self.device), alpha_c, min_rate, budget.limits(one), near)
+        return DeviceProblem(
+            batch.channels, amplitude_scale_of(budget, self.device), alpha_c, min_rate, budget.limits(one), near
+        )
 
     def _choose(self, asked: DeviceProblem, gram: Tensor) -> Chosen:
         """The best of the network's answer, the same less doubled users, and RZF's. On a GPU it asks the host nothing.
@@ -239,32 +243,46 @@ class Engine:
 
         return labels
 
-    def _served(self, gram: Tensor, uplink: Tensor, power_fractions: Tensor, near_field: Tensor, limits: Limits) -> Candidate:
+    def _served(
+        self, gram: Tensor, uplink: Tensor, power_fractions: Tensor, near_field: Tensor, limits: Limits
+    ) -> Candidate:
         beams = structured_beams(gram, uplink)
         for _ in range(self.refinements):
             uplink, beams, power_fractions = wmmse_step(gram, beams, power_fractions)
         return project_powers(beams.coefficients, beams.effective_gains, power_fractions, near_field, limits, uplink)
 
     def _ours(
-        self, gram: Tensor, channels: Tensor, uplink: Tensor, power_fractions: Tensor, near_field: Tensor, limits: Limits
+        self,
+        gram: Tensor,
+        channels: Tensor,
+        uplink: Tensor,
+        power_fractions: Tensor,
+        near_field: Tensor,
+        limits: Limits,
     ) -> Candidate:
         """The network's answer; where some users only double others, the better of it and the same without them."""
         redundant = redundant_users(gram, channels, near_field, power_fractions)
         if gram.is_cuda:  # computing everywhere takes less time there than finding out where it is needed
             ours = self._served(gram, uplink, power_fractions, near_field, limits)
-            alone = self._served(gram, _without(redundant, uplink), _without(redundant, power_fractions), near_field, limits)
+            alone = self._served(
+                gram, _without(redundant, uplink), _without(redundant, power_fractions), near_field, limits
+            )
             return ours.better_of(alone, margin=-_NEGLIGIBLE)[0]
         drops = redundant.any(-1)
         if limits == Limits():
             off = switched_off(redundant, uplink + power_fractions, gram, _NEGLIGIBLE)
-            uplink, power_fractions = (_without(redundant & off.unsqueeze(-1), wanted) for wanted in (uplink, power_fractions))
+            uplink, power_fractions = (
+                _without(redundant & off.unsqueeze(-1), wanted) for wanted in (uplink, power_fractions)
+            )
             drops = ~off
         ours = self._served(gram, uplink, power_fractions, near_field, limits)
         if not drops.any():
             return ours
         gram, uplink, power_fractions = gram[drops], uplink[drops], power_fractions[drops]
         redundant, near_field, limits = redundant[drops], near_field[drops], limits.select(drops)
-        alone = self._served(gram, _without(redundant, uplink), _without(redundant, power_fractions), near_field, limits)
+        alone = self._served(
+            gram, _without(redundant, uplink), _without(redundant, power_fractions), near_field, limits
+        )
         return ours.replaced(drops, ours.select(drops).better_of(alone, margin=-_NEGLIGIBLE)[0])
 
     @torch.no_grad()

@@ -61,7 +61,9 @@ class Drops:
         if np.logical_and.reduce(quick):
             return Drops(channels, gram, own, coherence, None)
         needs_float64 = ~quick
-        gram[needs_float64] = _exact_gram(channels[needs_float64], np.broadcast_to(factor, (drops, 1, 1))[needs_float64])
+        gram[needs_float64] = _exact_gram(
+            channels[needs_float64], np.broadcast_to(factor, (drops, 1, 1))[needs_float64]
+        )
         return Drops(channels, gram, *_coherence(gram), needs_float64)
 
 
@@ -91,7 +93,9 @@ class Solution:
         if needs_float64 is None:
             return _unit_beams(self.coefficients.astype(np.complex64), drops.channels)
         beams = np.empty_like(drops.channels)
-        beams[~needs_float64] = _unit_beams(self.coefficients[~needs_float64].astype(np.complex64), drops.channels[~needs_float64])
+        beams[~needs_float64] = _unit_beams(
+            self.coefficients[~needs_float64].astype(np.complex64), drops.channels[~needs_float64]
+        )
         # Gains may be so large that what nulls them leaves the range.
         exact = self.coefficients[needs_float64]
         exact /= np.maximum(np.abs(exact).max(1, keepdims=True), _TINY)
@@ -110,17 +114,24 @@ def solve(network: CompiledNetwork, drops: Drops, refinements: int, negligible: 
     inverse, effective_gains, _ = _beams(gram, drops.own, equal)
     rzf = Solution(inverse, equal, equal, _sinr(effective_gains, equal))
     rate = np.log2(1 + rzf.sinr)
-    found = network.power_fractions(*features(FeatureInputs(drops.own, drops.coherence, inverse, effective_gains, rate)))
+    found = network.power_fractions(
+        *features(FeatureInputs(drops.own, drops.coherence, inverse, effective_gains, rate))
+    )
     uplink, power_fractions = found[..., 0], found[..., 1]
     redundant = _redundant_users(drops, power_fractions)
     tried = None
     if redundant is not None:
-        given = np.add.reduce((uplink + power_fractions) * redundant, 1) * np.maximum(np.maximum.reduce(drops.own, 1), 1)
+        given = np.add.reduce((uplink + power_fractions) * redundant, 1) * np.maximum(
+            np.maximum.reduce(drops.own, 1), 1
+        )
         matters = given > negligible  # elsewhere the network has switched them off itself: one try without them will do
         kept = ~redundant
         if np.logical_or.reduce(matters):
             tried = slice(None) if np.logical_and.reduce(matters) else np.flatnonzero(matters)
-            less_uplink, pruned_power_fractions = _normalised((uplink * kept)[tried]), _normalised((power_fractions * kept)[tried])
+            less_uplink, pruned_power_fractions = (
+                _normalised((uplink * kept)[tried]),
+                _normalised((power_fractions * kept)[tried]),
+            )
             kept |= matters[:, None]
         uplink, power_fractions = _normalised(uplink * kept), _normalised(power_fractions * kept)
     best = _refined(gram, drops.own, uplink, power_fractions, refinements)

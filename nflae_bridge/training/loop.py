@@ -165,7 +165,9 @@ class Trainer:
             if batch.labelled and output.near_field_logit is not None:
                 right += float(((output.near_field_logit > 0) == batch.near_field).sum())
                 labelled += batch.near_field.numel()
-        result = Validation(sum(power_fractions) / len(power_fractions), right / max(1, labelled), sum(losses) / len(losses))
+        result = Validation(
+            sum(power_fractions) / len(power_fractions), right / max(1, labelled), sum(losses) / len(losses)
+        )
         if result.worth(self.recipe.judge) > self.best:
             self.best = result.worth(self.recipe.judge)
             card = {
@@ -269,7 +271,9 @@ def forward(network: PrecodingNetwork, batch: TrainingBatch, gram: Tensor, with_
 def served_rate(batch: TrainingBatch, gram: Tensor, dual_power_fractions: Tensor, power_fractions: Tensor) -> Tensor:
     """Sum rate of (lambda, p) once the batch's constraints are held; float64 (drops,), bps/Hz."""
     effective_gains = effective_gains_of(gram, structured_coefficients(gram, dual_power_fractions))
-    held, _ = project_power_fractions(effective_gains, power_fractions, batch.near_field, batch.alpha_c.double(), batch.min_rate.double())
+    held, _ = project_power_fractions(
+        effective_gains, power_fractions, batch.near_field, batch.alpha_c.double(), batch.min_rate.double()
+    )
     return rates(sinr(effective_gains, held)).sum(-1)
 
 

@@ -52,13 +52,17 @@ def precoding_loss(
     gram: Gamma, complex (drops, users, users); near_field: bool (drops, users); alpha_c, min_rate: (drops,).
     Without ``labelled`` the labels serve C3 only.
     """
-    effective_gains = effective_gains_of(gram, structured_coefficients(gram, output.dual_power_fractions.to(gram.real.dtype)))
+    effective_gains = effective_gains_of(
+        gram, structured_coefficients(gram, output.dual_power_fractions.to(gram.real.dtype))
+    )
     wanted = limit_power_fractions(output.power_fractions.to(gram.real.dtype), near_field, alpha_c)
     rate = rates(sinr(effective_gains, wanted))
     unmet = (min_rate.unsqueeze(-1) - rate).clamp(min=0).sum(-1)
     served = rate.sum(-1)
     if weights.projected:
-        power_fractions, feasible = project_power_fractions(effective_gains, output.power_fractions.to(effective_gains), near_field, alpha_c, min_rate)
+        power_fractions, feasible = project_power_fractions(
+            effective_gains, output.power_fractions.to(effective_gains), near_field, alpha_c, min_rate
+        )
         served = torch.where(feasible, rates(sinr(effective_gains, power_fractions)).sum(-1), served)
     with torch.no_grad():
         equal = torch.full_like(wanted, 1 / wanted.shape[-1])

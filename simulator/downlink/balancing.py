@@ -41,7 +41,9 @@ def max_min_dual_powers(gram: Tensor, iterations: int = 20) -> Tensor:
     return uplink
 
 
-def max_min_candidate(gram: Tensor, target_power_fractions: Tensor, near_field: Tensor, budget: LinkBudget) -> Candidate:
+def max_min_candidate(
+    gram: Tensor, target_power_fractions: Tensor, near_field: Tensor, budget: LinkBudget
+) -> Candidate:
     """The best answer over balanced directions; under C3 also over those that favour near-field users or the others.
 
     For drops that no other directions served. With C1 alone it is feasible wherever any precoder is; how far lambda has
@@ -50,7 +52,9 @@ def max_min_candidate(gram: Tensor, target_power_fractions: Tensor, near_field: 
     Shapes as in `precoding.make_candidate`.
     """
     max_min = max_min_dual_powers(gram)
-    best = make_candidate(gram, structured_coefficients(gram, max_min), target_power_fractions, near_field, budget, max_min)
+    best = make_candidate(
+        gram, structured_coefficients(gram, max_min), target_power_fractions, near_field, budget, max_min
+    )
     least, reachable = minimum_power_fractions(
         effective_gains_of(gram, best.coefficients), torch.exp2(per_drop(budget.min_rate, max_min)) - 1
     )
@@ -62,6 +66,8 @@ def max_min_candidate(gram: Tensor, target_power_fractions: Tensor, near_field: 
     for tilt in _NEAR_FAR_WEIGHTS:
         leaning = max_min * torch.where(near_field, tilt, 1.0)
         leaning = leaning / leaning.sum(-1, keepdim=True)
-        other = make_candidate(gram, structured_coefficients(gram, leaning), target_power_fractions, near_field, budget, leaning)
+        other = make_candidate(
+            gram, structured_coefficients(gram, leaning), target_power_fractions, near_field, budget, leaning
+        )
         leading, _ = leading.better_of(other)
     return best.replaced(limited, leading)

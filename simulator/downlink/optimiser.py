@@ -83,4 +83,6 @@ def _ascend(
         optimiser.step()
     with torch.no_grad():
         uplink = best[0].exp()
-        return make_candidate(gram, structured_coefficients(gram, uplink), torch.softmax(best[1], -1), near, budget, uplink)
+        return make_candidate(
+            gram, structured_coefficients(gram, uplink), torch.softmax(best[1], -1), near, budget, uplink
+        )

@@ -65,7 +65,11 @@ def minimum_power_fractions(effective_gains: Tensor, min_sinr: Tensor) -> tuple[
 
 
 def project_power_fractions(
-    effective_gains: Tensor, power_fractions: Tensor, near_field: Tensor, alpha_c: Tensor | None, min_rate: Tensor | None
+    effective_gains: Tensor,
+    power_fractions: Tensor,
+    near_field: Tensor,
+    alpha_c: Tensor | None,
+    min_rate: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """The wanted shares, moved as little as a straight line allows until C1-C4 hold for these directions.
 

@@ -183,7 +183,14 @@ def make_candidate(
     gram: Gamma (see `link.normalised_gram`); the other shapes as in `Candidate`; near_field: bool (drops, users).
     """
     effective_gains = effective_gains_of(gram, coefficients)
-    return project_powers(coefficients, effective_gains, target_power_fractions, near_field, budget.limits(effective_gains), dual_power_fractions)
+    return project_powers(
+        coefficients,
+        effective_gains,
+        target_power_fractions,
+        near_field,
+        budget.limits(effective_gains),
+        dual_power_fractions,
+    )
 
 
 def project_powers(
@@ -195,10 +202,14 @@ def project_powers(
     dual_power_fractions: Tensor | None = None,
 ) -> Candidate:
     """`make_candidate` where the couplings F of the directions are known already; real (drops, users, users)."""
-    power_fractions, feasible = project_power_fractions(effective_gains, target_power_fractions, near_field, limits.alpha_c, limits.min_rate)
+    power_fractions, feasible = project_power_fractions(
+        effective_gains, target_power_fractions, near_field, limits.alpha_c, limits.min_rate
+    )
     if dual_power_fractions is None:
         dual_power_fractions = torch.full_like(power_fractions, torch.nan)
-    return Candidate(coefficients, power_fractions, dual_power_fractions, sinr(effective_gains, power_fractions), feasible)
+    return Candidate(
+        coefficients, power_fractions, dual_power_fractions, sinr(effective_gains, power_fractions), feasible
+    )
 
 
 def assemble(
@@ -280,8 +291,13 @@ def equal_powers(batch: ChannelBatch, beams: Tensor, budget: LinkBudget) -> Prec
     if budget.constrains_near_field or budget.demands_rates:
         batch = ChannelBatch(batch.channels, labels_of(batch))
         assert batch.near_field is not None
-        effective_gains, limits = effective_gains_of_beams(batch.channels, precoder, budget), budget.limits(power_fractions)
-        power_fractions, feasible = project_power_fractions(effective_gains, power_fractions, batch.near_field, limits.alpha_c, limits.min_rate)
+        effective_gains, limits = (
+            effective_gains_of_beams(batch.channels, precoder, budget),
+            budget.limits(power_fractions),
+        )
+        power_fractions, feasible = project_power_fractions(
+            effective_gains, power_fractions, batch.near_field, limits.alpha_c, limits.min_rate
+        )
     power = power_fractions * per_drop(budget.power, power_fractions).unsqueeze(-1)
 
     def labels() -> tuple[Tensor, Tensor]:

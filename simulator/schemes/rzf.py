@@ -21,4 +21,6 @@ def rzf_candidate(gram: Tensor, near_field: Tensor, budget: LinkBudget) -> Candi
 def rzf(batch: ChannelBatch, budget: LinkBudget) -> Precoding:
     """W ~ H (I + P / (K sigma^2) H^H H)^-1, equal powers (the MMSE precoder)."""
     gram, needs_float64 = mixed_precision_gram(batch.channels, budget)
-    return assemble(batch, rzf_candidate(gram, constrained_labels(batch, budget), budget), budget, needs_float64=needs_float64)
+    return assemble(
+        batch, rzf_candidate(gram, constrained_labels(batch, budget), budget), budget, needs_float64=needs_float64
+    )

@@ -54,7 +54,9 @@ class Fused:
             return None
         return Fused(network)
 
-    def __call__(self, channels: Tensor, amplitude_scale: Tensor, refinements: int, negligible: float) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, channels: Tensor, amplitude_scale: Tensor, refinements: int, negligible: float
+    ) -> tuple[Tensor, Tensor]:
         """The precoder, complex64 (drops, users, antennas), and a table, float64 (drops, 3 users + 2).
 
         The table's columns: P_k / P, lambda_k / P and SINRs of all users, 1, and whether the answer is RZF's.

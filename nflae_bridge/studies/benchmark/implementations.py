@@ -57,7 +57,9 @@ def implementations(name: str, field: Setup, batch: int, unweighted: Mapping[int
         if name == "wmmse":
             in_torch[", LU"] = _wmmse(lu_inverse)
         plain = [Implementation(f"torch{how}", partial(_on_device, field, which)) for how, which in in_torch.items()]
-        graphs = [Implementation(f"CUDA graph{how}", partial(_as_graph, field, which)) for how, which in in_torch.items()]
+        graphs = [
+            Implementation(f"CUDA graph{how}", partial(_as_graph, field, which)) for how, which in in_torch.items()
+        ]
         return [*plain, *graphs]
     (how, coefficients), *_ = in_torch.items()
     numpy_name = "NumPy, LAPACK's Cholesky" if name == "wmmse" and batch == 1 else "NumPy"
@@ -144,7 +146,9 @@ def _numpy_answer(
     norm = np.sqrt(np.einsum("...n,...n->...", parts, parts))
     parts /= np.maximum(norm, _TINY)[..., None]
     power_fractions = (norm / norm.max(-1, keepdims=True)) ** 2
-    return beams.astype(np.complex64, copy=False), field.power * power_fractions / power_fractions.sum(-1, keepdims=True)
+    return beams.astype(np.complex64, copy=False), field.power * power_fractions / power_fractions.sum(
+        -1, keepdims=True
+    )
 
 
 def _on_device(field: Setup, coefficients: Coefficients, iterations: int) -> Solve:

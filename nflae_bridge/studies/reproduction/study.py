@@ -77,7 +77,9 @@ class Study:
         networks = experiment.trains(self.effort)
         describe = [self.effort.cuts(networks, experiment.cut)]
         if "paper" in networks and self.backbone == RANDOM_BACKBONE:
-            describe.append("GPT-2 raw has a randomly initialised backbone, trained whole, instead of the pretrained one")
+            describe.append(
+                "GPT-2 raw has a randomly initialised backbone, trained whole, instead of the pretrained one"
+            )
         return [line for line in describe if line]
 
     def identity(self, experiment: Experiment) -> dict[str, str]:

@@ -191,11 +191,15 @@ class _Says(torch.nn.Module):
     def forward(self, inputs: UserInputs) -> NetworkOutput:
         drops, users = inputs.gram.shape[:2]
         return NetworkOutput(
-            torch.full((drops, users), -1.0), self.uplink.expand(drops, users), self.power_fractions.expand(drops, users)
+            torch.full((drops, users), -1.0),
+            self.uplink.expand(drops, users),
+            self.power_fractions.expand(drops, users),
         )
 
 
-def saying(uplink: list[float], power_fractions: list[float], refinements: int = 0, with_fallback: bool = True) -> Engine:
+def saying(
+    uplink: list[float], power_fractions: list[float], refinements: int = 0, with_fallback: bool = True
+) -> Engine:
     network = _Says(torch.tensor(uplink), torch.tensor(power_fractions))
     return Engine(Checkpoint("stub", network, {}), refinements=refinements, with_fallback=with_fallback)  # type: ignore[arg-type]
 

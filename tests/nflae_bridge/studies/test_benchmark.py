@@ -141,7 +141,9 @@ def test_threads_share_a_batch_without_changing_the_answer() -> None:
     settings = Settings(threads=2)
     shared = settings.field(CPU)
     with shared.turn(150):
-        for alone, together in zip(implementations("wmmse", field(), 150, {}), implementations("wmmse", shared, 150, {}), strict=False):
+        for alone, together in zip(
+            implementations("wmmse", field(), 150, {}), implementations("wmmse", shared, 150, {}), strict=False
+        ):
             if alone.name == together.name:
                 for ours, theirs in zip(alone.make(5)(channels), together.make(5)(channels), strict=True):
                     torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)

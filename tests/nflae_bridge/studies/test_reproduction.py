@@ -356,7 +356,9 @@ def test_what_breaks_a_constraint_is_seen_on_its_drop() -> None:
     assert dict(zip(power_fractions, found.broken.tolist(), strict=True)) == {
         name: name in ("C1", "C2", "C3", "C5") for name in power_fractions
     }
-    assert dict(zip(power_fractions, found.short.tolist(), strict=True)) == {name: name == "C4" for name in power_fractions}
+    assert dict(zip(power_fractions, found.short.tolist(), strict=True)) == {
+        name: name == "C4" for name in power_fractions
+    }
     assert found.feasible.tolist() == feasible.tolist()
     assert not measure(says(precoder[:1], power[:1]), channels[:1], near[:1], LinkBudget(2.0, 0.01, 0.4)).broken.any()
 

@@ -296,7 +296,9 @@ def test_published_noise_is_drawn_anew_each_epoch() -> None:
 # Loss
 
 
-def loss_by_hand(h: np.ndarray, uplink: np.ndarray, power_fractions: np.ndarray, min_rate: float) -> tuple[float, float, float]:
+def loss_by_hand(
+    h: np.ndarray, uplink: np.ndarray, power_fractions: np.ndarray, min_rate: float
+) -> tuple[float, float, float]:
     """(sum rate, unmet rate, RZF's sum rate) at P = sigma^2 = 1."""
     beams = unit_rows(structured_beams(h, uplink, 1.0)) * np.sqrt(power_fractions)[:, None]
     gains = np.abs(h.conj() @ beams.T) ** 2

@@ -53,7 +53,8 @@ def lowest_slack(effective_gains_of: np.ndarray, near: np.ndarray, alpha: float,
 
 def rates_of(effective_gains_of: np.ndarray, power_fractions: np.ndarray) -> np.ndarray:
     others = [
-        sum(c * q for j, (c, q) in enumerate(zip(row, power_fractions, strict=True)) if j != k) for k, row in enumerate(effective_gains_of)
+        sum(c * q for j, (c, q) in enumerate(zip(row, power_fractions, strict=True)) if j != k)
+        for k, row in enumerate(effective_gains_of)
     ]
     return np.log2(1 + np.diag(effective_gains_of) * power_fractions / (1 + np.array(others)))
 
@@ -64,7 +65,9 @@ def test_feasible_flag_is_linear_programming_feasibility(case: Case) -> None:
     effective_gains_of, wanted, near, alpha, rate = case
     _, feasible = project_power_fractions(effective_gains_of, wanted, near, alpha, rate)
     for drop in range(len(effective_gains_of)):
-        slack = lowest_slack(effective_gains_of[drop].numpy(), near[drop].numpy(), float(alpha[drop]), float(rate[drop]))
+        slack = lowest_slack(
+            effective_gains_of[drop].numpy(), near[drop].numpy(), float(alpha[drop]), float(rate[drop])
+        )
         assume(abs(slack) > 1e-7 or float(rate[drop]) == 0)  # on the border rounding decides
         assert bool(feasible[drop]) == (slack >= -1e-12)
 
@@ -88,7 +91,9 @@ def test_projection_holds_all_constraints(case: Case) -> None:
 def test_shares_that_hold_everything_stay_as_they_are(case: Case) -> None:
     effective_gains_of, wanted, near, alpha, rate = case
     power_fractions, feasible = project_power_fractions(effective_gains_of, wanted, near, alpha, rate)
-    again, still = project_power_fractions(effective_gains_of, 7.3 * wanted, near, alpha, rate)  # only proportions count
+    again, still = project_power_fractions(
+        effective_gains_of, 7.3 * wanted, near, alpha, rate
+    )  # only proportions count
     torch.testing.assert_close(again, power_fractions)
     for drop in range(len(effective_gains_of)):
         q, few = wanted[drop].numpy(), near[drop].numpy()
@@ -163,7 +168,9 @@ def test_user_whom_no_beam_reaches_makes_only_drops_that_demand_rates_infeasible
     effective_gains_of = torch.tensor([[[10.0, 0.0], [0.0, 0.0]]] * 2, dtype=torch.float64)
     wanted = torch.tensor([[0.5, 0.5]] * 2, dtype=torch.float64)
     near, alpha = torch.zeros(2, 2, dtype=torch.bool), torch.ones(1, dtype=torch.float64)
-    power_fractions, feasible = project_power_fractions(effective_gains_of, wanted, near, alpha, torch.tensor([0.0, 0.5], dtype=torch.float64))
+    power_fractions, feasible = project_power_fractions(
+        effective_gains_of, wanted, near, alpha, torch.tensor([0.0, 0.5], dtype=torch.float64)
+    )
     assert feasible.tolist() == [True, False]
     np.testing.assert_allclose(power_fractions, wanted)
 

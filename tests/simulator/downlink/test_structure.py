@@ -83,7 +83,9 @@ def test_wmmse_step_is_a_textbook_iteration(kind: str, users: int, antennas: int
 def test_wmmse_step_never_lowers_the_sum_rate_and_keeps_sums(channels: torch.Tensor, snr_db: float, seed: int) -> None:
     gram = normalised_gram(channels, LinkBudget(1.0, 10 ** (-snr_db / 10)))
     rng = np.random.default_rng(seed)
-    uplink, power_fractions = (torch.from_numpy(rng.dirichlet(np.full(channels.shape[1], 0.5), len(channels))) for _ in range(2))
+    uplink, power_fractions = (
+        torch.from_numpy(rng.dirichlet(np.full(channels.shape[1], 0.5), len(channels))) for _ in range(2)
+    )
 
     def rate() -> torch.Tensor:
         return rates(sinr(effective_gains_of(gram, structured_coefficients(gram, uplink)), power_fractions)).sum(-1)
@@ -92,7 +94,9 @@ def test_wmmse_step_never_lowers_the_sum_rate_and_keeps_sums(channels: torch.Ten
     for _ in range(6):
         uplink, beams, power_fractions = wmmse_step(gram, beams, power_fractions)
         after = rate()
-        torch.testing.assert_close(beams.effective_gains, effective_gains_of(gram, structured_coefficients(gram, uplink)))
+        torch.testing.assert_close(
+            beams.effective_gains, effective_gains_of(gram, structured_coefficients(gram, uplink))
+        )
         assert bool((after >= before * (1 - 1e-9)).all())
         torch.testing.assert_close(power_fractions.sum(-1), torch.ones(len(channels), dtype=torch.float64))
         torch.testing.assert_close(uplink.sum(-1), torch.ones(len(channels), dtype=torch.float64))

@@ -63,7 +63,9 @@ def test_groups_keep_to_their_own_power() -> None:
     whole = torch.tensor([[0.5, 0.5, 0.3, 0.3, 0.2]], dtype=torch.float64)
     power_fractions = guaranteed_power_fractions(whole, gain, head)[0]
     for users in ([0, 1], [2, 3], [4]):
-        alone = guaranteed_power_fractions(whole[:, users], gain[:, users], torch.zeros(1, len(users), dtype=torch.int64))[0]
+        alone = guaranteed_power_fractions(
+            whole[:, users], gain[:, users], torch.zeros(1, len(users), dtype=torch.int64)
+        )[0]
         torch.testing.assert_close(power_fractions[users], alone)
 
 
@@ -109,7 +111,8 @@ def test_decoding_in_order_of_gain_is_bounded_by_each_message_own_user() -> None
     head, rank = torch.zeros(5, 4, dtype=torch.int64), ranks(gain)
     power_fractions = torch.from_numpy(rng.dirichlet(np.ones(4), 5))
     torch.testing.assert_close(
-        sic_sinr(effective_gains, power_fractions, head, rank), sinr(after_cancellation(effective_gains, head, rank), power_fractions)
+        sic_sinr(effective_gains, power_fractions, head, rank),
+        sinr(after_cancellation(effective_gains, head, rank), power_fractions),
     )
 
 

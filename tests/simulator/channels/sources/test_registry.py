@@ -71,7 +71,9 @@ def test_what_is_refused(name: str, asked: dict[str, Any], told: str) -> None:
 
 def test_without_sionna_the_command_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr("simulator.channels.sources.sionna.find_spec", lambda name: None if name == "sionna" else find(name))
+    monkeypatch.setattr(
+        "simulator.channels.sources.sionna.find_spec", lambda name: None if name == "sionna" else find(name)
+    )
     for name in SIONNA:
         with pytest.raises(NflaeError, match=r"needs Sionna PHY: pip install 'nflae-bridge\[link\]'"):
             channels(name, drops=1)
