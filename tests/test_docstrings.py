@@ -58,9 +58,9 @@ def problems(path: Path) -> list[str]:
         text = ast.get_docstring(node) or ""
         if isinstance(node, ast.ClassDef):
             fields = [each for each in node.body if isinstance(each, ast.AnnAssign)]
-            if "dataclass" in " ".join(map(ast.unparse, node.decorator_list)) and len(fields) > 1:
-                if not has(text, "Parameters", "Attributes"):
-                    found.append(f"class {node.name}: no section Parameters or Attributes")
+            is_dataclass = "dataclass" in " ".join(map(ast.unparse, node.decorator_list))
+            if is_dataclass and len(fields) > 1 and not has(text, "Parameters", "Attributes"):
+                found.append(f"class {node.name}: no section Parameters or Attributes")
             methods = [each for each in public(node.body) if not isinstance(each, ast.ClassDef)]
             for method in methods:
                 described = ast.get_docstring(method) or ""
