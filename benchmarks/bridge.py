@@ -214,7 +214,7 @@ class EngineAlone:
     """The engine in this process, on batches of the size given."""
 
     def __init__(self) -> None:
-        from nflae_bridge.engine.engine import load_scheme
+        from nflae_bridge.engine.schemes import load_scheme
 
         self._scheme = load_scheme("nflae")
         self._drops = rayleigh(512, USERS, ANTENNAS)

@@ -10,7 +10,7 @@ import torch
 
 from matlab_io.errors import NflaeError
 from matlab_io.result import Result
-from nflae_bridge.engine.engine import load_scheme
+from nflae_bridge.engine.schemes import load_scheme
 from nflae_bridge.files.validation import first_bad_drop
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import Scheme

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from nflae_bridge.engine.cuda_graphs import Replays
 from nflae_bridge.engine.device_problem import DeviceProblem
-from nflae_bridge.engine.devices import choose_device
 from nflae_bridge.engine.near_parallel import redundant_users, switched_off
 from nflae_bridge.engine.numpy_small_batch import Drops, solve
 from nflae_bridge.engine.onnx_graph import FromSecondUse
@@ -31,10 +30,9 @@ from nflae_bridge.network.checkpoint import Checkpoint
 from nflae_bridge.network.encoders.gram import GramEncoder
 from nflae_bridge.network.encoders.interface import UserInputs
 from nflae_bridge.network.model import PrecodingNetwork
-from nflae_bridge.network.shipped import load_model
 from simulator.downlink.balancing import max_min_candidate
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import Candidate, Precoding, Scheme, assemble, beams_of, project_powers
+from simulator.downlink.precoding import Candidate, Precoding, assemble, beams_of, project_powers
 from simulator.downlink.problem import (
     ChannelBatch,
     Limits,
@@ -44,7 +42,6 @@ from simulator.downlink.problem import (
     scaled_gram,
 )
 from simulator.downlink.structure import structured_beams, wmmse_step
-from simulator.schemes import register, scheme
 
 if TYPE_CHECKING:
     from nflae_bridge.engine.triton_kernels import Fused
@@ -324,14 +321,3 @@ def _unconstrained(budget: LinkBudget) -> bool:
 def _without(users: Tensor, power_fractions: Tensor) -> Tensor:
     kept = power_fractions * ~users
     return kept / kept.sum(-1, keepdim=True).clamp(min=torch.finfo(kept.dtype).tiny)
-
-
-def load_scheme(name: str, model: str = "auto", device: str = "auto", refinements: int = 0) -> Scheme:
-    """The scheme called ``name``, ready to use; ``nflae`` with the given model, see `models.load_model`.
-
-    Raises NflaeError if the model or device can't be had, ValueError for an unknown scheme.
-    """
-    if name == "nflae":
-        chosen = choose_device(device)
-        return register("nflae")(Engine(load_model(model, chosen), chosen, refinements))
-    return scheme(name)

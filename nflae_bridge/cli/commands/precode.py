@@ -93,7 +93,7 @@ def command(
         from matlab_io import ResultFile
         from nflae_bridge.engine.block_size import drops_per_block
         from nflae_bridge.engine.devices import choose_device
-        from nflae_bridge.engine.engine import load_scheme
+        from nflae_bridge.engine.schemes import load_scheme
         from nflae_bridge.files.precode_file import precode_file
         from nflae_bridge.network.shipped import model_folder
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nflae_bridge.engine.engine import Engine, load_scheme
+from nflae_bridge.engine.engine import Engine
+from nflae_bridge.engine.schemes import load_scheme
 from nflae_bridge.studies.benchmark.implementations import (
     Answer,
     Implementation,

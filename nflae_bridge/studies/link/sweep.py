@@ -17,7 +17,8 @@ import torch
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.engine.devices import choose_device
-from nflae_bridge.engine.engine import Engine, load_scheme
+from nflae_bridge.engine.engine import Engine
+from nflae_bridge.engine.schemes import load_scheme
 from nflae_bridge.studies.cluster import run_units
 from nflae_bridge.studies.link.record import Outcome, Record
 from nflae_bridge.studies.link.source import BatchRecipe, DropSource

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 import simulator.schemes as registry
 from matlab_io.errors import NflaeError
-from nflae_bridge.engine.engine import Engine, load_scheme
+from nflae_bridge.engine.engine import Engine
 from nflae_bridge.engine.near_parallel import redundant_users
+from nflae_bridge.engine.schemes import load_scheme
 from nflae_bridge.network.checkpoint import Checkpoint, save_checkpoint
 from nflae_bridge.network.config import NetworkConfig
 from nflae_bridge.network.encoders.interface import UserInputs

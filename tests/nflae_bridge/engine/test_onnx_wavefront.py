@@ -10,8 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nflae_bridge.engine.engine import Engine, load_scheme
+from nflae_bridge.engine.engine import Engine
 from nflae_bridge.engine.onnx_wavefront import CompiledClassifier
+from nflae_bridge.engine.schemes import load_scheme
 from nflae_bridge.network.encoders.wavefront import WavefrontClassifier
 from simulator.channels.scenario import scenario
 from simulator.downlink.budget import LinkBudget

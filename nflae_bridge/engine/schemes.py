@@ -1,0 +1,41 @@
+"""Load precoding schemes by name, the network's among them."""
+
+from __future__ import annotations
+
+from nflae_bridge.engine.devices import choose_device
+from nflae_bridge.engine.engine import Engine
+from nflae_bridge.network.shipped import load_model
+from simulator.downlink.precoding import Scheme
+from simulator.schemes import register, scheme
+
+
+def load_scheme(name: str, model: str = "auto", device: str = "auto", refinements: int = 0) -> Scheme:
+    """Load a precoding scheme; for ``nflae``, the engine with a model.
+
+    Parameters
+    ----------
+    name
+        Name of the scheme in the registry, or ``nflae``.
+    model
+        Model of ``nflae``: see `nflae_bridge.network.shipped.load_model`.
+    device
+        Device of ``nflae``: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
+    refinements
+        Number of WMMSE steps started from the network's answer.
+
+    Returns
+    -------
+    Scheme
+        Callable ``(ChannelBatch, LinkBudget) -> Precoding``.
+
+    Raises
+    ------
+    NflaeError
+        If the model or the device is not available.
+    ValueError
+        If no scheme has this name.
+    """
+    if name == "nflae":
+        chosen = choose_device(device)
+        return register("nflae")(Engine(load_model(model, chosen), chosen, refinements))
+    return scheme(name)
