@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from distributed import Client, LocalCluster
 
-from nflae_bridge.files.precode_file import Block
+from nflae_bridge.files.blocks import Block
 from nflae_bridge.studies.cluster import run_units
 from nflae_bridge.studies.evaluation import BLOCK_DROPS, BlockScore, Contest, score_block
 from simulator.channels.scenario import scenario

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from matlab_io.containers.atomic import AtomicFile
+from matlab_io.writing.atomic import AtomicFile
 from matlab_io.containers.writers import DropArray, Hdf5Writer, LevelWriter, MatWriter, Value, check_size
 from matlab_io.errors import MatFileError, writing
 

@@ -62,7 +62,7 @@ def check_plot_drop(drawing: PlotOptions, file: ChannelFile) -> None:
     """Raises NflaeError if the drop asked for can't be drawn."""
     if drawing.plot is None or drawing.plot_drop is None:
         return
-    from nflae_bridge.files.precode_file import describe
+    from nflae_bridge.files.blocks import describe_bad_drop
     from nflae_bridge.files.validation import fault_of, good_drops
 
     drop = drawing.plot_drop - 1
@@ -70,7 +70,7 @@ def check_plot_drop(drawing: PlotOptions, file: ChannelFile) -> None:
         raise NflaeError(f"--plot-drop {drawing.plot_drop}: {file.path} has {file.drops} drops")
     channels = file.read(drop, drop + 1)
     if not good_drops(channels)[0]:
-        raise NflaeError(f"--plot-drop {drawing.plot_drop}: {describe(file, fault_of(channels[0], drop))}")
+        raise NflaeError(f"--plot-drop {drawing.plot_drop}: {describe_bad_drop(file, fault_of(channels[0], drop))}")
 
 
 def picture_of(
@@ -79,8 +79,9 @@ def picture_of(
     """The drop to draw, precoded by ``scheme``; None, and a note, if every drop is bad."""
     import torch
 
+    from nflae_bridge.files.blocks import drop_name
     from nflae_bridge.files.positions import scene_of
-    from nflae_bridge.files.precode_file import drop_name, precode
+    from nflae_bridge.files.precode_file import precode_channels
     from nflae_bridge.plots.figures import DropPicture
 
     drop = _first_good_drop(file) if drawing.plot_drop is None else drawing.plot_drop - 1
@@ -88,7 +89,7 @@ def picture_of(
         warn(f"{drawing.plot} is not drawn: no drop can be precoded for")
         return None
     channels = file.read(drop, drop + 1)
-    answer = precode(scheme, channels, budget, device)
+    answer = precode_channels(scheme, channels, budget, device)
     carrier = None if drawing.carrier_ghz is None else 1e9 * drawing.carrier_ghz
     scene = scene_of(file.path, drop, file.drops, torch.from_numpy(channels[0]), carrier)
     return DropPicture(

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,29 +17,16 @@ import torch
 
 from matlab_io import ChannelFile, ResultFile
 from matlab_io.errors import NflaeError
+from nflae_bridge.files.blocks import Block, OnBadDrop, drop_name, read_block
 from nflae_bridge.files.prefetch import prefetch_map
-from nflae_bridge.files.validation import BadDrop, Channels, fault_of, good_drops
+from nflae_bridge.files.validation import Channels
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import Precoding, Scheme
 from simulator.downlink.problem import ChannelBatch
 from simulator.downlink.result_arrays import result_arrays
 
-OnBadDrop = Literal["error", "skip"]
-
 _MOST_WORKERS = 4
 _READ_AHEAD = 2
-
-
-@dataclass(frozen=True)
-class Block:
-    """Drops ``start`` ... ``start + len(good) - 1`` of a file.
-
-    good: bool (drops,), those that can be precoded for. channels: complex64 (good drops, users, antennas).
-    """
-
-    start: int
-    good: npt.NDArray[np.bool_]
-    channels: Channels
 
 
 @dataclass
@@ -72,46 +59,6 @@ class Summary:
         return self.sum_rate / served if served else float("nan")
 
 
-def blocks(file: ChannelFile, stop: int, batch: int, on_bad_drop: OnBadDrop) -> Iterator[Block]:
-    """Drops 0 ... stop-1 of a file in blocks of ``batch``, checked, see `read_block`."""
-    for start in range(0, stop, batch):
-        yield read_block(file, start, min(start + batch, stop), on_bad_drop)
-
-
-def read_block(file: ChannelFile, start: int, stop: int, on_bad_drop: OnBadDrop) -> Block:
-    """Drops start ... stop-1 of a file, checked.
-
-    Raises NflaeError for the first drop with NaN, Inf or an all-zero user, unless ``on_bad_drop`` is ``skip``.
-    """
-    channels = file.read(start, stop)
-    good = good_drops(channels)
-    if good.all():
-        return Block(start, good, channels)
-    if on_bad_drop == "error":
-        first = int(np.flatnonzero(~good)[0])
-        raise NflaeError(f"{describe(file, fault_of(channels[first], start + first))}")
-    return Block(start, good, channels[good])
-
-
-def describe(file: ChannelFile, bad: BadDrop) -> str:
-    """A bad drop in one line, counted as MATLAB counts."""
-    return (
-        f"{file.path}: {file.variable}: {drop_name(file, bad.drop)}, {bad.describe(first=1)}; correct the channels, or"
-        " leave such drops out with --on-bad-drop skip"
-    )
-
-
-def drop_name(file: ChannelFile, drop: int) -> str:
-    """``drop 7``, or with two drop axes ``drop 2, subcarrier 3``; ``drop`` counted from 0, the name from 1."""
-    letters = [letter for letter in file.layout if letter in "sf"]
-    if not letters:
-        return "drop 1"
-    indices = np.unravel_index(drop, file.drop_axes, order="F")
-    place = {letter: int(index) + 1 for letter, index in zip(letters, indices, strict=True)}
-    names = {"s": "drop", "f": "subcarrier"}
-    return ", ".join(f"{names[letter]} {place[letter]}" for letter in "sf" if letter in place)
-
-
 def precode_file(
     file: ChannelFile,
     results: ResultFile,
@@ -133,7 +80,7 @@ def precode_file(
         return read_block(file, start, min(start + batch, file.drops), on_bad_drop)
 
     def compute(block: Block) -> tuple[int, npt.NDArray[np.bool_], dict[str, npt.NDArray[Any]]]:
-        answer = precode(scheme, block.channels, budget, device)
+        answer = precode_channels(scheme, block.channels, budget, device)
         unusable = np.flatnonzero(~torch.isfinite(answer.sum_rate).cpu().numpy())
         if len(unusable):
             drop = block.start + int(np.flatnonzero(block.good)[unusable[0]])
@@ -176,7 +123,7 @@ def _workers(device: torch.device) -> Iterator[int]:
         torch.set_num_threads(threads)
 
 
-def precode(scheme: Scheme, channels: Channels, budget: LinkBudget, device: torch.device) -> Precoding:
+def precode_channels(scheme: Scheme, channels: Channels, budget: LinkBudget, device: torch.device) -> Precoding:
     """A scheme's answer for channels (drops, users, antennas), computed on ``device``; for no drops, of no drops."""
     if not len(channels):
         return _no_answers(*channels.shape[1:])

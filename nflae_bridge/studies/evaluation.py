@@ -16,7 +16,7 @@ from matlab_io.errors import NflaeError
 from nflae_bridge.engine.devices import choose_device
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.engine.schemes import load_scheme
-from nflae_bridge.files.precode_file import Block
+from nflae_bridge.files.blocks import Block
 from nflae_bridge.studies.cluster import ClusterLost, run_units
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.capacity import dirty_paper_capacity

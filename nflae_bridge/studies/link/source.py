@@ -13,7 +13,7 @@ from torch import Tensor
 
 from matlab_io import ChannelFile
 from matlab_io.errors import NflaeError
-from nflae_bridge.files.precode_file import OnBadDrop, blocks
+from nflae_bridge.files.blocks import OnBadDrop, blocks
 from nflae_bridge.files.validation import Channels
 from simulator.channels.csi import jakes_correlation
 from simulator.channels.scenario import ScenarioName, scenario

@@ -17,7 +17,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.files.precode_file import Block
+from nflae_bridge.files.blocks import Block
 from nflae_bridge.studies.cluster import ClusterLost, local_processes, run_units
 from nflae_bridge.studies.evaluation import Contest, Evaluation, evaluate
 from simulator.downlink.budget import LinkBudget

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from matlab_io.containers.atomic import AtomicFile
+from matlab_io.writing.atomic import AtomicFile
 from matlab_io.errors import MatFileError
 
 
