@@ -1,4 +1,4 @@
-"""How far a model reaches: every line of the table in docs/models.md but the memory line, measured.
+"""How far a model reaches: every line of the table in docs/explanation/models.md but the memory line, measured.
 
     python benchmarks/reach.py --model tiny --drops 1000 -o OUT.md [--refine r] [--only LINE ...] [--quick]
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LIVE = ("nflae serve", "nflae stream")
 BLOCK = re.compile(r"^```(bash|python|octave)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 

@@ -66,7 +66,7 @@ _DEADLINE = 30.0
 
 
 class BridgeError(NflaeError):
-    """A request that got no result. ``code``: the error code of docs/protocol.md, or of what happened here."""
+    """A request that got no result. ``code``: the error code of docs/reference/protocol.md, or of what happened here."""
 
     code = "error"
 

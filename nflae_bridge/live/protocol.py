@@ -1,4 +1,4 @@
-"""The wire format of ``nflae serve``, both ends of it: docs/protocol.md in code.
+"""The wire format of ``nflae serve``, both ends of it: docs/reference/protocol.md in code.
 
 A request or answer is a list of frames: a JSON header, then raw arrays in MATLAB order, which is the memory of our
 (drops, users, antennas) arrays as it is. Nothing here knows about sockets.
@@ -47,7 +47,7 @@ Array = npt.NDArray[Any]
 
 
 class WireError(NflaeError):
-    """A request that can't be served: ``code`` is one of docs/protocol.md's; the message says what is wrong."""
+    """A request that can't be served: ``code`` is one of docs/reference/protocol.md's; the message says what is wrong."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -96,7 +96,7 @@ class Reply:
     error: WireError | None
 
 
-# The headers, field by field as docs/protocol.md has them; msgspec checks types, ranges and unknown fields.
+# The headers, field by field as docs/reference/protocol.md has them; msgspec checks types, ranges and unknown fields.
 
 _Id = Annotated[str, Meta(max_length=_MAX_ID)]
 _Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
@@ -208,7 +208,7 @@ def request_id(frames: Sequence[Frame]) -> str | None:
 def decode_request(frames: Sequence[Frame]) -> PrecodeRequest | StatusRequest:
     """A request from its frames; the arrays are views of them.
 
-    Raises WireError ``bad_request``, naming the field or frame, for whatever docs/protocol.md doesn't allow. The
+    Raises WireError ``bad_request``, naming the field or frame, for whatever docs/reference/protocol.md doesn't allow. The
     channels' numbers themselves are not looked at.
     """
     header = _request_header(frames)

@@ -112,7 +112,7 @@ def command(
     """Answer requests for precoders from running programs: MATLAB, Octave, Python, anything that speaks ZeroMQ.
 
     Requests of any size and scheme share one device; those that are alike are computed together. The wire is
-    described in docs/protocol.md. The log, one line an event, goes to stderr.
+    described in docs/reference/protocol.md. The log, one line an event, goes to stderr.
     """
     from nflae_bridge.live.log import EventLog
     from nflae_bridge.live.server import ServerSettings, serve

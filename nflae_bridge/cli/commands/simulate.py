@@ -36,7 +36,7 @@ _CSI_STREAM = 1 << 40
       nflae simulate -o city.mat --source deepmimo:asu_campus_3p5 --users 8 --antennas 64 --drops 500
 
     \b
-    Sources (docs/sources.md has their files and conventions):
+    Sources (docs/how_to/sources.md has their files and conventions):
       uav, paper          our scenarios, also --scenario: drones and ground users; the publications'
       flight:FILE.csv     users on the paths of a file of waypoints, a drop a slot, also --trajectory
       umi, uma, rma, cdl  3GPP TR 38.901, by Sionna PHY

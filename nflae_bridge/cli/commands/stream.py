@@ -67,7 +67,7 @@ _ENDPOINT: dict[str, Any] = {"callback": _endpoint, "metavar": "KIND:ADDRESS[,OP
     An item of --csi is one drop, a vector of antennas x users complex numbers: MATLAB's H(:), N x K, user after
     user. An item of --precoders is the same of W; of --labels users bytes, 1 for near field; of --powers users
     floats, W. Item i out belongs to item i in. push and pull lose nothing; pub and sub lose what is not read in time,
-    and with tags the gaps are counted. docs/gnuradio.md has the details.
+    and with tags the gaps are counted. docs/how_to/gnuradio.md has the details.
 
     Ctrl-C or SIGTERM: what was taken is finished, the counts go to the log (stderr), exit status 0.""",
 )

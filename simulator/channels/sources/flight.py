@@ -1,4 +1,4 @@
-"""Users that move: channels slot by slot along the paths of a CSV file of waypoints (docs/trajectories.md).
+"""Users that move: channels slot by slot along the paths of a CSV file of waypoints (docs/how_to/trajectories.md).
 
 The simulator's channels are h with y = h^H x already: nothing is conjugated.
 """

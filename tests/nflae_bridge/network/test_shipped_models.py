@@ -1,4 +1,4 @@
-"""The checkpoints in the package do what docs/models.md says, on fewer drops and with room for chance."""
+"""The checkpoints in the package do what docs/explanation/models.md says, on fewer drops and with room for chance."""
 
 from __future__ import annotations
 

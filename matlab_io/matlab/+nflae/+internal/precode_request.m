@@ -1,7 +1,7 @@
 function [header, payload, seconds, layout] = precode_request(H, arguments)
 % PRECODE_REQUEST  What to send for nflae.Client's precode(H, arguments{:}).
 %
-%   header is a struct of docs/protocol.md's fields, without id; payload a cell of uint8 rows. seconds is the
+%   header is a struct of docs/reference/protocol.md's fields, without id; payload a cell of uint8 rows. seconds is the
 %   timeout asked for, [] if none was. Only what was given is put into the header: the defaults are the server's.
 
   options = nflae.internal.named(arguments, {'Power', 'PowerDbw', 'NoisePower', 'NoiseDbw', 'AlphaC', 'MinRate', ...

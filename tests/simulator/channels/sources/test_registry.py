@@ -23,7 +23,7 @@ SIONNA = ("umi", "uma", "rma", "cdl")
 def test_every_source_is_in_the_help_and_in_the_docs(nflae: Run) -> None:
     assert set(source_names()) == {"uav", "paper", *SIONNA, "deepmimo", "flight", "quadriga", "matlab5g"}
     told = nflae("simulate", "--help").output.split("Sources (")[1]
-    page = (Path(__file__).parents[4] / "docs" / "sources.md").read_text()
+    page = (Path(__file__).parents[4] / "docs" / "how_to" / "sources.md").read_text()
     for name in source_names():
         assert name in told
         assert f"`{name}`" in page
