@@ -158,7 +158,7 @@ def test_struct_array_written_by_octave(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cells", [False, True])
 def test_frequency_responses(tmp_path: Path, cells: bool) -> None:
-    """[Rx, Tx, carrier, snapshot] each, as chan.fr gives it; or one array, users first (docs/reference/mat_files.md)."""
+    """[Rx, Tx, carrier, snapshot] each, as chan.fr gives it; or one array, users first."""
     coeff, delay = made_up()
     h = expected(coeff, delay)
     response = h.conj().reshape(5, 3, 2, 6).transpose(2, 3, 1, 0)  # users, antennas, carriers, snapshots
