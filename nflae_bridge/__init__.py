@@ -11,15 +11,12 @@ from matlab_io.version import __version__
 if TYPE_CHECKING:
     from matlab_io.result import Result
     from nflae_bridge.api import precode
-    from nflae_bridge.live.client import (
-        AsyncClient,
-        BridgeError,
-        Client,
-    )
+    from nflae_bridge.live.client import AsyncClient, Client
+    from nflae_bridge.live.errors import BridgeError
 
 _HOMES = {
     "AsyncClient": "nflae_bridge.live.client",
-    "BridgeError": "nflae_bridge.live.client",
+    "BridgeError": "nflae_bridge.live.errors",
     "Client": "nflae_bridge.live.client",
     "Result": "matlab_io.result",
     "precode": "nflae_bridge.api",

@@ -30,32 +30,19 @@ from zmq.utils.monitor import recv_monitor_message
 from matlab_io.errors import NflaeError
 from matlab_io.result import Result
 from nflae_bridge.live.addresses import why_unusable
+from nflae_bridge.live.errors import BadRequest, BridgeError, ConnectionLost, NoAnswer, WireError, error_of_code
 from nflae_bridge.live.keys import read_key_pair, read_public_key
 from nflae_bridge.live.protocol import (
     DEFAULT_ADDRESS,
     PrecodeRequest,
     Reply,
     StatusRequest,
-    WireError,
     decode_reply,
     encode_request,
     result_of,
 )
 
-__all__ = [
-    "AsyncClient",
-    "BadChannels",
-    "BadRequest",
-    "BridgeError",
-    "Client",
-    "ConnectionLost",
-    "Expired",
-    "NoAnswer",
-    "ServerBusy",
-    "ServerFault",
-    "ServerStopping",
-    "TooLarge",
-]
+__all__ = ["AsyncClient", "Client"]
 
 _LOOK_MS = 50  # how often a waiting client looks whether the connection is still there
 _PAUSE_SECONDS = 0.1  # before asking again a server that is about to leave
@@ -63,71 +50,6 @@ _LOSSES = 3  # connections one request may cost: a frame above the server's limi
 _HEARTBEAT_MS = 2_000
 _SILENCE_MS = 10_000
 _DEADLINE = 30.0
-
-
-class BridgeError(NflaeError):
-    """A request that got no result. ``code``: the error code of docs/reference/protocol.md, or of what happened here."""
-
-    code = "error"
-
-
-class BadRequest(BridgeError, ValueError):
-    """The server doesn't accept a field or a number of the request."""
-
-    code = "bad_request"
-
-
-class BadChannels(BridgeError, ValueError):
-    """NaN, Inf or an all-zero user among the channels; counted from 1."""
-
-    code = "bad_channels"
-
-
-class TooLarge(BridgeError, ValueError):
-    """More users or drops than the server takes at once: send fewer."""
-
-    code = "too_large"
-
-
-class ServerBusy(BridgeError):
-    """The server's queue is full; ask again in a moment."""
-
-    code = "busy"
-
-
-class ServerStopping(BridgeError):
-    """The server was about to leave, and no other took its place before the deadline."""
-
-    code = "stopping"
-
-
-class ServerFault(BridgeError):
-    """The server failed at it; its log says why."""
-
-    code = "internal"
-
-
-class Expired(BridgeError, TimeoutError):
-    """The deadline passed while the request waited in the server's queue."""
-
-    code = "expired"
-
-
-class NoAnswer(BridgeError, TimeoutError):
-    """The deadline passed without an answer."""
-
-    code = "no_answer"
-
-
-class ConnectionLost(BridgeError, ConnectionError):
-    """The server closed the connection every time the request was sent."""
-
-    code = "connection_lost"
-
-
-_ERRORS = {
-    error.code: error for error in (BadRequest, BadChannels, TooLarge, ServerBusy, ServerStopping, ServerFault, Expired)
-}
 
 
 @dataclass(frozen=True)
@@ -193,7 +115,7 @@ def _request(channels: npt.ArrayLike, near_field: npt.ArrayLike | None, **fields
 
 def _raise_error(reply: Reply) -> None:
     if reply.error is not None:
-        raise _ERRORS.get(reply.error.code, ServerFault)(str(reply.error))
+        raise error_of_code(reply.error.code, str(reply.error))
 
 
 class Client:

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Meta, Struct
 
-from matlab_io.errors import NflaeError
 from matlab_io.result import RESULT_ARRAYS, RESULT_NAMES, Result
+from nflae_bridge.live.errors import WireError
 
 VERSION: Literal[1] = 1
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5555"
@@ -44,14 +44,6 @@ _RESULT_ARRAYS = {entry.name: entry for entry in RESULT_ARRAYS}
 
 Frame = bytes | memoryview
 Array = npt.NDArray[Any]
-
-
-class WireError(NflaeError):
-    """A request that can't be served: ``code`` is one of docs/reference/protocol.md's; the message says what is wrong."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 @dataclass(frozen=True)
@@ -208,7 +200,7 @@ def request_id(frames: Sequence[Frame]) -> str | None:
 def decode_request(frames: Sequence[Frame]) -> PrecodeRequest | StatusRequest:
     """A request from its frames; the arrays are views of them.
 
-    Raises WireError ``bad_request``, naming the field or frame, for whatever docs/reference/protocol.md doesn't allow. The
+    Raises WireError ``bad_request``, naming the field or frame, for what the protocol does not allow. The
     channels' numbers themselves are not looked at.
     """
     header = _request_header(frames)

@@ -167,7 +167,7 @@ def command(
 
     from nflae_bridge.live.gnuradio.relay import RelayOptions
     from nflae_bridge.live.gnuradio.session import StreamSettings, stream
-    from nflae_bridge.live.gnuradio.terms import LinkParameters
+    from nflae_bridge.live.gnuradio.link_parameters import LinkParameters
     from nflae_bridge.live.log import EventLog
 
     budget = choose_budget(BudgetRequest(power_dbw, noise_dbw, alpha_c, min_rate), {}, Path())
@@ -210,7 +210,7 @@ def _here(scheme: str, model: str, device: str, refine: int) -> Precode:
 
 def _there(client: Client, scheme: str, refine: int) -> Precode:
     """A server that is busy is asked again: others use it, too."""
-    from nflae_bridge.live.client import ServerBusy
+    from nflae_bridge.live.errors import ServerBusy
 
     def ask(channels: Channels, **budget: float) -> Result:
         for _ in range(_TURNS):

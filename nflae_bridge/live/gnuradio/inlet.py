@@ -14,9 +14,9 @@ import zmq
 from matlab_io.errors import NflaeError
 from nflae_bridge.live.gnuradio.counts import Counts
 from nflae_bridge.live.gnuradio.endpoints import LARGEST_MESSAGE, Context, Endpoint, bound_address, open_socket
+from nflae_bridge.live.gnuradio.link_parameters import LinkParameters
 from nflae_bridge.live.gnuradio.pmt import Pair, Pmt, PmtError, decode
 from nflae_bridge.live.gnuradio.tags import Tag, TagError, decode_header, has_header
-from nflae_bridge.live.gnuradio.terms import LinkParameters
 
 # Tells of trouble with a message: what kind it is, and what to do.
 Warn = Callable[[str, str], None]

@@ -20,9 +20,9 @@ from matlab_io.result import Result
 from nflae_bridge.files.validation import fault_of, good_drops
 from nflae_bridge.live.gnuradio.counts import Counts
 from nflae_bridge.live.gnuradio.inlet import Arrival, Inlet, Warn
+from nflae_bridge.live.gnuradio.link_parameters import LinkParameters
 from nflae_bridge.live.gnuradio.outlets import Answer, Outlet
 from nflae_bridge.live.gnuradio.pmt import Pmt
-from nflae_bridge.live.gnuradio.terms import LinkParameters
 
 _LOOK_SECONDS = 0.1
 # At the end, for messages that have arrived already, and for readers to take what is finished.

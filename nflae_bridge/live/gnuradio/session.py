@@ -16,9 +16,9 @@ from nflae_bridge.live.addresses import stays_on_this_machine
 from nflae_bridge.live.gnuradio.counts import Counts
 from nflae_bridge.live.gnuradio.endpoints import Context, Endpoint
 from nflae_bridge.live.gnuradio.inlet import Inlet
+from nflae_bridge.live.gnuradio.link_parameters import LinkParameters
 from nflae_bridge.live.gnuradio.outlets import Outlet, PduOutlet, StreamOutlet, What
 from nflae_bridge.live.gnuradio.relay import Precode, Relay, RelayOptions
-from nflae_bridge.live.gnuradio.terms import LinkParameters
 from nflae_bridge.live.log import EventLog
 from nflae_bridge.live.signals import stopped_by_signals
 

@@ -17,8 +17,9 @@ from nflae_bridge.engine.block_size import drops_per_block
 from nflae_bridge.engine.devices import choose_device
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.files.validation import Channels, first_bad_drop
-from nflae_bridge.live.protocol import PrecodeRequest, WireError
-from nflae_bridge.live.server.queue import Job, Key
+from nflae_bridge.live.errors import WireError
+from nflae_bridge.live.protocol import PrecodeRequest
+from nflae_bridge.live.server.micro_batches import Job, Key
 from nflae_bridge.network.shipped import load_model, model_folder
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.problem import ChannelBatch

@@ -16,7 +16,7 @@ import pytest
 import zmq
 
 from nflae_bridge import AsyncClient, Client, NflaeError, precode
-from nflae_bridge.live import client as bridge
+from nflae_bridge.live import errors as bridge
 from tests.nflae_bridge.live.live_server import LiveServer
 from tests.nflae_bridge.live.test_server import channels
 

@@ -19,10 +19,10 @@ import scipy.io
 import zmq
 
 from matlab_io.result import RESULT_NAMES
+from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.keys import make_keys
 from nflae_bridge.live.protocol import (
     PrecodeRequest,
-    WireError,
     decode_request,
     encode_answer,
     encode_error,

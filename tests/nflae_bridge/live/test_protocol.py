@@ -14,10 +14,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from matlab_io.result import RESULT_NAMES
+from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.protocol import (
     PrecodeRequest,
     StatusRequest,
-    WireError,
     decode_reply,
     decode_request,
     encode_answer,

@@ -23,7 +23,8 @@ import pytest
 import zmq
 
 import nflae_bridge
-from nflae_bridge.live.client import AsyncClient, BridgeError, Client, ConnectionLost, NoAnswer
+from nflae_bridge.live.client import AsyncClient, Client
+from nflae_bridge.live.errors import BridgeError, ConnectionLost, NoAnswer
 from nflae_bridge.live.keys import make_keys
 from tests.channel_files import random_channels
 from tests.nflae_bridge.live.live_server import LiveServer

@@ -16,9 +16,9 @@ from nflae_bridge.api import precode
 from nflae_bridge.live.gnuradio.counts import Counts
 from nflae_bridge.live.gnuradio.endpoints import Context, parse_endpoint
 from nflae_bridge.live.gnuradio.inlet import Inlet
+from nflae_bridge.live.gnuradio.link_parameters import LinkParameters
 from nflae_bridge.live.gnuradio.outlets import Outlet, PduOutlet, StreamOutlet, What
 from nflae_bridge.live.gnuradio.relay import Precode, Relay, RelayOptions
-from nflae_bridge.live.gnuradio.terms import LinkParameters
 
 USERS, ANTENNAS = 3, 16
 TERMS = LinkParameters(USERS, ANTENNAS, power=1.0, noise_power=0.01, alpha_c=1.0, min_rate=0.0)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from nflae_bridge.live.protocol import PrecodeRequest
-from nflae_bridge.live.server.queue import Job, JobQueue
+from nflae_bridge.live.server.micro_batches import Job, JobQueue
 
 _ticks = count()
 

@@ -13,12 +13,12 @@ from typing import Any
 import zmq
 
 from matlab_io.version import __version__
+from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.log import EventLog
 from nflae_bridge.live.protocol import (
     Frame,
     PrecodeRequest,
     StatusRequest,
-    WireError,
     decode_request,
     encode_answer,
     encode_error,
@@ -27,10 +27,10 @@ from nflae_bridge.live.protocol import (
     split_envelope,
 )
 from nflae_bridge.live.server.device import Answer, Device
+from nflae_bridge.live.server.micro_batches import Job, JobQueue
 from nflae_bridge.live.server.outbox import Outbox
-from nflae_bridge.live.server.queue import Job, JobQueue
+from nflae_bridge.live.server.router_socket import RouterSocket
 from nflae_bridge.live.server.settings import ServerSettings
-from nflae_bridge.live.server.sockets import RouterSocket
 from nflae_bridge.live.server.statistics import Statistics
 from nflae_bridge.live.signals import stopped_by_signals
 
