@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from matlab_io.extras import explain_import
 from matlab_io.version import __version__
 from nflae_bridge.cli.failure import failing_in_one_line
 
@@ -18,6 +19,8 @@ _COMMANDS = (
     *("inspect", "precode", "evaluate", "simulate", "models", "train", "serve", "keys", "stream", "link"),
     *("reproduce", "bench"),
 )
+# The extra that holds all a command imports, where that is more than the engine.
+_EXTRAS = {"train": "train", "link": "link", "reproduce": "reproduce", "bench": "plot"}
 
 
 class CommandGroup(click.Group):
@@ -34,7 +37,11 @@ class CommandGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         with failing_in_one_line(tracebacks=bool(ctx.params.get("debug"))):
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except ModuleNotFoundError as error:
+                command = ctx.invoked_subcommand or ""
+                raise explain_import(error, f"nflae {command}", _EXTRAS.get(command)) from error
 
 
 @click.group(

@@ -17,11 +17,11 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from importlib.util import find_spec
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from matlab_io.errors import NflaeError
+from matlab_io.extras import require
 from matlab_io.version import __version__
 
 if TYPE_CHECKING:
@@ -170,8 +170,7 @@ def _telling_of_loss(cluster: str, done: int) -> Iterator[None]:
 @contextmanager
 def _connected(cluster: str) -> Iterator[Client]:
     """A client of the cluster, checked to be of our version. ``local:N`` is started before and stopped afterwards."""
-    if find_spec("distributed") is None:
-        raise NflaeError("--cluster needs Dask: pip install 'nflae-bridge[cluster]'")
+    require("distributed", "--cluster")
     processes = local_processes(cluster)
     import dask
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 
-from matlab_io.errors import NflaeError
+from matlab_io.extras import require
 from simulator.link_level.modulation import Format
 
 # Sionna's 5G encoder goes down to this rate; lower ones repeat coded bits, as 5G's circular buffer does.
@@ -19,12 +18,6 @@ _ITERATIONS = 20
 # What the demapper and the decoder hold at once; on the CPU little more than its cache is fastest.
 _CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 4 << 30}
 _BYTES_A_CODED_BIT = 200
-
-
-def require_sionna() -> None:
-    """Raises NflaeError, with the command that installs it, where Sionna PHY is missing."""
-    if find_spec("sionna") is None:
-        raise NflaeError("nflae link needs Sionna PHY, which is not installed: pip install 'nflae-bridge[link]'")
 
 
 def sionna_device(device: torch.device) -> str:
@@ -40,7 +33,7 @@ class Transceiver:
     """
 
     def __init__(self, form: Format, symbols: int, device: torch.device) -> None:
-        require_sionna()
+        require("sionna", "the link-level simulation")
         from sionna.phy.fec.ldpc import LDPC5GDecoder, LDPC5GEncoder
         from sionna.phy.mapping import Demapper, Mapper
 

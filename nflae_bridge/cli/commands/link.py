@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from matlab_io.errors import NflaeError
+from matlab_io.extras import require
 from nflae_bridge.cli.options import (
     ChannelOptions,
     WorkOptions,
@@ -198,9 +199,8 @@ def command(
     from simulator.link_level.chain import Waveform
     from simulator.link_level.csi_models import parse_csi
     from simulator.link_level.modulation import choose_modulation
-    from simulator.link_level.transceiver import require_sionna
 
-    require_sionna()
+    require("sionna", "nflae link", "link")
     knowledge, waveform = parse_csi(csi), Waveform(*ofdm)
     formats = choose_modulation(modulation, code, symbols).formats
     waveform.samples(symbols)

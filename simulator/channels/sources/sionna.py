@@ -21,13 +21,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from matlab_io.errors import NflaeError
+from matlab_io.extras import require
 from simulator.channels.sources import Drawn, Request, register
 from simulator.channels.sources.paths import frequency_response, subcarrier_offsets
 
@@ -61,7 +61,7 @@ def rma(request: Request) -> Drawn:
 @register("cdl", _TAKES)
 def cdl(request: Request) -> Drawn:
     """3GPP clustered delay lines."""
-    _need_sionna("cdl")
+    require("sionna", "source cdl")
     drops, users, antennas = request.size()
     offsets = subcarrier_offsets(request.subcarriers, request.bandwidth)
     carrier = request.carrier or CARRIER
@@ -69,7 +69,7 @@ def cdl(request: Request) -> Drawn:
 
 
 def _cell(name: str, request: Request) -> Drawn:
-    _need_sionna(name)
+    require("sionna", f"source {name}")
     drops, users, antennas = request.size()
     carrier = request.carrier or CARRIER
     if antennas % _ROWS:
@@ -200,13 +200,6 @@ def normalise_gains(channels: Tensor, wanted_db: Tensor) -> Tensor:
     scale = (power.sqrt() / norm)[..., None, None]
     scaled: Tensor = (channels.to(torch.complex128) * scale).to(torch.complex64)
     return scaled
-
-
-def _need_sionna(name: str) -> None:
-    if find_spec("sionna") is None:
-        raise NflaeError(
-            f"source {name} needs Sionna PHY: pip install 'nflae-bridge[link]' (Python 3.11 or 3.12), then try again"
-        )
 
 
 def _base_station(antennas: int, rows: int, carrier: float) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -103,8 +104,8 @@ def test_what_is_no_cluster(cluster: str, nflae: Run) -> None:
 
 
 def test_without_dask_the_command_to_install_it_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("nflae_bridge.studies.cluster.find_spec", lambda name: None)
-    with pytest.raises(NflaeError, match=r"pip install 'nflae-bridge\[cluster\]'"):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(NflaeError, match=r"^--cluster needs the extra 'cluster' .* pip install .*\[cluster\]"):
         next(run_units(throw, throws(1, tmp_path), "local:2"))
 
 

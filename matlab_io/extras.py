@@ -1,0 +1,131 @@
+"""Name the optional extra that installs a missing package, and the command that installs it.
+
+The base install holds numpy, pyzmq, msgspec and click. All other packages belong to an extra of ``pyproject.toml``;
+each extra is complete: it installs every package its commands import.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from matlab_io.errors import NflaeError
+
+DISTRIBUTION = "nflae-bridge"
+
+_ENGINE = ("torch", "scipy", "h5py", "onnxruntime", "safetensors", "rich")
+_PLOT = (*_ENGINE, "matplotlib")
+_TRAIN = (*_ENGINE, "onnx", "onnxscript", "transformers")
+
+# Import names of the packages that each extra installs, the smallest extra of a package first.
+EXTRAS: dict[str, tuple[str, ...]] = {
+    "engine": _ENGINE,
+    "plot": _PLOT,
+    "train": _TRAIN,
+    "link": (*_PLOT, "sionna"),
+    "reproduce": (*_PLOT, *_TRAIN, "pandas"),
+    "metrics": (*_ENGINE, "prometheus_client"),
+    "cluster": (*_ENGINE, "distributed", "dask"),
+}
+
+_REMARKS = {"link": " (Python 3.11 or 3.12)"}
+
+
+class MissingPackageError(NflaeError, ModuleNotFoundError):
+    """An operation needs a package of an extra that is not installed; the message holds the command to run."""
+
+
+def require(package: str, feature: str, extra: str | None = None) -> None:
+    """Check that an optional package is installed, without importing it.
+
+    Parameters
+    ----------
+    package : str
+        Import name of the package, e.g. ``sionna``.
+    feature : str
+        Subject of the error message, e.g. ``nflae link``.
+    extra : str, optional
+        Extra to install where it holds the package; by default the smallest one that does.
+
+    Raises
+    ------
+    MissingPackageError
+        If the package is not installed.
+    """
+    if find_spec(package) is None:
+        raise MissingPackageError(_message(package, feature, extra))
+
+
+def explain_import(error: ModuleNotFoundError, feature: str, extra: str | None = None) -> ModuleNotFoundError:
+    """Convert a failed import of an optional package into an error that holds the command to run.
+
+    Parameters
+    ----------
+    error : ModuleNotFoundError
+        The failed import.
+    feature : str
+        Subject of the error message, e.g. ``nflae precode``.
+    extra : str, optional
+        Extra to install where it holds the package; by default the smallest one that does.
+
+    Returns
+    -------
+    ModuleNotFoundError
+        A `MissingPackageError` for a package of `EXTRAS`, else ``error`` itself.
+    """
+    package = (error.name or "").partition(".")[0]
+    if isinstance(error, MissingPackageError) or not any(package in packages for packages in EXTRAS.values()):
+        return error
+    return MissingPackageError(_message(package, feature, extra))
+
+
+def install_command(extra: str) -> str:
+    """Return the shell command that adds an extra to the present installation.
+
+    The command names the folder, wheel or repository that pip recorded when it installed the package (PEP 610).
+
+    Parameters
+    ----------
+    extra : str
+        Name of an extra, see `EXTRAS`.
+
+    Returns
+    -------
+    str
+        ``pip install ...``; ``from the project's folder: pip install '.[EXTRA]'`` where the origin is unknown or gone.
+    """
+    origin = _origin()
+    url = str(origin.get("url", ""))
+    path = Path(unquote(urlsplit(url).path)) if url.startswith("file:") else None
+    if "dir_info" in origin:
+        if path is not None and path.is_dir():
+            editable = "-e " if origin["dir_info"].get("editable") else ""
+            return f"pip install {editable}'{path}[{extra}]'"
+    elif "vcs_info" in origin:
+        vcs = origin["vcs_info"]
+        return f"pip install '{DISTRIBUTION}[{extra}] @ {vcs['vcs']}+{url}@{vcs['commit_id']}'"
+    elif url and (path is None or path.is_file()):
+        return f"pip install '{DISTRIBUTION}[{extra}] @ {url}'"
+    return f"from the project's folder: pip install '.[{extra}]'"
+
+
+def _origin() -> dict[str, Any]:
+    """Return pip's record of the installation's source, empty where there is none."""
+    try:
+        recorded = importlib.metadata.distribution(DISTRIBUTION).read_text("direct_url.json")
+        return dict(json.loads(recorded or "{}"))
+    except (importlib.metadata.PackageNotFoundError, ValueError, TypeError):
+        return {}
+
+
+def _message(package: str, feature: str, extra: str | None) -> str:
+    if extra is None or package not in EXTRAS.get(extra, ()):
+        extra = next(name for name, packages in EXTRAS.items() if package in packages)
+    return (
+        f"{feature} needs the extra {extra!r} ({package} is not installed): "
+        f"{install_command(extra)}{_REMARKS.get(extra, '')}"
+    )
