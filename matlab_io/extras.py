@@ -1,7 +1,7 @@
 """Name the optional extra that installs a missing package, and the command that installs it.
 
 The base install holds numpy, pyzmq, msgspec and click. All other packages belong to an extra of ``pyproject.toml``;
-each extra is complete: it installs every package its commands import.
+each but ``metrics`` includes the engine.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DISTRIBUTION = "nflae-bridge"
 
 _ENGINE = ("torch", "scipy", "h5py", "onnxruntime", "safetensors", "rich")
 _PLOT = (*_ENGINE, "matplotlib")
-_TRAIN = (*_ENGINE, "onnx", "onnxscript", "transformers")
+_TRAIN = (*_ENGINE, "onnx", "transformers")
 
 # Import names of the packages that each extra installs, the smallest extra of a package first.
 EXTRAS: dict[str, tuple[str, ...]] = {
@@ -28,7 +28,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "train": _TRAIN,
     "link": (*_PLOT, "sionna"),
     "reproduce": (*_PLOT, *_TRAIN, "pandas"),
-    "metrics": (*_ENGINE, "prometheus_client"),
+    "metrics": ("prometheus_client",),
     "cluster": (*_ENGINE, "distributed", "dask"),
 }
 
