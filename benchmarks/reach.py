@@ -32,7 +32,7 @@ from matlab_io.errors import NflaeError
 from nflae_bridge.engine.devices import choose_device
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.network.shipped import load_model
-from simulator.channels.multipath import noisy_csi
+from simulator.channels.csi import noisy_csi
 from simulator.channels.scenario import Scenario, scenario
 from simulator.channels.sources import channels as source_channels
 from simulator.downlink.budget import LinkBudget
@@ -95,7 +95,7 @@ class Outcome:
 
     @property
     def finite(self) -> Tensor:
-        """bool (drops,)."""
+        """Bool (drops,)."""
         return self.sum_rate.isfinite() & self.claimed.isfinite()
 
 

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from simulator.channels.multipath import noisy_csi
+from simulator.channels.csi import noisy_csi
 from simulator.channels.scenario import Scenario, scenario
 from simulator.geometry.arrays import AngleConvention, UniformLinearArray
 

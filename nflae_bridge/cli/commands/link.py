@@ -196,8 +196,8 @@ def command(
         raise click.UsageError("--refresh needs IN.mat: a scenario's drops don't follow one another.")
 
     from nflae_bridge.engine.devices import choose_device
+    from simulator.channels.csi import parse_csi
     from simulator.link_level.chain import Waveform
-    from simulator.link_level.csi_models import parse_csi
     from simulator.link_level.modulation import choose_modulation
 
     require("sionna", "nflae link", "link")

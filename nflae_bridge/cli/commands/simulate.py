@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from simulator.channels.sources import Drawn
+    from simulator.channels.sources import ChannelSet
 
 # Noise of the channel estimates has a generator of its own: with and without it, users stand in the same places.
 _CSI_STREAM = 1 << 40
@@ -147,7 +147,7 @@ def command(
         None if slot_ms is None else slot_ms / 1e3,
     )
     drawn = draw(name, request)
-    extra: dict[str, Any] = {"power": 1.0} | dict(drawn.known) | {"source": name, "seed": seed}
+    extra: dict[str, Any] = {"power": 1.0} | dict(drawn.metadata) | {"source": name, "seed": seed}
     if csi_snr_db is not None:
         extra["csi_snr_db"] = csi_snr_db
     with progress("simulate", drawn.drops, "drops") as advance:
@@ -166,12 +166,12 @@ def command(
 
 
 def _channels(
-    drawn: Drawn, seed: int, csi_snr_db: float | None, advance: Advance
+    drawn: ChannelSet, seed: int, csi_snr_db: float | None, advance: Advance
 ) -> Iterator[npt.NDArray[np.complex64]]:
     """The channels, or noisy estimates of them, as they are drawn."""
     import torch
 
-    from simulator.channels.multipath import noisy_csi
+    from simulator.channels.csi import noisy_csi
 
     noise = torch.Generator().manual_seed(_CSI_STREAM + seed)
     done = 0

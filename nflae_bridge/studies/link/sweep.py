@@ -22,12 +22,12 @@ from nflae_bridge.engine.schemes import load_scheme
 from nflae_bridge.studies.cluster import run_units
 from nflae_bridge.studies.link.record import Outcome, Record
 from nflae_bridge.studies.link.source import BatchRecipe, DropSource
+from simulator.channels.csi import CsiModel
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import Scheme
 from simulator.downlink.problem import ChannelBatch
 from simulator.link_level.chain import Chain, Waveform, effective_channels, scheduled
 from simulator.link_level.counting import Tally, enough, tally
-from simulator.link_level.csi_models import CsiModel
 from simulator.link_level.modulation import choose_modulation
 from simulator.link_level.randomness import generator_of
 from simulator.schemes import needs_sic

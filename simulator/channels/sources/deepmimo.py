@@ -32,10 +32,11 @@ import torch
 
 from matlab_io import find_arrays
 from matlab_io.errors import NflaeError, reading
-from simulator.channels.sources import Channels, Drawn, Request, by_user, register
-from simulator.channels.sources.by_user import Array
-from simulator.channels.sources.paths import frequency_response, subcarrier_offsets
-from simulator.channels.sources.recorded import drops_of, same_length
+from simulator.channels.sources.registry import Channels, ChannelSet, Request, register
+from simulator.channels.sources.shared import user_arrays
+from simulator.channels.sources.shared.frequency_response import frequency_response, subcarrier_offsets
+from simulator.channels.sources.shared.recordings import drops_of, same_length
+from simulator.channels.sources.shared.user_arrays import Array
 
 _RAYS = ("power", "phase", "delay", "aod_az", "aod_el")
 _POWER = re.compile(r"power_(?P<station>t\d+_tx\d+)_(?P<places>r\d+)\.(npz|mat|npy)")
@@ -49,7 +50,7 @@ _PLACES = 1024  # computed at once
     ("drops", "users", "antennas", "bandwidth", "subcarriers", "base_station"),
     reads="a scenario folder or a .mat file",
 )
-def deepmimo(request: Request) -> Drawn:
+def deepmimo(request: Request) -> ChannelSet:
     """DeepMIMO's channels; each drop has users at places drawn at random."""
     path, known = request.file, {}
     assert path is not None
@@ -86,7 +87,7 @@ def _of_scenario(folder: Path, params: Mapping[str, Any], request: Request) -> C
             f"{folder}: no power_t..._tx..._r... file with the rays to any user; of a dynamic scenario name one scene's"
             " folder"
         )
-    chosen = by_user.chosen(folder, list(pairs), request.base_station)
+    chosen = user_arrays.chosen(folder, list(pairs), request.base_station)
     rays = {name: _joined([_array(folder, name, f"{chosen}_{places}") for places in pairs[chosen]]) for name in _RAYS}
     offsets = subcarrier_offsets(request.subcarriers, request.bandwidth)
     _, _, antennas = request.size()
@@ -139,22 +140,22 @@ def _of_dataset(path: Path, request: Request) -> Channels:
     for option in ("antennas", "subcarriers"):
         if getattr(request, option) is not None:
             raise NflaeError(f"{path}: holds channels, whose {option} are fixed: leave out {option}")
-    found = by_user.find(path, {"channel": "channels?"})["channel"]
+    found = user_arrays.find(path, {"channel": "channels?"})["channel"]
     found = {place: array for place, array in found.items() if "basestation" not in place}
     if not found:
         raise NflaeError(
             f"{path}: no field channel, as in DeepMIMO_dataset{{1}}.user{{1}}.channel; it holds"
-            f" {by_user.contents(path)}"
+            f" {user_arrays.contents(path)}"
         )
     users: dict[str, dict[str, Array]] = {}
     for place, array in found.items():
         match = _USER.match(place)
         users.setdefault(match["station"] if match else place, {})[place if match else ""] = array
-    chosen = by_user.chosen(path, list(users.values()), request.base_station)
+    chosen = user_arrays.chosen(path, list(users.values()), request.base_station)
     if "" in chosen:  # one array: users, receive antennas, antennas, subcarriers
-        rows = by_user.padded(chosen[""], 4, f"{path}: channel")
+        rows = user_arrays.padded(chosen[""], 4, f"{path}: channel")
     else:
-        each = {place: by_user.padded(array, 3, f"{path}: {place}channel") for place, array in chosen.items()}
+        each = {place: user_arrays.padded(array, 3, f"{path}: {place}channel") for place, array in chosen.items()}
         same_length(path, {f"{place}channel": array.shape for place, array in each.items()})
         rows = np.stack(list(each.values()))
     if rows.shape[1] != 1:

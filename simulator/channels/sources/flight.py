@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 
 from simulator.channels.scenario import Scenario, scenario
-from simulator.channels.sources import Channels, Drawn, Request, register
+from simulator.channels.sources.registry import Channels, ChannelSet, Request, register
 from simulator.channels.trajectory import Waypoints, fly
 from simulator.channels.waypoints import flight_seconds, flight_variables, read_waypoints
 from simulator.geometry.near_field import is_near_field
@@ -22,7 +22,7 @@ _SLOTS_AT_A_TIME = 256
 
 
 @register("flight", ("drops", "antennas", "carrier", "slot_seconds"), reads="a CSV file of waypoints")
-def flight(request: Request) -> Drawn:
+def flight(request: Request) -> ChannelSet:
     """Drops are slots, until the last user has arrived or as many as asked. Path loss and scatterers are ``uav``'s."""
     assert request.file is not None
     paths = read_waypoints(request.file)
@@ -46,7 +46,7 @@ def flight(request: Request) -> Drawn:
         f"{slots * length:g} s in slots of {1e3 * length:g} ms, {100 * float(near.float().mean()):.0f} % near-field"
     )
     blocks = _blocks(paths, scene, slots, length, request.seed)
-    return Drawn(slots, len(paths), scene.array.antennas, blocks, known, remark)
+    return ChannelSet(slots, len(paths), scene.array.antennas, blocks, known, remark)
 
 
 def _blocks(paths: list[Waypoints], scene: Scenario, slots: int, slot_seconds: float, seed: int) -> Iterator[Channels]:

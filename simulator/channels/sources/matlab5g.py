@@ -24,10 +24,11 @@ import numpy as np
 import torch
 
 from matlab_io.errors import NflaeError
-from simulator.channels.sources import Drawn, Request, by_user, register
-from simulator.channels.sources.by_user import Array
-from simulator.channels.sources.paths import frequency_response, subcarrier_offsets
-from simulator.channels.sources.recorded import drops_of, same_length
+from simulator.channels.sources.registry import ChannelSet, Request, register
+from simulator.channels.sources.shared import user_arrays
+from simulator.channels.sources.shared.frequency_response import frequency_response, subcarrier_offsets
+from simulator.channels.sources.shared.recordings import drops_of, same_length
+from simulator.channels.sources.shared.user_arrays import Array
 
 _NAMES = {
     "gains": "path_?gains",
@@ -39,18 +40,18 @@ _NAMES = {
 
 
 @register("matlab5g", ("drops", "users", "bandwidth", "subcarriers"), reads="a .mat file")
-def matlab5g(request: Request) -> Drawn:
+def matlab5g(request: Request) -> ChannelSet:
     """The 5G Toolbox's channels; a drop a snapshot (and subcarrier)."""
     assert request.file is not None
     path = request.file
-    found = by_user.find(path, _NAMES)
+    found = user_arrays.find(path, _NAMES)
     if not found["gains"]:
-        raise NflaeError(f"{path}: no field pathGains, as nrCDLChannel returns it; it holds {by_user.contents(path)}")
+        raise NflaeError(f"{path}: no field pathGains, as nrCDLChannel returns it; it holds {user_arrays.contents(path)}")
     offsets = subcarrier_offsets(request.subcarriers, request.bandwidth)
     sizes: dict[str, tuple[int, ...]] = {}
     responses: list[Array] = []
     for place, gains in found["gains"].items():
-        whole = by_user.padded(gains, 5, f"{path}: pathGains of {place or 'the user'}")
+        whole = user_arrays.padded(gains, 5, f"{path}: pathGains of {place or 'the user'}")
         for user in range(whole.shape[4]):
             name = (place or "the user") if whole.shape[4] == 1 else f"user {user + 1}"
             one = whole[..., user]
@@ -64,29 +65,29 @@ def matlab5g(request: Request) -> Drawn:
             responses.append(response.numpy().swapaxes(-1, -2))
             sizes[name] = (one.shape[2], one.shape[0])
     same_length(path, sizes)
-    carrier = by_user.number(found["carrier"])
+    carrier = user_arrays.number(found["carrier"])
     known = {} if carrier is None else {"carrier_hz": carrier}
     return drops_of(np.conjugate(np.stack(responses)).astype(np.complex64), request, known)
 
 
 def _response(
-    path: Path, found: by_user.Found, place: str, user: int, rays: torch.Tensor, offsets: torch.Tensor
+    path: Path, found: user_arrays.Found, place: str, user: int, rays: torch.Tensor, offsets: torch.Tensor
 ) -> torch.Tensor:
     """The response of one user's paths, from filters if there are any, else from delays; user: counted from 0."""
     paths, where = rays.shape[-1], f"{path}: pathGains{f' of {place}' if place else ''}"
-    filters = by_user.beside(found["filters"], place)
+    filters = user_arrays.beside(found["filters"], place)
     if filters is not None:
         if filters.shape[1] != paths:
             raise NflaeError(
                 f"{where} has {paths} paths and pathFilters {filters.shape[1]} columns; expected one a path"
             )
-        rate = by_user.beside(found["rate"], place)
+        rate = user_arrays.beside(found["rate"], place)
         if rate is None and len(offsets) > 1:
             raise NflaeError(f"{path}: pathFilters without a sampleRate say nothing about frequencies: save it too")
         taps = rays @ torch.from_numpy(np.real(filters).T.astype(np.complex128))
         interval = 1.0 if rate is None else 1 / float(np.real(rate).reshape(-1)[0])
         return frequency_response(taps, torch.arange(taps.shape[-1], dtype=torch.float64) * interval, offsets)
-    delays = by_user.beside(found["delays"], place)
+    delays = user_arrays.beside(found["delays"], place)
     if delays is None:
         if len(offsets) > 1:
             raise NflaeError(

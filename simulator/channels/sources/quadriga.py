@@ -25,9 +25,11 @@ import torch
 from matlab_io import inspect_file
 from matlab_io.containers.variable import shape_text
 from matlab_io.errors import NflaeError
-from simulator.channels.sources import Drawn, Request, by_user, register
-from simulator.channels.sources.paths import frequency_response, subcarrier_offsets
-from simulator.channels.sources.recorded import drops_of, same_length
+from simulator.channels.sources.registry import ChannelSet, Request, register
+from simulator.channels.sources.shared import user_arrays
+from simulator.channels.sources.shared.frequency_response import frequency_response, subcarrier_offsets
+from simulator.channels.sources.shared.recordings import drops_of, same_length
+from simulator.channels.sources.shared.user_arrays import Array
 
 _NAMES = {
     "coeff": r"coeff|(?P<place>channel_\d+)_Coeffs",
@@ -39,22 +41,22 @@ _NAMES = {
 
 
 @register("quadriga", ("drops", "users", "bandwidth", "subcarriers", "base_station"), reads="a .mat file")
-def quadriga(request: Request) -> Drawn:
+def quadriga(request: Request) -> ChannelSet:
     """QuaDRiGa's channels; a drop a snapshot (and subcarrier)."""
     assert request.file is not None
     path = request.file
-    found = by_user.find(path, _NAMES)
+    found = user_arrays.find(path, _NAMES)
     grid = found["grid"].get("")
     columns = None if grid is None else int(grid.reshape(-1)[1])
-    carrier = by_user.number(found["carrier"])
+    carrier = user_arrays.number(found["carrier"])
     if found["coeff"]:
-        places = by_user.one_base_station(path, list(found["coeff"]), request.base_station, columns)
+        places = user_arrays.one_base_station(path, list(found["coeff"]), request.base_station, columns)
         offsets = subcarrier_offsets(request.subcarriers, request.bandwidth)
         direct = _from_paths(path, found, places, offsets)
     elif found["response"]:
         if request.subcarriers is not None:
             raise NflaeError(f"{path}: holds frequency responses, whose carriers are fixed: leave out subcarriers")
-        places = by_user.one_base_station(path, list(found["response"]), request.base_station, columns)
+        places = user_arrays.one_base_station(path, list(found["response"]), request.base_station, columns)
         direct = _from_responses(path, found["response"], places)
     else:
         raise NflaeError(f"{path}: {_missing(path)}")
@@ -62,14 +64,14 @@ def quadriga(request: Request) -> Drawn:
     return drops_of(np.conjugate(direct).astype(np.complex64), request, known)
 
 
-def _from_paths(path: Path, found: by_user.Found, places: list[str], offsets: torch.Tensor) -> np.ndarray:
+def _from_paths(path: Path, found: user_arrays.Found, places: list[str], offsets: torch.Tensor) -> np.ndarray:
     """H of y = H x, (users, snapshots, subcarriers, antennas)."""
     sizes, responses = {}, []
     for place in places:
         what = f"{path}: coeff of {place or 'the user'}"
-        coeff = by_user.padded(found["coeff"][place], 4, what)
+        coeff = user_arrays.padded(found["coeff"][place], 4, what)
         _one_receive_antenna(coeff.shape[0], what, "coeff(1, :, :, :)")
-        delay = by_user.beside(found["delay"], place)
+        delay = user_arrays.beside(found["delay"], place)
         if delay is None and len(offsets) > 1:
             raise NflaeError(f"{what} has no delay beside it, which a response at several subcarriers needs: save both")
         shared = np.zeros(coeff.shape[2:]) if delay is None else delay
@@ -84,7 +86,7 @@ def _from_paths(path: Path, found: by_user.Found, places: list[str], offsets: to
     return np.stack(responses)
 
 
-def _delays(delay: by_user.Array, shape: tuple[int, ...], what: str) -> by_user.Array:
+def _delays(delay: Array, shape: tuple[int, ...], what: str) -> Array:
     """Delays as an array that broadcasts to [Rx, Tx, path, snapshot]."""
     if delay.shape + (1,) * (4 - delay.ndim) == shape:
         return np.real(delay).reshape(shape)
@@ -94,15 +96,15 @@ def _delays(delay: by_user.Array, shape: tuple[int, ...], what: str) -> by_user.
     raise NflaeError(f"{what} is {each} [Rx, Tx, path, snapshot], and its delay {actual}; expected {each} or {common}")
 
 
-def _from_responses(path: Path, responses: dict[str, by_user.Array], places: list[str]) -> np.ndarray:
+def _from_responses(path: Path, responses: dict[str, Array], places: list[str]) -> np.ndarray:
     """H of y = H x, (users, snapshots, subcarriers, antennas)."""
-    if len(places) == 1 and not by_user.is_element(places[0]):  # one array: its first axis counts users
-        whole = by_user.padded(responses[places[0]], 4, f"{path}: {places[0] or 'the frequency response'}")
+    if len(places) == 1 and not user_arrays.is_element(places[0]):  # one array: its first axis counts users
+        whole = user_arrays.padded(responses[places[0]], 4, f"{path}: {places[0] or 'the frequency response'}")
         return whole.transpose(0, 3, 2, 1)
     sizes, rows = {}, []
     for place in places:
         what = f"{path}: frequency response of {place}"
-        response = by_user.padded(responses[place], 4, what)
+        response = user_arrays.padded(responses[place], 4, what)
         _one_receive_antenna(response.shape[0], what, "fr(1, :, :, :)")
         rows.append(response[0].transpose(2, 1, 0))
         sizes[place] = response.shape[1:]
@@ -125,5 +127,5 @@ def _missing(path: Path) -> str:
         )
     return (
         "no field coeff (paths, with delay beside it) and no frequency response fr or H; it holds "
-        f"{by_user.contents(path)}"
+        f"{user_arrays.contents(path)}"
     )

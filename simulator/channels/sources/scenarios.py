@@ -12,25 +12,25 @@ from typing import Any
 import torch
 
 from simulator.channels.scenario import Scenario, ScenarioName, scenario
-from simulator.channels.sources import Channels, Drawn, Request, register
+from simulator.channels.sources.registry import Channels, ChannelSet, Request, register
 from simulator.geometry.near_field import is_near_field
 
 _TAKES = ("drops", "users", "antennas", "carrier")
 
 
 @register("uav", _TAKES)
-def uav(request: Request) -> Drawn:
+def uav(request: Request) -> ChannelSet:
     """Drones and ground users, path loss, scattered paths."""
     return _drawn("uav", request)
 
 
 @register("paper", _TAKES)
-def paper(request: Request) -> Drawn:
+def paper(request: Request) -> ChannelSet:
     """The publications' users: line of sight, unit-norm channels."""
     return _drawn("paper", request)
 
 
-def _drawn(name: ScenarioName, request: Request) -> Drawn:
+def _drawn(name: ScenarioName, request: Request) -> ChannelSet:
     drops, users, antennas = request.size()
     scene = scenario(name, users, antennas)
     if request.carrier is not None:
@@ -38,7 +38,7 @@ def _drawn(name: ScenarioName, request: Request) -> Drawn:
     known = _truth(scene, drops, request.seed)
     near = 100 * float(known["near_field"].mean())
     facts = known | {"scenario": name, "noise_power": 0.01}
-    return Drawn(drops, users, antennas, _blocks(scene, drops, request.seed), facts, f"{near:.0f} % near-field users")
+    return ChannelSet(drops, users, antennas, _blocks(scene, drops, request.seed), facts, f"{near:.0f} % near-field users")
 
 
 def _blocks(scene: Scenario, drops: int, seed: int) -> Iterator[Channels]:

@@ -28,8 +28,8 @@ from torch import Tensor
 
 from matlab_io.errors import NflaeError
 from matlab_io.extras import require
-from simulator.channels.sources import Drawn, Request, register
-from simulator.channels.sources.paths import frequency_response, subcarrier_offsets
+from simulator.channels.sources.registry import ChannelSet, Request, register
+from simulator.channels.sources.shared.frequency_response import frequency_response, subcarrier_offsets
 
 CARRIER = 7e9  # Hz, unless asked otherwise
 SPREAD_DB = 20.0  # largest spread of the users' gains within a drop
@@ -41,25 +41,25 @@ _HIGHEST_GHZ = {"umi": 100.0, "uma": 100.0, "rma": 30.0}  # TR 38.901, table 7.4
 
 
 @register("umi", _TAKES)
-def umi(request: Request) -> Drawn:
+def umi(request: Request) -> ChannelSet:
     """3GPP urban microcell."""
     return _cell("umi", request)
 
 
 @register("uma", _TAKES)
-def uma(request: Request) -> Drawn:
+def uma(request: Request) -> ChannelSet:
     """3GPP urban macrocell."""
     return _cell("uma", request)
 
 
 @register("rma", _TAKES)
-def rma(request: Request) -> Drawn:
+def rma(request: Request) -> ChannelSet:
     """3GPP rural macrocell."""
     return _cell("rma", request)
 
 
 @register("cdl", _TAKES)
-def cdl(request: Request) -> Drawn:
+def cdl(request: Request) -> ChannelSet:
     """3GPP clustered delay lines."""
     require("sionna", "source cdl")
     drops, users, antennas = request.size()
@@ -68,7 +68,7 @@ def cdl(request: Request) -> Drawn:
     return _drawn(cdl_channels(drops, users, antennas, request.seed, carrier, offsets), carrier)
 
 
-def _cell(name: str, request: Request) -> Drawn:
+def _cell(name: str, request: Request) -> ChannelSet:
     require("sionna", f"source {name}")
     drops, users, antennas = request.size()
     carrier = request.carrier or CARRIER
@@ -82,12 +82,12 @@ def _cell(name: str, request: Request) -> Drawn:
     return _drawn(cell_channels(name, drops, users, antennas, request.seed, carrier, offsets), carrier)
 
 
-def _drawn(channels: Tensor, carrier: float) -> Drawn:
+def _drawn(channels: Tensor, carrier: float) -> ChannelSet:
     """channels: complex64 (drops, users, subcarriers, antennas); a drop's subcarriers follow one another."""
     drops, users, subcarriers, antennas = channels.shape
     flat = channels.swapaxes(1, 2).reshape(drops * subcarriers, users, antennas).numpy()
     known = {"carrier_hz": carrier, "subcarriers": subcarriers, "noise_power": 0.01}
-    return Drawn(len(flat), users, antennas, iter([flat]), known)
+    return ChannelSet(len(flat), users, antennas, iter([flat]), known)
 
 
 def cell_channels(

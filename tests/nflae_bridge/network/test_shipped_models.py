@@ -7,7 +7,7 @@ import torch
 
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.network.shipped import load_model, model_folder, shipped_models
-from simulator.channels.multipath import noisy_csi
+from simulator.channels.csi import noisy_csi
 from simulator.channels.scenario import scenario
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.optimiser import optimise

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from simulator.channels.multipath import noisy_csi
+from simulator.channels.csi import noisy_csi
 from simulator.channels.scenario import scenario
 from simulator.geometry.arrays import UniformLinearArray
 from simulator.geometry.localization import most_likely_labels

@@ -17,7 +17,7 @@ from nflae_bridge.studies.reproduction.measure import own_labels, share_right
 from nflae_bridge.studies.reproduction.published import ACCURACY
 from nflae_bridge.studies.reproduction.setting import PUBLISHED
 from nflae_bridge.studies.reproduction.study import LEARNED, SHIPPED, Study
-from simulator.channels.multipath import noisy_csi
+from simulator.channels.csi import noisy_csi
 from simulator.geometry.localization import most_likely_labels
 from simulator.geometry.near_field import far_field_test
 

@@ -16,7 +16,7 @@ from nflae_bridge.studies.reproduction.measure import measure, own_labels, share
 from nflae_bridge.studies.reproduction.published import GAMMA2
 from nflae_bridge.studies.reproduction.setting import PUBLISHED
 from nflae_bridge.studies.reproduction.study import Study
-from simulator.channels.multipath import noisy_csi
+from simulator.channels.csi import noisy_csi
 from simulator.downlink.precoding import Scheme
 
 _SETTING = replace(PUBLISHED, users=8)

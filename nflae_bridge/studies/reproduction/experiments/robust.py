@@ -13,7 +13,7 @@ from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Note
 from nflae_bridge.studies.reproduction.measure import measure
 from nflae_bridge.studies.reproduction.setting import PUBLISHED
 from nflae_bridge.studies.reproduction.study import CLASSICAL, CONSTRAINED, LEARNED, Study
-from simulator.channels.multipath import noisy_csi
+from simulator.channels.csi import noisy_csi
 from simulator.downlink.capacity import dirty_paper_capacity
 
 _SNR_DB = (-5, 0, 5, 10, 15, 20, 25, 30)

@@ -65,10 +65,10 @@ def test_drops_are_draws_of_places() -> None:
 
 def test_what_is_known(tmp_path: Path) -> None:
     drawn = draw("deepmimo", Request(file=FOLDER, antennas=8, base_station=1))
-    assert drawn.known["carrier_hz"] == 28e9
+    assert drawn.metadata["carrier_hz"] == 28e9
     assert "1 more have no channel" in drawn.remark
     h = next(drawn.blocks)
-    assert drawn.known["noise_power"] == pytest.approx((np.abs(h) ** 2).sum(-1).mean() / 100, rel=1e-5)
+    assert drawn.metadata["noise_power"] == pytest.approx((np.abs(h) ** 2).sum(-1).mean() / 100, rel=1e-5)
 
 
 def test_folder_of_mat_files(tmp_path: Path) -> None:

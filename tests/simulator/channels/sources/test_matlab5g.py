@@ -87,7 +87,7 @@ def test_one_user_as_the_toolbox_returns_it(tmp_path: Path) -> None:
     scipy.io.savemat(tmp_path / "gains.mat", content)
     found = channels("matlab5g", file=tmp_path / "gains.mat", **BAND)
     np.testing.assert_allclose(found, expected(gains, delays), atol=1e-5)
-    assert draw("matlab5g", Request(file=tmp_path / "gains.mat")).known["carrier_hz"] == 3.5e9
+    assert draw("matlab5g", Request(file=tmp_path / "gains.mat")).metadata["carrier_hz"] == 3.5e9
 
 
 @pytest.mark.octave

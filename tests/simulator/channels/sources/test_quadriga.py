@@ -192,7 +192,7 @@ def test_fewer_users_are_drawn(tmp_path: Path) -> None:
     scipy.io.savemat(tmp_path / "chan.mat", as_mat_save(coeff, delay))
     drawn = draw("quadriga", Request(file=tmp_path / "chan.mat", users=2, drops=30, seed=1))
     assert (drawn.drops, drawn.users, drawn.antennas) == (30, 2, 6)
-    assert drawn.known["carrier_hz"] == pytest.approx(28e9)
+    assert drawn.metadata["carrier_hz"] == pytest.approx(28e9)
     every = expected(coeff, delay, np.zeros(1))
     for drop in np.concatenate(list(drawn.blocks)):
         at = np.abs(every[:, :, None] - drop).max(-1)  # snapshots, users, the drop's users

@@ -38,7 +38,7 @@ def test_scenarios_are_the_simulators(name: Any) -> None:
 
 def test_scenarios_at_another_carrier() -> None:
     """Users stand where they stood; half the frequency is twice the wavelength, and fewer are in the near field."""
-    at_30, at_3 = (draw("uav", Request(100, 10, 256, carrier=carrier)).known for carrier in (30e9, 3e9))
+    at_30, at_3 = (draw("uav", Request(100, 10, 256, carrier=carrier)).metadata for carrier in (30e9, 3e9))
     np.testing.assert_array_equal(at_30["x"], at_3["x"])
     assert (at_30["carrier_hz"], at_3["carrier_hz"]) == (30e9, 3e9)
     assert at_3["near_field"].mean() > at_30["near_field"].mean()  # the array is ten times as long

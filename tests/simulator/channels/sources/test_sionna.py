@@ -13,7 +13,7 @@ from torch import Tensor
 
 from matlab_io.errors import NflaeError
 from simulator.channels.sources import channels, sionna
-from simulator.channels.sources.paths import subcarrier_offsets
+from simulator.channels.sources.shared.frequency_response import subcarrier_offsets
 
 if importlib.util.find_spec("sionna") is None:
     reason = "sionna-no-rt is not installed (pip install 'nflae-bridge[test]', Python 3.11 or 3.12)"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from matlab_io.errors import NflaeError
-from simulator.channels.sources import Channels, Drawn, Request
+from simulator.channels.sources.registry import Channels, ChannelSet, Request
 
 _BLOCK = 256  # drops at once
 _SNR = 100.0  # 20 dB
@@ -17,7 +17,7 @@ _SNR = 100.0  # 20 dB
 
 def drops_of(
     response: Channels, request: Request, known: Mapping[str, Any] | None = None, most_users: int | None = None
-) -> Drawn:
+) -> ChannelSet:
     """Drops from a recording, its gains as they are.
 
     response: complex64 (users, snapshots, subcarriers, antennas), h of each user, already in our convention. Users
@@ -58,7 +58,7 @@ def drops_of(
     if not reached.all():
         remark += f" ({int((~reached).sum())} more have no channel)"
     facts = {"noise_power": power / _SNR, "subcarriers": subcarriers, **(known or {})}
-    return Drawn(draws * subcarriers, users, antennas, blocks, facts, remark)
+    return ChannelSet(draws * subcarriers, users, antennas, blocks, facts, remark)
 
 
 def same_length(file: Path, sizes: Mapping[str, tuple[int, ...]]) -> None:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from simulator.channels.sources.paths import frequency_response, subcarrier_offsets
+from simulator.channels.sources.shared.frequency_response import frequency_response, subcarrier_offsets
 
 
 def test_two_paths_by_hand() -> None:

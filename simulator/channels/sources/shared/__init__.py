@@ -1,0 +1,1 @@
+"""Helpers shared by channel sources: user arrays in ``.mat`` files, recorded drops, frequency responses."""
