@@ -62,7 +62,7 @@ def test_the_command_installs_from_where_the_package_came(monkeypatch: pytest.Mo
         ({"url": folder.as_uri(), "dir_info": {"editable": True}}, f"pip install -e '{folder}[engine]'"),
         ({"url": wheel.as_uri(), "archive_info": {}}, f"pip install 'nflae-bridge[engine] @ {wheel.as_uri()}'"),
         (
-            {"url": at, "vcs_info": {"vcs": "git", "commit_id": "1a"}},
+            {"url": at, "vcs_info": {"vcs": "git", "commit_id": "1"}},
             f"pip install 'nflae-bridge[engine] @ git+{at}@1'",
         ),
         ({"url": "https://host/a.whl", "archive_info": {}}, "pip install 'nflae-bridge[engine] @ https://host/a.whl'"),
