@@ -12,7 +12,13 @@ from matlab_io.errors import NflaeError
 from matlab_io.result import Result
 from nflae_bridge.engine.schemes import load_scheme
 from nflae_bridge.files.validation import first_bad_drop
-from simulator.downlink.budget import LinkBudget
+from simulator.downlink.budget import (
+    DEFAULT_ALPHA_C,
+    DEFAULT_MIN_RATE,
+    DEFAULT_NOISE_POWER,
+    DEFAULT_POWER,
+    LinkBudget,
+)
 from simulator.downlink.precoding import Scheme
 from simulator.downlink.problem import ChannelBatch
 from simulator.downlink.result_arrays import result_arrays
@@ -21,10 +27,10 @@ from simulator.downlink.result_arrays import result_arrays
 def precode(
     channels: npt.ArrayLike,
     *,
-    power: float = 1.0,
-    noise_power: float = 0.01,
-    alpha_c: float = 1.0,
-    min_rate: float = 0.0,
+    power: float = DEFAULT_POWER,
+    noise_power: float = DEFAULT_NOISE_POWER,
+    alpha_c: float = DEFAULT_ALPHA_C,
+    min_rate: float = DEFAULT_MIN_RATE,
     near_field: npt.ArrayLike | None = None,
     scheme: str = "nflae",
     model: str = "auto",

@@ -17,7 +17,23 @@ if TYPE_CHECKING:
 
     from simulator.downlink.problem import Limits
 
-__all__ = ["MAX_DBW", "BudgetError", "LinkBudget", "check_quantity", "watts_from_dbw"]
+__all__ = [
+    "DEFAULT_ALPHA_C",
+    "DEFAULT_MIN_RATE",
+    "DEFAULT_NOISE_POWER",
+    "DEFAULT_POWER",
+    "MAX_DBW",
+    "BudgetError",
+    "LinkBudget",
+    "check_quantity",
+    "watts_from_dbw",
+]
+
+# Defaults of every interface: 0 dBW, -20 dBW, and no limit by C3 and C4.
+DEFAULT_POWER = 1.0
+DEFAULT_NOISE_POWER = 0.01
+DEFAULT_ALPHA_C = 1.0
+DEFAULT_MIN_RATE = 0.0
 
 MAX_DBW = 300.0
 _MAX_WATTS = 10 ** (MAX_DBW / 10)
@@ -108,10 +124,10 @@ class LinkBudget:
         If a quantity is out of its range; a `ValueError` too.
     """
 
-    power: float | Tensor = 1.0
-    noise_power: float | Tensor = 0.01
-    alpha_c: float | Tensor = 1.0
-    min_rate: float | Tensor = 0.0
+    power: float | Tensor = DEFAULT_POWER
+    noise_power: float | Tensor = DEFAULT_NOISE_POWER
+    alpha_c: float | Tensor = DEFAULT_ALPHA_C
+    min_rate: float | Tensor = DEFAULT_MIN_RATE
 
     def __post_init__(self) -> None:
         for field in fields(self):
