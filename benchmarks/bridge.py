@@ -224,7 +224,7 @@ class EngineAlone:
         import torch
 
         from simulator.downlink.budget import LinkBudget
-        from simulator.downlink.problem import ChannelBatch
+        from simulator.downlink.precoding import ChannelBatch
 
         began = time.perf_counter()
         done = 0

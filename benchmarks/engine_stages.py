@@ -24,7 +24,7 @@ from nflae_bridge.engine.engine import Engine
 from nflae_bridge.network.shipped import load_model
 from simulator.channels.scenario import scenario
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.problem import ChannelBatch
+from simulator.downlink.precoding import ChannelBatch
 
 PARTS = {
     "quick_gram": "Gamma",

@@ -32,7 +32,8 @@ from nflae_bridge.studies.reproduction.setting import PUBLISHED
 from nflae_bridge.training.presets import RANDOM_BACKBONE
 from simulator.channels.scenario import scenario
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.problem import ChannelBatch, normalised_gram
+from simulator.downlink.gram import normalised_gram
+from simulator.downlink.precoding import ChannelBatch
 
 BUDGETS = {"free": LinkBudget(1.0, 0.01), "C3, C4": LinkBudget(1.0, 0.01, 0.4, 0.6)}
 DRAWN, COMPARED, PUBLISHED_DROPS = 4096, 4096, 100

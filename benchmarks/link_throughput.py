@@ -24,7 +24,7 @@ from nflae_bridge.engine.devices import choose_device
 from nflae_bridge.studies.link.source import Batch, ScenarioDrops
 from nflae_bridge.studies.link.sweep import Settings, Unit, run_unit
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.problem import ChannelBatch
+from simulator.downlink.precoding import ChannelBatch
 from simulator.link_level.chain import Chain, effective_channels, scheduled
 from simulator.link_level.counting import tally
 from simulator.link_level.modulation import choose_modulation

@@ -35,10 +35,11 @@ from nflae_bridge.network.shipped import load_model
 from simulator.channels.csi import noisy_csi
 from simulator.channels.scenario import Scenario, scenario
 from simulator.channels.sources import channels as source_channels
-from simulator.downlink.budget import LinkBudget
+from simulator.downlink.budget import LinkBudget, per_drop
+from simulator.downlink.constraints import TOLERANCE, check_constraints
 from simulator.downlink.optimiser import optimise
-from simulator.downlink.precoding import Precoding, Scheme
-from simulator.downlink.problem import TOLERANCE, ChannelBatch, achieved_sinr, check_constraints, per_drop, rates
+from simulator.downlink.precoding import ChannelBatch, Precoding, Scheme
+from simulator.downlink.sinr import achieved_sinr, rates
 from simulator.geometry.localization import most_likely_labels
 from simulator.geometry.near_field import far_field_test
 from simulator.schemes.rzf import rzf

@@ -19,9 +19,7 @@ from simulator.downlink.budget import (
     DEFAULT_POWER,
     LinkBudget,
 )
-from simulator.downlink.precoding import Scheme
-from simulator.downlink.problem import ChannelBatch
-from simulator.downlink.result_arrays import result_arrays
+from simulator.downlink.precoding import ChannelBatch, Scheme, result_arrays
 
 
 def precode(

@@ -17,8 +17,10 @@ import torch
 from torch import Tensor
 
 from nflae_bridge.engine.device_problem import DeviceProblem
-from simulator.downlink.budget import LinkBudget
-from simulator.downlink.problem import ChannelBatch, Limits, amplitude_scale_of, per_drop
+from simulator.downlink.budget import LinkBudget, per_drop
+from simulator.downlink.constraints import Limits
+from simulator.downlink.gram import compute_amplitude_scale
+from simulator.downlink.precoding import ChannelBatch
 
 # (precoder, table): complex64 (drops, users, antennas) and float64 (drops, columns).
 Outputs = tuple[Tensor, Tensor]
@@ -205,7 +207,7 @@ class _Recording:
                 self._filled = numbers
             return
         self._filled = None
-        self.asked.amplitude_scale[:drops] = amplitude_scale_of(budget, self.asked.amplitude_scale.device)
+        self.asked.amplitude_scale[:drops] = compute_amplitude_scale(budget, self.asked.amplitude_scale.device)
         self.asked.alpha_c[:drops] = per_drop(budget.alpha_c, self.asked.amplitude_scale)
         self.asked.min_rate[:drops] = per_drop(budget.min_rate, self.asked.amplitude_scale)
 

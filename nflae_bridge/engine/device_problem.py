@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from simulator.downlink.problem import Limits
+from simulator.downlink.constraints import Limits
 
 
 @dataclass(frozen=True)

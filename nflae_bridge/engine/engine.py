@@ -31,16 +31,11 @@ from nflae_bridge.network.encoders.gram import GramEncoder
 from nflae_bridge.network.encoders.interface import UserInputs
 from nflae_bridge.network.model import PrecodingNetwork
 from simulator.downlink.balancing import max_min_candidate
-from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import Candidate, Precoding, assemble, beams_of, project_powers
-from simulator.downlink.problem import (
-    ChannelBatch,
-    Limits,
-    amplitude_scale_of,
-    mixed_precision_gram,
-    per_drop,
-    scaled_gram,
-)
+from simulator.downlink.budget import LinkBudget, per_drop
+from simulator.downlink.candidates import Candidate, assemble, form_beams, project_powers
+from simulator.downlink.constraints import Limits
+from simulator.downlink.gram import compute_amplitude_scale, mixed_precision_gram, scaled_gram
+from simulator.downlink.precoding import ChannelBatch, Precoding
 from simulator.downlink.structure import structured_beams, wmmse_step
 
 if TYPE_CHECKING:
@@ -171,7 +166,7 @@ class Engine:
         flags = torch.stack([best.feasible, chosen.fallback], -1).double()
         scores = [] if chosen.score is None else [chosen.score]
         table = torch.cat([best.power_fractions, best.dual_power_fractions, best.sinr, *scores, flags], -1)
-        return beams_of(asked.channels, best.coefficients), table
+        return form_beams(asked.channels, best.coefficients), table
 
     def _asked(self, batch: ChannelBatch, budget: LinkBudget) -> DeviceProblem:
         """batch: on the device."""
@@ -185,7 +180,7 @@ class Engine:
             near = near & (alpha_c < 1).unsqueeze(-1)
         min_rate = per_drop(budget.min_rate, one).expand(drops)
         return DeviceProblem(
-            batch.channels, amplitude_scale_of(budget, self.device), alpha_c, min_rate, budget.limits(one), near
+            batch.channels, compute_amplitude_scale(budget, self.device), alpha_c, min_rate, budget.limits(one), near
         )
 
     def _choose(self, asked: DeviceProblem, gram: Tensor) -> Chosen:
@@ -227,8 +222,8 @@ class Engine:
             uplink_power=torch.from_numpy(power * best.dual_power_fractions),
             feasible=torch.ones(len(fallback), dtype=torch.bool),
             fallback=torch.from_numpy(fallback),
-            find_labels=self._labels(batch),
-            find_sinr=lambda: sinr,
+            compute_labels=self._labels(batch),
+            compute_sinr=lambda: sinr,
         )
 
     def _labels(self, batch: ChannelBatch, score: Tensor | None = None) -> Callable[[], tuple[Tensor, Tensor]]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nflae_bridge.network.encoders.wavefront import mean_phase_step
-from simulator.downlink.problem import squared_magnitude
+from simulator.downlink.gram import squared_magnitude
 
 COHERENCE = 0.5
 ALIKE = 1e-4

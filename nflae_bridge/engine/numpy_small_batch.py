@@ -18,7 +18,7 @@ from scipy.linalg import lapack
 from nflae_bridge.engine.near_parallel import ALIKE, ALIKE_POWER, ALIKE_STEPS, COHERENCE
 from nflae_bridge.engine.numpy_features import FeatureInputs, Real, diagonal, features
 from nflae_bridge.engine.onnx_network import CompiledNetwork
-from simulator.downlink.problem import IN_RANGE, MAX_FP32_COHERENCE, MAX_FP32_SNR
+from simulator.downlink.gram import MAX_FP32_COHERENCE, MAX_FP32_SNR, MIN_FP32_ENERGY
 
 Complex = npt.NDArray[np.complexfloating[Any, Any]]
 Bool = npt.NDArray[np.bool_]
@@ -33,7 +33,7 @@ class Drops:
 
     channels: complex64 (drops, users, antennas). gram: Gamma, complex128, own: its diagonal, and coherence:
     |h_i^H h_j|^2 / (||h_i||^2 ||h_j||^2), 0 from a user to itself; float64. careful: bool (drops,), where sums over
-    antennas have to be in double precision, as `simulator.downlink.problem.mixed_precision_gram` says; None: nowhere.
+    antennas have to be in double precision, as `simulator.downlink.gram.mixed_precision_gram` says; None: nowhere.
     """
 
     channels: npt.NDArray[np.complex64]
@@ -55,8 +55,8 @@ class Drops:
             energy = diagonal(rough).real
             gram = rough * factor
             own, coherence = _coherence(gram)
-            quick = np.minimum.reduce(energy, 1) > IN_RANGE
-            quick &= np.maximum.reduce(energy, 1) < np.minimum(MAX_FP32_SNR / factor[:, 0, 0], 1 / IN_RANGE)
+            quick = np.minimum.reduce(energy, 1) > MIN_FP32_ENERGY
+            quick &= np.maximum.reduce(energy, 1) < np.minimum(MAX_FP32_SNR / factor[:, 0, 0], 1 / MIN_FP32_ENERGY)
             quick &= np.maximum.reduce(coherence.reshape(drops, -1), 1) <= MAX_FP32_COHERENCE
         if np.logical_and.reduce(quick):
             return Drops(channels, gram, own, coherence, None)
@@ -69,7 +69,7 @@ class Drops:
 
 @dataclass(frozen=True)
 class Solution:
-    """Beams and powers of some drops; as in `simulator.downlink.precoding.Candidate`."""
+    """Beams and powers of some drops; as in `simulator.downlink.candidates.Candidate`."""
 
     coefficients: Complex
     power_fractions: Real

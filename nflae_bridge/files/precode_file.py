@@ -21,9 +21,7 @@ from nflae_bridge.files.blocks import Block, OnBadDrop, drop_name, read_block
 from nflae_bridge.files.prefetch import prefetch_map
 from nflae_bridge.files.validation import Channels
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import Precoding, Scheme
-from simulator.downlink.problem import ChannelBatch
-from simulator.downlink.result_arrays import result_arrays
+from simulator.downlink.precoding import ChannelBatch, Precoding, Scheme, result_arrays
 
 _MOST_WORKERS = 4
 _READ_AHEAD = 2
@@ -139,6 +137,6 @@ def _no_answers(users: int, antennas: int) -> Precoding:
         uplink_power=a_user,
         feasible=a_drop.bool(),
         fallback=a_drop.bool(),
-        find_labels=lambda: (a_user.bool(), a_user),
-        find_sinr=lambda: a_user,
+        compute_labels=lambda: (a_user.bool(), a_user),
+        compute_sinr=lambda: a_user,
     )

@@ -21,8 +21,7 @@ from nflae_bridge.studies.cluster import ClusterLost, run_units
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.capacity import dirty_paper_capacity
 from simulator.downlink.optimiser import optimise
-from simulator.downlink.precoding import Scheme
-from simulator.downlink.problem import ChannelBatch
+from simulator.downlink.precoding import ChannelBatch, Scheme
 
 OPTIMISER = "optimiser"
 # A block this large shows the cost of a drop in batch; a larger one would only make the waiting longer.

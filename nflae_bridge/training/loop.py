@@ -29,10 +29,10 @@ from nflae_bridge.training.data import TrainingBatch
 from nflae_bridge.training.loss import LossParts, precoding_loss
 from nflae_bridge.training.presets import Recipe
 from simulator.downlink.budget import LinkBudget
+from simulator.downlink.gram import normalised_gram
 from simulator.downlink.powers import project_power_fractions
-from simulator.downlink.problem import effective_gains_of, normalised_gram, rates, sinr
-from simulator.downlink.structure import structured_coefficients
-from simulator.schemes.wmmse import wmmse_power_fractions
+from simulator.downlink.sinr import effective_gain_matrix, rates, sinr
+from simulator.downlink.structure import structured_coefficients, wmmse_power_fractions
 
 LOG = "log.csv"
 _STATE = "last.safetensors"
@@ -270,7 +270,7 @@ def forward(network: PrecodingNetwork, batch: TrainingBatch, gram: Tensor, with_
 
 def served_rate(batch: TrainingBatch, gram: Tensor, dual_power_fractions: Tensor, power_fractions: Tensor) -> Tensor:
     """Sum rate of (lambda, p) once the batch's constraints are held; float64 (drops,), bps/Hz."""
-    effective_gains = effective_gains_of(gram, structured_coefficients(gram, dual_power_fractions))
+    effective_gains = effective_gain_matrix(gram, structured_coefficients(gram, dual_power_fractions))
     held, _ = project_power_fractions(
         effective_gains, power_fractions, batch.near_field, batch.alpha_c.double(), batch.min_rate.double()
     )

@@ -10,7 +10,7 @@ from torch.nn.functional import mse_loss
 
 from nflae_bridge.network.model import NetworkOutput
 from simulator.downlink.powers import limit_power_fractions, project_power_fractions
-from simulator.downlink.problem import effective_gains_of, rates, sinr
+from simulator.downlink.sinr import effective_gain_matrix, rates, sinr
 from simulator.downlink.structure import structured_coefficients
 
 
@@ -52,7 +52,7 @@ def precoding_loss(
     gram: Gamma, complex (drops, users, users); near_field: bool (drops, users); alpha_c, min_rate: (drops,).
     Without ``labelled`` the labels serve C3 only.
     """
-    effective_gains = effective_gains_of(
+    effective_gains = effective_gain_matrix(
         gram, structured_coefficients(gram, output.dual_power_fractions.to(gram.real.dtype))
     )
     wanted = limit_power_fractions(output.power_fractions.to(gram.real.dtype), near_field, alpha_c)
@@ -66,7 +66,7 @@ def precoding_loss(
         served = torch.where(feasible, rates(sinr(effective_gains, power_fractions)).sum(-1), served)
     with torch.no_grad():
         equal = torch.full_like(wanted, 1 / wanted.shape[-1])
-        rzf = rates(sinr(effective_gains_of(gram, structured_coefficients(gram, equal)), equal)).sum(-1)
+        rzf = rates(sinr(effective_gain_matrix(gram, structured_coefficients(gram, equal)), equal)).sum(-1)
         rzf = rzf.clamp(min=1e-3)
     scale = rzf if weights.relative else torch.ones_like(rzf)
     loss = ((weights.min_rate * unmet - served) / scale).mean()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from simulator.downlink.budget import LinkBudget
+from simulator.downlink.budget import LinkBudget, per_drop
+from simulator.downlink.candidates import Candidate, make_candidate
 from simulator.downlink.powers import minimum_power_fractions
-from simulator.downlink.precoding import Candidate, make_candidate
-from simulator.downlink.problem import effective_gains_of, per_drop
+from simulator.downlink.sinr import effective_gain_matrix
 from simulator.downlink.structure import structured_coefficients
 
 # Near-field users' lambda against the others', in turn, beside the balanced one: the more a user has, the more the
@@ -17,7 +17,7 @@ _NEAR_FAR_WEIGHTS = (0.3, 3.0, 0.1, 10.0, 0.03, 30.0)
 
 
 def max_min_dual_powers(gram: Tensor, iterations: int = 20) -> Tensor:
-    """lambda / P of the directions over which the worst user's SINR is largest, when powers are chosen for that.
+    """Lambda / P of the directions over which the worst user's SINR is largest, when powers are chosen for that.
 
     In the virtual uplink with MMSE receivers all SINRs are equal where lambda_k s_k is, with
     s_k = h_k^H (I + sum_i lambda_i h_i h_i^H)^-1 h_k; hence the fixed point lambda_k ~ 1 / s_k, sum lambda = P
@@ -56,7 +56,7 @@ def max_min_candidate(
         gram, structured_coefficients(gram, max_min), target_power_fractions, near_field, budget, max_min
     )
     least, reachable = minimum_power_fractions(
-        effective_gains_of(gram, best.coefficients), torch.exp2(per_drop(budget.min_rate, max_min)) - 1
+        effective_gain_matrix(gram, best.coefficients), torch.exp2(per_drop(budget.min_rate, max_min)) - 1
     )
     limited = reachable & (least.sum(-1) <= 1) & (per_drop(budget.alpha_c, max_min) < 1)
     if not bool(limited.any()):

@@ -15,7 +15,7 @@ from matlab_io.errors import NflaeError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from simulator.downlink.problem import Limits
+    from simulator.downlink.constraints import Limits
 
 __all__ = [
     "DEFAULT_ALPHA_C",
@@ -26,6 +26,7 @@ __all__ = [
     "BudgetError",
     "LinkBudget",
     "check_quantity",
+    "per_drop",
     "watts_from_dbw",
 ]
 
@@ -146,7 +147,7 @@ class LinkBudget:
 
     def limits(self, like: Tensor) -> Limits:
         """Return C3 and C4 as tensors in the real precision and on the device of `like`."""
-        from simulator.downlink.problem import Limits, per_drop
+        from simulator.downlink.constraints import Limits
 
         return Limits(
             per_drop(self.alpha_c, like) if self.constrains_near_field else None,
@@ -164,6 +165,14 @@ class LinkBudget:
     def _per_drop(self, part: Any) -> LinkBudget:
         values = (getattr(self, field.name) for field in fields(self))
         return LinkBudget(*(part(value) if getattr(value, "ndim", 0) else value for value in values))
+
+
+def per_drop(value: float | Tensor, like: Tensor) -> Tensor:
+    """A budget's quantity as a real tensor of shape (drops or 1,), in ``like``'s real precision and device."""
+    import torch
+
+    real = torch.float64 if like.dtype in (torch.complex128, torch.float64) else torch.float32
+    return torch.as_tensor(value, dtype=real, device=like.device).reshape(-1)
 
 
 def _smallest(value: float | Tensor) -> float:

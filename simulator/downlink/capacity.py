@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.problem import normalised_gram
+from simulator.downlink.gram import normalised_gram
+from simulator.downlink.powers import water_filling
 
 
 def dirty_paper_capacity(channels: Tensor, budget: LinkBudget, iterations: int = 300) -> Tensor:
@@ -31,14 +32,3 @@ def dirty_paper_capacity(channels: Tensor, budget: LinkBudget, iterations: int =
         power_fractions = power_fractions + (water_filling(gain) - power_fractions) / users
     determinant: Tensor = torch.linalg.slogdet(identity + gram * power_fractions.unsqueeze(-2))[1]
     return determinant / math.log(2)
-
-
-def water_filling(gain: Tensor) -> Tensor:
-    """Shares q_k = max(0, level - 1 / gain_k) with sum q = 1; gain: real (drops, users), SNR at full power."""
-    floor, order = torch.sort(1 / gain.clamp(min=1e-30), dim=-1)
-    count = torch.arange(1, gain.shape[-1] + 1, device=gain.device, dtype=gain.dtype)
-    level = (1 + floor.cumsum(-1)) / count
-    active = (level > floor).sum(-1, keepdim=True).clamp(min=1)
-    water = level.gather(-1, active - 1)
-    filled = (water - floor).clamp(min=0)
-    return torch.zeros_like(gain).scatter(-1, order, filled)

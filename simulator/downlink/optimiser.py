@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from simulator.downlink.balancing import max_min_dual_powers
-from simulator.downlink.budget import LinkBudget
+from simulator.downlink.budget import LinkBudget, per_drop
+from simulator.downlink.candidates import Candidate, assemble, make_candidate
+from simulator.downlink.gram import normalised_gram
 from simulator.downlink.powers import limit_power_fractions, project_power_fractions
-from simulator.downlink.precoding import Candidate, Precoding, assemble, constrained_labels, make_candidate
-from simulator.downlink.problem import ChannelBatch, effective_gains_of, normalised_gram, per_drop, rates, sinr
-from simulator.downlink.structure import structured_coefficients
-from simulator.schemes.wmmse import wmmse_power_fractions
+from simulator.downlink.precoding import ChannelBatch, Precoding, constrained_labels
+from simulator.downlink.sinr import effective_gain_matrix, rates, sinr
+from simulator.downlink.structure import structured_coefficients, wmmse_power_fractions
 
 _LEAST = 1e-9  # a share's start must be positive: its logarithm is what moves
 
@@ -63,7 +64,7 @@ def _ascend(
         for group in optimiser.param_groups:
             group["lr"] = rate * min(1.0, 2 * (1 - step / (steps + 1)))
         # lambda needn't sum to P under C3 and C4: its scale is one more thing to optimise
-        effective_gains = effective_gains_of(gram, structured_coefficients(gram, logits[0].exp()))
+        effective_gains = effective_gain_matrix(gram, structured_coefficients(gram, logits[0].exp()))
         wanted = torch.softmax(logits[1], -1)
         held, feasible = project_power_fractions(effective_gains, wanted, near, alpha_c, min_rate)
         served = rates(sinr(effective_gains, held)).sum(-1)

@@ -108,3 +108,14 @@ def _rate_system(effective_gains: Tensor, min_sinr: Tensor) -> Tensor:
     """M with (M q)_k = F_kk q_k - t sum_{j != k} F_kj q_j, so that C4 reads M q >= t."""
     own = torch.diag_embed(effective_gains.diagonal(dim1=-2, dim2=-1))
     return own - min_sinr.reshape(-1, 1, 1) * (effective_gains - own)
+
+
+def water_filling(gain: Tensor) -> Tensor:
+    """Shares q_k = max(0, level - 1 / gain_k) with sum q = 1; gain: real (drops, users), SNR at full power."""
+    floor, order = torch.sort(1 / gain.clamp(min=1e-30), dim=-1)
+    count = torch.arange(1, gain.shape[-1] + 1, device=gain.device, dtype=gain.dtype)
+    level = (1 + floor.cumsum(-1)) / count
+    active = (level > floor).sum(-1, keepdim=True).clamp(min=1)
+    water = level.gather(-1, active - 1)
+    filled = (water - floor).clamp(min=0)
+    return torch.zeros_like(gain).scatter(-1, order, filled)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from simulator.downlink.problem import effective_gains_and_energy, sinr
+from simulator.downlink.sinr import effective_gains_and_beam_energy, sinr
 
 
 def structured_coefficients(gram: Tensor, dual_power_fractions: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ class Beams:
 def structured_beams(gram: Tensor, dual_power_fractions: Tensor) -> Beams:
     """The beams of `structured_coefficients`, with what they couple into whom."""
     coefficients = structured_coefficients(gram, dual_power_fractions)
-    return Beams(coefficients, *effective_gains_and_energy(gram, coefficients))
+    return Beams(coefficients, *effective_gains_and_beam_energy(gram, coefficients))
 
 
 def wmmse_step(gram: Tensor, beams: Beams, power_fractions: Tensor) -> tuple[Tensor, Beams, Tensor]:
@@ -68,3 +68,17 @@ def wmmse_step(gram: Tensor, beams: Beams, power_fractions: Tensor) -> tuple[Ten
     beams = structured_beams(gram, uplink)
     share = weight * weight * receiver * beams.energy
     return uplink, beams, share / share.sum(-1, keepdim=True).clamp(min=torch.finfo(share.dtype).tiny)
+
+
+def wmmse_power_fractions(gram: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """(lambda / P, P_k / P) after ``iterations`` steps from regularised zero forcing; real (drops, users) each."""
+    uplink, _, power_fractions = wmmse_iterations(gram, iterations)
+    return uplink, power_fractions
+
+
+def wmmse_iterations(gram: Tensor, iterations: int) -> tuple[Tensor, Beams, Tensor]:
+    uplink = power_fractions = torch.full_like(gram.real[..., 0], 1 / gram.shape[-1])
+    beams = structured_beams(gram, uplink)
+    for _ in range(iterations):
+        uplink, beams, power_fractions = wmmse_step(gram, beams, power_fractions)
+    return uplink, beams, power_fractions

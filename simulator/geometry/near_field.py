@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from simulator.downlink.problem import squared_magnitude
+from simulator.downlink.gram import squared_magnitude
 from simulator.geometry.arrays import UniformLinearArray
 
 DEFAULT_LOSS = 0.1
@@ -47,7 +47,7 @@ def beta_threshold(loss: float = DEFAULT_LOSS) -> float:
 
 
 def wavefront_curvature(array: UniformLinearArray, angle: Tensor, distance: Tensor) -> Tensor:
-    """beta = sqrt(N^2 d^2 cos^2(theta) / (2 lambda r)), dimensionless; float64, the shape of ``angle``."""
+    """Beta = sqrt(N^2 d^2 cos^2(theta) / (2 lambda r)), dimensionless; float64, the shape of ``angle``."""
     aperture = array.aperture * torch.cos(angle.double())
     return torch.sqrt(aperture**2 / (2 * array.wavelength * distance.double()))
 

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from matlab_io.errors import NflaeError
-from simulator.downlink.problem import per_drop, sinr, squared_magnitude
+from simulator.downlink.budget import per_drop
+from simulator.downlink.gram import squared_magnitude
+from simulator.downlink.sinr import sinr
 from simulator.link_level.modulation import Modulation
 from simulator.link_level.transceiver import Transceiver, sionna_device
 

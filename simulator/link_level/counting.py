@@ -17,7 +17,7 @@ import torch
 from scipy.special import betaincinv
 from torch import Tensor
 
-from simulator.downlink.problem import rates
+from simulator.downlink.sinr import rates
 from simulator.link_level.chain import Received
 
 Counts = npt.NDArray[np.float64]

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from simulator.channels.trajectory import Flight
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import Scheme
-from simulator.downlink.problem import ChannelBatch, achieved_sinr, rates
+from simulator.downlink.precoding import ChannelBatch, Scheme
+from simulator.downlink.sinr import achieved_sinr, rates
 
 _SLOTS_AT_A_TIME = 256
 

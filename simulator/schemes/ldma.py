@@ -1,10 +1,10 @@
 """Near-field LDMA: a beam focused on an angle and a distance for every user, zero forcing behind them, equal powers."""
 
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.codebooks import hybrid_zero_forcing, spherical_waves
-from simulator.downlink.precoding import Precoding, equal_powers
-from simulator.downlink.problem import ChannelBatch
+from simulator.downlink.candidates import equal_power_precoding
+from simulator.downlink.precoding import ChannelBatch, Precoding
 from simulator.schemes import register
+from simulator.schemes.codebooks import hybrid_zero_forcing, polar_domain_curvatures
 
 COHERENCE = 0.5
 
@@ -16,5 +16,5 @@ def ldma(batch: ChannelBatch, budget: LinkBudget, coherence: float = COHERENCE) 
     The codebook is the polar domain's (Cui and Dai, IEEE TCOM 2022), whose beams of one angle and neighbouring
     distances have at most ``coherence`` of each other's amplitude, in (0.2, 1).
     """
-    curvatures = spherical_waves(batch.channels.shape[-1], coherence)
-    return equal_powers(batch, hybrid_zero_forcing(batch.channels, curvatures), budget)
+    curvatures = polar_domain_curvatures(batch.channels.shape[-1], coherence)
+    return equal_power_precoding(batch, hybrid_zero_forcing(batch.channels, curvatures), budget)

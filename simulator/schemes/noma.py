@@ -5,12 +5,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from simulator.downlink.budget import LinkBudget
-from simulator.downlink.capacity import water_filling
-from simulator.downlink.powers import project_power_fractions
-from simulator.downlink.precoding import Candidate, Precoding, assemble, constrained_labels
-from simulator.downlink.problem import TOLERANCE, ChannelBatch, effective_gains_of, normalised_gram, per_drop, rates
-from simulator.downlink.superposition import (
+from simulator.downlink.budget import LinkBudget, per_drop
+from simulator.downlink.candidates import Candidate, assemble
+from simulator.downlink.constraints import TOLERANCE
+from simulator.downlink.gram import normalised_gram
+from simulator.downlink.powers import project_power_fractions, water_filling
+from simulator.downlink.precoding import ChannelBatch, Precoding, constrained_labels
+from simulator.downlink.sinr import effective_gain_matrix, rates
+from simulator.schemes import register
+from simulator.schemes.superposition import (
     after_cancellation,
     coherent_groups,
     guaranteed_power_fractions,
@@ -18,7 +21,6 @@ from simulator.downlink.superposition import (
     same_group,
     sic_sinr,
 )
-from simulator.schemes import register
 from simulator.schemes.zf import zero_forcing_coefficients
 
 COHERENCE = 0.5
@@ -43,7 +45,7 @@ def noma(batch: ChannelBatch, budget: LinkBudget, coherence: float = COHERENCE) 
     near = constrained_labels(batch, budget)
     head = coherent_groups(gram, coherence)
     coefficients = _shared_beams(gram, head)
-    effective_gains = effective_gains_of(gram, coefficients)
+    effective_gains = effective_gain_matrix(gram, coefficients)
     head_power_fractions = water_filling(effective_gains.diagonal(dim1=-2, dim2=-1) * _is_head(head))
     gain = _gains(effective_gains, head_power_fractions, head)
     wanted = guaranteed_power_fractions(head_power_fractions.gather(-1, head), gain, head)

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import Candidate, Precoding, assemble, constrained_labels, project_powers
-from simulator.downlink.problem import ChannelBatch, mixed_precision_gram
+from simulator.downlink.candidates import Candidate, assemble, project_powers
+from simulator.downlink.gram import mixed_precision_gram
+from simulator.downlink.precoding import ChannelBatch, Precoding, constrained_labels
 from simulator.downlink.structure import structured_beams
 from simulator.schemes import register
 

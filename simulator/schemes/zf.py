@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import Precoding, assemble, constrained_labels, make_candidate
-from simulator.downlink.problem import ChannelBatch, normalised_gram
+from simulator.downlink.candidates import assemble, make_candidate
+from simulator.downlink.gram import normalised_gram
+from simulator.downlink.precoding import ChannelBatch, Precoding, constrained_labels
 from simulator.schemes import register
 
 

@@ -22,8 +22,7 @@ from nflae_bridge.live.protocol import PrecodeRequest
 from nflae_bridge.live.server.micro_batches import Job, Key
 from nflae_bridge.network.shipped import load_model, model_folder
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.problem import ChannelBatch
-from simulator.downlink.result_arrays import result_arrays
+from simulator.downlink.precoding import ChannelBatch, result_arrays
 from simulator.schemes import needs_sic, scheme_names
 from simulator.schemes import scheme as registered
 

@@ -17,7 +17,8 @@ from nflae_bridge.network.blocks import Block
 from nflae_bridge.network.config import EncoderConfig
 from nflae_bridge.network.encoders.interface import Encoder, Encoding, UserInputs
 from nflae_bridge.network.encoders.wavefront import WavefrontClassifier
-from simulator.downlink.problem import rates, sinr, squared_magnitude
+from simulator.downlink.gram import squared_magnitude
+from simulator.downlink.sinr import rates, sinr
 from simulator.downlink.structure import Beams, structured_beams
 
 USER_FEATURES = 16

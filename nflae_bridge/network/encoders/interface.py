@@ -15,7 +15,7 @@ class UserInputs:
     """A batch of drops as an encoder sees it, users in canonical order.
 
     channels: complex64 (drops, users, antennas); None if an encoder that needs only Gamma is trained without them.
-    gram: Gamma, complex (drops, users, users), see `simulator.downlink.problem.normalised_gram`.
+    gram: Gamma, complex (drops, users, users), see `simulator.downlink.gram.normalised_gram`.
     alpha_c, min_rate: real (drops,), as in `simulator.downlink.budget.LinkBudget`.
     near_field: bool (drops, users), labels to go by instead of the network's own; None: its own.
     regularised: the beams of regularised zero forcing, if somebody has worked them out already.

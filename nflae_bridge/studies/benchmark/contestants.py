@@ -20,8 +20,7 @@ from nflae_bridge.studies.benchmark.implementations import (
 )
 from nflae_bridge.studies.benchmark.inversion_free import warm_starts
 from nflae_bridge.studies.benchmark.setup import Setup
-from simulator.downlink.precoding import Scheme
-from simulator.downlink.problem import ChannelBatch
+from simulator.downlink.precoding import ChannelBatch, Scheme
 
 ITERATIONS = {"wmmse": (1, 2, 3, 5, 10, 20, 50, 100), "inversion-free": (5, 10, 20, 30, 50, 100)}
 FLOOR = "floor"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from nflae_bridge.studies.benchmark.contestants import Contestant
 from nflae_bridge.studies.benchmark.setup import FEW
-from simulator.downlink.problem import achieved_sinr, rates
+from simulator.downlink.sinr import achieved_sinr, rates
 
 _WARM_UP = 3
 _RUN = 10

@@ -24,8 +24,7 @@ from nflae_bridge.studies.link.record import Outcome, Record
 from nflae_bridge.studies.link.source import BatchRecipe, DropSource
 from simulator.channels.csi import CsiModel
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import Scheme
-from simulator.downlink.problem import ChannelBatch
+from simulator.downlink.precoding import ChannelBatch, Scheme
 from simulator.link_level.chain import Chain, Waveform, effective_channels, scheduled
 from simulator.link_level.counting import Tally, enough, tally
 from simulator.link_level.modulation import choose_modulation

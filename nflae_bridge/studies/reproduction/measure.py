@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import Precoding, Scheme
-from simulator.downlink.problem import TOLERANCE, ChannelBatch, achieved_sinr, check_constraints, rates
+from simulator.downlink.constraints import TOLERANCE, check_constraints
+from simulator.downlink.precoding import ChannelBatch, Precoding, Scheme
+from simulator.downlink.sinr import achieved_sinr, rates
 
 # What a network of GPT-2's size takes at a time.
 _DROPS_AT_A_TIME = 100

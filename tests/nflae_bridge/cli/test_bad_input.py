@@ -15,8 +15,7 @@ from click.testing import Result
 
 import simulator.schemes
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import Precoding
-from simulator.downlink.problem import ChannelBatch
+from simulator.downlink.precoding import ChannelBatch, Precoding
 from simulator.schemes import scheme
 from tests.channel_files import Run, WriteMat, random_channels
 

@@ -23,8 +23,7 @@ from nflae_bridge.cli.commands.models import parameter_count
 from nflae_bridge.cli.failure import Failure, explain
 from nflae_bridge.network.checkpoint import read_tensors
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import Precoding
-from simulator.downlink.problem import ChannelBatch
+from simulator.downlink.precoding import ChannelBatch, Precoding
 from simulator.geometry.arrays import UniformLinearArray, angle_and_distance
 from simulator.geometry.near_field import is_near_field
 from simulator.schemes import scheme

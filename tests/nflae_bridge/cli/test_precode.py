@@ -11,7 +11,8 @@ import torch
 
 from nflae_bridge.cli.options import scheme_names
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.problem import achieved_sinr, check_constraints, rates
+from simulator.downlink.constraints import check_constraints
+from simulator.downlink.sinr import achieved_sinr, rates
 from tests.channel_files import Run, WriteMat, load, random_channels
 
 

@@ -12,8 +12,8 @@ from nflae_bridge.engine.engine import Engine
 from nflae_bridge.network.shipped import load_model
 from simulator.channels.scenario import scenario
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import Precoding
-from simulator.downlink.problem import ChannelBatch, achieved_sinr, rates
+from simulator.downlink.precoding import ChannelBatch, Precoding
+from simulator.downlink.sinr import achieved_sinr, rates
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 

@@ -27,8 +27,11 @@ from nflae_bridge.network.encoders.interface import UserInputs
 from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
 from simulator.channels.scenario import scenario
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import Precoding, make_candidate
-from simulator.downlink.problem import ChannelBatch, achieved_sinr, check_constraints, normalised_gram, rates
+from simulator.downlink.candidates import make_candidate
+from simulator.downlink.constraints import check_constraints
+from simulator.downlink.gram import normalised_gram
+from simulator.downlink.precoding import ChannelBatch, Precoding
+from simulator.downlink.sinr import achieved_sinr, rates
 from simulator.downlink.structure import structured_coefficients
 from simulator.schemes import scheme
 from simulator.schemes.wmmse import wmmse

@@ -19,7 +19,8 @@ from nflae_bridge.network.encoders.gram import gram_features
 from nflae_bridge.network.encoders.interface import UserInputs
 from nflae_bridge.network.model import PrecodingNetwork
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.problem import normalised_gram, rates, sinr
+from simulator.downlink.gram import normalised_gram
+from simulator.downlink.sinr import rates, sinr
 from simulator.downlink.structure import structured_beams
 
 

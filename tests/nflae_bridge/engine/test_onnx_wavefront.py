@@ -16,7 +16,7 @@ from nflae_bridge.engine.schemes import load_scheme
 from nflae_bridge.network.encoders.wavefront import WavefrontClassifier
 from simulator.channels.scenario import scenario
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.problem import ChannelBatch
+from simulator.downlink.precoding import ChannelBatch
 
 
 def classifier(seed: int, width: int = 24) -> WavefrontClassifier:

@@ -23,8 +23,7 @@ from nflae_bridge.network.model import PrecodingNetwork
 from nflae_bridge.network.shipped import load_model
 from simulator.channels.scenario import scenario
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import Precoding
-from simulator.downlink.problem import ChannelBatch
+from simulator.downlink.precoding import ChannelBatch, Precoding
 from tests.simulator.definitions import draw_channels
 
 NEGLIGIBLE = 1e-5

@@ -17,9 +17,7 @@ from matlab_io.errors import NflaeError
 from nflae_bridge.files.precode_file import Summary, precode_file
 from nflae_bridge.files.prefetch import prefetch_map
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import Precoding, Scheme
-from simulator.downlink.problem import ChannelBatch
-from simulator.downlink.result_arrays import result_arrays
+from simulator.downlink.precoding import ChannelBatch, Precoding, Scheme, result_arrays
 from simulator.schemes import scheme
 from tests.channel_files import load, random_channels
 

@@ -20,7 +20,7 @@ from nflae_bridge.network.model import PrecodingNetwork
 from nflae_bridge.training.loss import LossWeights, precoding_loss
 from nflae_bridge.training.presets import recipe
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.problem import normalised_gram
+from simulator.downlink.gram import normalised_gram
 from tests.simulator.definitions import KINDS, draw_channels
 
 Make = Callable[..., PrecodingNetwork]

@@ -15,7 +15,7 @@ from nflae_bridge.network.encoders.interface import UserInputs
 from nflae_bridge.network.encoders.wavefront import FEATURES, WavefrontClassifier, curvature_features, subarray_beams
 from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.problem import normalised_gram
+from simulator.downlink.gram import normalised_gram
 from simulator.geometry.arrays import UniformLinearArray
 from simulator.geometry.near_field import wavefront_curvature
 from simulator.geometry.steering import near_field_steering

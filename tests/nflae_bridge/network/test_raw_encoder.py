@@ -18,7 +18,7 @@ from nflae_bridge.network.encoders.raw import RawEncoder
 from nflae_bridge.network.model import PrecodingNetwork
 from nflae_bridge.training.presets import recipe
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.problem import normalised_gram
+from simulator.downlink.gram import normalised_gram
 from tests.simulator.definitions import KINDS, draw_channels
 
 Make = Callable[..., PrecodingNetwork]

@@ -10,8 +10,10 @@ from nflae_bridge.network.shipped import load_model, model_folder, shipped_model
 from simulator.channels.csi import noisy_csi
 from simulator.channels.scenario import scenario
 from simulator.downlink.budget import LinkBudget
+from simulator.downlink.constraints import check_constraints
 from simulator.downlink.optimiser import optimise
-from simulator.downlink.problem import ChannelBatch, achieved_sinr, check_constraints, rates
+from simulator.downlink.precoding import ChannelBatch
+from simulator.downlink.sinr import achieved_sinr, rates
 from simulator.schemes.wmmse import wmmse
 
 CPU = torch.device("cpu")

@@ -33,7 +33,9 @@ from nflae_bridge.studies.benchmark.timing import interleaved, mean_sum_rate, wi
 from nflae_bridge.studies.benchmark.wmmse import cholesky_inverse, lu_inverse, one_inverse
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.capacity import dirty_paper_capacity
-from simulator.downlink.problem import ChannelBatch, achieved_sinr, check_constraints, rates
+from simulator.downlink.constraints import check_constraints
+from simulator.downlink.precoding import ChannelBatch
+from simulator.downlink.sinr import achieved_sinr, rates
 from simulator.schemes import scheme
 from simulator.schemes.wmmse import wmmse
 from tests.channel_files import Run

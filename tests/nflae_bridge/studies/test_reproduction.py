@@ -39,8 +39,8 @@ from nflae_bridge.training.data import PublishedDrops
 from nflae_bridge.training.presets import RANDOM_BACKBONE, Recipe
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.optimiser import optimise
-from simulator.downlink.precoding import Precoding, Scheme
-from simulator.downlink.problem import ChannelBatch, achieved_sinr
+from simulator.downlink.precoding import ChannelBatch, Precoding, Scheme
+from simulator.downlink.sinr import achieved_sinr
 from simulator.geometry.arrays import UniformLinearArray
 from simulator.schemes import scheme
 from tests.simulator.definitions import draw_channels, sinr_by_definition
@@ -296,8 +296,8 @@ def says(
             uplink_power=torch.full_like(power[part], torch.nan),
             feasible=yes if feasible is None else feasible[part],
             fallback=~yes,
-            find_labels=lambda: (near, near.double()),
-            find_sinr=sinr,
+            compute_labels=lambda: (near, near.double()),
+            compute_sinr=sinr,
         )
 
     return answer

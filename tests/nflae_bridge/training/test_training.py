@@ -35,7 +35,9 @@ from nflae_bridge.training.loss import LossParts, LossWeights, precoding_loss
 from nflae_bridge.training.presets import Recipe
 from simulator.channels.scenario import scenario
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.problem import ChannelBatch, check_constraints, normalised_gram
+from simulator.downlink.constraints import check_constraints
+from simulator.downlink.gram import normalised_gram
+from simulator.downlink.precoding import ChannelBatch
 from simulator.geometry.arrays import AngleConvention, UniformLinearArray
 from simulator.geometry.near_field import far_field_test, is_near_field
 from simulator.schemes.wmmse import wmmse

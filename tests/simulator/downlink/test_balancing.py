@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 
 from simulator.downlink.balancing import max_min_candidate, max_min_dual_powers
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import Precoding, assemble, make_candidate
-from simulator.downlink.problem import ChannelBatch, check_constraints, normalised_gram
+from simulator.downlink.candidates import assemble, make_candidate
+from simulator.downlink.constraints import check_constraints
+from simulator.downlink.gram import normalised_gram
+from simulator.downlink.precoding import ChannelBatch, Precoding
 from simulator.downlink.structure import structured_coefficients
 from simulator.schemes.rzf import rzf_candidate
 from tests.simulator.definitions import (

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.capacity import dirty_paper_capacity, water_filling
-from simulator.downlink.problem import ChannelBatch
+from simulator.downlink.capacity import dirty_paper_capacity
+from simulator.downlink.powers import water_filling
+from simulator.downlink.precoding import ChannelBatch
 from simulator.schemes import scheme, scheme_names
 from tests.simulator.definitions import KINDS, channel_sets, draw_channels, water_filling_rate
 

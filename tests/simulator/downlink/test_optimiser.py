@@ -10,8 +10,9 @@ import torch
 
 from simulator.channels.scenario import scenario
 from simulator.downlink.budget import LinkBudget
+from simulator.downlink.constraints import check_constraints
 from simulator.downlink.optimiser import optimise
-from simulator.downlink.problem import ChannelBatch, check_constraints
+from simulator.downlink.precoding import ChannelBatch
 from simulator.schemes import scheme
 from tests.simulator.definitions import best_worst_sinr, draw_channels, water_filling_rate
 

@@ -21,24 +21,24 @@ def cases(draw: st.DrawFn, drops: int = 3) -> Case:
     users = draw(st.integers(1, 6))
     leakage = draw(st.sampled_from([0.0, 0.01, 0.1, 0.5]))
     gain = 10 ** rng.uniform(-0.5, 3, (drops, users, 1))
-    effective_gains_of = gain * np.where(np.eye(users), 1.0, leakage * rng.random((drops, users, users)))
+    effective_gain_matrix = gain * np.where(np.eye(users), 1.0, leakage * rng.random((drops, users, users)))
     wanted = rng.dirichlet(np.full(users, draw(st.sampled_from([0.1, 1.0]))), drops)
     near = rng.random((drops, users)) < draw(st.sampled_from([0.0, 0.5, 1.0]))
     alpha = np.where(rng.random(drops) < 0.3, 1.0, rng.uniform(0.05, 1, drops))
     rate = np.where(rng.random(drops) < 0.2, 0.0, rng.uniform(0.01, 3, drops))
-    return tuple(torch.from_numpy(value) for value in (effective_gains_of, wanted, near, alpha, rate))  # type: ignore[return-value]
+    return tuple(torch.from_numpy(value) for value in (effective_gain_matrix, wanted, near, alpha, rate))  # type: ignore[return-value]
 
 
-def rate_rows(effective_gains_of: np.ndarray, target: float) -> np.ndarray:
+def rate_rows(effective_gain_matrix: np.ndarray, target: float) -> np.ndarray:
     """C4 as A q >= target: F_kk q_k - t sum_{j != k} F_kj q_j."""
-    return np.where(np.eye(len(effective_gains_of)), effective_gains_of, -target * effective_gains_of)
+    return np.where(np.eye(len(effective_gain_matrix)), effective_gain_matrix, -target * effective_gain_matrix)
 
 
-def lowest_slack(effective_gains_of: np.ndarray, near: np.ndarray, alpha: float, rate: float) -> float:
+def lowest_slack(effective_gain_matrix: np.ndarray, near: np.ndarray, alpha: float, rate: float) -> float:
     """Largest s with every constraint of C1, C3, C4 (relative to its size) met with s to spare; >= 0 is feasible."""
-    users, target = len(effective_gains_of), 2**rate - 1
-    own = np.diag(effective_gains_of)[:, None]
-    a = np.vstack([-rate_rows(effective_gains_of, target) / own, np.ones((1, users)), near[None].astype(float)])
+    users, target = len(effective_gain_matrix), 2**rate - 1
+    own = np.diag(effective_gain_matrix)[:, None]
+    a = np.vstack([-rate_rows(effective_gain_matrix, target) / own, np.ones((1, users)), near[None].astype(float)])
     b = np.concatenate([-target / own[:, 0], [1.0, alpha]])
     result = linprog(
         np.append(np.zeros(users), -1.0),
@@ -51,22 +51,22 @@ def lowest_slack(effective_gains_of: np.ndarray, near: np.ndarray, alpha: float,
     return float(-result.fun)
 
 
-def rates_of(effective_gains_of: np.ndarray, power_fractions: np.ndarray) -> np.ndarray:
+def rates_of(effective_gain_matrix: np.ndarray, power_fractions: np.ndarray) -> np.ndarray:
     others = [
         sum(c * q for j, (c, q) in enumerate(zip(row, power_fractions, strict=True)) if j != k)
-        for k, row in enumerate(effective_gains_of)
+        for k, row in enumerate(effective_gain_matrix)
     ]
-    return np.log2(1 + np.diag(effective_gains_of) * power_fractions / (1 + np.array(others)))
+    return np.log2(1 + np.diag(effective_gain_matrix) * power_fractions / (1 + np.array(others)))
 
 
 @settings(max_examples=200)
 @given(case=cases())
 def test_feasible_flag_is_linear_programming_feasibility(case: Case) -> None:
-    effective_gains_of, wanted, near, alpha, rate = case
-    _, feasible = project_power_fractions(effective_gains_of, wanted, near, alpha, rate)
-    for drop in range(len(effective_gains_of)):
+    effective_gain_matrix, wanted, near, alpha, rate = case
+    _, feasible = project_power_fractions(effective_gain_matrix, wanted, near, alpha, rate)
+    for drop in range(len(effective_gain_matrix)):
         slack = lowest_slack(
-            effective_gains_of[drop].numpy(), near[drop].numpy(), float(alpha[drop]), float(rate[drop])
+            effective_gain_matrix[drop].numpy(), near[drop].numpy(), float(alpha[drop]), float(rate[drop])
         )
         assume(abs(slack) > 1e-7 or float(rate[drop]) == 0)  # on the border rounding decides
         assert bool(feasible[drop]) == (slack >= -1e-12)
@@ -75,30 +75,30 @@ def test_feasible_flag_is_linear_programming_feasibility(case: Case) -> None:
 @settings(max_examples=300)
 @given(case=cases())
 def test_projection_holds_all_constraints(case: Case) -> None:
-    effective_gains_of, wanted, near, alpha, rate = case
-    power_fractions, feasible = project_power_fractions(effective_gains_of, wanted, near, alpha, rate)
-    for drop in range(len(effective_gains_of)):
+    effective_gain_matrix, wanted, near, alpha, rate = case
+    power_fractions, feasible = project_power_fractions(effective_gain_matrix, wanted, near, alpha, rate)
+    for drop in range(len(effective_gain_matrix)):
         q = power_fractions[drop].numpy()
         assert q.sum() <= 1 + 1e-9
         assert (q >= 0).all()
         assert q[near[drop].numpy()].sum() <= float(alpha[drop]) + 1e-9
         if feasible[drop]:
-            assert (rates_of(effective_gains_of[drop].numpy(), q) >= float(rate[drop]) - 1e-9).all()
+            assert (rates_of(effective_gain_matrix[drop].numpy(), q) >= float(rate[drop]) - 1e-9).all()
 
 
 @settings(max_examples=200)
 @given(case=cases())
 def test_shares_that_hold_everything_stay_as_they_are(case: Case) -> None:
-    effective_gains_of, wanted, near, alpha, rate = case
-    power_fractions, feasible = project_power_fractions(effective_gains_of, wanted, near, alpha, rate)
+    effective_gain_matrix, wanted, near, alpha, rate = case
+    power_fractions, feasible = project_power_fractions(effective_gain_matrix, wanted, near, alpha, rate)
     again, still = project_power_fractions(
-        effective_gains_of, 7.3 * wanted, near, alpha, rate
+        effective_gain_matrix, 7.3 * wanted, near, alpha, rate
     )  # only proportions count
     torch.testing.assert_close(again, power_fractions)
-    for drop in range(len(effective_gains_of)):
+    for drop in range(len(effective_gain_matrix)):
         q, few = wanted[drop].numpy(), near[drop].numpy()
         holds = q[few].sum() <= float(alpha[drop]) - 1e-9
-        holds &= bool((rates_of(effective_gains_of[drop].numpy(), q) >= float(rate[drop]) + 1e-9).all())
+        holds &= bool((rates_of(effective_gain_matrix[drop].numpy(), q) >= float(rate[drop]) + 1e-9).all())
         if holds:
             assert bool(feasible[drop])
             assert bool(still[drop])
@@ -146,11 +146,11 @@ def test_faint_others_keep_their_proportions() -> None:
 @settings(max_examples=50)
 @given(case=cases(drops=2))
 def test_minimum_shares_are_the_least_of_every_user(case: Case) -> None:
-    effective_gains_of, _, _, _, rate = case
+    effective_gain_matrix, _, _, _, rate = case
     target = torch.exp2(rate) - 1
-    least, reachable = minimum_power_fractions(effective_gains_of, target)
-    for drop in range(len(effective_gains_of)):
-        f, t = effective_gains_of[drop].numpy(), float(target[drop])
+    least, reachable = minimum_power_fractions(effective_gain_matrix, target)
+    for drop in range(len(effective_gain_matrix)):
+        f, t = effective_gain_matrix[drop].numpy(), float(target[drop])
         own = np.diag(f)
         rows, users = rate_rows(f, t) / own[:, None], len(f)
         spectral = np.abs(np.linalg.eigvals(t * np.where(np.eye(users), 0, f) / own[:, None])).max()
@@ -165,11 +165,11 @@ def test_minimum_shares_are_the_least_of_every_user(case: Case) -> None:
 
 
 def test_user_whom_no_beam_reaches_makes_only_drops_that_demand_rates_infeasible() -> None:
-    effective_gains_of = torch.tensor([[[10.0, 0.0], [0.0, 0.0]]] * 2, dtype=torch.float64)
+    effective_gain_matrix = torch.tensor([[[10.0, 0.0], [0.0, 0.0]]] * 2, dtype=torch.float64)
     wanted = torch.tensor([[0.5, 0.5]] * 2, dtype=torch.float64)
     near, alpha = torch.zeros(2, 2, dtype=torch.bool), torch.ones(1, dtype=torch.float64)
     power_fractions, feasible = project_power_fractions(
-        effective_gains_of, wanted, near, alpha, torch.tensor([0.0, 0.5], dtype=torch.float64)
+        effective_gain_matrix, wanted, near, alpha, torch.tensor([0.0, 0.5], dtype=torch.float64)
     )
     assert feasible.tolist() == [True, False]
     np.testing.assert_allclose(power_fractions, wanted)
@@ -188,9 +188,9 @@ def test_a_batch_is_its_drops_one_by_one(case: Case) -> None:
 @settings(max_examples=50)
 @given(case=cases())
 def test_projection_has_finite_gradients(case: Case) -> None:
-    effective_gains_of, wanted, near, alpha, rate = case
+    effective_gain_matrix, wanted, near, alpha, rate = case
     leaf = wanted.clamp(min=1e-12).requires_grad_()
-    power_fractions, _ = project_power_fractions(effective_gains_of, leaf, near, alpha, rate)
+    power_fractions, _ = project_power_fractions(effective_gain_matrix, leaf, near, alpha, rate)
     (power_fractions**2).sum().backward()
     assert leaf.grad is not None
     assert bool(leaf.grad.isfinite().all())

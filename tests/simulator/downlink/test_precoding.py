@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import Candidate
-from simulator.downlink.problem import ChannelBatch, rates
+from simulator.downlink.candidates import Candidate
+from simulator.downlink.precoding import ChannelBatch
+from simulator.downlink.sinr import rates
 from simulator.schemes import scheme
 from tests.simulator.definitions import draw_channels
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.problem import effective_gains_of, normalised_gram, rates, sinr
+from simulator.downlink.gram import normalised_gram
+from simulator.downlink.sinr import effective_gain_matrix, rates, sinr
 from simulator.downlink.structure import structured_beams, structured_coefficients, wmmse_step
 from tests.simulator.definitions import (
     channel_sets,
@@ -23,7 +24,7 @@ from tests.simulator.definitions import (
 )
 
 
-def beams_of(channels: torch.Tensor, coefficients: torch.Tensor) -> np.ndarray:
+def form_beams(channels: torch.Tensor, coefficients: torch.Tensor) -> np.ndarray:
     """Rows of (H C)^T in the antenna domain; (drops, users, antennas)."""
     return (coefficients.transpose(-1, -2) @ channels.to(torch.complex128)).numpy()
 
@@ -42,7 +43,7 @@ def test_structure_equals_the_antenna_sized_inverse(
     if silent:
         power_fractions[:, 0] = 0.0  # lambda_k = 0 is allowed
     gram = normalised_gram(channels, LinkBudget(power, noise))
-    found = beams_of(channels, structured_coefficients(gram, torch.from_numpy(power_fractions)))
+    found = form_beams(channels, structured_coefficients(gram, torch.from_numpy(power_fractions)))
     for drop in range(len(channels)):
         h = channels[drop].numpy().astype(complex)
         expected = beams_by_definition(h, power_fractions[drop] * power, noise)
@@ -52,7 +53,7 @@ def test_structure_equals_the_antenna_sized_inverse(
 def test_structure_without_uplink_power_is_the_matched_filter() -> None:
     channels = draw_channels(0, users=4, antennas=6)
     gram = normalised_gram(channels, LinkBudget())
-    found = beams_of(channels, structured_coefficients(gram, torch.zeros(1, 4, dtype=torch.float64)))
+    found = form_beams(channels, structured_coefficients(gram, torch.zeros(1, 4, dtype=torch.float64)))
     np.testing.assert_allclose(found, channels.numpy(), rtol=1e-6)
 
 
@@ -70,7 +71,7 @@ def test_wmmse_step_is_a_textbook_iteration(kind: str, users: int, antennas: int
     for _ in range(5):
         uplink, directions, power_fractions = wmmse_step(gram, directions, power_fractions)
         beams = wmmse_iteration(h, beams, power, noise)
-        ours = unit_rows(beams_of(channels, structured_coefficients(gram, uplink))[0])
+        ours = unit_rows(form_beams(channels, structured_coefficients(gram, uplink))[0])
         ours = ours * np.sqrt(power * power_fractions[0].numpy())[:, None]
         assert sum_rate(h, ours, noise) == pytest.approx(sum_rate(h, beams, noise), rel=1e-7)
         np.testing.assert_allclose(power * power_fractions[0], np.sum(np.abs(beams) ** 2, 1), rtol=1e-5, atol=1e-9)
@@ -88,14 +89,14 @@ def test_wmmse_step_never_lowers_the_sum_rate_and_keeps_sums(channels: torch.Ten
     )
 
     def rate() -> torch.Tensor:
-        return rates(sinr(effective_gains_of(gram, structured_coefficients(gram, uplink)), power_fractions)).sum(-1)
+        return rates(sinr(effective_gain_matrix(gram, structured_coefficients(gram, uplink)), power_fractions)).sum(-1)
 
     before, beams = rate(), structured_beams(gram, uplink)
     for _ in range(6):
         uplink, beams, power_fractions = wmmse_step(gram, beams, power_fractions)
         after = rate()
         torch.testing.assert_close(
-            beams.effective_gains, effective_gains_of(gram, structured_coefficients(gram, uplink))
+            beams.effective_gains, effective_gain_matrix(gram, structured_coefficients(gram, uplink))
         )
         assert bool((after >= before * (1 - 1e-9)).all())
         torch.testing.assert_close(power_fractions.sum(-1), torch.ones(len(channels), dtype=torch.float64))

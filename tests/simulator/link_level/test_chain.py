@@ -21,8 +21,8 @@ if importlib.util.find_spec("sionna") is None:
 
 from simulator.channels.scenario import scenario
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import Precoding
-from simulator.downlink.problem import ChannelBatch, achieved_sinr
+from simulator.downlink.precoding import ChannelBatch, Precoding
+from simulator.downlink.sinr import achieved_sinr
 from simulator.link_level.chain import Chain, Draw, Received, Waveform, effective_channels, scheduled
 from simulator.link_level.counting import Tally, tally
 from simulator.link_level.modulation import choose_modulation

@@ -8,8 +8,7 @@ import torch
 from simulator.channels.scenario import scenario
 from simulator.channels.trajectory import Flight, fly, waypoints_at_speed
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import Precoding
-from simulator.downlink.problem import ChannelBatch
+from simulator.downlink.precoding import ChannelBatch, Precoding
 from simulator.link_level.timeline import timeline
 from simulator.schemes import scheme
 

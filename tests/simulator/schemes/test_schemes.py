@@ -16,14 +16,17 @@ import simulator.schemes as registry
 import simulator.schemes.noma as noma_module
 from simulator.channels.scenario import scenario
 from simulator.downlink.budget import LinkBudget
+from simulator.downlink.candidates import Candidate
 from simulator.downlink.capacity import dirty_paper_capacity
-from simulator.downlink.codebooks import PLANE_WAVES, codewords
-from simulator.downlink.precoding import Candidate, Precoding
-from simulator.downlink.problem import ChannelBatch, achieved_sinr, check_constraints, normalised_gram, rates
-from simulator.downlink.superposition import coherent_groups
+from simulator.downlink.constraints import check_constraints
+from simulator.downlink.gram import normalised_gram
+from simulator.downlink.precoding import ChannelBatch, Precoding
+from simulator.downlink.sinr import achieved_sinr, rates
 from simulator.geometry.arrays import UniformLinearArray
 from simulator.geometry.steering import near_field_steering
 from simulator.schemes import needs_sic, scheme, scheme_names
+from simulator.schemes.codebooks import DFT_CURVATURES, codewords
+from simulator.schemes.superposition import coherent_groups
 from simulator.schemes.wmmse import wmmse
 from tests.simulator.definitions import (
     Array,
@@ -152,7 +155,7 @@ def assert_rates_are_those_of_sic(channels: torch.Tensor, answer: Precoding, bud
 def test_sdma_serves_users_on_the_dft_grid_without_loss(antennas: int, noise: float) -> None:
     """Orthogonal plane waves: every user gets log2(1 + SNR / K)."""
     numbers = torch.tensor([[3, 0, 9, antennas - 1]])
-    channels = codewords(numbers, PLANE_WAVES, antennas).to(torch.complex64)
+    channels = codewords(numbers, DFT_CURVATURES, antennas).to(torch.complex64)
     answer = scheme("sdma")(far(channels), LinkBudget(2.0, noise))
     np.testing.assert_allclose(answer.rate, np.log2(1 + 2.0 / noise / 4), rtol=1e-5)
     assert_same_directions(answer.precoder.numpy(), channels.numpy())

@@ -18,8 +18,7 @@ from nflae_bridge.studies.reproduction.study import LEARNED, SHIPPED, Study
 from nflae_bridge.training.data import TrainingBatch
 from nflae_bridge.training.loop import LOG
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import Scheme
-from simulator.downlink.problem import ChannelBatch
+from simulator.downlink.precoding import ChannelBatch, Scheme
 
 _REFERENCES = ("optimiser", "wmmse", *SHIPPED)
 

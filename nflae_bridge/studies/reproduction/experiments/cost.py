@@ -25,7 +25,7 @@ from nflae_bridge.studies.reproduction.setting import PUBLISHED
 from nflae_bridge.studies.reproduction.study import LEARNED, SHIPPED, Study
 from nflae_bridge.training.loop import Trainer
 from nflae_bridge.training.presets import PRESETS, Recipe
-from simulator.downlink.problem import ChannelBatch
+from simulator.downlink.precoding import ChannelBatch
 
 _DROPS = 100
 _REPEATS = {"full": 30, "quick": 3}

@@ -15,7 +15,8 @@ from nflae_bridge.studies.reproduction.study import SHIPPED, Study
 from simulator.channels.scenario import Scenario
 from simulator.channels.trajectory import fly, waypoints_at_speed
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.problem import ChannelBatch, achieved_sinr, rates
+from simulator.downlink.precoding import ChannelBatch
+from simulator.downlink.sinr import achieved_sinr, rates
 from simulator.geometry.near_field import far_field_test
 
 _SLOTS = 301

@@ -20,13 +20,13 @@ from torch import Tensor
 
 from simulator.geometry.near_field import beta_threshold
 
-PLANE_WAVES = (0.0,)
+DFT_CURVATURES = (0.0,)
 # Singular values of the effective channel below this share of the largest count as none (as in `schemes.zf`).
 _RANK_TOLERANCE = 3e-5
 
 
 @cache
-def spherical_waves(antennas: int, coherence: float) -> tuple[float, ...]:
+def polar_domain_curvatures(antennas: int, coherence: float) -> tuple[float, ...]:
     """Curvatures from the plane wave to the nearest, such that neighbours' beams of one direction hardly overlap.
 
     Two codewords of one direction whose curvatures differ by s have the coherence |G(sqrt(s))|, see
@@ -66,7 +66,7 @@ def distinct_codewords(channels: Tensor, curvatures: tuple[float, ...]) -> Tenso
 
     With more users than codewords all of them are given out, then all again.
 
-    channels: complex (drops, users, antennas); curvatures: beta^2, see `spherical_waves`. Returns int64 (drops, users),
+    channels: complex (drops, users, antennas); curvatures: beta^2, see `polar_domain_curvatures`. Returns int64 (drops, users),
     numbers as `codewords` takes them. O(S N log N) a user for S curvatures.
     """
     drops, users, antennas = channels.shape
@@ -113,7 +113,7 @@ def hybrid_zero_forcing(channels: Tensor, curvatures: tuple[float, ...]) -> Tens
     F's columns are `distinct_codewords`. The pseudo-inverse serves singular effective channels. Every user's best
     codeword is some user's, so none is left without a beam.
 
-    channels: complex (drops, users, antennas); curvatures: beta^2, see `spherical_waves`. Returns complex128 (drops,
+    channels: complex (drops, users, antennas); curvatures: beta^2, see `polar_domain_curvatures`. Returns complex128 (drops,
     users, antennas), W's columns, of any length but zero.
     """
     analog = codewords(distinct_codewords(channels, curvatures), curvatures, channels.shape[-1])
@@ -127,5 +127,5 @@ def hybrid_zero_forcing(channels: Tensor, curvatures: tuple[float, ...]) -> Tens
 
 
 def _positions(antennas: int, device: torch.device) -> Tensor:
-    """n / N; float64 (antennas,)."""
+    """N / N; float64 (antennas,)."""
     return (torch.arange(antennas, dtype=torch.float64, device=device) - (antennas - 1) / 2) / antennas

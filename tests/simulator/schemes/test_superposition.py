@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.problem import normalised_gram, sinr
-from simulator.downlink.superposition import (
+from simulator.downlink.gram import normalised_gram
+from simulator.downlink.sinr import sinr
+from simulator.schemes.superposition import (
     after_cancellation,
     coherent_groups,
     guaranteed_power_fractions,

@@ -8,16 +8,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simulator.downlink.codebooks import (
-    PLANE_WAVES,
-    codewords,
-    distinct_codewords,
-    hybrid_zero_forcing,
-    spherical_waves,
-)
 from simulator.geometry.arrays import UniformLinearArray
 from simulator.geometry.near_field import beam_gain
 from simulator.geometry.steering import far_field_steering, near_field_steering
+from simulator.schemes.codebooks import (
+    DFT_CURVATURES,
+    codewords,
+    distinct_codewords,
+    hybrid_zero_forcing,
+    polar_domain_curvatures,
+)
 from tests.simulator.definitions import Array, channel_sets, draw_channels, unit_rows
 
 
@@ -29,7 +29,7 @@ def whole_codebook(curvatures: tuple[float, ...], antennas: int) -> Array:
 
 @pytest.mark.parametrize("antennas", [1, 2, 7, 32])
 def test_plane_waves_are_the_dft_grid_and_orthogonal(antennas: int) -> None:
-    book = whole_codebook(PLANE_WAVES, antennas)[0]
+    book = whole_codebook(DFT_CURVATURES, antennas)[0]
     np.testing.assert_allclose(book.conj() @ book.T, np.eye(antennas), atol=1e-12)
     sine = (2 * np.arange(antennas) / antennas + 1) % 2 - 1
     waves = far_field_steering(UniformLinearArray(antennas), torch.from_numpy(np.arcsin(sine))).numpy()
@@ -39,7 +39,7 @@ def test_plane_waves_are_the_dft_grid_and_orthogonal(antennas: int) -> None:
 @pytest.mark.parametrize("antennas", [16, 64, 256, 1000])
 @pytest.mark.parametrize("coherence", [0.3, 0.5, 0.8])
 def test_distance_beams_of_one_direction_have_bounded_coherence(antennas: int, coherence: float) -> None:
-    curvatures = spherical_waves(antennas, coherence)
+    curvatures = polar_domain_curvatures(antennas, coherence)
     assert curvatures[0] == 0
     ordered = sorted(range(len(curvatures)), key=lambda place: curvatures[place])
     assert [curvatures[place] for place in ordered] == pytest.approx([-curvatures[place] for place in ordered[::-1]])
@@ -56,7 +56,7 @@ def test_distance_beams_of_one_direction_have_bounded_coherence(antennas: int, c
 def test_the_exact_waves_of_neighbouring_distances_have_that_coherence_too() -> None:
     """r_s = Z cos^2(theta) / s. Up to 15 degrees off boresight and s = 4 the Fresnel form is good to 0.02 here."""
     array = UniformLinearArray(256, 30e9)
-    curvatures = [curvature for curvature in spherical_waves(256, 0.5) if curvature > 0][:4]
+    curvatures = [curvature for curvature in polar_domain_curvatures(256, 0.5) if curvature > 0][:4]
     for angle in np.radians([0.0, -8.0, 15.0]):
         reach = (array.aperture * np.cos(angle)) ** 2 / (2 * array.wavelength)
         distance = torch.tensor([1e9] + [reach / curvature for curvature in curvatures], dtype=torch.float64)
@@ -73,8 +73,8 @@ def test_spherical_codewords_explain_waves_from_far_to_a_few_metres(sign: int) -
     Half-way between two codewords in direction and in curvature (1.2 of beta^2) 0.637 and |G(1.1)| = 0.85 remain.
     """
     array = UniformLinearArray(256, 30e9)
-    curvatures = spherical_waves(256, 0.5)
-    polar, plane = (whole_codebook(book, 256).reshape(-1, 256).conj() for book in (curvatures, PLANE_WAVES))
+    curvatures = polar_domain_curvatures(256, 0.5)
+    polar, plane = (whole_codebook(book, 256).reshape(-1, 256).conj() for book in (curvatures, DFT_CURVATURES))
     angle, distance = torch.meshgrid(
         torch.deg2rad(torch.linspace(-20, 20, 41, dtype=torch.float64)),
         torch.tensor([2.6, 3.0, 4.0, 6.0, 10.0, 20.0, 50.0, 1e6], dtype=torch.float64),
@@ -90,20 +90,20 @@ def test_spherical_codewords_explain_waves_from_far_to_a_few_metres(sign: int) -
 
 @pytest.mark.parametrize("antennas", [1, 2, 5, 8])
 def test_small_arrays_see_plane_waves_only(antennas: int) -> None:
-    assert spherical_waves(antennas, 0.5) == PLANE_WAVES
+    assert polar_domain_curvatures(antennas, 0.5) == DFT_CURVATURES
 
 
 @pytest.mark.parametrize("coherence", [0.2, 1.0, 1.5])
 def test_coherence_out_of_range_is_refused(coherence: float) -> None:
     with pytest.raises(ValueError, match="loss must lie in"):
-        spherical_waves(64, coherence)
+        polar_domain_curvatures(64, coherence)
 
 
 @settings(max_examples=40)
 @given(channels=channel_sets(max_users=6, max_antennas=20), curved=st.booleans())
 def test_codewords_are_those_of_an_exhaustive_search(channels: torch.Tensor, curved: bool) -> None:
     antennas = channels.shape[-1]
-    curvatures = (0.0, 1.7, -1.7) if curved else PLANE_WAVES
+    curvatures = (0.0, 1.7, -1.7) if curved else DFT_CURVATURES
     book = whole_codebook(curvatures, antennas).reshape(-1, antennas)
     found = distinct_codewords(channels, curvatures).numpy()
     for drop, h in enumerate(channels.numpy()):
@@ -125,7 +125,7 @@ def test_codewords_are_those_of_an_exhaustive_search(channels: torch.Tensor, cur
 @pytest.mark.parametrize("curved", [False, True])
 def test_hybrid_zero_forcing_is_the_effective_channels_pseudo_inverse(curved: bool) -> None:
     channels = draw_channels(1, users=5, antennas=64, drops=3, spread_db=40)
-    curvatures = spherical_waves(64, 0.5) if curved else PLANE_WAVES
+    curvatures = polar_domain_curvatures(64, 0.5) if curved else DFT_CURVATURES
     beams = hybrid_zero_forcing(channels, curvatures).numpy()
     analog = codewords(distinct_codewords(channels, curvatures), curvatures, 64).numpy()
     for h, f, w in zip(channels.numpy().astype(complex), analog, beams, strict=True):
@@ -137,8 +137,8 @@ def test_hybrid_zero_forcing_is_the_effective_channels_pseudo_inverse(curved: bo
 
 def test_users_of_one_channel_share_its_beam_and_more_users_than_codewords_find_one() -> None:
     """Two antennas, four users: three with the channel of one codeword, one with the other's."""
-    book = codewords(torch.arange(2), PLANE_WAVES, 2)
+    book = codewords(torch.arange(2), DFT_CURVATURES, 2)
     channels = torch.stack([book[0], book[0], 1e-3 * book[0], book[1]]).unsqueeze(0).to(torch.complex64)
-    beams = unit_rows(hybrid_zero_forcing(channels, PLANE_WAVES)[0].numpy())
+    beams = unit_rows(hybrid_zero_forcing(channels, DFT_CURVATURES)[0].numpy())
     overlap = np.abs(beams.conj() @ book.numpy().T)
     np.testing.assert_allclose(overlap, [[1, 0], [1, 0], [1, 0], [0, 1]], atol=1e-6)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from simulator.downlink.problem import squared_magnitude
+from simulator.downlink.gram import squared_magnitude
 
 # Gains this close count as equal: rounding must not decide who heads a group.
 _ALIKE_DB = 0.1
@@ -23,7 +23,7 @@ def coherent_groups(gram: Tensor, coherence: float) -> Tensor:
     |h_i^H h_j|^2 > ``coherence`` ||h_i||^2 ||h_j||^2. Of users alike in strength the one most coherent with the others
     heads.
 
-    gram: Gamma, complex (drops, users, users), see `link.normalised_gram`.
+    gram: Gamma, complex (drops, users, users), see `gram.normalised_gram`.
     """
     users = gram.shape[-1]
     gain = gram.diagonal(dim1=-2, dim2=-1).real.clamp(min=1e-300)
@@ -90,7 +90,7 @@ def guaranteed_power_fractions(group_power_fractions: Tensor, gain: Tensor, head
 def after_cancellation(effective_gains: Tensor, head: Tensor, rank: Tensor) -> Tensor:
     """The couplings left once every user has cancelled the weaker users of its group.
 
-    couplings: F, real (drops, users, users), see `link.effective_gains_of`; head, rank: see `coherent_groups`, `ranks`.
+    couplings: F, real (drops, users, users), see `sinr.effective_gain_matrix`; head, rank: see `coherent_groups`, `ranks`.
     """
     cancelled = same_group(head) & (rank.unsqueeze(-1) > rank.unsqueeze(-2))
     return effective_gains.masked_fill(cancelled, 0)

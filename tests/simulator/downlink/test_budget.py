@@ -1,0 +1,59 @@
+"""The link budget: ranges, parts of a batch, precision."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from simulator.downlink.budget import LinkBudget, per_drop
+from simulator.downlink.precoding import ChannelBatch
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("power", [0.0, -1.0, math.inf, math.nan]),
+        ("noise_power", [0.0, -1e-9, math.inf, math.nan]),
+        ("alpha_c", [0.0, -0.1, 1.0001, math.nan]),
+        ("min_rate", [-0.1, math.inf, math.nan]),
+    ],
+)
+def test_budget_refuses_impossible_values_and_names_them(name: str, values: list[float]) -> None:
+    for value in values:
+        with pytest.raises(ValueError, match=name):
+            LinkBudget(**{name: value})
+        with pytest.raises(ValueError, match=name):
+            LinkBudget(**{name: torch.tensor([0.5, value])})
+
+
+def test_budget_slices_tensors_and_keeps_numbers() -> None:
+    budget = LinkBudget(2.0, torch.tensor([1.0, 2.0, 3.0]), torch.tensor(0.5), torch.tensor([0.0, 0.1, 0.2]))
+    part = budget.slice(1, 3)
+    assert part.power == 2.0
+    assert isinstance(part.noise_power, torch.Tensor)
+    assert part.noise_power.tolist() == [2.0, 3.0]
+    assert float(part.alpha_c) == 0.5
+    assert budget.constrains_near_field
+    assert budget.demands_rates
+    assert not LinkBudget().constrains_near_field
+    assert not LinkBudget().demands_rates
+
+
+def test_budget_selects_drops_and_keeps_numbers() -> None:
+    budget = LinkBudget(2.0, torch.tensor([1.0, 2.0, 3.0]), torch.tensor(0.5), torch.tensor([0.0, 0.1, 0.2]))
+    part = budget.select(torch.tensor([True, False, True]))
+    assert part.power == 2.0
+    assert isinstance(part.noise_power, torch.Tensor)
+    assert part.noise_power.tolist() == [1.0, 3.0]
+    assert float(part.alpha_c) == 0.5
+    assert isinstance(part.min_rate, torch.Tensor)
+    torch.testing.assert_close(part.min_rate, torch.tensor([0.0, 0.2]))
+
+
+def test_per_drop_takes_the_precision_of_its_like() -> None:
+    assert per_drop(0.1, torch.zeros(2, dtype=torch.complex128)).dtype == torch.float64
+    assert per_drop(0.1, torch.zeros(2, dtype=torch.complex64)).dtype == torch.float32
+    assert per_drop(torch.tensor([1.0, 2.0]), torch.zeros(2)).shape == (2,)
+    assert ChannelBatch(torch.zeros(1, 1, 1)).near_field is None
