@@ -6,23 +6,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from matlab_io.containers.contents import find_arrays, inspect_file
     from matlab_io.containers.variable import Variable
     from matlab_io.errors import MatFileError
-    from matlab_io.reading.arrays import find_arrays
     from matlab_io.reading.channel_file import ChannelFile, open_channels
-    from matlab_io.reading.inspection import inspect_file
     from matlab_io.result import RESULT_NAMES
     from matlab_io.writing.channels import write_channels
     from matlab_io.writing.results import ResultFile
 
-_HOMES = {
+_MODULES = {
     "RESULT_NAMES": "matlab_io.result",
     "ChannelFile": "matlab_io.reading.channel_file",
     "MatFileError": "matlab_io.errors",
     "ResultFile": "matlab_io.writing.results",
     "Variable": "matlab_io.containers.variable",
-    "find_arrays": "matlab_io.reading.arrays",
-    "inspect_file": "matlab_io.reading.inspection",
+    "find_arrays": "matlab_io.containers.contents",
+    "inspect_file": "matlab_io.containers.contents",
     "open_channels": "matlab_io.reading.channel_file",
     "write_channels": "matlab_io.writing.channels",
 }
@@ -41,9 +40,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # h5py and scipy belong to the engine's install; the errors and the result schema do without
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    # Imported on first use: h5py and scipy belong to the engine's install, errors and the result schema do not.
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,4 +1,4 @@
-"""Define the base exception of the project, and the boundary that turns any other into a file error."""
+"""Define the base exception of the project, and contexts that turn low-level errors into file errors."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class NflaeError(Exception):
 
 
 class MatFileError(NflaeError):
-    """A ``.mat`` file that cannot be read or written as asked.
+    """Report a ``.mat`` file that cannot be read or written.
 
-    The message is one line that names the file, the variable or the axis, what was expected and what to do.
+    The message is one line with the file, the variable or axis, the expectation and the remedy.
     """
 
 
 def _reason(error: BaseException) -> str:
-    """What an operating-system or parser error says, on one line and without repeating the path."""
+    """Return the message of an operating-system or parser error on one line, without the path."""
     if isinstance(error, OSError) and error.strerror and error.errno:
         return error.strerror.lower()
     text = " ".join(str(error).split())
@@ -30,13 +30,29 @@ def _reason(error: BaseException) -> str:
 
 
 @contextmanager
-def reading(path: Path, what: str = "") -> Iterator[None]:
-    """Turns whatever goes wrong inside into a one-line :class:`MatFileError` naming ``path`` (and ``what``).
+def reading(path: Path, variable: str = "") -> Iterator[None]:
+    """Convert every exception of the enclosed read into a one-line `MatFileError`.
 
-    Every kind of exception is caught on purpose: on damaged bytes zlib, struct, numpy, scipy and h5py raise
-    between them nearly every class there is, and none of those texts tells the user which file is damaged.
+    All classes of exceptions are caught: on damaged bytes zlib, struct, numpy, scipy and h5py raise nearly every class
+    there is, with messages that do not name the damaged file.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File being read.
+    variable : str, optional
+        Variable being read, named in the message too.
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    MatFileError
+        If anything is raised inside.
     """
-    where = f"{path}: {what}: " if what else f"{path}: "
+    where = f"{path}: {variable}: " if variable else f"{path}: "
     try:
         yield
     except MatFileError:
@@ -57,7 +73,22 @@ def reading(path: Path, what: str = "") -> Iterator[None]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns a failed write into a one-line :class:`MatFileError` naming ``path`` and the remedy."""
+    """Convert a failure of the enclosed write into a one-line `MatFileError` with the remedy.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File being written.
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    MatFileError
+        If an `OSError` or `MemoryError` is raised inside.
+    """
     try:
         yield
     except OSError as error:

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["RESULT_ARRAYS", "RESULT_NAMES", "Result", "ResultArray"]
+__all__ = ["RESULT_ARRAYS", "RESULT_NAMES", "Result", "ResultArray", "markdown_table"]
+
+_MATLAB_CLASSES = {"complex64": "complex single", "float64": "double", "bool": "logical"}
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,37 @@ class ResultArray:
     description: str
 
     def shape(self, drops: int, users: int, antennas: int) -> tuple[int, ...]:
-        """Return the shape in Python's axis order, drops first."""
+        """Return the shape in Python's axis order, drops first.
+
+        Parameters
+        ----------
+        drops, users, antennas : int
+            Sizes of the batch.
+
+        Returns
+        -------
+        tuple of int
+        """
         return (drops, *(_size(axis, users, antennas) for axis in reversed(self.axes)))
 
     def matlab_shape(self, drops: int, users: int, antennas: int) -> tuple[int, ...]:
-        """Return the shape in MATLAB order, drops last; one value per drop is a row vector."""
+        """Return the shape in MATLAB order, drops last; one value per drop is a row vector.
+
+        Parameters
+        ----------
+        drops, users, antennas : int
+            Sizes of the batch.
+
+        Returns
+        -------
+        tuple of int
+        """
         return (*(_size(axis, users, antennas) for axis in self.axes or "1"), drops)
+
+    @property
+    def matlab_class(self) -> str:
+        """Return the MATLAB class, with ``complex`` before it where it applies."""
+        return _MATLAB_CLASSES[self.dtype.name]
 
 
 def _size(axis: str, users: int, antennas: int) -> int:
@@ -64,8 +91,16 @@ def _entry(axes: str, dtype: type[np.generic], unit: str, description: str, name
 class Result:
     """Hold the result of precoding as numpy arrays, drops first.
 
-    The table of arrays is `RESULT_ARRAYS`: shapes start with (drops, users); ``precoder`` is (drops, users, antennas)
-    with unit-norm rows w_k, so that x = sum_k w_k sqrt(P_k) s_k.
+    Dtypes, units and meanings are in `RESULT_ARRAYS`.
+
+    Attributes
+    ----------
+    precoder : numpy.ndarray
+        (drops, users, antennas), with unit-norm rows w_k, so that x = sum_k w_k sqrt(P_k) s_k.
+    power, uplink_power, near_field_score, near_field, sinr, rate : numpy.ndarray
+        (drops, users).
+    sum_rate, feasible, fallback : numpy.ndarray
+        (drops,).
     """
 
     precoder: npt.NDArray[np.complex64] = field(
@@ -103,6 +138,15 @@ class Result:
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Result:
         """Make a result of arrays keyed by their names in files and on the wire.
 
+        Parameters
+        ----------
+        arrays : mapping of str to numpy.ndarray
+            Every array of `RESULT_ARRAYS`, drops first.
+
+        Returns
+        -------
+        Result
+
         Raises
         ------
         KeyError
@@ -123,3 +167,21 @@ RESULT_ARRAYS = tuple(
     for entry in fields(Result)
 )
 RESULT_NAMES = tuple(entry.name for entry in RESULT_ARRAYS)
+
+
+def markdown_table() -> str:
+    """Return the reference table of `RESULT_ARRAYS` in Markdown.
+
+    Returns
+    -------
+    str
+        One row per array: name, sizes in MATLAB (N antennas, K users, S drops) and Python, class, dtype, unit, meaning.
+    """
+    rows = ["| array | MATLAB | class | Python | dtype | unit | |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    for entry in RESULT_ARRAYS:
+        matlab = " × ".join((*(entry.axes.upper() or "1"), "S"))
+        python = ", ".join(("S", *reversed(entry.axes.upper()))) + ("" if entry.axes else ",")
+        name = f"`{entry.name}`" + (f" (`{entry.field}` in Python)" if entry.field != entry.name else "")
+        cells = (name, matlab, entry.matlab_class, f"({python})", entry.dtype.name, entry.unit, entry.description)
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows) + "\n"

@@ -1,4 +1,7 @@
-"""What a ``-v7.3`` ``.mat`` file, an HDF5 file, holds. h5py shows a MATLAB array's axes in reverse."""
+"""Read the structure and arrays of version 7.3 ``.mat`` files, which are HDF5 files.
+
+h5py shows the axes of a MATLAB array in reverse.
+"""
 
 from __future__ import annotations
 
@@ -22,24 +25,64 @@ _FLOATS = {"f2": "single", "f4": "single", "f8": "double"}
 
 
 def open_file(path: Path) -> h5py.File:
-    """Opens for reading, without a lock (a share or read-only disk may refuse one), with a 64 MiB cache."""
+    """Open an HDF5 file for reading, without a lock and with a 64 MiB cache.
+
+    Network shares and read-only disks may refuse locks.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File.
+
+    Returns
+    -------
+    h5py.File
+        Open file.
+    """
     return h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES)
 
 
 def list_variables(path: Path) -> list[Variable]:
-    """The variables of a v7.3 file and the fields of its structs; no array is read.
+    """List the variables of a v7.3 file and the fields of its structs without reading an array.
 
-    Raises MatFileError for the HDF5 files of Octave, which are laid out differently.
+    Parameters
+    ----------
+    path : pathlib.Path
+        File.
+
+    Returns
+    -------
+    list of Variable
+        Variables, fields by dotted names.
+
+    Raises
+    ------
+    MatFileError
+        If it is one of Octave's own HDF5 files, which have another structure.
     """
     with _open_matlab(path) as file:
         return _walk(file, "", _DEPTH)
 
 
 def find_arrays(path: Path, wanted: Callable[[str], bool]) -> dict[str, npt.NDArray[Any]]:
-    """The numeric arrays whose own name is ``wanted``, wherever they lie, in MATLAB's axis order.
+    """Load the numeric arrays of given names, in struct arrays and cells too.
 
-    Struct arrays and cells are followed; keys are what MATLAB would be asked for, e.g. ``"chan(2).coeff"``.
-    Raises MatFileError for the HDF5 files of Octave.
+    Parameters
+    ----------
+    path : pathlib.Path
+        File.
+    wanted : callable
+        Predicate of an array's own name.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        Arrays in MATLAB's axis order by their MATLAB expressions, e.g. ``"chan(2).coeff"``.
+
+    Raises
+    ------
+    MatFileError
+        If it is one of Octave's own HDF5 files.
     """
     found: dict[str, npt.NDArray[Any]] = {}
 
@@ -72,7 +115,7 @@ def _open_matlab(path: Path) -> h5py.File:
 
 
 def _references(item: Any) -> npt.NDArray[Any] | None:
-    """The references a cell or a struct array's field holds, in MATLAB's linear order; None for any other item."""
+    """Return the references in a cell or in a field of a struct array, in MATLAB's linear order; else None."""
     if not isinstance(item, h5py.Dataset) or not _holds_references(item):
         return None
     return np.asarray(item[()]).ravel()
@@ -97,7 +140,7 @@ def _walk(group: Any, prefix: str, depth: int) -> list[Variable]:
 
 
 def _members(group: Any) -> list[str]:
-    """What a group holds, but for MATLAB's own keeping (#refs#, #subsystem#) and links, which may lead elsewhere."""
+    """List the members of a group without MATLAB's internal ones (#refs#, #subsystem#) and without links."""
     return [key for key in group if not key.startswith("#") and isinstance(group.get(key, getlink=True), h5py.HardLink)]
 
 
@@ -112,8 +155,7 @@ def _group(group: h5py.Group, name: str, depth: int) -> list[Variable]:
         return [Variable(name, (int(group.attrs["MATLAB_sparse"]), 1), "sparse", False)]
     if matlab_class != "struct":
         return [Variable(name, (1, 1), matlab_class, False)]
-    # A struct array keeps, for each field, an array of references; of a single struct the fields are its
-    # members.
+    # A struct array has an array of references per field; the fields of a scalar struct are the group's members.
     array = next(
         (
             item
@@ -148,7 +190,7 @@ def _dataset(dataset: h5py.Dataset, name: str) -> Variable:
 
 
 def _class_of(dtype: np.dtype[Any]) -> str:
-    """The MATLAB class of a dataset that another program wrote."""
+    """Return the MATLAB class of a dataset that another program wrote."""
     if dtype.kind == "f":
         return _FLOATS.get(dtype.str[1:], "double")
     if dtype.kind in "iu":

@@ -1,4 +1,4 @@
-"""Level 4 ``.mat`` files (``save -v4``): a 20-byte header before each matrix, its name, and its numbers."""
+"""Read level 4 ``.mat`` files (``save -v4``): per matrix a 20-byte header, its name and its numbers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Header:
 
 
 def _parse(header: bytes) -> _Header | None:
-    """What a matrix header says, or None where it is none."""
+    """Decode the header of a matrix; None where it is none."""
     for machine, order in enumerate("<>"):
         kind, rows, columns, imaginary, name = struct.unpack(f"{order}5i", header)
         # The type is four decimal digits: byte order, zero, precision, class.
@@ -57,12 +57,22 @@ def _parse(header: bytes) -> _Header | None:
 
 
 def is_level4(start: bytes) -> bool:
-    """Whether a file that begins with ``start`` (20 bytes or more) is a level 4 file."""
+    """Return whether a file is a level 4 file.
+
+    Parameters
+    ----------
+    start : bytes
+        First bytes of the file, 20 or more.
+
+    Returns
+    -------
+    bool
+    """
     return len(start) >= _HEADER and _parse(start[:_HEADER]) is not None
 
 
 def _matrices(path: Path) -> Iterator[tuple[str, _Header, int]]:
-    """(name, header, byte where the numbers begin) of each matrix, every one checked to be whole."""
+    """Yield name, header and the byte offset of the numbers of each matrix, checked to be complete."""
     size = path.stat().st_size
     with path.open("rb") as file:
         position = 0
@@ -83,7 +93,22 @@ def _matrices(path: Path) -> Iterator[tuple[str, _Header, int]]:
 
 
 def list_variables(path: Path) -> list[Variable]:
-    """The variables of a level 4 file; no data is read. Raises MatFileError where the file is damaged."""
+    """List the variables of a level 4 file without reading their numbers.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File.
+
+    Returns
+    -------
+    list of Variable
+
+    Raises
+    ------
+    MatFileError
+        If the file is damaged.
+    """
     return [
         # A sparse matrix is stored as rows of (row, column, value) or (row, column, real, imaginary).
         Variable(
@@ -97,9 +122,26 @@ def list_variables(path: Path) -> list[Variable]:
 
 
 def read_arrays(path: Path, names: Collection[str]) -> dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any] | None]]:
-    """The real and imaginary parts (None where there is none) of matrices, as the file stores their numbers.
+    """Read the real and imaginary parts of matrices.
 
-    Raises MatFileError where the file is damaged, OSError where it cannot be read.
+    Parameters
+    ----------
+    path : pathlib.Path
+        File.
+    names : collection of str
+        Matrices to read.
+
+    Returns
+    -------
+    dict of str to tuple
+        Real part and imaginary part (None for a real matrix) by name, of the dtype in the file.
+
+    Raises
+    ------
+    MatFileError
+        If the file is damaged.
+    OSError
+        If it cannot be read.
     """
     found: dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any] | None]] = {}
     for name, header, data in _matrices(path):

@@ -13,7 +13,7 @@ NUMERIC_CLASSES = frozenset(
     ["double", "single", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
 )
 
-# Names that say "channel", compared in lower case without underscores; of a struct field, its last part.
+# Usual names of channels, compared in lower case without underscores; of a struct field, its last part.
 _CHANNEL_NAMES = frozenset(
     [
         "h",
@@ -43,8 +43,7 @@ _CHANNEL_NAMES = frozenset(
     ]
 )
 
-# Complex arrays that are never a channel unless named: our own result, and QuaDRiGa's taps before the sum
-# over paths.
+# Complex arrays that are no channels unless named: precoders, and QuaDRiGa's taps before the sum over paths.
 NEVER_GUESSED = {
     "precoder": "it is a precoder, as nflae writes them",
     "coeff": "it looks like QuaDRiGa's path coefficients; save their frequency response, chan.fr(...)",
@@ -55,19 +54,36 @@ _INDEX = re.compile(r"[({]\d+[)}]$")
 
 
 def field_of(name: str) -> str:
-    """An array's own name, its last part without an index: of ``"chan(2).coeff"`` and of ``"coeff{3}"`` ``"coeff"``."""
+    """Return an array's own name: ``"coeff"`` for ``"chan(2).coeff"`` and for ``"coeff{3}"``.
+
+    Parameters
+    ----------
+    name : str
+        MATLAB expression of the array.
+
+    Returns
+    -------
+    str
+        Its last part without an index.
+    """
     return _INDEX.sub("", name.rpartition(".")[2])
 
 
 @dataclass(frozen=True)
 class Variable:
-    """One variable of a ``.mat`` file, or one field of a struct in it.
+    """Describe one variable of a ``.mat`` file, or one field of a struct in it.
 
-    name          dotted for struct fields, e.g. ``"chan.H"``
-    shape         in MATLAB order, as ``size`` shows it
-    matlab_class  ``"double"``, ``"single"``, ``"int16"``, ``"logical"``, ``"char"``, ``"struct"``,
-                  ``"cell"``, ``"sparse"``, ``"function_handle"``, ...
-    is_complex    whether it has an imaginary part
+    Parameters
+    ----------
+    name : str
+        Name, dotted for a struct field, e.g. ``"chan.H"``.
+    shape : tuple of int
+        Shape in MATLAB order, as ``size`` shows it.
+    matlab_class : str
+        ``"double"``, ``"single"``, ``"int16"``, ``"logical"``, ``"char"``, ``"struct"``, ``"cell"``, ``"sparse"``,
+        ``"function_handle"``, ...
+    is_complex : bool
+        True if it has an imaginary part.
     """
 
     name: str
@@ -77,17 +93,17 @@ class Variable:
 
     @property
     def field(self) -> str:
-        """The last part of a dotted name."""
+        """Return the last part of a dotted name, without an index."""
         return field_of(self.name)
 
     @property
     def is_numeric(self) -> bool:
-        """Whether it is a full numeric array with something in it."""
+        """Return whether it is a full, non-empty numeric array."""
         return self.matlab_class in NUMERIC_CLASSES and math.prod(self.shape) > 0
 
     @property
     def is_candidate(self) -> bool:
-        """Whether it may be taken as the channel unasked: a complex array, more than some single number."""
+        """Return whether it may be the channels unless another is named: complex, and more than one number."""
         return (
             self.is_complex
             and self.is_numeric
@@ -97,11 +113,12 @@ class Variable:
 
     @property
     def has_channel_name(self) -> bool:
+        """Return whether it has one of the usual names of channels."""
         return self.field.lower().replace("_", "") in _CHANNEL_NAMES
 
     @property
     def is_real_channel(self) -> bool:
-        """Whether it is named like a channel without an imaginary part (and is no single height h)."""
+        """Return whether it has a channel's name but no imaginary part; a scalar h may be a height."""
         return self.is_numeric and not self.is_complex and math.prod(self.shape) > 1 and self.has_channel_name
 
     def __str__(self) -> str:
@@ -110,7 +127,17 @@ class Variable:
 
 
 def matlab_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    """The shape MATLAB's ``size`` shows: two axes or more, no trailing ones of length one after these."""
+    """Return the shape that MATLAB's ``size`` shows: two axes or more, and no trailing axes of length one after these.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape in MATLAB order, of any length.
+
+    Returns
+    -------
+    tuple of int
+    """
     sizes = [int(size) for size in shape]
     while len(sizes) > 2 and sizes[-1] == 1:
         sizes.pop()
@@ -120,5 +147,15 @@ def matlab_shape(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def shape_text(shape: Sequence[int]) -> str:
-    """For example ``"256 x 8 x 100"``."""
+    """Format a shape as MATLAB does, for example ``"256 x 8 x 100"``.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape in MATLAB order.
+
+    Returns
+    -------
+    str
+    """
     return " x ".join(str(size) for size in shape)

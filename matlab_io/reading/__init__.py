@@ -1,0 +1,1 @@
+"""Read channels: the variable, its axis layout, the link budget beside it, and its drops in blocks."""

@@ -1,4 +1,4 @@
-"""Channels from a ``.mat`` file, a block of drops at a time."""
+"""Open the channels of a ``.mat`` file and read them in blocks of drops."""
 
 from __future__ import annotations
 
@@ -7,86 +7,68 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
-from matlab_io.containers import hdf5, level4, level5
 from matlab_io.containers.contents import detect_version, list_variables
 from matlab_io.containers.variable import Variable
+from matlab_io.conventions import SIGNAL_MODELS, check_convention
 from matlab_io.errors import MatFileError, reading
 from matlab_io.reading.layout import Layout, guess, parse, slabs
-from matlab_io.reading.scalars import SCALAR_NAMES, is_scalar, link_budget
-from matlab_io.reading.selection import choose
+from matlab_io.reading.scalars import SCALAR_NAMES, BudgetScalar, link_budget
+from matlab_io.reading.selection import choose_variable
+from matlab_io.reading.storage import LoadedStorage, OnDiskStorage, StoredArray
 
-__all__ = ["CONVENTIONS", "ChannelFile", "open_channels"]
-
-CONVENTIONS = ("hermitian", "direct")
-_READ_AHEAD_BYTES = 64 << 20
-_LAWS = {"hermitian": "y = H' x", "direct": "y = H x"}
-
-
-class _Source(Protocol):
-    """A numeric array in MATLAB axis order that is read piece by piece."""
-
-    def take(self, index: tuple[slice, ...]) -> npt.NDArray[Any]: ...
-
-    def close(self) -> None: ...
-
-
-class _Loaded:
-    """An array in memory, as its two parts: what is read from the versions up to 7.2 comes whole."""
-
-    def __init__(self, parts: level5.Parts, shape: tuple[int, ...]) -> None:
-        self._parts = [None if part is None else part.reshape(shape, order="F") for part in parts]
-
-    def take(self, index: tuple[slice, ...]) -> npt.NDArray[Any]:
-        real, imaginary = self._parts
-        assert real is not None
-        piece = np.zeros(real[index].shape, np.complex64, order="F")
-        piece.real[...] = real[index]
-        if imaginary is not None:
-            piece.imag[...] = imaginary[index]
-        return piece
-
-    def close(self) -> None:
-        self._parts = []
-
-
-class _OnDisk:
-    """A v7.3 data set, read by hyperslabs. h5py shows its axes in reverse."""
-
-    def __init__(self, file: h5py.File, dataset: h5py.Dataset, shape: tuple[int, ...]) -> None:
-        self._file, self._dataset, self._shape = file, dataset, shape
-
-    def take(self, index: tuple[slice, ...]) -> npt.NDArray[Any]:
-        bounds = [part.indices(size) for part, size in zip(index, self._shape, strict=True)]
-        stored = tuple(slice(0, 1) for _ in range(self._dataset.ndim - len(index)))
-        stored += tuple(reversed(index))
-        raw = self._dataset[stored[len(stored) - self._dataset.ndim :]]
-        return np.asarray(raw).T.reshape([stop - start for start, stop, _ in bounds], order="F")
-
-    def close(self) -> None:
-        self._file.close()
+__all__ = ["ChannelFile", "open_channels"]
 
 
 class ChannelFile:
-    """Channels in a ``.mat`` file; a context manager, made by :func:`open_channels`.
+    """Read channels from a ``.mat`` file; a context manager, made by `open_channels`.
 
-    path         the file
-    variable     the array's name, dotted for a struct field, e.g. ``"chan.H"``
-    version      ``"4"``, ``"6"``, ``"7"`` or ``"7.3"``
-    layout       one letter an axis in MATLAB order, e.g. ``"nks"``
-    convention   ``"hermitian"`` (y = H' x) or ``"direct"`` (y = H x), as in the file
-    antennas     number of antennas N
-    users        number of users K
-    drop_axes    sizes of the f and s axes in the file's order; ``()`` for one drop without such an axis
-    drops        their product: every subcarrier of every drop is a drop of its own
-    scalars      ``power`` and ``noise_power`` in watts, ``alpha_c``, ``min_rate`` in bit/s/Hz, those in the
-                 file
-    notes        lines to show the user: how the array was read, and why
+    Parameters
+    ----------
+    path : pathlib.Path
+        File.
+    variable : Variable
+        Array that holds the channels.
+    version : {"4", "6", "7", "7.3"}
+        Version of the file.
+    layout : Layout
+        Axes of the array.
+    convention : {"hermitian", "direct"}
+        Convention of the array.
+    storage : tuple of StoredArray and int
+        Access to the numbers, and the number of drops best read at a time.
+    budget : mapping of str to BudgetScalar
+        Link budget in the file.
+    notes : list of str
+        Lines to be shown to the user.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        File.
+    variable : str
+        Name of the array, dotted for a struct field, e.g. ``"chan.H"``.
+    version : str
+        ``"4"``, ``"6"``, ``"7"`` or ``"7.3"``.
+    layout : str
+        One letter per axis in MATLAB order, e.g. ``"nks"``.
+    convention : str
+        ``"hermitian"`` (y = H' x) or ``"direct"`` (y = H x), as in the file.
+    antennas, users : int
+        Numbers N of antennas and K of users.
+    drop_axes : tuple of int
+        Sizes of the subcarrier and drop axes in the file's order; empty for one drop without such an axis.
+    drops : int
+        Their product: every subcarrier of every drop is a drop of its own.
+    budget : dict of str to BudgetScalar
+        Link budget in the file: the variables named like ``power``, ``noise_power``, ``alpha_c`` or ``min_rate``.
+    scalars : dict of str to float
+        Their values: ``power`` and ``noise_power`` in watts, ``alpha_c``, ``min_rate`` in bps/Hz.
+    notes : list of str
+        Lines to be shown to the user: the layout and convention that were used, and the reasons.
     """
 
     def __init__(
@@ -96,9 +78,8 @@ class ChannelFile:
         version: str,
         layout: Layout,
         convention: str,
-        source: _Source,
-        run: int,
-        scalars: dict[str, float],
+        storage: tuple[StoredArray, int],
+        budget: dict[str, BudgetScalar],
         notes: list[str],
     ) -> None:
         self.path = path
@@ -110,50 +91,66 @@ class ChannelFile:
         self.users = layout.users
         self.drop_axes = layout.drop_axes
         self.drops = layout.drops
-        self.scalars = scalars
+        self.budget = budget
+        self.scalars = {quantity: scalar.value for quantity, scalar in budget.items()}
         self.notes = notes
         self._layout = layout
-        self._source: _Source | None = source
-        self._run = run
+        self._array: StoredArray | None = storage[0]
+        self._drops_per_read = storage[1]
         self._ahead_start = 0
         self._ahead = np.empty((0, self.users, self.antennas), np.complex64)
 
     def read(self, start: int, stop: int) -> npt.NDArray[np.complex64]:
-        """Drops ``start`` to ``stop`` (exclusive) in MATLAB's linear order over the drop axes.
+        """Read consecutive drops, in MATLAB's linear order over the drop axes.
 
-        Returns (stop - start, users, antennas) complex64, C-contiguous, a fresh array, in the hermitian
-        convention: row k of a drop is h_k, with y_k = h_k^H x (conjugated here where the file is direct).
-        Of a v7.3 file no more than the block is in memory, or, where the file's own order or chunks call for
-        longer reads, a few times 64 MiB.
+        Of a v7.3 file no more than the block is in memory, or, where the file's own order or chunks require longer
+        reads, a few times 64 MiB.
 
-        Raises MatFileError where the file turns out damaged, IndexError for drops that do not exist,
-        ValueError after :meth:`close`.
+        Parameters
+        ----------
+        start, stop : int
+            First drop, and the one after the last, counted from 0.
+
+        Returns
+        -------
+        numpy.ndarray
+            Channels, complex64, (stop - start, users, antennas), C-contiguous, a new array, in the hermitian
+            convention: row k of a drop is h_k, with y_k = h_k^H x. Channels of a direct file are conjugated here.
+
+        Raises
+        ------
+        MatFileError
+            If the file is damaged.
+        IndexError
+            If the file has no such drops.
+        ValueError
+            If the file was closed.
         """
         if not 0 <= start <= stop <= self.drops:
             raise IndexError(f"drops {start}:{stop} of {self.drops}")
-        if self._source is None:
+        if self._array is None:
             raise ValueError(f"{self.path}: is closed")
         if start == stop:
             return np.empty((0, self.users, self.antennas), np.complex64)
-        if stop - start >= self._run:
-            return self._fetch(self._source, start, stop)
+        if stop - start >= self._drops_per_read:
+            return self._fetch(self._array, start, stop)
         if not self._ahead_start <= start <= stop <= self._ahead_start + len(self._ahead):
-            first = start - start % self._run
-            if first + self._run < stop:
+            first = start - start % self._drops_per_read
+            if first + self._drops_per_read < stop:
                 first = start
             self._ahead = self._ahead[:0]  # freed before the next is read
-            self._ahead = self._fetch(self._source, first, min(first + self._run, self.drops))
+            self._ahead = self._fetch(self._array, first, min(first + self._drops_per_read, self.drops))
             self._ahead_start = first
         offset = start - self._ahead_start
         return self._ahead[offset : offset + stop - start].copy()
 
-    def _fetch(self, source: _Source, start: int, stop: int) -> npt.NDArray[np.complex64]:
+    def _fetch(self, array: StoredArray, start: int, stop: int) -> npt.NDArray[np.complex64]:
         out = np.empty((stop - start, self.users, self.antennas), np.complex64)
         with reading(self.path, self.variable), np.errstate(over="ignore", invalid="ignore"):
             for offset, slab in slabs(start, stop, self.drop_axes):
-                piece = _complex(self._layout.to_drops(source.take(self._layout.index(slab))))
+                piece = self._layout.to_drops(array.take(self._layout.index(slab)))
                 count = math.prod(piece.shape[:-2])
-                if count == len(out):  # in one piece: no copy where numbers and their order are ours already
+                if count == len(out):  # one piece: no copy where dtype and order are right already
                     out = np.ascontiguousarray(piece, np.complex64).reshape(out.shape)
                 else:
                     out[offset : offset + count].reshape(piece.shape)[...] = piece
@@ -162,10 +159,10 @@ class ChannelFile:
         return out
 
     def close(self) -> None:
-        """Closes the file and frees what was loaded of it."""
-        if self._source is not None:
-            self._source.close()
-            self._source = None
+        """Close the file and free what was loaded."""
+        if self._array is not None:
+            self._array.close()
+            self._array = None
             self._ahead = self._ahead[:0]
 
     def __enter__(self) -> ChannelFile:
@@ -177,20 +174,6 @@ class ChannelFile:
         self.close()
 
 
-def _complex(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Numbers as they are, HDF5's compound of a real and an imaginary part as complex ones."""
-    names = values.dtype.names
-    if names is None:
-        return values
-    real, imaginary = ("real", "imag") if "real" in names else ("r", "i")
-    for part, whole in ((np.float32, np.complex64), (np.float64, np.complex128)):
-        if values.dtype == np.dtype([(real, part), (imaginary, part)]):
-            return values.view(whole)
-    joined = np.empty(values.shape, np.complex64)
-    joined.real, joined.imag = values[real], values[imaginary]
-    return joined
-
-
 def open_channels(
     path: str | os.PathLike[str],
     *,
@@ -199,111 +182,70 @@ def open_channels(
     convention: str | None = None,
     allow_real: bool = False,
 ) -> ChannelFile:
-    """Opens the channels in a ``.mat`` file of any version.
+    """Open the channels in a ``.mat`` file of any version.
 
-    variable     name of the array, dotted for a struct field; else the only sensible candidate
-    layout       axes in MATLAB order, e.g. ``"nks"``; else guessed where only one reading is possible
-    convention   ``"hermitian"`` (y = H' x) or ``"direct"`` (y = H x); else by the layout, n before k is
-                 hermitian
-    allow_real   take an array without an imaginary part too
+    Parameters
+    ----------
+    path : str or os.PathLike
+        File.
+    variable : str, optional
+        Name of the array, dotted for a struct field; by default the only sensible candidate.
+    layout : str, optional
+        Axes in MATLAB order, e.g. ``"nks"``; by default guessed, where only one reading is possible.
+    convention : {"hermitian", "direct"}, optional
+        Signal model y = H' x or y = H x; by default hermitian for users in columns (n before k), else direct.
+    allow_real : bool
+        Accept an array without an imaginary part too.
 
-    Raises MatFileError, one line, for whatever is wrong with the file, the variable or the layout;
-    ValueError for a convention that does not exist.
+    Returns
+    -------
+    ChannelFile
+
+    Raises
+    ------
+    MatFileError
+        If the file, the variable, the layout or a scalar beside it is wrong; the message is one line.
+    ValueError
+        If there is no such convention.
     """
-    if convention is not None and convention not in CONVENTIONS:
-        raise ValueError(f"convention {convention!r}: expected one of {', '.join(CONVENTIONS)}")
+    if convention is not None:
+        check_convention(convention)
     file = Path(path)
     version = detect_version(file)
     variables = list_variables(file, version)
-    chosen = choose(file, variables, variable, allow_real)
+    chosen = choose_variable(file, variables, variable, allow_real)
     try:
         fitted = guess(chosen.shape) if layout is None else parse(layout, chosen.shape)
     except MatFileError as error:
         raise MatFileError(f"{file}: {chosen.name}: {error}") from None
     notes = _notes(chosen, fitted, layout is None, convention)
     beside = _scalar_variables(variables, chosen)
-    numbers = _OnDiskValues(file) if version == "7.3" else _LoadedValues(file, version, chosen, beside)
+    storage = OnDiskStorage(file) if version == "7.3" else LoadedStorage(file, version, chosen, beside)
     try:
-        budget = link_budget(file, chosen, beside, numbers.scalar, notes)
-        source, run = numbers.source(chosen, fitted)
+        budget = link_budget(file, chosen, beside, storage.scalar, notes)
+        stored = storage.array(chosen, fitted)
     except BaseException:
-        numbers.close()
+        storage.close()
         raise
-    return ChannelFile(file, chosen, version, fitted, convention or fitted.convention, source, run, budget, notes)
+    return ChannelFile(file, chosen, version, fitted, convention or fitted.convention, stored, budget, notes)
 
 
 def _notes(variable: Variable, layout: Layout, guessed: bool, convention: str | None) -> list[str]:
-    origin = "from the shape" if guessed else "as asked"
+    origin = "from the shape" if guessed else "as given"
     note = f"{variable.name} read as {layout.describe()} (layout {layout.axes}, {origin})"
     if guessed and len(layout.axes) == 3 and layout.shape[1] <= layout.shape[2]:
         note += "; if its first axis counts drops, pass --layout skn"
-    rows = "columns" if layout.convention == "hermitian" else "rows"
-    law = convention or layout.convention
-    asked = ", as asked" if convention else ""
-    return [note, f"users in {rows}: read as {_LAWS[law]} ({law}{asked})"]
+    side = "columns" if layout.convention == "hermitian" else "rows"
+    used = convention or layout.convention
+    given = ", as given" if convention else ""
+    return [note, f"users in {side}: read as {SIGNAL_MODELS[used]} ({used}{given})"]
 
 
 def _scalar_variables(variables: Sequence[Variable], chosen: Variable) -> list[Variable]:
-    """The variables named like a link-budget scalar, beside the channel and at the top level."""
-    parent = chosen.name.rpartition(".")[0]
-    places = {parent, ""}
+    """Return the variables named like a link-budget scalar, beside the channels and at the top level."""
+    parents = {chosen.name.rpartition(".")[0], ""}
     return [
         variable
         for variable in variables
-        if variable.name.rpartition(".")[0] in places and variable.name.rpartition(".")[2].lower() in SCALAR_NAMES
+        if variable.name.rpartition(".")[0] in parents and variable.name.rpartition(".")[2].lower() in SCALAR_NAMES
     ]
-
-
-class _LoadedValues:
-    """The values of a file of version 4 to 7.2, each loaded whole, and only those needed."""
-
-    def __init__(self, path: Path, version: str, chosen: Variable, beside: Sequence[Variable]) -> None:
-        self._path = path
-        names = [chosen.name] + [variable.name for variable in beside if is_scalar(variable)]
-        read = level4.read_arrays if version == "4" else level5.read_arrays
-        with reading(path):
-            self._parts = read(path, names)
-
-    def scalar(self, name: str) -> float:
-        return float(self._parts[name][0].reshape(-1)[0])
-
-    def source(self, variable: Variable, layout: Layout) -> tuple[_Source, int]:
-        return _Loaded(self._parts[variable.name], layout.shape), 1
-
-    def close(self) -> None:
-        self._parts = {}
-
-
-class _OnDiskValues:
-    """The values of a v7.3 file, by h5py, which reads what is asked for."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with reading(path):
-            self._file = hdf5.open_file(path)
-
-    def scalar(self, name: str) -> float:
-        with reading(self._path, name):
-            return float(np.asarray(self._file[name.replace(".", "/")][()]).reshape(-1)[0])
-
-    def source(self, variable: Variable, layout: Layout) -> tuple[_Source, int]:
-        with reading(self._path, variable.name):
-            dataset = self._file[variable.name.replace(".", "/")]
-            return _OnDisk(self._file, dataset, layout.shape), _run(dataset, layout)
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _run(dataset: h5py.Dataset, layout: Layout) -> int:
-    """How many drops are best read at a time: whole chunks, or as many as fit if drops are scattered."""
-    bytes_per_drop = max(1, dataset.dtype.itemsize * layout.antennas * layout.users)
-    budget = max(1, _READ_AHEAD_BYTES // bytes_per_drop)
-    if dataset.chunks is None:
-        return 1 if layout.drops_are_slowest else min(budget, layout.drops)
-    chunks = dict(zip(layout.axes, reversed(dataset.chunks), strict=False))
-    extents = [min(chunks.get(letter, 1), layout.size(letter)) for letter in layout.drop_letters]
-    wanted = math.prod(extents)
-    if len(extents) == 2 and extents[1] > 1:  # a chunk spans rows of the linear order: read whole rows
-        wanted = layout.drop_axes[0] * extents[1]
-    return int(max(1, min(budget, wanted)))

@@ -1,10 +1,10 @@
-"""Which axis of a MATLAB array is what, and the one place where axes are permuted.
+"""Decide the layout of a MATLAB array: parse or guess the meaning of its axes, and permute them, only here.
 
-A layout names the axes of an array in MATLAB order, one letter an axis: ``n`` antenna, ``k`` user, ``s``
-drop, ``f`` subcarrier (each subcarrier is its own drop), ``1`` an axis of length one. ``nks`` is N x K x S.
+A layout names the axes of an array in MATLAB order, one letter per axis: ``n`` antenna, ``k`` user, ``s`` drop, ``f``
+subcarrier (each subcarrier is its own drop), ``1`` an axis of length one. ``nks`` is N x K x S.
 
-Inside Python channels are ``(drops, users, antennas)``, C-contiguous, which is byte for byte MATLAB's
-column-major N x K x S. Drops are numbered in MATLAB's linear (column-major) order over the drop axes.
+In Python channels are ``(drops, users, antennas)``, C-contiguous, which is byte for byte MATLAB's column-major
+N x K x S. Drops are numbered in MATLAB's linear (column-major) order over the drop axes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from matlab_io.containers.variable import matlab_shape, shape_text
+from matlab_io.conventions import SIGNAL_MODELS
 from matlab_io.errors import MatFileError
 
 __all__ = ["Layout", "guess", "parse", "possible", "slabs"]
@@ -27,45 +28,53 @@ _AXIS_NAMES = {"n": "antennas", "k": "users", "s": "drops", "f": "subcarriers"}
 
 @dataclass(frozen=True)
 class Layout:
-    """A layout fitted to one array.
+    """Hold a layout fitted to one array.
 
-    axes    one letter an axis, as the user wrote it or as it was guessed, e.g. ``"nks"``
-    shape   the array's shape in MATLAB order, as many axes as ``axes`` has letters (padded with ones)
+    Parameters
+    ----------
+    axes : str
+        One letter per axis, given by the user or guessed, e.g. ``"nks"``.
+    shape : tuple of int
+        Shape of the array in MATLAB order, padded with ones to as many axes as `axes` has letters.
     """
 
     axes: str
     shape: tuple[int, ...]
 
     def size(self, axis: str) -> int:
-        """Length of the axis named by a letter; 1 for an axis the layout does not have."""
+        """Return the length of the axis of a letter; 1 for an axis that the layout does not have."""
         return self.shape[self.axes.index(axis)] if axis in self.axes else 1
 
     @property
     def antennas(self) -> int:
+        """Return the number of antennas N."""
         return self.size("n")
 
     @property
     def users(self) -> int:
+        """Return the number of users K."""
         return self.size("k")
 
     @property
     def drop_letters(self) -> str:
-        """The drop axes in the array's own order: ``""``, ``"s"``, ``"f"``, ``"fs"`` or ``"sf"``."""
+        """Return the drop axes in the array's order: ``""``, ``"s"``, ``"f"``, ``"fs"`` or ``"sf"``."""
         return "".join(letter for letter in self.axes if letter in "sf")
 
     @property
     def drop_axes(self) -> tuple[int, ...]:
+        """Return the lengths of the drop axes in the array's order."""
         return tuple(self.size(letter) for letter in self.drop_letters)
 
     @property
     def drops(self) -> int:
+        """Return the number of drops, the product of the drop axes."""
         return math.prod(self.drop_axes)
 
     @property
     def convention(self) -> str:
-        """``"hermitian"`` for users in columns (n before k), ``"direct"`` for users in rows.
+        """Return ``"hermitian"`` for users in columns (n before k), ``"direct"`` for users in rows.
 
-        Without a user axis the antenna axis decides: first, a user's channel is a column; later, a row.
+        Without a user axis the antenna axis decides: if it is the first, the user's channel is a column, else a row.
         """
         if "k" in self.axes:
             columns = self.axes.index("n") < self.axes.index("k")
@@ -75,11 +84,11 @@ class Layout:
 
     @property
     def drops_are_slowest(self) -> bool:
-        """Whether a run of drops is one contiguous piece of the column-major array."""
+        """Return whether consecutive drops are one contiguous piece of the column-major array."""
         return self.axes.replace("1", "").endswith(self.drop_letters)
 
     def describe(self) -> str:
-        """For example ``"256 antennas x 8 users x 100 drops"``, the axes always in the order n k f s."""
+        """Describe the sizes, e.g. ``"256 antennas x 8 users x 100 drops"``; drop axes are in the array's order."""
         parts = [_count(self.antennas, "antennas"), _count(self.users, "users")]
         parts += [_count(self.size(letter), _AXIS_NAMES[letter]) for letter in self.drop_letters]
         if not self.drop_letters:
@@ -87,14 +96,34 @@ class Layout:
         return " x ".join(parts)
 
     def index(self, slab: Sequence[slice]) -> tuple[slice, ...]:
-        """Index into the MATLAB-order array that picks ``slab``: one slice a drop axis, in their order."""
+        """Return the index of the MATLAB-order array that selects a box of drops.
+
+        Parameters
+        ----------
+        slab : sequence of slice
+            One slice per drop axis, in the array's order.
+
+        Returns
+        -------
+        tuple of slice
+            One slice per axis of the array.
+        """
         chosen = dict(zip(self.drop_letters, slab, strict=True))
         return tuple(chosen.get(letter, slice(None)) for letter in self.axes)
 
     def to_drops(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Views a MATLAB-order array with this layout's axes as ``(*drop axes reversed, users, antennas)``.
+        """Permute a MATLAB-order array to (*drop axes reversed, users, antennas), as a view.
 
         Flattening the leading axes in C order then numbers the drops as MATLAB's linear index does.
+
+        Parameters
+        ----------
+        array : numpy.ndarray
+            Array with this layout's axes; its drop axes may be shorter than `drop_axes`.
+
+        Returns
+        -------
+        numpy.ndarray
         """
         wanted = [letter for letter in ("n", "k", *self.drop_letters) if letter in self.axes]
         order = [self.axes.index(letter) for letter in reversed(wanted)]
@@ -108,12 +137,26 @@ def _count(number: int, noun: str) -> str:
 
 
 def parse(axes: str, shape: Sequence[int]) -> Layout:
-    """Fits a layout the user wrote to an array's MATLAB-order shape.
+    """Fit a layout given by the user to an array's shape.
 
-    MATLAB drops trailing axes of length one, so a layout may have more letters than the array has axes; the
-    missing axes have length one. It may have fewer only where the axes it does not name have length one.
+    MATLAB drops trailing axes of length one, so a layout may have more letters than the array has axes; the missing
+    axes have length one. It may have fewer only if the trailing axes it does not name have length one.
 
-    Raises MatFileError for an unknown letter, a repeated one, no antenna axis, or an axis that does not fit.
+    Parameters
+    ----------
+    axes : str
+        Layout, one letter per axis in MATLAB order; letter case and surrounding spaces are ignored.
+    shape : sequence of int
+        Shape of the array in MATLAB order.
+
+    Returns
+    -------
+    Layout
+
+    Raises
+    ------
+    MatFileError
+        If a letter is unknown or repeated, the antenna axis is missing, or an axis does not fit.
     """
     letters = axes.strip().lower()
     unknown = sorted(set(letters) - set("nksf1"))
@@ -146,10 +189,20 @@ def parse(axes: str, shape: Sequence[int]) -> Layout:
 
 
 def possible(shape: Sequence[int]) -> list[Layout]:
-    """The readings of a MATLAB-order shape that a guess may choose between.
+    """List the layouts from which `guess` chooses.
 
-    The first two axes are antennas and users, in either order, with no more users than antennas; the axes
-    after them count drops, as MATLAB code has it: none, drops, or subcarriers and drops.
+    The first two axes are antennas and users, in either order, with no more users than antennas; the axes after them
+    count drops, as MATLAB code has it: none, drops, or subcarriers and drops.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape of the array in MATLAB order.
+
+    Returns
+    -------
+    list of Layout
+        None, one or two layouts.
     """
     sizes = matlab_shape(shape)
     if len(sizes) > 4:
@@ -160,9 +213,21 @@ def possible(shape: Sequence[int]) -> list[Layout]:
 
 
 def guess(shape: Sequence[int]) -> Layout:
-    """The only possible reading of a MATLAB-order shape.
+    """Return the only possible layout of an array without a given one.
 
-    Raises MatFileError, listing what each reading would mean, where there are several or none.
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape of the array in MATLAB order.
+
+    Returns
+    -------
+    Layout
+
+    Raises
+    ------
+    MatFileError
+        If several layouts are possible, whose meanings the message lists, or none.
     """
     readings = possible(shape)
     if len(readings) == 1:
@@ -170,26 +235,33 @@ def guess(shape: Sequence[int]) -> Layout:
     shown = shape_text(matlab_shape(shape))
     if not readings:
         raise MatFileError(
-            f"an array of {shown} has more axes than can be guessed; pass --layout, one letter an axis:"
+            f"an array of {shown} has more axes than can be guessed; pass --layout, one letter per axis:"
             " n (antenna), k (user), s (drop), f (subcarrier), 1 (length one)"
         )
     meanings = "; ".join(
         f"{reading.axes} = users in {'columns' if reading.convention == 'hermitian' else 'rows'},"
-        f" {_law(reading.convention)}"
+        f" {SIGNAL_MODELS[reading.convention]}"
         for reading in readings
     )
     raise MatFileError(f"an array of {shown} can be read as {meanings}; pass --layout to say which")
 
 
-def _law(convention: str) -> str:
-    return "y = H' x" if convention == "hermitian" else "y = H x"
-
-
 def slabs(start: int, stop: int, drop_axes: Sequence[int]) -> Iterator[tuple[int, tuple[slice, ...]]]:
-    """Splits the linear run of drops ``start:stop`` into boxes of the drop axes (at most two of these).
+    """Split consecutive drops into boxes of the drop axes.
 
-    Yields ``(offset, slices)``: where in the run the box begins, and one slice a drop axis in MATLAB order.
-    No box holds more drops than the run, so reading box by box needs no more memory than the run itself.
+    No box holds more drops than the range, so that reading box by box needs no more memory than the range itself.
+
+    Parameters
+    ----------
+    start, stop : int
+        First drop in linear order, and the one after the last.
+    drop_axes : sequence of int
+        Lengths of the drop axes in MATLAB order, at most two.
+
+    Yields
+    ------
+    tuple of int and tuple of slice
+        Number of drops in the range before the box, and one slice per drop axis in MATLAB order.
     """
     if len(drop_axes) < 2:
         yield 0, tuple(slice(start, stop) for _ in drop_axes)

@@ -9,7 +9,7 @@ from pathlib import Path
 from matlab_io.containers.variable import NEVER_GUESSED, Variable, shape_text
 from matlab_io.errors import MatFileError
 
-__all__ = ["choose"]
+__all__ = ["choose_variable"]
 
 
 def _listing(variables: Sequence[Variable], limit: int = 12) -> str:
@@ -17,11 +17,28 @@ def _listing(variables: Sequence[Variable], limit: int = 12) -> str:
     return shown + (f" and {len(variables) - limit} more" if len(variables) > limit else "")
 
 
-def choose(path: Path, variables: Sequence[Variable], wanted: str | None, allow_real: bool) -> Variable:
-    """The variable that holds the channels: the one named, else the only sensible candidate.
+def choose_variable(path: Path, variables: Sequence[Variable], wanted: str | None, allow_real: bool) -> Variable:
+    """Choose the variable that holds the channels: the one named, else the only sensible candidate.
 
-    Raises MatFileError where there is none or more than one, listing them, or where the one named cannot be
-    used.
+    Parameters
+    ----------
+    path : pathlib.Path
+        File, for messages.
+    variables : sequence of Variable
+        Variables of the file.
+    wanted : str or None
+        Name given by the user.
+    allow_real : bool
+        Accept an array without an imaginary part too.
+
+    Returns
+    -------
+    Variable
+
+    Raises
+    ------
+    MatFileError
+        If there is no candidate or more than one, which the message lists, or the one named cannot be used.
     """
     if wanted is not None:
         return _named(path, variables, wanted, allow_real)
@@ -30,7 +47,7 @@ def choose(path: Path, variables: Sequence[Variable], wanted: str | None, allow_
     named = [variable for variable in candidates if variable.has_channel_name]
     if len(named) == 1:
         return named[0]
-    # Beside a real array that is named like the channel, a lone complex one is hardly it.
+    # Beside a real array with a channel's name, a single complex one is hardly the channel.
     if len(candidates) == 1 and not real:
         return candidates[0]
     if len(candidates) > 1:

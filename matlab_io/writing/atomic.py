@@ -1,4 +1,4 @@
-"""A file that appears under its name only when it is whole."""
+"""Write a file that appears under its name only when it is complete."""
 
 from __future__ import annotations
 
@@ -14,11 +14,27 @@ __all__ = ["AtomicFile"]
 
 
 class AtomicFile:
-    """Writes go to ``part``, a hidden file in the same folder, which :meth:`commit` renames to ``path``.
+    """Replace a file in one step: write to the hidden file `part` beside it, then rename.
 
-    Until then a file that was at ``path`` stays as it was; :meth:`discard` leaves nothing behind.
-    Raises MatFileError at once where ``path`` is one of ``inputs`` (through links too), is no regular file,
-    or lies in a folder that is missing or cannot be written to.
+    Until `commit` a file at `path` stays unchanged; `discard` removes `part`.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        File to make or replace; of a symbolic link, the file behind it.
+    inputs : iterable of str or os.PathLike, optional
+        Files that must not be replaced.
+
+    Attributes
+    ----------
+    part : pathlib.Path
+        Hidden file in the same folder to which the content is written.
+
+    Raises
+    ------
+    MatFileError
+        If `path` is one of `inputs` (through links too), is no regular file, or is in a folder that is missing or
+        cannot be written to.
     """
 
     def __init__(self, path: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]] = ()) -> None:
@@ -41,7 +57,7 @@ class AtomicFile:
         self.part = folder / f".{self._target.name[:200]}.{secrets.token_hex(4)}.part"
 
     def create(self) -> None:
-        """Creates the empty ``part``, with the permissions of the file it replaces or of any new file."""
+        """Create `part`, empty, with the permissions of the file it replaces or else of a new file."""
         with writing(self.path):
             os.close(os.open(self.part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
             if self._target.exists():
@@ -49,12 +65,12 @@ class AtomicFile:
                     self.part.chmod(self._target.stat().st_mode & 0o777)
 
     def commit(self) -> None:
-        """Forces ``part`` to the disk and renames it to ``path``."""
+        """Force `part` to the disk and rename it to `path`."""
         with writing(self.path):
             with self.part.open("r+b") as file:
                 os.fsync(file.fileno())
             os.replace(self.part, self._target)
-            with contextlib.suppress(OSError):  # a folder cannot be synchronised everywhere
+            with contextlib.suppress(OSError):  # not every system can synchronize a folder
                 folder = os.open(self._target.parent, os.O_RDONLY)
                 try:
                     os.fsync(folder)
@@ -62,7 +78,7 @@ class AtomicFile:
                     os.close(folder)
 
     def discard(self) -> None:
-        """Removes ``part``."""
+        """Remove `part`."""
         with contextlib.suppress(OSError):
             self.part.unlink(missing_ok=True)
 

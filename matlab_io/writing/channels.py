@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from matlab_io.containers.writers import DropArray, Value
+from matlab_io.conventions import check_convention
 from matlab_io.errors import MatFileError
-from matlab_io.writing.output import CONVENTIONS, MatOutput, level_of
+from matlab_io.writing.mat_writer import DropArray, Value
+from matlab_io.writing.output import MatOutput, written_version
 
 __all__ = ["write_channels"]
 
@@ -27,27 +28,39 @@ def write_channels(
     convention: str = "hermitian",
     extra: Mapping[str, Value] | None = None,
 ) -> None:
-    """Writes channels as the variable ``H``, complex single (double in version 4).
+    """Write channels as the variable ``H``, complex single (double in version 4).
 
-    blocks       arrays (n, users, antennas) that together hold ``drops`` drops, row k = h_k with y_k =
-                 h_k^H x
-    version      "4" (one drop only), "6", "7" or "7.3"; the last is written block by block
-    convention   "hermitian" writes N x K x S, y = H' x; "direct" writes K x N x S, conjugated, y = H x.
-                 Both are what :func:`open_channels` takes them for unasked, unless K = N
-    extra        more variables: numbers, strings, arrays in MATLAB order, dicts as structs (not in version 4)
+    Parameters
+    ----------
+    path : str or os.PathLike
+        Output file.
+    blocks : iterable of numpy.ndarray
+        Arrays (n, users, antennas) that together hold all drops; row k is h_k with y_k = h_k^H x.
+    users, antennas, drops : int
+        Sizes K, N and S.
+    version : {"7", "4", "6", "7.3"}
+        Version to write; 4 holds one drop only, 7.3 is written block by block.
+    convention : {"hermitian", "direct"}
+        ``"hermitian"`` writes N x K x S with y = H' x; ``"direct"`` writes K x N x S, conjugated, with y = H x.
+        `open_channels` reads both correctly without options, unless K >= N.
+    extra : mapping of str to Value, optional
+        Further variables: numbers, strings, arrays in MATLAB order, mappings as structs (not in version 4).
 
-    Raises MatFileError where the file cannot be written, ValueError where blocks do not have the shape
-    announced.
+    Raises
+    ------
+    MatFileError
+        If the file cannot be written.
+    ValueError
+        If the blocks do not have the stated sizes.
     """
-    if convention not in CONVENTIONS:
-        raise ValueError(f"convention {convention!r}: expected one of {', '.join(CONVENTIONS)}")
-    level, direct, values = level_of(version), convention == "direct", dict(extra or {})
+    check_convention(convention)
+    level, direct, values = written_version(version), convention == "direct", dict(extra or {})
     if "H" in values:
         raise ValueError("H is the channels' own name; extra cannot hold another")
     if level == "4":
         for name, value in values.items():
             if isinstance(value, Mapping) or np.ndim(value) > 2:
-                raise MatFileError(f"{path}: version 4 cannot hold {name}, which is no matrix; write version 7")
+                raise MatFileError(f"{path}: version 4 cannot hold {name}, which is not a matrix; write version 7")
     block_shape = (users, antennas) if direct else (antennas, users)
     array = DropArray("H", block_shape, (drops,), np.dtype(np.complex128 if level == "4" else np.complex64))
     output = MatOutput(path, level, [array], values, ())

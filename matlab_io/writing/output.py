@@ -1,4 +1,4 @@
-"""Write arrays by drops to a ``.mat`` file that appears whole or not at all."""
+"""Write arrays drop by drop to a ``.mat`` file that appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -10,18 +10,38 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from matlab_io.writing.atomic import AtomicFile
-from matlab_io.containers.writers import DropArray, Hdf5Writer, LevelWriter, MatWriter, Value, check_size
 from matlab_io.errors import MatFileError, writing
+from matlab_io.writing.atomic import AtomicFile
+from matlab_io.writing.hdf5_writer import Hdf5Writer
+from matlab_io.writing.level_writer import LevelWriter
+from matlab_io.writing.mat_writer import DropArray, MatWriter, Value, check_size
 
-__all__ = ["CONVENTIONS", "VERSIONS", "MatOutput", "level_of"]
+__all__ = ["VERSIONS", "MatOutput", "written_version"]
 
 VERSIONS = ("4", "6", "7", "7.3")
-CONVENTIONS = ("hermitian", "direct")
 
 
 class MatOutput:
-    """A ``.mat`` file being written: arrays by drops, committed when every drop is there, else removed."""
+    """Write arrays drop by drop to a ``.mat`` file, committed when every drop is there, else removed.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        Output file.
+    version : {"4", "6", "7", "7.3"}
+        Version to write.
+    arrays : sequence of DropArray
+        Arrays, all with the same drop axes.
+    values : mapping of str to Value
+        Further variables.
+    inputs : iterable of str or os.PathLike
+        Files that the output must not replace.
+
+    Raises
+    ------
+    MatFileError
+        If the output cannot be written there, or an array is too large for the version.
+    """
 
     def __init__(
         self,
@@ -41,6 +61,7 @@ class MatOutput:
         self._written = np.zeros(math.prod(arrays[0].drops), np.bool_)
 
     def begin(self) -> None:
+        """Create the hidden file beside the output and reserve its space."""
         try:
             self.atomic.create()
             with writing(self.atomic.path):
@@ -50,17 +71,33 @@ class MatOutput:
             raise
 
     def write(self, start: int, blocks: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Write consecutive drops of arrays.
+
+        Parameters
+        ----------
+        start : int
+            First drop, counted from 0.
+        blocks : mapping of str to numpy.ndarray
+            Drops of each array, (drops, *block reversed), C-contiguous.
+        """
         with writing(self.atomic.path):
             for name, block in blocks.items():
                 self._writer.write(name, start, block)
                 self._written[start : start + len(block)] = True
 
     def commit(self) -> None:
+        """Complete the file and rename it to the output.
+
+        Raises
+        ------
+        MatFileError
+            If drops are missing or the file cannot be written; nothing is left behind.
+        """
         try:
             if not self._written.all():
                 raise MatFileError(
                     f"{self.atomic.path}: not written: only {int(self._written.sum())} of"
-                    f" {self._written.size} drops came"
+                    f" {self._written.size} drops were given"
                 )
             with writing(self.atomic.path):
                 self._writer.finish()
@@ -70,11 +107,28 @@ class MatOutput:
             raise
 
     def discard(self) -> None:
+        """Remove the hidden file; a file at the output's path stays unchanged."""
         self._writer.abandon()
         self.atomic.discard()
 
 
-def level_of(version: str) -> str:
+def written_version(version: str) -> str:
+    """Return the version to write for a version name.
+
+    Parameters
+    ----------
+    version : str
+        ``"4"``, ``"6"``, ``"7"``, ``"7.3"``, or ``"5"`` for version 7.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ValueError
+        If there is no such version.
+    """
     if version not in (*VERSIONS, "5"):
         raise ValueError(f"version {version!r}: expected one of {', '.join(VERSIONS)}")
     return "7" if version == "5" else version

@@ -11,31 +11,51 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from matlab_io.containers.writers import DropArray
+from matlab_io.conventions import check_convention
 from matlab_io.result import RESULT_ARRAYS, RESULT_NAMES
-from matlab_io.writing.output import CONVENTIONS, MatOutput, level_of
+from matlab_io.writing.mat_writer import DropArray
+from matlab_io.writing.output import MatOutput, written_version
 
 __all__ = ["ResultFile"]
 
 
 class ResultFile:
-    """The results of precoding as a ``.mat`` file; a context manager.
+    """Write the results of precoding to a ``.mat`` file; a context manager.
 
-    On a clean exit the file is forced to the disk and appears under its name; on an exception nothing
-    appears and a file that was there stays. Version 7.3 is written as the drops come and takes its disk
-    space at the start; versions 6 and 7 hold all results in memory until the exit. Version 4 has no
-    structs, no logical and only matrices, so version 7 is written for it, and ``notes`` says so.
+    On a clean exit the file is forced to the disk and appears under its name; on an exception nothing appears and a
+    file at its path stays unchanged. Version 7.3 is written block by block and takes its disk space at the start;
+    versions 6 and 7 hold all results in memory until the exit. Version 4 has no structs, no logical class and only
+    matrices, so version 7 is written instead, with a line in `notes`.
 
-    path         the output
-    version      "4", "6", "7" (or "5", the same) or "7.3"
-    antennas     N; users: K; drop_axes: the sizes of the input's f and s axes in its order, () for one drop
-    convention   "hermitian" or "direct", that of the input
-    info         fields of the struct ``nflae_info``
-    inputs       files the output must not be
+    Parameters
+    ----------
+    path : str or os.PathLike
+        Output file.
+    version : {"4", "5", "6", "7", "7.3"}
+        Version of the input, or the one to write; ``"5"`` is version 7.
+    antennas, users : int
+        Sizes N and K.
+    drop_axes : sequence of int
+        Sizes of the input's subcarrier and drop axes in its order; empty for one drop.
+    convention : {"hermitian", "direct"}
+        Convention of the input.
+    info : mapping
+        Fields of the struct ``nflae_info``.
+    inputs : iterable of str or os.PathLike, optional
+        Files that the output must not replace.
 
-    After construction ``version`` is the version written.
-    Raises MatFileError where the output cannot be written, before any work is done where that can be known: a
-    missing folder, a variable above the 2 GiB of versions before 7.3, a full disk for 7.3.
+    Attributes
+    ----------
+    version : str
+        Version written.
+    notes : list of str
+        Lines to be shown to the user.
+
+    Raises
+    ------
+    MatFileError
+        If the output cannot be written; at construction or entry for a missing folder, a variable of 2 GiB or more
+        before version 7.3, and a full disk for 7.3.
     """
 
     def __init__(
@@ -50,11 +70,10 @@ class ResultFile:
         info: Mapping[str, str | float | int],
         inputs: Iterable[str | os.PathLike[str]] = (),
     ) -> None:
-        if convention not in CONVENTIONS:
-            raise ValueError(f"convention {convention!r}: expected one of {', '.join(CONVENTIONS)}")
+        check_convention(convention)
         self.path = Path(path)
         self.convention = convention
-        self.version = "7" if version == "4" else level_of(version)
+        self.version = "7" if version == "4" else written_version(version)
         self.notes: list[str] = []
         if version == "4":
             self.notes.append(f"{self.path}: written as version 7, since version 4 has no structs and no 3-D arrays")
@@ -73,18 +92,25 @@ class ResultFile:
         return self
 
     def write(self, start: int, arrays: Mapping[str, npt.ArrayLike]) -> None:
-        """Writes the results of n drops, numbered as in the input, from drop ``start`` on.
+        """Write the results of consecutive drops, numbered as in the input.
 
-        arrays   ``precoder`` (n, K, N) complex, row k = w_k as computed for the channels that
-                 ChannelFile.read gives; ``power`` (W), ``lambda`` (W), ``near_field_score``, ``sinr``
-                 (linear), ``rate`` (bit/s/Hz) and ``near_field`` (n, K); ``sum_rate``, ``feasible`` and
-                 ``fallback`` (n,)
+        The precoders w_k are the same in both conventions: h_k^H w_j of the first is, with h_k^H as row k of H,
+        (H W)_kj of the second. x = W diag(sqrt(p)) s is sent in both, and nothing is conjugated here.
 
-        The same w_k serves both conventions: h_k^H w_j in one is, with row k of H equal to h_k^H, (H W)_kj
-        in the other. So x = W diag(sqrt(p)) s is sent either way, and nothing is conjugated on the way out.
+        Parameters
+        ----------
+        start : int
+            First drop, counted from 0.
+        arrays : mapping of str to array_like
+            Every array of `matlab_io.result.RESULT_ARRAYS` by its name, drops first: ``precoder`` is (n, K, N) with
+            row k = w_k for the channels from `ChannelFile.read`, the others are (n, K) or (n,).
 
-        Raises ValueError where an array is missing, unknown or of the wrong shape; MatFileError where the
-        write fails.
+        Raises
+        ------
+        ValueError
+            If an array is missing, unknown or of another shape, or drops are out of range.
+        MatFileError
+            If the file cannot be written.
         """
         if set(arrays) != set(RESULT_NAMES):
             wrong = sorted(set(arrays) ^ set(RESULT_NAMES))

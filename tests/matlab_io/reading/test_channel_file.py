@@ -98,7 +98,7 @@ def test_rows_are_read_as_direct_and_conjugated(tmp_path: Path, version: str, ch
         ]
     with open_channels(tmp_path / "c.mat", convention="hermitian") as file:
         assert np.array_equal(file.read(0, 1), wanted.conj())
-        assert file.notes[1] == "users in rows: read as y = H' x (hermitian, as asked)"
+        assert file.notes[1] == "users in rows: read as y = H' x (hermitian, as given)"
 
 
 def test_what_was_read_is_said(tmp_path: Path, channels: Make) -> None:
@@ -109,7 +109,7 @@ def test_what_was_read_is_said(tmp_path: Path, channels: Make) -> None:
     with open_channels(tmp_path / "c.mat") as file:
         assert file.notes[0].endswith("if its first axis counts drops, pass --layout skn")
     with open_channels(tmp_path / "c.mat", layout="skn") as file:
-        assert file.notes[0] == "H read as 6 antennas x 3 users x 16 drops (layout skn, as asked)"
+        assert file.notes[0] == "H read as 6 antennas x 3 users x 16 drops (layout skn, as given)"
 
 
 @given(st.data())

@@ -14,7 +14,9 @@ from matlab_io.reading.scalars import link_budget
 def budget(channel: str, **values: float) -> dict[str, float]:
     names = {name.replace("__", "."): value for name, value in values.items()}
     variables = [Variable(name, (1, 1), "double", False) for name in names]
-    return link_budget(Path("x.mat"), Variable(channel, (8, 2), "double", True), variables, names.__getitem__, [])
+    found = link_budget(Path("x.mat"), Variable(channel, (8, 2), "double", True), variables, names.__getitem__, [])
+    assert all(scalar.variable in names for scalar in found.values())
+    return {quantity: scalar.value for quantity, scalar in found.items()}
 
 
 def test_linear_and_dbw_figures_are_watts() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from matlab_io.containers.variable import Variable
 from matlab_io.errors import MatFileError
-from matlab_io.reading.selection import choose
+from matlab_io.reading.selection import choose_variable as choose
 
 FILE = Path("x.mat")
 

@@ -85,7 +85,7 @@ def test_every_layout_gives_the_same_answer(
     output = tmp_path / "out.mat"
     done = nflae("precode", write_mat(h=stored), "-o", output, "--layout", layout, "--scheme", "wmmse")
     assert done.exit_code == 0, done.output
-    assert f"layout {layout}, as asked" in done.output
+    assert f"layout {layout}, as given" in done.output
     result = load(output)
     assert result["nflae_info"]["convention"] == convention
     np.testing.assert_allclose(recomputed_rates(H, result, 0.01), result["rate"].T, atol=1e-5)

@@ -1,0 +1,197 @@
+"""Give access to stored arrays: loaded whole up to version 7.2, read by hyperslabs from version 7.3."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from matlab_io.containers import hdf5, level4, level5
+from matlab_io.containers.variable import Variable
+from matlab_io.errors import reading
+from matlab_io.reading.layout import Layout
+from matlab_io.reading.scalars import is_scalar
+
+__all__ = ["LoadedStorage", "OnDiskStorage", "StoredArray"]
+
+_READ_AHEAD_BYTES = 64 << 20
+
+
+class StoredArray(Protocol):
+    """Read parts of a numeric array in MATLAB's axis order."""
+
+    def take(self, index: tuple[slice, ...]) -> npt.NDArray[Any]:
+        """Read a part of the array.
+
+        Parameters
+        ----------
+        index : tuple of slice
+            One slice per axis, in MATLAB's order.
+
+        Returns
+        -------
+        numpy.ndarray
+            Numbers, with complex ones of a complex dtype.
+        """
+
+    def close(self) -> None:
+        """Free the array or close its file."""
+
+
+class _Loaded:
+    """Hold an array in memory as its real and imaginary parts."""
+
+    def __init__(self, parts: level5.Parts, shape: tuple[int, ...]) -> None:
+        self._parts = [None if part is None else part.reshape(shape, order="F") for part in parts]
+
+    def take(self, index: tuple[slice, ...]) -> npt.NDArray[Any]:
+        real, imaginary = self._parts
+        assert real is not None
+        piece = np.zeros(real[index].shape, np.complex64, order="F")
+        piece.real[...] = real[index]
+        if imaginary is not None:
+            piece.imag[...] = imaginary[index]
+        return piece
+
+    def close(self) -> None:
+        self._parts = []
+
+
+class _OnDisk:
+    """Read a v7.3 data set by hyperslabs; h5py shows its axes in reverse."""
+
+    def __init__(self, file: h5py.File, dataset: h5py.Dataset, shape: tuple[int, ...]) -> None:
+        self._file, self._dataset, self._shape = file, dataset, shape
+
+    def take(self, index: tuple[slice, ...]) -> npt.NDArray[Any]:
+        bounds = [part.indices(size) for part, size in zip(index, self._shape, strict=True)]
+        stored = tuple(slice(0, 1) for _ in range(self._dataset.ndim - len(index)))
+        stored += tuple(reversed(index))
+        raw = self._dataset[stored[len(stored) - self._dataset.ndim :]]
+        piece = np.asarray(raw).T.reshape([stop - start for start, stop, _ in bounds], order="F")
+        return _as_complex(piece)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class LoadedStorage:
+    """Load the channels and scalars of a file of version 4 to 7.2 whole, and nothing else.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File.
+    version : {"4", "6", "7"}
+        Its version.
+    chosen : Variable
+        Channels.
+    beside : sequence of Variable
+        Variables whose scalars are loaded too.
+    """
+
+    def __init__(self, path: Path, version: str, chosen: Variable, beside: Sequence[Variable]) -> None:
+        self._path = path
+        names = [chosen.name] + [variable.name for variable in beside if is_scalar(variable)]
+        read = level4.read_arrays if version == "4" else level5.read_arrays
+        with reading(path):
+            self._parts = read(path, names)
+
+    def scalar(self, name: str) -> float:
+        """Return the first element of a variable."""
+        return float(self._parts[name][0].reshape(-1)[0])
+
+    def array(self, variable: Variable, layout: Layout) -> tuple[StoredArray, int]:
+        """Return access to the channels, and the number of drops best read at a time.
+
+        Parameters
+        ----------
+        variable : Variable
+            Channels.
+        layout : Layout
+            Their axes.
+
+        Returns
+        -------
+        tuple of StoredArray and int
+        """
+        return _Loaded(self._parts[variable.name], layout.shape), 1
+
+    def close(self) -> None:
+        """Free what was loaded or close the file."""
+        self._parts = {}
+
+
+class OnDiskStorage:
+    """Read the channels and scalars of a v7.3 file by h5py, on demand.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with reading(path):
+            self._file = hdf5.open_file(path)
+
+    def scalar(self, name: str) -> float:
+        """Return the first element of a variable."""
+        with reading(self._path, name):
+            return float(np.asarray(self._file[name.replace(".", "/")][()]).reshape(-1)[0])
+
+    def array(self, variable: Variable, layout: Layout) -> tuple[StoredArray, int]:
+        """Return access to the channels, and the number of drops best read at a time.
+
+        Parameters
+        ----------
+        variable : Variable
+            Channels.
+        layout : Layout
+            Their axes.
+
+        Returns
+        -------
+        tuple of StoredArray and int
+        """
+        with reading(self._path, variable.name):
+            dataset = self._file[variable.name.replace(".", "/")]
+            return _OnDisk(self._file, dataset, layout.shape), _drops_per_read(dataset, layout)
+
+    def close(self) -> None:
+        """Free what was loaded or close the file."""
+        self._file.close()
+
+
+def _drops_per_read(dataset: h5py.Dataset, layout: Layout) -> int:
+    """Return the number of drops best read at a time: whole chunks, or as many as fit if drops are scattered."""
+    bytes_per_drop = max(1, dataset.dtype.itemsize * layout.antennas * layout.users)
+    budget = max(1, _READ_AHEAD_BYTES // bytes_per_drop)
+    if dataset.chunks is None:
+        return 1 if layout.drops_are_slowest else min(budget, layout.drops)
+    chunks = dict(zip(layout.axes, reversed(dataset.chunks), strict=False))
+    extents = [min(chunks.get(letter, 1), layout.size(letter)) for letter in layout.drop_letters]
+    wanted = math.prod(extents)
+    if len(extents) == 2 and extents[1] > 1:  # a chunk spans rows of the linear order: read whole rows
+        wanted = layout.drop_axes[0] * extents[1]
+    return int(max(1, min(budget, wanted)))
+
+
+def _as_complex(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Convert HDF5's compound of a real and an imaginary part to complex numbers; return other numbers unchanged."""
+    names = values.dtype.names
+    if names is None:
+        return values
+    real, imaginary = ("real", "imag") if "real" in names else ("r", "i")
+    for part, whole in ((np.float32, np.complex64), (np.float64, np.complex128)):
+        if values.dtype == np.dtype([(real, part), (imaginary, part)]):
+            return values.view(whole)
+    joined = np.empty(values.shape, np.complex64)
+    joined.real, joined.imag = values[real], values[imaginary]
+    return joined
