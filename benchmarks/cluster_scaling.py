@@ -25,7 +25,7 @@ from distributed import Client, LocalCluster
 
 from nflae_bridge.files.blocks import Block
 from nflae_bridge.studies.cluster import run_units
-from nflae_bridge.studies.evaluation import BLOCK_DROPS, BlockScore, Contest, score_block
+from nflae_bridge.studies.evaluation import BLOCK_DROPS, BlockScore, Comparison, score_block
 from simulator.channels.scenario import scenario
 from simulator.downlink.budget import LinkBudget
 
@@ -40,10 +40,10 @@ def blocks(drops: int) -> Iterator[Block]:
         start += len(drawn.channels)
 
 
-def scored(cluster: LocalCluster, units: list[Block], contest: Contest) -> tuple[float, list[BlockScore]]:
+def scored(cluster: LocalCluster, units: list[Block], comparison: Comparison) -> tuple[float, list[BlockScore]]:
     """Seconds from the first outcome asked for to the last had, and the outcomes in order."""
     began = time.perf_counter()
-    with closing(run_units(partial(score_block, contest), units, cluster.scheduler_address)) as outcomes:
+    with closing(run_units(partial(score_block, comparison), units, cluster.scheduler_address)) as outcomes:
         found = dict(outcomes)
     return time.perf_counter() - began, [found[index] for index in range(len(units))]
 
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="against one (default: 2)")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)  # Dask tells of every worker it ends
-    contest = Contest(SCHEMES, False, "tiny", "cpu", 0, LinkBudget())
+    comparison = Comparison(SCHEMES, False, "tiny", "cpu", 0, LinkBudget())
     units = list(blocks(options.drops))
     seconds: dict[int, list[float]] = {1: [], options.workers: []}
     busy: dict[int, list[float]] = {1: [], options.workers: []}
@@ -73,11 +73,11 @@ def main() -> None:
         for count in seconds
     }
     for count, cluster in clusters.items():
-        scored(cluster, units[:1] * 4 * count, contest)
+        scored(cluster, units[:1] * 4 * count, comparison)
     for _ in range(options.rounds):
         for count, cluster in clusters.items():
             before = processor_seconds(cluster)
-            took, outcomes = scored(cluster, units, contest)
+            took, outcomes = scored(cluster, units, comparison)
             seconds[count].append(took)
             busy[count].append(processor_seconds(cluster) - before)
             answers.append(outcomes)

@@ -26,9 +26,9 @@ from nflae_bridge.network.encoders.interface import UserInputs
 from nflae_bridge.network.model import PrecodingNetwork
 from nflae_bridge.network.shipped import load_model
 from nflae_bridge.studies.benchmark.cuda_graph import Captured
-from nflae_bridge.studies.reproduction.effort import FULL
-from nflae_bridge.studies.reproduction.learned import baseline_recipe
-from nflae_bridge.studies.reproduction.setting import PUBLISHED
+from nflae_bridge.studies.reproduction.compute_budget import FULL
+from nflae_bridge.studies.reproduction.operating_point import PUBLISHED
+from nflae_bridge.studies.reproduction.trained_baselines import baseline_recipe
 from nflae_bridge.training.presets import RANDOM_BACKBONE
 from simulator.channels.scenario import scenario
 from simulator.downlink.budget import LinkBudget

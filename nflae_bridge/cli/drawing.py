@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from matlab_io import ChannelFile
-    from nflae_bridge.plots.figures import DropPicture
+    from nflae_bridge.plots.users_map import DropPicture
     from simulator.downlink.budget import LinkBudget
     from simulator.downlink.precoding import Scheme
 
@@ -42,7 +42,7 @@ def check_plot(drawing: PlotOptions, forbidden: tuple[Path, ...]) -> None:
     path = drawing.plot
     if path is None:
         return
-    from nflae_bridge.plots.figures import plot_format
+    from nflae_bridge.plots.style import plot_format
 
     plot_format(path)
     check_place(path, forbidden)
@@ -82,7 +82,7 @@ def picture_of(
     from nflae_bridge.files.blocks import drop_name
     from nflae_bridge.files.positions import scene_of
     from nflae_bridge.files.precode_file import precode_channels
-    from nflae_bridge.plots.figures import DropPicture
+    from nflae_bridge.plots.users_map import DropPicture
 
     drop = _first_good_drop(file) if drawing.plot_drop is None else drawing.plot_drop - 1
     if drop is None:
@@ -104,7 +104,8 @@ def picture_of(
 
 def drawn(drawing: PlotOptions, picture: DropPicture) -> SideFile:
     """The users' map as the bytes of a file."""
-    from nflae_bridge.plots.figures import plot_format, render, users_figure
+    from nflae_bridge.plots.style import plot_format, render
+    from nflae_bridge.plots.users_map import users_figure
 
     assert drawing.plot is not None
     return SideFile(drawing.plot, render(users_figure(picture), plot_format(drawing.plot)))

@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from nflae_bridge.plots.style import empty_figure, label, style
+from nflae_bridge.plots.names import label
+from nflae_bridge.plots.style import empty_figure, style
+from nflae_bridge.studies.benchmark.candidates import FLOOR
 from nflae_bridge.studies.benchmark.comparison import by_panel, finite
-from nflae_bridge.studies.benchmark.contestants import FLOOR
-from nflae_bridge.studies.benchmark.pareto import Measured, on_front
+from nflae_bridge.studies.benchmark.pareto import Measurement, on_front
 from nflae_bridge.studies.benchmark.scaling import Scaled, series, slope
 
 _STYLES = {
@@ -29,7 +30,7 @@ _TICKS = (*range(0, 90, 10), 90, 95, 97, 98, 99, 99.5, 99.8, 99.9, 100, 100.1, 1
 _AXES = {"users": "users K", "antennas": "antennas N", "batch": "drops a call"}
 
 
-def bench_figure(rows: Sequence[Measured], title: str, notes: Sequence[str]) -> Figure:
+def bench_figure(rows: Sequence[Measurement], title: str, notes: Sequence[str]) -> Figure:
     """Sum rate against time per drop, a panel a device and batch size, the front drawn behind."""
     panels = by_panel(rows)
     devices = list(dict.fromkeys(device for device, _ in panels))
@@ -87,13 +88,13 @@ def scaling_figure(scaled: Sequence[Scaled], title: str, notes: Sequence[str]) -
     return figure
 
 
-def _draw_panel(axes: Any, rows: Sequence[Measured]) -> None:
+def _draw_panel(axes: Any, rows: Sequence[Measurement]) -> None:
     found = finite(rows)
     best = max(row.sum_rate for row in found)
     limit = next((row.sum_rate for row in found if row.scheme == "wmmse" and row.iterations == 100), None)
     whole, of_whom = (best, "the best's") if limit is None else (limit, "WMMSE-100's")
 
-    def share(row: Measured) -> float:
+    def share(row: Measurement) -> float:
         return 100 * row.sum_rate / whole
 
     front = sorted((row for row, on in zip(rows, on_front(rows), strict=True) if on), key=lambda row: row.median)
@@ -130,7 +131,7 @@ def _stretch(axes: Any, low: float, high: float) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _mark(axes: Any, row: Measured, share: float, place: int) -> None:
+def _mark(axes: Any, row: Measurement, share: float, place: int) -> None:
     """The iterations beside a marker; ours, which lie close together, one above the other."""
     if row.iterations is None:
         return

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import matplotlib
 import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from nflae_bridge.studies.reproduction.effort import NETWORK_NAMES
+from matlab_io.errors import NflaeError
+from nflae_bridge.plots.names import label
+
+FORMATS = ("png", "pdf", "svg")
 
 # Okabe and Ito's palette; ours stand out, bounds are black, the classical schemes dashed. `tiny` is often where `small`
 # is, so it is thin and hollow and lets it be seen.
@@ -30,23 +36,6 @@ _STYLES: dict[str, dict[str, Any]] = {
     "rzf": {"color": "#4C4C9A", "linestyle": "--", "marker": "*"},
     "FFT test": {"color": "#009E73", "linestyle": "--", "marker": "P"},
 }
-_NAMES = {
-    **NETWORK_NAMES,
-    "small": "ours, small",
-    "tiny": "ours, tiny",
-    "capacity": "capacity (dirty paper)",
-    "optimiser": "per-drop optimiser",
-    "wmmse": "WMMSE",
-    "ldma": "LDMA",
-    "noma": "NOMA",
-    "sdma": "SDMA",
-    "rzf": "RZF",
-}
-
-
-def label(scheme: str) -> str:
-    """A scheme's name as a reader knows it."""
-    return _NAMES.get(scheme, scheme)
 
 
 def style(scheme: str) -> dict[str, Any]:
@@ -78,3 +67,21 @@ def draw_lines(axes: Any, rows: pd.DataFrame, x: str, y: str, series: str = "sch
 def legend_beside(axes: Any) -> None:
     """The legend to the right of the axes, where it covers no line."""
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9.5)
+
+
+def plot_format(path: Path) -> str:
+    """The picture's format by the file's extension. Raises NflaeError for one that can't be drawn."""
+    suffix = path.suffix.lower().removeprefix(".")
+    if suffix not in FORMATS:
+        raise NflaeError(f"{path}: no picture can be drawn as {path.suffix or 'that'}; name it .png, .pdf or .svg")
+    return suffix
+
+
+def render(figure: Figure, kind: str) -> bytes:
+    """The figure as the bytes of a file of this format."""
+    content = io.BytesIO()
+    # No date and no random names: the same numbers give the same file.
+    metadata = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[kind]
+    with matplotlib.rc_context({"svg.hashsalt": "nflae"}):
+        figure.savefig(content, format=kind, dpi=150, metadata=metadata)
+    return content.getvalue()

@@ -30,7 +30,7 @@ _REPEATS = 5
 
 
 @dataclass(frozen=True)
-class Contest:
+class Comparison:
     """Who competes under what rules: all that a worker has to know beside the channels.
 
     schemes: by name. optimiser: also the per-drop optimiser, too slow to be timed.
@@ -48,7 +48,7 @@ class Contest:
         """The network. Raises NflaeError if its model or the device can't be had."""
         return _engine(self.model, self.device, self.refine)
 
-    def contestants(self) -> dict[str, Scheme]:
+    def schemes_by_name(self) -> dict[str, Scheme]:
         """Every scheme by its name, the optimiser last."""
         chosen = {name: self.engine() if name == "nflae" else load_scheme(name) for name in self.schemes}
         return {**chosen, OPTIMISER: optimise} if self.optimiser else chosen
@@ -103,7 +103,7 @@ class Evaluation:
 
 
 def evaluate(
-    blocks: Iterable[Block], contest: Contest, advance: Callable[[int, str], None], cluster: str | None = None
+    blocks: Iterable[Block], comparison: Comparison, advance: Callable[[int, str], None], cluster: str | None = None
 ) -> Evaluation:
     """Run every scheme on every drop, all with the near-field labels of one network, so that C3 is the same.
 
@@ -120,12 +120,12 @@ def evaluate(
         for block in blocks:
             if not timed and block.good.any():
                 channels = torch.from_numpy(block.channels[:BLOCK_DROPS])
-                timed.append(ChannelBatch(channels.to(choose_device(contest.device))))
+                timed.append(ChannelBatch(channels.to(choose_device(comparison.device))))
             yield block
 
     note = (lambda name: advance(done, name)) if cluster is None else None
     try:
-        with closing(run_units(partial(score_block, contest, note=note), seen(), cluster)) as outcomes:
+        with closing(run_units(partial(score_block, comparison, note=note), seen(), cluster)) as outcomes:
             for index, score in outcomes:
                 scored[index] = score
                 done += score.drops
@@ -138,10 +138,10 @@ def evaluate(
     skipped = sum(score.skipped for score in scores)
     if skipped == done or not timed:
         raise NflaeError("no drop of the file can be precoded for: every one is bad")
-    seconds = _times(contest, timed[0], lambda name: advance(done, f"timing {name}"))
+    seconds = _times(comparison, timed[0], lambda name: advance(done, f"timing {name}"))
     return Evaluation(
         sorted(
-            (_total(name, scores, seconds.get(name)) for name in contest.contestants()),
+            (_total(name, scores, seconds.get(name)) for name in comparison.schemes_by_name()),
             key=lambda score: score.mean_sum_rate,
         ),
         statistics.fmean(value for score in scores for value in score.capacity),
@@ -153,7 +153,7 @@ def evaluate(
     )
 
 
-def score_block(contest: Contest, block: Block, note: Callable[[str], None] | None = None) -> BlockScore:
+def score_block(comparison: Comparison, block: Block, note: Callable[[str], None] | None = None) -> BlockScore:
     """Every scheme on one block. note(name): before each scheme."""
     good = len(block.channels)
     rates: dict[str, list[float]] = {}
@@ -161,14 +161,14 @@ def score_block(contest: Contest, block: Block, note: Callable[[str], None] | No
     capacity: list[float] = []
     users = near_users = 0
     if good:
-        channels = torch.from_numpy(block.channels).to(choose_device(contest.device))
-        near = contest.engine().near_field(channels)
+        channels = torch.from_numpy(block.channels).to(choose_device(comparison.device))
+        near = comparison.engine().near_field(channels)
         users, near_users = near.numel(), int(near.sum())
-        capacity = dirty_paper_capacity(channels, contest.budget).tolist()
-        for name, scheme in contest.contestants().items():
+        capacity = dirty_paper_capacity(channels, comparison.budget).tolist()
+        for name, scheme in comparison.schemes_by_name().items():
             if note is not None:
                 note(name)
-            answer = scheme(ChannelBatch(channels, near), contest.budget)
+            answer = scheme(ChannelBatch(channels, near), comparison.budget)
             rates[name] = answer.sum_rate.tolist()
             infeasible[name] = int((~answer.feasible).sum())
             fallback[name] = int(answer.fallback.sum())
@@ -185,14 +185,14 @@ def _total(name: str, scores: list[BlockScore], seconds: float | None) -> Score:
     return Score(name, statistics.fmean(rates), infeasible / len(rates), fallback / len(rates), seconds)
 
 
-def _times(contest: Contest, batch: ChannelBatch, note: Callable[[str], None]) -> dict[str, float]:
+def _times(comparison: Comparison, batch: ChannelBatch, note: Callable[[str], None]) -> dict[str, float]:
     """`seconds_per_drop` by scheme, of all but the optimiser."""
-    labelled = ChannelBatch(batch.channels, contest.engine().near_field(batch.channels))
+    labelled = ChannelBatch(batch.channels, comparison.engine().near_field(batch.channels))
     seconds = {}
-    for name, scheme in contest.contestants().items():
+    for name, scheme in comparison.schemes_by_name().items():
         if name != OPTIMISER:
             note(name)
-            seconds[name] = seconds_per_drop(scheme, labelled, contest.budget)
+            seconds[name] = seconds_per_drop(scheme, labelled, comparison.budget)
     return seconds
 
 

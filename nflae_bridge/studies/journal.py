@@ -13,7 +13,7 @@ from matlab_io.errors import NflaeError
 Entry = TypeVar("Entry")
 
 
-class Ledger(Generic[Entry]):
+class Journal(Generic[Entry]):
     """A file whose first line says what its entries depend on, and every further line is an entry.
 
     path: the file, in a folder that is made if it is missing. identity: whatever the entries depend on.

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nflae_bridge.studies.benchmark.comparison import Settings
-    from nflae_bridge.studies.benchmark.pareto import Measured, Ratio
+    from nflae_bridge.studies.benchmark.pareto import Measurement, Ratio
     from nflae_bridge.studies.benchmark.scaling import Scaled
 
 _REPEATS = 30
@@ -31,7 +31,7 @@ def _schemes(ctx: click.Context, parameter: click.Parameter, value: str) -> tupl
     names = [name.strip() for name in value.split(",") if name.strip()]
     unknown = [name for name in names if name not in known]
     if unknown or not names:
-        raise click.BadParameter(f"no contestant {', '.join(unknown) or 'named'}: there are {', '.join(known)}")
+        raise click.BadParameter(f"no candidate {', '.join(unknown) or 'named'}: there are {', '.join(known)}")
     return tuple(dict.fromkeys(names))
 
 
@@ -103,7 +103,7 @@ def _devices(ctx: click.Context, parameter: click.Parameter, value: str) -> list
     default="0,1",
     show_default=True,
     metavar="R,...",
-    help="For nflae: WMMSE steps started from the network's answer; each R is a contestant.",
+    help="For nflae: WMMSE steps started from the network's answer; each R is a candidate.",
 )
 @click.option("--users", type=click.IntRange(min=1), default=10, show_default=True, help="Users K a drop.")
 @click.option("--antennas", type=click.IntRange(min=1), default=256, show_default=True, help="Antennas N.")
@@ -149,8 +149,8 @@ def command(
 
     from nflae_bridge.engine.devices import choose_device
     from nflae_bridge.network.shipped import load_model
-    from nflae_bridge.studies.benchmark.comparison import Settings, compete, rounds
-    from nflae_bridge.studies.reproduction.folder import prepare
+    from nflae_bridge.studies.benchmark.comparison import Settings, compare, rounds
+    from nflae_bridge.studies.reproduction.output import prepare
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -175,7 +175,7 @@ def command(
     prepare(output)
     _announce(settings)
     with progress("bench", rounds(settings), "rounds") as advance:
-        rows = compete(settings, advance)
+        rows = compare(settings, advance)
     _write(output, rows, settings)
     _report(rows)
     fact("written", f"{output / 'bench.csv'}, {output / 'bench.png'}")
@@ -212,10 +212,10 @@ def _title(settings: Settings, what: str) -> tuple[str, list[str]]:
     return f"{what}: {_link(settings)}", [machines]
 
 
-def _write(output: Path, rows: Sequence[Measured], settings: Settings) -> None:
+def _write(output: Path, rows: Sequence[Measurement], settings: Settings) -> None:
     from nflae_bridge.network.checkpoint import write_atomically
     from nflae_bridge.plots.benchmark import bench_figure
-    from nflae_bridge.plots.figures import render
+    from nflae_bridge.plots.style import render
     from nflae_bridge.studies.benchmark.tables import bench_csv
 
     title, notes = _title(settings, "Sum rate against time")
@@ -230,7 +230,7 @@ def _write(output: Path, rows: Sequence[Measured], settings: Settings) -> None:
 def _write_scaling(output: Path, scaled: Sequence[Scaled], settings: Settings) -> None:
     from nflae_bridge.network.checkpoint import write_atomically
     from nflae_bridge.plots.benchmark import scaling_figure
-    from nflae_bridge.plots.figures import render
+    from nflae_bridge.plots.style import render
     from nflae_bridge.studies.benchmark.tables import scaling_csv
 
     picture = scaling_figure(scaled, *_title(settings, "Time per drop, where not varied"))
@@ -238,13 +238,13 @@ def _write_scaling(output: Path, scaled: Sequence[Scaled], settings: Settings) -
     write_atomically(output / "scaling.png", render(picture, "png"))
 
 
-def _report(rows: Sequence[Measured]) -> None:
+def _report(rows: Sequence[Measurement]) -> None:
     from nflae_bridge.studies.benchmark.comparison import by_panel
     from nflae_bridge.studies.benchmark.pareto import on_front, ratios, share_of_wmmse
 
     for (device, batch), found in by_panel(rows).items():
         listed = table(
-            *("contestant", "median\nper drop", "p99\nper drop", "sum rate\nbps/Hz", "of wmmse-100", "on the\nfront"),
+            *("candidate", "median\nper drop", "p99\nper drop", "sum rate\nbps/Hz", "of wmmse-100", "on the\nfront"),
             "computed by",
             title=f"{device}, {batch:,} drop{'s' if batch > 1 else ''} a call, {found[0].calls} calls",
         )
@@ -257,14 +257,14 @@ def _report(rows: Sequence[Measured]) -> None:
                 "" if row.sum_rate != row.sum_rate else _rate(row.sum_rate),
                 "" if share is None else f"{100 * share:.2f} %",
                 "yes" if front else "",
-                row.form,
+                row.implementation,
             )
         show(listed)
         ours = [row for row in found if row.scheme == "nflae"]
         if ours:
             compared = table("median time over ours", *(row.name for row in ours))
             for line in zip(*(ratios(found, row) for row in ours), strict=True):
-                compared.add_row(line[0].what, *map(_ratio, line))
+                compared.add_row(line[0].quantity, *map(_ratio, line))
             show(compared)
 
 

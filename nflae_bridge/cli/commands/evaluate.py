@@ -27,7 +27,7 @@ from nflae_bridge.files.budget import BudgetRequest, choose_budget
 
 if TYPE_CHECKING:
     from nflae_bridge.cli.drawing import SideFile
-    from nflae_bridge.plots.figures import DropPicture
+    from nflae_bridge.plots.users_map import DropPicture
     from nflae_bridge.studies.evaluation import Evaluation
     from simulator.downlink.budget import LinkBudget
 
@@ -92,21 +92,21 @@ def command(
         from nflae_bridge.engine.devices import choose_device
         from nflae_bridge.files.blocks import blocks
         from nflae_bridge.network.shipped import portable_model
-        from nflae_bridge.studies.evaluation import BLOCK_DROPS, Contest, evaluate
+        from nflae_bridge.studies.evaluation import BLOCK_DROPS, Comparison, evaluate
 
         device, budget = choose_device(work.device), choice.link_budget()
         # A cluster's workers may have another device than this machine; the network is to be the same.
         model = portable_model(work.model, device.type)
-        contest = Contest(tuple(schemes), optimiser, model, work.device, work.refine, budget)
-        engine = contest.engine()
+        comparison = Comparison(tuple(schemes), optimiser, model, work.device, work.refine, budget)
+        engine = comparison.engine()
         stop = min(drops, file.drops)
         batch = work.batch or min(drops_per_block(file.users, file.antennas), BLOCK_DROPS)
         with progress("evaluate", stop, "drops") as advance:
-            found = evaluate(blocks(file, stop, batch, work.on_bad_drop), contest, advance, cluster)
+            found = evaluate(blocks(file, stop, batch, work.on_bad_drop), comparison, advance, cluster)
         shown = None
         if drawing.plot is not None:
             name = "nflae" if "nflae" in schemes else schemes[0]
-            shown = picture_of(drawing, file, name, contest.contestants()[name], budget, device)
+            shown = picture_of(drawing, file, name, comparison.schemes_by_name()[name], budget, device)
         outputs = [] if shown is None else [_drawn(drawing, shown, found)]
         if csv_path is not None:
             outputs.append(_table_file(csv_path, found))
@@ -157,7 +157,8 @@ def _duration(seconds: float | None) -> str:
 
 def _drawn(drawing: PlotOptions, shown: DropPicture, found: Evaluation) -> SideFile:
     from nflae_bridge.cli.drawing import SideFile
-    from nflae_bridge.plots.figures import SchemeBar, plot_format, render, schemes_figure
+    from nflae_bridge.plots.schemes import SchemeBar, schemes_figure
+    from nflae_bridge.plots.style import plot_format, render
 
     assert drawing.plot is not None
     bars = [

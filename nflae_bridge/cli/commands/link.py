@@ -224,8 +224,8 @@ def command(
         budget = choose_budget(BudgetRequest(alpha_c=alpha_c, min_rate=min_rate), scalars, source or Path())
 
     from nflae_bridge.network.shipped import portable_model
-    from nflae_bridge.studies.link.record import Record
     from nflae_bridge.studies.link.sweep import Settings, sweep
+    from nflae_bridge.studies.link.unit_journal import UnitJournal
 
     settings = Settings(
         schemes=tuple(schemes),
@@ -246,7 +246,7 @@ def command(
     fact("CSI", f"{knowledge}")
     for line in budget.lines()[2:]:  # power and noise are swept
         fact("link budget", line)
-    record = Record(output, _identity(settings, drop_source, device.type))
+    record = UnitJournal(output, _identity(settings, drop_source, device.type))
     if record.outcomes:
         fact("resumed", f"{len(record.outcomes)} batches are there from an earlier run")
     total = len(snr_db) * drop_source.batches(drops)
@@ -284,7 +284,7 @@ def _identity(settings: Settings, source: DropSource, device: str) -> dict[str, 
 
 
 def _report(points: Sequence[Point], users: int, channel_uses: int) -> None:
-    from nflae_bridge.studies.link.report import goodput
+    from nflae_bridge.studies.link.tables import goodput
 
     rows = table("scheme", "SNR\ndB", "BER", "BLER", "EVM\ndB", "goodput\nbps/Hz", "SE\nbps/Hz")
     for point in points:
@@ -306,20 +306,21 @@ def _write(
     folder: Path, points: Sequence[Point], source: DropSource, uses: int, refresh: int | None, title: str
 ) -> None:
     from nflae_bridge.cli.drawing import SideFile
-    from nflae_bridge.studies.link import report
+    from nflae_bridge.plots import link as pictures
+    from nflae_bridge.studies.link import tables
     from nflae_bridge.studies.link.source import FileDrops
 
     users = source.users
     files = {
-        "link.csv": report.summary_table(points, users, uses),
-        "users.csv": report.users_table(points, uses),
-        "error_rates.png": report.error_rates_picture(points, title),
-        "goodput.png": report.goodput_picture(points, users, uses, title),
-        "evm.png": report.evm_picture(points, title),
+        "link.csv": tables.summary_table(points, users, uses),
+        "users.csv": tables.users_table(points, uses),
+        "error_rates.png": pictures.error_rates_picture(points, title),
+        "goodput.png": pictures.goodput_picture(points, users, uses, title),
+        "evm.png": pictures.evm_picture(points, title),
     }
     if refresh is not None and isinstance(source, FileDrops):
-        files["timeline.csv"] = report.timeline_table(points, source.drops, users, uses)
-        files["timeline.png"] = report.timeline_picture(points, source.drops, users, refresh, title)
+        files["timeline.csv"] = tables.timeline_table(points, source.drops, users, uses)
+        files["timeline.png"] = pictures.timeline_picture(points, source.drops, users, refresh, title)
     for name, content in files.items():
         SideFile(folder / name, content).save()
     fact("written", ", ".join(str(folder / name) for name in files))

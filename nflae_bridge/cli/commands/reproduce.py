@@ -74,15 +74,15 @@ def command(
 
     from nflae_bridge.engine.devices import choose_device
     from nflae_bridge.studies.reproduction import load_experiment
-    from nflae_bridge.studies.reproduction.effort import EFFORTS
-    from nflae_bridge.studies.reproduction.folder import clear, prepare, require_no_strays
+    from nflae_bridge.studies.reproduction.compute_budget import COMPUTE_BUDGETS
+    from nflae_bridge.studies.reproduction.output import clear, prepare, require_no_strays
     from nflae_bridge.studies.reproduction.runner import require_backbone, require_same_runs, run
     from nflae_bridge.studies.reproduction.study import Study
 
     if threads is not None:
         torch.set_num_threads(threads)
     chosen = [load_experiment(name) for name in names]
-    study = Study(output, EFFORTS[budget], backbone, seed, choose_device(device))
+    study = Study(output, COMPUTE_BUDGETS[budget], backbone, seed, choose_device(device))
     prepare(output)
     if not overwrite:
         require_no_strays(output, names)

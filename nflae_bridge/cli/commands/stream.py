@@ -165,9 +165,9 @@ def command(
     if server and (model, device) != ("auto", "auto"):
         raise click.UsageError("--model and --device are the server's business: give them to nflae serve")
 
+    from nflae_bridge.live.gnuradio.link_parameters import LinkParameters
     from nflae_bridge.live.gnuradio.relay import RelayOptions
     from nflae_bridge.live.gnuradio.session import StreamSettings, stream
-    from nflae_bridge.live.gnuradio.link_parameters import LinkParameters
     from nflae_bridge.live.log import EventLog
 
     budget = choose_budget(BudgetRequest(power_dbw, noise_dbw, alpha_c, min_rate), {}, Path())

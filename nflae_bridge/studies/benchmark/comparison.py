@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nflae_bridge.studies.benchmark.contestants import contestants
-from nflae_bridge.studies.benchmark.pareto import Measured
+from nflae_bridge.studies.benchmark.candidates import candidates
+from nflae_bridge.studies.benchmark.pareto import Measurement
 from nflae_bridge.studies.benchmark.setup import Setup
-from nflae_bridge.studies.benchmark.timing import interleaved, mean_sum_rate, windows
+from nflae_bridge.studies.benchmark.timing import cyclic_batches, mean_sum_rate, time_interleaved
 from simulator.channels.scenario import scenario
 
 # As many calls as hold this many drops, within the limits: small batches are called more often, for their p99.
@@ -26,7 +26,7 @@ Advance = Callable[[int, str], None]
 class Settings:
     """Who competes on what, see `nflae bench`.
 
-    schemes: by name. refinements: of nflae, each a contestant. batches: drops a call. devices: by name.
+    schemes: by name. refinements: of nflae, each a candidate. batches: drops a call. devices: by name.
     users, antennas, drops, seed: of scenario `paper`, signed angles. snr_db: P / sigma^2. repeats: calls at least.
     threads: of torch, and of the rivals' pool.
     """
@@ -53,8 +53,8 @@ class Settings:
         """sigma^2 at P = 1 W, W."""
         return 10 ** (-self.snr_db / 10)
 
-    def field(self, device: torch.device) -> Setup:
-        """What the contestants share on a device."""
+    def setup(self, device: torch.device) -> Setup:
+        """What the candidates share on a device."""
         return Setup(1.0, self.noise_power, device, self.model, self.threads)
 
 
@@ -65,17 +65,17 @@ def draw(users: int, antennas: int, drops: int, seed: int) -> Tensor:
 
 
 def rounds(settings: Settings) -> int:
-    """How many rounds of calls `compete` takes."""
+    """How many rounds of calls `compare` takes."""
     return len(settings.devices) * sum(settings.calls(batch) for batch in settings.batches)
 
 
-def compete(settings: Settings, advance: Advance) -> list[Measured]:
-    """All contestants on the same drops; a panel a device and batch size.
+def compare(settings: Settings, advance: Advance) -> list[Measurement]:
+    """All candidates on the same drops; a panel a device and batch size.
 
     advance(done, note): after each round of calls, and what goes on.
     """
     channels = draw(settings.users, settings.antennas, settings.drops, settings.seed)
-    rows: list[Measured] = []
+    rows: list[Measurement] = []
     done = 0
 
     def count(note: str) -> None:
@@ -99,31 +99,31 @@ def panel(
     tell: Callable[[str], None],
     note: str,
     iterations: Sequence[int] = (),
-) -> list[Measured]:
+) -> list[Measurement]:
     """One device and batch size: forms chosen, calls timed, sum rates taken on all ``channels``.
 
-    count(note): after each round. tell(text): what else goes on. iterations: as in `contestants`.
+    count(note): after each round. tell(text): what else goes on. iterations: as in `candidates`.
     """
-    field = settings.field(device)
+    setup = settings.setup(device)
     tell(f"{note}: which form is fastest")
-    channels = field.on_host(channels)
-    batches = [field.on_host(part) for part in windows(channels, batch)]
-    found = contestants(settings.schemes, settings.refinements, field, batches[0], channels, iterations)
+    channels = setup.on_host(channels)
+    batches = [setup.on_host(part) for part in cyclic_batches(channels, batch)]
+    found = candidates(settings.schemes, settings.refinements, setup, batches[0], channels, iterations)
     calls = settings.calls(batch)
-    timings = interleaved(found, batches, calls, field.turn, lambda: count(note))
+    timings = time_interleaved(found, batches, calls, setup.turn, lambda: count(note))
     rows = []
-    for contestant, timing in zip(found, timings, strict=True):
-        tell(f"{note}: sum rate of {contestant.scheme}")
-        rate = mean_sum_rate(contestant, channels, field.noise_power, batch)
+    for candidate, timing in zip(found, timings, strict=True):
+        tell(f"{note}: sum rate of {candidate.scheme}")
+        rate = mean_sum_rate(candidate, channels, setup.noise_power, batch)
         rows.append(
-            Measured(
+            Measurement(
                 str(device),
                 batch,
                 channels.shape[-2],
                 channels.shape[-1],
-                contestant.scheme,
-                contestant.iterations,
-                contestant.form,
+                candidate.scheme,
+                candidate.iterations,
+                candidate.implementation,
                 timing.median,
                 timing.p99,
                 calls,
@@ -151,14 +151,14 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def by_panel(rows: Sequence[Measured]) -> dict[tuple[str, int], list[Measured]]:
+def by_panel(rows: Sequence[Measurement]) -> dict[tuple[str, int], list[Measurement]]:
     """Rows of one device and batch size together, in order."""
-    panels: dict[tuple[str, int], list[Measured]] = {}
+    panels: dict[tuple[str, int], list[Measurement]] = {}
     for row in rows:
         panels.setdefault((row.device, row.batch), []).append(row)
     return panels
 
 
-def finite(rows: Sequence[Measured]) -> list[Measured]:
+def finite(rows: Sequence[Measurement]) -> list[Measurement]:
     """The rows that have a sum rate: all but the floor's."""
     return [row for row in rows if not math.isnan(row.sum_rate)]

@@ -38,7 +38,7 @@ class Implementation:
     make: Callable[[int], Solve]
 
 
-def implementations(name: str, field: Setup, batch: int, unweighted: Mapping[int, int]) -> list[Implementation]:
+def implementations(name: str, setup: Setup, batch: int, unweighted: Mapping[int, int]) -> list[Implementation]:
     """All ways to compute ``wmmse`` or ``inversion-free`` on ``batch`` drops; WMMSE of no iterations is RZF.
 
     unweighted: of inversion-free's steps, by the number of its iterations; none where that isn't listed.
@@ -53,37 +53,37 @@ def implementations(name: str, field: Setup, batch: int, unweighted: Mapping[int
     else:
         in_torch = {", Cholesky": _wmmse(cholesky_inverse)}
         in_numpy = _wmmse(one_inverse if batch == 1 else np.linalg.inv)
-    if field.device.type != "cpu":
+    if setup.device.type != "cpu":
         if name == "wmmse":
             in_torch[", LU"] = _wmmse(lu_inverse)
-        plain = [Implementation(f"torch{how}", partial(_on_device, field, which)) for how, which in in_torch.items()]
+        plain = [Implementation(f"torch{how}", partial(_on_device, setup, which)) for how, which in in_torch.items()]
         graphs = [
-            Implementation(f"CUDA graph{how}", partial(_as_graph, field, which)) for how, which in in_torch.items()
+            Implementation(f"CUDA graph{how}", partial(_as_graph, setup, which)) for how, which in in_torch.items()
         ]
         return [*plain, *graphs]
     (how, coefficients), *_ = in_torch.items()
     numpy_name = "NumPy, LAPACK's Cholesky" if name == "wmmse" and batch == 1 else "NumPy"
     ways = {
-        f"torch{how}": partial(_on_device, field, coefficients),
-        numpy_name: partial(_in_numpy, field, in_numpy),
+        f"torch{how}": partial(_on_device, setup, coefficients),
+        numpy_name: partial(_in_numpy, setup, in_numpy),
     }
-    return whole_or_in_chunks(ways, field, batch)
+    return whole_or_in_chunks(ways, setup, batch)
 
 
-def whole_or_in_chunks(ways: Mapping[str, Callable[[int], Solve]], field: Setup, batch: int) -> list[Implementation]:
+def whole_or_in_chunks(ways: Mapping[str, Callable[[int], Solve]], setup: Setup, batch: int) -> list[Implementation]:
     """Ways to compute on the CPU, by name, each also a few drops at a time, whose matrices stay in the cache."""
-    shared = -(-batch // field.threads)
+    shared = -(-batch // setup.threads)
     sizes = sorted(size for size in {*_CHUNKS, shared} if size < batch)
     chunked = [
-        Implementation(f"{name}, {drops} at a time", partial(_in_chunks, make, field, drops))
+        Implementation(f"{name}, {drops} at a time", partial(_in_chunks, make, setup, drops))
         for drops in sizes
         for name, make in ways.items()
     ]
     return [*(Implementation(name, make) for name, make in ways.items()), *chunked]
 
 
-def fastest_form(
-    choices: Sequence[Implementation], field: Setup, trial: Tensor, iterations: Sequence[int] = _TRIAL_ITERATIONS
+def fastest_implementation(
+    choices: Sequence[Implementation], setup: Setup, trial: Tensor, iterations: Sequence[int] = _TRIAL_ITERATIONS
 ) -> Callable[[int], Implementation]:
     """Which form is the fastest at a number of iterations, by the times on ``trial`` (at most 2,048 drops of it).
 
@@ -99,7 +99,7 @@ def fastest_form(
     for call in range(1 + (_FEW_TRIALS if len(trial) > _SMALL else _TRIALS)):
         for form in candidates:
             for point, solve in enumerate(runs[form]):
-                with field.turn(len(trial)):
+                with setup.turn(len(trial)):
                     began = time.perf_counter()
                     solve(trial)
                     taken = time.perf_counter() - began
@@ -120,74 +120,74 @@ def _wmmse(inverse: Inverse) -> Coefficients:
     return lambda gram, identity, iterations: wmmse_coefficients(gram, identity, iterations, inverse)
 
 
-def _torch_answer(field: Setup, coefficients: Coefficients, iterations: int, channels: Tensor) -> Answer:
+def _torch_answer(setup: Setup, coefficients: Coefficients, iterations: int, channels: Tensor) -> Answer:
     """Precoder, complex64 (drops, users, antennas) with rows of unit norm, and powers (drops, users), W."""
-    if field.loud:
+    if setup.loud:
         channels = channels.to(torch.complex128)
-    gram = field.gram(channels)
+    gram = setup.gram(channels)
     identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
     beams = coefficients(gram, identity, iterations).mT @ channels
     parts = torch.view_as_real(beams).flatten(-2)
     norm = torch.linalg.vector_norm(parts, dim=-1, keepdim=True).clamp(min=_TINY)
     power_fractions = (norm / norm.amax(-2, keepdim=True)).squeeze(-1).square()
-    power = field.power * power_fractions / power_fractions.sum(-1, keepdim=True)
+    power = setup.power * power_fractions / power_fractions.sum(-1, keepdim=True)
     return torch.view_as_complex(parts.div_(norm).float().view(*beams.shape, 2)), power
 
 
 def _numpy_answer(
-    field: Setup, coefficients: Coefficients, iterations: int, channels: npt.NDArray[Any]
+    setup: Setup, coefficients: Coefficients, iterations: int, channels: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[np.complex64], npt.NDArray[Any]]:
     """`_torch_answer` in NumPy: where few drops come at a time, calls cost the time, and NumPy's cost the least."""
-    if field.loud:
+    if setup.loud:
         channels = channels.astype(np.complex128)
-    gram = (channels.conj() @ channels.swapaxes(-1, -2)) * channels.real.dtype.type(field.power / field.noise_power)
+    gram = (channels.conj() @ channels.swapaxes(-1, -2)) * channels.real.dtype.type(setup.power / setup.noise_power)
     beams = coefficients(gram, np.eye(gram.shape[-1], dtype=gram.dtype), iterations).swapaxes(-1, -2) @ channels
     parts = beams.view(beams.real.dtype)
     norm = np.sqrt(np.einsum("...n,...n->...", parts, parts))
     parts /= np.maximum(norm, _TINY)[..., None]
     power_fractions = (norm / norm.max(-1, keepdims=True)) ** 2
-    return beams.astype(np.complex64, copy=False), field.power * power_fractions / power_fractions.sum(
+    return beams.astype(np.complex64, copy=False), setup.power * power_fractions / power_fractions.sum(
         -1, keepdims=True
     )
 
 
-def _on_device(field: Setup, coefficients: Coefficients, iterations: int) -> Solve:
+def _on_device(setup: Setup, coefficients: Coefficients, iterations: int) -> Solve:
     def solve(channels: Tensor) -> Answer:
-        precoder, power = field.back(*_torch_answer(field, coefficients, iterations, field.there(channels)))
+        precoder, power = setup.back(*_torch_answer(setup, coefficients, iterations, setup.there(channels)))
         return precoder, power
 
     return solve
 
 
-def _as_graph(field: Setup, coefficients: Coefficients, iterations: int) -> Solve:
-    captured = Captured(partial(_torch_answer, field, coefficients, iterations), field.device)
+def _as_graph(setup: Setup, coefficients: Coefficients, iterations: int) -> Solve:
+    captured = Captured(partial(_torch_answer, setup, coefficients, iterations), setup.device)
 
     def solve(channels: Tensor) -> Answer:
-        precoder, power = field.back(*captured(channels))
+        precoder, power = setup.back(*captured(channels))
         return precoder, power
 
     return solve
 
 
-def _in_numpy(field: Setup, coefficients: Coefficients, iterations: int) -> Solve:
+def _in_numpy(setup: Setup, coefficients: Coefficients, iterations: int) -> Solve:
     def solve(channels: Tensor) -> Answer:
         values = channels.numpy()
         # One drop without its axis: an axis of length one costs NumPy as much as a long one.
         alone = len(values) == 1
-        answer = _numpy_answer(field, coefficients, iterations, values[0] if alone else values)
+        answer = _numpy_answer(setup, coefficients, iterations, values[0] if alone else values)
         precoder, power = (torch.from_numpy(part[None] if alone else part) for part in answer)
         return precoder, power
 
     return solve
 
 
-def _in_chunks(make: Callable[[int], Solve], field: Setup, drops: int, iterations: int) -> Solve:
+def _in_chunks(make: Callable[[int], Solve], setup: Setup, drops: int, iterations: int) -> Solve:
     """``drops`` drops at a time; a thread a chunk where there are several."""
     one = make(iterations)
 
     def solve(channels: Tensor) -> Answer:
         parts = torch.split(channels, drops)
-        found = list(map(one, parts) if field.pool is None else field.pool.map(one, parts))
+        found = list(map(one, parts) if setup.pool is None else setup.pool.map(one, parts))
         return torch.cat([precoder for precoder, _ in found]), torch.cat([power for _, power in found])
 
     return solve

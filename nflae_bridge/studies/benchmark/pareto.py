@@ -6,18 +6,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nflae_bridge.studies.benchmark.contestants import FLOOR
+from nflae_bridge.studies.benchmark.candidates import FLOOR
 
 # Where all reach the same optimum, rounding shall not decide who reaches whom.
 _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One contestant on one device, with drops of one size and one number of them a call.
+class Measurement:
+    """One candidate on one device, with drops of one size and one number of them a call.
 
     batch: drops a call. users, antennas: K, N. iterations: of nflae its refinement steps. median, p99: s a drop, of so
-    many calls. sum_rate: mean, bps/Hz, NaN for the floor. The others as in `Contestant`.
+    many calls. sum_rate: mean, bps/Hz, NaN for the floor. The others as in `Candidate`.
     """
 
     device: str
@@ -26,7 +26,7 @@ class Measured:
     antennas: int
     scheme: str
     iterations: int | None
-    form: str
+    implementation: str
     median: float
     p99: float
     calls: int
@@ -44,42 +44,42 @@ class Measured:
 
 @dataclass(frozen=True)
 class Ratio:
-    """times: a time over another, ``what`` says which. rival: whose it is, None where nothing measured qualifies."""
+    """times: a time over another, `quantity` names it. rival: whose it is, None where nothing measured qualifies."""
 
-    what: str
+    quantity: str
     rival: str | None
     times: float | None
 
 
-def on_front(rows: Sequence[Measured]) -> list[bool]:
+def on_front(rows: Sequence[Measurement]) -> list[bool]:
     """For each: whether no other is as fast and as good, and better in one of them. The floor is no scheme."""
 
-    def beats(other: Measured, row: Measured) -> bool:
+    def beats(other: Measurement, row: Measurement) -> bool:
         no_worse = other.median <= row.median and other.sum_rate >= row.sum_rate
         return no_worse and (other.median < row.median or other.sum_rate > row.sum_rate)
 
     return [not math.isnan(row.sum_rate) and not any(beats(other, row) for other in rows) for row in rows]
 
 
-def largest_not_above(rows: Sequence[Measured], scheme: str, sum_rate: float) -> Measured | None:
+def largest_not_above(rows: Sequence[Measurement], scheme: str, sum_rate: float) -> Measurement | None:
     """Of an iterative scheme's rows the one of most iterations whose sum rate does not exceed this; None: all do."""
     below = [row for row in rows if row.scheme == scheme and row.sum_rate <= sum_rate * (1 + _ROUNDING)]
     return max(below, key=lambda row: row.iterations or 0, default=None)
 
 
-def fastest_reaching(rows: Sequence[Measured], sum_rate: float) -> Measured | None:
+def fastest_reaching(rows: Sequence[Measurement], sum_rate: float) -> Measurement | None:
     """The fastest of the rivals, nflae's rows left out, whose sum rate is at least this; None: no rival's is."""
     reaching = [row for row in rows if row.scheme != "nflae" and row.sum_rate >= sum_rate * (1 - _ROUNDING)]
     return min(reaching, key=lambda row: row.median, default=None)
 
 
-def ratios(rows: Sequence[Measured], ours: Measured) -> list[Ratio]:
+def ratios(rows: Sequence[Measurement], ours: Measurement) -> list[Ratio]:
     """A rival's time over ours, for the rivals worth naming, and ours over the floor's. rows: of one batch size."""
 
-    def over_ours(what: str, row: Measured | None) -> Ratio:
-        return Ratio(what, row.name if row else None, row.median / ours.median if row else None)
+    def over_ours(quantity: str, row: Measurement | None) -> Ratio:
+        return Ratio(quantity, row.name if row else None, row.median / ours.median if row else None)
 
-    def those(name: str) -> list[Measured]:
+    def those(name: str) -> list[Measurement]:
         return [row for row in rows if row.scheme == name]
 
     found = [
@@ -94,7 +94,7 @@ def ratios(rows: Sequence[Measured], ours: Measured) -> list[Ratio]:
     return found
 
 
-def share_of_wmmse(rows: Sequence[Measured], row: Measured) -> float | None:
+def share_of_wmmse(rows: Sequence[Measurement], row: Measurement) -> float | None:
     """The sum rate over that of WMMSE with 100 iterations; None without one."""
     whole = next((other for other in rows if other.scheme == "wmmse" and other.iterations == 100), None)
     return None if whole is None or math.isnan(row.sum_rate) else row.sum_rate / whole.sum_rate

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nflae_bridge.studies.benchmark.comparison import Advance, Settings, draw, panel
-from nflae_bridge.studies.benchmark.pareto import Measured
+from nflae_bridge.studies.benchmark.pareto import Measurement
 
 AXES: dict[str, tuple[int, ...]] = {
     "users": (1, 2, 4, 8, 16),
@@ -25,7 +25,7 @@ class Scaled:
     """A measurement of the sweep along ``axis``, whose value is the row's field of that name."""
 
     axis: str
-    row: Measured
+    row: Measurement
 
     @property
     def value(self) -> int:
@@ -52,9 +52,9 @@ def scale_rounds(settings: Settings, axes: Mapping[str, Sequence[int]]) -> int:
 
 
 def scale(settings: Settings, axes: Mapping[str, Sequence[int]], advance: Advance) -> list[Scaled]:
-    """The contestants along every axis: iterative ones with 20 iterations, the network with the first refinement only.
+    """The candidates along every axis: iterative ones with 20 iterations, the network with the first refinement only.
 
-    What isn't varied is as in ``settings``, the batch `BATCH`. advance: as in `contest.compete`.
+    What isn't varied is as in ``settings``, the batch `BATCH`. advance: as in `contest.compare`.
     """
     settings = replace(settings, refinements=settings.refinements[:1])
     found: list[Scaled] = []
@@ -82,7 +82,7 @@ def scale(settings: Settings, axes: Mapping[str, Sequence[int]], advance: Advanc
 
 
 def series(scaled: Sequence[Scaled]) -> dict[tuple[str, str, str], list[Scaled]]:
-    """Points of one device, axis and contestant together, by rising value."""
+    """Points of one device, axis and candidate together, by rising value."""
     lines: dict[tuple[str, str, str], list[Scaled]] = {}
     for point in sorted(scaled, key=lambda point: point.value):
         lines.setdefault((point.row.device, point.axis, point.row.name), []).append(point)

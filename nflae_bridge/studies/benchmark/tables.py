@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 
 from nflae_bridge.studies.benchmark.comparison import Settings, by_panel
-from nflae_bridge.studies.benchmark.pareto import Measured, on_front, share_of_wmmse
+from nflae_bridge.studies.benchmark.pareto import Measurement, on_front, share_of_wmmse
 from nflae_bridge.studies.benchmark.scaling import Scaled, series, slope
 
 _FIELDS = (
@@ -16,8 +16,8 @@ _FIELDS = (
 )
 
 
-def bench_csv(rows: Sequence[Measured], settings: Settings) -> str:
-    """A row a contestant, batch size and device; times in seconds a drop."""
+def bench_csv(rows: Sequence[Measurement], settings: Settings) -> str:
+    """A row a candidate, batch size and device; times in seconds a drop."""
     lines = []
     for found in by_panel(rows).values():
         for row, front in zip(found, on_front(found), strict=True):
@@ -37,11 +37,11 @@ def scaling_csv(scaled: Sequence[Scaled], settings: Settings) -> str:
     return _csv(("axis", *_FIELDS, "slope", "slope_first", "slope_last"), lines)
 
 
-def _fields(row: Measured, settings: Settings) -> list[object]:
+def _fields(row: Measurement, settings: Settings) -> list[object]:
     return [
         *(row.device, row.batch, row.users, row.antennas, f"{settings.snr_db:g}", row.scheme),
         "" if row.iterations is None else row.iterations,
-        *(row.form, f"{row.median:.6e}", f"{row.p99:.6e}", row.calls),
+        *(row.implementation, f"{row.median:.6e}", f"{row.p99:.6e}", row.calls),
         "" if row.sum_rate != row.sum_rate else f"{row.sum_rate:.6f}",
         *(settings.threads, settings.seed),
     ]

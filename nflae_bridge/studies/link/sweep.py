@@ -20,8 +20,8 @@ from nflae_bridge.engine.devices import choose_device
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.engine.schemes import load_scheme
 from nflae_bridge.studies.cluster import run_units
-from nflae_bridge.studies.link.record import Outcome, Record
 from nflae_bridge.studies.link.source import BatchRecipe, DropSource
+from nflae_bridge.studies.link.unit_journal import Outcome, UnitJournal
 from simulator.channels.csi import CsiModel
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Scheme
@@ -184,7 +184,7 @@ def sweep(
     snr_db: Sequence[float],
     errors: int,
     drops: int,
-    record: Record,
+    record: UnitJournal,
     cluster: str | None,
     advance: Callable[[int, str], None],
 ) -> list[Point]:

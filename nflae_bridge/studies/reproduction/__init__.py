@@ -31,7 +31,21 @@ EXPERIMENTS = {
 
 
 def load_experiment(name: str) -> Experiment:
-    """The experiment of this name, one of `EXPERIMENTS`."""
-    module = import_module(f"{__name__}.experiments.{name.replace('-', '_')}")
-    found: Experiment = module.EXPERIMENT
-    return found
+    """Import the experiment called ``name``.
+
+    Parameters
+    ----------
+    name
+        One of `EXPERIMENTS`; its module in `experiments` is called the same, those of the sweeps ``se-*``
+        `experiments.spectral_efficiency`.
+
+    Returns
+    -------
+    Experiment
+        The module's experiment of that name.
+    """
+    from nflae_bridge.studies.reproduction.experiment import Experiment
+
+    module_name = "spectral_efficiency" if name.startswith("se-") else name
+    module = import_module(f"{__name__}.experiments.{module_name}")
+    return next(found for found in vars(module).values() if isinstance(found, Experiment) and found.name == name)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from nflae_bridge.studies.reproduction.effort import Effort
-    from nflae_bridge.studies.reproduction.study import Study
+from nflae_bridge.studies.reproduction.compute_budget import ComputeBudget
+from nflae_bridge.studies.reproduction.study import Study
+from nflae_bridge.studies.reproduction.trained_baselines import Note
+from nflae_bridge.training.presets import RANDOM_BACKBONE
 
 Row = dict[str, str | float | int | None]
-Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,19 @@ class Experiment:
     cut: str | None = None
     full_networks: tuple[str, ...] | None = None
 
-    def trains(self, effort: Effort) -> tuple[str, ...]:
+    def trains(self, compute_budget: ComputeBudget) -> tuple[str, ...]:
         """The learned baselines it trains under a budget, by preset."""
-        return self.networks if effort.name == "quick" or self.full_networks is None else self.full_networks
+        return self.networks if compute_budget.name == "quick" or self.full_networks is None else self.full_networks
+
+    def cuts(self, study: Study) -> list[str]:
+        """What a plot of this experiment has to own up to, a line each."""
+        networks = self.trains(study.compute_budget)
+        cuts = [study.compute_budget.cuts(networks, self.cut)]
+        if "paper" in networks and study.backbone == RANDOM_BACKBONE:
+            cuts.append("GPT-2 raw has a randomly initialised backbone, trained whole, instead of the pretrained one")
+        return [line for line in cuts if line]
+
+    def identity(self, study: Study) -> dict[str, str]:
+        """All that the experiment's rows depend on."""
+        backbone = {"backbone": study.backbone} if "paper" in self.trains(study.compute_budget) else {}
+        return {"experiment": self.name, "budget": study.compute_budget.name, "seed": str(study.seed), **backbone}

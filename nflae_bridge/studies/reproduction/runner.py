@@ -12,12 +12,12 @@ import pandas as pd
 from matlab_io.errors import NflaeError
 from nflae_bridge.network.backbone import Backbone
 from nflae_bridge.network.checkpoint import write_atomically
-from nflae_bridge.plots.figures import render
-from nflae_bridge.studies.journal import Ledger
-from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Note, Row
-from nflae_bridge.studies.reproduction.folder import LEDGER
-from nflae_bridge.studies.reproduction.page import page
+from nflae_bridge.plots.style import render
+from nflae_bridge.studies.journal import Journal
+from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row
+from nflae_bridge.studies.reproduction.output import JOURNAL_SUFFIX, page
 from nflae_bridge.studies.reproduction.study import Study
+from nflae_bridge.studies.reproduction.trained_baselines import Note
 from nflae_bridge.training.presets import RANDOM_BACKBONE, recipe
 
 _REMEDY = "give --overwrite to replace it"
@@ -40,8 +40,8 @@ class _Done:
 def require_same_runs(experiments: Sequence[Experiment], study: Study) -> None:
     """Raises NflaeError, before any work, if the folder holds damaged rows or those of another run of one of these."""
     for experiment in experiments:
-        if (study.folder / (experiment.name + LEDGER)).exists():
-            _ledger(experiment, study).close()
+        if (study.folder / (experiment.name + JOURNAL_SUFFIX)).exists():
+            _journal(experiment, study).close()
 
 
 def require_backbone(experiments: Sequence[Experiment], study: Study, note: Callable[[str], None]) -> None:
@@ -49,7 +49,7 @@ def require_backbone(experiments: Sequence[Experiment], study: Study, note: Call
 
     note: told where it is looked for.
     """
-    needing = [experiment.name for experiment in experiments if "paper" in experiment.trains(study.effort)]
+    needing = [experiment.name for experiment in experiments if "paper" in experiment.trains(study.compute_budget)]
     backbone = study.backbone
     if not needing or backbone == RANDOM_BACKBONE:
         return
@@ -70,25 +70,25 @@ def run(experiment: Experiment, study: Study, advance: Callable[[int, str], None
     advance(done, note): how many units are done, and what goes on now.
     Raises NflaeError if the folder holds rows of another budget, backbone or seed.
     """
-    ledger = _ledger(experiment, study)
+    journal = _journal(experiment, study)
     try:
-        done = {entry.key: entry.rows for entry in ledger.entries}
+        done = {entry.key: entry.rows for entry in journal.entries}
         units = experiment.units(study)
         for unit in units:
             if unit.key in done:
                 continue
             advance(len(done), unit.key)
             rows = unit.compute(_noting(advance, len(done), unit.key))
-            ledger.add({"key": unit.key, "rows": rows})
+            journal.add({"key": unit.key, "rows": rows})
             done[unit.key] = rows
     finally:
-        ledger.close()
+        journal.close()
     advance(len(units), "")
     return _write(experiment, study, pd.DataFrame([row for unit in units for row in done[unit.key]]))
 
 
-def _ledger(experiment: Experiment, study: Study) -> Ledger[_Done]:
-    return Ledger(study.folder / (experiment.name + LEDGER), study.identity(experiment), _parse, _REMEDY)
+def _journal(experiment: Experiment, study: Study) -> Journal[_Done]:
+    return Journal(study.folder / (experiment.name + JOURNAL_SUFFIX), experiment.identity(study), _parse, _REMEDY)
 
 
 def _noting(advance: Callable[[int, str], None], done: int, key: str) -> Note:

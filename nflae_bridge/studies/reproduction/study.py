@@ -11,11 +11,10 @@ import torch
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.network.checkpoint import Checkpoint
 from nflae_bridge.network.shipped import load_model
-from nflae_bridge.studies.reproduction.effort import NETWORK_NAMES, Effort
-from nflae_bridge.studies.reproduction.experiment import Experiment, Note
-from nflae_bridge.studies.reproduction.learned import baseline_recipe, trained
-from nflae_bridge.studies.reproduction.setting import PUBLISHED, Setting
-from nflae_bridge.training.presets import RANDOM_BACKBONE
+from nflae_bridge.plots.names import NETWORK_NAMES
+from nflae_bridge.studies.reproduction.compute_budget import ComputeBudget
+from nflae_bridge.studies.reproduction.operating_point import PUBLISHED, OperatingPoint
+from nflae_bridge.studies.reproduction.trained_baselines import Note, baseline_recipe, train_baseline
 from simulator.downlink.optimiser import optimise
 from simulator.downlink.precoding import Scheme
 from simulator.schemes import scheme
@@ -31,17 +30,17 @@ CONSTRAINED = ("optimiser", *SHIPPED, *LEARNED)
 class Study:
     """A run of ``nflae reproduce``.
 
-    folder: where everything goes; the learned baselines' runs into ``runs`` below it. effort: the budget.
+    folder: where everything goes; the learned baselines' runs into ``runs`` below it. compute_budget: the budget.
     backbone: of the raw-encoder GPT-2: a hub name, a folder, or ``gpt2-random``. seed: of weights and test drops.
     """
 
     folder: Path
-    effort: Effort
+    compute_budget: ComputeBudget
     backbone: str
     seed: int
     device: torch.device
 
-    def scheme(self, name: str, setting: Setting, note: Note) -> Scheme:
+    def scheme(self, name: str, setting: OperatingPoint, note: Note) -> Scheme:
         """The scheme of this name for drops of a setting; a learned baseline is trained first if it has to be.
 
         With a budget that does not train for every point, baselines are those of the published setting.
@@ -51,38 +50,23 @@ class Study:
         if name in SHIPPED:
             return self.engines[name]
         if name in LEARNED:
-            at = setting if self.effort.per_point else replace(PUBLISHED, array=setting.array)
+            at = setting if self.compute_budget.per_point else replace(PUBLISHED, array=setting.array)
             return self.retrained(name, at, note)
         return scheme(name)
 
-    def retrained(self, network: str, setting: Setting, note: Note, gamma2: float | None = None) -> Engine:
+    def retrained(self, network: str, setting: OperatingPoint, note: Note, gamma2: float | None = None) -> Engine:
         """A learned baseline trained for just this setting, as a scheme: its own answer, with no guard."""
         checkpoint, _ = self.run_of(network, setting, note, gamma2)
         return Engine(checkpoint, self.device, with_fallback=False)
 
     def run_of(
-        self, network: str, setting: Setting, note: Note, gamma2: float | None = None
+        self, network: str, setting: OperatingPoint, note: Note, gamma2: float | None = None
     ) -> tuple[Checkpoint, Path]:
         """A learned baseline and the folder of its training run."""
-        chosen = baseline_recipe(network, setting, self.effort, self.backbone, self.seed, gamma2)
-        return trained(NETWORK_NAMES[network], chosen, self.folder / "runs", self.device, note)
+        chosen = baseline_recipe(network, setting, self.compute_budget, self.backbone, self.seed, gamma2)
+        return train_baseline(NETWORK_NAMES[network], chosen, self.folder / "runs", self.device, note)
 
     @cached_property
     def engines(self) -> dict[str, Engine]:
         """The shipped models as schemes."""
         return {name: Engine(load_model(name, self.device), self.device) for name in SHIPPED}
-
-    def cuts(self, experiment: Experiment) -> list[str]:
-        """What a plot of this experiment has to own up to, a line each."""
-        networks = experiment.trains(self.effort)
-        describe = [self.effort.cuts(networks, experiment.cut)]
-        if "paper" in networks and self.backbone == RANDOM_BACKBONE:
-            describe.append(
-                "GPT-2 raw has a randomly initialised backbone, trained whole, instead of the pretrained one"
-            )
-        return [line for line in describe if line]
-
-    def identity(self, experiment: Experiment) -> dict[str, str]:
-        """All that an experiment's rows depend on."""
-        backbone = {"backbone": self.backbone} if "paper" in experiment.trains(self.effort) else {}
-        return {"experiment": experiment.name, "budget": self.effort.name, "seed": str(self.seed), **backbone}

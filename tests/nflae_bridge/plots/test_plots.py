@@ -11,15 +11,9 @@ import torch
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.files.positions import Scene, locate, scene_of
-from nflae_bridge.plots.figures import (
-    DropPicture,
-    SchemeBar,
-    intensity_map,
-    plot_format,
-    render,
-    schemes_figure,
-    users_figure,
-)
+from nflae_bridge.plots.schemes import SchemeBar, schemes_figure
+from nflae_bridge.plots.style import plot_format, render
+from nflae_bridge.plots.users_map import DropPicture, intensity_map, users_figure
 from simulator.channels.scenario import scenario
 from simulator.geometry.arrays import UniformLinearArray
 from simulator.geometry.steering import near_field_steering

@@ -19,17 +19,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nflae_bridge.plots.benchmark import bench_figure, scaling_figure
-from nflae_bridge.plots.figures import render
-from nflae_bridge.studies.benchmark.comparison import Settings, compete, draw, rounds
-from nflae_bridge.studies.benchmark.contestants import FLOOR, ITERATIONS, Contestant, contestants
+from nflae_bridge.plots.style import render
+from nflae_bridge.studies.benchmark.candidates import FLOOR, ITERATIONS, Candidate, candidates
+from nflae_bridge.studies.benchmark.comparison import Settings, compare, draw, rounds
 from nflae_bridge.studies.benchmark.cuda_graph import Captured
-from nflae_bridge.studies.benchmark.implementations import Implementation, fastest_form, implementations
+from nflae_bridge.studies.benchmark.implementations import Implementation, fastest_implementation, implementations
 from nflae_bridge.studies.benchmark.inversion_free import warm_starts
-from nflae_bridge.studies.benchmark.pareto import Measured, fastest_reaching, largest_not_above, on_front, ratios
+from nflae_bridge.studies.benchmark.pareto import Measurement, fastest_reaching, largest_not_above, on_front, ratios
 from nflae_bridge.studies.benchmark.scaling import Scaled, scale, scale_rounds, series, slope
 from nflae_bridge.studies.benchmark.setup import Setup
 from nflae_bridge.studies.benchmark.tables import bench_csv, scaling_csv
-from nflae_bridge.studies.benchmark.timing import interleaved, mean_sum_rate, windows
+from nflae_bridge.studies.benchmark.timing import cyclic_batches, mean_sum_rate, time_interleaved
 from nflae_bridge.studies.benchmark.wmmse import cholesky_inverse, lu_inverse, one_inverse
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.capacity import dirty_paper_capacity
@@ -43,7 +43,7 @@ from tests.channel_files import Run
 CPU = torch.device("cpu")
 
 
-def field(snr_db: float = 20.0, threads: int = 1) -> Setup:
+def setup(snr_db: float = 20.0, threads: int = 1) -> Setup:
     return Setup(1.0, 10 ** (-snr_db / 10), CPU, threads=threads)
 
 
@@ -51,8 +51,8 @@ def sum_rates(channels: torch.Tensor, answer: tuple[torch.Tensor, torch.Tensor],
     return rates(achieved_sinr(channels, *answer, noise_power)).sum(-1)
 
 
-def measured(scheme: str, median: float, sum_rate: float, iterations: int | None = None) -> Measured:
-    return Measured("cpu", 1, 10, 256, scheme, iterations, "torch", median, median, 30, sum_rate)
+def measured(scheme: str, median: float, sum_rate: float, iterations: int | None = None) -> Measurement:
+    return Measurement("cpu", 1, 10, 256, scheme, iterations, "torch", median, median, 30, sum_rate)
 
 
 # --- rivals
@@ -62,16 +62,16 @@ def measured(scheme: str, median: float, sum_rate: float, iterations: int | None
 @pytest.mark.parametrize(("users", "snr_db"), [(1, 20.0), (4, 0.0), (8, 20.0), (8, 40.0)])
 @pytest.mark.parametrize("batch", [1, 70])
 def test_every_form_of_wmmse_computes_wmmse(iterations: int, users: int, snr_db: float, batch: int) -> None:
-    channels, on = draw(users, 64, batch, seed=3), field(snr_db)
+    channels, on = draw(users, 64, batch, seed=3), setup(snr_db)
     expected = wmmse(ChannelBatch(channels), on.budget, iterations=iterations)
     found = implementations("wmmse", on, batch, {})
     assert len(found) == (2 if batch == 1 else 4)
-    for form in found:
-        precoder, power = form.make(iterations)(channels)
+    for way in found:
+        precoder, power = way.make(iterations)(channels)
         # A user who is being switched off amplifies rounding, as it does in the sum rate only by its little share.
         theirs = sum_rates(channels, (precoder, power), on.noise_power)
-        torch.testing.assert_close(theirs, expected.sum_rate, rtol=1e-3, atol=1e-6, msg=form.name)
-        assert abs(float(theirs.mean() / expected.sum_rate.mean()) - 1) < 1e-4, form.name
+        torch.testing.assert_close(theirs, expected.sum_rate, rtol=1e-3, atol=1e-6, msg=way.name)
+        assert abs(float(theirs.mean() / expected.sum_rate.mean()) - 1) < 1e-4, way.name
         if iterations < 5 and snr_db < 40:
             torch.testing.assert_close(power.double(), expected.power, rtol=1e-3, atol=1e-4)
             overlap = (precoder.conj() * expected.precoder).sum(-1).abs()
@@ -95,14 +95,14 @@ def test_inverses_are_inverses() -> None:
 @pytest.mark.parametrize(("users", "snr_db"), [(1, 10.0), (4, 10.0), (10, 20.0)])
 def test_inversion_free_comes_within_a_hundredth_of_wmmse_and_keeps_below_capacity(users: int, snr_db: float) -> None:
     """It may find a better local optimum than WMMSE does, so it is capacity that bounds it."""
-    channels, on = draw(users, 128, 60, seed=5), field(snr_db)
+    channels, on = draw(users, 128, 60, seed=5), setup(snr_db)
     unweighted = warm_starts(on.gram(channels), (5, 20, 100))
     capacity = dirty_paper_capacity(channels, on.budget)
     converged = float(wmmse(ChannelBatch(channels), on.budget, iterations=300).sum_rate.mean())
-    for form in implementations("inversion-free", on, len(channels), unweighted):
+    for way in implementations("inversion-free", on, len(channels), unweighted):
         found = []
         for iterations in (5, 20, 100):
-            achieved = sum_rates(channels, form.make(iterations)(channels), on.noise_power)
+            achieved = sum_rates(channels, way.make(iterations)(channels), on.noise_power)
             assert bool((achieved <= capacity * (1 + 1e-4)).all())
             found.append(float(achieved.mean()))
         assert all(later >= earlier * (1 - 1e-5) for earlier, later in pairwise(found))
@@ -110,13 +110,13 @@ def test_inversion_free_comes_within_a_hundredth_of_wmmse_and_keeps_below_capaci
 
 
 def test_warm_start_is_the_best_of_those_tried() -> None:
-    channels, on = draw(6, 64, 30, seed=2), field(30.0)
+    channels, on = draw(6, 64, 30, seed=2), setup(30.0)
     chosen = warm_starts(on.gram(channels), (1, 10))
     assert chosen[1] in (0, 1)
 
     def mean(few: int) -> float:
-        form = implementations("inversion-free", on, len(channels), {10: few})[0]
-        return float(sum_rates(channels, form.make(10)(channels), on.noise_power).mean())
+        way = implementations("inversion-free", on, len(channels), {10: few})[0]
+        return float(sum_rates(channels, way.make(10)(channels), on.noise_power).mean())
 
     assert mean(chosen[10]) >= max(mean(few) for few in (0, 1, 2, 5, 10)) * (1 - 1e-4)
 
@@ -124,13 +124,13 @@ def test_warm_start_is_the_best_of_those_tried() -> None:
 @pytest.mark.parametrize("batch", [1, 33])
 @pytest.mark.parametrize("name", ["nflae", "wmmse", "inversion-free", "rzf", "zf"])
 def test_every_contestant_keeps_the_power_and_unit_norm_beams(name: str, batch: int) -> None:
-    channels, on = draw(4, 32, batch, seed=1), field()
-    floor, *found = contestants([name], [0, 1], on, channels, channels, iterations=(3,) if name in ITERATIONS else ())
+    channels, on = draw(4, 32, batch, seed=1), setup()
+    floor, *found = candidates([name], [0, 1], on, channels, channels, iterations=(3,) if name in ITERATIONS else ())
     assert floor.scheme == FLOOR
     assert len(found) == (2 if name == "nflae" else 1)
     nobody = torch.zeros(channels.shape[:2], dtype=torch.bool)
-    for contestant in found:
-        precoder, power = contestant.solve(channels)
+    for candidate in found:
+        precoder, power = candidate.solve(channels)
         assert precoder.shape == channels.shape
         assert power.shape == channels.shape[:2]
         check = check_constraints(channels, precoder, power, nobody, on.budget)
@@ -141,10 +141,10 @@ def test_every_contestant_keeps_the_power_and_unit_norm_beams(name: str, batch: 
 def test_threads_share_a_batch_without_changing_the_answer() -> None:
     channels = draw(4, 32, 150, seed=1)
     settings = Settings(threads=2)
-    shared = settings.field(CPU)
+    shared = settings.setup(CPU)
     with shared.turn(150):
         for alone, together in zip(
-            implementations("wmmse", field(), 150, {}), implementations("wmmse", shared, 150, {}), strict=False
+            implementations("wmmse", setup(), 150, {}), implementations("wmmse", shared, 150, {}), strict=False
         ):
             if alone.name == together.name:
                 for ours, theirs in zip(alone.make(5)(channels), together.make(5)(channels), strict=True):
@@ -163,7 +163,7 @@ def test_the_fastest_form_depends_on_how_many_iterations_are_wanted(monkeypatch:
 
     slow_start = Implementation("slow start", partial(taking, 10.0, 1.0))  # type: ignore[arg-type]
     slow_step = Implementation("slow step", partial(taking, 1.0, 2.0))  # type: ignore[arg-type]
-    choose = fastest_form([slow_start, slow_step], field(), torch.empty(1))
+    choose = fastest_implementation([slow_start, slow_step], setup(), torch.empty(1))
     assert [choose(iterations).name for iterations in (0, 5, 8, 10, 100)] == [*["slow step"] * 3, *["slow start"] * 2]
 
 
@@ -178,9 +178,9 @@ def test_what_cannot_be_captured_runs_as_it_is() -> None:
 
 def test_windows_go_through_all_drops_and_repeat_them_where_they_are_too_few() -> None:
     channels = torch.arange(10)
-    assert [part.tolist() for part in windows(channels, 4)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
-    assert [part.tolist() for part in windows(channels, 12)] == [[*range(10), 0, 1]]
-    assert len(windows(channels, 1)) == 10
+    assert [part.tolist() for part in cyclic_batches(channels, 4)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert [part.tolist() for part in cyclic_batches(channels, 12)] == [[*range(10), 0, 1]]
+    assert len(cyclic_batches(channels, 1)) == 10
 
 
 def test_contestants_get_the_same_inputs_equally_often() -> None:
@@ -190,13 +190,13 @@ def test_contestants_get_the_same_inputs_equally_often() -> None:
         seen[name].append(int(channels[0]))
         return channels, channels
 
-    found = [Contestant(name, None, "torch", partial(solve, name)) for name in seen]
+    found = [Candidate(name, None, "torch", partial(solve, name)) for name in seen]
     ticks: list[None] = []
 
     def turn(drops: int) -> AbstractContextManager[None]:
         return nullcontext()
 
-    timings = interleaved(found, windows(torch.arange(5), 1), 12, turn, lambda: ticks.append(None))
+    timings = time_interleaved(found, cyclic_batches(torch.arange(5), 1), 12, turn, lambda: ticks.append(None))
     assert seen["a"] == seen["b"] == seen["c"] == [0, 1, 2, 0, *(call % 5 for call in range(10)), 0, 0, 1]
     assert len(ticks) == 12
     assert all(0 < timing.median <= timing.p99 for timing in timings)
@@ -204,10 +204,10 @@ def test_contestants_get_the_same_inputs_equally_often() -> None:
 
 def test_mean_sum_rate_is_that_of_the_definition() -> None:
     channels, budget = draw(5, 64, 21, seed=4), LinkBudget()
-    _, rzf = contestants(["rzf"], [], field(), channels[:10], channels)
+    _, rzf = candidates(["rzf"], [], setup(), channels[:10], channels)
     expected = scheme("rzf")(ChannelBatch(channels), budget)
     assert mean_sum_rate(rzf, channels, 0.01, batch=10) == pytest.approx(float(expected.sum_rate.mean()), rel=1e-5)
-    floor, *_ = contestants([], [], field(), channels[:10], channels)
+    floor, *_ = candidates([], [], setup(), channels[:10], channels)
     assert math.isnan(mean_sum_rate(floor, channels, 0.01, batch=10))
 
 
@@ -224,7 +224,7 @@ def test_nothing_on_the_front_is_dominated_and_everything_off_it_is(found: list[
     front = on_front(rows)
     real = [row for row in rows if not math.isnan(row.sum_rate)]
 
-    def dominated(row: Measured) -> bool:
+    def dominated(row: Measurement) -> bool:
         as_good = [other for other in real if other.median <= row.median and other.sum_rate >= row.sum_rate]
         return any((other.median, other.sum_rate) != (row.median, row.sum_rate) for other in as_good)
 
@@ -247,7 +247,7 @@ def test_ratios_name_the_rivals_they_are_taken_to() -> None:
     assert largest_not_above(rows, "wmmse", 30.0) == rows[2]
     assert largest_not_above(rows, "wmmse", 27.0) is None
     assert fastest_reaching(rows, 30.0) == rows[4]
-    found = {ratio.what: (ratio.rival, ratio.times) for ratio in ratios(rows, ours)}
+    found = {ratio.quantity: (ratio.rival, ratio.times) for ratio in ratios(rows, ours)}
     assert found == {
         "wmmse at an equal or lower sum rate": ("wmmse-20", 4.0),
         "inversion-free at an equal or lower sum rate": (None, None),
@@ -304,7 +304,7 @@ def test_a_row_for_each_contestant_and_batch() -> None:
         refinements=(0, 2), batches=(1, 5), users=3, antennas=16, drops=7, repeats=1, schemes=("nflae", "wmmse", "zf")
     )
     ticks: list[int] = []
-    rows = compete(settings, lambda done, note: ticks.append(done))
+    rows = compare(settings, lambda done, note: ticks.append(done))
     assert ticks[-1] == rounds(settings)
     names = [FLOOR, "nflae", "nflae+2", *(f"wmmse-{count}" for count in ITERATIONS["wmmse"]), "zf"]
     assert [(row.batch, row.name) for row in rows] == [(batch, name) for batch in (1, 5) for name in names]
@@ -354,9 +354,9 @@ def test_command_writes_table_and_picture_and_nothing_else(nflae: Run, tmp_path:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (["--schemes", "rzf,magic"], "no contestant magic: there are nflae,"),
+        (["--schemes", "rzf,magic"], "no candidate magic: there are nflae,"),
         (["--schemes", "noma"], "inversion-free"),
-        (["--schemes", ","], "no contestant named"),
+        (["--schemes", ","], "no candidate named"),
         (["--batches", "1,0"], "whole numbers from 1 on"),
         (["--batches", "many"], "whole numbers from 1 on"),
         (["--refine", "-1"], "whole numbers from 0 on"),

@@ -20,7 +20,7 @@ from distributed import Client, LocalCluster
 from matlab_io.errors import NflaeError
 from nflae_bridge.files.blocks import Block
 from nflae_bridge.studies.cluster import ClusterLost, local_processes, run_units
-from nflae_bridge.studies.evaluation import Contest, Evaluation, evaluate
+from nflae_bridge.studies.evaluation import Comparison, Evaluation, evaluate
 from simulator.downlink.budget import LinkBudget
 from tests.channel_files import Run, WriteMat, random_channels
 
@@ -215,14 +215,14 @@ def blocks_of(count: int) -> Iterator[Block]:
 
 def evaluated(cluster: str | None, model: Path, killing: int | None = None, blocks: int = 8) -> Evaluation:
     """``killing``: a process to end after the third block."""
-    contest = Contest(("rzf", "wmmse", "nflae"), False, str(model), "cpu", 0, LinkBudget(1.0, 0.01, 0.5, 0.3))
+    comparison = Comparison(("rzf", "wmmse", "nflae"), False, str(model), "cpu", 0, LinkBudget(1.0, 0.01, 0.5, 0.3))
     victims = [] if killing is None else [killing]
 
     def advance(done: int, note: str) -> None:
         if done >= 24 and victims:
             os.kill(victims.pop(), signal.SIGKILL)
 
-    return evaluate(blocks_of(blocks), contest, advance, cluster)
+    return evaluate(blocks_of(blocks), comparison, advance, cluster)
 
 
 def figures(found: Evaluation) -> list[object]:

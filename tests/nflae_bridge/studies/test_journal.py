@@ -1,4 +1,4 @@
-"""The ledger under long runs: what it keeps, what a kill may leave in it, and what it refuses."""
+"""The journal under long runs: what it keeps, what a kill may leave in it, and what it refuses."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Any
 import pytest
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.studies.journal import Ledger
+from nflae_bridge.studies.journal import Journal
 
 IDENTITY = {"budget": "quick", "seed": "1"}
 
 
-def open_ledger(path: Path, **identity: str) -> Ledger[int]:
+def open_ledger(path: Path, **identity: str) -> Journal[int]:
     def parse(content: dict[str, Any]) -> int:
         return int(content["value"])
 
-    return Ledger(path, IDENTITY | identity, parse, "start anew")
+    return Journal(path, IDENTITY | identity, parse, "start anew")
 
 
 def write(path: Path, *values: int) -> list[int]:
-    """Add values to the ledger; those it held before."""
-    ledger = open_ledger(path)
-    held = list(ledger.entries)
+    """Add values to the journal; those it held before."""
+    journal = open_ledger(path)
+    held = list(journal.entries)
     for value in values:
-        ledger.add({"value": value})
-    ledger.close()
+        journal.add({"value": value})
+    journal.close()
     return held
 
 

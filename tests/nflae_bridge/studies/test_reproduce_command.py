@@ -21,8 +21,9 @@ import transformers
 from matplotlib.figure import Figure
 
 from nflae_bridge.studies.reproduction import EXPERIMENTS, load_experiment
-from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Note, Row, Unit
+from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row, Unit
 from nflae_bridge.studies.reproduction.study import Study
+from nflae_bridge.studies.reproduction.trained_baselines import Note
 from tests.channel_files import Run
 
 ENDINGS = (".csv", ".jsonl", ".md", ".png")

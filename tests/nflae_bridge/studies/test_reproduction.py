@@ -23,18 +23,18 @@ from torch import Tensor
 
 from nflae_bridge.network.checkpoint import Checkpoint
 from nflae_bridge.network.config import NetworkConfig
-from nflae_bridge.studies.reproduction import EXPERIMENTS, learned, load_experiment, sweep
+from nflae_bridge.studies.reproduction import EXPERIMENTS, load_experiment, trained_baselines
 from nflae_bridge.studies.reproduction import study as study_module
-from nflae_bridge.studies.reproduction.effort import EFFORTS, FULL, QUICK, Effort
-from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Note
-from nflae_bridge.studies.reproduction.experiments import cost, gamma2, mobility, transfer
-from nflae_bridge.studies.reproduction.learned import baseline_recipe, run_folder, trained
-from nflae_bridge.studies.reproduction.measure import measure
-from nflae_bridge.studies.reproduction.page import markdown_table, page
-from nflae_bridge.studies.reproduction.published import GAMMA2
+from nflae_bridge.studies.reproduction.compute_budget import COMPUTE_BUDGETS, FULL, QUICK, ComputeBudget
+from nflae_bridge.studies.reproduction.experiment import Check, Experiment
+from nflae_bridge.studies.reproduction.experiments import cost, gamma2, mobility, spectral_efficiency, transfer
+from nflae_bridge.studies.reproduction.operating_point import PUBLISHED, OperatingPoint
+from nflae_bridge.studies.reproduction.output import markdown_table, page
+from nflae_bridge.studies.reproduction.published_values import GAMMA2
 from nflae_bridge.studies.reproduction.runner import Outcome, run
-from nflae_bridge.studies.reproduction.setting import PUBLISHED, Setting
+from nflae_bridge.studies.reproduction.scheme_metrics import evaluate_scheme
 from nflae_bridge.studies.reproduction.study import CLASSICAL, CONSTRAINED, LEARNED, Study
+from nflae_bridge.studies.reproduction.trained_baselines import Note, baseline_recipe, run_folder, train_baseline
 from nflae_bridge.training.data import PublishedDrops
 from nflae_bridge.training.presets import RANDOM_BACKBONE, Recipe
 from simulator.downlink.budget import LinkBudget
@@ -167,14 +167,14 @@ def test_full_baselines_are_trained_as_published(network: str) -> None:
     assert recipe.seed == 3
 
 
-@pytest.mark.parametrize("effort", EFFORTS.values(), ids=EFFORTS)
-def test_baselines_differ_in_their_network_and_its_steps_alone(effort: Effort) -> None:
-    setting = Setting(users=7, power_dbw=-10, alpha_c=0.7, min_rate=0.1, array=UniformLinearArray(antennas=128))
+@pytest.mark.parametrize("compute_budget", COMPUTE_BUDGETS.values(), ids=COMPUTE_BUDGETS)
+def test_baselines_differ_in_their_network_and_its_steps_alone(compute_budget: ComputeBudget) -> None:
+    setting = OperatingPoint(users=7, power_dbw=-10, alpha_c=0.7, min_rate=0.1, array=UniformLinearArray(antennas=128))
 
     def rest(network: str) -> Recipe:
-        recipe = baseline_recipe(network, setting, effort, RANDOM_BACKBONE, 1)
+        recipe = baseline_recipe(network, setting, compute_budget, RANDOM_BACKBONE, 1)
         assert recipe.network.encoder.antennas == 128
-        assert recipe.steps == effort.steps[network]
+        assert recipe.steps == compute_budget.steps[network]
         assert 1 <= recipe.validate_every <= recipe.steps
         return replace(recipe, network=NetworkConfig(), steps=1, validate_every=1)
 
@@ -183,12 +183,12 @@ def test_baselines_differ_in_their_network_and_its_steps_alone(effort: Effort) -
     assert isinstance(data, PublishedDrops)
     assert (data.users, data.alpha_c, data.min_rate) == (7, 0.7, 0.1)
     assert data.snr_db == pytest.approx(10)  # -10 dBW over a noise of -20 dBW
-    kinds = [baseline_recipe(network, setting, effort, "gpt2", 1).network.encoder.kind for network in LEARNED]
+    kinds = [baseline_recipe(network, setting, compute_budget, "gpt2", 1).network.encoder.kind for network in LEARNED]
     assert kinds == ["raw", "raw", "cnn"]
-    assert baseline_recipe("paper", setting, effort, "/models/x", 1).network.backbone.source == "/models/x"
+    assert baseline_recipe("paper", setting, compute_budget, "/models/x", 1).network.backbone.source == "/models/x"
 
 
-SMALL = Setting(users=2, min_rate=0.1, array=UniformLinearArray(antennas=16))
+SMALL = OperatingPoint(users=2, min_rate=0.1, array=UniformLinearArray(antennas=16))
 MOMENT = replace(QUICK, train_drops=40, validation_drops=20, batch=10, steps=dict.fromkeys(QUICK.steps, 6))
 SHORT = baseline_recipe("cnn", SMALL, MOMENT, "", 1)
 
@@ -204,14 +204,14 @@ def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
 
 def test_a_network_is_trained_once_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notes: list[str] = []
-    first, folder = trained("CNN", SHORT, tmp_path, CPU, notes.append)
+    first, folder = train_baseline("CNN", SHORT, tmp_path, CPU, notes.append)
     assert notes[0] == "training CNN"
     assert [note.split(",")[0] for note in notes[1:]] == [f"training CNN: step {step} of 6" for step in range(1, 7)]
     assert folder.parent == tmp_path
     assert pd.read_csv(folder / "log.csv")["step"].iloc[-1] == 6
     assert not (folder / "last.safetensors").exists()
-    monkeypatch.setattr(learned, "Trainer", None)
-    again, there = trained("CNN", SHORT, tmp_path, CPU, pytest.fail)
+    monkeypatch.setattr(trained_baselines, "Trainer", None)
+    again, there = train_baseline("CNN", SHORT, tmp_path, CPU, pytest.fail)
     assert there == folder
     assert_same(weights(again), weights(first))
 
@@ -222,12 +222,12 @@ def test_interrupted_training_goes_on_to_the_very_same_weights(tmp_path: Path, s
         if f"step {step} " in note:
             raise KeyboardInterrupt
 
-    unbroken, _ = trained("CNN", SHORT, tmp_path / "unbroken", CPU, silent)
+    unbroken, _ = train_baseline("CNN", SHORT, tmp_path / "unbroken", CPU, silent)
     with pytest.raises(KeyboardInterrupt):
-        trained("CNN", SHORT, tmp_path / "killed", CPU, interrupt)
+        train_baseline("CNN", SHORT, tmp_path / "killed", CPU, interrupt)
     notes: list[str] = []
     torch.rand(3)  # whatever else happened to the global generator
-    resumed, _ = trained("CNN", SHORT, tmp_path / "killed", CPU, notes.append)
+    resumed, _ = train_baseline("CNN", SHORT, tmp_path / "killed", CPU, notes.append)
     assert notes[1].startswith(f"training CNN: step {step + 1} of 6")
     assert_same(weights(resumed), weights(unbroken))
 
@@ -311,7 +311,7 @@ def sum_rates_by_definition(channels: Tensor, answer: Precoding, noise: float) -
 def test_sum_rates_are_those_of_the_definition_however_many_drops() -> None:
     channels = draw_channels(0, users=3, antennas=4, drops=230)
     near, budget = torch.zeros(230, 3, dtype=torch.bool), LinkBudget(2.0, 0.1)
-    found = measure(scheme("rzf"), channels, near, budget)
+    found = evaluate_scheme(scheme("rzf"), channels, near, budget)
     expected = sum_rates_by_definition(channels, scheme("rzf")(ChannelBatch(channels, near), budget), 0.1)
     np.testing.assert_allclose(found.sum_rate, expected, rtol=1e-5)
     assert found.mean == pytest.approx(np.mean(expected), rel=1e-6)
@@ -321,7 +321,7 @@ def test_sum_rates_are_those_of_the_definition_however_many_drops() -> None:
 def test_answers_to_noisy_csi_are_judged_on_the_true_channels() -> None:
     channels, seen = (draw_channels(seed, users=3, antennas=4, drops=120) for seed in (0, 1))
     near, budget = torch.zeros(120, 3, dtype=torch.bool), LinkBudget(2.0, 0.1, 1.0, 0.4)
-    found = measure(scheme("rzf"), channels, near, budget, csi=seen)
+    found = evaluate_scheme(scheme("rzf"), channels, near, budget, csi=seen)
     answer = scheme("rzf")(ChannelBatch(seen, near), budget)
     np.testing.assert_allclose(found.sum_rate, sum_rates_by_definition(channels, answer, 0.1), rtol=1e-5)
     true = [
@@ -352,7 +352,7 @@ def test_what_breaks_a_constraint_is_seen_on_its_drop() -> None:
     near = torch.tensor([True, False]).repeat(len(power_fractions), 1)
     power = 2 * torch.tensor(list(power_fractions.values()), dtype=torch.float64)
     feasible = torch.arange(len(power_fractions)) != 2
-    found = measure(says(precoder, power, rate, feasible), channels, near, LinkBudget(2.0, 0.01, 0.4, 0.5))
+    found = evaluate_scheme(says(precoder, power, rate, feasible), channels, near, LinkBudget(2.0, 0.01, 0.4, 0.5))
     assert dict(zip(power_fractions, found.broken.tolist(), strict=True)) == {
         name: name in ("C1", "C2", "C3", "C5") for name in power_fractions
     }
@@ -360,7 +360,9 @@ def test_what_breaks_a_constraint_is_seen_on_its_drop() -> None:
         name: name == "C4" for name in power_fractions
     }
     assert found.feasible.tolist() == feasible.tolist()
-    assert not measure(says(precoder[:1], power[:1]), channels[:1], near[:1], LinkBudget(2.0, 0.01, 0.4)).broken.any()
+    assert not evaluate_scheme(
+        says(precoder[:1], power[:1]), channels[:1], near[:1], LinkBudget(2.0, 0.01, 0.4)
+    ).broken.any()
 
 
 @dataclass
@@ -368,19 +370,19 @@ class FakeStudy:
     """Schemes by name, each asked for one setting."""
 
     schemes: dict[str, Scheme]
-    asked: dict[str, Setting]
-    effort: Effort
+    asked: dict[str, OperatingPoint]
+    compute_budget: ComputeBudget
     seed: int = 1
     device: torch.device = CPU
 
-    def scheme(self, name: str, setting: Setting, note: Note) -> Scheme:
+    def scheme(self, name: str, setting: OperatingPoint, note: Note) -> Scheme:
         self.asked[name] = setting
         return self.schemes[name]
 
 
 def test_missed_counts_what_some_other_scheme_shows_to_be_possible() -> None:
     """Rates of 1 bps/Hz a user but where said; drops 0 kept, 1 short for ours alone, 2 for all, 3 C1, 4 C3 broken."""
-    setting = Setting(users=2, min_rate=0.5)
+    setting = OperatingPoint(users=2, min_rate=0.5)
     near = setting.draw(5, 1 + 2).near_field
 
     def fake(short: tuple[int, ...] = (), spent: tuple[int, ...] = (), unfair: tuple[int, ...] = ()) -> Scheme:
@@ -399,7 +401,7 @@ def test_missed_counts_what_some_other_scheme_shows_to_be_possible() -> None:
     schemes["transformer"] = fake(short=(2, 3, 4))
     schemes["small"] = fake(short=(1, 2), spent=(3,), unfair=(4,))
     fakes = FakeStudy(schemes, {}, replace(QUICK, test_drops=5))
-    found = sweep._point(fakes, 0.5, setting, silent)  # type: ignore[arg-type]
+    found = spectral_efficiency._point(fakes, 0.5, setting, silent)  # type: ignore[arg-type]
     rows = {str(row["scheme"]): row for row in found}
     assert rows.keys() == {"capacity", *CLASSICAL, *CONSTRAINED}
     assert all(asked == setting for asked in fakes.asked.values())
@@ -416,15 +418,15 @@ def test_missed_counts_what_some_other_scheme_shows_to_be_possible() -> None:
 # What was cut
 
 
-def study_of(folder: Path, effort: Effort = QUICK, backbone: str = "gpt2") -> Study:
-    return Study(folder, effort, backbone, 2026, CPU)
+def study_of(folder: Path, compute_budget: ComputeBudget = QUICK, backbone: str = "gpt2") -> Study:
+    return Study(folder, compute_budget, backbone, 2026, CPU)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_full_runs_have_nothing_to_own_up_to_but_a_random_backbone(name: str) -> None:
     found = load_experiment(name)
-    assert study_of(Path(), FULL).cuts(found) == []
-    told = study_of(Path(), FULL, RANDOM_BACKBONE).cuts(found)
+    assert found.cuts(study_of(Path(), FULL)) == []
+    told = found.cuts(study_of(Path(), FULL, RANDOM_BACKBONE))
     needs_gpt2 = name not in ("enfr", "gain", "mobility")
     assert [("randomly initialised" in line, "Quick" in line) for line in told] == [(True, False)] * needs_gpt2
 
@@ -432,7 +434,7 @@ def test_full_runs_have_nothing_to_own_up_to_but_a_random_backbone(name: str) ->
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_quick_runs_name_what_was_cut(name: str) -> None:
     found = load_experiment(name)
-    told = " ".join(study_of(Path(), QUICK).cuts(found))
+    told = " ".join(found.cuts(study_of(Path(), QUICK)))
     for network, known in (("paper", "GPT-2 raw"), ("transformer", "Transformer"), ("cnn", "CNN")):
         steps = f"{known} {QUICK.steps[network]} steps instead of 40,000"
         assert (steps in told) == (network in found.networks)
@@ -461,15 +463,17 @@ def test_cuts_that_experiments_name_by_number_are_those_they_make() -> None:
 
 
 def test_per_point_or_not_is_what_networks_are_trained_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Setting] = []
+    asked: list[OperatingPoint] = []
 
-    def note_setting(study: Study, network: str, setting: Setting, note: Note, gamma2: float | None = None) -> None:
+    def note_setting(
+        study: Study, network: str, setting: OperatingPoint, note: Note, gamma2: float | None = None
+    ) -> None:
         asked.append(setting)
 
     monkeypatch.setattr(Study, "retrained", note_setting)
     setting = replace(PUBLISHED, users=5, array=UniformLinearArray(antennas=128))
-    for effort in (FULL, QUICK):
-        study_of(tmp_path, effort).scheme("cnn", setting, silent)
+    for compute_budget in (FULL, QUICK):
+        study_of(tmp_path, compute_budget).scheme("cnn", setting, silent)
     assert asked == [setting, replace(PUBLISHED, array=setting.array)]
 
 
@@ -547,8 +551,8 @@ def little_study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 @pytest.fixture
 def little(little_study: Study, monkeypatch: pytest.MonkeyPatch) -> Little:
     """An experiment with fewer points, drops and steps."""
-    draw = Setting.draw
-    monkeypatch.setattr(Setting, "draw", lambda setting, drops, seed: draw(setting, min(drops, 8), seed))
+    draw = OperatingPoint.draw
+    monkeypatch.setattr(OperatingPoint, "draw", lambda setting, drops, seed: draw(setting, min(drops, 8), seed))
     monkeypatch.setattr(study_module, "optimise", partial(optimise, steps=3))
     monkeypatch.setattr(cost, "_REPEATS", {"quick": 1})
     monkeypatch.setattr(mobility, "_SLOTS", 21)
@@ -625,14 +629,14 @@ def assert_owns_up(experiment: Experiment, study: Study, rows: pd.DataFrame, che
     figure = experiment.draw(random, rows)
     drawn = " ".join(" ".join(artist.get_text().split()) for artist in figure.findobj(Text))
     content = page(experiment, random, rows, checks, "x.png")
-    cuts = random.cuts(experiment)
+    cuts = experiment.cuts(random)
     assert any("randomly initialised" in line for line in cuts) == ("paper" in experiment.networks)
     for line in cuts:
         assert line in drawn
         assert line in content
     assert ("--backbone gpt2-random" in content) == ("paper" in experiment.networks)
     assert "Quick run" not in " ".join(
-        artist.get_text() for artist in experiment.draw(replace(study, effort=FULL), rows).findobj(Text)
+        artist.get_text() for artist in experiment.draw(replace(study, compute_budget=FULL), rows).findobj(Text)
     )
 
 

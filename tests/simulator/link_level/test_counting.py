@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pytest
 from scipy.stats import binomtest
 
-from nflae_bridge.studies.link.record import Outcome
 from nflae_bridge.studies.link.sweep import Point
+from nflae_bridge.studies.link.unit_journal import Outcome
 from simulator.link_level.counting import Tally, clopper_pearson, enough
 
 

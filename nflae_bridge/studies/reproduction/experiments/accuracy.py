@@ -11,12 +11,14 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from nflae_bridge.plots.style import draw_lines, empty_figure, label, legend_beside, style
-from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Note, Row, Unit
-from nflae_bridge.studies.reproduction.measure import own_labels, share_right
-from nflae_bridge.studies.reproduction.published import ACCURACY
-from nflae_bridge.studies.reproduction.setting import PUBLISHED
+from nflae_bridge.plots.names import label
+from nflae_bridge.plots.style import draw_lines, empty_figure, legend_beside, style
+from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row, Unit
+from nflae_bridge.studies.reproduction.operating_point import PUBLISHED
+from nflae_bridge.studies.reproduction.published_values import ACCURACY
+from nflae_bridge.studies.reproduction.scheme_metrics import own_labels, share_right
 from nflae_bridge.studies.reproduction.study import LEARNED, SHIPPED, Study
+from nflae_bridge.studies.reproduction.trained_baselines import Note
 from simulator.channels.csi import noisy_csi
 from simulator.geometry.localization import most_likely_labels
 from simulator.geometry.near_field import far_field_test
@@ -58,7 +60,7 @@ def _at(study: Study, snr_db: int, note: Note) -> list[Row]:
 
 
 def _draw(study: Study, rows: pd.DataFrame) -> Figure:
-    figure = empty_figure("Near/far classification against the CSI's SNR (Table I)", study.cuts(EXPERIMENT), 10.5)
+    figure = empty_figure("Near/far classification against the CSI's SNR (Table I)", EXPERIMENT.cuts(study), 10.5)
     axes = figure.subplots()
     draw_lines(axes, rows.assign(wrong=100 * (1 - rows["accuracy"])), "snr_db", "wrong")
     for network, by_snr in ACCURACY.items():

@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from nflae_bridge.engine.engine import Engine
-from nflae_bridge.plots.style import empty_figure, label, legend_beside, style
-from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Note, Row, Unit
-from nflae_bridge.studies.reproduction.learned import baseline_recipe
-from nflae_bridge.studies.reproduction.setting import PUBLISHED
+from nflae_bridge.plots.names import label
+from nflae_bridge.plots.style import empty_figure, legend_beside, style
+from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row, Unit
+from nflae_bridge.studies.reproduction.operating_point import PUBLISHED
 from nflae_bridge.studies.reproduction.study import LEARNED, SHIPPED, Study
+from nflae_bridge.studies.reproduction.trained_baselines import Note, baseline_recipe
 from nflae_bridge.training.data import TrainingBatch
 from nflae_bridge.training.loop import LOG
 from simulator.downlink.budget import LinkBudget
@@ -32,7 +33,7 @@ def _level(study: Study, name: str, note: Note) -> list[Row]:
     """The same loss of a finished answer on the same validation drops."""
     scheme = study.scheme(name, PUBLISHED, note)
     losses = []
-    for batch in baseline_recipe("cnn", PUBLISHED, study.effort, study.backbone, study.seed).data.validation():
+    for batch in baseline_recipe("cnn", PUBLISHED, study.compute_budget, study.backbone, study.seed).data.validation():
         budget = LinkBudget(1.0, 1.0, batch.alpha_c, batch.min_rate)
         answer = scheme(ChannelBatch(batch.channels, batch.near_field), budget)
         unmet = (batch.min_rate.unsqueeze(-1) - answer.rate.cpu()).clamp(min=0).sum(-1)
@@ -51,7 +52,7 @@ def _error(scheme: Scheme, batch: TrainingBatch) -> Tensor:
 def _losses(study: Study, network: str, note: Note) -> list[Row]:
     _, folder = study.run_of(network, PUBLISHED, note)
     log = pd.read_csv(folder / LOG).dropna(subset="validation_loss")
-    an_epoch = study.effort.train_drops / study.effort.batch
+    an_epoch = study.compute_budget.train_drops / study.compute_budget.batch
     return [
         {
             "scheme": network,
@@ -65,7 +66,7 @@ def _losses(study: Study, network: str, note: Note) -> list[Row]:
 
 
 def _draw(study: Study, rows: pd.DataFrame) -> Figure:
-    figure = empty_figure("Training and validation loss (Fig. 5)", study.cuts(EXPERIMENT), 10.5)
+    figure = empty_figure("Training and validation loss (Fig. 5)", EXPERIMENT.cuts(study), 10.5)
     axes = figure.subplots()
     for name in _REFERENCES:
         (level,) = rows[rows["scheme"] == name]["validation_loss"]

@@ -16,13 +16,14 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from nflae_bridge.plots.style import empty_figure, label, style
-from nflae_bridge.studies.reproduction.effort import FULL
-from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Note, Row, Unit
-from nflae_bridge.studies.reproduction.learned import baseline_recipe
-from nflae_bridge.studies.reproduction.published import MILLISECONDS, PARAMETERS
-from nflae_bridge.studies.reproduction.setting import PUBLISHED
+from nflae_bridge.plots.names import label
+from nflae_bridge.plots.style import empty_figure, style
+from nflae_bridge.studies.reproduction.compute_budget import FULL
+from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row, Unit
+from nflae_bridge.studies.reproduction.operating_point import PUBLISHED
+from nflae_bridge.studies.reproduction.published_values import MILLISECONDS, PARAMETERS
 from nflae_bridge.studies.reproduction.study import LEARNED, SHIPPED, Study
+from nflae_bridge.studies.reproduction.trained_baselines import Note, baseline_recipe
 from nflae_bridge.training.loop import Trainer
 from nflae_bridge.training.presets import PRESETS, Recipe
 from simulator.downlink.precoding import ChannelBatch
@@ -81,7 +82,7 @@ def _training(chosen: Recipe, study: Study) -> tuple[float, tuple[int, int]]:
 def _median_ms(run: Callable[[], object], study: Study) -> float:
     """Median over a few runs after one to warm up, ms; the result is on the host when a run ends."""
     seconds = []
-    for _ in range(1 + _REPEATS[study.effort.name]):
+    for _ in range(1 + _REPEATS[study.compute_budget.name]):
         began = time.perf_counter()
         run()
         seconds.append(time.perf_counter() - began)
@@ -95,7 +96,7 @@ def _machine(device: torch.device) -> str:
 
 
 def _draw(study: Study, rows: pd.DataFrame) -> Figure:
-    figure = empty_figure("Cost of a batch of 100 drops (Table II)", study.cuts(EXPERIMENT), 10.5, 4.6)
+    figure = empty_figure("Cost of a batch of 100 drops (Table II)", EXPERIMENT.cuts(study), 10.5, 4.6)
     sizes, training, inference = figure.subplots(1, 3, sharey=True)
     places = np.arange(len(rows))
     colours = [style(name)["color"] for name in rows["scheme"]]

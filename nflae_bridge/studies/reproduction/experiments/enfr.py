@@ -10,9 +10,10 @@ import torch
 from matplotlib.figure import Figure
 
 from nflae_bridge.plots.style import empty_figure
-from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Note, Row, Unit
-from nflae_bridge.studies.reproduction.setting import PUBLISHED
+from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row, Unit
+from nflae_bridge.studies.reproduction.operating_point import PUBLISHED
 from nflae_bridge.studies.reproduction.study import Study
+from nflae_bridge.studies.reproduction.trained_baselines import Note
 from simulator.geometry.arrays import angle_and_distance
 from simulator.geometry.near_field import (
     effective_rayleigh_distance,
@@ -66,7 +67,7 @@ def _border(note: Note) -> list[Row]:
 
 
 def _draw(study: Study, rows: pd.DataFrame) -> Figure:
-    figure = empty_figure("Near-field regions of 256 antennas at 30 GHz (Fig. 2)", study.cuts(EXPERIMENT), 10.5, 5.4)
+    figure = empty_figure("Near-field regions of 256 antennas at 30 GHz (Fig. 2)", EXPERIMENT.cuts(study), 10.5, 5.4)
     plane, ground = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
     x = np.linspace(0.05, 200, 1_600)
     height = np.linspace(0, 30, 240)

@@ -7,9 +7,10 @@ import torch
 from matplotlib.figure import Figure
 
 from nflae_bridge.plots.style import empty_figure
-from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Note, Row, Unit
-from nflae_bridge.studies.reproduction.setting import PUBLISHED
+from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row, Unit
+from nflae_bridge.studies.reproduction.operating_point import PUBLISHED
 from nflae_bridge.studies.reproduction.study import Study
+from nflae_bridge.studies.reproduction.trained_baselines import Note
 from simulator.geometry.arrays import angle_and_distance
 from simulator.geometry.near_field import beam_gain, ground_near_field_region, wavefront_curvature
 from simulator.geometry.steering import far_field_steering, near_field_steering
@@ -35,7 +36,7 @@ def _along_the_ground(note: Note) -> list[Row]:
 
 
 def _draw(study: Study, rows: pd.DataFrame) -> Figure:
-    figure = empty_figure("Gain of the far-field beam on a ground user (Fig. 4)", study.cuts(EXPERIMENT))
+    figure = empty_figure("Gain of the far-field beam on a ground user (Fig. 4)", EXPERIMENT.cuts(study))
     axes = figure.subplots()
     axes.plot(rows["x_m"], rows["gain_exact"], color="#D55E00", linewidth=2.2, label="|b^H a|, exact spherical wave")
     axes.plot(rows["x_m"], rows["gain_closed_form"], color="black", linestyle=":", label="|G(beta)|")

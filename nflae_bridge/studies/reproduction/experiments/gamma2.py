@@ -10,12 +10,14 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from nflae_bridge.plots.style import empty_figure, label, style
-from nflae_bridge.studies.reproduction.experiment import Experiment, Note, Row, Unit
-from nflae_bridge.studies.reproduction.measure import measure, own_labels, share_right
-from nflae_bridge.studies.reproduction.published import GAMMA2
-from nflae_bridge.studies.reproduction.setting import PUBLISHED
+from nflae_bridge.plots.names import label
+from nflae_bridge.plots.style import empty_figure, style
+from nflae_bridge.studies.reproduction.experiment import Experiment, Row, Unit
+from nflae_bridge.studies.reproduction.operating_point import PUBLISHED
+from nflae_bridge.studies.reproduction.published_values import GAMMA2
+from nflae_bridge.studies.reproduction.scheme_metrics import evaluate_scheme, own_labels, share_right
 from nflae_bridge.studies.reproduction.study import Study
+from nflae_bridge.studies.reproduction.trained_baselines import Note
 from simulator.channels.csi import noisy_csi
 from simulator.downlink.precoding import Scheme
 
@@ -34,7 +36,7 @@ def _units(study: Study) -> list[Unit]:
         Unit(f"{name} {gamma2:g}", partial(_at, study, name, gamma2))
         for name in _NETWORKS
         for gamma2 in GAMMA2
-        if name == _OURS or study.effort.per_point or gamma2 in _QUICK_WEIGHTS
+        if name == _OURS or study.compute_budget.per_point or gamma2 in _QUICK_WEIGHTS
     ]
     return trained + [Unit(name, partial(_reference, study, name)) for name in _REFERENCES]
 
@@ -51,7 +53,7 @@ def _reference(study: Study, name: str, note: Note) -> list[Row]:
 
 def _on_noisy_csi(study: Study, scheme: Scheme, note: Note, labels: bool) -> Row:
     """Sum rates with C3 and C4 and without, and the accuracy of the scheme's own labels; means over the CSI's SNRs."""
-    drops = _SETTING.draw(study.effort.test_drops, study.seed)
+    drops = _SETTING.draw(study.compute_budget.test_drops, study.seed)
     right, free, held = [], [], []
     for snr_db in _SNR_DB:
         note(f"CSI at {snr_db} dB")
@@ -59,8 +61,8 @@ def _on_noisy_csi(study: Study, scheme: Scheme, note: Note, labels: bool) -> Row
         seen = noisy_csi(drops.channels, float(snr_db), generator)
         if labels:
             right.append(share_right(own_labels(scheme, seen), drops.near_field))
-        free.append(measure(scheme, drops.channels, drops.near_field, _SETTING.free, seen).mean)
-        held.append(measure(scheme, drops.channels, drops.near_field, _SETTING.constrained, seen).mean)
+        free.append(evaluate_scheme(scheme, drops.channels, drops.near_field, _SETTING.free, seen).mean)
+        held.append(evaluate_scheme(scheme, drops.channels, drops.near_field, _SETTING.constrained, seen).mean)
     return {
         "sum_rate": statistics.fmean(held),
         "sum_rate_unconstrained": statistics.fmean(free),
@@ -70,7 +72,7 @@ def _on_noisy_csi(study: Study, scheme: Scheme, note: Note, labels: bool) -> Row
 
 
 def _draw(study: Study, rows: pd.DataFrame) -> Figure:
-    figure = empty_figure("The weight gamma_2 of the near/far error, K = 8 (Table III)", study.cuts(EXPERIMENT), 12, 5)
+    figure = empty_figure("The weight gamma_2 of the near/far error, K = 8 (Table III)", EXPERIMENT.cuts(study), 12, 5)
     panels = dict(zip(_COLUMNS, figure.subplots(1, 3), strict=True))
     for column, axes in panels.items():
         for name in _NETWORKS:

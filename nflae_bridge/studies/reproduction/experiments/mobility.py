@@ -8,10 +8,12 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from nflae_bridge.plots.style import empty_figure, label, legend_beside, style
-from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Note, Row, Unit
-from nflae_bridge.studies.reproduction.setting import NOISE_POWER, PUBLISHED
+from nflae_bridge.plots.names import label
+from nflae_bridge.plots.style import empty_figure, legend_beside, style
+from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row, Unit
+from nflae_bridge.studies.reproduction.operating_point import NOISE_POWER, PUBLISHED
 from nflae_bridge.studies.reproduction.study import SHIPPED, Study
+from nflae_bridge.studies.reproduction.trained_baselines import Note
 from simulator.channels.scenario import Scenario
 from simulator.channels.trajectory import fly, waypoints_at_speed
 from simulator.downlink.budget import LinkBudget
@@ -70,7 +72,7 @@ def _flight(study: Study, note: Note) -> list[Row]:
 
 
 def _draw(study: Study, rows: pd.DataFrame) -> Figure:
-    figure = empty_figure("A drone flies out of the near field, seven users stay", study.cuts(EXPERIMENT), 10.5, 8)
+    figure = empty_figure("A drone flies out of the near field, seven users stay", EXPERIMENT.cuts(study), 10.5, 8)
     total, own, score = figure.subplots(3, 1, sharex=True, height_ratios=[2, 2, 1])
     for name in _SCHEMES:
         of, look = rows[rows["scheme"] == name], {**style(name), "marker": ""}

@@ -8,11 +8,13 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from nflae_bridge.plots.style import draw_lines, empty_figure, label, legend_beside
-from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Note, Row, Unit
-from nflae_bridge.studies.reproduction.measure import measure
-from nflae_bridge.studies.reproduction.setting import PUBLISHED
+from nflae_bridge.plots.names import label
+from nflae_bridge.plots.style import draw_lines, empty_figure, legend_beside
+from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row, Unit
+from nflae_bridge.studies.reproduction.operating_point import PUBLISHED
+from nflae_bridge.studies.reproduction.scheme_metrics import evaluate_scheme
 from nflae_bridge.studies.reproduction.study import CLASSICAL, CONSTRAINED, LEARNED, Study
+from nflae_bridge.studies.reproduction.trained_baselines import Note
 from simulator.channels.csi import noisy_csi
 from simulator.downlink.capacity import dirty_paper_capacity
 
@@ -26,7 +28,7 @@ def _units(study: Study) -> list[Unit]:
 
 
 def _at(study: Study, snr_db: int, note: Note) -> list[Row]:
-    drops = PUBLISHED.draw(study.effort.test_drops, study.seed)
+    drops = PUBLISHED.draw(study.compute_budget.test_drops, study.seed)
     seen = noisy_csi(drops.channels, float(snr_db), torch.Generator().manual_seed(study.seed + 40 + snr_db))
     capacity = float(dirty_paper_capacity(drops.channels, PUBLISHED.free).mean())
     rows: list[Row] = [{"snr_db": snr_db, "scheme": "capacity", "sum_rate": capacity}]
@@ -35,7 +37,7 @@ def _at(study: Study, snr_db: int, note: Note) -> list[Row]:
         scheme = study.scheme(name, PUBLISHED, note)
         held = name in CONSTRAINED
         budget = PUBLISHED.constrained if held else PUBLISHED.free
-        found = measure(scheme, drops.channels, drops.near_field, budget, seen)
+        found = evaluate_scheme(scheme, drops.channels, drops.near_field, budget, seen)
         row: Row = {"snr_db": snr_db, "scheme": name, "sum_rate": found.mean, "half_width_95": found.half_width}
         if held:
             row["short_of_min_rate"] = float(found.short.double().mean())
@@ -44,7 +46,7 @@ def _at(study: Study, snr_db: int, note: Note) -> list[Row]:
 
 
 def _draw(study: Study, rows: pd.DataFrame) -> Figure:
-    figure = empty_figure("Spectral efficiency when the CSI is noisy, K = 10", study.cuts(EXPERIMENT), 10.5, 8)
+    figure = empty_figure("Spectral efficiency when the CSI is noisy, K = 10", EXPERIMENT.cuts(study), 10.5, 8)
     rate, short = figure.subplots(2, 1, height_ratios=[2, 1], sharex=True)
     draw_lines(rate, rows, "snr_db", "sum_rate")
     rate.set_ylabel("mean spectral efficiency on\nthe true channels [bps/Hz]")

@@ -9,11 +9,13 @@ from functools import partial
 import pandas as pd
 from matplotlib.figure import Figure
 
-from nflae_bridge.plots.style import empty_figure, label, style
-from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Note, Row, Unit
-from nflae_bridge.studies.reproduction.measure import measure, own_labels, share_right
-from nflae_bridge.studies.reproduction.setting import PUBLISHED, Setting
+from nflae_bridge.plots.names import label
+from nflae_bridge.plots.style import empty_figure, style
+from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row, Unit
+from nflae_bridge.studies.reproduction.operating_point import PUBLISHED, OperatingPoint
+from nflae_bridge.studies.reproduction.scheme_metrics import evaluate_scheme, own_labels, share_right
 from nflae_bridge.studies.reproduction.study import SHIPPED, Study
+from nflae_bridge.studies.reproduction.trained_baselines import Note
 from simulator.downlink.precoding import Scheme
 from simulator.geometry.arrays import UniformLinearArray
 
@@ -21,7 +23,7 @@ _PUBLISHED = "as published"
 _CLASSICAL = ("wmmse", "rzf")
 
 
-def _with_array(**changed: float) -> Setting:
+def _with_array(**changed: float) -> OperatingPoint:
     return replace(PUBLISHED, array=replace(UniformLinearArray(), **changed))  # type: ignore[arg-type]
 
 
@@ -43,7 +45,7 @@ _QUICK = (_PUBLISHED, "K = 4", "N = 128", "mast 40 m")
 
 
 def _raw(study: Study) -> str:
-    return "paper" if study.effort.per_point else "transformer"
+    return "paper" if study.compute_budget.per_point else "transformer"
 
 
 def _units(study: Study) -> list[Unit]:
@@ -52,19 +54,19 @@ def _units(study: Study) -> list[Unit]:
 
 def _at(study: Study, where: str, note: Note) -> list[Row]:
     setting = _SETTINGS[where]
-    drops = setting.draw(study.effort.test_drops, study.seed)
+    drops = setting.draw(study.compute_budget.test_drops, study.seed)
     raw = _raw(study)
     contestants: dict[str, Scheme] = {"optimiser": study.scheme("optimiser", setting, note), **study.engines}
     contestants |= {name: study.scheme(name, setting, note) for name in _CLASSICAL}
     if setting.array.antennas == PUBLISHED.array.antennas:
         contestants[f"{raw}, not retrained"] = study.retrained(raw, PUBLISHED, note)
-    if study.effort.per_point or where in _QUICK:
+    if study.compute_budget.per_point or where in _QUICK:
         contestants[f"{raw}, retrained"] = study.retrained(raw, setting, note)
     rows: list[Row] = []
     best = math.nan
     for name, scheme in contestants.items():
         note(f"{where}: {name}")
-        found = measure(scheme, drops.channels, drops.near_field, setting.constrained)
+        found = evaluate_scheme(scheme, drops.channels, drops.near_field, setting.constrained)
         best = found.mean if name == "optimiser" else best
         row: Row = {"setting": where, "scheme": name, "sum_rate": found.mean, "of_optimiser": found.mean / best}
         if name not in ("optimiser", *_CLASSICAL):
@@ -74,7 +76,7 @@ def _at(study: Study, where: str, note: Note) -> list[Row]:
 
 
 def _draw(study: Study, rows: pd.DataFrame) -> Figure:
-    figure = empty_figure("One checkpoint where it was not trained", study.cuts(EXPERIMENT), 11, 7.5)
+    figure = empty_figure("One checkpoint where it was not trained", EXPERIMENT.cuts(study), 11, 7.5)
     rate, accuracy = figure.subplots(2, 1, sharex=True)
     places = {where: place for place, where in enumerate(_SETTINGS)}
     raw = _raw(study)

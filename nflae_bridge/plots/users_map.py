@@ -1,14 +1,10 @@
-"""Pictures of an answer: the users in the array's beam-focusing map, their powers and rates; schemes side by side."""
+"""Pictures of an answer: the users in the array's beam-focusing map, their powers and rates."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import matplotlib
 import matplotlib.patheffects
 import numpy as np
 import numpy.typing as npt
@@ -18,16 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from matlab_io.errors import NflaeError
 from nflae_bridge.files.positions import Scene
 from simulator.geometry.arrays import angle_and_distance
 from simulator.geometry.near_field import effective_rayleigh_distance, focusing_gain
 from simulator.geometry.steering import near_field_steering
 
-FORMATS = ("png", "pdf", "svg")
-
 # Okabe and Ito's palette: told apart by everybody, and in grey by their markers.
-_NEAR, _FAR, _CAPACITY = "#D55E00", "#56B4E9", "#000000"
+_NEAR, _FAR = "#D55E00", "#56B4E9"
 _MARKERS = {True: "o", False: "s"}
 _DYNAMIC_RANGE_DB = 30.0
 _PIXELS = 120_000
@@ -51,80 +44,12 @@ class DropPicture:
     near_field: Tensor
 
 
-@dataclass(frozen=True)
-class SchemeBar:
-    """A scheme's mean sum rate, bps/Hz, and what to write beside it."""
-
-    name: str
-    mean_sum_rate: float
-    note: str
-
-
-def plot_format(path: Path) -> str:
-    """The picture's format by the file's extension. Raises NflaeError for one that can't be drawn."""
-    suffix = path.suffix.lower().removeprefix(".")
-    if suffix not in FORMATS:
-        raise NflaeError(f"{path}: no picture can be drawn as {path.suffix or 'that'}; name it .png, .pdf or .svg")
-    return suffix
-
-
 def users_figure(picture: DropPicture) -> Figure:
     """The map of the drop with its users, and each user's share of the power and rate."""
     figure = Figure(figsize=(12, 5.2), layout="constrained")
     FigureCanvasAgg(figure)
-    _draw_users(figure, picture)
+    draw_users(figure, picture)
     return figure
-
-
-def schemes_figure(picture: DropPicture, bars: Sequence[SchemeBar], capacity: float, note: str) -> Figure:
-    """`users_figure` above, below it the schemes' mean sum rates and the dirty-paper capacity, bps/Hz."""
-    figure = Figure(figsize=(12, 5.2 + 1.0 + 0.36 * len(bars)), layout="constrained")
-    FigureCanvasAgg(figure)
-    above, below = np.asarray(figure.subfigures(2, 1, height_ratios=[5.2, 1.0 + 0.36 * len(bars)]))
-    _draw_users(above, picture)
-    axes = below.subplots()
-    places = np.arange(len(bars))
-    colours = [_NEAR if bar.name.startswith("nflae") else "#999999" for bar in bars]
-    axes.barh(places, [bar.mean_sum_rate for bar in bars], color=colours, height=0.7)
-    for place, bar in zip(places, bars, strict=True):
-        axes.annotate(
-            bar.note,
-            (0, place),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            color="white",
-            fontweight="bold",
-            fontsize=9,
-            path_effects=[matplotlib.patheffects.withStroke(linewidth=1.5, foreground="#444444")],
-        )
-    axes.axvline(capacity, color=_CAPACITY, linestyle="--", linewidth=1.5)
-    axes.annotate(
-        f"capacity {capacity:.2f} ",
-        (capacity, 1),
-        xycoords=("data", "axes fraction"),
-        xytext=(-4, -4),
-        textcoords="offset points",
-        ha="right",
-        va="bottom",
-        annotation_clip=False,
-    )
-    axes.set_yticks(places, [bar.name for bar in bars])
-    axes.invert_yaxis()
-    axes.set_xlim(0, 1.04 * max(capacity, *(bar.mean_sum_rate for bar in bars)))
-    axes.set_xlabel(f"mean sum rate [bps/Hz]   ({note})")
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
-def render(figure: Figure, kind: str) -> bytes:
-    """The figure as the bytes of a file of this format."""
-    content = io.BytesIO()
-    # No date and no random names: the same numbers give the same file.
-    metadata = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[kind]
-    with matplotlib.rc_context({"svg.hashsalt": "nflae"}):
-        figure.savefig(content, format=kind, dpi=150, metadata=metadata)
-    return content.getvalue()
 
 
 def intensity_map(scene: Scene, precoder: Tensor, power: Tensor, x: Tensor, height: Tensor) -> npt.NDArray[np.float64]:
@@ -141,7 +66,7 @@ def intensity_map(scene: Scene, precoder: Tensor, power: Tensor, x: Tensor, heig
     return torch.stack(rows).numpy()
 
 
-def _draw_users(figure: Any, picture: DropPicture) -> None:
+def draw_users(figure: Any, picture: DropPicture) -> None:
     """The map on the left, bars of power and rate on the right."""
     grid = figure.add_gridspec(1, 3, width_ratios=[3.6, 1, 1])
     _draw_map(figure, figure.add_subplot(grid[0]), picture)

@@ -11,43 +11,50 @@ from pathlib import Path
 import torch
 
 from nflae_bridge.network.checkpoint import Checkpoint, load_checkpoint
-from nflae_bridge.studies.reproduction.effort import Effort
-from nflae_bridge.studies.reproduction.setting import Setting
+from nflae_bridge.studies.reproduction.compute_budget import ComputeBudget
+from nflae_bridge.studies.reproduction.operating_point import OperatingPoint
 from nflae_bridge.training.data import PublishedDrops
 from nflae_bridge.training.loop import Trainer, holds_run
 from nflae_bridge.training.presets import Recipe, recipe
+
+Note = Callable[[str], None]
 
 _FINISHED = "finished"
 
 
 def baseline_recipe(
-    network: str, setting: Setting, effort: Effort, backbone: str, seed: int, gamma2: float | None = None
+    network: str,
+    setting: OperatingPoint,
+    compute_budget: ComputeBudget,
+    backbone: str,
+    seed: int,
+    gamma2: float | None = None,
 ) -> Recipe:
-    """The published recipe for one network and setting, cut to the effort.
+    """The published recipe for one network and setting, cut to the compute_budget.
 
     network: preset ``paper``, ``transformer`` or ``cnn``; or ``tiny``, our own network under the published loss and on
     the published drops. backbone: for ``paper``. gamma2: weight of the near/far error in the loss; None: the papers' 5.
     """
     published = recipe("paper", backbone)
     of = published.network if network == "paper" else recipe(network).network
-    epoch = effort.train_drops // effort.batch
-    steps = effort.steps[network]
+    epoch = compute_budget.train_drops // compute_budget.batch
+    steps = compute_budget.steps[network]
     return replace(
         published,
         network=replace(of, encoder=replace(of.encoder, antennas=setting.array.antennas)),
         data=PublishedDrops(
             users=setting.users,
             array=setting.array,
-            train=effort.train_drops,
-            validate=effort.validation_drops,
-            batch=effort.batch,
+            train=compute_budget.train_drops,
+            validate=compute_budget.validation_drops,
+            batch=compute_budget.batch,
             alpha_c=setting.alpha_c,
             min_rate=setting.min_rate,
             snr_db=setting.snr_db,
         ),
         loss=published.loss if gamma2 is None else replace(published.loss, near_field=gamma2),
         steps=steps,
-        learning_rate=effort.learning_rate,
+        learning_rate=compute_budget.learning_rate,
         validate_every=min(epoch, max(1, steps // 4)),
         seed=seed,
     )
@@ -59,9 +66,7 @@ def run_folder(runs: Path, chosen: Recipe) -> Path:
     return runs / hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
-def trained(
-    name: str, chosen: Recipe, runs: Path, device: torch.device, note: Callable[[str], None]
-) -> tuple[Checkpoint, Path]:
+def train_baseline(name: str, chosen: Recipe, runs: Path, device: torch.device, note: Note) -> tuple[Checkpoint, Path]:
     """The network of a recipe, trained if it has not been, and the run's folder (with its ``log.csv``).
 
     A run that was interrupted goes on. note: told how far training is.

@@ -14,7 +14,7 @@ NOISE_POWER = 0.01
 
 
 @dataclass(frozen=True)
-class Setting:
+class OperatingPoint:
     """Scenario `paper` with the angles the papers write, absolute ones, and a link budget.
 
     users: K. power_dbw: P, dBW; the noise is -20 dBW. alpha_c, min_rate: as in `LinkBudget`. array: the base station's.
@@ -51,4 +51,4 @@ class Setting:
         return self.scene.draw(drops, torch.Generator().manual_seed(seed))
 
 
-PUBLISHED = Setting()
+PUBLISHED = OperatingPoint()

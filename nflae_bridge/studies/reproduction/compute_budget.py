@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from nflae_bridge.plots.names import NETWORK_NAMES
+
 
 @dataclass(frozen=True)
-class Effort:
+class ComputeBudget:
     """A budget.
 
     test_drops: a point. train_drops, validation_drops, batch, learning_rate: of the learned baselines. steps:
@@ -45,9 +47,7 @@ class Effort:
         return "Quick run: " + "; ".join(describe) if describe else ""
 
 
-NETWORK_NAMES = {"paper": "GPT-2 raw", "transformer": "Transformer", "cnn": "CNN", "tiny": "tiny's network"}
-
-FULL = Effort(
+FULL = ComputeBudget(
     name="full",
     test_drops=1_000,
     train_drops=8_000,
@@ -59,7 +59,7 @@ FULL = Effort(
 )
 
 # Small batches: on a CPU more steps of fewer drops teach more in the same time.
-QUICK = Effort(
+QUICK = ComputeBudget(
     name="quick",
     test_drops=200,
     train_drops=2_000,
@@ -70,4 +70,4 @@ QUICK = Effort(
     per_point=False,
 )
 
-EFFORTS: dict[str, Effort] = {effort.name: effort for effort in (FULL, QUICK)}
+COMPUTE_BUDGETS: dict[str, ComputeBudget] = {compute_budget.name: compute_budget for compute_budget in (FULL, QUICK)}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nflae_bridge.studies.journal import Ledger
+from nflae_bridge.studies.journal import Journal
 from simulator.link_level.counting import Tally
 
 _NAME = "units.jsonl"
@@ -22,21 +22,21 @@ class Outcome:
     series: dict[str, Tally]
 
 
-class Record:
-    """``units.jsonl`` in a folder, which is made if it is missing; see `ledger.Ledger`.
+class UnitJournal:
+    """``units.jsonl`` in a folder, which is made if it is missing; see `journal.Journal`.
 
     identity: whatever the outcomes depend on. outcomes: those of an earlier run with the same identity.
     Raises NflaeError if the folder can't be made or written to, or holds a run with another identity.
     """
 
     def __init__(self, folder: Path, identity: dict[str, str]) -> None:
-        self._ledger = Ledger(folder / _NAME, identity, _outcome, f"remove {_NAME} to start anew")
-        self.path = self._ledger.path
-        self.outcomes = self._ledger.entries
+        self._journal = Journal(folder / _NAME, identity, _outcome, f"remove {_NAME} to start anew")
+        self.path = self._journal.path
+        self.outcomes = self._journal.entries
 
     def add(self, outcome: Outcome) -> None:
         """Append one, so that it survives whatever ends this process."""
-        self._ledger.add(
+        self._journal.add(
             {
                 "snr_db": outcome.snr_db,
                 "unit": outcome.index,
@@ -47,7 +47,7 @@ class Record:
 
     def close(self) -> None:
         """Close the file."""
-        self._ledger.close()
+        self._journal.close()
 
 
 def _outcome(content: dict[str, Any]) -> Outcome:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from nflae_bridge.plots.style import draw_lines, empty_figure, label, legend_beside
-from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Note, Row, Unit
-from nflae_bridge.studies.reproduction.measure import Measured, measure
-from nflae_bridge.studies.reproduction.setting import Setting
+from nflae_bridge.plots.names import label
+from nflae_bridge.plots.style import draw_lines, empty_figure, legend_beside
+from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row, Unit
+from nflae_bridge.studies.reproduction.operating_point import PUBLISHED, OperatingPoint
+from nflae_bridge.studies.reproduction.scheme_metrics import SchemeMetrics, evaluate_scheme
 from nflae_bridge.studies.reproduction.study import CLASSICAL, CONSTRAINED, LEARNED, Study
+from nflae_bridge.studies.reproduction.trained_baselines import Note
 from simulator.downlink.capacity import dirty_paper_capacity
 
 _REMARKS = (
@@ -26,7 +29,7 @@ _REMARKS = (
 
 
 def sweep(
-    name: str, title: str, source: str, quantity: str, points: Sequence[float], at: Callable[[float], Setting]
+    name: str, title: str, source: str, quantity: str, points: Sequence[float], at: Callable[[float], OperatingPoint]
 ) -> Experiment:
     """The experiment that moves one quantity.
 
@@ -37,7 +40,7 @@ def sweep(
         return [Unit(f"{value:g}", partial(_point, study, value, at(value))) for value in points]
 
     def draw(study: Study, rows: pd.DataFrame) -> Figure:
-        figure = empty_figure(f"{title} ({source})", study.cuts(experiment), width=10.5)
+        figure = empty_figure(f"{title} ({source})", experiment.cuts(study), width=10.5)
         axes = figure.subplots()
         draw_lines(axes, rows, "value", "sum_rate")
         axes.set_xticks(list(points))
@@ -57,14 +60,16 @@ def sweep(
     return experiment
 
 
-def _point(study: Study, value: float, setting: Setting, note: Note) -> list[Row]:
-    drops = setting.draw(study.effort.test_drops, study.seed + setting.users)
+def _point(study: Study, value: float, setting: OperatingPoint, note: Note) -> list[Row]:
+    drops = setting.draw(study.compute_budget.test_drops, study.seed + setting.users)
     channels, near = drops.channels.to(study.device), drops.near_field.to(study.device)
-    found: dict[str, Measured] = {}
+    found: dict[str, SchemeMetrics] = {}
     for name in (*CLASSICAL, *CONSTRAINED):
         note(label(name))
         scheme = study.scheme(name, setting, note)
-        found[name] = measure(scheme, channels, near, setting.constrained if name in CONSTRAINED else setting.free)
+        found[name] = evaluate_scheme(
+            scheme, channels, near, setting.constrained if name in CONSTRAINED else setting.free
+        )
     possible = torch.stack([~found[name].short & ~found[name].broken for name in CONSTRAINED]).any(0)
     note("capacity")
     capacity = float(dirty_paper_capacity(drops.channels, setting.free).mean())
@@ -122,3 +127,40 @@ def _ordered(rate: pd.DataFrame, better: str, worse: str) -> Check:
         bool(margin[least] > 0),
         f"{margin[least]:+.3f} at {rate.index[least]:g}",
     )
+
+
+BY_USERS = sweep(
+    "se-users",
+    "Spectral efficiency against the number of users",
+    "Fig. 6",
+    "users K",
+    range(5, 11),
+    lambda users: replace(PUBLISHED, users=int(users)),
+)
+
+BY_ALPHA_C = sweep(
+    "se-alpha",
+    "Spectral efficiency against the near-field users' share of the power, K = 10",
+    "Fig. 7",
+    "alpha_c",
+    [tenths / 10 for tenths in range(1, 10)],
+    lambda alpha_c: replace(PUBLISHED, alpha_c=alpha_c),
+)
+
+BY_MIN_RATE = sweep(
+    "se-minrate",
+    "Spectral efficiency against the rate every user must get, K = 10",
+    "Fig. 8",
+    "R_min [bps/Hz]",
+    [0.0, 0.2, 0.4, 0.6, 0.8, 1.0],
+    lambda min_rate: replace(PUBLISHED, min_rate=min_rate),
+)
+
+BY_POWER = sweep(
+    "se-power",
+    "Spectral efficiency against the power budget, K = 10",
+    "Fig. 9",
+    "P [dBW]",
+    [-10.0, -5.0, 0.0, 5.0, 10.0],
+    lambda power_dbw: replace(PUBLISHED, power_dbw=power_dbw),
+)

@@ -19,7 +19,7 @@ _DROPS_AT_A_TIME = 100
 
 
 @dataclass(frozen=True)
-class Measured:
+class SchemeMetrics:
     """A scheme on a set of drops; (drops,) each.
 
     sum_rate: bps/Hz. feasible: the scheme says that C4 holds. broken: C1, C2, C3 or C5 does not hold.
@@ -42,9 +42,9 @@ class Measured:
         return 1.96 * float(self.sum_rate.std()) / math.sqrt(len(self.sum_rate))
 
 
-def measure(
+def evaluate_scheme(
     scheme: Scheme, channels: Tensor, near_field: Tensor, budget: LinkBudget, csi: Tensor | None = None
-) -> Measured:
+) -> SchemeMetrics:
     """A scheme on drops whose users' labels are known.
 
     channels: complex64 (drops, users, antennas). near_field: bool (drops, users), the true labels, which everyone is
@@ -57,7 +57,9 @@ def measure(
         seen = channels[part] if csi is None else csi[part]
         answer = scheme(ChannelBatch(seen, near_field[part]), budget)
         parts.append(_part(answer, channels[part], near_field[part], budget, exact=csi is None))
-    return Measured(*(torch.cat([getattr(part, name) for part in parts]) for name in Measured.__dataclass_fields__))
+    return SchemeMetrics(
+        *(torch.cat([getattr(part, name) for part in parts]) for name in SchemeMetrics.__dataclass_fields__)
+    )
 
 
 def in_parts(labels: Callable[[Tensor], Tensor], channels: Tensor) -> Tensor:
@@ -75,13 +77,13 @@ def share_right(labels: Tensor, truth: Tensor) -> float:
     return float((labels == truth.cpu()).double().mean())
 
 
-def _part(answer: Precoding, channels: Tensor, near_field: Tensor, budget: LinkBudget, exact: bool) -> Measured:
+def _part(answer: Precoding, channels: Tensor, near_field: Tensor, budget: LinkBudget, exact: bool) -> SchemeMetrics:
     precoder, power = answer.precoder.cpu(), answer.power.cpu()
     # The scheme's own rates where it has seen the truth: with successive decoding they aren't those of the definition.
     rate = answer.rate.cpu() if exact else rates(achieved_sinr(channels, precoder, power, budget.noise_power))
     check = check_constraints(channels, precoder, power, near_field, budget)
     kept = (check.total_power, check.negative_power, check.near_share, check.beam_norm)
-    return Measured(
+    return SchemeMetrics(
         sum_rate=rate.sum(-1),
         feasible=answer.feasible.cpu(),
         broken=(torch.stack(kept) > TOLERANCE).any(0),

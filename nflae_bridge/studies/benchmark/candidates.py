@@ -14,7 +14,7 @@ from nflae_bridge.studies.benchmark.implementations import (
     Answer,
     Implementation,
     Solve,
-    fastest_form,
+    fastest_implementation,
     implementations,
     whole_or_in_chunks,
 )
@@ -28,7 +28,7 @@ _TUNED_DROPS = 256
 
 
 @dataclass(frozen=True)
-class Contestant:
+class Candidate:
     """A way to get precoders and powers.
 
     scheme: its name. iterations: how many, of the network its refinement steps; None where there are none.
@@ -38,18 +38,18 @@ class Contestant:
 
     scheme: str
     iterations: int | None
-    form: str
+    implementation: str
     solve: Solve
 
 
-def contestants(
+def candidates(
     names: Sequence[str],
     refinements: Sequence[int],
-    field: Setup,
+    setup: Setup,
     trial: Tensor,
     channels: Tensor,
     iterations: Sequence[int] = (),
-) -> list[Contestant]:
+) -> list[Candidate]:
     """Those of these names, the floor first; the rivals each in the form that is fastest on ``trial``.
 
     names: of schemes, and inversion-free. trial: channels as they will come, complex64 (drops, users, antennas).
@@ -57,54 +57,54 @@ def contestants(
     those of `ITERATIONS`.
     Raises NflaeError if the model or device can't be had, ValueError for an unknown scheme.
     """
-    found = [_floor(field, trial)]
+    found = [_floor(setup, trial)]
     for name in names:
         if name == "nflae":
             for steps in refinements:
-                network = load_scheme("nflae", field.model, str(field.device), refinements=steps)
-                found.append(Contestant("nflae", steps, "engine", _of_scheme(network, field)))
+                network = load_scheme("nflae", setup.model, str(setup.device), refinements=steps)
+                found.append(Candidate("nflae", steps, "engine", _of_scheme(network, setup)))
         elif name in ITERATIONS:
             counts = iterations or ITERATIONS[name]
             free = name == "inversion-free"
-            unweighted = warm_starts(field.gram(channels[:_TUNED_DROPS]), counts) if free else {}
-            fastest = fastest_form(implementations(name, field, len(trial), unweighted), field, trial)
+            unweighted = warm_starts(setup.gram(channels[:_TUNED_DROPS]), counts) if free else {}
+            fastest = fastest_implementation(implementations(name, setup, len(trial), unweighted), setup, trial)
             for steps in counts:
                 form = fastest(steps)
                 how = f"{form.name}, {unweighted[steps]} unweighted" if unweighted.get(steps) else form.name
-                found.append(Contestant(name, steps, how, form.make(steps)))
+                found.append(Candidate(name, steps, how, form.make(steps)))
         elif name == "rzf":
-            form = fastest_form(implementations("wmmse", field, len(trial), {}), field, trial, (0,))(0)
-            found.append(Contestant(name, None, form.name, form.make(0)))
+            form = fastest_implementation(implementations("wmmse", setup, len(trial), {}), setup, trial, (0,))(0)
+            found.append(Candidate(name, None, form.name, form.make(0)))
         else:
-            found.append(Contestant(name, None, "torch", _of_scheme(load_scheme(name), field)))
+            found.append(Candidate(name, None, "torch", _of_scheme(load_scheme(name), setup)))
     return found
 
 
-def _of_scheme(scheme: Scheme, field: Setup) -> Solve:
-    budget = field.budget
+def _of_scheme(scheme: Scheme, setup: Setup) -> Solve:
+    budget = setup.budget
 
     def solve(channels: Tensor) -> Answer:
         if isinstance(scheme, Engine):  # brings channels to its device and answers back by itself
             answer = scheme(ChannelBatch(channels), budget)
             return answer.precoder, answer.power
-        answer = scheme(ChannelBatch(field.there(channels)), budget)
-        precoder, power = field.back(answer.precoder, answer.power)
+        answer = scheme(ChannelBatch(setup.there(channels)), budget)
+        precoder, power = setup.back(answer.precoder, answer.power)
         return precoder, power
 
     return solve
 
 
-def _floor(field: Setup, trial: Tensor) -> Contestant:
+def _floor(setup: Setup, trial: Tensor) -> Candidate:
     """G = H^H H and W = H C alone, in single precision: what no scheme that forms either can do without."""
-    identity = torch.eye(trial.shape[-2], dtype=torch.complex64, device=field.device)
+    identity = torch.eye(trial.shape[-2], dtype=torch.complex64, device=setup.device)
     coefficients, no_powers = identity.cpu().numpy(), torch.empty(0)
 
     def in_torch(channels: Tensor) -> Answer:
-        there = field.there(channels)
+        there = setup.there(channels)
         gram = there.conj() @ there.mT
         precoder = identity @ there
         del gram
-        return field.back(precoder)[0], no_powers
+        return setup.back(precoder)[0], no_powers
 
     def in_numpy(channels: Tensor) -> Answer:
         values = channels.numpy()
@@ -114,10 +114,10 @@ def _floor(field: Setup, trial: Tensor) -> Contestant:
         return torch.from_numpy(precoder), no_powers
 
     ways: dict[str, Callable[[int], Solve]] = {"torch": lambda iterations: in_torch}
-    if field.device.type == "cpu":
+    if setup.device.type == "cpu":
         ways["NumPy"] = lambda iterations: in_numpy
-        choices = whole_or_in_chunks(ways, field, len(trial))
+        choices = whole_or_in_chunks(ways, setup, len(trial))
     else:
         choices = [Implementation(name, make) for name, make in ways.items()]
-    form = fastest_form(choices, field, trial, (0,))(0)
-    return Contestant(FLOOR, None, form.name, form.make(0))
+    form = fastest_implementation(choices, setup, trial, (0,))(0)
+    return Candidate(FLOOR, None, form.name, form.make(0))
