@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from nflae_bridge.plots.names import label
 from nflae_bridge.plots.style import empty_figure, style
-from nflae_bridge.studies.benchmark.candidates import FLOOR
+from nflae_bridge.studies.benchmark.competitors import FLOOR
 from nflae_bridge.studies.benchmark.comparison import by_panel, finite
 from nflae_bridge.studies.benchmark.pareto import Measurement, on_front
 from nflae_bridge.studies.benchmark.scaling import Scaled, series, slope

@@ -31,7 +31,7 @@ def _schemes(ctx: click.Context, parameter: click.Parameter, value: str) -> tupl
     names = [name.strip() for name in value.split(",") if name.strip()]
     unknown = [name for name in names if name not in known]
     if unknown or not names:
-        raise click.BadParameter(f"no candidate {', '.join(unknown) or 'named'}: there are {', '.join(known)}")
+        raise click.BadParameter(f"no competitor {', '.join(unknown) or 'named'}: there are {', '.join(known)}")
     return tuple(dict.fromkeys(names))
 
 
@@ -103,7 +103,7 @@ def _devices(ctx: click.Context, parameter: click.Parameter, value: str) -> list
     default="0,1",
     show_default=True,
     metavar="R,...",
-    help="For nflae: WMMSE steps started from the network's answer; each R is a candidate.",
+    help="For nflae: WMMSE steps started from the network's answer; each R is a competitor.",
 )
 @click.option("--users", type=click.IntRange(min=1), default=10, show_default=True, help="Users K a drop.")
 @click.option("--antennas", type=click.IntRange(min=1), default=256, show_default=True, help="Antennas N.")
@@ -244,7 +244,7 @@ def _report(rows: Sequence[Measurement]) -> None:
 
     for (device, batch), found in by_panel(rows).items():
         listed = table(
-            *("candidate", "median\nper drop", "p99\nper drop", "sum rate\nbps/Hz", "of wmmse-100", "on the\nfront"),
+            *("competitor", "median\nper drop", "p99\nper drop", "sum rate\nbps/Hz", "of wmmse-100", "on the\nfront"),
             "computed by",
             title=f"{device}, {batch:,} drop{'s' if batch > 1 else ''} a call, {found[0].calls} calls",
         )

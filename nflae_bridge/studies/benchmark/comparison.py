@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from nflae_bridge.studies.benchmark.candidates import candidates
+from nflae_bridge.studies.benchmark.competitors import competitors
 from nflae_bridge.studies.benchmark.pareto import Measurement
 from nflae_bridge.studies.benchmark.setup import Setup
 from nflae_bridge.studies.benchmark.timing import cyclic_batches, mean_sum_rate, time_interleaved
@@ -26,7 +26,7 @@ Advance = Callable[[int, str], None]
 class Settings:
     """Who competes on what, see `nflae bench`.
 
-    schemes: by name. refinements: of nflae, each a candidate. batches: drops a call. devices: by name.
+    schemes: by name. refinements: of nflae, each a competitor. batches: drops a call. devices: by name.
     users, antennas, drops, seed: of scenario `paper`, signed angles. snr_db: P / sigma^2. repeats: calls at least.
     threads: of torch, and of the rivals' pool.
     """
@@ -54,7 +54,7 @@ class Settings:
         return 10 ** (-self.snr_db / 10)
 
     def setup(self, device: torch.device) -> Setup:
-        """What the candidates share on a device."""
+        """What the competitors share on a device."""
         return Setup(1.0, self.noise_power, device, self.model, self.threads)
 
 
@@ -70,7 +70,7 @@ def rounds(settings: Settings) -> int:
 
 
 def compare(settings: Settings, advance: Advance) -> list[Measurement]:
-    """All candidates on the same drops; a panel a device and batch size.
+    """All competitors on the same drops; a panel a device and batch size.
 
     advance(done, note): after each round of calls, and what goes on.
     """
@@ -102,28 +102,28 @@ def panel(
 ) -> list[Measurement]:
     """One device and batch size: forms chosen, calls timed, sum rates taken on all ``channels``.
 
-    count(note): after each round. tell(text): what else goes on. iterations: as in `candidates`.
+    count(note): after each round. tell(text): what else goes on. iterations: as in `competitors`.
     """
     setup = settings.setup(device)
     tell(f"{note}: which form is fastest")
     channels = setup.on_host(channels)
     batches = [setup.on_host(part) for part in cyclic_batches(channels, batch)]
-    found = candidates(settings.schemes, settings.refinements, setup, batches[0], channels, iterations)
+    found = competitors(settings.schemes, settings.refinements, setup, batches[0], channels, iterations)
     calls = settings.calls(batch)
     timings = time_interleaved(found, batches, calls, setup.turn, lambda: count(note))
     rows = []
-    for candidate, timing in zip(found, timings, strict=True):
-        tell(f"{note}: sum rate of {candidate.scheme}")
-        rate = mean_sum_rate(candidate, channels, setup.noise_power, batch)
+    for competitor, timing in zip(found, timings, strict=True):
+        tell(f"{note}: sum rate of {competitor.scheme}")
+        rate = mean_sum_rate(competitor, channels, setup.noise_power, batch)
         rows.append(
             Measurement(
                 str(device),
                 batch,
                 channels.shape[-2],
                 channels.shape[-1],
-                candidate.scheme,
-                candidate.iterations,
-                candidate.implementation,
+                competitor.scheme,
+                competitor.iterations,
+                competitor.implementation,
                 timing.median,
                 timing.p99,
                 calls,

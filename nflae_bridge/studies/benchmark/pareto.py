@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nflae_bridge.studies.benchmark.candidates import FLOOR
+from nflae_bridge.studies.benchmark.competitors import FLOOR
 
 # Where all reach the same optimum, rounding shall not decide who reaches whom.
 _ROUNDING = 1e-6
@@ -14,10 +14,10 @@ _ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Measurement:
-    """One candidate on one device, with drops of one size and one number of them a call.
+    """One competitor on one device, with drops of one size and one number of them a call.
 
     batch: drops a call. users, antennas: K, N. iterations: of nflae its refinement steps. median, p99: s a drop, of so
-    many calls. sum_rate: mean, bps/Hz, NaN for the floor. The others as in `Candidate`.
+    many calls. sum_rate: mean, bps/Hz, NaN for the floor. The others as in `Competitor`.
     """
 
     device: str

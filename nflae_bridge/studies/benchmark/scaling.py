@@ -52,7 +52,7 @@ def scale_rounds(settings: Settings, axes: Mapping[str, Sequence[int]]) -> int:
 
 
 def scale(settings: Settings, axes: Mapping[str, Sequence[int]], advance: Advance) -> list[Scaled]:
-    """The candidates along every axis: iterative ones with 20 iterations, the network with the first refinement only.
+    """The competitors along every axis: iterative ones with 20 iterations, the network with the first refinement only.
 
     What isn't varied is as in ``settings``, the batch `BATCH`. advance: as in `contest.compare`.
     """
@@ -82,7 +82,7 @@ def scale(settings: Settings, axes: Mapping[str, Sequence[int]], advance: Advanc
 
 
 def series(scaled: Sequence[Scaled]) -> dict[tuple[str, str, str], list[Scaled]]:
-    """Points of one device, axis and candidate together, by rising value."""
+    """Points of one device, axis and competitor together, by rising value."""
     lines: dict[tuple[str, str, str], list[Scaled]] = {}
     for point in sorted(scaled, key=lambda point: point.value):
         lines.setdefault((point.row.device, point.axis, point.row.name), []).append(point)

@@ -1,4 +1,4 @@
-"""What all candidates share: the link, the device, and the way from the host's memory and back to it."""
+"""What all competitors share: the link, the device, and the way from the host's memory and back to it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Setup:
 
     @contextmanager
     def turn(self, drops: int) -> Iterator[None]:
-        """A candidate's turn: threads to share many drops among, each with one of torch's, gone again after it.
+        """A competitor's turn: threads to share many drops among, each with one of torch's, gone again after it.
 
         If they stayed, whoever computes next would be held up: torch's own threads give up waiting for work actively
         while a process has more of their kind than there are cores.

@@ -17,7 +17,7 @@ _FIELDS = (
 
 
 def bench_csv(rows: Sequence[Measurement], settings: Settings) -> str:
-    """A row a candidate, batch size and device; times in seconds a drop."""
+    """A row a competitor, batch size and device; times in seconds a drop."""
     lines = []
     for found in by_panel(rows).values():
         for row, front in zip(found, on_front(found), strict=True):

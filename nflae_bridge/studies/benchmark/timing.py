@@ -1,4 +1,4 @@
-"""The clock: candidates take turns, so that whatever else the machine does hits all alike."""
+"""The clock: competitors take turns, so that whatever else the machine does hits all alike."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nflae_bridge.studies.benchmark.candidates import Candidate
+from nflae_bridge.studies.benchmark.competitors import Competitor
 from nflae_bridge.studies.benchmark.setup import FEW
 from simulator.downlink.sinr import achieved_sinr, rates
 
@@ -36,7 +36,7 @@ def cyclic_batches(channels: Tensor, batch: int) -> list[Tensor]:
 
 
 def time_interleaved(
-    candidates: Sequence[Candidate],
+    competitors: Sequence[Competitor],
     batches: Sequence[Tensor],
     calls: int,
     turn: Callable[[int], AbstractContextManager[None]],
@@ -49,18 +49,18 @@ def time_interleaved(
     turn: what is around a call and not timed, see `field.Setup.turn`.
     ``advance()`` is called for every round of calls, outside of what is timed.
     """
-    seconds = np.empty((len(candidates), calls))
+    seconds = np.empty((len(competitors), calls))
     order = np.random.default_rng(0)
     with _no_collections():
-        for candidate in candidates:
+        for competitor in competitors:
             for call in range(_WARM_UP):
-                candidate.solve(batches[call % len(batches)])
+                competitor.solve(batches[call % len(batches)])
         few = len(batches[0]) <= FEW
         for start in range(0, calls, _RUN if few else 1):
             run = range(start, min(calls, start + (_RUN if few else 1)))
             # Another order every round: nobody always runs in the same one's wake, with caches warm or cold.
-            for index in order.permutation(len(candidates)):
-                solve = candidates[index].solve
+            for index in order.permutation(len(competitors)):
+                solve = competitors[index].solve
                 with turn(len(batches[0])):
                     if few:
                         solve(batches[start % len(batches)])
@@ -75,14 +75,14 @@ def time_interleaved(
     return [Timing(float(np.median(row)), float(np.quantile(row, 0.99))) for row in seconds]
 
 
-def mean_sum_rate(candidate: Candidate, channels: Tensor, noise_power: float, batch: int) -> float:
+def mean_sum_rate(competitor: Competitor, channels: Tensor, noise_power: float, batch: int) -> float:
     """Mean over all drops of sum_k log2(1 + SINR_k), bps/Hz, from the answers and nothing else; NaN for the floor.
 
     batch: how many drops are computed at a time, as they are when timed. noise_power: W.
     """
     total = 0.0
     for part in torch.split(channels, batch):
-        precoder, power = candidate.solve(part)
+        precoder, power = competitor.solve(part)
         if not len(power):
             return float("nan")
         total += float(rates(achieved_sinr(part, precoder, power, noise_power)).sum())

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from nflae_bridge.plots.benchmark import bench_figure, scaling_figure
 from nflae_bridge.plots.style import render
-from nflae_bridge.studies.benchmark.candidates import FLOOR, ITERATIONS, Candidate, candidates
+from nflae_bridge.studies.benchmark.competitors import FLOOR, ITERATIONS, Competitor, competitors
 from nflae_bridge.studies.benchmark.comparison import Settings, compare, draw, rounds
 from nflae_bridge.studies.benchmark.cuda_graph import Captured
 from nflae_bridge.studies.benchmark.implementations import Implementation, fastest_implementation, implementations
@@ -125,12 +125,12 @@ def test_warm_start_is_the_best_of_those_tried() -> None:
 @pytest.mark.parametrize("name", ["nflae", "wmmse", "inversion-free", "rzf", "zf"])
 def test_every_contestant_keeps_the_power_and_unit_norm_beams(name: str, batch: int) -> None:
     channels, on = draw(4, 32, batch, seed=1), setup()
-    floor, *found = candidates([name], [0, 1], on, channels, channels, iterations=(3,) if name in ITERATIONS else ())
+    floor, *found = competitors([name], [0, 1], on, channels, channels, iterations=(3,) if name in ITERATIONS else ())
     assert floor.scheme == FLOOR
     assert len(found) == (2 if name == "nflae" else 1)
     nobody = torch.zeros(channels.shape[:2], dtype=torch.bool)
-    for candidate in found:
-        precoder, power = candidate.solve(channels)
+    for competitor in found:
+        precoder, power = competitor.solve(channels)
         assert precoder.shape == channels.shape
         assert power.shape == channels.shape[:2]
         check = check_constraints(channels, precoder, power, nobody, on.budget)
@@ -190,7 +190,7 @@ def test_contestants_get_the_same_inputs_equally_often() -> None:
         seen[name].append(int(channels[0]))
         return channels, channels
 
-    found = [Candidate(name, None, "torch", partial(solve, name)) for name in seen]
+    found = [Competitor(name, None, "torch", partial(solve, name)) for name in seen]
     ticks: list[None] = []
 
     def turn(drops: int) -> AbstractContextManager[None]:
@@ -204,10 +204,10 @@ def test_contestants_get_the_same_inputs_equally_often() -> None:
 
 def test_mean_sum_rate_is_that_of_the_definition() -> None:
     channels, budget = draw(5, 64, 21, seed=4), LinkBudget()
-    _, rzf = candidates(["rzf"], [], setup(), channels[:10], channels)
+    _, rzf = competitors(["rzf"], [], setup(), channels[:10], channels)
     expected = scheme("rzf")(ChannelBatch(channels), budget)
     assert mean_sum_rate(rzf, channels, 0.01, batch=10) == pytest.approx(float(expected.sum_rate.mean()), rel=1e-5)
-    floor, *_ = candidates([], [], setup(), channels[:10], channels)
+    floor, *_ = competitors([], [], setup(), channels[:10], channels)
     assert math.isnan(mean_sum_rate(floor, channels, 0.01, batch=10))
 
 
@@ -354,9 +354,9 @@ def test_command_writes_table_and_picture_and_nothing_else(nflae: Run, tmp_path:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (["--schemes", "rzf,magic"], "no candidate magic: there are nflae,"),
+        (["--schemes", "rzf,magic"], "no competitor magic: there are nflae,"),
         (["--schemes", "noma"], "inversion-free"),
-        (["--schemes", ","], "no candidate named"),
+        (["--schemes", ","], "no competitor named"),
         (["--batches", "1,0"], "whole numbers from 1 on"),
         (["--batches", "many"], "whole numbers from 1 on"),
         (["--refine", "-1"], "whole numbers from 0 on"),

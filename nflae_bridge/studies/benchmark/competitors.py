@@ -28,7 +28,7 @@ _TUNED_DROPS = 256
 
 
 @dataclass(frozen=True)
-class Candidate:
+class Competitor:
     """A way to get precoders and powers.
 
     scheme: its name. iterations: how many, of the network its refinement steps; None where there are none.
@@ -42,14 +42,14 @@ class Candidate:
     solve: Solve
 
 
-def candidates(
+def competitors(
     names: Sequence[str],
     refinements: Sequence[int],
     setup: Setup,
     trial: Tensor,
     channels: Tensor,
     iterations: Sequence[int] = (),
-) -> list[Candidate]:
+) -> list[Competitor]:
     """Those of these names, the floor first; the rivals each in the form that is fastest on ``trial``.
 
     names: of schemes, and inversion-free. trial: channels as they will come, complex64 (drops, users, antennas).
@@ -62,7 +62,7 @@ def candidates(
         if name == "nflae":
             for steps in refinements:
                 network = load_scheme("nflae", setup.model, str(setup.device), refinements=steps)
-                found.append(Candidate("nflae", steps, "engine", _of_scheme(network, setup)))
+                found.append(Competitor("nflae", steps, "engine", _of_scheme(network, setup)))
         elif name in ITERATIONS:
             counts = iterations or ITERATIONS[name]
             free = name == "inversion-free"
@@ -71,12 +71,12 @@ def candidates(
             for steps in counts:
                 form = fastest(steps)
                 how = f"{form.name}, {unweighted[steps]} unweighted" if unweighted.get(steps) else form.name
-                found.append(Candidate(name, steps, how, form.make(steps)))
+                found.append(Competitor(name, steps, how, form.make(steps)))
         elif name == "rzf":
             form = fastest_implementation(implementations("wmmse", setup, len(trial), {}), setup, trial, (0,))(0)
-            found.append(Candidate(name, None, form.name, form.make(0)))
+            found.append(Competitor(name, None, form.name, form.make(0)))
         else:
-            found.append(Candidate(name, None, "torch", _of_scheme(load_scheme(name), setup)))
+            found.append(Competitor(name, None, "torch", _of_scheme(load_scheme(name), setup)))
     return found
 
 
@@ -94,7 +94,7 @@ def _of_scheme(scheme: Scheme, setup: Setup) -> Solve:
     return solve
 
 
-def _floor(setup: Setup, trial: Tensor) -> Candidate:
+def _floor(setup: Setup, trial: Tensor) -> Competitor:
     """G = H^H H and W = H C alone, in single precision: what no scheme that forms either can do without."""
     identity = torch.eye(trial.shape[-2], dtype=torch.complex64, device=setup.device)
     coefficients, no_powers = identity.cpu().numpy(), torch.empty(0)
@@ -120,4 +120,4 @@ def _floor(setup: Setup, trial: Tensor) -> Candidate:
     else:
         choices = [Implementation(name, make) for name, make in ways.items()]
     form = fastest_implementation(choices, setup, trial, (0,))(0)
-    return Candidate(FLOOR, None, form.name, form.make(0))
+    return Competitor(FLOOR, None, form.name, form.make(0))
