@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint peers clean
+.PHONY: demo test lint docs peers clean
 
 demo: $(INSTALLED)  ## the main job on a shipped .mat file: a table of schemes, precoders, a plot
 	@mkdir -p out
@@ -21,7 +21,12 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The tests say that they were skipped where these can't be installed; with CI set their absence fails them.
+docs: $(INSTALLED)  ## the documentation: build/docs/index.html
+	$(BIN)/python docs/generate.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -b html -W --keep-going -q docs build/docs
+	@echo "Wrote build/docs/index.html"
+
+# Tests whose program cannot be installed are reported as skipped; with CI set its absence fails them.
 peers:
 	@missing=""; \
 	command -v octave-cli >/dev/null || missing="octave"; \
