@@ -6,42 +6,67 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from matlab_io.errors import MatFileError, NflaeError
-from matlab_io.extras import explain_import
 from matlab_io.version import __version__
 
 if TYPE_CHECKING:
     from matlab_io.result import Result
     from nflae_bridge.api import precode
     from nflae_bridge.live.client import AsyncClient, Client
-    from nflae_bridge.live.errors import BridgeError
+    from nflae_bridge.live.errors import (
+        BadChannels,
+        BadRequest,
+        BridgeError,
+        ConnectionLost,
+        Expired,
+        NoAnswer,
+        ServerBusy,
+        ServerFault,
+        ServerStopping,
+        TooLarge,
+    )
 
-_HOMES = {
+_MODULES = {
     "AsyncClient": "nflae_bridge.live.client",
+    "BadChannels": "nflae_bridge.live.errors",
+    "BadRequest": "nflae_bridge.live.errors",
     "BridgeError": "nflae_bridge.live.errors",
     "Client": "nflae_bridge.live.client",
+    "ConnectionLost": "nflae_bridge.live.errors",
+    "Expired": "nflae_bridge.live.errors",
+    "NoAnswer": "nflae_bridge.live.errors",
     "Result": "matlab_io.result",
+    "ServerBusy": "nflae_bridge.live.errors",
+    "ServerFault": "nflae_bridge.live.errors",
+    "ServerStopping": "nflae_bridge.live.errors",
+    "TooLarge": "nflae_bridge.live.errors",
     "precode": "nflae_bridge.api",
 }
 
 __all__ = [
     "AsyncClient",
+    "BadChannels",
+    "BadRequest",
     "BridgeError",
     "Client",
+    "ConnectionLost",
+    "Expired",
     "MatFileError",
     "NflaeError",
+    "NoAnswer",
     "Result",
+    "ServerBusy",
+    "ServerFault",
+    "ServerStopping",
+    "TooLarge",
     "__version__",
     "precode",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    # torch takes a second to import, which `nflae --help` and a client do without
-    if name in _HOMES:
-        try:
-            return getattr(import_module(_HOMES[name]), name)
-        except ModuleNotFoundError as error:
-            raise explain_import(error, f"nflae_bridge.{name}") from error
+    # Imported on first use: PyTorch takes a second, which `nflae --help` and a client do without.
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -1,4 +1,4 @@
-"""Precoding for Python users: numpy in, numpy out."""
+"""Precode NumPy arrays of channels in one call."""
 
 from __future__ import annotations
 
@@ -35,28 +35,54 @@ def precode(
     device: str = "auto",
     refine: int = 0,
 ) -> Result:
-    """Precoders, powers and near/far labels for a batch of drops.
+    """Compute precoders, powers and near/far labels for a batch of drops.
 
-    channels: complex (drops, users, antennas), or (users, antennas) for one drop; row k is h_k with
-        y_k = h_k^H x + n (if your H means y = H x, pass ``H.conj()``).
-    power, noise_power: P and sigma^2, W. alpha_c: largest share of P for near-field users. min_rate: bps/Hz.
-    near_field: bool (drops, users), labels to go by; None: the scheme finds them.
-    scheme: nflae, mrt, zf, rzf, wmmse, sdma, ldma or noma (whose SINRs and rates need receivers with SIC).
-    model, device: see `nflae models`. refine: WMMSE steps after the network.
+    Parameters
+    ----------
+    channels : array_like
+        Complex, (drops, users, antennas), or (users, antennas) for one drop; row k is h_k with y_k = h_k^H x + n.
+        Channels H of y = H x are passed as ``H.conj()``.
+    power, noise_power : float
+        Transmit power P and noise power sigma^2, W.
+    alpha_c : float
+        Largest share of P for the near-field users, in (0, 1].
+    min_rate : float
+        Minimum rate of every user, bps/Hz.
+    near_field : array_like, optional
+        Labels, bool (drops, users), to be used for C3; by default the scheme finds them.
+    scheme : str
+        ``"nflae"`` or the name of another registered scheme. The SINRs and rates of ``"noma"`` require receivers with
+        SIC.
+    model : str
+        For ``"nflae"``: a shipped model (see ``nflae models``), a folder written by ``nflae train``, or ``"auto"``.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:0"``.
+    refine : int
+        Number of WMMSE iterations after the network.
 
-    Raises NflaeError, naming the drop, user and antenna (counted from 0), for channels that aren't complex, finite
-    and non-zero, and for a model or device that can't be had; ValueError for a link budget out of range.
+    Returns
+    -------
+    Result
+        Arrays with the drops first.
+
+    Raises
+    ------
+    NflaeError
+        If channels are not complex, finite and non-zero (the message names drop, user and antenna, counted from 0), or
+        a model or device is not available.
+    BudgetError
+        If a quantity of the link budget is out of its range; a subclass of NflaeError and ValueError.
     """
     given = np.asarray(channels)
     if not np.iscomplexobj(given) or given.ndim not in (2, 3) or given.size == 0:
         raise NflaeError(f"channels must be complex (drops, users, antennas), got {given.dtype} of shape {given.shape}")
     drops = np.ascontiguousarray(given if given.ndim == 3 else given[None], dtype=np.complex64)
-    _check(drops)
+    _check_channels(drops)
     labels = None if near_field is None else torch.from_numpy(np.asarray(near_field, bool).reshape(drops.shape[:2]))
     batch = ChannelBatch(torch.from_numpy(drops), labels)
     budget = LinkBudget(power, noise_power, alpha_c, min_rate)
-    answer = _scheme(scheme, model, device, refine)(batch, budget)
-    return Result.from_arrays(result_arrays(answer))
+    precoding = _scheme(scheme, model, device, refine)(batch, budget)
+    return Result.from_arrays(result_arrays(precoding))
 
 
 @lru_cache(maxsize=8)
@@ -64,7 +90,7 @@ def _scheme(name: str, model: str, device: str, refine: int) -> Scheme:
     return load_scheme(name, model, device, refine)
 
 
-def _check(channels: npt.NDArray[np.complex64]) -> None:
+def _check_channels(channels: npt.NDArray[np.complex64]) -> None:
     bad = first_bad_drop(channels)
     if bad is not None:
         raise NflaeError(f"channels: drop {bad.drop}, {bad.describe(first=0)}")

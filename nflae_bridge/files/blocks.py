@@ -13,14 +13,23 @@ from matlab_io import ChannelFile
 from matlab_io.errors import NflaeError
 from nflae_bridge.files.validation import BadDrop, Channels, fault_of, good_drops
 
+__all__ = ["Block", "OnBadDrop", "blocks", "describe_bad_drop", "drop_name", "read_block"]
+
 OnBadDrop = Literal["error", "skip"]
 
 
 @dataclass(frozen=True)
 class Block:
-    """Drops ``start`` ... ``start + len(good) - 1`` of a file.
+    """Hold consecutive drops of a file, without the bad ones.
 
-    good: bool (drops,), those that can be precoded for. channels: complex64 (good drops, users, antennas).
+    Parameters
+    ----------
+    start : int
+        First drop, counted from 0.
+    good : numpy.ndarray
+        Bool, (drops,), true where the drop can be precoded.
+    channels : numpy.ndarray
+        Complex64, (good drops, users, antennas).
     """
 
     start: int
@@ -29,15 +38,47 @@ class Block:
 
 
 def blocks(file: ChannelFile, stop: int, batch: int, on_bad_drop: OnBadDrop) -> Iterator[Block]:
-    """Drops 0 ... stop-1 of a file in blocks of ``batch``, checked, see `read_block`."""
+    """Read the first drops of a file in checked blocks.
+
+    Parameters
+    ----------
+    file : ChannelFile
+        Open file.
+    stop : int
+        Number of drops to read.
+    batch : int
+        Drops per block.
+    on_bad_drop : {"error", "skip"}
+        See `read_block`.
+
+    Yields
+    ------
+    Block
+    """
     for start in range(0, stop, batch):
         yield read_block(file, start, min(start + batch, stop), on_bad_drop)
 
 
 def read_block(file: ChannelFile, start: int, stop: int, on_bad_drop: OnBadDrop) -> Block:
-    """Drops start ... stop-1 of a file, checked.
+    """Read consecutive drops of a file and check them.
 
-    Raises NflaeError for the first drop with NaN, Inf or an all-zero user, unless ``on_bad_drop`` is ``skip``.
+    Parameters
+    ----------
+    file : ChannelFile
+        Open file.
+    start, stop : int
+        First drop, and the one after the last, counted from 0.
+    on_bad_drop : {"error", "skip"}
+        Raise an error for the first bad drop, or leave bad drops out.
+
+    Returns
+    -------
+    Block
+
+    Raises
+    ------
+    NflaeError
+        If a drop has NaN, Inf or an all-zero user and `on_bad_drop` is ``"error"``.
     """
     channels = file.read(start, stop)
     good = good_drops(channels)
@@ -45,12 +86,24 @@ def read_block(file: ChannelFile, start: int, stop: int, on_bad_drop: OnBadDrop)
         return Block(start, good, channels)
     if on_bad_drop == "error":
         first = int(np.flatnonzero(~good)[0])
-        raise NflaeError(f"{describe_bad_drop(file, fault_of(channels[first], start + first))}")
+        raise NflaeError(describe_bad_drop(file, fault_of(channels[first], start + first)))
     return Block(start, good, channels[good])
 
 
 def describe_bad_drop(file: ChannelFile, bad: BadDrop) -> str:
-    """A bad drop in one line, counted as MATLAB counts."""
+    """Describe a bad drop in one line, with indices counted from 1 as in MATLAB.
+
+    Parameters
+    ----------
+    file : ChannelFile
+        File that holds the drop.
+    bad : BadDrop
+        Its first fault.
+
+    Returns
+    -------
+    str
+    """
     return (
         f"{file.path}: {file.variable}: {drop_name(file, bad.drop)}, {bad.describe(first=1)}; correct the channels, or"
         " leave such drops out with --on-bad-drop skip"
@@ -58,11 +111,23 @@ def describe_bad_drop(file: ChannelFile, bad: BadDrop) -> str:
 
 
 def drop_name(file: ChannelFile, drop: int) -> str:
-    """``drop 7``, or with two drop axes ``drop 2, subcarrier 3``; ``drop`` counted from 0, the name from 1."""
+    """Name a drop as ``drop 7``, or with two drop axes ``drop 2, subcarrier 3``, counted from 1.
+
+    Parameters
+    ----------
+    file : ChannelFile
+        File that holds the drop.
+    drop : int
+        Index in linear order, counted from 0.
+
+    Returns
+    -------
+    str
+    """
     letters = [letter for letter in file.layout if letter in "sf"]
     if not letters:
         return "drop 1"
     indices = np.unravel_index(drop, file.drop_axes, order="F")
-    place = {letter: int(index) + 1 for letter, index in zip(letters, indices, strict=True)}
+    position = {letter: int(index) + 1 for letter, index in zip(letters, indices, strict=True)}
     names = {"s": "drop", "f": "subcarrier"}
-    return ", ".join(f"{names[letter]} {place[letter]}" for letter in "sf" if letter in place)
+    return ", ".join(f"{names[letter]} {position[letter]}" for letter in "sf" if letter in position)

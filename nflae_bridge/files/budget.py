@@ -1,25 +1,42 @@
-"""Which link budget applies to a file: the command line's, else the file's, else the defaults; and says which."""
+"""Choose the link budget for a channel file: options take precedence over the file, the file over the defaults."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matlab_io.errors import NflaeError
+from simulator.downlink.budget import (
+    DEFAULT_ALPHA_C,
+    DEFAULT_MIN_RATE,
+    DEFAULT_NOISE_POWER,
+    DEFAULT_POWER,
+    LinkBudget,
+    check_quantity,
+    watts_from_dbw,
+)
 
 if TYPE_CHECKING:
-    from simulator.downlink.budget import LinkBudget
+    from matlab_io import ChannelFile
 
-DEFAULT_POWER_DBW = 0.0
-DEFAULT_NOISE_DBW = -20.0
-_WIDEST_DBW = 300.0
+__all__ = ["BudgetChoice", "BudgetRequest", "Setting", "choose_budget"]
 
 
 @dataclass(frozen=True)
 class BudgetRequest:
-    """What the user asked for; None where nothing was said. dBW, dBW, a share of P, bps/Hz."""
+    """Hold the link-budget options of a command; None where an option was not given.
+
+    Parameters
+    ----------
+    power_dbw, noise_dbw : float, optional
+        Transmit power P and noise power sigma^2, dBW.
+    alpha_c : float, optional
+        Largest share of P for the near-field users.
+    min_rate : float, optional
+        Minimum rate of every user, bps/Hz.
+    """
 
     power_dbw: float | None = None
     noise_dbw: float | None = None
@@ -29,7 +46,15 @@ class BudgetRequest:
 
 @dataclass(frozen=True)
 class Setting:
-    """A number and where it comes from: an option, a file's variable, or ``default``."""
+    """Hold a valid number and its origin.
+
+    Parameters
+    ----------
+    value : float
+        Number in the unit of `LinkBudget`.
+    origin : str
+        Option, file and variable, or ``"default"``.
+    """
 
     value: float
     origin: str
@@ -37,7 +62,17 @@ class Setting:
 
 @dataclass(frozen=True)
 class BudgetChoice:
-    """The link budget chosen: power and noise_power in W, alpha_c as a share of P, min_rate in bps/Hz."""
+    """Hold the chosen link budget with the origin of each quantity.
+
+    Parameters
+    ----------
+    power, noise_power : Setting
+        W.
+    alpha_c : Setting
+        Share of the power.
+    min_rate : Setting
+        bps/Hz.
+    """
 
     power: Setting
     noise_power: Setting
@@ -45,13 +80,11 @@ class BudgetChoice:
     min_rate: Setting
 
     def link_budget(self) -> LinkBudget:
-        """As the schemes take it."""
-        from simulator.downlink.budget import LinkBudget
-
+        """Return the link budget that the schemes take."""
         return LinkBudget(self.power.value, self.noise_power.value, self.alpha_c.value, self.min_rate.value)
 
     def lines(self) -> list[str]:
-        """One line a quantity, for people."""
+        """Describe each quantity and its origin in one line."""
 
         def watts(name: str, setting: Setting) -> str:
             dbw = 10 * math.log10(setting.value)
@@ -65,47 +98,51 @@ class BudgetChoice:
         ]
 
 
-def choose_budget(request: BudgetRequest, scalars: dict[str, float], path: Path) -> BudgetChoice:
-    """Option > the file's scalar > default, quantity by quantity.
+def choose_budget(request: BudgetRequest, file: ChannelFile | None = None) -> BudgetChoice:
+    """Choose each quantity of the link budget: the option, else the file's variable, else the default.
 
-    scalars: ``power``, ``noise_power`` (W), ``alpha_c``, ``min_rate`` (bps/Hz), those the file at ``path`` has.
-    Raises NflaeError, naming the option or the file's variable, for a number out of its range.
+    Parameters
+    ----------
+    request : BudgetRequest
+        Options of the command.
+    file : ChannelFile, optional
+        Channels whose file may state quantities too.
+
+    Returns
+    -------
+    BudgetChoice
+
+    Raises
+    ------
+    NflaeError
+        If a chosen number is out of the range of `simulator.downlink.budget.check_quantity`; the message names the
+        option, or the file and its variable.
     """
 
-    def pick(name: str, option: str, asked: float | None, default: float) -> Setting:
-        if asked is not None:
-            return Setting(asked, option)
-        if name in scalars:
-            return Setting(scalars[name], f"{path.name}: {name}")
+    def choose(
+        name: str, option: str, given: float | None, default: float, convert: Callable[[float], float] = float
+    ) -> Setting:
+        if given is not None:
+            try:
+                value = convert(given)
+                check_quantity(name, value, value, given)
+            except ValueError as error:
+                raise NflaeError(f"{option} {given:g}: {error}") from None
+            return Setting(value, option)
+        if file is not None and name in file.budget:
+            scalar = file.budget[name]
+            try:
+                check_quantity(name, scalar.value, scalar.value, f"{scalar.value:g}")
+            except ValueError as error:
+                raise NflaeError(
+                    f"{file.path}: {scalar.variable}: {error}; correct it in the file or pass {option}"
+                ) from None
+            return Setting(scalar.value, f"{file.path.name}: {scalar.variable}")
         return Setting(default, "default")
 
-    choice = BudgetChoice(
-        pick("power", "--power-dbw", _watts("--power-dbw", request.power_dbw), 10 ** (DEFAULT_POWER_DBW / 10)),
-        pick("noise_power", "--noise-dbw", _watts("--noise-dbw", request.noise_dbw), 10 ** (DEFAULT_NOISE_DBW / 10)),
-        pick("alpha_c", "--alpha-c", request.alpha_c, 1.0),
-        pick("min_rate", "--min-rate", request.min_rate, 0.0),
+    return BudgetChoice(
+        choose("power", "--power-dbw", request.power_dbw, DEFAULT_POWER, watts_from_dbw),
+        choose("noise_power", "--noise-dbw", request.noise_dbw, DEFAULT_NOISE_POWER, watts_from_dbw),
+        choose("alpha_c", "--alpha-c", request.alpha_c, DEFAULT_ALPHA_C),
+        choose("min_rate", "--min-rate", request.min_rate, DEFAULT_MIN_RATE),
     )
-    _require(path, choice.power, choice.power.value > 0, "power in watts has to be positive and finite")
-    _require(path, choice.noise_power, choice.noise_power.value > 0, "noise in watts has to be positive and finite")
-    _require(
-        path, choice.alpha_c, 0 < choice.alpha_c.value <= 1, "the near-field share of the power has to lie in (0, 1]"
-    )
-    _require(path, choice.min_rate, choice.min_rate.value >= 0, "a rate in bps/Hz has to be at least 0 and finite")
-    return choice
-
-
-def _require(path: Path, setting: Setting, holds: bool, rule: str) -> None:
-    if holds and math.isfinite(setting.value):
-        return
-    if setting.origin.startswith("--"):
-        raise NflaeError(f"{setting.origin} {setting.value:g}: {rule}")
-    where = path.parent / setting.origin
-    raise NflaeError(f"{where} = {setting.value:g}: {rule}; correct it in the file, or overrule it with an option")
-
-
-def _watts(option: str, dbw: float | None) -> float | None:
-    if dbw is None:
-        return None
-    if not abs(dbw) <= _WIDEST_DBW:
-        raise NflaeError(f"{option} {dbw:g}: a power in dBW has to lie within -300 and 300")
-    return float(10 ** (dbw / 10))

@@ -1,6 +1,6 @@
-"""From channel file to result file, a block of drops at a time: read, check, precode, write.
+"""Precode a channel file into a result file, block by block: read, check, precode, write.
 
-While blocks are computed others are read ahead and written behind; memory holds a few, whatever the file's size.
+While blocks are computed others are read ahead and written; memory holds a few blocks, independent of the file's size.
 """
 
 from __future__ import annotations
@@ -23,13 +23,31 @@ from nflae_bridge.files.validation import Channels
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Precoding, Scheme, result_arrays
 
-_MOST_WORKERS = 4
+__all__ = ["Summary", "precode_channels", "precode_file"]
+
+_MAX_WORKERS = 4
 _READ_AHEAD = 2
 
 
 @dataclass
 class Summary:
-    """What came out, added up over blocks."""
+    """Sum up the results over blocks.
+
+    Attributes
+    ----------
+    drops, skipped : int
+        Drops of the file, and bad ones among them, which are not precoded.
+    users, near_field_users : int
+        Users of the precoded drops, and near-field ones among them.
+    sum_rate : float
+        Sum rate added over the precoded drops, bps/Hz.
+    infeasible : int
+        Precoded drops in which a user misses the minimum rate; skipped drops are not among them.
+    fallback : int
+        Precoded drops whose result is that of a classical scheme instead of the network's.
+    seconds : float
+        Wall-clock time.
+    """
 
     drops: int = 0
     skipped: int = 0
@@ -41,7 +59,15 @@ class Summary:
     seconds: float = 0.0
 
     def add(self, good: npt.NDArray[np.bool_], results: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Count a block in. good: as in `Block`; results: as `result_arrays` gives them."""
+        """Add a block.
+
+        Parameters
+        ----------
+        good : numpy.ndarray
+            Bool, (drops,), false for skipped drops.
+        results : mapping of str to numpy.ndarray
+            Arrays of all drops, from `result_arrays`: NaN and false for skipped ones.
+        """
         self.drops += len(good)
         self.skipped += int((~good).sum())
         self.users += results["near_field"][good].size
@@ -52,7 +78,7 @@ class Summary:
 
     @property
     def mean_sum_rate(self) -> float:
-        """Mean over the drops precoded for, bps/Hz; NaN if there are none."""
+        """Return the mean over the precoded drops, bps/Hz; NaN if there are none."""
         served = self.drops - self.skipped
         return self.sum_rate / served if served else float("nan")
 
@@ -67,28 +93,55 @@ def precode_file(
     on_bad_drop: OnBadDrop,
     advance: Callable[[int, str], None],
 ) -> Summary:
-    """Precode every drop of ``file`` into ``results``.
+    """Precode every drop of a channel file into a result file.
 
-    One thread reads, others compute, this one writes, all in the drops' order. advance(done, note) is called after each
-    block. Skipped drops get NaN for numbers and false for flags. Raises NflaeError for a bad drop (see `read_block`)
-    and where a scheme's answer is not finite.
+    One thread reads, others compute, the calling one writes, all in the order of the drops. Skipped drops get NaN for
+    numbers and false for flags.
+
+    Parameters
+    ----------
+    file : ChannelFile
+        Open channels.
+    results : ResultFile
+        Open results.
+    scheme : Scheme
+        Precoding scheme.
+    budget : LinkBudget
+        Link budget of every drop.
+    device : torch.device
+        Device that computes.
+    batch : int
+        Drops per block.
+    on_bad_drop : {"error", "skip"}
+        Treatment of bad drops, see `read_block`.
+    advance : callable
+        Function of the number of finished drops and a note, called after each block.
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    NflaeError
+        If a drop is bad and `on_bad_drop` is ``"error"``, or the rates of a drop are not finite.
     """
 
     def read(start: int) -> Block:
         return read_block(file, start, min(start + batch, file.drops), on_bad_drop)
 
     def compute(block: Block) -> tuple[int, npt.NDArray[np.bool_], dict[str, npt.NDArray[Any]]]:
-        answer = precode_channels(scheme, block.channels, budget, device)
-        unusable = np.flatnonzero(~torch.isfinite(answer.sum_rate).cpu().numpy())
+        precoding = precode_channels(scheme, block.channels, budget, device)
+        unusable = np.flatnonzero(~torch.isfinite(precoding.sum_rate).cpu().numpy())
         if len(unusable):
             drop = block.start + int(np.flatnonzero(block.good)[unusable[0]])
             raise NflaeError(
-                f"{file.path}: {file.variable}: {drop_name(file, drop)}: the rates come out as no finite numbers;"
-                " are the channels scaled beyond reason for this power and noise?"
+                f"{file.path}: {file.variable}: {drop_name(file, drop)}: the rates are not finite numbers;"
+                " check the scale of the channels against the power and the noise"
             )
-        return block.start, block.good, result_arrays(answer, block.good)
+        return block.start, block.good, result_arrays(precoding, block.good)
 
-    summary, began = Summary(), time.perf_counter()
+    summary, started = Summary(), time.perf_counter()
     with (
         _workers(device) as workers,
         prefetch_map(read, range(0, file.drops, batch), ahead=_READ_AHEAD) as read_ahead,
@@ -97,23 +150,23 @@ def precode_file(
         for start, good, arrays in computed:
             results.write(start, arrays)
             summary.add(good, arrays)
-            summary.seconds = time.perf_counter() - began
+            summary.seconds = time.perf_counter() - started
             advance(summary.drops, f"{summary.mean_sum_rate:.2f} bps/Hz")
     return summary
 
 
 @contextmanager
 def _workers(device: torch.device) -> Iterator[int]:
-    """How many blocks to compute at a time.
+    """Yield the number of blocks to compute at a time, with PyTorch's threads divided among them.
 
-    A processor's cores get blocks of their own: sharing the many small operations on one block gains less. A GPU is
-    busy with one.
+    Each core of a CPU gets a block of its own: sharing the many small operations on one block gains less. A GPU is busy
+    with one.
     """
     if device.type != "cpu":
         yield 1
         return
     threads = torch.get_num_threads()
-    workers = min(threads, _MOST_WORKERS)
+    workers = min(threads, _MAX_WORKERS)
     torch.set_num_threads(threads // workers)
     try:
         yield workers
@@ -122,21 +175,37 @@ def _workers(device: torch.device) -> Iterator[int]:
 
 
 def precode_channels(scheme: Scheme, channels: Channels, budget: LinkBudget, device: torch.device) -> Precoding:
-    """A scheme's answer for channels (drops, users, antennas), computed on ``device``; for no drops, of no drops."""
+    """Apply a scheme to channels on a device; an empty batch gives an empty result.
+
+    Parameters
+    ----------
+    scheme : Scheme
+        Precoding scheme.
+    channels : numpy.ndarray
+        Complex64, (drops, users, antennas).
+    budget : LinkBudget
+        Link budget of every drop.
+    device : torch.device
+        Device that computes.
+
+    Returns
+    -------
+    Precoding
+    """
     if not len(channels):
-        return _no_answers(*channels.shape[1:])
+        return _no_drops(*channels.shape[1:])
     return scheme(ChannelBatch(torch.from_numpy(channels).to(device)), budget)
 
 
-def _no_answers(users: int, antennas: int) -> Precoding:
-    a_user = torch.empty(0, users, dtype=torch.float64)
-    a_drop = torch.empty(0, dtype=torch.float64)
+def _no_drops(users: int, antennas: int) -> Precoding:
+    per_user = torch.empty(0, users, dtype=torch.float64)
+    per_drop = torch.empty(0, dtype=torch.float64)
     return Precoding(
         precoder=torch.empty(0, users, antennas, dtype=torch.complex64),
-        power=a_user,
-        uplink_power=a_user,
-        feasible=a_drop.bool(),
-        fallback=a_drop.bool(),
-        compute_labels=lambda: (a_user.bool(), a_user),
-        compute_sinr=lambda: a_user,
+        power=per_user,
+        uplink_power=per_user,
+        feasible=per_drop.bool(),
+        fallback=per_drop.bool(),
+        compute_labels=lambda: (per_user.bool(), per_user),
+        compute_sinr=lambda: per_user,
     )

@@ -1,4 +1,4 @@
-"""Work on one item while others are fetched and put away: threads ahead of the loop that takes the results."""
+"""Compute results in threads ahead of the loop that takes them."""
 
 from __future__ import annotations
 
@@ -9,43 +9,57 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
+Output = TypeVar("Output")
 
 
 @contextmanager
 def prefetch_map(
-    work: Callable[[Item], Result], items: Iterable[Item], workers: int = 1, ahead: int = 1
-) -> Iterator[Iterator[Result]]:
-    """The results of ``work`` on every item, in the items' order, worked out by threads ahead of the loop over them.
+    work: Callable[[Item], Output], items: Iterable[Item], workers: int = 1, ahead: int = 1
+) -> Iterator[Iterator[Output]]:
+    """Map a function over items in threads, in order, ahead of the loop over the results.
 
-    workers: threads, each on an item of its own. ahead: how many items may be waiting, worked on or finished when the
-    loop asks for a result; while it is at one, there are that many less one.
+    An exception of `work` or of the items is raised in the loop in place of its result, after all results before it. On
+    leaving the context, normally or not, pending items are dropped and running ones are waited for.
 
-    What ``work`` or the items raise comes up in the loop in the result's place, after all results before it. Leaving
-    the context, in whatever way, drops the items that wait and waits for those being worked on.
+    Parameters
+    ----------
+    work : callable
+        Function of one item.
+    items : iterable
+        Items, advanced in the thread of the loop.
+    workers : int
+        Number of threads, each with an item of its own.
+    ahead : int
+        Largest number of items that are pending, running or finished when the loop takes a result; one less while the
+        loop processes it.
+
+    Yields
+    ------
+    iterator
+        Results in the order of the items.
     """
     pool = ThreadPoolExecutor(workers)
     source = iter(items)
-    pending: deque[Future[Result]] = deque()
+    pending: deque[Future[Output]] = deque()
 
-    def begin() -> bool:
-        """Begins another item, if there is one."""
+    def submit() -> bool:
+        """Submit another item; return False if there is none."""
         try:
             pending.append(pool.submit(work, next(source)))
         except StopIteration:
             return False
         except Exception as error:
-            failed: Future[Result] = Future()
+            failed: Future[Output] = Future()
             failed.set_exception(error)
             pending.append(failed)
             return False
         return True
 
-    def results() -> Iterator[Result]:
+    def results() -> Iterator[Output]:
         more = True
         while more or pending:
             while more and len(pending) < ahead:
-                more = begin()
+                more = submit()
             if pending:
                 yield pending.popleft().result()
 

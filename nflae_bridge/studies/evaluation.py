@@ -179,7 +179,7 @@ def score_block(comparison: Comparison, block: Block, note: Callable[[str], None
 def _total(name: str, scores: list[BlockScore], seconds: float | None) -> Score:
     rates = [rate for score in scores for rate in score.sum_rates.get(name, [])]
     if not np.isfinite(rates).all():
-        raise NflaeError(f"{name}: the rates come out as no finite numbers; are the channels scaled beyond reason?")
+        raise NflaeError(f"{name}: the rates are not finite numbers; are the channels scaled beyond reason?")
     infeasible = sum(score.infeasible.get(name, 0) for score in scores)
     fallback = sum(score.fallback.get(name, 0) for score in scores)
     return Score(name, statistics.fmean(rates), infeasible / len(rates), fallback / len(rates), seconds)

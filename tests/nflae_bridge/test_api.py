@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from nflae_bridge import NflaeError, precode
+import nflae_bridge
+from nflae_bridge import BridgeError, NflaeError, precode
 
 
 def channels(drops: int = 6, users: int = 4, antennas: int = 32) -> npt.NDArray[np.complex128]:
@@ -65,10 +66,50 @@ def test_unusable_channels_are_named(place: tuple[int, ...], value: float, words
 def test_real_channels_and_impossible_budgets_are_refused() -> None:
     with pytest.raises(NflaeError, match="must be complex"):
         precode(channels().real)
-    with pytest.raises(ValueError, match="noise_power must be positive"):
-        precode(channels(), noise_power=0)
+    for kind in (ValueError, NflaeError):
+        with pytest.raises(kind, match="noise_power must be positive"):
+            precode(channels(), noise_power=0)
+
+
+PUBLIC_NAMES = {
+    "AsyncClient",
+    "BadChannels",
+    "BadRequest",
+    "BridgeError",
+    "Client",
+    "ConnectionLost",
+    "Expired",
+    "MatFileError",
+    "NflaeError",
+    "NoAnswer",
+    "Result",
+    "ServerBusy",
+    "ServerFault",
+    "ServerStopping",
+    "TooLarge",
+    "__version__",
+    "precode",
+}
+
+
+def test_public_names() -> None:
+    assert set(dir(nflae_bridge)) == set(nflae_bridge.__all__) == PUBLIC_NAMES
+    for name in PUBLIC_NAMES:
+        assert getattr(nflae_bridge, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'Precoder'"):
+        nflae_bridge.Precoder  # noqa: B018
+
+
+def test_every_public_exception_has_one_base() -> None:
+    classes = {name: value for name in PUBLIC_NAMES if isinstance(value := getattr(nflae_bridge, name), type)}
+    errors = {name for name, value in classes.items() if issubclass(value, Exception)}
+    assert errors == PUBLIC_NAMES - {"AsyncClient", "Client", "Result", "__version__", "precode"}
+    assert all(issubclass(classes[name], NflaeError) for name in errors)
+    assert errors - {"MatFileError", "NflaeError"} == {
+        name for name in errors if issubclass(classes[name], BridgeError)
+    }
 
 
 def test_importing_the_package_is_quick() -> None:
-    code = "import sys, nflae_bridge; sys.exit('torch' in sys.modules)"
+    code = "import sys, nflae_bridge; sys.exit(bool({'torch', 'numpy', 'zmq', 'msgspec', 'h5py'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -84,7 +84,7 @@ def command(
     if csv_path is not None:
         check_place(csv_path, forbidden=(source, *([drawing.plot] if drawing.plot else [])))
     with reading.open(source) as file:
-        choice = choose_budget(request, file.scalars, source)
+        choice = choose_budget(request, file)
         check_plot_drop(drawing, file)
         announce(file, choice)
 

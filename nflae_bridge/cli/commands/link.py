@@ -207,13 +207,12 @@ def command(
     device = choose_device(work.device)
     size = work.batch or {"cpu": 32, "cuda": 512}[device.type]
     with ExitStack() as stack:
-        scalars = {}
+        file = None
         drop_source: DropSource
         if source is not None:
             file = stack.enter_context(reading.open(source))
             for note in file.notes:
                 fact("channels", note)
-            scalars = file.scalars
             from nflae_bridge.studies.link.source import FileDrops
 
             drop_source = FileDrops(file, drops, size, knowledge, refresh or 1, work.on_bad_drop)
@@ -221,7 +220,7 @@ def command(
             from nflae_bridge.studies.link.source import ScenarioDrops
 
             drop_source = ScenarioDrops("paper" if scenario == "paper" else "uav", users, antennas, size, speed, seed)
-        budget = choose_budget(BudgetRequest(alpha_c=alpha_c, min_rate=min_rate), scalars, source or Path())
+        budget = choose_budget(BudgetRequest(alpha_c=alpha_c, min_rate=min_rate), file)
 
     from nflae_bridge.network.shipped import portable_model
     from nflae_bridge.studies.link.sweep import Settings, sweep

@@ -86,7 +86,7 @@ def command(
 
     check_plot(drawing, forbidden=(source, output))
     with reading.open(source) as file:
-        choice = choose_budget(request, file.scalars, source)
+        choice = choose_budget(request, file)
         check_plot_drop(drawing, file)
         announce(file, choice)
 

@@ -170,7 +170,7 @@ def command(
     from nflae_bridge.live.gnuradio.session import StreamSettings, stream
     from nflae_bridge.live.log import EventLog
 
-    budget = choose_budget(BudgetRequest(power_dbw, noise_dbw, alpha_c, min_rate), {}, Path())
+    budget = choose_budget(BudgetRequest(power_dbw, noise_dbw, alpha_c, min_rate))
     settings = StreamSettings(
         csi=csi,
         outputs=outputs,

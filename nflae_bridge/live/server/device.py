@@ -124,7 +124,7 @@ class Device:
 
 _BEYOND = WireError(
     "bad_channels",
-    "the rates come out as no finite numbers; are the channels scaled beyond reason for this power and noise?",
+    "the rates are not finite numbers; are the channels scaled beyond reason for this power and noise?",
 )
 
 

@@ -121,7 +121,7 @@ def run_unit(settings: Settings, unit: Unit) -> Outcome:
     for name, scheme in bench.schemes.items():
         answer = scheme(labelled, budget)
         if not bool(answer.rate.isfinite().all()):
-            raise NflaeError(f"{name}: the rates come out as no finite numbers; are the channels scaled beyond reason?")
+            raise NflaeError(f"{name}: the rates are not finite numbers; are the channels scaled beyond reason?")
         power = answer.power[known_of]
         assert isinstance(budget.noise_power, float)
         effective = effective_channels(channels, answer.precoder[known_of], power, budget.noise_power)

@@ -245,4 +245,4 @@ def test_an_answer_that_is_not_finite_is_not_written(
         return answer
 
     monkeypatch.setitem(simulator.schemes._SCHEMES, "rzf", broken)
-    assert "H: drop 5: the rates come out as no finite numbers" in fails(write_mat(random_channels()))
+    assert "H: drop 5: the rates are not finite numbers" in fails(write_mat(random_channels()))

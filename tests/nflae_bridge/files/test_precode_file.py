@@ -19,7 +19,7 @@ from nflae_bridge.files.prefetch import prefetch_map
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Precoding, Scheme, result_arrays
 from simulator.schemes import scheme
-from tests.channel_files import load, random_channels
+from tests.channel_files import Run, WriteMat, load, random_channels
 
 USERS, ANTENNAS = 3, 16
 BUDGET = LinkBudget(2.0, 0.01)
@@ -198,7 +198,7 @@ def test_rates_that_are_no_numbers_are_told_with_their_drop() -> None:
     channels[[10, 30]] *= 1000
     channels[9, 0] = 0
     results = FakeResults()
-    with pytest.raises(NflaeError, match=r"^fake.mat: H: drop 11: the rates come out as no finite numbers"):
+    with pytest.raises(NflaeError, match=r"^fake.mat: H: drop 11: the rates are not finite numbers"):
         run(FakeFile(channels), results, 4, spoilt, skip=True)
     assert [start for start, _ in results.written] == [0, 4]
 
@@ -230,6 +230,61 @@ def test_a_bad_drop_in_a_late_block(tmp_path: Path) -> None:
         assert np.isnan(result[name][..., [47, 51]]).all()
         np.testing.assert_allclose(result[name][..., good], whole[name][..., good], rtol=1e-5, atol=1e-6)
     assert summary.mean_sum_rate == pytest.approx(result["sum_rate"][0, good].mean())
+
+
+def with_bad_and_weak_drops() -> np.ndarray:
+    """Nine drops: 1, 4 and 8 cannot be precoded, and in 0 and 5 every channel is too weak for any rate."""
+    channels = random_channels(9, USERS, ANTENNAS)
+    channels[1, 2, 5], channels[4, 0, 0], channels[8, 1] = np.nan, np.inf, 0
+    channels[[0, 5]] *= 1e-6
+    return channels
+
+
+def test_skipped_drops_are_not_counted_among_those_that_miss_the_minimum_rate() -> None:
+    results = FakeResults()
+    budget = LinkBudget(2.0, 0.01, min_rate=0.1)
+    device = torch.device("cpu")
+    file: Any = FakeFile(with_bad_and_weak_drops())
+    summary = precode_file(file, results, PRECODE, budget, device, 4, "skip", lambda done, note: None)  # type: ignore[arg-type]
+    assert (summary.drops, summary.skipped, summary.infeasible) == (9, 3, 2)
+    assert summary.users == 6 * USERS
+    assert not results.whole("feasible")[[0, 1, 4, 5, 8]].any()
+    assert results.whole("feasible")[[2, 3, 6, 7]].all()
+    good = [0, 2, 3, 5, 6, 7]
+    assert summary.sum_rate == pytest.approx(results.whole("sum_rate")[good].sum())
+    assert summary.mean_sum_rate == pytest.approx(results.whole("sum_rate")[good].mean())
+    assert summary.near_field_users == results.whole("near_field").sum()
+    assert summary.fallback == results.whole("fallback").sum()
+
+
+def test_a_summary_adds_only_what_was_precoded() -> None:
+    summary = Summary()
+    good = np.array([True, False, True, False])
+    flags = np.array([[True, False], [False, False], [True, True], [False, False]])
+    block = {
+        "near_field": flags,
+        "sum_rate": np.array([1.0, np.nan, 2.0, np.nan]),
+        "feasible": np.array([False, False, True, False]),
+        "fallback": np.array([True, False, True, False]),
+    }
+    summary.add(good, block)
+    summary.add(good, block)
+    assert (summary.drops, summary.skipped, summary.users, summary.near_field_users) == (8, 4, 8, 6)
+    assert (summary.sum_rate, summary.infeasible, summary.fallback, summary.mean_sum_rate) == (6.0, 2, 4, 1.5)
+    assert np.isnan(Summary(drops=3, skipped=3).mean_sum_rate)
+
+
+def test_the_command_reports_skipped_and_infeasible_drops_apart(
+    nflae: Run, write_mat: WriteMat, tmp_path: Path
+) -> None:
+    source = write_mat(with_bad_and_weak_drops())
+    arguments = ("--scheme", "rzf", "--on-bad-drop", "skip", "--min-rate", 0.1, "--power-dbw", 3)
+    done = nflae("precode", source, "-o", tmp_path / "out.mat", *arguments)
+    assert done.exit_code == 0, done.output
+    shown = " ".join(done.output.split())
+    assert "3 bad drops" in shown
+    assert "on 2 of 6 drops" in shown
+    assert load(tmp_path / "out.mat")["feasible"].sum() == 4
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, MatFileError])

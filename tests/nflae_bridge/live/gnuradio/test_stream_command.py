@@ -93,7 +93,7 @@ def test_a_port_in_use_makes_one_line(nflae: Run) -> None:
 def test_an_impossible_budget_is_named(nflae: Run) -> None:
     done = nflae("stream", *SIZE, "--csi", "pull:tcp://127.0.0.1:1", "--labels", "push:tcp://*:1", "--alpha-c", 2)
     assert done.exit_code == 1
-    assert "--alpha-c 2: the near-field share" in done.output
+    assert "--alpha-c 2: alpha_c must be a share of the power" in done.output
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
