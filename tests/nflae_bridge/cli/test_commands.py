@@ -199,10 +199,10 @@ def test_simulated_truth_belongs_to_the_channels(nflae: Run, tmp_path: Path, nam
     np.testing.assert_allclose(told["distance"], distance)
     np.testing.assert_array_equal(told["near_field"], is_near_field(array, angle, distance))
     # The channels' strongest wave comes from where the truth says, over several blocks of the generator.
-    from nflae_bridge.files.positions import locate
+    from simulator.geometry.localization import most_likely_positions
 
     H = torch.from_numpy(np.ascontiguousarray(told["H"][:, :, -1].T))
-    found, _, _ = locate(H, array)
+    found, _, _ = most_likely_positions(array, H)
     np.testing.assert_allclose(found, angle[:, -1], atol=0.01)
 
 

@@ -1,4 +1,4 @@
-"""Pictures: what the map shows is where the beams are focused, and users are found where they stand."""
+"""Plots: the intensity map peaks where beams are focused, and positions come from the file or from the channels."""
 
 from __future__ import annotations
 
@@ -10,37 +10,13 @@ import scipy.io
 import torch
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.files.positions import Scene, locate, scene_of
+from nflae_bridge.files.positions import Scene, scene_of
 from nflae_bridge.plots.schemes import SchemeBar, schemes_figure
 from nflae_bridge.plots.style import plot_format, render
 from nflae_bridge.plots.users_map import DropPicture, intensity_map, users_figure
-from simulator.channels.scenario import scenario
 from simulator.geometry.arrays import UniformLinearArray
 from simulator.geometry.steering import near_field_steering
 from tests.channel_files import Run
-
-
-@pytest.mark.parametrize("conjugated", [False, True])
-@pytest.mark.parametrize("antennas", [64, 256])
-def test_users_are_found_where_they_stand(antennas: int, conjugated: bool) -> None:
-    array = UniformLinearArray(antennas=antennas)
-    angle = torch.deg2rad(torch.tensor([-40.0, -3.0, 0.0, 12.0, 55.0], dtype=torch.float64))
-    distance = torch.tensor([2.0, 4.0, 5.0, 3.0, 1.5], dtype=torch.float64) * antennas / 64
-    channels = near_field_steering(array, angle, distance) * torch.polar(torch.tensor(3.0), torch.tensor(1.0))
-    channels = channels.conj().resolve_conj() if conjugated else channels
-    found_angle, found_distance, found_conjugated = locate(channels, array)
-    assert found_conjugated == conjugated
-    np.testing.assert_allclose(found_angle, angle, atol=1e-4)
-    np.testing.assert_allclose(found_distance, distance, rtol=0.02)
-
-
-def test_users_are_found_beside_scattered_paths() -> None:
-    drops = scenario("uav", users=40).draw(1, torch.Generator().manual_seed(2))
-    angle, distance, conjugated = locate(drops.channels[0], scenario("uav").array)
-    assert not conjugated
-    assert float((angle - drops.angle[0]).abs().median()) < 1e-3
-    near = drops.near_field[0]
-    assert float(((distance - drops.distance[0]) / drops.distance[0])[near].abs().median()) < 0.05
 
 
 def test_places_come_from_the_file_that_has_them(nflae: Run, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from simulator.channels.csi import noisy_csi
 from simulator.channels.scenario import scenario
 from simulator.geometry.arrays import UniformLinearArray
-from simulator.geometry.localization import most_likely_labels
+from simulator.geometry.localization import most_likely_labels, most_likely_positions
 from simulator.geometry.near_field import effective_rayleigh_distance, is_near_field
 from simulator.geometry.steering import far_field_steering, near_field_steering
 
@@ -78,6 +79,42 @@ def test_phase_and_scale_change_no_label_and_shapes_are_kept() -> None:
     assert bool((most_likely_labels(array, noisy[3, 1]) == found[3, 1]).all())
 
 
+@pytest.mark.parametrize("antennas", [512, 1024])
+def test_positions_of_large_arrays(antennas: int) -> None:
+    array = UniformLinearArray(antennas=antennas)
+    angle = torch.linspace(-1.0, 1.0, 9, dtype=torch.float64)
+    distance = array.aperture * torch.logspace(0.8, 2, 9, dtype=torch.float64)
+    found_angle, found_distance, conjugated = most_likely_positions(array, near_field_steering(array, angle, distance))
+    assert not conjugated
+    np.testing.assert_allclose(found_angle, angle, atol=2e-4)
+    np.testing.assert_allclose(found_distance, distance, rtol=0.02)
+
+
 def test_channels_of_another_array_are_refused() -> None:
     with pytest.raises(ValueError, match="128 antennas, the channels 64"):
         most_likely_labels(UniformLinearArray(antennas=128), torch.ones(1, 64, dtype=torch.complex64))
+    with pytest.raises(ValueError, match="128 antennas, the channels 64"):
+        most_likely_positions(UniformLinearArray(antennas=128), torch.ones(1, 64, dtype=torch.complex64))
+
+
+@pytest.mark.parametrize("conjugated", [False, True])
+@pytest.mark.parametrize("antennas", [64, 256])
+def test_users_are_found_where_they_are(antennas: int, conjugated: bool) -> None:
+    array = UniformLinearArray(antennas=antennas)
+    angle = torch.deg2rad(torch.tensor([-40.0, -3.0, 0.0, 12.0, 55.0], dtype=torch.float64))
+    distance = torch.tensor([2.0, 4.0, 5.0, 3.0, 1.5], dtype=torch.float64) * antennas / 64
+    channels = near_field_steering(array, angle, distance) * torch.polar(torch.tensor(3.0), torch.tensor(1.0))
+    channels = channels.conj().resolve_conj() if conjugated else channels
+    found_angle, found_distance, found_conjugated = most_likely_positions(array, channels)
+    assert found_conjugated == conjugated
+    np.testing.assert_allclose(found_angle, angle, atol=2e-4)
+    np.testing.assert_allclose(found_distance, distance, rtol=0.02)
+
+
+def test_users_are_found_beside_scattered_paths() -> None:
+    drops = scenario("uav", users=40).draw(1, torch.Generator().manual_seed(2))
+    angle, distance, conjugated = most_likely_positions(scenario("uav").array, drops.channels[0])
+    assert not conjugated
+    assert float((angle - drops.angle[0]).abs().median()) < 1e-3
+    near = drops.near_field[0]
+    assert float(((distance - drops.distance[0]) / drops.distance[0])[near].abs().median()) < 0.05
