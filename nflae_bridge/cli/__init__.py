@@ -1,7 +1,7 @@
-"""The command line: ``nflae COMMAND``, one module a command.
+"""Implement the command line ``nflae COMMAND``, one module per command.
 
-Starting quickly is part of the job: this package imports nothing but click and the standard library; a command's
-module is imported when the command is named, and what computes (torch, numpy, h5py, ...) when the work begins.
+This package imports nothing but click and the standard library, so that it starts quickly: the module of a command is
+imported when the command is named, and torch, numpy, h5py and the like when the work begins.
 """
 
 from __future__ import annotations
@@ -24,18 +24,29 @@ _EXTRAS = {"train": "train", "link": "link", "reproduce": "reproduce", "bench": 
 
 
 class CommandGroup(click.Group):
-    """Commands found by name among this package's modules; whatever they raise becomes one line and exit 1."""
+    """Group of the commands in this package's modules; an exception of theirs becomes one line and exit status 1."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands in the order of the overview."""
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command, or return None for an unknown name.
+
+        Parameters
+        ----------
+        ctx : click.Context
+            Context of the group.
+        cmd_name : str
+            Name of the command.
+        """
         if cmd_name not in _COMMANDS:
             return None
         command: click.Command = import_module(f"{__name__}.commands.{cmd_name}").command
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
+        """Run the named command and report its errors."""
         with failing_in_one_line(tracebacks=bool(ctx.params.get("debug"))):
             try:
                 return super().invoke(ctx)
@@ -49,15 +60,16 @@ class CommandGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""\b
     Examples:
-      nflae inspect channels.mat                      what is in it, what is taken as H
-      nflae precode channels.mat -o precoders.mat     near/far labels, precoders and powers
-      nflae evaluate channels.mat                     every scheme on these channels
-      nflae simulate -o channels.mat --users 8        channels to try it with
-      nflae serve                                     precoders for running programs, over ZeroMQ
+      nflae simulate -o channels.mat --users 8        simulate channels
+      nflae inspect channels.mat                      list the variables and the reading of H
+      nflae precode channels.mat -o precoders.mat     compute labels, precoders and powers
+      nflae evaluate channels.mat                     compare all schemes on these channels
+      nflae serve                                     precode for running programs, over ZeroMQ
 
-    Exit status: 0; 1 if the work failed (one line says what, where and what to do); 2 for wrong usage.""",
+    Exit status: 0 on success; 1 if the work failed, with one line on stderr that names the fault, its place and the
+    remedy; 2 for wrong usage.""",
 )
 @click.version_option(__version__, prog_name="nflae")
-@click.option("--debug", is_flag=True, help="Show the whole traceback of an error.")
+@click.option("--debug", is_flag=True, help="Print the traceback of an error.")
 def main(debug: bool) -> None:
-    """Near-field multi-user precoding for XL-MIMO arrays: .mat files in and out, or live over ZeroMQ."""
+    """Compute near-field multi-user precoders for XL-MIMO arrays, from .mat files or live over ZeroMQ."""

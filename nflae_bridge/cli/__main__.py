@@ -1,4 +1,4 @@
-"""``python -m nflae_bridge.cli``, for where the console script is not on the path."""
+"""Run ``python -m nflae_bridge.cli`` where the console script is not on the path."""
 
 from nflae_bridge.cli import main
 

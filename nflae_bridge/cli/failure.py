@@ -1,4 +1,4 @@
-"""Errors as a user sees them: one line on stderr, exit status 1."""
+"""Report errors to the user: one line on stderr and exit status 1."""
 
 from __future__ import annotations
 
@@ -17,17 +17,33 @@ from matlab_io.errors import NflaeError
 
 
 class Failure(click.ClickException):
-    """The work failed. One line that says what, where and what to do."""
+    """The work failed; the message is one line that names the fault, its place and the remedy."""
 
     exit_code = 1
 
     def show(self, file: IO[Any] | None = None) -> None:
+        """Print the message as one line on ``file``, by default stderr."""
         click.echo(f"nflae: error: {' '.join(self.message.split())}", file=file or sys.stderr)
 
 
 @contextmanager
 def failing_in_one_line(tracebacks: bool) -> Iterator[None]:
-    """Turn whatever is raised inside into a `Failure`; with ``tracebacks`` let it through as it is."""
+    """Convert every exception raised inside into a `Failure`.
+
+    Parameters
+    ----------
+    tracebacks : bool
+        Let exceptions pass unchanged, so that Python prints their tracebacks.
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    Failure
+        For every exception but those of click.
+    """
     with _signals_as_interrupts() as received:
         try:
             yield
@@ -36,19 +52,30 @@ def failing_in_one_line(tracebacks: bool) -> Iterator[None]:
         except BaseException as error:
             if tracebacks or (isinstance(error, OSError) and error.errno == errno.EPIPE):
                 raise
-            # An interrupt that arrives within HDF5 comes out of it as some other error.
+            # HDF5 turns an interrupt that arrives inside it into another exception.
             interrupted = received and not isinstance(error, NflaeError)
             raise Failure(explain(KeyboardInterrupt() if interrupted else error)) from error
 
 
 def explain(error: BaseException) -> str:
-    """What to tell the user of an exception, on one line."""
+    """Describe an exception in one line for the user.
+
+    Parameters
+    ----------
+    error : BaseException
+        The exception.
+
+    Returns
+    -------
+    str
+        The message of an `NflaeError`; for others the fault and the remedy.
+    """
     if isinstance(error, NflaeError):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; no output was written"
     if isinstance(error, MemoryError) or _is(error, "torch", "OutOfMemoryError"):
-        return "out of memory; give a smaller --batch, or --device cpu if it was the accelerator's"
+        return "out of memory; give a smaller --batch, or --device cpu if the memory of the accelerator ran out"
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{(error.strerror or str(error) or type(error).__name__).lower()}"
@@ -56,13 +83,13 @@ def explain(error: BaseException) -> str:
 
 
 def _is(error: BaseException, module: str, name: str) -> bool:
-    """Whether ``error`` is of a class whose module, if never imported, can't have raised it."""
+    """Return whether ``error`` is of a class of ``module``; a module not imported yet cannot have raised it."""
     return module in sys.modules and isinstance(error, getattr(sys.modules[module], name))
 
 
 @contextmanager
 def _signals_as_interrupts() -> Iterator[list[int]]:
-    """A scheduler's SIGTERM leaves as little behind as Ctrl-C does. Yields the signals that came."""
+    """Handle SIGTERM like Ctrl-C, so that a scheduler's stop leaves as little behind. Yield the signals received."""
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield received

@@ -1,4 +1,4 @@
-"""Options that several commands share; each group arrives in the command as one dataclass."""
+"""Define the options that several commands share; a command receives each group as one dataclass."""
 
 from __future__ import annotations
 
@@ -40,8 +40,23 @@ def chosen_schemes(ctx: click.Context, parameter: click.Parameter, value: str | 
     return list(dict.fromkeys(names))
 
 
-def _group(into: type[Any], name: str, *options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Options whose values reach the command as one argument ``name``, an ``into`` with a field an option."""
+def option_group(into: type[Any], name: str, *options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Combine options into one argument of a command.
+
+    Parameters
+    ----------
+    into : type
+        Dataclass with one field per option, named like its argument.
+    name : str
+        Name of the command's argument that receives the dataclass.
+    *options : callable
+        Click options, in the order of the help page.
+
+    Returns
+    -------
+    callable
+        Decorator of the command.
+    """
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
@@ -59,7 +74,19 @@ def _group(into: type[Any], name: str, *options: Callable[[Command], Command]) -
 
 @dataclass(frozen=True)
 class ChannelOptions:
-    """Which array of the file the channels are, and how to read it; None: found out from the file."""
+    """Array of the file that holds the channels, and its reading; None where the file decides.
+
+    Attributes
+    ----------
+    variable : str, optional
+        Variable, or field of a struct as ``chan.H``.
+    layout : str, optional
+        Axes in MATLAB order, e.g. ``nks``.
+    convention : str, optional
+        ``hermitian`` (y = H' x) or ``direct`` (y = H x).
+    allow_real : bool
+        Accept an array without imaginary part.
+    """
 
     variable: str | None
     layout: str | None
@@ -67,7 +94,13 @@ class ChannelOptions:
     allow_real: bool
 
     def open(self, path: Path) -> ChannelFile:
-        """Open the channels at ``path``. Raises MatFileError."""
+        """Open the channels of the file ``path``.
+
+        Raises
+        ------
+        MatFileError
+            If the file cannot be read, or if the channels are missing or ambiguous.
+        """
         from matlab_io import open_channels
 
         return open_channels(
@@ -79,37 +112,43 @@ class ChannelOptions:
         )
 
 
-channel_options = _group(
+channel_options = option_group(
     ChannelOptions,
     "reading",
-    click.option("--var", "variable", metavar="NAME", help="The channels' variable; chan.H for a struct's field."),
+    click.option(
+        "--var", "variable", metavar="NAME", help="Variable that holds the channels; chan.H for the field of a struct."
+    ),
     click.option(
         "--layout",
         metavar="AXES",
-        help="Axes in MATLAB order: n antenna, k user, s drop, f subcarrier, 1 length one; e.g. nks, kn, knfs.",
+        help="Axes in MATLAB order: n antenna, k user, s drop, f subcarrier, 1 singleton; e.g. nks, kn, knfs.",
     ),
     click.option(
         "--convention",
         type=click.Choice(["hermitian", "direct"]),
-        help="hermitian: y = H' x. direct: y = H x. Else by the layout: n before k is hermitian.",
+        help="hermitian: y = H' x; direct: y = H x.  [default: by the layout, n before k is hermitian]",
     ),
-    click.option("--allow-real", is_flag=True, help="Take an array without imaginary part as channels, too."),
+    click.option("--allow-real", is_flag=True, help="Accept an array without imaginary part as channels."),
 )
 
-budget_options = _group(
+budget_options = option_group(
     BudgetRequest,
     "request",
-    click.option("--power-dbw", type=float, help="Power budget P, dBW.  [default: the file's power, else 0]"),
-    click.option("--noise-dbw", type=float, help="Noise power, dBW.  [default: the file's noise_power, else -20]"),
+    click.option("--power-dbw", type=float, help="Transmit power budget P, dBW.  [default: power in the file, else 0]"),
+    click.option(
+        "--noise-dbw",
+        type=float,
+        help="Noise power sigma^2 per user, dBW.  [default: noise_power in the file, else -20]",
+    ),
     click.option(
         "--alpha-c",
         type=float,
-        help="Largest share of P for near-field users, in (0, 1].  [default: the file's alpha_c, else 1]",
+        help="Largest fraction of P for the near-field users, in (0, 1].  [default: alpha_c in the file, else 1]",
     ),
     click.option(
         "--min-rate",
         type=float,
-        help="Rate every user must get, bps/Hz.  [default: the file's min_rate, else 0]",
+        help="Minimum rate of every user, bps/Hz.  [default: min_rate in the file, else 0]",
     ),
 )
 
@@ -119,14 +158,30 @@ model_option = click.option(
     default="auto",
     show_default=True,
     metavar="NAME|DIR",
-    help="For nflae: a shipped model (see nflae models), a folder that nflae train wrote, or auto.",
+    help="Model of scheme nflae: a shipped one (see nflae models), a folder written by nflae train, or auto.",
 )
-device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:0.")
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="Device of the computation: auto, cpu, cuda or cuda:0."
+)
 
 
 @dataclass(frozen=True)
 class WorkOptions:
-    """With what, where and how the work is done."""
+    """Model, device and block size of the computation.
+
+    Attributes
+    ----------
+    model : str
+        ``auto``, the name of a shipped model, or a folder.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:0``.
+    refine : int
+        WMMSE iterations after the network.
+    batch : int, optional
+        Drops per block; by default as many as fit in about 32 MB.
+    on_bad_drop : {"error", "skip"}
+        Handling of drops with NaN, Inf or an all-zero user.
+    """
 
     model: str
     device: str
@@ -135,7 +190,7 @@ class WorkOptions:
     on_bad_drop: Literal["error", "skip"]
 
 
-work_options = _group(
+work_options = option_group(
     WorkOptions,
     "work",
     model_option,
@@ -145,44 +200,54 @@ work_options = _group(
         type=click.IntRange(min=0),
         default=0,
         show_default=True,
-        help="For nflae: WMMSE steps started from the network's answer.",
+        help="WMMSE iterations that start from the output of the network, for scheme nflae.",
     ),
-    click.option(
-        "--batch", type=click.IntRange(min=1), help="Drops computed at a time.  [default: about 32 MB of them]"
-    ),
+    click.option("--batch", type=click.IntRange(min=1), help="Drops per block.  [default: about 32 MB of channels]"),
     click.option(
         "--on-bad-drop",
         type=click.Choice(["error", "skip"]),
         default="error",
         show_default=True,
-        help="A drop with NaN, Inf or an all-zero user: stop, or leave it out and mark it.",
+        help="On a drop with NaN, Inf or an all-zero user: stop, or skip and mark it.",
     ),
 )
 
 
 @dataclass(frozen=True)
 class PlotOptions:
-    """Whether and what to draw. drop: counted from 1; None: the first that can be precoded for."""
+    """Plot of the users of one drop.
+
+    Attributes
+    ----------
+    plot : Path, optional
+        File to write; None for no plot.
+    plot_drop : int, optional
+        Drop to draw, counted from 1; None for the first one without NaN, Inf or an all-zero user.
+    carrier_ghz : float, optional
+        Carrier frequency, GHz.
+    """
 
     plot: Path | None
     plot_drop: int | None
     carrier_ghz: float | None
 
 
-plot_options = _group(
+plot_options = option_group(
     PlotOptions,
-    "drawing",
+    "plotting",
     click.option(
         "--plot",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Draw one drop's users in the array's beam-focusing map (.png, .pdf or .svg).",
+        help="Plot the users of one drop on the beam-focusing map of the array (.png, .pdf or .svg).",
     ),
-    click.option("--plot-drop", type=click.IntRange(min=1), help="The drop to draw.  [default: the first good one]"),
+    click.option(
+        "--plot-drop", type=click.IntRange(min=1), help="Drop to plot, from 1.  [default: the first valid one]"
+    ),
     click.option(
         "--carrier-ghz",
         type=click.FloatRange(min=0, min_open=True),
-        help="Carrier, for the map's metres.  [default: the file's carrier_hz, else 30]",
+        help="Carrier frequency of the map, GHz.  [default: carrier_hz in the file, else 30]",
     ),
 )
 
@@ -202,5 +267,5 @@ cluster_option = click.option(
     "--cluster",
     callback=_checked_cluster,
     metavar="local:N|ADDRESS",
-    help="Share the work among N processes of this machine, or a Dask cluster (tcp://HOST:8786): the same figures.",
+    help="Distribute the work to N processes of this machine, or to a Dask cluster (tcp://HOST:8786).",
 )

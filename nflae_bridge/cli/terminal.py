@@ -1,4 +1,4 @@
-"""What goes to the terminal: tables and facts on stdout, progress on stderr."""
+"""Print tables and facts on stdout, notes and progress on stderr; in plain text where rich is not installed."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
     from matlab_io import ChannelFile
     from nflae_bridge.files.budget import BudgetChoice
 
@@ -25,12 +23,28 @@ _LOG_EVERY_SECONDS = 10.0
 
 
 def fact(label: str, text: str) -> None:
-    """One line of a report: a label, then what there is to say."""
+    """Print one line of a report on stdout.
+
+    Parameters
+    ----------
+    label : str
+        Subject of the line, set in a column of 18 characters.
+    text : str
+        Content of the line.
+    """
     click.echo(f"{label:<18} {text}")
 
 
 def announce(file: ChannelFile, choice: BudgetChoice) -> None:
-    """How the channels are read and what may be spent on them, before the work starts."""
+    """Print the reading of the channels and the link budget, before the work starts.
+
+    Parameters
+    ----------
+    file : ChannelFile
+        Channel file, open; its notes state the variable, the layout and the convention.
+    choice : BudgetChoice
+        Link budget with the origin of each quantity.
+    """
     for note in file.notes:
         fact("channels", note)
     for line in choice.lines():
@@ -38,41 +52,129 @@ def announce(file: ChannelFile, choice: BudgetChoice) -> None:
 
 
 def warn(text: str) -> None:
-    """One line on stderr about something that did not stop the work."""
+    """Print one line on stderr about an event that did not stop the work.
+
+    Parameters
+    ----------
+    text : str
+        Content of the line.
+    """
     click.echo(f"nflae: note: {text}", err=True)
 
 
-def table(*columns: str, title: str | None = None) -> Table:
-    """An empty table; the first column is text, the others are numbers."""
-    from rich import box
-    from rich.table import Table
+def duration(seconds: float) -> str:
+    """Format a duration below a second with its unit.
 
-    made = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
-    for index, column in enumerate(columns):
-        made.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
-    return made
+    Parameters
+    ----------
+    seconds : float
+        Duration, s.
+
+    Returns
+    -------
+    str
+        Milliseconds from 1 ms on, else microseconds.
+    """
+    return f"{1e3 * seconds:.3f} ms" if seconds >= 1e-3 else f"{1e6 * seconds:.1f} us"
 
 
-def show(content: Table) -> None:
-    """Print a table on stdout; as wide as it needs to be where stdout is a file."""
-    _console(sys.stdout.isatty()).print(content)
+@dataclass
+class Table:
+    """A table of text: the first column left-aligned, the others right-aligned.
 
+    Attributes
+    ----------
+    columns : tuple of str
+        Headings; a line break starts a second line.
+    title : str, optional
+        Line above the table.
+    sections : list of list of tuple of str
+        Rows, in groups with a rule between them.
+    """
 
-def _console(is_terminal: bool) -> Console:
-    from rich.console import Console
+    columns: tuple[str, ...]
+    title: str | None = None
+    sections: list[list[tuple[str, ...]]] = field(default_factory=lambda: [[]])
 
-    return Console(width=None if is_terminal else 120, highlight=False)
+    def add_row(self, *cells: str) -> None:
+        """Append a row to the last section.
+
+        Parameters
+        ----------
+        *cells : str
+            One cell per column.
+        """
+        self.sections[-1].append(cells)
+
+    def add_section(self) -> None:
+        """Start a new section."""
+        self.sections.append([])
+
+    def show(self) -> None:
+        """Print the table on stdout: fitted to a terminal's width, at most 120 characters wide in a file."""
+        if find_spec("rich") is None:
+            click.echo("\n".join(self._plain_lines()))
+            return
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        table = RichTable(
+            box=box.SIMPLE_HEAD, title=self.title, title_justify="left", title_style="bold", pad_edge=False
+        )
+        for index, column in enumerate(self.columns):
+            table.add_column(Text(column), justify="left" if index == 0 else "right", overflow="fold")
+        for section in self.sections:
+            for cells in section:
+                table.add_row(*map(Text, cells))
+            table.add_section()
+        Console(width=None if sys.stdout.isatty() else 120, highlight=False).print(table)
+
+    def _plain_lines(self) -> list[str]:
+        headings = [column.split("\n") for column in self.columns]
+        height = max(map(len, headings))
+        padded = [[""] * (height - len(heading)) + heading for heading in headings]
+        head = [tuple(heading[line] for heading in padded) for line in range(height)]
+        rows = [*head, *(cells for section in self.sections for cells in section)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(self.columns))]
+
+        def aligned(cells: tuple[str, ...]) -> str:
+            first, *others = zip(cells, widths, strict=True)
+            return "  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]).rstrip()
+
+        rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
+        lines = [self.title] if self.title else []
+        lines += map(aligned, head)
+        for section in filter(None, self.sections):
+            lines += [rule, *map(aligned, section)]
+        return lines
 
 
 @contextmanager
 def progress(what: str, total: int, unit: str, already: int = 0) -> Iterator[Advance]:
-    """A progress bar on stderr with the pace and the time left; where that is no terminal, a line every ten seconds.
+    """Show the progress on stderr with the pace and the time left.
 
-    already: how many of ``total`` were done before, by an earlier run.
-    Yields ``advance(done, note)``: how many are done by now, and a few words beside the bar.
+    A terminal gets a bar; a log file, and any stderr where rich is not installed, gets one line every ten seconds.
+
+    Parameters
+    ----------
+    what : str
+        Name of the work.
+    total : int
+        Number of units of the whole work.
+    unit : str
+        Name of the units, in the plural.
+    already : int
+        Units of ``total`` done by an earlier run.
+
+    Yields
+    ------
+    Advance
+        ``advance(done, note)``: the units done so far, and a few words beside the bar.
     """
     pace = _Pace(total, unit, already, time.monotonic())
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or find_spec("rich") is None:
         yield _progress_lines(what, pace)
         return
     from rich.console import Console
@@ -87,7 +189,7 @@ def progress(what: str, total: int, unit: str, already: int = 0) -> Iterator[Adv
 
 @dataclass(frozen=True)
 class _Pace:
-    """How quickly it goes, and how long it will take. already: done at ``began``, s, `time.monotonic`."""
+    """Mean pace of a run and the time left; ``already`` units were done at ``began`` (s, `time.monotonic`)."""
 
     total: int
     unit: str
@@ -95,7 +197,7 @@ class _Pace:
     began: float
 
     def describe(self, done: int) -> str:
-        """``5733 drops/s, 0:00:12 left``, at the mean pace so far; nothing while there is none."""
+        """Format the mean pace so far, e.g. ``5733 drops/s, 0:00:12 left``; empty before the first unit."""
         seconds = time.monotonic() - self.began
         if done <= self.already or seconds <= 0:
             return ""

@@ -1,4 +1,4 @@
-"""``nflae bench``: time against sum rate, the network and its rivals on the same drops."""
+"""Implement ``nflae bench``: time against sum rate of the network and of other schemes on the same drops."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from matlab_io.extras import require
 from nflae_bridge.cli.options import model_option, scheme_names
-from nflae_bridge.cli.terminal import fact, progress, show, table, warn
+from nflae_bridge.cli.terminal import Table, duration, fact, progress, warn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
 _REPEATS = 30
 
 
-def _contestant_names() -> list[str]:
-    """Every scheme whose rates hold for plain receivers, and the rival made for GPUs."""
+def _competitor_names() -> list[str]:
+    """Return all schemes for linear receivers, and WMMSE by gradient steps, which is made for GPUs."""
     return [*(name for name in scheme_names() if name != "noma"), "inversion-free"]
 
 
 def _schemes(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
-    known = _contestant_names()
+    known = _competitor_names()
     names = [name.strip() for name in value.split(",") if name.strip()]
     unknown = [name for name in names if name not in known]
     if unknown or not names:
@@ -36,12 +37,12 @@ def _schemes(ctx: click.Context, parameter: click.Parameter, value: str) -> tupl
 
 
 def _numbers(least: int) -> Callable[[click.Context, click.Parameter, str], tuple[int, ...]]:
-    """Callback of an option that lists whole numbers, none below ``least``."""
+    """Return the callback of an option that lists whole numbers, none below ``least``."""
 
     def parse(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
         parts = [part.strip() for part in value.split(",")]
         if not all(part.isdecimal() and int(part) >= least for part in parts):
-            raise click.BadParameter(f"{value!r}: give whole numbers from {least} on, commas between them")
+            raise click.BadParameter(f"{value!r}: give whole numbers from {least} on, with commas between them")
         return tuple(dict.fromkeys(int(part) for part in parts))
 
     return parse
@@ -53,7 +54,7 @@ def _devices(ctx: click.Context, parameter: click.Parameter, value: str) -> list
 
 @click.command(
     "bench",
-    short_help="Time against sum rate: the network and its rivals.",
+    short_help="Measure time against sum rate.",
     epilog="""\b
     Examples:
       nflae bench -o bench
@@ -61,20 +62,23 @@ def _devices(ctx: click.Context, parameter: click.Parameter, value: str) -> list
       nflae bench -o bench --users 16 --snr-db 10 --scaling
 
     \b
-    Contestants, all on the same drops of scenario paper (signed angles), with P / sigma^2 the only constraint:
-      nflae           the network with all its guards, once for every --refine
-      wmmse           stopped after 1, 2, 3, 5, 10, 20, 50 and 100 iterations
+    Competitors, on the same drops of scenario paper (signed angles), without alpha_c and min_rate:
+      nflae           the network with projection and fallback, once per --refine
+      wmmse           after 1, 2, 3, 5, 10, 20, 50 and 100 iterations
       inversion-free  WMMSE by accelerated gradient steps, after 5, 10, 20, 30, 50 and 100
-      rzf and others  the textbook's schemes
-      floor           always there: H'H and H C alone, which no scheme of this kind can do without
+      rzf and others  the classical schemes
+      floor           always included: H'H and H C alone, the least work of any scheme of this form
 
-    A time is that from channels in the host's memory to precoders and powers there, a call's divided by its drops.
+    Times are from channels in host memory to precoders and powers in host memory, per drop: the time of a call divided
+    by its drops.
 
     \b
-    In DIR: bench.csv, bench.png; with --scaling also scaling.csv, scaling.png.""",
+    Files in DIR:
+      bench.csv, bench.png
+      scaling.csv, scaling.png    with --scaling""",
 )
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The results' folder."
+    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of the results."
 )
 @click.option(
     "--schemes",
@@ -82,10 +86,10 @@ def _devices(ctx: click.Context, parameter: click.Parameter, value: str) -> list
     default="nflae,wmmse,inversion-free,rzf",
     show_default=True,
     metavar="NAME,...",
-    help=f"Who competes, of {', '.join(_contestant_names())}.",
+    help=f"Schemes, of {', '.join(_competitor_names())}.",
 )
 @click.option(
-    "--batches", callback=_numbers(1), default="1,1000", show_default=True, metavar="N,...", help="Drops a call."
+    "--batches", callback=_numbers(1), default="1,1000", show_default=True, metavar="N,...", help="Drops per call."
 )
 @click.option(
     "--device",
@@ -94,7 +98,7 @@ def _devices(ctx: click.Context, parameter: click.Parameter, value: str) -> list
     default="cpu",
     show_default=True,
     metavar="NAME,...",
-    help="Where, of auto, cpu, cuda, cuda:0; each in turn.",
+    help="Devices, of auto, cpu, cuda, cuda:0; each in turn.",
 )
 @click.option(
     "--refine",
@@ -103,30 +107,28 @@ def _devices(ctx: click.Context, parameter: click.Parameter, value: str) -> list
     default="0,1",
     show_default=True,
     metavar="R,...",
-    help="For nflae: WMMSE steps started from the network's answer; each R is a competitor.",
+    help="WMMSE iterations that start from the output of the network; each R is measured.",
 )
-@click.option("--users", type=click.IntRange(min=1), default=10, show_default=True, help="Users K a drop.")
+@click.option("--users", type=click.IntRange(min=1), default=10, show_default=True, help="Users K per drop.")
 @click.option("--antennas", type=click.IntRange(min=1), default=256, show_default=True, help="Antennas N.")
-@click.option("--snr-db", type=click.FloatRange(-100, 100), default=20.0, show_default=True, help="P / sigma^2.")
+@click.option("--snr-db", type=click.FloatRange(-100, 100), default=20.0, show_default=True, help="P / sigma^2, dB.")
 @click.option(
     "--drops",
     type=click.IntRange(min=1),
     default=1000,
     show_default=True,
-    help="Different drops; larger batches repeat them.",
+    help="Distinct drops; larger batches repeat them.",
 )
 @click.option(
     "--repeats",
     type=click.IntRange(min=1),
     default=_REPEATS,
     show_default=True,
-    help="Calls timed, after three to warm up; small batches up to ten times as many.",
+    help="Calls timed, after three for warm-up; up to ten times as many of small batches.",
 )
-@click.option(
-    "--threads", type=click.IntRange(min=1), help="CPU threads, of ours and of the rivals.  [default: all cores]"
-)
-@click.option("--seed", type=click.IntRange(min=0, max=2**39), default=0, show_default=True, help="Of the drops.")
-@click.option("--scaling", is_flag=True, help="Also times against users, antennas and batch size, with slopes.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads of every scheme.  [default: all cores]")
+@click.option("--seed", type=click.IntRange(min=0, max=2**39), default=0, show_default=True, help="Seed of the drops.")
+@click.option("--scaling", is_flag=True, help="Also measure times against users, antennas and batch size, with slopes.")
 @model_option
 def command(
     output: Path,
@@ -144,7 +146,8 @@ def command(
     scaling: bool,
     model: str,
 ) -> None:
-    """Who gives how much sum rate in how much time: table, plot, Pareto front and ratios."""
+    """Measure the time and the sum rate of the network and of other schemes; report the Pareto front and ratios."""
+    require("matplotlib", "nflae bench", "plot")
     import torch
 
     from nflae_bridge.engine.devices import choose_device
@@ -154,12 +157,12 @@ def command(
 
     if threads is not None:
         torch.set_num_threads(threads)
-    places = tuple(dict.fromkeys(choose_device(name) for name in devices))
+    where = tuple(dict.fromkeys(choose_device(name) for name in devices))
     settings = Settings(
         schemes,
         refinements,
         batches,
-        places,
+        where,
         users,
         antennas,
         snr_db,
@@ -170,8 +173,8 @@ def command(
         threads or torch.get_num_threads(),
     )
     if "nflae" in schemes:
-        for place in places:
-            fact("model", f"{load_model(model, place).name} on {place}")
+        for device in where:
+            fact("model", f"{load_model(model, device).name} on {device}")
     prepare(output)
     _announce(settings)
     with progress("bench", rounds(settings), "rounds") as advance:
@@ -195,9 +198,9 @@ def _announce(settings: Settings) -> None:
     for device in settings.devices:
         fact("machine", f"{device}: {machine(device, settings.threads)}")
     fact("drops", f"{settings.drops} of scenario paper; {_link(settings)}")
-    fact("time", "from channels in the host's memory to precoders and powers there, per drop; sum rates beside them")
+    fact("time", "from channels in host memory to precoders and powers in host memory, per drop")
     if settings.repeats < _REPEATS:
-        warn(f"medians of so few calls are not to be relied on; give --repeats {_REPEATS} or more")
+        warn(f"medians of so few calls are not reliable; give --repeats {_REPEATS} or more")
 
 
 def _link(settings: Settings) -> str:
@@ -205,7 +208,7 @@ def _link(settings: Settings) -> str:
 
 
 def _title(settings: Settings, what: str) -> tuple[str, list[str]]:
-    """A picture's title, and below it the machines."""
+    """Return the title of a plot and the lines below it, which name the machines."""
     from nflae_bridge.studies.benchmark.comparison import machine
 
     machines = "; ".join(f"{device}: {machine(device, settings.threads)}" for device in settings.devices)
@@ -220,7 +223,7 @@ def _write(output: Path, rows: Sequence[Measurement], settings: Settings) -> Non
 
     title, notes = _title(settings, "Sum rate against time")
     numbers = (
-        "Numbers at the markers: iterations; at ours refinement steps. The axis of sum rates is stretched upwards."
+        "Numbers at the markers: iterations; for nflae refinement steps. The axis of sum rates is stretched upwards."
     )
     picture = bench_figure(rows, title, [*notes, numbers])
     write_atomically(output / "bench.csv", bench_csv(rows, settings))
@@ -243,51 +246,54 @@ def _report(rows: Sequence[Measurement]) -> None:
     from nflae_bridge.studies.benchmark.pareto import on_front, ratios, share_of_wmmse
 
     for (device, batch), found in by_panel(rows).items():
-        listed = table(
-            *("competitor", "median\nper drop", "p99\nper drop", "sum rate\nbps/Hz", "of wmmse-100", "on the\nfront"),
-            "computed by",
-            title=f"{device}, {batch:,} drop{'s' if batch > 1 else ''} a call, {found[0].calls} calls",
+        headings = (
+            "competitor",
+            "median\nper drop",
+            "p99\nper drop",
+            "sum rate\nbps/Hz",
+            "of wmmse-100",
+            "on the\nfront",
+        )
+        listed = Table(
+            (*headings, "computed by"),
+            title=f"{device}, {batch:,} drop{'s' if batch > 1 else ''} per call, {found[0].calls} calls",
         )
         for row, front in zip(found, on_front(found), strict=True):
             share = share_of_wmmse(found, row)
             listed.add_row(
                 row.name,
-                _duration(row.median),
-                _duration(row.p99),
+                duration(row.median),
+                duration(row.p99),
                 "" if row.sum_rate != row.sum_rate else _rate(row.sum_rate),
                 "" if share is None else f"{100 * share:.2f} %",
                 "yes" if front else "",
                 row.implementation,
             )
-        show(listed)
+        listed.show()
         ours = [row for row in found if row.scheme == "nflae"]
         if ours:
-            compared = table("median time over ours", *(row.name for row in ours))
+            compared = Table(("median time over nflae", *(row.name for row in ours)))
             for line in zip(*(ratios(found, row) for row in ours), strict=True):
                 compared.add_row(line[0].quantity, *map(_ratio, line))
-            show(compared)
+            compared.show()
 
 
 def _report_scaling(scaled: Sequence[Scaled]) -> None:
     from nflae_bridge.studies.benchmark.scaling import series, slope
 
-    listed = table("slope of time per drop", "device", "against", "fitted over", "exponent")
+    listed = Table(("slope of time per drop", "device", "against", "fitted over", "exponent"))
     for points in series(scaled).values():
         found = slope(points)
         span = f"{found.first:,} to {found.last:,}"
         listed.add_row(found.name, found.device, found.axis, span, f"{found.exponent:+.2f}")
-    show(listed)
+    listed.show()
 
 
 def _ratio(ratio: Ratio) -> str:
     if ratio.times is None:
-        return "none does"
+        return "none"
     return f"{ratio.times:.2f} ({ratio.rival})"
 
 
 def _rate(sum_rate: float) -> str:
     return f"{sum_rate:.3f}" if sum_rate >= 1 else f"{sum_rate:.3g}"
-
-
-def _duration(seconds: float) -> str:
-    return f"{1e3 * seconds:.3f} ms" if seconds >= 1e-3 else f"{1e6 * seconds:.1f} us"

@@ -1,4 +1,4 @@
-"""``nflae inspect``: what is in a file, and what would be taken as the channels."""
+"""Implement ``nflae inspect``: list the variables of a file and the reading of its channels."""
 
 from __future__ import annotations
 
@@ -7,34 +7,32 @@ from pathlib import Path
 import click
 
 from nflae_bridge.cli.options import ChannelOptions, channel_options
-from nflae_bridge.cli.terminal import fact, show, table
+from nflae_bridge.cli.terminal import Table, fact
 
 
 @click.command(
     "inspect",
-    short_help="What is in a .mat file, and what is taken as H.",
+    short_help="List the variables of a file and the reading of H.",
     epilog="""\b
     Examples:
       nflae inspect channels.mat
       nflae inspect quadriga.mat --var chan.H --layout knfs
 
-    Exit status 0 for every file that can be read, whether or not channels are found in it; 1 if channels were asked
-    for, by an option, that can't be had.""",
+    Exit status: 0 if the file can be read, with or without channels in it; 1 if it cannot, or if the channels named by
+    an option are not there.""",
 )
 @click.argument("source", metavar="FILE.mat", type=click.Path(path_type=Path))
 @channel_options
 def command(source: Path, reading: ChannelOptions) -> None:
-    """What is in FILE.mat, what is taken as H, in which layout and convention, and why."""
-    from rich.markup import escape
-
+    """List the variables of FILE.mat; name the one read as H, its layout and convention, and the reason."""
     from matlab_io import MatFileError, inspect_file
 
     variables = inspect_file(source)
-    rows = table("variable", "size", "class", title=str(source))
+    rows = Table(("variable", "size", "class"), title=str(source))
     for variable in variables:
         kind = f"complex {variable.matlab_class}" if variable.is_complex else variable.matlab_class
-        rows.add_row(escape(variable.name), " x ".join(str(size) for size in variable.shape), escape(kind))
-    show(rows)
+        rows.add_row(variable.name, " x ".join(str(size) for size in variable.shape), kind)
+    rows.show()
     try:
         with reading.open(source) as file:
             fact("version", file.version)
@@ -44,7 +42,7 @@ def command(source: Path, reading: ChannelOptions) -> None:
             for name, value in file.scalars.items():
                 fact("link budget", f"{name} = {value:g}{units[name]}")
             if not file.scalars:
-                fact("link budget", "none in the file: the options' or the defaults' is used")
+                fact("link budget", "none in the file: options or defaults apply")
     except MatFileError as error:
         if reading != ChannelOptions(None, None, None, reading.allow_real):
             raise

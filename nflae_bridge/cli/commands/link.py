@@ -1,16 +1,23 @@
-"""``nflae link``: symbols through the link, and what arrives of them."""
+"""Implement ``nflae link``: transmit coded symbols and count the errors."""
 
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack, closing
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from matlab_io.errors import NflaeError
 from matlab_io.extras import require
+from nflae_bridge.cli.link_options import (
+    ScenarioOptions,
+    TransmissionOptions,
+    scenario_options,
+    transmission_options,
+)
 from nflae_bridge.cli.options import (
     ChannelOptions,
     WorkOptions,
@@ -20,23 +27,23 @@ from nflae_bridge.cli.options import (
     scheme_names,
     work_options,
 )
-from nflae_bridge.cli.terminal import fact, progress, show, table
-from nflae_bridge.files.budget import BudgetRequest, choose_budget
-from simulator.link_level.modulation import DEFAULT_SYMBOLS
+from nflae_bridge.cli.terminal import Table, fact, progress
+from nflae_bridge.files.budget import BudgetChoice, BudgetRequest, choose_budget
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from matlab_io import ChannelFile
     from nflae_bridge.studies.link.source import DropSource
     from nflae_bridge.studies.link.sweep import Point, Settings
     from simulator.link_level.modulation import Format
 
-_MOST_POINTS = 1000
-_WIDEST_DB = 200.0
+_MAX_POINTS = 1000
+_MAX_SNR_DB = 200.0
 
 
 def _snr_points(ctx: click.Context, parameter: click.Parameter, value: str) -> list[float]:
-    """``-5:25:2.5``: first, last and step; or numbers with commas between them."""
+    """Parse ``-5:25:2.5`` (first, last and step) or numbers with commas between them."""
     try:
         numbers = [float(part) for part in value.split(":" if ":" in value else ",")]
     except ValueError:
@@ -44,27 +51,15 @@ def _snr_points(ctx: click.Context, parameter: click.Parameter, value: str) -> l
     if ":" in value and len(numbers) in (2, 3):
         first, last, step = numbers if len(numbers) == 3 else (*numbers, 1.0)
         steps = (last - first) / step if step > 0 else math.nan
-        numbers = [first + index * step for index in range(int(steps + 1e-9) + 1)] if 0 <= steps < _MOST_POINTS else []
-    if not numbers or not all(abs(number) <= _WIDEST_DB for number in numbers):
+        numbers = [first + index * step for index in range(int(steps + 1e-9) + 1)] if 0 <= steps < _MAX_POINTS else []
+    if not numbers or not all(abs(number) <= _MAX_SNR_DB for number in numbers):
         raise click.BadParameter(f"{value!r}: give FIRST:LAST:STEP in dB, e.g. -5:25:2.5, or numbers, e.g. 0,10,20")
     return sorted({round(number, 3) for number in numbers})
 
 
-def _waveform(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int]:
-    if value is None:
-        return 0, 0
-    subcarriers, _, prefix = value.partition(":")
-    if not subcarriers.isdecimal() or not (prefix or "0").isdecimal():
-        raise click.BadParameter(f"{value!r}: give SUBCARRIERS:PREFIX, e.g. 12:1")
-    sizes = int(subcarriers), int(prefix or 0)
-    if not 1 <= sizes[0] <= 4096 or sizes[1] > sizes[0]:
-        raise click.BadParameter(f"{value!r}: 1 to 4096 subcarriers, and a prefix of at most as many samples")
-    return sizes
-
-
 @click.command(
     "link",
-    short_help="Symbols through the link: BER, BLER, EVM, goodput.",
+    short_help="Transmit coded symbols: BER, BLER, EVM, goodput.",
     epilog="""\b
     Examples:
       nflae link channels.mat -o link
@@ -73,12 +68,16 @@ def _waveform(ctx: click.Context, parameter: click.Parameter, value: str | None)
       nflae link flight.mat -o link --csi aged:2 --refresh 5
 
     \b
-    In DIR: link.csv (a row a scheme and SNR), users.csv (and a user), error_rates.png, goodput.png, evm.png; with
-    --refresh timeline.csv and timeline.png; units.jsonl, from which an interrupted command goes on when repeated.""",
+    Files in DIR:
+      link.csv                              a row per scheme and SNR
+      users.csv                             a row per scheme, SNR and user
+      error_rates.png, goodput.png, evm.png
+      timeline.csv, timeline.png            with --refresh
+      units.jsonl                           finished batches; the same command resumes an interrupted run""",
 )
 @click.argument("source", metavar="[IN.mat]", type=click.Path(path_type=Path), required=False)
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The results' folder."
+    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of the results."
 )
 @click.option(
     "--scheme",
@@ -87,77 +86,52 @@ def _waveform(ctx: click.Context, parameter: click.Parameter, value: str | None)
     default="nflae,wmmse,rzf,zf",
     show_default=True,
     metavar="NAME,...",
-    help=f"Who precodes, of {', '.join(scheme_names())}; noma, which counts on receivers with SIC, is refused.",
+    help=f"Precoding schemes, of {', '.join(scheme_names())}; noma is refused, as it needs receivers with SIC.",
 )
-@click.option(
-    "--modulation",
-    default="16qam",
-    show_default=True,
-    help="qpsk, 16qam, 64qam, 256qam; auto or auto:256qam: per user and drop by the CQI table up to 64QAM or 256QAM.",
-)
-@click.option("--code", metavar="none|ldpc:RATE", help="Channel code.  [default: ldpc:1/2; with auto the table's]")
+@transmission_options
 @click.option(
     "--snr-db",
     callback=_snr_points,
     default="-5:25:2.5",
     show_default=True,
     metavar="FIRST:LAST:STEP|DB,...",
-    help="P / sigma^2, the channels as they are.",
-)
-@click.option(
-    "--csi",
-    default="perfect",
-    show_default=True,
-    metavar="perfect|noisy:DB|aged:SLOTS|quantised:BITS",
-    help="What the precoders are computed from.",
+    help="Transmit SNR P / sigma^2, dB; the channels are not normalised.",
 )
 @click.option(
     "--refresh",
     type=click.IntRange(min=1),
     metavar="N",
-    help="The file's drops are successive slots, and precoders computed every N of them; adds the timeline.",
+    help="Take the drops as successive slots and compute the precoders every N slots; adds the timeline.",
 )
 @click.option(
     "--errors",
     type=click.IntRange(min=1),
     default=200,
     show_default=True,
-    help="An SNR stops once every scheme has lost this many blocks (or bits, without a code).",
+    help="Stop an SNR once every scheme has this many block errors (bit errors without a code).",
 )
 @click.option(
     "--drops",
     type=click.IntRange(min=1),
     default=200,
     show_default=True,
-    help="Or after this many drops; a file's are gone through again, with new bits and noise.",
+    help="Stop an SNR after this many drops; those of a file repeat with new bits and noise.",
+)
+@scenario_options
+@click.option(
+    "--alpha-c",
+    type=float,
+    help="Largest fraction of P for the near-field users, in (0, 1].  [default: alpha_c in the file, else 1]",
 )
 @click.option(
-    "--symbols",
-    type=click.IntRange(min=1, max=1 << 16),
-    default=DEFAULT_SYMBOLS,
+    "--min-rate", type=float, help="Minimum rate of every user, bps/Hz.  [default: min_rate in the file, else 0]"
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0, max=2**39),
+    default=0,
     show_default=True,
-    help="Symbols a block.",
-)
-@click.option(
-    "--ofdm",
-    callback=_waveform,
-    metavar="SUBCARRIERS:PREFIX",
-    help="Send blocks on OFDM grids with a cyclic prefix.  [default: symbol by symbol]",
-)
-@click.option("--scenario", type=click.Choice(["uav", "paper"]), help="Fresh drops of this scenario instead of a file.")
-@click.option("--users", type=click.IntRange(min=1), default=8, show_default=True, help="Of the scenario.")
-@click.option("--antennas", type=click.IntRange(min=1), default=256, show_default=True, help="Of the scenario.")
-@click.option(
-    "--speed",
-    type=click.FloatRange(min=0),
-    default=3.0,
-    show_default=True,
-    help="Of the scenario's users, m/s; their CSI ages by it with --csi aged.",
-)
-@click.option("--alpha-c", type=float, help="Largest share of P for near-field users.  [default: the file's, else 1]")
-@click.option("--min-rate", type=float, help="Rate every user must get, bps/Hz.  [default: the file's, else 0]")
-@click.option(
-    "--seed", type=click.IntRange(min=0, max=2**39), default=0, show_default=True, help="Of all that is drawn."
+    help="Seed of drops, bits, noise and CSI errors.",
 )
 @cluster_option
 @channel_options
@@ -166,108 +140,130 @@ def command(
     source: Path | None,
     output: Path,
     schemes: list[str],
-    modulation: str,
-    code: str | None,
     snr_db: list[float],
-    csi: str,
     refresh: int | None,
     errors: int,
     drops: int,
-    symbols: int,
-    ofdm: tuple[int, int],
-    scenario: str | None,
-    users: int,
-    antennas: int,
-    speed: float,
     alpha_c: float | None,
     min_rate: float | None,
     seed: int,
     cluster: str | None,
+    transmission: TransmissionOptions,
+    scene: ScenarioOptions,
     reading: ChannelOptions,
     work: WorkOptions,
 ) -> None:
-    """Send coded symbols through precoder, channel and noise, and count what arrives.
+    """Transmit coded symbols through precoder, channel and noise, and count the errors.
 
-    Channels are IN.mat's, or a scenario's. Every scheme sends the same bits over the same drops and noise.
+    The channels come from IN.mat or from a scenario. All schemes transmit the same bits over the same drops and noise.
     """
-    if (source is None) == (scenario is None):
+    if (source is None) == (scene.scenario is None):
         raise click.UsageError("give either IN.mat or --scenario.")
     if refresh is not None and source is None:
-        raise click.UsageError("--refresh needs IN.mat: a scenario's drops don't follow one another.")
+        raise click.UsageError("--refresh needs IN.mat: the drops of a scenario are not successive slots.")
+    for package in ("sionna", "matplotlib"):
+        require(package, "nflae link", "link")
 
     from nflae_bridge.engine.devices import choose_device
-    from simulator.channels.csi import parse_csi
-    from simulator.link_level.chain import Waveform
-    from simulator.link_level.modulation import choose_modulation
-
-    require("sionna", "nflae link", "link")
-    knowledge, waveform = parse_csi(csi), Waveform(*ofdm)
-    formats = choose_modulation(modulation, code, symbols).formats
-    waveform.samples(symbols)
-    device = choose_device(work.device)
-    size = work.batch or {"cpu": 32, "cuda": 512}[device.type]
-    with ExitStack() as stack:
-        file = None
-        drop_source: DropSource
-        if source is not None:
-            file = stack.enter_context(reading.open(source))
-            for note in file.notes:
-                fact("channels", note)
-            from nflae_bridge.studies.link.source import FileDrops
-
-            drop_source = FileDrops(file, drops, size, knowledge, refresh or 1, work.on_bad_drop)
-        else:
-            from nflae_bridge.studies.link.source import ScenarioDrops
-
-            drop_source = ScenarioDrops("paper" if scenario == "paper" else "uav", users, antennas, size, speed, seed)
-        budget = choose_budget(BudgetRequest(alpha_c=alpha_c, min_rate=min_rate), file)
-
-    from nflae_bridge.network.shipped import portable_model
-    from nflae_bridge.studies.link.sweep import Settings, sweep
+    from nflae_bridge.studies.link.sweep import sweep
     from nflae_bridge.studies.link.unit_journal import UnitJournal
 
-    settings = Settings(
-        schemes=tuple(schemes),
-        modulation=modulation,
-        code=code,
-        symbols=symbols,
-        csi=knowledge,
-        waveform=waveform,
-        alpha_c=budget.alpha_c.value,
-        min_rate=budget.min_rate.value,
-        model=portable_model(work.model, device.type),
-        device=work.device,
-        refine=work.refine,
-        seed=seed,
-        timeline=refresh is not None,
-    )
-    fact("blocks", f"{symbols} symbols, {_names(formats)}")
-    fact("CSI", f"{knowledge}")
-    for line in budget.lines()[2:]:  # power and noise are swept
-        fact("link budget", line)
-    record = UnitJournal(output, _identity(settings, drop_source, device.type))
+    device = choose_device(work.device).type
+    settings = _settings(schemes, transmission, work, device, seed, timeline=refresh is not None)
+    batch = work.batch or {"cpu": 32, "cuda": 512}[device]
+    request = BudgetRequest(alpha_c=alpha_c, min_rate=min_rate)
+    if source is None:
+        drop_source, budget = _scenario_drops(scene, batch, seed), choose_budget(request)
+    else:
+        with reading.open(source) as file:
+            drop_source, budget = _file_drops(file, drops, batch, settings, refresh or 1, work.on_bad_drop, request)
+    settings = replace(settings, alpha_c=budget.alpha_c.value, min_rate=budget.min_rate.value)
+    _announce(settings, budget)
+    record = UnitJournal(output, _identity(settings, drop_source, device))
     if record.outcomes:
-        fact("resumed", f"{len(record.outcomes)} batches are there from an earlier run")
+        fact("resumed", f"{len(record.outcomes)} batches of an earlier run")
     total = len(snr_db) * drop_source.batches(drops)
     with closing(record), progress("link", total, "batches") as advance:
         try:
             points = sweep(drop_source, settings, snr_db, errors, drops, record, cluster, advance)
         except KeyboardInterrupt:
             raise NflaeError(
-                f"interrupted; what is finished is in {record.path}: repeat the command to go on"
+                f"interrupted; the finished batches are in {record.path}: repeat the command to resume"
             ) from None
-    _report(points, drop_source.users, waveform.samples(symbols))
-    title = f"{formats[0] if len(formats) == 1 else modulation}, {knowledge} CSI"
-    _write(output, points, drop_source, waveform.samples(symbols), refresh, title)
+    _report(points, drop_source.users, settings.waveform.samples(settings.symbols))
+    _write(output, points, drop_source, settings, refresh)
 
 
-def _names(formats: Sequence[Format]) -> str:
+def _settings(
+    schemes: list[str], transmission: TransmissionOptions, work: WorkOptions, device: str, seed: int, timeline: bool
+) -> Settings:
+    """Check the options and convert them; the constraints follow once the file is open."""
+    from nflae_bridge.network.shipped import portable_model
+    from nflae_bridge.studies.link.sweep import Settings
+    from simulator.channels.csi import parse_csi
+    from simulator.link_level.chain import Waveform
+    from simulator.link_level.modulation import choose_modulation
+
+    csi, waveform = parse_csi(transmission.csi), Waveform(*transmission.ofdm)
+    choose_modulation(transmission.modulation, transmission.code, transmission.symbols)
+    waveform.samples(transmission.symbols)
+    return Settings(
+        schemes=tuple(schemes),
+        modulation=transmission.modulation,
+        code=transmission.code,
+        symbols=transmission.symbols,
+        csi=csi,
+        waveform=waveform,
+        model=portable_model(work.model, device),
+        device=work.device,
+        refine=work.refine,
+        seed=seed,
+        timeline=timeline,
+    )
+
+
+def _scenario_drops(scene: ScenarioOptions, batch: int, seed: int) -> DropSource:
+    from nflae_bridge.studies.link.source import ScenarioDrops
+
+    name: Literal["paper", "uav"] = "paper" if scene.scenario == "paper" else "uav"
+    return ScenarioDrops(name, scene.users, scene.antennas, batch, scene.speed, seed)
+
+
+def _file_drops(
+    file: ChannelFile,
+    drops: int,
+    batch: int,
+    settings: Settings,
+    refresh: int,
+    on_bad_drop: Literal["error", "skip"],
+    request: BudgetRequest,
+) -> tuple[DropSource, BudgetChoice]:
+    from nflae_bridge.studies.link.source import FileDrops
+
+    for note in file.notes:
+        fact("channels", note)
+    budget = choose_budget(request, file)
+    return FileDrops(file, drops, batch, settings.csi, refresh, on_bad_drop), budget
+
+
+def _announce(settings: Settings, budget: BudgetChoice) -> None:
+    formats = _formats(settings)
     first, last = str(formats[0]), str(formats[-1])
-    return first if len(formats) == 1 else f"{len(formats)} formats from {first} to {last}"
+    named = first if len(formats) == 1 else f"{len(formats)} formats from {first} to {last}"
+    fact("blocks", f"{settings.symbols} symbols, {named}")
+    fact("CSI", f"{settings.csi}")
+    for line in budget.lines()[2:]:  # power and noise are swept
+        fact("link budget", line)
+
+
+def _formats(settings: Settings) -> Sequence[Format]:
+    from simulator.link_level.modulation import choose_modulation
+
+    return choose_modulation(settings.modulation, settings.code, settings.symbols).formats
 
 
 def _identity(settings: Settings, source: DropSource, device: str) -> dict[str, str]:
-    """What the outcomes depend on, in words: the options as they were given, the drops, the model's weights."""
+    """Return all that the outcomes depend on as text: the options, the drops and the model's weights."""
     from dataclasses import asdict
     from hashlib import file_digest
 
@@ -285,7 +281,7 @@ def _identity(settings: Settings, source: DropSource, device: str) -> dict[str, 
 def _report(points: Sequence[Point], users: int, channel_uses: int) -> None:
     from nflae_bridge.studies.link.tables import goodput
 
-    rows = table("scheme", "SNR\ndB", "BER", "BLER", "EVM\ndB", "goodput\nbps/Hz", "SE\nbps/Hz")
+    rows = Table(("scheme", "SNR\ndB", "BER", "BLER", "EVM\ndB", "goodput\nbps/Hz", "SE\nbps/Hz"))
     for point in points:
         for name, found in point.sums.items():
             whole = found.pooled()
@@ -298,18 +294,17 @@ def _report(points: Sequence[Point], users: int, channel_uses: int) -> None:
                 f"{users * (whole.rate / whole.chances)[0]:.3f}",
             )
         rows.add_section()
-    show(rows)
+    rows.show()
 
 
-def _write(
-    folder: Path, points: Sequence[Point], source: DropSource, uses: int, refresh: int | None, title: str
-) -> None:
-    from nflae_bridge.cli.drawing import SideFile
+def _write(folder: Path, points: Sequence[Point], source: DropSource, settings: Settings, refresh: int | None) -> None:
+    from nflae_bridge.cli.outputs import SideFile
     from nflae_bridge.plots import link as pictures
     from nflae_bridge.studies.link import tables
     from nflae_bridge.studies.link.source import FileDrops
 
-    users = source.users
+    users, uses, formats = source.users, settings.waveform.samples(settings.symbols), _formats(settings)
+    title = f"{formats[0] if len(formats) == 1 else settings.modulation}, {settings.csi} CSI"
     files = {
         "link.csv": tables.summary_table(points, users, uses),
         "users.csv": tables.users_table(points, uses),

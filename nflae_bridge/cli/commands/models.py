@@ -1,4 +1,4 @@
-"""``nflae models``: the models that come with the package, without loading any."""
+"""Implement ``nflae models``: list the shipped models, from their cards alone."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 import click
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.cli.terminal import fact, show, table
+from nflae_bridge.cli.terminal import Table, fact
 from nflae_bridge.network.shipped import ModelEntry, model_folder, shipped_models
 
 
 @click.command(
     "models",
-    short_help="The shipped models, or the details of one.",
+    short_help="List the shipped models, or the details of one.",
     epilog="""\b
     Examples:
       nflae models
@@ -26,15 +26,15 @@ from nflae_bridge.network.shipped import ModelEntry, model_folder, shipped_model
 )
 @click.argument("model", required=False, metavar="[NAME|DIR]")
 def command(model: str | None) -> None:
-    """The shipped models, and which one auto takes; with NAME or DIR the details of one."""
+    """List the shipped models and the devices on which auto takes each; with NAME or DIR, the details of one model."""
     if model is not None:
         _details(_entry(model_folder(model)))
         return
     entries = shipped_models()
     if not entries:
-        fact("models", "none is shipped with this installation; make one with nflae train")
+        fact("models", "none is shipped with this installation; train one with nflae train")
         return
-    rows = table("model", "parameters", "preset", "steps", "rate over WMMSE-200", "near/far accuracy", "auto on")
+    rows = Table(("model", "parameters", "preset", "steps", "rate over WMMSE-200", "near/far accuracy", "auto on"))
     for entry in entries:
         validation = entry.card.get("validation", {})
         rows.add_row(
@@ -46,12 +46,28 @@ def command(model: str | None) -> None:
             _number(validation.get("accuracy")),
             ", ".join(kind for kind in ("cpu", "cuda") if _is_auto(entry.folder, kind)),
         )
-    show(rows)
-    click.echo("Use one with nflae precode --model NAME; figures are those of the validation drops of training.")
+    rows.show()
+    click.echo("Use: nflae precode --model NAME. The figures are those of the validation drops of the training.")
 
 
 def parameter_count(folder: Path) -> int:
-    """How many numbers ``model.safetensors`` holds, from its header alone. Raises NflaeError if it is damaged."""
+    """Count the parameters of a model from the header of its weight file.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the model, with ``model.safetensors``.
+
+    Returns
+    -------
+    int
+        Number of stored values.
+
+    Raises
+    ------
+    NflaeError
+        If the file is missing or damaged.
+    """
     path = folder / "model.safetensors"
     try:
         with path.open("rb") as file:
@@ -69,7 +85,9 @@ def _entry(folder: Path) -> ModelEntry:
     try:
         return ModelEntry(folder.resolve().name, folder, json.loads(card.read_text()))
     except FileNotFoundError:
-        raise NflaeError(f"{folder} is no model: it has no model.json; nflae models lists the shipped ones") from None
+        raise NflaeError(
+            f"{folder} is not a model: it has no model.json; nflae models lists the shipped ones"
+        ) from None
     except ValueError as error:
         raise NflaeError(f"{card} is damaged ({error}); train or copy the model again") from None
 
@@ -80,7 +98,7 @@ def _details(entry: ModelEntry) -> None:
     fact("parameters", f"{parameter_count(entry.folder):,} stored")
     for name, value in _flat("", {key: value for key, value in entry.card.items() if key != "format"}):
         fact(name, str(value))
-    fact("use it with", f"nflae precode IN.mat -o OUT.mat --model {entry.folder}")
+    fact("use", f"nflae precode IN.mat -o OUT.mat --model {entry.folder}")
 
 
 def _flat(prefix: str, value: Any) -> list[tuple[str, Any]]:

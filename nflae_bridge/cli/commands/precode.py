@@ -1,4 +1,4 @@
-"""``nflae precode``: the main job."""
+"""Implement ``nflae precode``: labels, precoders and powers for the channels of a file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @click.command(
     "precode",
-    short_help="Near/far labels, precoders and powers for a file's channels.",
+    short_help="Compute labels, precoders and powers for a file.",
     epilog="""\b
     Examples:
       nflae precode channels.mat -o precoders.mat
@@ -36,9 +36,12 @@ if TYPE_CHECKING:
       nflae precode channels.mat -o w.mat --scheme wmmse
 
     \b
-    In OUT.mat (MATLAB order; N antennas, K users, S drops):
-      precoder (N x K x S), power, lambda, near_field_score, sinr, rate, near_field (K x S),
-      sum_rate, feasible, fallback (1 x S), and nflae_info. Send x = W diag(sqrt(p)) s.
+    Variables of OUT.mat (MATLAB order; N antennas, K users, S drops):
+      precoder                                                        N x K x S
+      power, lambda, near_field_score, sinr, rate, near_field         K x S
+      sum_rate, feasible, fallback                                    1 x S
+      nflae_info                                                      struct
+    Transmit x = W diag(sqrt(p)) s.
     """,
 )
 @click.argument("source", metavar="IN.mat", type=click.Path(path_type=Path))
@@ -48,7 +51,7 @@ if TYPE_CHECKING:
     required=True,
     type=click.Path(path_type=Path),
     metavar="OUT.mat",
-    help="Where the results go; replaced if it is there, and only once they are complete.",
+    help="File of the results; replaced once they are complete.",
 )
 @click.option(
     "--scheme",
@@ -56,7 +59,7 @@ if TYPE_CHECKING:
     type=click.Choice(scheme_names()),
     default="nflae",
     show_default=True,
-    help="Who precodes; noma's rates need receivers with SIC.",
+    help="Precoding scheme; the rates of noma need receivers with SIC.",
 )
 @channel_options
 @budget_options
@@ -75,19 +78,19 @@ def command(
     reading: ChannelOptions,
     request: BudgetRequest,
     work: WorkOptions,
-    drawing: PlotOptions,
+    plotting: PlotOptions,
 ) -> None:
-    """Near/far labels, precoders and powers for the channels in IN.mat.
+    """Compute near-field labels, precoders and powers for the channels in IN.mat.
 
-    Reads MATLAB and Octave files of version 4 to 7.3. The files up to 7.2 are read whole; a 7.3 file is read
-    and written block by block, whatever its size.
+    IN.mat is a MATLAB or Octave file of version 4 to 7.3. A file of version 7.3 is read and written block by block, so
+    its size is not limited by the memory; files of earlier versions are read whole.
     """
-    from nflae_bridge.cli.drawing import check_plot, check_plot_drop, drawn, picture_of
+    from nflae_bridge.cli.plot_option import check_plot, check_plot_drop, draw_users, precode_drop_to_plot
 
-    check_plot(drawing, forbidden=(source, output))
+    check_plot(plotting, forbidden=(source, output))
     with reading.open(source) as file:
         choice = choose_budget(request, file)
-        check_plot_drop(drawing, file)
+        check_plot_drop(plotting, file)
         announce(file, choice)
 
         from matlab_io import ResultFile
@@ -99,7 +102,7 @@ def command(
 
         device, budget = choose_device(work.device), choice.link_budget()
         model = model_folder(work.model, device.type).resolve().name if name == "nflae" else ""
-        # The output is tried before the model is loaded: what can't be written should be known at once.
+        # Before the model is loaded, so that an output that cannot be written is reported at once.
         results = ResultFile(
             output,
             version=mat_version or file.version,
@@ -118,12 +121,14 @@ def command(
         with results:
             with progress("precode", file.drops, "drops") as advance:
                 summary = precode_file(file, results, scheme, budget, device, batch, work.on_bad_drop, advance)
-            shown = picture_of(drawing, file, name, scheme, budget, device) if drawing.plot else None
-            picture = None if shown is None else drawn(drawing, shown)
+            picture = None
+            if plotting.plot is not None:
+                shown = precode_drop_to_plot(plotting, file, name, scheme, budget, device)
+                picture = None if shown is None else draw_users(plotting.plot, shown)
         if picture is not None:
             picture.save()
     _report(summary, name, budget.demands_rates)
-    fact("written", f"{output} (version {results.version})" + (f", {drawing.plot}" if picture else ""))
+    fact("written", f"{output} (version {results.version})" + (f", {plotting.plot}" if picture else ""))
 
 
 def _info(file: ChannelFile, choice: BudgetChoice, name: str, model: str, refine: int) -> dict[str, str | float | int]:
@@ -162,6 +167,6 @@ def _report(summary: Summary, name: str, demands_rates: bool) -> None:
     if demands_rates:
         fact("min_rate missed", f"on {summary.infeasible} of {served} drops: feasible is false there")
     if needs_sic(name):
-        fact("receivers", f"the rates of {name} need users that decode and cancel each other's messages (SIC)")
+        fact("receivers", f"the rates of {name} need users that decode and cancel the messages of others (SIC)")
     if name == "nflae":
         fact("fallback to RZF", f"on {summary.fallback} of {served} drops")

@@ -1,4 +1,4 @@
-"""``nflae reproduce``: the published tables and figures, and ours beside them."""
+"""Implement ``nflae reproduce``: regenerate the published tables and figures."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.cli.options import device_option
-from nflae_bridge.cli.terminal import fact, progress, show, table
+from nflae_bridge.cli.terminal import Table, fact, progress
 from nflae_bridge.studies.reproduction import EXPERIMENTS
 
 _LIST = "\n".join(f"      {name:<12} {what}" for name, what in EXPERIMENTS.items())
@@ -17,7 +17,7 @@ _LIST = "\n".join(f"      {name:<12} {what}" for name, what in EXPERIMENTS.items
 def _chosen(ctx: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> list[str]:
     unknown = [name for name in names if name not in EXPERIMENTS and name != "all"]
     if unknown:
-        raise click.BadParameter(f"no experiment {', '.join(unknown)}: there are all, {', '.join(EXPERIMENTS)}")
+        raise click.BadParameter(f"no experiment {', '.join(unknown)}; give all, or of {', '.join(EXPERIMENTS)}")
     return list(EXPERIMENTS) if "all" in names else list(dict.fromkeys(names))
 
 
@@ -34,29 +34,31 @@ def _chosen(ctx: click.Context, parameter: click.Parameter, names: tuple[str, ..
     Experiments (all: every one):
 {_LIST}
 
-    In DIR, for each: NAME.csv, NAME.png and NAME.md; NAME.jsonl, the rows as they come, and runs/, the networks
-    trained, from which an interrupted run goes on when the command is repeated.""",
+    \b
+    Files in DIR, per experiment:
+      NAME.csv, NAME.png, NAME.md    table, plot, page
+      NAME.jsonl, runs/              finished rows and trained networks; the same command resumes an interrupted run""",
 )
 @click.argument("names", nargs=-1, required=True, metavar="NAME...|all", callback=_chosen)
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The folder of the results."
+    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of the results."
 )
 @click.option(
     "--budget",
     type=click.Choice(["quick", "full"]),
     default="quick",
     show_default=True,
-    help="full: as published, hours on a GPU. quick: minutes on two CPU cores; the plots say what was cut.",
+    help="full: as published, hours on a GPU. quick: minutes on two CPU cores; the plots state what was reduced.",
 )
 @click.option(
     "--backbone",
     default="gpt2",
     show_default=True,
     metavar="NAME|DIR|gpt2-random",
-    help="Of the published network: a hub name, a local folder, or GPT-2's shape with random weights.",
+    help="Backbone of the published network: hub name, folder, or GPT-2 small with random weights.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=2026, show_default=True, help="Of drops and weights.")
-@click.option("--overwrite", is_flag=True, help="Replace what DIR holds of these experiments.")
+@click.option("--seed", type=click.IntRange(min=0), default=2026, show_default=True, help="Seed of drops and weights.")
+@click.option("--overwrite", is_flag=True, help="Replace the results of these experiments in DIR.")
 @device_option
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
 def command(
@@ -69,7 +71,7 @@ def command(
     device: str,
     threads: int | None,
 ) -> None:
-    """Run experiments and write their tables, plots and pages; interrupt at any time, repeat to go on."""
+    """Run experiments and write their tables, plots and pages. The same command resumes an interrupted run."""
     import torch
 
     from nflae_bridge.engine.devices import choose_device
@@ -96,10 +98,10 @@ def command(
                 outcome = run(each, study, advance)
             fact(each.name, f"{each.title}: {', '.join(str(path) for path in outcome.paths)}")
             if outcome.checks:
-                rows = table("what should be so", "met", "found")
+                rows = Table(("expectation", "met", "found"))
                 for check in outcome.checks:
                     rows.add_row(check.claim, "yes" if check.met else "no", check.found)
-                show(rows)
+                rows.show()
     except KeyboardInterrupt:
         repeat = "repeat the command without --overwrite" if overwrite else "repeat the command"
-        raise NflaeError(f"interrupted; what is finished is in {output}: {repeat} to go on") from None
+        raise NflaeError(f"interrupted; the finished units are in {output}: {repeat} to resume") from None

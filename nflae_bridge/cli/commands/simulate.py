@@ -1,4 +1,4 @@
-"""``nflae simulate``: channels to try things with, and the truth about them."""
+"""Implement ``nflae simulate``: write channels of a source and their ground truth to a file."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from simulator.channels.sources import ChannelSet
 
-# Noise of the channel estimates has a generator of its own: with and without it, users stand in the same places.
+# The noise of the channel estimates has its own generator, so that it does not change the positions of the users.
 _CSI_STREAM = 1 << 40
 
 
 @click.command(
     "simulate",
-    short_help="Channels to try it with: simulated, or another tool's.",
+    short_help="Write channels of a scenario or of another tool.",
     epilog="""\b
     Examples:
       nflae simulate -o channels.mat
@@ -36,75 +36,84 @@ _CSI_STREAM = 1 << 40
       nflae simulate -o city.mat --source deepmimo:asu_campus_3p5 --users 8 --antennas 64 --drops 500
 
     \b
-    Sources (docs/how_to/sources.md has their files and conventions):
-      uav, paper          our scenarios, also --scenario: drones and ground users; the publications'
-      flight:FILE.csv     users on the paths of a file of waypoints, a drop a slot, also --trajectory
+    Sources (docs/how_to/sources.md describes their files and conventions):
+      uav, paper          scenarios, also --scenario: UAVs and ground users; the published one
+      flight:FILE.csv     users on waypoints, one drop per slot, also --trajectory
       umi, uma, rma, cdl  3GPP TR 38.901, by Sionna PHY
       deepmimo:PATH       a DeepMIMO scenario folder (version 4) or a saved dataset
       quadriga:FILE.mat   paths or frequency responses of QuaDRiGa
       matlab5g:FILE.mat   path gains of MATLAB's 5G Toolbox
 
     \b
-    In OUT.mat (K users, S drops): H (N x K x S, y = H' x), power and noise_power (W), source, seed, and what the
-    source knows: carrier_hz, subcarriers; of uav and paper the users' x, height, distance (m), angle_rad (from the
-    array's normal) and true near_field labels (K x S), array_height (m), array_tilt_rad, scenario.
+    Variables of OUT.mat (N antennas, K users, S drops):
+      H                       N x K x S, y = H' x
+      power, noise_power      W
+      source, seed
+      carrier_hz, subcarriers where the source has them
+      x, height, distance     K x S, m, of uav and paper
+      angle_rad, near_field   K x S, of uav and paper: angle from the array normal, true label
+      array_height (m), array_tilt_rad, scenario    of uav and paper
     """,
 )
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="OUT.mat", help="The file to write."
+    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="OUT.mat", help="File to write."
 )
-@click.option("--source", metavar="NAME[:FILE]", help="Where channels come from, see below.  [default: uav]")
+@click.option("--source", metavar="NAME[:FILE]", help="Source of the channels, see below.  [default: uav]")
 @click.option(
     "--scenario",
     type=click.Choice(["uav", "paper"]),
-    help="uav: drones and ground users, path loss, scattered paths. paper: line of sight, unit-norm channels.",
+    help="uav: UAVs and ground users, path loss, scattered paths. paper: line of sight, unit-norm channels.",
 )
 @click.option(
     "--trajectory",
     type=click.Path(path_type=Path),
     metavar="FILE.csv",
-    help="Users fly: columns user, x_m, height_m, and time_s or speed_mps.",
+    help="Waypoints of the users: columns user, x_m, height_m, and time_s or speed_mps.",
 )
 @click.option(
     "--slot-ms",
     type=click.FloatRange(min=0, min_open=True),
-    help="With --trajectory: from one slot to the next.  [default: 0.5]",
+    help="Slot duration with --trajectory, ms.  [default: 0.5]",
 )
 @click.option(
-    "--drops", type=click.IntRange(min=1), help="Drops S, each once a subcarrier.  [default: 100, or all in the file]"
+    "--drops",
+    type=click.IntRange(min=1),
+    help="Drops S, each with all subcarriers.  [default: 100, or all in the file]",
 )
-@click.option("--users", type=click.IntRange(min=1), help="Users K a drop.  [default: 10, or all in the file]")
-@click.option("--antennas", type=click.IntRange(min=1), help="Antennas N.  [default: 256, or as in the file]")
+@click.option("--users", type=click.IntRange(min=1), help="Users K per drop.  [default: 10, or all in the file]")
+@click.option("--antennas", type=click.IntRange(min=1), help="Antennas N.  [default: 256, or those of the file]")
 @click.option(
     "--carrier-ghz",
     type=click.FloatRange(min=0, min_open=True),
-    help="Carrier.  [default: 30 of uav and paper, 7 of umi, uma, rma and cdl]",
+    help="Carrier frequency, GHz.  [default: 30 for uav and paper, 7 for umi, uma, rma and cdl]",
 )
 @click.option(
     "--subcarriers",
     type=click.IntRange(min=1),
-    help="Subcarriers, each a drop of its own.  [default: the carrier alone]",
+    help="Number of subcarriers, each a drop of its own.  [default: the carrier only]",
 )
 @click.option(
-    "--bandwidth-mhz", type=click.FloatRange(min=0, min_open=True), help="What the subcarriers lie in, evenly."
+    "--bandwidth-mhz",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Bandwidth over which the subcarriers are spread evenly, MHz.",
 )
-@click.option("--base-station", type=click.IntRange(min=1), help="Which, counted from 1, of a file that holds several.")
+@click.option("--base-station", type=click.IntRange(min=1), help="Base station of a file with several, from 1.")
 @click.option(
     "--seed",
     type=click.IntRange(min=0, max=2**39),
     default=0,
     show_default=True,
-    help="The same seed gives the same file.",
+    help="Seed; the same seed gives the same file.",
 )
 @click.option(
-    "--csi-snr-db", type=float, help="H is an estimate of this SNR per antenna, dB.  [default: H is the channel]"
+    "--csi-snr-db", type=float, help="SNR per antenna of the channel estimate H, dB.  [default: H is the channel]"
 )
 @click.option(
     "--mat-version",
     type=click.Choice(["6", "7", "7.3"]),
     default="7",
     show_default=True,
-    help="7.3 is written block by block and holds any size.",
+    help="Version of OUT.mat; 7.3 is written block by block and has no size limit.",
 )
 def command(
     output: Path,
@@ -123,11 +132,11 @@ def command(
     csi_snr_db: float | None,
     mat_version: str,
 ) -> None:
-    """Channels from a source, as a .mat file: simulated near-field ones, 3GPP's, or another tool's."""
+    """Write channels to OUT.mat: simulated near-field ones, those of 3GPP models, or those of another tool."""
     if source is not None and scenario is not None:
-        raise click.UsageError(f"--scenario {scenario} is itself a source: give it or --source {source}, not both")
+        raise click.UsageError(f"--scenario {scenario} is a source: give it or --source {source}, not both")
     if trajectory is not None and (source or scenario) is not None:
-        raise click.UsageError(f"--trajectory {trajectory} is itself a source: give it without --source or --scenario")
+        raise click.UsageError(f"--trajectory {trajectory} is a source: give it without --source or --scenario")
     flight = None if trajectory is None else f"flight:{trajectory}"
     name, _, file = (source or scenario or flight or "uav").partition(":")
 
@@ -168,7 +177,7 @@ def command(
 def _channels(
     drawn: ChannelSet, seed: int, csi_snr_db: float | None, advance: Advance
 ) -> Iterator[npt.NDArray[np.complex64]]:
-    """The channels, or noisy estimates of them, as they are drawn."""
+    """Yield the channels, or noisy estimates of them, block by block."""
     import torch
 
     from simulator.channels.csi import noisy_csi

@@ -1,4 +1,4 @@
-"""``nflae train``: a model of one's own."""
+"""Implement ``nflae train``: train a network."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 import click
 
 from matlab_io.errors import NflaeError
+from nflae_bridge.cli.options import device_option
 from nflae_bridge.cli.terminal import fact, progress
 
 
 @click.command(
     "train",
-    short_help="Train a model of your own.",
+    short_help="Train a network.",
     epilog="""\b
     Examples:
       nflae train --preset tiny -o runs/tiny
@@ -23,22 +24,32 @@ from nflae_bridge.cli.terminal import fact, progress
 
     \b
     Presets:
-      tiny, small   the gram encoder on a small GPT-2 built here, any array (the shipped models)
-      gpt2          the gram encoder on GPT-2 small, pretrained and frozen
-      paper         the published network and 8,000 drops, 256 antennas
-      transformer   its rival without the GPT-2 backbone, on the same drops
-      cnn           its rival of 3 x 3 convolutions, on the same drops
+      tiny, small   Gram encoder on a small GPT-2 trained from scratch, for any array (the shipped models)
+      gpt2          Gram encoder on GPT-2 small, pretrained and frozen
+      paper         the published network on 8,000 drops of 256 antennas
+      transformer   the published comparison without GPT-2 backbone, on the same drops
+      cnn           the published comparison with 3 x 3 convolutions, on the same drops
 
-    In DIR: log.csv, the best model so far (model.safetensors, model.json), and the state to resume from.""",
+    \b
+    Files in DIR:
+      log.csv                          losses and validation figures
+      model.safetensors, model.json    best model so far
+      last.safetensors                 state from which --resume continues""",
 )
 @click.option("--preset", required=True, metavar="NAME", help="tiny, small, gpt2, paper, transformer or cnn.")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="The run's folder.")
-@click.option("--resume", is_flag=True, help="Go on with the run in DIR.")
-@click.option("--start", metavar="NAME|DIR", help="Start from this model's weights instead of random ones.")
-@click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps.  [default: the preset's]")
-@click.option("--seed", type=click.IntRange(min=0), help="Seed of weights and drops.  [default: the preset's]")
-@click.option("--backbone", metavar="NAME|DIR|gpt2-random", help="For gpt2 and paper: another backbone.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:0.")
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of the run."
+)
+@click.option("--resume", is_flag=True, help="Continue the run in DIR.")
+@click.option("--start", metavar="NAME|DIR", help="Start from the weights of this model instead of random ones.")
+@click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps.  [default: of the preset]")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of weights and drops.  [default: of the preset]")
+@click.option(
+    "--backbone",
+    metavar="NAME|DIR|gpt2-random",
+    help="Backbone of presets gpt2 and paper: hub name, folder, or random weights.  [default: gpt2]",
+)
+@device_option
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
 def command(
     preset: str,
@@ -51,7 +62,7 @@ def command(
     device: str,
     threads: int | None,
 ) -> None:
-    """Train a network; interrupt it at any time and go on with --resume."""
+    """Train a network. A run can be interrupted at any time and continued with --resume."""
     import torch
 
     from nflae_bridge.engine.devices import choose_device
@@ -63,11 +74,11 @@ def command(
         torch.set_num_threads(threads)
     if output.exists() and not output.is_dir():
         raise NflaeError(f"{output}: is a file; name a folder for the run")
-    chosen, place = recipe(preset, backbone, steps, seed), choose_device(device)
+    chosen, where = recipe(preset, backbone, steps, seed), choose_device(device)
     if resume and not holds_run(output):
-        raise NflaeError(f"{output} holds no run to resume; leave out --resume to start one there")
-    fact("run", f"preset {preset}, {chosen.steps} steps, seed {chosen.seed}, on {place}; log in {output / 'log.csv'}")
-    trainer = Trainer(preset, chosen, output, place, resume, load_model(start, place) if start else None)
+        raise NflaeError(f"{output} holds no run to resume; omit --resume to start one there")
+    fact("run", f"preset {preset}, {chosen.steps} steps, seed {chosen.seed}, on {where}; log in {output / 'log.csv'}")
+    trainer = Trainer(preset, chosen, output, where, resume, load_model(start, where) if start else None)
     trained, total = trainer.network.parameter_counts()
     fact("parameters", f"{trained:,} trained of {total:,}")
     if trainer.step:
@@ -82,16 +93,16 @@ def command(
         if not holds_run(output):
             raise NflaeError(f"interrupted at step {trainer.step}, before the first state was saved") from None
         raise NflaeError(
-            f"interrupted at step {trainer.step}; go on with: {_again(preset, output, steps, seed, backbone)}"
+            f"interrupted at step {trainer.step}; continue with: {_resuming(preset, output, steps, seed, backbone)}"
         ) from None
     meaning = "of the validation drops" if chosen.judge == "loss" else "sum rate over WMMSE-200 plus near/far accuracy"
     fact(f"best {judged}", f"{sign * trainer.best:.4f} ({meaning})")
     if is_model(output):
-        fact("use it with", f"nflae precode IN.mat -o OUT.mat --model {output}")
+        fact("use", f"nflae precode IN.mat -o OUT.mat --model {output}")
 
 
-def _again(preset: str, output: Path, steps: int | None, seed: int | None, backbone: str | None) -> str:
-    """The command that goes on with the run."""
+def _resuming(preset: str, output: Path, steps: int | None, seed: int | None, backbone: str | None) -> str:
+    """Return the command that continues the run."""
     options = {"--steps": steps, "--seed": seed, "--backbone": backbone}
-    asked = "".join(f" {name} {value}" for name, value in options.items() if value is not None)
-    return f"nflae train --preset {preset} -o {output}{asked} --resume"
+    given = "".join(f" {name} {value}" for name, value in options.items() if value is not None)
+    return f"nflae train --preset {preset} -o {output}{given} --resume"

@@ -218,7 +218,7 @@ def test_evaluate_compares_all_schemes(nflae: Run, tmp_path: Path, untrained: Pa
     assert done.exit_code == 0, done.output
     assert "the first 10 of 12" in done.output
     assert "block of 10 drops, on cpu" in done.output
-    assert "knows neither" not in done.output
+    assert "without alpha_c and min_rate" not in done.output
     with table.open() as file:
         rows = {row["scheme"]: row for row in csv.DictReader(file)}
     classical = {"mrt", "zf", "rzf", "wmmse", "sdma", "ldma", "noma"}
@@ -241,8 +241,8 @@ def test_evaluate_takes_a_few_schemes_under_constraints(nflae: Run, write_mat: W
     assert "wmmse" not in done.output
     assert "(SIC)" not in done.output
     assert "100.0 %" in done.output  # nobody gets 30 bps/Hz
-    assert "1 bad ones left out" in done.output
-    assert "knows neither alpha_c nor min_rate" in done.output
+    assert "1 bad ones skipped" in done.output
+    assert "without alpha_c and min_rate" in done.output
 
 
 def test_evaluate_refuses_what_precode_refuses(
@@ -358,7 +358,7 @@ def test_an_interrupted_training_says_how_to_go_on(nflae: Run, tmp_path: Path, m
     run = tmp_path / "run"
     done = nflae("train", "--preset", "tiny", "-o", run, "--steps", 9)
     assert done.exit_code == 1
-    assert f"go on with: nflae train --preset tiny -o {run} --steps 9 --resume" in done.stderr
+    assert f"continue with: nflae train --preset tiny -o {run} --steps 9 --resume" in done.stderr
     assert read_tensors(run / "last.safetensors")[1]["step"] == 2
 
 

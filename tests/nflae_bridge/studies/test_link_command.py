@@ -263,7 +263,7 @@ def test_bad_input_is_one_line(
     [
         ((), "either IN.mat or --scenario"),
         (("in.mat", "--scenario", "uav"), "either IN.mat or --scenario"),
-        (("--scenario", "uav", "--refresh", 2), "don't follow one another"),
+        (("--scenario", "uav", "--refresh", 2), "not successive slots"),
         (("in.mat", "--snr-db", "5:1:1"), "FIRST:LAST:STEP"),
         (("in.mat", "--snr-db", "a,b"), "FIRST:LAST:STEP"),
         (("in.mat", "--snr-db", "0:1e9:1"), "FIRST:LAST:STEP"),
