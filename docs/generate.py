@@ -80,12 +80,12 @@ def result_table() -> str:
     """
     from matlab_io.result import RESULT_ARRAYS
 
-    rows = ["| variable | size | class | unit | meaning |", "| --- | --- | --- | --- | --- |"]
+    rows = ["| array | size | type | in MATLAB | unit | meaning |", "| --- | --- | --- | --- | --- | --- |"]
     classes = {"complex64": "complex single", "float64": "double", "bool": "logical"}
     for array in RESULT_ARRAYS:
         size = " × ".join([*(axis.upper() for axis in array.axes or "1"), "S"])
         kind = classes[array.dtype.name]
-        rows.append(f"| `{array.name}` | {size} | {kind} | {array.unit} | {array.description} |")
+        rows.append(f"| `{array.name}` | {size} | {array.dtype.name} | {kind} | {array.unit} | {array.description} |")
     return "\n".join(rows)
 
 
@@ -97,8 +97,9 @@ def committed_pages() -> dict[Path, str]:
     dict of Path to str
         Content by path.
     """
-    files = DOCS / "reference" / "mat_files.md"
-    return {DOCS / "reference" / "cli.md": cli_page(), files: with_result_table(files.read_text())}
+    reference = DOCS / "reference"
+    tables = (reference / "mat_files.md", reference / "protocol.md")
+    return {reference / "cli.md": cli_page()} | {page: with_result_table(page.read_text()) for page in tables}
 
 
 def public_modules(package: str) -> list[str]:
