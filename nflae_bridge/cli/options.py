@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -18,26 +17,6 @@ if TYPE_CHECKING:
     from matlab_io import ChannelFile
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-def scheme_names() -> list[str]:
-    """The schemes there are, told from the files of `simulator.schemes` (one file a scheme) without importing them."""
-    spec = find_spec("simulator")
-    folders = spec.submodule_search_locations if spec else None
-    files = [file for folder in folders or [] for file in Path(folder).glob("schemes/*.py")]
-    return ["nflae", *sorted(file.stem for file in files if not file.stem.startswith("_"))]
-
-
-def chosen_schemes(ctx: click.Context, parameter: click.Parameter, value: str | None) -> list[str]:
-    """Callback of an option that lists schemes, comma between them; by default all, nflae last."""
-    known = scheme_names()
-    if value is None:
-        return [*(name for name in known if name != "nflae"), "nflae"]
-    names = [name.strip() for name in value.split(",") if name.strip()]
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        raise click.BadParameter(f"no scheme {', '.join(unknown) or 'named'}: there are {', '.join(known)}")
-    return list(dict.fromkeys(names))
 
 
 def option_group(into: type[Any], name: str, *options: Callable[[Command], Command]) -> Callable[[Command], Command]:

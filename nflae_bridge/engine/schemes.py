@@ -6,7 +6,7 @@ from nflae_bridge.engine.devices import choose_device
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.network.shipped import load_model
 from simulator.downlink.precoding import Scheme
-from simulator.schemes import register, scheme
+from simulator.schemes import check_scheme, scheme
 
 
 def load_scheme(name: str, model: str = "auto", device: str = "auto", refinements: int = 0) -> Scheme:
@@ -15,7 +15,7 @@ def load_scheme(name: str, model: str = "auto", device: str = "auto", refinement
     Parameters
     ----------
     name
-        Name of the scheme in the registry, or ``nflae``.
+        Scheme of the registry, ``NAME`` or ``NAME:OPTION=VALUE:...``, or ``nflae``.
     model
         Model of ``nflae``: see `nflae_bridge.network.shipped.load_model`.
     device
@@ -31,11 +31,11 @@ def load_scheme(name: str, model: str = "auto", device: str = "auto", refinement
     Raises
     ------
     NflaeError
-        If the model or the device is not available.
-    ValueError
-        If no scheme has this name.
+        If the model or the device is not available, or a third-party scheme cannot be loaded.
+    SchemeError
+        If the scheme or an option of it is unknown or a value is out of range; a `ValueError` too.
     """
-    if name == "nflae":
+    if check_scheme(name, ("nflae",)) == "nflae":
         chosen = choose_device(device)
-        return register("nflae")(Engine(load_model(model, chosen), chosen, refinements))
+        return Engine(load_model(model, chosen), chosen, refinements)
     return scheme(name)

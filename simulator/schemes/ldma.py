@@ -1,16 +1,16 @@
 """Near-field LDMA: a beam focused on an angle and a distance for every user, zero forcing behind them, equal powers."""
 
+from typing import Annotated
+
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.candidates import equal_power_precoding
 from simulator.downlink.precoding import ChannelBatch, Precoding
-from simulator.schemes import register
+from simulator.schemes import Between, register
 from simulator.schemes.codebooks import hybrid_zero_forcing, polar_domain_curvatures
-
-COHERENCE = 0.5
 
 
 @register("ldma")
-def ldma(batch: ChannelBatch, budget: LinkBudget, coherence: float = COHERENCE) -> Precoding:
+def ldma(batch: ChannelBatch, budget: LinkBudget, coherence: Annotated[float, Between(0.25, 0.99)] = 0.5) -> Precoding:
     """Location division multiple access (Wu and Dai, IEEE JSAC 2023): users are told apart by angle and distance.
 
     The codebook is the polar domain's (Cui and Dai, IEEE TCOM 2022), whose beams of one angle and neighbouring

@@ -1,6 +1,7 @@
 """Near-field NOMA: users with coherent channels share a zero-forcing beam and are told apart by power (SIC)."""
 
 from dataclasses import replace
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from simulator.downlink.gram import normalised_gram
 from simulator.downlink.powers import project_power_fractions, water_filling
 from simulator.downlink.precoding import ChannelBatch, Precoding, constrained_labels
 from simulator.downlink.sinr import effective_gain_matrix, rates
-from simulator.schemes import register
+from simulator.schemes import Between, register
 from simulator.schemes.superposition import (
     after_cancellation,
     coherent_groups,
@@ -23,13 +24,12 @@ from simulator.schemes.superposition import (
 )
 from simulator.schemes.zf import zero_forcing_coefficients
 
-COHERENCE = 0.5
 # Moved powers may change the order of decoding, and with it what C4 asks for.
 _ROUNDS = 2
 
 
 @register("noma", needs_sic=True)
-def noma(batch: ChannelBatch, budget: LinkBudget, coherence: float = COHERENCE) -> Precoding:
+def noma(batch: ChannelBatch, budget: LinkBudget, coherence: Annotated[float, Between(0, 1)] = 0.5) -> Precoding:
     """Non-orthogonal multiple access in groups of users with |h_i^H h_j|^2 > ``coherence`` ||h_i||^2 ||h_j||^2.
 
     A beam a group, by zero forcing between the groups' heads; the power water-filled over the groups by their heads'

@@ -1,15 +1,17 @@
 """WMMSE: the iterative solver everybody compares with, in its K x K form and batched."""
 
+from typing import Annotated
+
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.candidates import assemble, project_powers
 from simulator.downlink.gram import mixed_precision_gram
 from simulator.downlink.precoding import ChannelBatch, Precoding, constrained_labels
 from simulator.downlink.structure import wmmse_iterations
-from simulator.schemes import register
+from simulator.schemes import Between, register
 
 
 @register("wmmse")
-def wmmse(batch: ChannelBatch, budget: LinkBudget, iterations: int = 200) -> Precoding:
+def wmmse(batch: ChannelBatch, budget: LinkBudget, iterations: Annotated[int, Between(1, 10_000)] = 200) -> Precoding:
     """Weighted MMSE maximisation of the sum rate (Shi et al., IEEE TSP 2011), 200 iterations by default.
 
     It maximises the sum rate under C1 alone; C3 and C4 are then met by moving powers over its directions.

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from matlab_io.extras import require
-from nflae_bridge.cli.options import model_option, scheme_names
+from nflae_bridge.cli.options import model_option
+from nflae_bridge.cli.scheme_option import SchemeOption
 from nflae_bridge.cli.terminal import Table, duration, fact, progress, warn
 
 if TYPE_CHECKING:
@@ -20,20 +21,6 @@ if TYPE_CHECKING:
     from nflae_bridge.studies.benchmark.scaling import Scaled
 
 _REPEATS = 30
-
-
-def _competitor_names() -> list[str]:
-    """Return all schemes for linear receivers, and WMMSE by gradient steps, which is made for GPUs."""
-    return [*(name for name in scheme_names() if name != "noma"), "inversion-free"]
-
-
-def _schemes(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
-    known = _competitor_names()
-    names = [name.strip() for name in value.split(",") if name.strip()]
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        raise click.BadParameter(f"no competitor {', '.join(unknown) or 'named'}: there are {', '.join(known)}")
-    return tuple(dict.fromkeys(names))
 
 
 def _numbers(least: int) -> Callable[[click.Context, click.Parameter, str], tuple[int, ...]]:
@@ -82,11 +69,13 @@ def _devices(ctx: click.Context, parameter: click.Parameter, value: str) -> list
 )
 @click.option(
     "--schemes",
-    callback=_schemes,
+    cls=SchemeOption,
+    several=True,
+    sic=False,
+    also=("nflae", "inversion-free"),
     default="nflae,wmmse,inversion-free,rzf",
     show_default=True,
-    metavar="NAME,...",
-    help=f"Schemes, of {', '.join(_competitor_names())}.",
+    help="Schemes to compare; an iterative one at several counts unless it is given, e.g. wmmse:iterations=50.",
 )
 @click.option(
     "--batches", callback=_numbers(1), default="1,1000", show_default=True, metavar="N,...", help="Drops per call."
@@ -132,7 +121,7 @@ def _devices(ctx: click.Context, parameter: click.Parameter, value: str) -> list
 @model_option
 def command(
     output: Path,
-    schemes: tuple[str, ...],
+    schemes: list[str],
     batches: tuple[int, ...],
     devices: list[str],
     refinements: tuple[int, ...],
@@ -159,7 +148,7 @@ def command(
         torch.set_num_threads(threads)
     where = tuple(dict.fromkeys(choose_device(name) for name in devices))
     settings = Settings(
-        schemes,
+        tuple(schemes),
         refinements,
         batches,
         where,

@@ -16,12 +16,11 @@ from nflae_bridge.cli.options import (
     WorkOptions,
     budget_options,
     channel_options,
-    chosen_schemes,
     cluster_option,
     plot_options,
-    scheme_names,
     work_options,
 )
+from nflae_bridge.cli.scheme_option import SchemeOption
 from nflae_bridge.cli.terminal import Table, announce, duration, fact, progress
 from nflae_bridge.files.budget import BudgetRequest, choose_budget
 
@@ -47,9 +46,9 @@ if TYPE_CHECKING:
 @click.argument("source", metavar="IN.mat", type=click.Path(path_type=Path))
 @click.option(
     "--schemes",
-    callback=chosen_schemes,
-    metavar="NAME,...",
-    help=f"Schemes, of {', '.join(scheme_names())}; the rates of noma need receivers with SIC.  [default: all]",
+    cls=SchemeOption,
+    several=True,
+    help="Schemes to evaluate, each with its own options, e.g. rzf,wmmse:iterations=50.  [default: all]",
 )
 @click.option("--optimiser", is_flag=True, help="Add the slow per-drop optimiser, the reference under constraints.")
 @click.option(

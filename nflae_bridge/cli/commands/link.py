@@ -22,11 +22,10 @@ from nflae_bridge.cli.options import (
     ChannelOptions,
     WorkOptions,
     channel_options,
-    chosen_schemes,
     cluster_option,
-    scheme_names,
     work_options,
 )
+from nflae_bridge.cli.scheme_option import SchemeOption
 from nflae_bridge.cli.terminal import Table, fact, progress
 from nflae_bridge.files.budget import BudgetChoice, BudgetRequest, choose_budget
 
@@ -82,11 +81,12 @@ def _snr_points(ctx: click.Context, parameter: click.Parameter, value: str) -> l
 @click.option(
     "--scheme",
     "schemes",
-    callback=chosen_schemes,
+    cls=SchemeOption,
+    several=True,
+    sic=False,
     default="nflae,wmmse,rzf,zf",
     show_default=True,
-    metavar="NAME,...",
-    help=f"Precoding schemes, of {', '.join(scheme_names())}; noma is refused, as it needs receivers with SIC.",
+    help="Precoding schemes, each with its own options, e.g. rzf,wmmse:iterations=50; none that needs SIC.",
 )
 @transmission_options
 @click.option(

@@ -14,9 +14,9 @@ from nflae_bridge.cli.options import (
     budget_options,
     channel_options,
     plot_options,
-    scheme_names,
     work_options,
 )
+from nflae_bridge.cli.scheme_option import SchemeOption
 from nflae_bridge.cli.terminal import announce, fact, progress, warn
 from nflae_bridge.files.budget import BudgetChoice, BudgetRequest, choose_budget
 
@@ -56,10 +56,10 @@ if TYPE_CHECKING:
 @click.option(
     "--scheme",
     "name",
-    type=click.Choice(scheme_names()),
+    cls=SchemeOption,
     default="nflae",
     show_default=True,
-    help="Precoding scheme; the rates of noma need receivers with SIC.",
+    help="Precoding scheme, with its own options, e.g. wmmse:iterations=50.",
 )
 @channel_options
 @budget_options

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from nflae_bridge.cli.options import device_option, model_option, scheme_names
+from nflae_bridge.cli.options import device_option, model_option
+from nflae_bridge.cli.scheme_option import SchemeOption
 from nflae_bridge.files.budget import BudgetRequest, choose_budget
 
 if TYPE_CHECKING:
@@ -88,10 +89,10 @@ _ENDPOINT: dict[str, Any] = {"callback": _endpoint, "metavar": "KIND:ADDRESS[,OP
 @click.option("--result-tags", is_flag=True, help="Tags on the precoders tell labels, powers, rates of each item.")
 @click.option(
     "--scheme",
-    type=click.Choice(scheme_names()),
+    cls=SchemeOption,
     default="nflae",
     show_default=True,
-    help="Who precodes; noma's rates need receivers with SIC.",
+    help="Precoding scheme, with its own options, e.g. wmmse:iterations=50.",
 )
 @click.option("--power-dbw", type=float, help="Power budget P, dBW.  [default: 0]")
 @click.option("--noise-dbw", type=float, help="Noise power, dBW.  [default: -20]")

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from matlab_io.errors import NflaeError
 from matlab_io.version import __version__
 from nflae_bridge.engine.block_size import drops_per_block
 from nflae_bridge.engine.devices import choose_device
@@ -23,8 +24,10 @@ from nflae_bridge.live.server.micro_batches import Job, Key
 from nflae_bridge.network.shipped import load_model, model_folder
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, result_arrays
-from simulator.schemes import needs_sic, scheme_names
+from simulator.schemes import check_scheme, needs_sic, scheme_names
 from simulator.schemes import scheme as registered
+from simulator.schemes.options import split_spec
+from simulator.schemes.registry import unusable_schemes
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -48,9 +51,20 @@ class Device:
         self.device = choose_device(device)
         self.model = model_folder(model, self.device.type).resolve().name
         self._engine = Engine(load_model(model, self.device), self.device)
-        self.schemes = ("nflae", *scheme_names())
+        self.unusable = unusable_schemes()
+        self.schemes = ("nflae", *(name for name in scheme_names() if name not in self.unusable))
         self._seconds_per_drop: dict[Key, float] = {}
         self._mine = threading.Lock()
+
+    def check_scheme(self, spec: str) -> None:
+        """Check the scheme of a request, given as ``NAME`` or ``NAME:OPTION=VALUE:...``; raises WireError."""
+        try:
+            check_scheme(spec, ("nflae",))
+        except NflaeError as error:
+            raise WireError("bad_request", str(error)) from None
+        reason = self.unusable.get(split_spec(spec)[0])
+        if reason is not None:
+            raise WireError("bad_request", reason)
 
     def warm_up(self) -> None:
         """Compute something, so that the first request finds everything loaded; engines compile at the second call."""

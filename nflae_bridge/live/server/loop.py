@@ -106,6 +106,8 @@ class ServerLoop:
             self._log.info(
                 "listening", address=address, model=self._device.model, device=self._device.device, pid=os.getpid()
             )
+        for reason in self._device.unusable.values():
+            self._log.warning("scheme_unusable", reason=reason)
         self._socket.rcvtimeo = _LOOK_MS
         while not self._stopping:
             self._turn()
@@ -166,9 +168,7 @@ class ServerLoop:
 
     def _check_limits(self, request: PrecodeRequest) -> None:
         settings = self._settings
-        if request.scheme not in self._device.schemes:
-            known = ", ".join(self._device.schemes)
-            raise WireError("bad_request", f"scheme has to be one of {known}, got {request.scheme!r:.60}")
+        self._device.check_scheme(request.scheme)
         drops, users, _ = request.channels.shape
         if users > settings.max_users or drops > settings.max_drops:
             raise WireError(

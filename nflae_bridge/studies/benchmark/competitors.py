@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from matlab_io.errors import NflaeError
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.engine.schemes import load_scheme
 from nflae_bridge.studies.benchmark.implementations import (
@@ -21,6 +22,8 @@ from nflae_bridge.studies.benchmark.implementations import (
 from nflae_bridge.studies.benchmark.inversion_free import warm_starts
 from nflae_bridge.studies.benchmark.setup import Setup
 from simulator.downlink.precoding import ChannelBatch, Scheme
+from simulator.schemes import needs_sic
+from simulator.schemes.options import split_spec
 
 ITERATIONS = {"wmmse": (1, 2, 3, 5, 10, 20, 50, 100), "inversion-free": (5, 10, 20, 30, 50, 100)}
 FLOOR = "floor"
@@ -63,8 +66,9 @@ def competitors(
             for steps in refinements:
                 network = load_scheme("nflae", setup.model, str(setup.device), refinements=steps)
                 found.append(Competitor("nflae", steps, "engine", _of_scheme(network, setup)))
-        elif name in ITERATIONS:
-            counts = iterations or ITERATIONS[name]
+        elif split_spec(name)[0] in ITERATIONS:
+            name, options = split_spec(name)
+            counts = (int(options["iterations"]),) if options else iterations or ITERATIONS[name]
             free = name == "inversion-free"
             unweighted = warm_starts(setup.gram(channels[:_TUNED_DROPS]), counts) if free else {}
             fastest = fastest_implementation(implementations(name, setup, len(trial), unweighted), setup, trial)
@@ -75,6 +79,8 @@ def competitors(
         elif name == "rzf":
             form = fastest_implementation(implementations("wmmse", setup, len(trial), {}), setup, trial, (0,))(0)
             found.append(Competitor(name, None, form.name, form.make(0)))
+        elif needs_sic(name):
+            raise NflaeError(f"{name} needs receivers with SIC: leave it out")
         else:
             found.append(Competitor(name, None, "torch", _of_scheme(load_scheme(name), setup)))
     return found

@@ -4,7 +4,8 @@
     channels("quadriga", file="chan.mat", subcarriers=12, bandwidth=20e6)
 
 A source is a function ``(Request) -> ChannelSet`` decorated with ``@register(...)``. A module in this package is found
-without further registration. Whatever a source's own convention, its output is in the package's convention: row k of a
+without further registration, one in another package by an entry point in the group ``nflae.sources``, whose name
+counts then. Whatever a source's own convention, its output is in the package's convention: row k of a
 drop is h_k, with y_k = h_k^H x. A source whose native channels are those of y = H x conjugates them once, where its
 docstring states it.
 
@@ -14,11 +15,9 @@ channel at F subcarriers makes F consecutive drops.
 
 from __future__ import annotations
 
-import importlib
 import os
-import pkgutil
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from matlab_io.errors import NflaeError
+from simulator.plugins import Registry
 
 Channels = npt.NDArray[np.complex64]
 
@@ -121,7 +121,17 @@ class Source:
     draw: Draw
 
 
-_SOURCES: dict[str, Source] = {}
+_BY_FUNCTION: dict[Draw, Source] = {}
+
+
+def _adopt(name: str, found: Any) -> Source:
+    source = found if isinstance(found, Source) else _BY_FUNCTION.get(found)
+    if source is None:
+        raise TypeError("it is neither decorated with @register nor a Source")
+    return replace(source, name=name)
+
+
+REGISTRY: Registry[Source] = Registry(_PACKAGE, "nflae.sources", "source", _adopt)
 
 
 def register(name: str, options: Collection[str], reads: str = "") -> Callable[[Draw], Draw]:
@@ -139,7 +149,8 @@ def register(name: str, options: Collection[str], reads: str = "") -> Callable[[
     """
 
     def enter(function: Draw) -> Draw:
-        _SOURCES[name] = Source(name, frozenset(options), reads, function)
+        _BY_FUNCTION[function] = Source(name, frozenset(options), reads, function)
+        REGISTRY.add(name, _BY_FUNCTION[function])
         return function
 
     return enter
@@ -147,9 +158,7 @@ def register(name: str, options: Collection[str], reads: str = "") -> Callable[[
 
 def source_names() -> list[str]:
     """Return the names of all sources, sorted."""
-    for module in pkgutil.iter_modules(importlib.import_module(_PACKAGE).__path__):
-        importlib.import_module(f"{_PACKAGE}.{module.name}")
-    return sorted(_SOURCES)
+    return REGISTRY.names()
 
 
 def draw(name: str, request: Request) -> ChannelSet:
@@ -175,10 +184,7 @@ def draw(name: str, request: Request) -> ChannelSet:
     MatFileError
         For a damaged file.
     """
-    names = source_names()
-    if name not in names:
-        raise NflaeError(f"unknown source {name!r}: there are {', '.join(names)}")
-    source = _SOURCES[name]
+    source = REGISTRY.load(name)
     if source.reads and request.file is None:
         raise NflaeError(f"source {name} reads {source.reads}: name it, {name}:PATH")
     if not source.reads and request.file is not None:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from click.testing import Result
 
-import simulator.schemes
+import simulator.schemes.registry
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Precoding
 from simulator.schemes import scheme
@@ -244,5 +244,5 @@ def test_an_answer_that_is_not_finite_is_not_written(
         answer.sum_rate[4] = torch.nan
         return answer
 
-    monkeypatch.setitem(simulator.schemes._SCHEMES, "rzf", broken)
+    monkeypatch.setitem(simulator.schemes.registry.REGISTRY.loaded, "rzf", broken)
     assert "H: drop 5: the rates are not finite numbers" in fails(write_mat(random_channels()))

@@ -16,7 +16,7 @@ import pytest
 import scipy.io
 import torch
 
-import simulator.schemes
+import simulator.schemes.registry
 from matlab_io import open_channels
 from nflae_bridge import __version__
 from nflae_bridge.cli.commands.models import parameter_count
@@ -130,7 +130,7 @@ def test_an_interrupted_run_leaves_nothing(
             raise
         return rzf(batch, budget)
 
-    monkeypatch.setitem(simulator.schemes._SCHEMES, "rzf", interrupted)
+    monkeypatch.setitem(simulator.schemes.registry.REGISTRY.loaded, "rzf", interrupted)
     done = nflae("precode", write_mat(random_channels()), "-o", tmp_path / "out.mat", "--scheme", "rzf")
     assert done.exit_code == 1
     assert done.stderr == "nflae: error: interrupted; no output was written\n"

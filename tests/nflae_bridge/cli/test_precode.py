@@ -9,10 +9,10 @@ import pytest
 import scipy.io
 import torch
 
-from nflae_bridge.cli.options import scheme_names
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.constraints import check_constraints
 from simulator.downlink.sinr import achieved_sinr, rates
+from simulator.schemes import scheme_names
 from tests.channel_files import Run, WriteMat, load, random_channels
 
 
@@ -25,7 +25,7 @@ def recomputed_rates(H: np.ndarray, result: dict, noise_power: float) -> np.ndar
     return rates(sinr).numpy()
 
 
-@pytest.mark.parametrize("scheme", scheme_names())
+@pytest.mark.parametrize("scheme", ["nflae", *scheme_names()])
 def test_every_scheme_precodes(nflae: Run, write_mat: WriteMat, untrained: Path, tmp_path: Path, scheme: str) -> None:
     H = random_channels()
     source, output = write_mat(H), tmp_path / "out.mat"

@@ -16,7 +16,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import simulator.schemes as registry
 from matlab_io.errors import NflaeError
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.engine.near_parallel import redundant_users
@@ -559,11 +558,7 @@ def test_cuda_takes_a_budget_that_lies_on_the_cpu_where_rates_are_missed(make_ne
     assert bool(answer.sum_rate.isfinite().all())
 
 
-def test_load_scheme_gives_the_network_and_the_classical_ones(
-    make_network: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    registry.scheme_names()  # loads them all: what is loaded into the copy below would be gone after this test
-    monkeypatch.setattr(registry, "_SCHEMES", dict(registry._SCHEMES))
+def test_load_scheme_gives_the_network_and_the_classical_ones(make_network: Make, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     save_checkpoint(folder, make_network(), {})
     loaded = load_scheme("nflae", str(folder), "cpu", refinements=2)

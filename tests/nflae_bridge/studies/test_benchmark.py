@@ -354,9 +354,9 @@ def test_command_writes_table_and_picture_and_nothing_else(nflae: Run, tmp_path:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (["--schemes", "rzf,magic"], "no competitor magic: there are nflae,"),
+        (["--schemes", "rzf,magic"], "unknown scheme 'magic': there are nflae, inversion-free,"),
         (["--schemes", "noma"], "inversion-free"),
-        (["--schemes", ","], "no competitor named"),
+        (["--schemes", ","], "no scheme named"),
         (["--batches", "1,0"], "whole numbers from 1 on"),
         (["--batches", "many"], "whole numbers from 1 on"),
         (["--refine", "-1"], "whole numbers from 0 on"),

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import simulator.schemes as registry
-import simulator.schemes.noma as noma_module
 from simulator.channels.scenario import scenario
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.candidates import Candidate
@@ -26,6 +25,7 @@ from simulator.geometry.arrays import UniformLinearArray
 from simulator.geometry.steering import near_field_steering
 from simulator.schemes import needs_sic, scheme, scheme_names
 from simulator.schemes.codebooks import DFT_CURVATURES, codewords
+from simulator.schemes.registry import REGISTRY
 from simulator.schemes.superposition import coherent_groups
 from simulator.schemes.wmmse import wmmse
 from tests.simulator.definitions import (
@@ -135,7 +135,7 @@ def test_every_scheme_holds_the_constraints_it_claims(
 
 def assert_rates_are_those_of_sic(channels: torch.Tensor, answer: Precoding, budget: LinkBudget) -> None:
     """By loops, from the beams and powers returned; drops where rounding decides who of a group decodes first aside."""
-    heads = coherent_groups(normalised_gram(channels, budget), noma_module.COHERENCE).numpy()
+    heads = coherent_groups(normalised_gram(channels, budget), 0.5).numpy()
     parts = (channels, answer.precoder, answer.power, answer.rate)
     for h, w, power, rate, head in zip(*(part.numpy() for part in parts), heads, strict=True):
         effective_gains = np.abs(h.astype(complex).conj() @ w.T) ** 2 * budget.power / budget.noise_power
@@ -355,16 +355,16 @@ def test_unknown_scheme_is_refused_with_the_names_there_are() -> None:
         scheme("mmse")
 
 
-def test_adding_a_scheme_is_adding_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "random_beams.py").write_text(
-        "from simulator.schemes import register\n@register('random_beams')\ndef beams(batch, budget):\n    return 42\n"
+def test_a_file_adds_a_scheme_whose_name_is_the_decorators(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "other_stem.py").write_text(
+        "from simulator.schemes import register\n@register('random-beams')\ndef beams(batch, budget):\n    return 42\n"
     )
     monkeypatch.setattr(registry, "__path__", [*registry.__path__, str(tmp_path)])
-    monkeypatch.setattr(registry, "_SCHEMES", dict(registry._SCHEMES))
-    monkeypatch.delitem(sys.modules, "simulator.schemes.random_beams", raising=False)
-    assert "random_beams" in scheme_names()
-    assert scheme("random_beams")(None, None) == 42  # type: ignore[arg-type, comparison-overlap]
-    sys.modules.pop("simulator.schemes.random_beams", None)
+    monkeypatch.setattr(REGISTRY, "loaded", dict(REGISTRY.loaded))
+    monkeypatch.delitem(sys.modules, "simulator.schemes.other_stem", raising=False)
+    assert "random-beams" in scheme_names()
+    assert scheme("random-beams")(None, None) == 42  # type: ignore[arg-type, comparison-overlap]
+    sys.modules.pop("simulator.schemes.other_stem", None)
 
 
 def published(users: int, drops: int = 300) -> torch.Tensor:
