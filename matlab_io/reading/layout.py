@@ -171,8 +171,8 @@ def parse(axes: str, shape: Sequence[int]) -> Layout:
     if "n" not in letters:
         raise MatFileError(f"layout {axes!r}: no antenna axis; name it n, e.g. nks")
     sizes = list(matlab_shape(shape))
-    while len(sizes) > len(letters) and sizes[-1] == 1:
-        sizes.pop()
+    if len(letters) == 1 and sizes[1:] == [1]:  # a column vector
+        del sizes[1]
     if len(sizes) > len(letters):
         raise MatFileError(
             f"layout {axes!r} names {len(letters)} axes but the array is {shape_text(matlab_shape(shape))};"
@@ -271,7 +271,7 @@ def slabs(start: int, stop: int, drop_axes: Sequence[int]) -> Iterator[tuple[int
     while position < stop:
         row, column = position % fast, position // fast
         whole = (stop - position) // fast
-        if row == 0 and whole > 0:
+        if row == 0 and whole:
             yield position - start, (slice(0, fast), slice(column, column + whole))
             position += whole * fast
         else:

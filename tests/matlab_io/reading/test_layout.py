@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from matlab_io.containers.variable import matlab_shape
 from matlab_io.errors import MatFileError
-from matlab_io.reading.layout import Layout, guess, parse, slabs
+from matlab_io.reading.layout import Layout, guess, parse, possible, slabs
 
 AsSaved = Callable[..., npt.NDArray[Any]]
 LAYOUTS = ["".join(p) for r in range(1, 6) for p in itertools.permutations("nksf1", r) if "n" in p]
@@ -46,6 +46,88 @@ def test_each_element_is_where_its_axes_say(layout: Layout, data: st.DataObject)
     assert drops[drop, where.get("k", 0), where["n"]] == array[at]
 
 
+@pytest.mark.parametrize(
+    ("axes", "shape", "permuted"),
+    [
+        ("nks", (5, 3, 2), lambda a: a.transpose(2, 1, 0)),
+        ("kns", (3, 5, 2), lambda a: a.transpose(2, 0, 1)),
+        ("snk", (2, 5, 3), lambda a: a.transpose(0, 2, 1)),
+        ("skn", (2, 3, 5), lambda a: a),
+        ("nkfs", (5, 3, 4, 2), lambda a: a.transpose(3, 2, 1, 0)),
+        ("knsf", (3, 5, 2, 4), lambda a: a.transpose(3, 2, 0, 1)),
+        ("fnsk", (4, 5, 2, 3), lambda a: a.transpose(2, 0, 3, 1)),
+        ("nk", (5, 3), lambda a: a.T),
+        ("kn", (3, 5), lambda a: a),
+        ("n", (5,), lambda a: a[None]),
+        ("ns", (5, 2), lambda a: a.T[:, None]),
+        ("sfn", (2, 4, 5), lambda a: a.transpose(1, 0, 2)[:, :, None]),
+        ("1nk", (1, 5, 3), lambda a: a[0].T),
+        ("n1ks", (5, 1, 3, 2), lambda a: a[:, 0].transpose(2, 1, 0)),
+    ],
+)
+def test_to_drops_is_this_transposition(
+    axes: str, shape: tuple[int, ...], permuted: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+) -> None:
+    array = np.arange(np.prod(shape)).reshape(shape)
+    found = Layout(axes, shape).to_drops(array)
+    np.testing.assert_array_equal(found, permuted(array), strict=True)
+    assert np.shares_memory(found, array)
+
+
+@given(fitted(), st.data())
+def test_a_box_of_drops_is_the_same_read_alone_or_out_of_the_whole(layout: Layout, data: st.DataObject) -> None:
+    array = np.arange(np.prod(layout.shape)).reshape(layout.shape)
+    box = []
+    for size in layout.drop_axes:
+        start = data.draw(st.integers(0, size - 1))
+        box.append(slice(start, data.draw(st.integers(start + 1, size))))
+    alone = layout.to_drops(array[layout.index(box)])
+    np.testing.assert_array_equal(alone, layout.to_drops(array)[tuple(reversed(box))], strict=True)
+
+
+@pytest.mark.parametrize("box", [(), (slice(0, 1),) * 2])
+def test_a_box_has_one_slice_per_drop_axis(box: tuple[slice, ...]) -> None:
+    with pytest.raises(ValueError, match="zip"):
+        Layout("nks", (4, 3, 2)).index(box)
+
+
+@given(fitted())
+def test_sizes_of_a_layout(layout: Layout) -> None:
+    sizes = dict(zip(layout.axes, layout.shape, strict=True))
+    assert (layout.antennas, layout.users) == (sizes["n"], sizes.get("k", 1))
+    assert [layout.size(letter) for letter in "sf1"] == [sizes.get(letter, 1) for letter in "sf1"]
+    assert layout.drop_letters == layout.axes.translate({ord(letter): None for letter in "nk1"})
+    assert layout.drop_axes == tuple(sizes[letter] for letter in layout.drop_letters)
+    assert layout.drops == sizes.get("s", 1) * sizes.get("f", 1)
+
+
+@given(fitted())
+def test_drops_are_slowest_where_a_run_of_them_is_one_piece_of_memory(layout: Layout) -> None:
+    shape = tuple(1 if letter == "1" else 3 for letter in layout.axes)  # with axes of length one it may be by chance
+    even = Layout(layout.axes, shape)
+    memory = np.arange(np.prod(shape)).reshape(shape, order="F")
+    runs = even.to_drops(memory).reshape(even.drops, -1)
+    contiguous = all(np.ptp(runs[:stop]) == runs[:stop].size - 1 for stop in range(1, even.drops + 1))
+    assert even.drops_are_slowest == contiguous
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "text"),
+    [
+        ("nks", (256, 8, 100), "256 antennas x 8 users x 100 drops"),
+        ("kns", (1, 64, 2), "64 antennas x 1 user x 2 drops"),
+        ("n", (1,), "1 antenna x 1 user x 1 drop"),
+        ("nk", (4, 2), "4 antennas x 2 users x 1 drop"),
+        ("nks", (4, 2, 1), "4 antennas x 2 users x 1 drop"),
+        ("snkf", (5, 4, 2, 12), "4 antennas x 2 users x 5 drops x 12 subcarriers"),
+        ("nkfs", (4, 2, 12, 5), "4 antennas x 2 users x 12 subcarriers x 5 drops"),
+        ("nf", (4, 1), "4 antennas x 1 user x 1 subcarrier"),
+    ],
+)
+def test_a_description_names_every_size(axes: str, shape: tuple[int, ...], text: str) -> None:
+    assert Layout(axes, shape).describe() == text
+
+
 def test_n_k_s_costs_no_copy() -> None:
     array = np.zeros((4, 3, 2), order="F")
     moved = Layout("nks", (4, 3, 2)).to_drops(array)
@@ -66,6 +148,41 @@ def test_slabs_cover_a_run_of_drops_in_linear_order(axes: list[int], data: st.Da
         seen[offset : offset + piece.size] = piece
     assert np.array_equal(seen, np.arange(start, stop))
     assert len(pieces) <= 3
+    assert all(linear[index].size <= stop - start for _, index in pieces)
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "axes", "boxes"),
+    [
+        (0, 1, (), [(0, ())]),
+        (2, 5, (7,), [(0, (slice(2, 5),))]),
+        (0, 12, (4, 3), [(0, (slice(0, 4), slice(0, 3)))]),
+        (4, 12, (4, 3), [(0, (slice(0, 4), slice(1, 3)))]),
+        (0, 3, (4, 3), [(0, (slice(0, 3), slice(0, 1)))]),
+        (5, 7, (4, 3), [(0, (slice(1, 3), slice(1, 2)))]),
+        (5, 8, (4, 3), [(0, (slice(1, 4), slice(1, 2)))]),
+        (3, 5, (4, 3), [(0, (slice(3, 4), slice(0, 1))), (1, (slice(0, 1), slice(1, 2)))]),
+        (
+            2,
+            15,
+            (4, 4),
+            [
+                (0, (slice(2, 4), slice(0, 1))),
+                (2, (slice(0, 4), slice(1, 3))),
+                (10, (slice(0, 3), slice(3, 4))),
+            ],
+        ),
+    ],
+)
+def test_slabs_are_whole_columns_and_what_is_left_before_and_after(
+    start: int, stop: int, axes: tuple[int, ...], boxes: list[tuple[int, tuple[slice, ...]]]
+) -> None:
+    assert list(slabs(start, stop, axes)) == boxes
+
+
+def test_no_drops_are_no_slabs_of_two_axes() -> None:
+    assert list(slabs(3, 3, (4, 3))) == []
+    assert list(slabs(3, 3, (7,))) == [(0, (slice(3, 3),))]
 
 
 @pytest.mark.parametrize(
@@ -95,8 +212,21 @@ def test_as_many_users_as_antennas_is_not_guessed(shape: tuple[int, ...]) -> Non
 
 
 def test_five_axes_are_not_guessed() -> None:
-    with pytest.raises(MatFileError, match="2 x 3 x 4 x 5 x 6 has more axes than can be guessed"):
+    with pytest.raises(MatFileError) as caught:
         guess((2, 3, 4, 5, 6))
+    assert str(caught.value) == (
+        "an array of 2 x 3 x 4 x 5 x 6 has more axes than can be guessed; pass --layout, one letter per axis:"
+        " n (antenna), k (user), s (drop), f (subcarrier), 1 (length one)"
+    )
+
+
+def test_the_meanings_of_an_ambiguous_array_are_listed() -> None:
+    with pytest.raises(MatFileError) as caught:
+        guess((8, 8, 5))
+    assert str(caught.value) == (
+        "an array of 8 x 8 x 5 can be read as nks = users in columns, y = H' x; kns = users in rows, y = H x;"
+        " pass --layout to say which"
+    )
 
 
 @pytest.mark.parametrize(
@@ -115,25 +245,93 @@ def test_a_layout_fits_the_shape(axes: str, shape: tuple[int, ...], fits: tuple[
     assert parse(axes, shape).shape == fits
 
 
+UNKNOWN = "; use n (antenna), k (user), s (drop), f (subcarrier) and 1 (length one), in MATLAB order, e.g. nks"
+
+
 @pytest.mark.parametrize(
     ("axes", "shape", "message"),
     [
-        ("nkx", (4, 3, 2), "unknown axis 'x'"),
-        ("nkk", (4, 3, 2), "'k' is named twice"),
-        ("ks", (4, 3), "no antenna axis"),
-        ("", (4, 3), "no antenna axis"),
-        ("nk", (4, 3, 2), "names 2 axes but the array is 4 x 3 x 2"),
-        ("n1k", (4, 3, 2), "axis 2 is named 1 but has length 3"),
+        ("nkx", (4, 3, 2), f"layout 'nkx': unknown axis 'x'{UNKNOWN}"),
+        ("n2", (4, 3), f"layout 'n2': unknown axis '2'{UNKNOWN}"),
+        ("nzya", (4, 3, 2), f"layout 'nzya': unknown axis 'a'{UNKNOWN}"),
+        ("nkk", (4, 3, 2), "layout 'nkk': axis 'k' is named twice; name each axis once, e.g. nks"),
+        ("nn", (4, 3), "layout 'nn': axis 'n' is named twice; name each axis once, e.g. nks"),
+        ("nss", (4, 3, 2), "layout 'nss': axis 's' is named twice; name each axis once, e.g. nks"),
+        ("nff", (4, 3, 2), "layout 'nff': axis 'f' is named twice; name each axis once, e.g. nks"),
+        ("ks", (4, 3), "layout 'ks': no antenna axis; name it n, e.g. nks"),
+        ("", (4, 3), "layout '': no antenna axis; name it n, e.g. nks"),
+        (
+            "nk",
+            (4, 3, 2),
+            "layout 'nk' names 2 axes but the array is 4 x 3 x 2; name every axis, with 1 for one of length one",
+        ),
+        (
+            "nk",
+            (4, 1, 3),
+            "layout 'nk' names 2 axes but the array is 4 x 1 x 3; name every axis, with 1 for one of length one",
+        ),
+        (
+            "n",
+            (1, 4),
+            "layout 'n' names 1 axes but the array is 1 x 4; name every axis, with 1 for one of length one",
+        ),
+        (
+            "n1k",
+            (4, 3, 2),
+            "layout 'n1k': axis 2 is named 1 but has length 3 (the array is 4 x 3 x 2); name it n, k, s or f",
+        ),
+        ("1n", (4, 3), "layout '1n': axis 1 is named 1 but has length 4 (the array is 4 x 3); name it n, k, s or f"),
     ],
 )
 def test_a_layout_that_does_not_fit_is_refused(axes: str, shape: tuple[int, ...], message: str) -> None:
-    with pytest.raises(MatFileError, match=message):
+    with pytest.raises(MatFileError) as caught:
         parse(axes, shape)
+    assert str(caught.value) == message
+
+
+@given(fitted(), st.integers(0, 2), st.booleans())
+def test_a_layout_written_for_its_array_is_parsed(layout: Layout, ones: int, upper: bool) -> None:
+    written = f" {layout.axes.upper() if upper else layout.axes} "
+    assert parse(written, (*layout.shape, *[1] * ones)) == layout
+    assert parse(written, matlab_shape(layout.shape)) == layout  # without the trailing axes of length one
+
+
+def test_two_singleton_axes_may_be_named() -> None:
+    assert parse("1n1k", (1, 4, 1, 3)) == Layout("1n1k", (1, 4, 1, 3))
+
+
+@given(st.lists(st.integers(1, 6), max_size=5))
+def test_possible_layouts_have_no_more_users_than_antennas(shape: list[int]) -> None:
+    sizes = matlab_shape(shape)
+    tail = {2: "", 3: "s", 4: "fs"}.get(len(sizes))
+    expected = []
+    if tail is not None:
+        expected += [Layout("nk" + tail, sizes)] if sizes[1] <= sizes[0] else []
+        expected += [Layout("kn" + tail, sizes)] if sizes[0] <= sizes[1] else []
+    assert possible(shape) == expected
+    if len(expected) == 1:
+        assert guess(shape) == expected[0]
+    else:
+        with pytest.raises(MatFileError, match=" x ".join(map(str, sizes))):
+            guess(shape)
 
 
 @pytest.mark.parametrize(
     ("axes", "convention"),
-    [("nks", "hermitian"), ("snk", "hermitian"), ("skn", "direct"), ("ns", "hermitian"), ("sn", "direct")],
+    [
+        ("nks", "hermitian"),
+        ("snk", "hermitian"),
+        ("skn", "direct"),
+        ("ns", "hermitian"),
+        ("sn", "direct"),
+        ("n", "hermitian"),
+        ("1n", "hermitian"),
+        ("n1", "hermitian"),
+        ("1sn", "direct"),
+        ("1fn", "direct"),
+        ("k1n", "direct"),
+        ("n1k", "hermitian"),
+    ],
 )
 def test_users_in_columns_are_hermitian_and_in_rows_direct(axes: str, convention: str) -> None:
     assert Layout(axes, (2,) * len(axes)).convention == convention

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from matlab_io.writing.atomic import AtomicFile
 from matlab_io.errors import MatFileError
+from matlab_io.writing.atomic import AtomicFile
 
 
 @pytest.fixture
