@@ -1,4 +1,4 @@
-"""ZeroMQ addresses: who can reach one, and why one can't be had."""
+"""Check and bind ZeroMQ addresses, and explain the failures."""
 
 from __future__ import annotations
 
@@ -10,19 +10,30 @@ import zmq
 
 from matlab_io.errors import NflaeError
 
-_ADVICE = {
-    "EADDRINUSE": "it is in use by another program: stop that one, or choose another address",
-    "EADDRNOTAVAIL": "this machine has no such address: bind to one it has, or to tcp://*:PORT, or connect instead",
-    "ENODEV": "this machine has no such address: bind to one it has, or to tcp://*:PORT, or connect instead",
-    "EACCES": "permission denied: choose a port above 1023, or a folder you may write to",
-    "ENOENT": "its folder does not exist: make it first",
-    "EPROTONOSUPPORT": "not a protocol that ZeroMQ has here: use tcp://HOST:PORT or ipc:///PATH",
+_REMEDIES = {
+    "EADDRINUSE": "it is in use by another program: stop that program, or choose another address",
+    "EADDRNOTAVAIL": "this machine has no such address: bind to one of its own, or to tcp://*:PORT, or connect instead",
+    "ENODEV": "this machine has no such address: bind to one of its own, or to tcp://*:PORT, or connect instead",
+    "EACCES": "permission denied: choose a port above 1023, or a folder with write permission",
+    "ENOENT": "its folder does not exist: create it first",
+    "EPROTONOSUPPORT": "this ZeroMQ does not support the protocol: use tcp://HOST:PORT or ipc:///PATH",
 }
-_OTHERWISE = "not an address: write tcp://HOST:PORT or ipc:///PATH"
+_MALFORMED = "not an address: write tcp://HOST:PORT or ipc:///PATH"
 
 
-def stays_on_this_machine(address: str) -> bool:
-    """Whether nobody on another machine can reach a socket bound to this ZeroMQ address."""
+def is_local(address: str) -> bool:
+    """Return whether a socket bound to an address is out of reach of other machines.
+
+    Parameters
+    ----------
+    address : str
+        ZeroMQ address.
+
+    Returns
+    -------
+    bool
+        True for the loopback interface, ``ipc`` and ``inproc``; false for interface names other than ``localhost``.
+    """
     transport, _, rest = address.partition("://")
     if transport in ("ipc", "inproc"):
         return True
@@ -35,41 +46,91 @@ def stays_on_this_machine(address: str) -> bool:
         return False
 
 
-def why_unusable(error: zmq.ZMQError) -> str:
-    """What is wrong with an address that can't be bound or connected to, and what to do."""
-    return _ADVICE.get(errno.errorcode.get(error.errno or 0, ""), _OTHERWISE)
+def explain_failure(error: zmq.ZMQError) -> str:
+    """Explain why an address cannot be bound or connected to.
+
+    Parameters
+    ----------
+    error : zmq.ZMQError
+        Error of ``bind`` or ``connect``.
+
+    Returns
+    -------
+    str
+        Reason and remedy, without the address.
+    """
+    return _REMEDIES.get(errno.errorcode.get(error.errno or 0, ""), _MALFORMED)
 
 
 def is_well_formed(address: str) -> bool:
-    """Whether it is ``tcp://HOST:PORT`` or ``ipc://FILE``. ZeroMQ itself takes port 80x for 80 and 99999 for 34463."""
+    """Return whether an address is ``tcp://HOST:PORT`` or ``ipc://FILE``.
+
+    ZeroMQ itself accepts port 80x as 80, and 99999 as 34463.
+
+    Parameters
+    ----------
+    address : str
+        ZeroMQ address; the port may be ``*``.
+
+    Returns
+    -------
+    bool
+        True for a well-formed address.
+    """
     transport, _, rest = address.partition("://")
     host, _, port = rest.rpartition(":")
     tcp = transport == "tcp" and host and (port == "*" or (port.isdecimal() and int(port) < 1 << 16))
     return bool(tcp) or (transport == "ipc" and bool(rest))
 
 
-def require_well_formed(address: str) -> None:
-    """Raises NflaeError, naming the address, if it isn't one."""
+def check_well_formed(address: str) -> None:
+    """Check the form of an address.
+
+    Parameters
+    ----------
+    address : str
+        ZeroMQ address.
+
+    Raises
+    ------
+    NflaeError
+        If it is not ``tcp://HOST:PORT`` or ``ipc://FILE``.
+    """
     if not is_well_formed(address):
-        raise NflaeError(f"{address}: {_OTHERWISE}")
+        raise NflaeError(f"{address}: {_MALFORMED}")
 
 
 def bind(socket: zmq.Socket[bytes], address: str) -> str:
-    """Bind, and return the address that it came to: ``tcp://127.0.0.1:*`` gets a port.
+    """Bind a socket.
 
-    Raises NflaeError, naming the address, if it can't be had.
+    Parameters
+    ----------
+    socket : zmq.Socket
+        Socket to bind.
+    address : str
+        ZeroMQ address; the port may be ``*``.
+
+    Returns
+    -------
+    str
+        Address with the port that was assigned.
+
+    Raises
+    ------
+    NflaeError
+        If the address cannot be bound; the message names it.
     """
-    require_well_formed(address)
-    if address.startswith("ipc://") and _somebody_listens(address.removeprefix("ipc://")):
-        raise NflaeError(f"{address}: {_ADVICE['EADDRINUSE']}")  # ZeroMQ would take the file from that program
+    check_well_formed(address)
+    if address.startswith("ipc://") and _is_in_use(address.removeprefix("ipc://")):
+        raise NflaeError(f"{address}: {_REMEDIES['EADDRINUSE']}")  # ZeroMQ would replace the other program's file
     try:
         socket.bind(address)
     except zmq.ZMQError as error:
-        raise NflaeError(f"{address}: {why_unusable(error)}") from None
+        raise NflaeError(f"{address}: {explain_failure(error)}") from None
     return socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
 
-def _somebody_listens(path: str) -> bool:
+def _is_in_use(path: str) -> bool:
     with system_sockets.socket(system_sockets.AF_UNIX) as trial:
         try:
             trial.connect(path)

@@ -1,4 +1,4 @@
-"""The log of the live programs: one line an event, ``key=value`` fields, on stderr.
+"""Write the log of the live programs to stderr: one line per event, as ``key=value`` fields.
 
 time=2026-11-22T10:53:01.123Z level=info event=listening address=tcp://127.0.0.1:5555
 """
@@ -11,10 +11,8 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-LEVELS = ("debug", "info", "warning", "error")
-
-_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:/+,*@%[]")
-_LINES_A_PERIOD = 10
+_UNQUOTED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.:/+,*@%[]")
+_MAX_LINES_PER_PERIOD = 10
 _PERIOD_SECONDS = 10.0
 
 _logger = logging.getLogger("nflae.live")
@@ -32,11 +30,19 @@ class _OneLine(logging.Formatter):
 
 def _quoted(value: object) -> str:
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return text if text and _PLAIN.issuperset(text) else json.dumps(text)
+    return text if text and _UNQUOTED.issuperset(text) else json.dumps(text)
 
 
 class EventLog:
-    """Writes events, at most ten lines of a kind in ten seconds: a flood of bad messages must not fill the disk."""
+    """Write events; warnings of one kind are limited to ten lines in ten seconds.
+
+    The limit keeps a flood of malformed messages from filling the disk.
+
+    Parameters
+    ----------
+    level : {"info", "debug", "warning", "error"}
+        Lowest level that is written.
+    """
 
     def __init__(self, level: str = "info") -> None:
         handler = logging.StreamHandler()
@@ -47,26 +53,26 @@ class EventLog:
         self._periods: dict[str, tuple[float, int]] = {}
 
     def info(self, event: str, **fields: object) -> None:
-        """Something that is meant to happen."""
+        """Write an event of normal operation."""
         _logger.info("", extra={"fields": {"event": event, **fields}})
 
     def debug(self, event: str, **fields: object) -> None:
-        """Something a request; skipped cheaply at other levels."""
+        """Write an event of one request; cheap at other levels."""
         if _logger.isEnabledFor(logging.DEBUG):
             _logger.debug("", extra={"fields": {"event": event, **fields}})
 
     def warning(self, event: str, **fields: object) -> None:
-        """Something that should not happen; a client's doing, perhaps a hostile one's."""
+        """Write a fault of a peer; the first line after a limited period has the field ``not_logged_before``."""
         began, lines = self._periods.get(event, (0.0, 0))
         now = time.monotonic()
         if now - began >= _PERIOD_SECONDS:
-            if lines > _LINES_A_PERIOD:
-                fields |= {"not_logged_before": lines - _LINES_A_PERIOD}
+            if lines > _MAX_LINES_PER_PERIOD:
+                fields |= {"not_logged_before": lines - _MAX_LINES_PER_PERIOD}
             began, lines = now, 0
         self._periods[event] = (began, lines + 1)
-        if lines < _LINES_A_PERIOD:
+        if lines < _MAX_LINES_PER_PERIOD:
             _logger.warning("", extra={"fields": {"event": event, **fields}})
 
     def exception(self, event: str, **fields: object) -> None:
-        """A fault of ours, with its traceback, on one line."""
+        """Write a fault of this program with its traceback, on one line."""
         _logger.error("", exc_info=True, extra={"fields": {"event": event, **fields}})

@@ -1,4 +1,4 @@
-"""A gentle end: signals ask, the loop answers."""
+"""Stop a loop in good order on SIGTERM or SIGINT."""
 
 from __future__ import annotations
 
@@ -12,20 +12,33 @@ from typing import Any
 
 @contextmanager
 def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """SIGTERM and SIGINT call ``stop``; a second one does what it did before. Without effect off the main thread."""
+    """Call a function on the first SIGTERM or SIGINT; a second one has its previous effect.
+
+    Without effect outside the main thread.
+
+    Parameters
+    ----------
+    stop : callable
+        Called from the signal handler.
+
+    Yields
+    ------
+    None
+        While the handlers are in place.
+    """
     before: dict[int, Any] = {}
 
     def restore() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         restore()
         stop()
 
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
-            before[number] = signal.signal(number, ask)
+            before[number] = signal.signal(number, handle)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""``nflae keys``: CURVE keys for `nflae serve` and its clients."""
+"""Define ``nflae keys``: CURVE keys for ``nflae serve`` and its clients."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from nflae_bridge.cli.terminal import fact
 @click.argument("name")
 @click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), default=Path("."))
 def command(name: str, folder: Path) -> None:
-    """Make NAME.key, to give away, and NAME.key_secret, to keep, in DIR (default: here).
+    """Make NAME.key, the public key, and NAME.key_secret, the secret key, in DIR (default: the current folder).
 
-    ZeroMQ's certificate format: pyzmq, czmq and others read it too.
+    The files have ZeroMQ's certificate format, which pyzmq, czmq and others read too.
     """
     from nflae_bridge.live.keys import make_keys
 
     public, secret = make_keys(folder, name)
     fact("public key", str(public))
-    fact("secret key", f"{secret} (readable by you alone)")
+    fact("secret key", f"{secret} (readable by its owner alone)")

@@ -1,4 +1,4 @@
-"""``nflae serve``: precoders for programs that run, over ZeroMQ."""
+"""Define ``nflae serve``: precoders for running programs, over ZeroMQ."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nflae_bridge.cli.options import device_option, model_option
     Examples:
       nflae serve
       nflae serve --bind tcp://127.0.0.1:6000 --device cuda --max-batch 256 --metrics-port 9100
-      nflae serve --bind 'tcp://127.0.0.1:*'            any free port; the log says which
+      nflae serve --bind 'tcp://127.0.0.1:*'            any free port, as the log states
       nflae keys server keys; nflae keys lab keys/clients
       nflae serve --bind tcp://0.0.0.0:5555 --server-key keys/server.key_secret --client-keys keys/clients
 
@@ -25,7 +25,7 @@ from nflae_bridge.cli.options import device_option, model_option
       nflae_bridge.Client().precode(channels, noise_power=0.01)
       c = nflae.Client('tcp://127.0.0.1:5555'); r = c.precode(H, 'NoisePower', 0.01);
 
-    Ctrl-C or SIGTERM: the server takes nothing new, finishes what it took, and leaves with exit status 0.
+    Ctrl-C or SIGTERM: the server accepts no further requests, answers the accepted ones, and ends with exit status 0.
     """,
 )
 @click.option(
@@ -34,64 +34,72 @@ from nflae_bridge.cli.options import device_option, model_option
     default=("tcp://127.0.0.1:5555",),
     show_default=True,
     metavar="ADDRESS",
-    help="Where to listen: tcp://ADDRESS:PORT or ipc://FILE. May be given several times.",
+    help="Address to bind: tcp://ADDRESS:PORT or ipc://FILE. May be given several times.",
 )
 @model_option
 @device_option
 @click.option(
-    "--max-batch", type=click.IntRange(min=1), default=64, show_default=True, help="Most drops computed at once."
+    "--max-batch",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Largest number of drops computed at once.",
 )
 @click.option(
     "--max-wait-us",
     type=click.IntRange(min=0),
     default=1000,
     show_default=True,
-    help="How long a batch waits for as many requests as the last one had. One client alone never waits.",
+    help="Longest time that a batch waits for as many requests as the last one had. A single client never waits.",
 )
 @click.option(
     "--queue",
     type=click.IntRange(min=1),
     default=1024,
     show_default=True,
-    help="Requests that may wait; more are answered `busy`.",
+    help="Largest number of waiting requests; further ones are answered `busy`.",
 )
 @click.option(
     "--queue-mb",
     type=click.IntRange(min=1),
     default=1024,
     show_default=True,
-    help="Megabytes of channels that may wait; more are answered `busy`.",
+    help="Largest size of the waiting requests, MB; further ones are answered `busy`.",
 )
 @click.option(
     "--max-message-mb",
     type=click.IntRange(min=1),
     default=64,
     show_default=True,
-    help="Megabytes of a frame beyond which ZeroMQ drops the connection.",
+    help="Size of a frame above which ZeroMQ closes the connection, MB.",
 )
 @click.option(
-    "--max-users", type=click.IntRange(min=1), default=128, show_default=True, help="Most users of a request."
+    "--max-users",
+    type=click.IntRange(min=1),
+    default=128,
+    show_default=True,
+    help="Largest number of users per request.",
 )
 @click.option(
     "--server-key",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The server's .key_secret: encrypts, with --client-keys.",
+    help="The server's .key_secret; encrypts, with --client-keys.",
 )
 @click.option(
     "--client-keys",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="The .key files of those who may connect.",
+    help="Folder with the .key files of the clients that may connect.",
 )
-@click.option("--insecure", is_flag=True, help="Let other machines in without keys.")
+@click.option("--insecure", is_flag=True, help="Permit connections of other machines without keys.")
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Prometheus metrics on http://127.0.0.1:PORT.")
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
     show_default=True,
-    help="debug: a line a request.",
+    help="debug: one line per request.",
 )
 def command(
     bind: tuple[str, ...],
@@ -109,10 +117,10 @@ def command(
     metrics_port: int | None,
     log_level: str,
 ) -> None:
-    """Answer requests for precoders from running programs: MATLAB, Octave, Python, anything that speaks ZeroMQ.
+    """Answer requests for precoders from running programs: MATLAB, Octave, Python, any program with ZeroMQ.
 
-    Requests of any size and scheme share one device; those that are alike are computed together. The wire is
-    described in docs/reference/protocol.md. The log, one line an event, goes to stderr.
+    Requests of any size and scheme share one device; those of equal size and scheme are computed together.
+    docs/reference/protocol.md specifies the protocol. The log, one line per event, goes to stderr.
     """
     from nflae_bridge.live.log import EventLog
     from nflae_bridge.live.server import ServerSettings, serve

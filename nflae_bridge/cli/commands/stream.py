@@ -1,8 +1,9 @@
-"""``nflae stream``: precoders for running GNU Radio flowgraphs."""
+"""Define ``nflae stream``: precoders for running GNU Radio flowgraphs."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,11 +19,51 @@ if TYPE_CHECKING:
     from nflae_bridge.files.validation import Channels
     from nflae_bridge.live.client import Client
     from nflae_bridge.live.gnuradio.endpoints import Endpoint
-    from nflae_bridge.live.gnuradio.outlets import What
+    from nflae_bridge.live.gnuradio.items import Stream
     from nflae_bridge.live.gnuradio.relay import Precode
+    from nflae_bridge.live.gnuradio.session import StreamSettings
 
-# How often, and after what pause, a busy server is asked again: for half a minute.
-_TURNS, _PAUSE_SECONDS = 600, 0.05
+# A request that a busy server refused is sent again for half a minute.
+_ATTEMPTS, _PAUSE_SECONDS = 600, 0.05
+
+
+@dataclass(frozen=True)
+class _Options:
+    """Hold the values of the command's options, under their names."""
+
+    csi: Endpoint
+    precoders: Endpoint | None
+    labels: Endpoint | None
+    powers: Endpoint | None
+    users: int
+    antennas: int
+    convention: str
+    scaled: bool
+    result_tags: bool
+    scheme: str
+    power_dbw: float | None
+    noise_dbw: float | None
+    alpha_c: float | None
+    min_rate: float | None
+    model: str
+    device: str
+    refine: int
+    server: str | None
+    server_key: Path | None
+    client_key: Path | None
+    max_batch: int
+    on_bad_drop: Literal["error", "skip"]
+    status_every: float
+
+    @property
+    def outputs(self) -> dict[Stream, Endpoint]:
+        """Output endpoints by stream."""
+        given: dict[Stream, Endpoint | None] = {
+            "precoders": self.precoders,
+            "labels": self.labels,
+            "powers": self.powers,
+        }
+        return {name: endpoint for name, endpoint in given.items() if endpoint is not None}
 
 
 def _endpoint(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Endpoint | None:
@@ -42,7 +83,7 @@ _ENDPOINT: dict[str, Any] = {"callback": _endpoint, "metavar": "KIND:ADDRESS[,OP
     short_help="Precoders for running GNU Radio flowgraphs.",
     epilog="""\b
     Examples:
-      a flowgraph's ZMQ PUSH Sink sends CSI to port 5556, its ZMQ PULL Source takes precoders from 5557:
+      a flowgraph's ZMQ PUSH Sink sends CSI to port 5556, its ZMQ PULL Source receives precoders from 5557:
         nflae stream --users 4 --antennas 64 --csi pull:tcp://127.0.0.1:5556 \\
                      --precoders push:tcp://127.0.0.1:5557
       PUB and SUB, tags passed, labels and powers on streams of their own:
@@ -52,13 +93,13 @@ _ENDPOINT: dict[str, Any] = {"callback": _endpoint, "metavar": "KIND:ADDRESS[,OP
       PDUs (ZMQ ... Message blocks), each with its own link budget in its metadata:
         nflae stream --users 4 --antennas 64 --csi pull:tcp://127.0.0.1:5556,pdu \\
                      --precoders push:tcp://127.0.0.1:5557,pdu
-      the device belongs to a server:
+      the computation on a server:
         nflae stream --server tcp://127.0.0.1:5555 --users 4 --antennas 64 --csi ... --precoders ...
 
     \b
     KIND      of --csi: pull, sub, req, for a flowgraph's ZMQ PUSH, PUB, REP sink;
               of the outputs: push, pub, rep, for its ZMQ PULL, SUB, REQ source.
-    OPTION    bind, connect   --csi connects and the outputs bind unless told otherwise: gr-zeromq's sinks
+    OPTION    bind, connect   by default --csi connects and the outputs bind, because gr-zeromq's sinks
                               bind and its sources connect
               tags            Pass Tags is on in the flowgraph's block
               pdu             the flowgraph's block is the Message one
@@ -72,12 +113,12 @@ _ENDPOINT: dict[str, Any] = {"callback": _endpoint, "metavar": "KIND:ADDRESS[,OP
 
     Ctrl-C or SIGTERM: what was taken is finished, the counts go to the log (stderr), exit status 0.""",
 )
-@click.option("--csi", required=True, **_ENDPOINT, help="Where channels come from.")
-@click.option("--precoders", **_ENDPOINT, help="Where precoders go.")
-@click.option("--labels", **_ENDPOINT, help="Where near-field labels go.")
-@click.option("--powers", **_ENDPOINT, help="Where powers go.")
-@click.option("--users", required=True, type=click.IntRange(min=1), help="Users K of an item.")
-@click.option("--antennas", required=True, type=click.IntRange(min=1), help="Antennas N of an item.")
+@click.option("--csi", required=True, **_ENDPOINT, help="Input of the channels.")
+@click.option("--precoders", **_ENDPOINT, help="Output of the precoders.")
+@click.option("--labels", **_ENDPOINT, help="Output of the near-field labels.")
+@click.option("--powers", **_ENDPOINT, help="Output of the powers.")
+@click.option("--users", required=True, type=click.IntRange(min=1), help="Users K per item.")
+@click.option("--antennas", required=True, type=click.IntRange(min=1), help="Antennas N per item.")
 @click.option(
     "--convention",
     type=click.Choice(["hermitian", "direct"]),
@@ -85,19 +126,19 @@ _ENDPOINT: dict[str, Any] = {"callback": _endpoint, "metavar": "KIND:ADDRESS[,OP
     show_default=True,
     help="hermitian: an item holds h_k, y_k = h_k' x. direct: it holds the rows of H, y = H x.",
 )
-@click.option("--scaled", is_flag=True, help="Precoders are w_k sqrt(P_k), to be applied as they are, instead of w_k.")
-@click.option("--result-tags", is_flag=True, help="Tags on the precoders tell labels, powers, rates of each item.")
+@click.option("--scaled", is_flag=True, help="Send w_k sqrt(P_k), the precoders with their powers, instead of w_k.")
+@click.option("--result-tags", is_flag=True, help="Tag the precoders with the labels, powers and rates of each item.")
 @click.option(
     "--scheme",
     cls=SchemeOption,
     default="nflae",
     show_default=True,
-    help="Precoding scheme, with its own options, e.g. wmmse:iterations=50.",
+    help="Precoding scheme, with its own options, e.g. wmmse:iterations=50; noma requires receivers with SIC.",
 )
 @click.option("--power-dbw", type=float, help="Power budget P, dBW.  [default: 0]")
 @click.option("--noise-dbw", type=float, help="Noise power, dBW.  [default: -20]")
 @click.option("--alpha-c", type=float, help="Largest share of P for near-field users, in (0, 1].  [default: 1]")
-@click.option("--min-rate", type=float, help="Rate every user must get, bps/Hz.  [default: 0]")
+@click.option("--min-rate", type=float, help="Minimum rate of every user, bps/Hz.  [default: 0]")
 @model_option
 @device_option
 @click.option(
@@ -107,18 +148,22 @@ _ENDPOINT: dict[str, Any] = {"callback": _endpoint, "metavar": "KIND:ADDRESS[,OP
     show_default=True,
     help="For nflae: WMMSE steps started from the network's answer.",
 )
-@click.option("--server", metavar="ADDRESS", help="Let this nflae serve compute.  [default: compute here]")
+@click.option("--server", metavar="ADDRESS", help="Compute on this nflae serve.  [default: in this process]")
 @click.option("--server-key", type=click.Path(path_type=Path), metavar="FILE", help="The server's .key.")
-@click.option("--client-key", type=click.Path(path_type=Path), metavar="FILE", help="Your .key_secret for it.")
+@click.option("--client-key", type=click.Path(path_type=Path), metavar="FILE", help="This client's .key_secret.")
 @click.option(
-    "--max-batch", type=click.IntRange(min=1), default=64, show_default=True, help="Most items computed at once."
+    "--max-batch",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Largest number of items computed at once.",
 )
 @click.option(
     "--on-bad-drop",
     type=click.Choice(["error", "skip"]),
     default="skip",
     show_default=True,
-    help="An item with NaN, Inf or an all-zero user: stop, or answer it with zeros and count it.",
+    help="For an item with NaN, Inf or an all-zero user: stop, or answer it with zeros and count it.",
 )
 @click.option(
     "--status-every",
@@ -126,99 +171,77 @@ _ENDPOINT: dict[str, Any] = {"callback": _endpoint, "metavar": "KIND:ADDRESS[,OP
     default=10.0,
     show_default=True,
     metavar="SECONDS",
-    help="How often the log tells the counts.",
+    help="Interval of the counts in the log.",
 )
-def command(
-    csi: Endpoint,
-    precoders: Endpoint | None,
-    labels: Endpoint | None,
-    powers: Endpoint | None,
-    users: int,
-    antennas: int,
-    convention: str,
-    scaled: bool,
-    result_tags: bool,
-    scheme: str,
-    power_dbw: float | None,
-    noise_dbw: float | None,
-    alpha_c: float | None,
-    min_rate: float | None,
-    model: str,
-    device: str,
-    refine: int,
-    server: str | None,
-    server_key: Path | None,
-    client_key: Path | None,
-    max_batch: int,
-    on_bad_drop: Literal["error", "skip"],
-    status_every: float,
-) -> None:
-    """Take channels from a running GNU Radio flowgraph and give precoders back, over gr-zeromq's sockets.
+def command(**values: Any) -> None:
+    """Precode the channels of a running GNU Radio flowgraph, over gr-zeromq's sockets.
 
-    The log, one line an event, goes to stderr.
+    The log, one line per event, goes to stderr.
     """
-    given: dict[What, Endpoint | None] = {"precoders": precoders, "labels": labels, "powers": powers}
-    outputs = {what: endpoint for what, endpoint in given.items() if endpoint is not None}
-    if not outputs:
-        raise click.UsageError("nothing to send: give --precoders, --labels or --powers")
-    if result_tags and not (precoders and precoders.tags):
-        raise click.UsageError("--result-tags needs --precoders with ',tags'")
-    if server and (model, device) != ("auto", "auto"):
-        raise click.UsageError("--model and --device are the server's business: give them to nflae serve")
-
-    from nflae_bridge.live.gnuradio.link_parameters import LinkParameters
-    from nflae_bridge.live.gnuradio.relay import RelayOptions
-    from nflae_bridge.live.gnuradio.session import StreamSettings, stream
+    options = _Options(**values)
+    _check(options)
+    from nflae_bridge.live.gnuradio.session import stream
     from nflae_bridge.live.log import EventLog
 
-    budget = choose_budget(BudgetRequest(power_dbw, noise_dbw, alpha_c, min_rate))
-    settings = StreamSettings(
-        csi=csi,
-        outputs=outputs,
-        terms=LinkParameters(
-            users,
-            antennas,
-            budget.power.value,
-            budget.noise_power.value,
-            budget.alpha_c.value,
-            budget.min_rate.value,
-        ),
-        relay=RelayOptions(
-            max_batch=max_batch,
-            scaled=scaled,
-            direct=convention == "direct",
-            facts=result_tags or any(endpoint.pdu for endpoint in outputs.values()),
-            on_bad_drop=on_bad_drop,
-        ),
-        result_tags=result_tags,
-        status_seconds=status_every,
-    )
-    if server is None:
-        make = partial(_here, scheme, model, device, refine)
-        stream(settings, make, EventLog())
+    settings = _settings(options)
+    if options.server is None:
+        stream(settings, partial(_local_precode, options), EventLog())
         return
     from nflae_bridge.live.client import Client
 
-    with Client(server, server_key=server_key, client_key=client_key) as client:
-        stream(settings, partial(_there, client, scheme, refine), EventLog())
+    with Client(options.server, server_key=options.server_key, client_key=options.client_key) as client:
+        stream(settings, partial(_remote_precode, client, options), EventLog())
 
 
-def _here(scheme: str, model: str, device: str, refine: int) -> Precode:
+def _check(options: _Options) -> None:
+    """Raise UsageError for options that exclude each other."""
+    if not options.outputs:
+        raise click.UsageError("no output: give --precoders, --labels or --powers")
+    if options.result_tags and not (options.precoders and options.precoders.tags):
+        raise click.UsageError("--result-tags needs --precoders with ',tags'")
+    if options.server and (options.model, options.device) != ("auto", "auto"):
+        raise click.UsageError("--model and --device are options of the server: give them to nflae serve")
+
+
+def _settings(options: _Options) -> StreamSettings:
+    from nflae_bridge.live.gnuradio.link_parameters import LinkParameters
+    from nflae_bridge.live.gnuradio.relay import RelayOptions
+    from nflae_bridge.live.gnuradio.session import StreamSettings
+
+    request = BudgetRequest(options.power_dbw, options.noise_dbw, options.alpha_c, options.min_rate)
+    outputs = options.outputs
+    return StreamSettings(
+        csi=options.csi,
+        outputs=outputs,
+        parameters=LinkParameters(options.users, options.antennas, choose_budget(request).link_budget()),
+        relay=RelayOptions(
+            max_batch=options.max_batch,
+            scaled=options.scaled,
+            direct=options.convention == "direct",
+            with_results=options.result_tags or any(endpoint.pdu for endpoint in outputs.values()),
+            on_bad_drop=options.on_bad_drop,
+        ),
+        result_tags=options.result_tags,
+        status_seconds=options.status_every,
+    )
+
+
+def _local_precode(options: _Options) -> Precode:
     from nflae_bridge.api import precode
 
-    return partial(precode, scheme=scheme, model=model, device=device, refine=refine)
+    return partial(precode, scheme=options.scheme, model=options.model, device=options.device, refine=options.refine)
 
 
-def _there(client: Client, scheme: str, refine: int) -> Precode:
-    """A server that is busy is asked again: others use it, too."""
+def _remote_precode(client: Client, options: _Options) -> Precode:
+    """Return a function that computes on the server, again after a pause while other clients keep it busy."""
     from nflae_bridge.live.errors import ServerBusy
 
-    def ask(channels: Channels, **budget: float) -> Result:
-        for _ in range(_TURNS):
+    def precode(channels: Channels, **budget: float) -> Result:
+        for _ in range(_ATTEMPTS):
             try:
-                return client.precode(channels, scheme=scheme, refine=refine, **budget)
+                return client.precode(channels, scheme=options.scheme, refine=options.refine, **budget)
             except ServerBusy:
                 time.sleep(_PAUSE_SECONDS)
-        return client.precode(channels, scheme=scheme, refine=refine, **budget)
+        return client.precode(channels, scheme=options.scheme, refine=options.refine, **budget)
 
-    return ask
+    return precode

@@ -1,5 +1,5 @@
-"""Live precoding for GNU Radio: CSI in and precoders out over gr-zeromq's sockets.
+"""Precode for running GNU Radio flowgraphs: CSI in and precoders out over gr-zeromq's sockets.
 
-`pmt` and `tags` are the wire format, `endpoints` the sockets, `inlet` and `outlets` what comes and goes through them,
-`relay` the loop between the two. No GNU Radio is needed on this side.
+`pmt` and `tags` are the wire format, `endpoints` the sockets, `inlet` and `outlets` the messages through them, `items`
+the values per drop, `relay` the loop from inlet to outlets. This side needs no GNU Radio.
 """

@@ -1,4 +1,4 @@
-"""What went through a relay, and what did not."""
+"""Count the items that pass a relay."""
 
 from __future__ import annotations
 
@@ -7,12 +7,24 @@ from dataclasses import dataclass
 
 @dataclass
 class Counts:
-    """Items (drops) but for the messages of ``malformed`` and the events of ``gaps`` and ``restarts``.
+    """Hold the counts of a relay; the unit is items (drops) unless stated.
 
-    received: taken from the input. sent: handed to every output. bad: received, answered by zeros.
-    lost, gaps: numbers missing between two messages, and in how many places; only a tagged input shows them.
-    restarts: times the sender began to count anew. malformed: messages that held no items. unsent: received, and at
-    the end not taken by some output.
+    Parameters
+    ----------
+    received : int
+        Taken from the input.
+    sent : int
+        Handed to every output.
+    bad : int
+        Received and answered by zeros.
+    lost, gaps : int
+        Items missing between two messages, and the number of such places; known for a tagged input only.
+    restarts : int
+        Times that the sender's offsets began anew.
+    malformed : int
+        Messages that held no items.
+    unsent : int
+        Received, and at the end not taken by every output.
     """
 
     received: int = 0

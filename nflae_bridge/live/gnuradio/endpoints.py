@@ -1,8 +1,8 @@
-"""Where a stream comes from or goes to: ``KIND:ADDRESS[,OPTION...]``, and the ZeroMQ socket for it.
+"""Parse the endpoints of a stream, ``KIND:ADDRESS[,OPTION...]``, and open their ZeroMQ sockets.
 
 Input kinds are ``pull``, ``sub`` and ``req``, output kinds ``push``, ``pub`` and ``rep``: each meets the gr-zeromq
-block of the opposite name. Without being told, inputs connect and outputs bind, because gr-zeromq's sinks bind and its
-sources connect.
+block of the opposite name. By default inputs connect and outputs bind, because gr-zeromq's sinks bind and its sources
+connect.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TypeAlias
 import zmq
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.live.addresses import bind, is_well_formed, why_unusable
+from nflae_bridge.live.addresses import bind, explain_failure, is_well_formed
 
 Socket: TypeAlias = "zmq.Socket[bytes]"
 Context: TypeAlias = "zmq.Context[Socket]"
@@ -21,17 +21,28 @@ Context: TypeAlias = "zmq.Context[Socket]"
 INPUT_KINDS = {"pull": zmq.PULL, "sub": zmq.SUB, "req": zmq.REQ}
 OUTPUT_KINDS = {"push": zmq.PUSH, "pub": zmq.PUB, "rep": zmq.REP}
 
-# No message of a flowgraph comes near this; a sender that claims more is cut off.
-LARGEST_MESSAGE = 64 << 20
+# No message of a flowgraph comes near this size; ZeroMQ disconnects a sender that announces more.
+MAX_MESSAGE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One end of a ZeroMQ connection.
+    """Describe one end of a ZeroMQ connection.
 
-    kind: pull, sub, req, push, pub or rep. address: ZeroMQ's, e.g. tcp://127.0.0.1:5556. bind: else connect.
-    tags: samples come with gr-zeromq's tag header. pdu: messages are PDUs (serialised PMTs) instead of samples.
-    key: of pub and sub, the frame sent before each message and filtered by; empty: no such frame.
+    Parameters
+    ----------
+    kind : {"pull", "sub", "req", "push", "pub", "rep"}
+        Kind of socket.
+    address : str
+        ZeroMQ address, e.g. ``tcp://127.0.0.1:5556``.
+    bind : bool
+        Bind instead of connect.
+    tags : bool
+        Samples follow gr-zeromq's tag header.
+    pdu : bool
+        Messages are PDUs (serialised PMTs) instead of samples.
+    key : str
+        Frame sent before each message of pub, and the subscription of sub; empty for no such frame.
     """
 
     kind: str
@@ -43,6 +54,7 @@ class Endpoint:
 
     @property
     def is_input(self) -> bool:
+        """True where messages are received."""
         return self.kind in INPUT_KINDS
 
     def __str__(self) -> str:
@@ -51,7 +63,25 @@ class Endpoint:
 
 
 def parse_endpoint(text: str, is_input: bool) -> Endpoint:
-    """The endpoint that ``text`` describes. Raises ValueError, saying what is expected."""
+    """Parse an endpoint.
+
+    Parameters
+    ----------
+    text : str
+        ``KIND:ADDRESS[,OPTION...]``.
+    is_input : bool
+        Selects the kinds that are allowed.
+
+    Returns
+    -------
+    Endpoint
+        Endpoint.
+
+    Raises
+    ------
+    ValueError
+        If the text has another form; the message states the form.
+    """
     kinds = INPUT_KINDS if is_input else OUTPUT_KINDS
     kind, _, rest = text.partition(":")
     address, *options = rest.split(",")
@@ -70,23 +100,40 @@ def parse_endpoint(text: str, is_input: bool) -> Endpoint:
             key = option.removeprefix("key=")
         else:
             known = "bind, connect, tags, pdu" + (", key=TEXT" if kind in ("pub", "sub") else "")
-            raise ValueError(f"{text!r}: no option {option!r} for {kind}; there are {known}")
+            raise ValueError(f"{text!r}: no option {option!r} for {kind}; the options are {known}")
     if all(flags.values()):
         raise ValueError(f"{text!r}: PDUs carry metadata instead of tags; leave out tags or pdu")
     return Endpoint(kind, address, bind, key=key, **flags)
 
 
 def open_socket(context: Context, endpoint: Endpoint, messages: int) -> Socket:
-    """A socket for an endpoint, bound or connecting, that queues at most ``messages`` messages each way.
+    """Open the socket of an endpoint; a sub socket has no subscription yet.
 
-    A sub socket has no subscription yet. Raises NflaeError for an address that can't be had.
+    Parameters
+    ----------
+    context : zmq.Context
+        Context of the socket.
+    endpoint : Endpoint
+        Endpoint to bind or to connect.
+    messages : int
+        Largest number of queued messages in each direction.
+
+    Returns
+    -------
+    zmq.Socket
+        Socket.
+
+    Raises
+    ------
+    NflaeError
+        If the address is unusable; the message names it.
     """
     kind = (INPUT_KINDS | OUTPUT_KINDS)[endpoint.kind]
     socket = context.socket(kind)
     socket.set_hwm(messages)
-    socket.setsockopt(zmq.MAXMSGSIZE, LARGEST_MESSAGE)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
     if kind == zmq.REQ:
-        # Lets a request be made again once the peer that had the first is gone; see `Inlet`.
+        # Permits a second request after the peer of the first has disconnected; see `Inlet`.
         socket.setsockopt(zmq.REQ_RELAXED, 1)
         socket.setsockopt(zmq.REQ_CORRELATE, 1)
     try:
@@ -96,7 +143,7 @@ def open_socket(context: Context, endpoint: Endpoint, messages: int) -> Socket:
             socket.connect(endpoint.address)
     except zmq.ZMQError as error:
         socket.close(linger=0)
-        raise NflaeError(f"{endpoint.address}: {why_unusable(error)}") from None
+        raise NflaeError(f"{endpoint.address}: {explain_failure(error)}") from None
     except NflaeError:
         socket.close(linger=0)
         raise
@@ -104,5 +151,16 @@ def open_socket(context: Context, endpoint: Endpoint, messages: int) -> Socket:
 
 
 def bound_address(socket: Socket) -> str:
-    """Where a socket ended up, for addresses with a port left open (``tcp://127.0.0.1:*``)."""
+    """Return the address of a socket, with the port that ``tcp://127.0.0.1:*`` was assigned.
+
+    Parameters
+    ----------
+    socket : zmq.Socket
+        Bound or connected socket.
+
+    Returns
+    -------
+    str
+        ZeroMQ address.
+    """
     return socket.getsockopt_string(zmq.LAST_ENDPOINT)

@@ -1,71 +1,80 @@
-"""What a drop is precoded for: its size and its link budget, as options and PDU metadata state them."""
+"""Define the size and the link budget of a drop, as options and PDU metadata state them."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.live.gnuradio.pmt import Pmt
+from simulator.downlink.budget import BudgetError, LinkBudget
+
+# The computation holds matrices of users x users: a PDU must not be able to fill the memory.
+MAX_USERS = 128
 
 
 @dataclass(frozen=True)
 class LinkParameters:
-    """users K and antennas N of a drop; power P and noise_power, W; alpha_c, share of P; min_rate, bps/Hz."""
+    """Hold the size and the link budget of a drop.
+
+    Parameters
+    ----------
+    users, antennas : int
+        Users K and antennas N.
+    budget : LinkBudget
+        Link budget.
+    """
 
     users: int
     antennas: int
-    power: float
-    noise_power: float
-    alpha_c: float
-    min_rate: float
+    budget: LinkBudget = field(default_factory=LinkBudget)
 
     @property
     def length(self) -> int:
-        """Complex numbers in an item."""
+        """Complex numbers per item."""
         return self.users * self.antennas
 
-    def overruled_by(self, metadata: Mapping[Pmt, Pmt]) -> LinkParameters:
-        """These terms, but for the entries of ``metadata`` that bear their names.
+    def updated(self, metadata: Mapping[Pmt, Pmt]) -> LinkParameters:
+        """Return the parameters with the values that the metadata of a PDU states under the same names.
 
-        Raises NflaeError, naming the entry, for one that is no number or out of its range.
+        Parameters
+        ----------
+        metadata : mapping
+            Dictionary of a PDU.
+
+        Returns
+        -------
+        LinkParameters
+            Parameters of that PDU.
+
+        Raises
+        ------
+        NflaeError
+            If an entry is not a number or out of its range; the message names it.
         """
-        said = {field.name: metadata[field.name] for field in fields(self) if field.name in metadata}
-        if not said:
+        sizes = {name: _integer(name, metadata[name]) for name in ("users", "antennas") if name in metadata}
+        quantities = {name: _number(name, metadata[name]) for name in asdict(self.budget) if name in metadata}
+        if not sizes and not quantities:
             return self
-        for name, value in said.items():
-            whole = name in ("users", "antennas")
-            allowed = (int, np.integer) if whole else (int, float, np.integer, np.floating)
-            if isinstance(value, bool) or not isinstance(value, allowed):
-                raise NflaeError(f"its metadata's {name} is a {type(value).__name__}, not a {_RULES[name]}")
-            if not _in_range(name, float(value)):
-                raise NflaeError(f"its metadata's {name} is {value:g}, not a {_RULES[name]}")
-            said[name] = int(value) if whole else float(value)
-        return replace(self, **said)
+        try:
+            budget = replace(self.budget, **quantities)
+        except BudgetError as error:
+            raise NflaeError(f"its metadata's {error}") from None
+        return replace(self, budget=budget, **sizes)
 
 
-# A matrix of users x users is computed: a PDU must not be able to ask for one that fills the memory.
-MOST_USERS = 128
-_WIDEST_WATTS = 1e30
-
-_RULES = {
-    "users": f"integer from 1 to {MOST_USERS}",
-    "antennas": "positive integer",
-    "power": "positive number of watts within 300 dBW of 1 W",
-    "noise_power": "positive number of watts within 300 dBW of 1 W",
-    "alpha_c": "number in (0, 1]",
-    "min_rate": "number of at least 0",
-}
+def _integer(name: str, value: Pmt) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise NflaeError(f"its metadata's {name} must be an integer, got a {type(value).__name__}")
+    if value < 1 or (name == "users" and value > MAX_USERS):
+        limit = f"from 1 to {MAX_USERS}" if name == "users" else "at least 1"
+        raise NflaeError(f"its metadata's {name} must be {limit}, got {value}")
+    return int(value)
 
 
-def _in_range(name: str, value: float) -> bool:
-    if name in ("power", "noise_power"):
-        return 1 / _WIDEST_WATTS <= value <= _WIDEST_WATTS
-    if name == "users":
-        return 1 <= value <= MOST_USERS
-    if name == "alpha_c":
-        return 0 < value <= 1
-    return math.isfinite(value) and value >= (name == "antennas")
+def _number(name: str, value: Pmt) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise NflaeError(f"its metadata's {name} must be a number, got a {type(value).__name__}")
+    return float(value)

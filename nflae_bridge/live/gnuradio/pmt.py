@@ -1,4 +1,4 @@
-"""GNU Radio's polymorphic types (PMTs) as Python values, in the format of ``pmt.serialize_str``.
+"""Convert GNU Radio's polymorphic types (PMTs) to and from Python values, in the format of ``pmt.serialize_str``.
 
     null       None             bool      bool
     symbol     str              int32     int that fits in 32 bits
@@ -8,8 +8,8 @@
     tuple      tuple            vector    Vector
     dict       dict             uniform vectors u8 ... c64: numpy array, one axis, of that dtype
 
-In GNU Radio the empty list and the empty dictionary are null: both come back as None. A pair whose second half is a
-list is a longer list, and comes back as one. Numbers are big-endian on the wire.
+In GNU Radio the empty list and the empty dictionary are null: both are decoded as None. A pair whose second half is a
+list is a longer list, and is decoded as one. Numbers are big-endian on the wire.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_DEPTH = 64
 _TRUE, _FALSE, _SYMBOL, _INT32, _DOUBLE, _COMPLEX, _NULL, _PAIR, _VECTOR, _DICT, _UNIFORM = range(11)
 _UINT64, _TUPLE, _INT64 = 11, 12, 13
 
-# A uniform vector's type is its place in this list; numpy's names, big-endian.
+# A uniform vector's type code is its index here; numpy's names, big-endian.
 _UNIFORM_TYPES = tuple(
     np.dtype(name) for name in ["u1", "i1", ">u2", ">i2", ">u4", ">i4", ">u8", ">i8", ">f4", ">f8", ">c8", ">c16"]
 )
@@ -39,32 +39,70 @@ _UNIFORM_CODES = {dtype.newbyteorder("="): code for code, dtype in enumerate(_UN
 
 
 class PmtError(NflaeError):
-    """Bytes that are no serialised PMT, or a value that no PMT can hold."""
+    """Report bytes that are not a serialised PMT, or a value that no PMT can hold."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A pair that is not the start of a list; a PDU is ``Pair(metadata, samples)``."""
+    """Hold a pair that is not the start of a list; a PDU is ``Pair(metadata, samples)``.
+
+    Parameters
+    ----------
+    car, cdr : Pmt
+        First and second half.
+    """
 
     car: Pmt
     cdr: Pmt
 
 
 class Vector(tuple[Pmt, ...]):
-    """A PMT vector: like a PMT tuple, and not equal to one in GNU Radio."""
+    """Hold a PMT vector, which GNU Radio does not consider equal to a PMT tuple."""
 
     __slots__ = ()
 
 
 def encode(value: Pmt) -> bytes:
-    """``value`` as GNU Radio would serialise it. Raises PmtError for what no PMT can hold."""
+    """Serialise a value as GNU Radio does.
+
+    Parameters
+    ----------
+    value : Pmt
+        Value, see the table of this module.
+
+    Returns
+    -------
+    bytes
+        Serialised PMT.
+
+    Raises
+    ------
+    PmtError
+        If no PMT can hold the value.
+    """
     out = bytearray()
     _write(value, out, 0)
     return bytes(out)
 
 
 def decode(data: Buffer) -> Pmt:
-    """The one PMT that ``data`` holds. Raises PmtError if it is cut short, malformed, or followed by other bytes."""
+    """Decode one serialised PMT.
+
+    Parameters
+    ----------
+    data : bytes-like
+        The PMT and nothing else.
+
+    Returns
+    -------
+    Pmt
+        Value, see the table of this module.
+
+    Raises
+    ------
+    PmtError
+        If the PMT is cut short, malformed, or followed by other bytes.
+    """
     value, end = decode_at(data, 0)
     if end != len(data):
         raise PmtError(f"{len(data) - end} bytes follow the PMT that ends at byte {end}")
@@ -72,9 +110,29 @@ def decode(data: Buffer) -> Pmt:
 
 
 def decode_at(data: Buffer, start: int) -> tuple[Pmt, int]:
-    """The PMT that begins at byte ``start``, and where the next byte after it is. Raises PmtError."""
+    """Decode the PMT that begins at a byte.
+
+    Parameters
+    ----------
+    data : bytes-like
+        Bytes that contain the PMT.
+    start : int
+        Its first byte.
+
+    Returns
+    -------
+    value : Pmt
+        Value, see the table of this module.
+    end : int
+        First byte after it.
+
+    Raises
+    ------
+    PmtError
+        If the PMT is cut short or malformed.
+    """
     reader = _Reader(memoryview(data), start)
-    return reader.value(0), reader.at
+    return reader.value(0), reader.position
 
 
 def _write(value: Pmt, out: bytearray, depth: int) -> None:
@@ -135,22 +193,22 @@ def _write_uniform(array: npt.NDArray[Any], out: bytearray) -> None:
     code = _UNIFORM_CODES.get(array.dtype.newbyteorder("="))
     if code is None or array.ndim != 1:
         raise PmtError(f"no PMT holds an array of {array.dtype} with {array.ndim} axes")
-    # GNU Radio writes one byte of padding and says so.
+    # GNU Radio writes one byte of padding, after its length.
     out += struct.pack(">BBIBx", _UNIFORM, code, len(array), 1)
     out += array.astype(_UNIFORM_TYPES[code]).tobytes()
 
 
 class _Reader:
-    """Reads PMTs from ``data``, from byte ``at`` on."""
+    """Read PMTs from ``data``, from byte ``position`` on."""
 
-    def __init__(self, data: memoryview, at: int) -> None:
+    def __init__(self, data: memoryview, position: int) -> None:
         self.data = data
-        self.at = at
+        self.position = position
 
     def value(self, depth: int) -> Pmt:
         if depth > MAX_DEPTH:
-            raise PmtError(f"a PMT nested deeper than {MAX_DEPTH} levels, at byte {self.at}")
-        start = self.at
+            raise PmtError(f"a PMT nested deeper than {MAX_DEPTH} levels, at byte {self.position}")
+        start = self.position
         (kind,) = self.numbers(">B")
         if kind == _NULL:
             return None
@@ -177,7 +235,7 @@ class _Reader:
         raise PmtError(f"byte {start} is {kind}, which begins no PMT")
 
     def pairs(self, depth: int) -> list[Pmt] | Pair:
-        """A list, or pairs that end in something else; a chain takes no recursion, whatever its length."""
+        """Read a list, or pairs that end in another value; a chain of any length takes no recursion."""
         firsts = [self.value(depth + 1)]
         while self.next_is(_PAIR):
             firsts.append(self.value(depth + 1))
@@ -185,17 +243,17 @@ class _Reader:
         if last is None:
             return firsts
         if depth + len(firsts) > MAX_DEPTH:
-            raise PmtError(f"a chain of {len(firsts)} pairs that is no list, before byte {self.at}")
+            raise PmtError(f"a chain of {len(firsts)} pairs that is no list, before byte {self.position}")
         for first in reversed(firsts):
             last = Pair(first, last)
         return last  # type: ignore[no-any-return]
 
     def dictionary(self, depth: int) -> dict[Pmt, Pmt]:
-        """Entries in the order of the wire; of two with one key the first counts, as in GNU Radio."""
+        """Read entries in the order of the wire; of two with one key the first is kept, as in GNU Radio."""
         entries: dict[Pmt, Pmt] = {}
         while True:
             if not self.next_is(_PAIR):
-                raise PmtError(f"a dictionary entry that is no pair, at byte {self.at}")
+                raise PmtError(f"a dictionary entry that is no pair, at byte {self.position}")
             key, value = self.value(depth + 1), self.value(depth + 1)
             try:
                 entries.setdefault(key, value)
@@ -204,28 +262,28 @@ class _Reader:
             if self.next_is(_NULL):
                 return entries
             if not self.next_is(_DICT):
-                raise PmtError(f"a dictionary that does not go on at byte {self.at}")
+                raise PmtError(f"a dictionary that does not go on at byte {self.position}")
 
     def elements(self, depth: int) -> list[Pmt]:
         (count,) = self.numbers(">I")
-        # An element takes a byte at least.
+        # An element takes at least one byte.
         self.require(count)
         return [self.value(depth + 1) for _ in range(count)]
 
     def uniform(self) -> npt.NDArray[Any]:
         code, count, padding = self.numbers(">BIB")
         if code >= len(_UNIFORM_TYPES):
-            raise PmtError(f"a uniform vector of unknown type {code}, before byte {self.at}")
+            raise PmtError(f"a uniform vector of unknown type {code}, before byte {self.position}")
         self.take(padding)
         dtype = _UNIFORM_TYPES[code]
         values = np.frombuffer(self.take(count * dtype.itemsize), dtype)
         return values.astype(dtype.newbyteorder("="))
 
     def next_is(self, kind: int) -> bool:
-        """Whether the next byte is ``kind``; if so it is taken."""
+        """Return whether the next byte is ``kind``; if so, consume it."""
         self.require(1)
-        found = self.data[self.at] == kind
-        self.at += found
+        found = self.data[self.position] == kind
+        self.position += found
         return found
 
     def numbers(self, layout: str) -> tuple[Any, ...]:
@@ -233,9 +291,9 @@ class _Reader:
 
     def take(self, length: int) -> memoryview:
         self.require(length)
-        self.at += length
-        return self.data[self.at - length : self.at]
+        self.position += length
+        return self.data[self.position - length : self.position]
 
     def require(self, length: int) -> None:
-        if length > len(self.data) - self.at:
-            raise PmtError(f"a PMT cut short: byte {self.at} begins {length} bytes, of {len(self.data)} in all")
+        if length > len(self.data) - self.position:
+            raise PmtError(f"a PMT cut short: byte {self.position} begins {length} bytes, of {len(self.data)} in all")

@@ -1,15 +1,16 @@
-"""The loop: gather what is there, precode it, hand it to every output, and only then gather again.
+"""Run the loop from inlet to outlets: gather items, precode them, and send them to every output.
 
-Outputs that can wait (push, rep) thus make the input wait, and a sender on a push socket with it: nothing is lost.
+The next items are gathered only when all outputs have taken the last. Outputs that wait (push, rep) thus make the input
+wait, and with it a sender on a push socket: nothing is lost.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import groupby
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,19 +20,26 @@ from matlab_io.errors import NflaeError
 from matlab_io.result import Result
 from nflae_bridge.files.validation import fault_of, good_drops
 from nflae_bridge.live.gnuradio.counts import Counts
-from nflae_bridge.live.gnuradio.inlet import Arrival, Inlet, Warn
+from nflae_bridge.live.gnuradio.inlet import Inlet, InputItems, Warn
+from nflae_bridge.live.gnuradio.items import (
+    STREAM_ARRAYS,
+    OutputItems,
+    Stream,
+    result_metadata,
+    zero_items,
+)
 from nflae_bridge.live.gnuradio.link_parameters import LinkParameters
-from nflae_bridge.live.gnuradio.outlets import Answer, Outlet
+from nflae_bridge.live.gnuradio.outlets import Outlet
 from nflae_bridge.live.gnuradio.pmt import Pmt
 
-_LOOK_SECONDS = 0.1
-# At the end, for messages that have arrived already, and for readers to take what is finished.
+_POLL_SECONDS = 0.1
+# After a stop: for messages that have arrived already, and for readers to take the last items.
 _DRAIN_SECONDS = 2.0
 _FLUSH_SECONDS = 5.0
 
 
 class Precode(Protocol):
-    """Channels complex64 (drops, users, antennas) and a link budget in, a `Result` of as many drops out."""
+    """Compute a `Result` for channels, complex64 (drops, users, antennas), and the fields of a `LinkBudget`."""
 
     def __call__(
         self,
@@ -41,27 +49,57 @@ class Precode(Protocol):
         noise_power: float,
         alpha_c: float,
         min_rate: float,
-    ) -> Result: ...
+    ) -> Result:
+        """Compute the result of as many drops."""
+        ...
 
 
 @dataclass(frozen=True)
 class RelayOptions:
-    """max_batch: drops computed at a time. scaled: precoders sqrt(P_k) w_k instead of w_k. direct: the input is
-    conj(h_k), as in y = H x. facts: some output wants more than precoders, labels, powers. on_bad_drop: stop at a drop
-    nobody can precode for, or answer it with zeros.
+    """Hold the options of a relay.
+
+    Parameters
+    ----------
+    max_batch : int
+        Largest number of drops computed at a time.
+    scaled : bool
+        Send precoders sqrt(P_k) w_k instead of w_k.
+    direct : bool
+        The input is conj(h_k), as in y = H x.
+    with_results : bool
+        Some output carries tags or metadata with the further results.
+    on_bad_drop : {"error", "skip"}
+        Stop at an unusable drop, or answer it with zeros.
     """
 
     max_batch: int = 64
     scaled: bool = False
     direct: bool = False
-    facts: bool = False
+    with_results: bool = False
     on_bad_drop: Literal["error", "skip"] = "skip"
 
 
 class Relay:
-    """Drops from an inlet through ``precode`` to outlets, in order, none left out.
+    """Pass items from an inlet through a precoding function to outlets, in order and without loss.
 
-    tick: called several times a second. stopping: whether to finish what was taken and return.
+    Parameters
+    ----------
+    inlet : Inlet
+        Input.
+    outlets : sequence of Outlet
+        Outputs.
+    precode : Precode
+        Precoding function.
+    options : RelayOptions
+        Options.
+    counts : Counts
+        Counts to update.
+    warn : callable
+        Reports unusable items.
+    tick : callable
+        Called several times per second.
+    stopping : callable
+        Returns true when the loop is to end.
     """
 
     def __init__(
@@ -79,40 +117,43 @@ class Relay:
         self._counts, self._warn, self._tick, self._stopping = counts, warn, tick, stopping
 
     def run(self) -> None:
-        """Work until it is time to stop.
+        """Run until stopped, then pass on the messages that have arrived.
 
-        Raises NflaeError for a bad drop if these are errors, and what ``precode`` raises.
+        Raises
+        ------
+        NflaeError
+            For an unusable drop with ``on_bad_drop="error"``, and whatever the precoding function raises.
         """
         self._inlet.start()
         try:
-            self._work()
+            self._loop()
         finally:
             self._counts.unsent = self._counts.received - self._counts.sent
 
-    def _work(self) -> None:
-        passed = True
+    def _loop(self) -> None:
+        all_sent = True
         while not self._stopping():
             self._tick()
-            passed = self._pass_on(self._inlet.gather(self._options.max_batch, _LOOK_SECONDS))
+            all_sent = self._pass_on(self._inlet.gather(self._options.max_batch, _POLL_SECONDS))
         deadline = time.monotonic() + _DRAIN_SECONDS
-        while passed and time.monotonic() < deadline:
-            arrivals = self._inlet.gather(self._options.max_batch, 0, ask=False)
-            passed = bool(arrivals) and self._pass_on(arrivals)
+        while all_sent and time.monotonic() < deadline:
+            items = self._inlet.gather(self._options.max_batch, 0, request=False)
+            all_sent = bool(items) and self._pass_on(items)
 
-    def _pass_on(self, arrivals: list[Arrival]) -> bool:
-        """False if some output did not take the answers before the end."""
-        if not arrivals:
+    def _pass_on(self, items: list[InputItems]) -> bool:
+        """Return whether every output has taken all items before the end."""
+        if not items:
             return True
-        answers = list(self._answers(arrivals))
+        blocks = list(self._precoded(items))
         for outlet in self._outlets:
-            outlet.put(answers)
+            outlet.put(blocks)
         self._flush()
         left = max(outlet.waiting for outlet in self._outlets)
-        self._counts.sent += sum(len(arrival.channels) for arrival in arrivals) - left
+        self._counts.sent += sum(len(block.channels) for block in items) - left
         return not left
 
     def _flush(self) -> None:
-        """Until every outlet has sent what it was given; once it is time to stop, for a few seconds at most."""
+        """Advance every outlet until it is empty; for a few seconds at most after a stop."""
         deadline = None
         while True:
             for outlet in self._outlets:
@@ -127,92 +168,67 @@ class Relay:
             poller = zmq.Poller()
             for outlet in waiting:
                 outlet.register(poller)
-            poller.poll(round(1e3 * _LOOK_SECONDS))
+            poller.poll(round(1e3 * _POLL_SECONDS))
             self._tick()
 
-    def _answers(self, arrivals: list[Arrival]) -> Iterator[Answer]:
-        """Arrivals on the same terms are computed together."""
-        for terms, alike in groupby(arrivals, key=lambda arrival: arrival.terms):
+    def _precoded(self, items: list[InputItems]) -> Iterator[OutputItems]:
+        """Compute consecutive items of equal parameters together."""
+        for parameters, alike in groupby(items, key=lambda block: block.parameters):
             group = list(alike)
-            start, everything = 0, self._compute(group, terms)
-            for arrival in group:
-                part = slice(start, start + len(arrival.channels))
-                yield Answer(
-                    arrival.number,
-                    everything.precoders[part],
-                    everything.labels[part],
-                    everything.powers[part],
-                    everything.facts[part],
-                    arrival.tags,
-                    arrival.metadata,
-                )
+            values, results = self._compute(group, parameters)
+            start = 0
+            for block in group:
+                part = slice(start, start + len(block.channels))
+                own = {stream: array[part] for stream, array in values.items()}
+                yield OutputItems(block.number, own, results[part], block.tags, block.metadata)
                 start = part.stop
 
-    def _compute(self, arrivals: list[Arrival], terms: LinkParameters) -> Answer:
-        """One answer to all of the arrivals; zeros where there is none."""
-        channels = np.concatenate([arrival.channels for arrival in arrivals])
-        drops, users, antennas = channels.shape
-        facts: list[dict[str, Pmt]] = [{} for _ in range(drops)]
-        everything = Answer(
-            arrivals[0].number,
-            np.zeros((drops, users, antennas), np.complex64),
-            np.zeros((drops, users), np.uint8),
-            np.zeros((drops, users), np.float32),
-            facts if self._options.facts else (),
-        )
-        faults = _faults(arrivals, channels)
+    def _compute(
+        self, items: list[InputItems], parameters: LinkParameters
+    ) -> tuple[dict[Stream, npt.NDArray[Any]], list[dict[str, Pmt]]]:
+        """Compute the values of each stream, zero for unusable drops, and the further results per drop."""
+        channels = np.concatenate([block.channels for block in items])
+        values = zero_items(*channels.shape)
+        results: list[dict[str, Pmt]] = [{} for _ in channels]
+        faults = _faults(items, channels)
         good = np.array([not fault for fault in faults])
         if good.any():
             kept = channels if good.all() else channels[good]
-            result = self._precode(
-                kept.conj() if self._options.direct else kept,
-                power=terms.power,
-                noise_power=terms.noise_power,
-                alpha_c=terms.alpha_c,
-                min_rate=terms.min_rate,
-            )
-            scale = np.sqrt(result.power)[..., None] if self._options.scaled else np.ones(1)
-            everything.precoders[good] = result.precoder * scale
-            everything.labels[good] = result.near_field
-            everything.powers[good] = result.power
-            for row, place in enumerate(np.flatnonzero(good).tolist() if self._options.facts else ()):
-                facts[place] = _facts(result, row)
-            for place in np.flatnonzero(good)[~np.isfinite(result.sum_rate)].tolist():
-                faults[place] = "its rates come out as no finite numbers; are the channels scaled beyond reason?"
-                for values in (everything.precoders, everything.labels, everything.powers):
-                    values[place] = 0
-        numbers = [arrival.number + row for arrival in arrivals for row in range(len(arrival.channels))]
-        for place, fault in enumerate(faults):
+            result = self._precode(kept.conj() if self._options.direct else kept, **asdict(parameters.budget))
+            self._fill(values, good, result)
+            for row, drop in enumerate(np.flatnonzero(good).tolist() if self._options.with_results else ()):
+                results[drop] = result_metadata(result, row)
+            for drop in np.flatnonzero(good)[~np.isfinite(result.sum_rate)].tolist():
+                faults[drop] = (
+                    "its rates are not finite numbers: scale the channels, power and noise power to a common unit"
+                )
+                for array in values.values():
+                    array[drop] = 0
+        numbers = [block.number + row for block in items for row in range(len(block.channels))]
+        for drop, fault in enumerate(faults):
             if fault:
-                self._note_fault(numbers[place], fault)
-                facts[place] = {"nflae_error": fault}
-        return everything
+                self._report_fault(numbers[drop], fault)
+                results[drop] = {"nflae_error": fault}
+        return values, results if self._options.with_results else []
 
-    def _note_fault(self, number: int, fault: str) -> None:
-        """Count a bad item. Raises NflaeError for it if that is what was asked for."""
+    def _fill(self, values: dict[Stream, npt.NDArray[Any]], good: npt.NDArray[np.bool_], result: Result) -> None:
+        for stream, name in STREAM_ARRAYS.items():
+            values[stream][good] = getattr(result, name)
+        if self._options.scaled:
+            values["precoders"][good] *= np.sqrt(result.power)[..., None]
+
+    def _report_fault(self, number: int, fault: str) -> None:
+        """Count an unusable item; raise NflaeError for it with ``on_bad_drop="error"``."""
         if self._options.on_bad_drop == "error":
             raise NflaeError(f"item {number}: {fault}; --on-bad-drop skip answers such items with zeros")
         self._counts.bad += 1
         self._warn("bad_drop", f"item {number} is answered with zeros: {fault}")
 
 
-def _faults(arrivals: list[Arrival], channels: npt.NDArray[np.complex64]) -> list[str]:
-    """What is wrong with each drop, or nothing."""
-    faults = [arrival.fault for arrival in arrivals for _ in arrival.channels]
-    for place in np.flatnonzero(~good_drops(channels)).tolist():
-        if not faults[place]:
-            faults[place] = fault_of(channels[place], place).describe(first=0)
+def _faults(items: list[InputItems], channels: npt.NDArray[np.complex64]) -> list[str]:
+    """Return the fault of each drop, empty for a usable one."""
+    faults = [block.fault for block in items for _ in block.channels]
+    for drop in np.flatnonzero(~good_drops(channels)).tolist():
+        if not faults[drop]:
+            faults[drop] = fault_of(channels[drop], drop).describe(first=0)
     return faults
-
-
-def _facts(result: Result, row: int) -> dict[str, Pmt]:
-    """What is known of a drop besides its precoders, as tags and PDU metadata name it."""
-    return {
-        "nflae_near_field": result.near_field[row].astype(np.uint8),
-        "nflae_near_field_score": result.near_field_score[row].astype(np.float32),
-        "nflae_power": result.power[row].astype(np.float32),
-        "nflae_rate": result.rate[row].astype(np.float32),
-        "nflae_sum_rate": float(result.sum_rate[row]),
-        "nflae_feasible": bool(result.feasible[row]),
-        "nflae_fallback": bool(result.fallback[row]),
-    }

@@ -1,4 +1,4 @@
-"""A running stream: sockets opened, the loop run, what happens told in the log."""
+"""Run a stream: open the sockets, run the relay, and log its events."""
 
 from __future__ import annotations
 
@@ -12,50 +12,81 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import zmq
 
-from nflae_bridge.live.addresses import stays_on_this_machine
+from nflae_bridge.live.addresses import is_local
 from nflae_bridge.live.gnuradio.counts import Counts
 from nflae_bridge.live.gnuradio.endpoints import Context, Endpoint
 from nflae_bridge.live.gnuradio.inlet import Inlet
+from nflae_bridge.live.gnuradio.items import Stream, item_bytes
 from nflae_bridge.live.gnuradio.link_parameters import LinkParameters
-from nflae_bridge.live.gnuradio.outlets import Outlet, PduOutlet, StreamOutlet, What
+from nflae_bridge.live.gnuradio.outlets import Outlet, PduOutlet, StreamOutlet
 from nflae_bridge.live.gnuradio.relay import Precode, Relay, RelayOptions
 from nflae_bridge.live.log import EventLog
 from nflae_bridge.live.signals import stopped_by_signals
 
-# For messages already sent to leave, once everything is closed.
+# Time for messages already sent to leave after the sockets are closed.
 _LINGER_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class StreamSettings:
-    """csi: where channels come from. outputs: what goes where. result_tags: tags on the precoders tell the results.
-    terms: size and link budget of a drop. status_seconds: between two status lines of the log.
+    """Hold the settings of a stream.
+
+    Parameters
+    ----------
+    csi : Endpoint
+        Input of the channels.
+    outputs : dict
+        Endpoints by stream: ``precoders``, ``labels``, ``powers``.
+    parameters : LinkParameters
+        Size and link budget of an item.
+    relay : RelayOptions
+        Options of the relay.
+    result_tags : bool
+        Add tags with the further results to the precoders.
+    status_seconds : float
+        Interval of the status lines in the log, s.
     """
 
     csi: Endpoint
-    outputs: dict[What, Endpoint]
-    terms: LinkParameters
+    outputs: dict[Stream, Endpoint]
+    parameters: LinkParameters
     relay: RelayOptions
     result_tags: bool = False
     status_seconds: float = 10.0
 
 
 def stream(settings: StreamSettings, make_precode: Callable[[], Precode], log: EventLog) -> Counts:
-    """Relay until SIGTERM or SIGINT; then finish what was taken, and return what went through.
+    """Relay until SIGTERM or SIGINT, then pass on the items already received.
 
-    make_precode: called once the sockets are there, because loading a model takes its time.
-    Raises NflaeError where an address can't be had, and what precoding raises; the log tells the counts in any case.
+    Parameters
+    ----------
+    settings : StreamSettings
+        Settings.
+    make_precode : callable
+        Returns the precoding function; called after the sockets are open, because loading a model takes seconds.
+    log : EventLog
+        Log of events; the counts are written at the end in any case.
+
+    Returns
+    -------
+    Counts
+        Counts of the whole run.
+
+    Raises
+    ------
+    NflaeError
+        If an address is unusable, and whatever precoding raises.
     """
-    asked_to_stop = threading.Event()
+    stop_event = threading.Event()
     counts = Counts()
     context: Context = zmq.Context()
-    with ExitStack() as stack, stopped_by_signals(asked_to_stop.set):
+    with ExitStack() as stack, stopped_by_signals(stop_event.set):
         stack.callback(context.term)
         inlet, outlets = _open(context, settings, counts, log, stack)
         precode = make_precode()
-        _warm_up(precode, settings.terms)
+        _warm_up(precode, settings.parameters)
         meter = _Meter(counts, log, settings.status_seconds)
-        log.info("ready", pid=os.getpid(), users=settings.terms.users, antennas=settings.terms.antennas)
+        log.info("ready", pid=os.getpid(), users=settings.parameters.users, antennas=settings.parameters.antennas)
         try:
             Relay(
                 inlet,
@@ -65,10 +96,10 @@ def stream(settings: StreamSettings, make_precode: Callable[[], Precode], log: E
                 counts,
                 warn=lambda event, text: log.warning(event, text=text),
                 tick=meter.tick,
-                stopping=asked_to_stop.is_set,
+                stopping=stop_event.is_set,
             ).run()
         finally:
-            meter.tell("stopped", meter.began, 0)
+            meter.write("stopped", meter.began, 0)
     return counts
 
 
@@ -76,63 +107,56 @@ def _open(
     context: Context, settings: StreamSettings, counts: Counts, log: EventLog, stack: ExitStack
 ) -> tuple[Inlet, list[Outlet]]:
     outlets: list[Outlet] = []
-    for what, endpoint in settings.outputs.items():
-        outlet = _outlet(context, settings, what, endpoint)
+    for name, endpoint in settings.outputs.items():
+        outlet = _outlet(context, settings, name, endpoint)
         stack.callback(outlet.close, _LINGER_SECONDS)
         outlets.append(outlet)
     inlet = Inlet(
         context,
         settings.csi,
-        settings.terms,
+        settings.parameters,
         counts,
         warn=lambda event, text: log.warning(event, text=text),
         resizable=all(endpoint.pdu for endpoint in settings.outputs.values()),
     )
     stack.callback(inlet.close)
-    _tell_endpoint(log, "csi", inlet.endpoint, inlet.address)
+    _log_endpoint(log, "csi", inlet.endpoint, inlet.address)
     for outlet in outlets:
-        _tell_endpoint(log, outlet.what, outlet.endpoint, outlet.address)
+        _log_endpoint(log, outlet.stream, outlet.endpoint, outlet.address)
     return inlet, outlets
 
 
-def _tell_endpoint(log: EventLog, stream: str, endpoint: Endpoint, address: str) -> None:
+def _log_endpoint(log: EventLog, name: str, endpoint: Endpoint, address: str) -> None:
     log.info(
         "listening" if endpoint.bind else "connecting",
-        stream=stream,
+        stream=name,
         kind=endpoint.kind,
         address=address,
         tags=int(endpoint.tags),
         pdu=int(endpoint.pdu),
     )
-    if endpoint.bind and not stays_on_this_machine(address):
-        log.warning("exposed", address=address, text="whoever reaches this address can use it; nothing is encrypted")
+    if endpoint.bind and not is_local(address):
+        log.warning("exposed", address=address, text="other machines can reach this address; nothing is encrypted")
 
 
-def _outlet(context: Context, settings: StreamSettings, what: What, endpoint: Endpoint) -> Outlet:
-    users, length = settings.terms.users, settings.terms.length
-    item_bytes = {"precoders": 8 * length, "labels": users, "powers": 4 * users}[what]
+def _outlet(context: Context, settings: StreamSettings, name: Stream, endpoint: Endpoint) -> Outlet:
+    size = item_bytes(name, settings.parameters.users, settings.parameters.antennas)
     if endpoint.pdu:
-        return PduOutlet(context, endpoint, what, item_bytes)
-    largest = item_bytes * settings.relay.max_batch
-    return StreamOutlet(context, endpoint, what, largest, with_facts=settings.result_tags and what == "precoders")
+        return PduOutlet(context, endpoint, name, size)
+    result_tags = settings.result_tags and name == "precoders"
+    return StreamOutlet(context, endpoint, name, size * settings.relay.max_batch, result_tags)
 
 
-def _warm_up(precode: Precode, terms: LinkParameters) -> None:
-    """Compute something, so that the first item finds everything loaded; engines compile at the second call."""
-    angles = np.random.default_rng(0).random((1, terms.users, terms.antennas))
+def _warm_up(precode: Precode, parameters: LinkParameters) -> None:
+    """Compute trial batches, so that the first item meets no loading; engines compile at the second call."""
+    angles = np.random.default_rng(0).random((1, parameters.users, parameters.antennas))
     channels = np.exp(2j * np.pi * angles).astype(np.complex64)
     for _ in range(2):
-        precode(
-            channels,
-            power=terms.power,
-            noise_power=terms.noise_power,
-            alpha_c=terms.alpha_c,
-            min_rate=terms.min_rate,
-        )
+        precode(channels, **asdict(parameters.budget))
 
 
 class _Meter:
-    """Tells the counts every so many seconds."""
+    """Write the counts to the log at intervals."""
 
     def __init__(self, counts: Counts, log: EventLog, seconds: float) -> None:
         self._counts, self._log, self._seconds = counts, log, seconds
@@ -140,12 +164,12 @@ class _Meter:
         self._sent = 0
 
     def tick(self) -> None:
-        """Tell them, if it is time."""
+        """Write the counts if the interval has passed."""
         if time.monotonic() - self._last >= self._seconds:
-            self.tell("status", self._last, self._sent)
+            self.write("status", self._last, self._sent)
             self._last, self._sent = time.monotonic(), self._counts.sent
 
-    def tell(self, event: str, since: float, sent: int) -> None:
-        """One line: the counts, and items a second since a moment when ``sent`` had been sent."""
+    def write(self, event: str, since: float, sent: int) -> None:
+        """Write the counts, and the items per second since a moment at which `sent` had been sent."""
         pace = (self._counts.sent - sent) / max(1e-9, time.monotonic() - since)
         self._log.info(event, **asdict(self._counts), items_per_s=round(pace, 1))

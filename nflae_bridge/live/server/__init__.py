@@ -1,4 +1,4 @@
-"""``nflae serve``: a ROUTER socket in front, one owner of the device behind, micro-batches between them."""
+"""Run ``nflae serve``: the server loop on a ROUTER socket, micro-batches of requests, and the device's thread."""
 
 from nflae_bridge.live.server.loop import serve
 from nflae_bridge.live.server.settings import ServerSettings

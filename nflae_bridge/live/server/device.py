@@ -1,4 +1,4 @@
-"""The owner of the device: turns a micro-batch of jobs into answers, one batch at a time."""
+"""Compute micro-batches of jobs on the device, one batch at a time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nflae_bridge.engine.engine import Engine
 from nflae_bridge.files.validation import Channels, first_bad_drop
 from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.protocol import PrecodeRequest
-from nflae_bridge.live.server.micro_batches import Job, Key
+from nflae_bridge.live.server.micro_batches import BatchKey, Job
 from nflae_bridge.network.shipped import load_model, model_folder
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, result_arrays
@@ -34,7 +34,17 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a job: its arrays by name, or why there are none. compute: seconds its batch took."""
+    """Hold the outcome of a job.
+
+    Parameters
+    ----------
+    job : Job
+        Job.
+    outcome : dict or WireError
+        Arrays by name, drops first, or the fault.
+    compute : float
+        Computation time of its micro-batch, s.
+    """
 
     job: Job
     outcome: Arrays | WireError
@@ -42,9 +52,17 @@ class Answer:
 
 
 class Device:
-    """The device with the models on it.
+    """Hold the device with the models on it; computations of several threads take turns.
 
-    model, device: as `engine.load_scheme` takes them. Raises NflaeError if either can't be had.
+    Parameters
+    ----------
+    model, device : str
+        As for `load_scheme`.
+
+    Raises
+    ------
+    NflaeError
+        If either cannot be loaded.
     """
 
     def __init__(self, model: str, device: str) -> None:
@@ -53,8 +71,8 @@ class Device:
         self._engine = Engine(load_model(model, self.device), self.device)
         self.unusable = unusable_schemes()
         self.schemes = ("nflae", *(name for name in scheme_names() if name not in self.unusable))
-        self._seconds_per_drop: dict[Key, float] = {}
-        self._mine = threading.Lock()
+        self._seconds_per_drop: dict[BatchKey, float] = {}
+        self._lock = threading.Lock()
 
     def check_scheme(self, spec: str) -> None:
         """Check the scheme of a request, given as ``NAME`` or ``NAME:OPTION=VALUE:...``; raises WireError."""
@@ -67,34 +85,42 @@ class Device:
             raise WireError("bad_request", reason)
 
     def warm_up(self) -> None:
-        """Compute something, so that the first request finds everything loaded; engines compile at the second call."""
+        """Compute trial batches, so that the first request meets no loading; engines compile at the second call."""
         channels = np.exp(2j * np.pi * np.random.default_rng(0).random((1, 2, 16))).astype(np.complex64)
         for name in ("nflae", "nflae", "rzf"):
             self.compute([Job([], PrecodeRequest("", channels, scheme=name), time.perf_counter())])
 
     def seconds(self, job: Job) -> float:
-        """How long a job like this took last time, s; infinite for one never seen."""
+        """Return the estimated time of a job by the last one of its key, s; infinite for a new key."""
         return self._seconds_per_drop.get(job.key, float("inf")) * job.drops
 
     def info(self, request: PrecodeRequest) -> dict[str, str | float | int]:
-        """What an answer says about how it was made."""
-        ours = request.scheme == "nflae"
+        """Return the ``info`` of an answer: scheme, model, version, convention and link budget."""
+        is_network = request.scheme == "nflae"
         return {
             "scheme": request.scheme,
             "receiver": "sic" if needs_sic(request.scheme) else "linear",
-            "model": self.model if ours else "",
-            "refine": request.refine if ours else 0,
+            "model": self.model if is_network else "",
+            "refine": request.refine if is_network else 0,
             "version": __version__,
             "convention": request.convention,
-            "power": request.power,
-            "noise_power": request.noise_power,
-            "alpha_c": request.alpha_c,
-            "min_rate": request.min_rate,
+            **request.quantities,
         }
 
     def compute(self, jobs: Sequence[Job]) -> list[Answer]:
-        """Answers to jobs of one key, in their order; a job whose channels can't be used spoils no other."""
-        with self._mine, torch.inference_mode():
+        """Compute jobs of one key; a job with unusable channels affects no other.
+
+        Parameters
+        ----------
+        jobs : sequence of Job
+            Micro-batch.
+
+        Returns
+        -------
+        list of Answer
+            In the order of the jobs.
+        """
+        with self._lock, torch.inference_mode():
             began = time.perf_counter()
             prepared = [_channels(job.request) for job in jobs]
             good = [job.request for job, made in zip(jobs, prepared, strict=True) if not isinstance(made, WireError)]
@@ -115,11 +141,11 @@ class Device:
             stop = start + len(request.channels)
             arrays: Arrays = {name: whole[name][start:stop] for name in request.want}
             start = stop
-            telling = arrays.get("sum_rate", arrays.get("precoder"))  # finite if all the rest is
-            yield _BEYOND if telling is not None and not np.isfinite(telling).all() else arrays
+            checked = arrays.get("sum_rate", arrays.get("precoder"))  # finite if all the others are
+            yield _OVERFLOW if checked is not None and not np.isfinite(checked).all() else arrays
 
     def _in_blocks(self, requests: Sequence[PrecodeRequest], channels: torch.Tensor) -> Arrays:
-        """What any of the requests wants, for all of their drops; computed in blocks that fit into memory."""
+        """Compute the arrays that any of the requests names, for all drops, in blocks that fit into memory."""
         first = requests[0]
         scheme = self._engine.refined(first.refine) if first.scheme == "nflae" else registered(first.scheme)
         wanted = first.want if len(requests) == 1 else {name for request in requests for name in request.want}
@@ -136,16 +162,16 @@ class Device:
         return {name: np.concatenate([part[name] for part in parts]) for name in wanted}
 
 
-_BEYOND = WireError(
+_OVERFLOW = WireError(
     "bad_channels",
-    "the rates are not finite numbers; are the channels scaled beyond reason for this power and noise?",
+    "the rates are not finite numbers: scale the channels, power and noise power to a common unit",
 )
 
 
 def _channels(request: PrecodeRequest) -> Channels | WireError:
-    """The request's h_k, complex64; or what is wrong with them."""
-    with np.errstate(over="ignore"):  # what single precision can't hold is told below, as Inf
-        channels: Channels = np.array(request.channels, np.complex64)  # a copy: torch wants memory it may write to
+    """Return the request's h_k, complex64, or the fault of the first unusable drop."""
+    with np.errstate(over="ignore"):  # values beyond single precision are reported below, as Inf
+        channels: Channels = np.array(request.channels, np.complex64)  # a copy: torch requires writable memory
     if request.convention == "direct":
         np.conj(channels, out=channels)
     bad = first_bad_drop(channels)
@@ -153,24 +179,21 @@ def _channels(request: PrecodeRequest) -> Channels | WireError:
 
 
 def _labels(requests: Sequence[PrecodeRequest], device: torch.device) -> torch.Tensor | None:
-    """The labels that came with the requests, bool (drops, users); None: the scheme finds them."""
+    """Return the given labels, bool (drops, users); None if the scheme finds them."""
     if requests[0].near_field is None:
         return None
     return torch.from_numpy(np.concatenate([request.near_field for request in requests])).to(device)
 
 
 def _budget(requests: Sequence[PrecodeRequest], device: torch.device) -> LinkBudget:
-    """One budget for all the drops: numbers where the requests agree, else tensors (drops,)."""
+    """Join the budgets: numbers where the requests agree, else tensors (drops,)."""
     repeats = [len(request.channels) for request in requests]
+    budgets = [request.quantities for request in requests]
 
-    def together(values: list[float]) -> float | torch.Tensor:
+    def join(name: str) -> float | torch.Tensor:
+        values = [budget[name] for budget in budgets]
         if len(set(values)) == 1:
             return values[0]
         return torch.from_numpy(np.repeat(values, repeats)).to(device)
 
-    return LinkBudget(
-        together([request.power for request in requests]),
-        together([request.noise_power for request in requests]),
-        together([request.alpha_c for request in requests]),
-        together([request.min_rate for request in requests]),
-    )
+    return LinkBudget(**{name: join(name) for name in budgets[0]})

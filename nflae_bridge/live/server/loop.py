@@ -1,4 +1,4 @@
-"""The server's loop: takes requests from the socket, lets them wait for the device, sends the answers."""
+"""Run the server loop: receive requests, queue them for the device, send the answers."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ import zmq
 
 from matlab_io.version import __version__
 from nflae_bridge.live.errors import WireError
+from nflae_bridge.live.headers import Frame, request_id
 from nflae_bridge.live.log import EventLog
 from nflae_bridge.live.protocol import (
-    Frame,
     PrecodeRequest,
     StatusRequest,
     decode_request,
     encode_answer,
     encode_error,
     encode_status,
-    request_id,
     split_envelope,
 )
 from nflae_bridge.live.server.device import Answer, Device
@@ -34,69 +33,95 @@ from nflae_bridge.live.server.settings import ServerSettings
 from nflae_bridge.live.server.statistics import Statistics
 from nflae_bridge.live.signals import stopped_by_signals
 
-# What takes less than this, s, is computed by the thread that received it: nobody waits long for that thread, and
-# handing the work over costs as much as the smallest of it.
-_AT_ONCE_SECONDS = 2e-3
-_MESSAGES_A_TURN = 256
+# Jobs estimated to take less, s, are computed by the thread that received them: other messages wait little, and a
+# handover to the device's thread costs as much as the smallest jobs.
+_INLINE_SECONDS = 2e-3
+_MESSAGES_PER_TURN = 256
 _LINGER_MS = 5_000
-_LOOK_MS = 100  # how often a loop with nothing to do looks whether a signal came
-_BELL = "inproc://bell"
-_RINGER = uuid.uuid4().hex.encode()  # peers choose their names: it has to be one that none can know
+_POLL_MS = 100  # interval between checks for a signal while no message arrives
+_WAKEUP_ADDRESS = "inproc://wakeup"
+_WAKEUP_ID = uuid.uuid4().hex.encode()  # random, because peers choose their routing identities
 
 
 def serve(settings: ServerSettings, log: EventLog) -> None:
-    """Serve until SIGTERM or SIGINT; then finish what was taken, and return. Runs in the main thread.
+    """Serve until SIGTERM or SIGINT, then answer the accepted requests and return; runs in the main thread.
 
-    Raises NflaeError where an address, a key, a model or a device can't be had.
+    Parameters
+    ----------
+    settings : ServerSettings
+        Settings.
+    log : EventLog
+        Log of events.
+
+    Raises
+    ------
+    NflaeError
+        If an address, a key, a model or a device is unusable.
     """
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    entrance = RouterSocket(context, settings)
+    router = RouterSocket(context, settings)
     try:
         device = Device(settings.model, settings.device)
         device.warm_up()
-        # What is loaded by now stays: the collector needn't look through it while requests wait.
+        # The objects loaded so far stay: collections while requests wait need not traverse them.
         gc.collect()
         gc.freeze()
-        front = ServerLoop(settings, context, entrance, device, log)
-        with stopped_by_signals(front.stop):
-            front.run()
+        loop = ServerLoop(settings, context, router, device, log)
+        with stopped_by_signals(loop.stop):
+            loop.run()
     finally:
-        entrance.close(_LINGER_MS)
+        router.close(_LINGER_MS)
         context.destroy(linger=0)
 
 
 class ServerLoop:
-    """The loop's state. All but `stop` belongs to the thread that calls `run`."""
+    """Receive requests, queue them for the device's thread, and send the answers.
+
+    All methods but `stop` belong to the thread that calls `run`.
+
+    Parameters
+    ----------
+    settings : ServerSettings
+        Settings.
+    context : zmq.Context
+        Context of the router socket.
+    router : RouterSocket
+        Socket of the clients.
+    device : Device
+        Device with the models.
+    log : EventLog
+        Log of events.
+    """
 
     def __init__(
         self,
         settings: ServerSettings,
         context: zmq.Context[zmq.Socket[bytes]],
-        entrance: RouterSocket,
+        router: RouterSocket,
         device: Device,
         log: EventLog,
     ) -> None:
         self._settings = settings
         self._context = context
-        self._socket = entrance.socket
-        self._addresses = entrance.addresses
+        self._socket = router.socket
+        self._addresses = router.addresses
         self._device = device
         self._log = log
         self._queue = JobQueue(settings.queue, settings.queue_bytes)
-        self._done: deque[list[Answer]] = deque()
-        self._under_way = 0  # jobs the worker has yet to answer
+        self._completed: deque[list[Answer]] = deque()
+        self._unanswered = 0  # jobs handed to the device's thread
         self._stopping = False
-        self._outbox = Outbox(entrance.socket)
+        self._outbox = Outbox(router.socket)
         self.statistics = Statistics()
 
     def stop(self) -> None:
-        """Take nothing new; safe in a signal handler of the loop's own thread."""
+        """Accept no further requests; safe in a signal handler of the loop's own thread."""
         self._stopping = True
 
     def run(self) -> None:
-        """Serve until stopped, then until every job taken is answered."""
-        self._socket.bind(_BELL)
-        worker = threading.Thread(target=self._work, name="device", daemon=True)
+        """Serve until stopped, then until every accepted job is answered."""
+        self._socket.bind(_WAKEUP_ADDRESS)
+        worker = threading.Thread(target=self._compute_batches, name="device", daemon=True)
         worker.start()
         if self._settings.metrics_port is not None:
             from nflae_bridge.live.server.metrics import serve_metrics
@@ -108,29 +133,29 @@ class ServerLoop:
             )
         for reason in self._device.unusable.values():
             self._log.warning("scheme_unusable", reason=reason)
-        self._socket.rcvtimeo = _LOOK_MS
+        self._socket.rcvtimeo = _POLL_MS
         while not self._stopping:
             self._turn()
-        self._log.info("stopping", unanswered=self._under_way)
-        while self._under_way:
+        self._log.info("stopping", unanswered=self._unanswered)
+        while self._unanswered:
             self._turn()
-        self._turn()  # whoever asked meanwhile is told that the server leaves
+        self._turn()  # requests that arrived meanwhile are answered with `stopping`
         self._queue.close()
         worker.join()
         self._log.info("stopped", **self._counts())
 
     def _turn(self) -> None:
-        """Wait a moment for messages, take those that are there, and see that they get computed."""
+        """Wait briefly for messages, accept those that have arrived, and have their jobs computed."""
         jobs: list[Job] = []
-        for turn in range(_MESSAGES_A_TURN):
-            if turn and not self._more_waits():
+        for number in range(_MESSAGES_PER_TURN):
+            if number and not self._has_message():
                 break
             try:
                 message = self._socket.recv_multipart()
             except zmq.Again:
                 break
-            if message[0] == _RINGER:
-                self._send_done()
+            if message[0] == _WAKEUP_ID:
+                self._send_completed()
                 continue
             self.statistics.requests += 1
             envelope, frames = split_envelope(message)
@@ -138,24 +163,24 @@ class ServerLoop:
                 jobs += self._accept(envelope, frames)
             except WireError as error:
                 self._refuse(envelope, request_id(frames), error)
-        if not self._under_way and sum(self._device.seconds(job) for job in jobs) < _AT_ONCE_SECONDS:
+        if not self._unanswered and sum(self._device.seconds(job) for job in jobs) < _INLINE_SECONDS:
             for job in jobs:
                 self._answer_all(self._compute([job]))
             return
         for job in jobs:
             if self._queue.put(job):
-                self._under_way += 1
+                self._unanswered += 1
             else:
-                busy = WireError("busy", f"{len(self._queue)} requests are waiting; ask again in a moment")
+                busy = WireError("busy", f"{len(self._queue)} requests are waiting; send it again after a pause")
                 self._refuse(job.envelope, job.request.id, busy)
 
-    def _more_waits(self) -> bool:
+    def _has_message(self) -> bool:
         events = self._socket.getsockopt(zmq.EVENTS)
         assert isinstance(events, int)
         return bool(events & zmq.POLLIN)
 
     def _accept(self, envelope: list[bytes], frames: list[bytes]) -> list[Job]:
-        """The job a message asks for; none if it is answered already. Raises WireError if it can't be one."""
+        """Return the job of a message, none if it is answered already; raise WireError for an invalid one."""
         arrived = time.perf_counter()
         request = decode_request(frames)
         if isinstance(request, StatusRequest):
@@ -163,7 +188,7 @@ class ServerLoop:
             return []
         self._check_limits(request)
         if self._stopping:
-            raise WireError("stopping", "the server is about to leave; ask the next one")
+            raise WireError("stopping", "the server is shutting down; send the request to another one")
         return [Job(envelope, request, arrived)]
 
     def _check_limits(self, request: PrecodeRequest) -> None:
@@ -173,24 +198,24 @@ class ServerLoop:
         if users > settings.max_users or drops > settings.max_drops:
             raise WireError(
                 "too_large",
-                f"{users} users, {drops} drops: this server takes {settings.max_users} users and"
-                f" {settings.max_drops} drops a request; send fewer at a time",
+                f"{users} users, {drops} drops: the limits of this server are {settings.max_users} users and"
+                f" {settings.max_drops} drops per request; send fewer at a time",
             )
 
     # The device's thread
 
-    def _work(self) -> None:
-        # The front waits for one socket only, its own; so the worker rings there when it has answers.
-        bell = self._context.socket(zmq.DEALER)
-        bell.routing_id = _RINGER
-        bell.connect(_BELL)
+    def _compute_batches(self) -> None:
+        # The loop waits for one socket only, its own; an empty message there announces completed answers.
+        wakeup = self._context.socket(zmq.DEALER)
+        wakeup.routing_id = _WAKEUP_ID
+        wakeup.connect(_WAKEUP_ADDRESS)
         expected = 1
         while jobs := self._queue.take(self._settings.max_batch, expected, self._settings.max_wait):
-            self._done.append(self._compute(jobs))
-            bell.send(b"")
-            # Clients that wait for an answer before they ask again come back together: as many as were answered.
+            self._completed.append(self._compute(jobs))
+            wakeup.send(b"")
+            # Clients that wait for an answer before their next request return together: as many as were answered.
             expected = min(self._settings.max_batch, len(jobs) + len(self._queue))
-        bell.close()
+        wakeup.close()
 
     def _compute(self, jobs: list[Job]) -> list[Answer]:
         now = time.perf_counter()
@@ -208,11 +233,11 @@ class ServerLoop:
 
     # Answers
 
-    def _send_done(self) -> None:
-        while self._done:
-            answers = self._done.popleft()
+    def _send_completed(self) -> None:
+        while self._completed:
+            answers = self._completed.popleft()
             self._answer_all(answers)
-            self._under_way -= len(answers)
+            self._unanswered -= len(answers)
 
     def _answer_all(self, answers: list[Answer]) -> None:
         self.statistics.batches += 1
@@ -242,24 +267,24 @@ class ServerLoop:
         self._send(envelope, encode_error(name, error))
 
     def _send(self, envelope: list[bytes], frames: list[Frame]) -> None:
-        fate = self._outbox.send(envelope, frames)
-        if fate != "sent":
+        delivery = self._outbox.send(envelope, frames)
+        if delivery != "sent":
             self.statistics.undelivered += 1
-            self._log.warning(
-                "undelivered", reason="the client has gone" if fate == "gone" else "the client doesn't read"
-            )
+            gone = delivery == "disconnected"
+            reason = "the client has disconnected" if gone else "the client leaves its answers unread"
+            self._log.warning("undelivered", reason=reason)
 
     # Status
 
     def _counts(self) -> dict[str, Any]:
-        now = self.statistics
+        statistics = self.statistics
         return {
-            "requests": now.requests,
-            "answered": now.answered,
-            "errors": sum(now.errors.values()),
-            "undelivered": now.undelivered,
-            "drops": now.drops,
-            "batches": now.batches,
+            "requests": statistics.requests,
+            "answered": statistics.answered,
+            "errors": sum(statistics.errors.values()),
+            "undelivered": statistics.undelivered,
+            "drops": statistics.drops,
+            "batches": statistics.batches,
         }
 
     def _status(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The statistics for Prometheus, read when it asks."""
+"""Export the statistics of a server to Prometheus."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Exporter(Collector):
         for name, text, value in (
             ("nflae_requests", "Requests received", now.requests),
             ("nflae_answers", "Requests answered with precoders", now.answered),
-            ("nflae_undelivered", "Answers whose client had gone", now.undelivered),
+            ("nflae_undelivered", "Answers whose client had disconnected", now.undelivered),
             ("nflae_drops", "Drops precoded for", now.drops),
             ("nflae_batches", "Micro-batches computed", now.batches),
         ):
@@ -41,9 +41,21 @@ class _Exporter(Collector):
 
 
 def serve_metrics(port: int, statistics: Statistics, queue_depth: Callable[[], int]) -> None:
-    """Answer Prometheus on http://127.0.0.1:``port``/metrics from a thread of its own.
+    """Serve http://127.0.0.1:PORT/metrics from a thread of its own.
 
-    Raises NflaeError if the port can't be had.
+    Parameters
+    ----------
+    port : int
+        TCP port on the loopback interface.
+    statistics : Statistics
+        Counts of the server.
+    queue_depth : callable
+        Returns the number of requests that wait.
+
+    Raises
+    ------
+    NflaeError
+        If the port cannot be bound.
     """
     registry = CollectorRegistry()
     registry.register(_Exporter(statistics, queue_depth))

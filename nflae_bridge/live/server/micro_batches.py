@@ -1,4 +1,4 @@
-"""The bounded queue between the socket and the device, and how requests are gathered into micro-batches."""
+"""Queue requests between socket and device, and form micro-batches of requests that can be computed together."""
 
 from __future__ import annotations
 
@@ -9,12 +9,22 @@ from dataclasses import dataclass
 
 from nflae_bridge.live.protocol import PrecodeRequest
 
-Key = tuple[int, int, str, int, bool]
+BatchKey = tuple[int, int, str, int, bool]
 
 
 @dataclass(frozen=True)
 class Job:
-    """A request on its way. envelope: whom to answer. arrived: `time.perf_counter` then, s."""
+    """Hold a request until it is answered.
+
+    Parameters
+    ----------
+    envelope : list of bytes
+        Routing identities for the answer.
+    request : PrecodeRequest
+        Request.
+    arrived : float
+        Time of arrival on the clock of `time.perf_counter`, s.
+    """
 
     envelope: list[bytes]
     request: PrecodeRequest
@@ -22,31 +32,36 @@ class Job:
 
     @property
     def drops(self) -> int:
-        """How many drops the request has."""
+        """Number of drops."""
         return len(self.request.channels)
 
     @property
     def size(self) -> int:
-        """Bytes of its channels."""
+        """Size of the channels, bytes."""
         return self.request.channels.nbytes
 
     @property
-    def key(self) -> Key:
-        """Jobs of one key can be computed as one batch: users, antennas, scheme, refinements, labels given or not."""
+    def key(self) -> BatchKey:
+        """Users, antennas, scheme, refinements, labels given or not: jobs of one key form one micro-batch."""
         _, users, antennas = self.request.channels.shape
         return users, antennas, self.request.scheme, self.request.refine, self.request.near_field is not None
 
 
 class JobQueue:
-    """Jobs in the order they came, taken in batches of one key; safe between threads.
+    """Queue jobs in order of arrival and take them in micro-batches of one key; safe between threads.
 
-    limit, limit_bytes: how many jobs, and bytes of channels, may wait.
+    Parameters
+    ----------
+    limit : int
+        Largest number of waiting jobs.
+    limit_bytes : int
+        Largest sum of their sizes.
     """
 
     def __init__(self, limit: int, limit_bytes: int) -> None:
         self._limit = limit
         self._limit_bytes = limit_bytes
-        self._waiting: dict[Key, deque[Job]] = {}
+        self._waiting: dict[BatchKey, deque[Job]] = {}
         self._count = 0
         self._bytes = 0
         self._closed = False
@@ -56,9 +71,9 @@ class JobQueue:
         return self._count
 
     def put(self, job: Job) -> bool:
-        """Let a job wait; False if there is no room for it."""
+        """Append a job; return False where the queue is full."""
         with self._changed:
-            # One job always fits: what is larger than the whole queue would otherwise never be served.
+            # A single job always fits: one larger than the whole queue would otherwise never be served.
             if self._count and (self._count >= self._limit or self._bytes + job.size > self._limit_bytes):
                 return False
             self._waiting.setdefault(job.key, deque()).append(job)
@@ -68,10 +83,21 @@ class JobQueue:
             return True
 
     def take(self, max_drops: int, expected: int = 1, max_wait: float = 0.0) -> list[Job]:
-        """The oldest job with those that go with it, at most ``max_drops`` drops (one job always); blocks.
+        """Form a micro-batch of the oldest job and the next ones of its key; block while the queue is empty.
 
-        expected: while fewer jobs wait, wait for them up to ``max_wait`` s after the oldest came.
-        Returns no jobs once the queue is closed and empty.
+        Parameters
+        ----------
+        max_drops : int
+            Largest number of drops; a single job may have more.
+        expected : int
+            Number of waiting jobs at which the batch is formed at once.
+        max_wait : float
+            Longest time from the arrival of the oldest job until the batch is formed with fewer, s.
+
+        Returns
+        -------
+        list of Job
+            Micro-batch; empty once the queue is closed and has no job left.
         """
         with self._changed:
             while not self._count:
@@ -85,7 +111,7 @@ class JobQueue:
             return self._pop(max_drops)
 
     def close(self) -> None:
-        """No more jobs will come."""
+        """Release the threads that wait in `take`; no job may be put afterwards."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""Answers on their way out, and how much of them a client may leave unread."""
+"""Send answers without blocking, within a limit of unread bytes per client."""
 
 from __future__ import annotations
 
@@ -7,27 +7,46 @@ from typing import Literal
 
 import zmq
 
-from nflae_bridge.live.protocol import Frame
+from nflae_bridge.live.headers import Frame
 
-Fate = Literal["sent", "gone", "unread"]
+Delivery = Literal["sent", "disconnected", "unread"]
 
-# ZeroMQ bounds what a client leaves unread by messages; large ones are bounded by bytes, here.
-_COUNTED_BYTES = 64 << 10
-_UNREAD_BYTES = 256 << 20
+# ZeroMQ limits unread answers by their number; large answers are limited here, by their bytes.
+_MAX_SMALL_BYTES = 64 << 10
+_MAX_UNREAD_BYTES = 256 << 20
 
 
 class Outbox:
-    """Sends answers through a ROUTER without ever waiting for a client."""
+    """Send answers through a ROUTER socket without blocking.
+
+    Parameters
+    ----------
+    socket : zmq.Socket
+        ROUTER socket with ``ROUTER_MANDATORY``.
+    """
 
     def __init__(self, socket: zmq.Socket[bytes]) -> None:
         self._socket = socket
         self._unread: dict[bytes, list[tuple[zmq.MessageTracker, int]]] = {}
 
-    def send(self, envelope: Sequence[bytes], frames: Sequence[Frame]) -> Fate:
-        """Send, or find that the client has gone, or doesn't read: then the answer is thrown away."""
+    def send(self, envelope: Sequence[bytes], frames: Sequence[Frame]) -> Delivery:
+        """Send an answer, or discard it.
+
+        Parameters
+        ----------
+        envelope : sequence of bytes
+            Envelope of the request.
+        frames : sequence of bytes or memoryview
+            Frames of the answer.
+
+        Returns
+        -------
+        {"sent", "disconnected", "unread"}
+            ``unread`` if the client leaves too many answers unread.
+        """
         size = sum(map(len, frames))
         try:
-            if size < _COUNTED_BYTES:
+            if size < _MAX_SMALL_BYTES:
                 self._socket.send_multipart([*envelope, *frames], zmq.NOBLOCK)
                 return "sent"
             return self._send_large(envelope, frames, size)
@@ -36,16 +55,16 @@ class Outbox:
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
-            return "gone"
+            return "disconnected"
 
-    def _send_large(self, envelope: Sequence[bytes], frames: Sequence[Frame], size: int) -> Fate:
+    def _send_large(self, envelope: Sequence[bytes], frames: Sequence[Frame], size: int) -> Delivery:
         for peer in [peer for peer, unread in self._unread.items() if all(tracker.done for tracker, _ in unread)]:
             del self._unread[peer]
         unread = [entry for entry in self._unread.get(envelope[0], ()) if not entry[0].done]
-        if unread and sum(waiting for _, waiting in unread) + size > _UNREAD_BYTES:
+        if unread and sum(waiting for _, waiting in unread) + size > _MAX_UNREAD_BYTES:
             return "unread"
         self._socket.send_multipart(envelope, zmq.NOBLOCK | zmq.SNDMORE)
-        # One at a time: of send_multipart's frames only the last would be tracked.
+        # One frame at a time: send_multipart would track the last one only.
         more = [zmq.SNDMORE] * (len(frames) - 1) + [0]
         parts = [
             self._socket.send(frame, zmq.NOBLOCK | flag, copy=False, track=True)

@@ -1,4 +1,4 @@
-"""What a server can be told."""
+"""Define the settings of a server."""
 
 from __future__ import annotations
 
@@ -10,15 +10,32 @@ from nflae_bridge.live.protocol import DEFAULT_ADDRESS
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """How to serve.
+    """Hold the settings of a server.
 
-    bind: ZeroMQ addresses to listen on. model, device: see `engine.load_scheme`.
-    max_batch: drops computed at once. max_wait: how long a batch may wait for the requests that the last one shows
-    to be on their way, s. queue, queue_bytes: requests, and bytes of them, that may wait; more get ``busy``.
-    max_message_bytes: size of a frame above which ZeroMQ drops the connection.
-    max_users, max_drops: of a request; more get ``too_large``.
-    server_key: the server's secret CURVE certificate; client_keys: folder of the public ones it lets in.
-    insecure: any address may be bound without keys. metrics_port: for Prometheus, on the loopback.
+    Parameters
+    ----------
+    bind : tuple of str
+        ZeroMQ addresses to bind.
+    model, device : str
+        As for `load_scheme`.
+    max_batch : int
+        Largest number of drops per micro-batch.
+    max_wait : float
+        Longest time that a micro-batch waits for the number of requests of the one before it, s.
+    queue, queue_bytes : int
+        Largest number of waiting requests, and of bytes of their channels; further requests get ``busy``.
+    max_message_bytes : int
+        Size of a frame above which ZeroMQ closes the connection.
+    max_users, max_drops : int
+        Limits of one request; larger ones get ``too_large``.
+    server_key : Path or None
+        The server's secret CURVE certificate.
+    client_keys : Path or None
+        Folder of the public certificates of the clients that may connect.
+    insecure : bool
+        Permission to bind addresses that other machines reach without keys.
+    metrics_port : int or None
+        Port of the Prometheus metrics on the loopback interface.
     """
 
     bind: tuple[str, ...] = (DEFAULT_ADDRESS,)

@@ -1,4 +1,4 @@
-"""What a server has done: counts, latencies, drops a second."""
+"""Count requests, answers, latencies and drops per second of a server."""
 
 from __future__ import annotations
 
@@ -17,10 +17,22 @@ _WINDOW_SECONDS = 10
 
 
 class Statistics:
-    """Counted by the socket's thread, read by any.
+    """Hold the counts of a server; written by the thread of the server loop, read by any.
 
-    started: by `time.monotonic`, s. requests: received, of any kind. answered: with precoders. errors: by code.
-    undelivered: answers whose client had gone. drops, batches: computed. latency: from arrival to answer, s.
+    Attributes
+    ----------
+    started : float
+        Start on the clock of `time.monotonic`, s.
+    requests, answered, undelivered : int
+        Requests of any kind received, answers with precoders sent, answers discarded.
+    errors : Counter
+        Answers with an error, by code.
+    drops, batches : int
+        Drops and micro-batches computed.
+    histogram : list of int
+        Answers per interval of `LATENCY_BOUNDS`.
+    latency_sum : float
+        Sum of the times from arrival to answer, s.
     """
 
     def __init__(self) -> None:
@@ -34,30 +46,37 @@ class Statistics:
         self.histogram = [0] * (len(LATENCY_BOUNDS) + 1)
         self.latency_sum = 0.0
         self._recent: deque[float] = deque(maxlen=_RECENT)
-        self._seconds: deque[tuple[int, int]] = deque(maxlen=_WINDOW_SECONDS + 1)
+        self._drops_by_second: deque[tuple[int, int]] = deque(maxlen=_WINDOW_SECONDS + 1)
 
     def count_answer(self, drops: int, latency: float) -> None:
-        """An answer with precoders for so many drops has left."""
+        """Count an answer with precoders.
+
+        Parameters
+        ----------
+        drops : int
+            Drops of the request.
+        latency : float
+            Time from arrival to answer, s.
+        """
         self.answered += 1
         self.drops += drops
         self.histogram[bisect_left(LATENCY_BOUNDS, latency)] += 1
         self.latency_sum += latency
         self._recent.append(latency)
         second = int(time.monotonic())
-        if self._seconds and self._seconds[-1][0] == second:
-            self._seconds[-1] = (second, self._seconds[-1][1] + drops)
+        if self._drops_by_second and self._drops_by_second[-1][0] == second:
+            self._drops_by_second[-1] = (second, self._drops_by_second[-1][1] + drops)
         else:
-            self._seconds.append((second, drops))
+            self._drops_by_second.append((second, drops))
 
     def drops_per_second(self) -> float:
-        """Over the last ten whole seconds."""
+        """Return the mean over the last ten whole seconds."""
         now = int(time.monotonic())
-        return sum(drops for second, drops in list(self._seconds) if now - _WINDOW_SECONDS <= second < now) / (
-            _WINDOW_SECONDS
-        )
+        recent = [drops for second, drops in list(self._drops_by_second) if now - _WINDOW_SECONDS <= second < now]
+        return sum(recent) / _WINDOW_SECONDS
 
     def latency_us(self) -> dict[str, int]:
-        """Percentiles over the last answers, at most 4096 of them, microseconds; empty before the first."""
+        """Return percentiles of the last 4096 answers, microseconds; empty before the first."""
         recent = list(islice(self._recent, _RECENT))
         if not recent:
             return {}

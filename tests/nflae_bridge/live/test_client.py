@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -137,6 +138,24 @@ def test_channels_of_a_wrong_kind_are_not_even_sent(given: np.ndarray, free_port
         client.precode(given)
 
 
+@pytest.mark.parametrize(
+    ("budget", "rule"),
+    [
+        ({"power": -1}, "power must be positive"),
+        ({"power": 1e40}, "power must be positive and finite, within 300 dBW of 1 W, got 1e+40"),
+        ({"noise_power": 0}, "noise_power must be positive"),
+        ({"alpha_c": 1.5}, "alpha_c must be a share"),
+        ({"min_rate": float("nan")}, "min_rate must be a rate"),
+    ],
+)
+def test_a_link_budget_out_of_range_is_not_even_sent(budget: dict[str, float], rule: str, free_port: int) -> None:
+    with (
+        Client(f"tcp://127.0.0.1:{free_port}") as client,
+        pytest.raises(bridge.BadRequest, match=re.escape(rule)),
+    ):
+        client.precode(channels(1, 4, 32), **budget)  # type: ignore[arg-type]
+
+
 def test_one_drop_without_its_axis(server: LiveServer) -> None:
     H = channels(1, 4, 32)
     with Client(server.address) as client:
@@ -192,8 +211,8 @@ def test_asyncio_many_at_a_time(server: LiveServer) -> None:
 def test_asyncio_errors(server: LiveServer, free_port: int) -> None:
     async def ask() -> None:
         async with AsyncClient(server.address) as client:
-            with pytest.raises(bridge.BadRequest, match="power"):
-                await client.precode(channels(1, 4, 32), power=-1)
+            with pytest.raises(bridge.BadRequest, match="scheme"):
+                await client.precode(channels(1, 4, 32), scheme="magic")
         async with AsyncClient(f"tcp://127.0.0.1:{free_port}", timeout=0.2) as client:
             with pytest.raises(bridge.NoAnswer):
                 await client.status()

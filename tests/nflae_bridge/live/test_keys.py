@@ -9,7 +9,7 @@ import pytest
 import zmq.auth
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.live.addresses import stays_on_this_machine
+from nflae_bridge.live.addresses import is_local
 from nflae_bridge.live.keys import check_client_keys, make_keys, read_key_pair, read_public_key
 from tests.channel_files import Run
 
@@ -29,7 +29,7 @@ def test_keys_are_never_overwritten(nflae: Run, tmp_path: Path) -> None:
     again = nflae("keys", "lab", tmp_path)
     assert again.exit_code == 1
     assert again.stderr.count("\n") == 1
-    assert "lab.key is there already" in again.stderr
+    assert "lab.key exists already" in again.stderr
     assert (tmp_path / "lab.key_secret").read_bytes() == before
 
 
@@ -45,7 +45,7 @@ def test_what_is_no_key_is_named(tmp_path: Path) -> None:
         read_key_pair(public)
     with pytest.raises(NflaeError, match=r"no NAME\.key file"):
         check_client_keys(tmp_path / "empty")
-    with pytest.raises(NflaeError, match="no folder"):
+    with pytest.raises(NflaeError, match="not a folder"):
         check_client_keys(tmp_path / "text")
 
 
@@ -61,7 +61,7 @@ def test_what_is_no_key_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_addresses_that_stay_on_this_machine(address: str) -> None:
-    assert stays_on_this_machine(address)
+    assert is_local(address)
 
 
 @pytest.mark.parametrize(
@@ -69,4 +69,4 @@ def test_addresses_that_stay_on_this_machine(address: str) -> None:
     ["tcp://0.0.0.0:5555", "tcp://*:5555", "tcp://eth0:5555", "tcp://10.0.0.1:5555", "tcp://[::]:5555", "tcp://lo:1"],
 )
 def test_addresses_that_others_reach(address: str) -> None:
-    assert not stays_on_this_machine(address)
+    assert not is_local(address)

@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from nflae_bridge.live.protocol import PrecodeRequest
 from nflae_bridge.live.server.micro_batches import Job, JobQueue
+from simulator.downlink.budget import LinkBudget
 
 _ticks = count()
 
@@ -67,7 +68,8 @@ def test_jobs_that_differ_are_never_taken_together(other: dict[str, object]) -> 
 
 def test_jobs_whose_budgets_differ_are_taken_together() -> None:
     queue = JobQueue(9, 1 << 30)
-    jobs = [job(power=1.0), job(power=2.0, noise_power=0.5), job(min_rate=1.0, alpha_c=0.5, want=("power",))]
+    budgets = LinkBudget(power=2.0, noise_power=0.5), LinkBudget(min_rate=1.0, alpha_c=0.5)
+    jobs = [job(), job(budget=budgets[0]), job(budget=budgets[1], want=("power",))]
     for one in jobs:
         queue.put(one)
     assert queue.take(64) == jobs

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from matlab_io.result import RESULT_NAMES
 from nflae_bridge.live.errors import WireError
+from nflae_bridge.live.headers import request_id
 from nflae_bridge.live.protocol import (
     PrecodeRequest,
     StatusRequest,
@@ -24,17 +25,17 @@ from nflae_bridge.live.protocol import (
     encode_error,
     encode_request,
     encode_status,
-    request_id,
     result_of,
     split_envelope,
 )
+from simulator.downlink.budget import LinkBudget
 
 BOOLEAN = ("near_field", "feasible", "fallback")
 PER_DROP = ("sum_rate", "feasible", "fallback")
 
 # Whatever Unicode there is but lone surrogates, which UTF-8 hasn't.
 ids = st.text(st.characters(exclude_categories=("Cs",)), max_size=128)
-positive = st.floats(min_value=0, exclude_min=True, allow_nan=False, allow_infinity=False)
+watts = st.floats(min_value=1e-30, max_value=1e30)
 
 
 @st.composite
@@ -54,10 +55,12 @@ def precode_requests(draw: st.DrawFn) -> PrecodeRequest:
     return PrecodeRequest(
         id=draw(ids),
         channels=channels,
-        power=draw(positive),
-        noise_power=draw(positive),
-        alpha_c=draw(st.floats(min_value=0, max_value=1, exclude_min=True)),
-        min_rate=draw(st.floats(min_value=0, allow_nan=False, allow_infinity=False)),
+        budget=LinkBudget(
+            draw(watts),
+            draw(watts),
+            draw(st.floats(min_value=0, max_value=1, exclude_min=True)),
+            draw(st.floats(min_value=0, allow_nan=False, allow_infinity=False)),
+        ),
         convention=draw(st.sampled_from(["hermitian", "direct"])),  # type: ignore[arg-type]
         scheme=draw(ids),
         refine=draw(st.integers(0, 100)),
@@ -126,10 +129,10 @@ def test_request_is_what_the_protocol_says(request: PrecodeRequest) -> None:
         "op": "precode",
         "id": request.id,
         "dtype": request.channels.dtype.name,
-        "power": request.power,
-        "noise_power": request.noise_power,
-        "alpha_c": request.alpha_c,
-        "min_rate": request.min_rate,
+        "power": request.budget.power,
+        "noise_power": request.budget.noise_power,
+        "alpha_c": request.budget.alpha_c,
+        "min_rate": request.budget.min_rate,
         "convention": request.convention,
         "scheme": request.scheme,
         "refine": request.refine,
@@ -154,7 +157,7 @@ def test_request_comes_back_as_it_was(request: PrecodeRequest) -> None:
     else:
         np.testing.assert_array_equal(got.near_field, request.near_field)
     assert got.deadline == pytest.approx(request.deadline)
-    for field in ("id", "power", "noise_power", "alpha_c", "min_rate", "convention", "scheme", "refine", "want"):
+    for field in ("id", "budget", "convention", "scheme", "refine", "want"):
         assert getattr(got, field) == getattr(request, field), field
 
 
@@ -169,7 +172,8 @@ def test_status_request_and_its_id(name: str) -> None:
 
 @pytest.mark.parametrize("kind", [np.float64, np.float32, np.int64, int])
 def test_numbers_may_be_numpys(kind: type) -> None:
-    request = PrecodeRequest("1", np.ones((1, 2, 4), np.complex64), power=kind(2), noise_power=kind(1), refine=kind(3))
+    budget = LinkBudget(power=kind(2), noise_power=kind(1))
+    request = PrecodeRequest("1", np.ones((1, 2, 4), np.complex64), budget, refine=kind(3))
     header = json.loads(bytes(encode_request(request)[0]))
     assert (header["power"], header["noise_power"], header["refine"]) == (2, 1, 3)
 
@@ -204,8 +208,8 @@ def test_one_drop_may_go_without_its_axis_and_arrays_of_any_layout_are_sent_righ
         *(("shape", value) for value in (..., None, 4, "4,2,3", [], [4], [4, 2, 3, 1], [4, 2, 3.0], [4, 2, True])),
         *(("shape", value) for value in ([0, 2, 3], [-4, 2, 3], [4, 2, None], [[4], 2, 3], [4, 2, 10**30])),
         *(("dtype", value) for value in ("float32", "", 8, None, ["complex64"])),
-        *(("power", value) for value in (0, -1, "1", None, True, [1], 10**400)),
-        *(("noise_power", value) for value in (0, -0.1, "1", None, False)),
+        *(("power", value) for value in (0, -1, 1e40, 1e-40, "1", None, True, [1], 10**400)),
+        *(("noise_power", value) for value in (0, -0.1, 1e40, 1e-40, "1", None, False)),
         *(("alpha_c", value) for value in (0, -0.1, 1.0000001, "1", None, True)),
         *(("min_rate", value) for value in (-1e-9, "0", None, True)),
         *(("convention", value) for value in ("Hermitian", "", 1, None)),
@@ -294,10 +298,10 @@ def test_arbitrary_values_are_read_or_refused(fields: dict[str, Any]) -> None:
     if got is None:
         return
     assert got.channels.size == 24
-    assert 0 < got.power < math.inf
-    assert 0 < got.noise_power < math.inf
-    assert 0 < got.alpha_c <= 1
-    assert 0 <= got.min_rate < math.inf
+    assert 1e-30 <= got.budget.power <= 1e30
+    assert 1e-30 <= got.budget.noise_power <= 1e30
+    assert 0 < got.budget.alpha_c <= 1
+    assert 0 <= got.budget.min_rate < math.inf
     assert got.deadline > 0
 
 

@@ -16,12 +16,13 @@ from nflae_bridge.api import precode
 from nflae_bridge.live.gnuradio.counts import Counts
 from nflae_bridge.live.gnuradio.endpoints import Context, parse_endpoint
 from nflae_bridge.live.gnuradio.inlet import Inlet
+from nflae_bridge.live.gnuradio.items import Stream
 from nflae_bridge.live.gnuradio.link_parameters import LinkParameters
-from nflae_bridge.live.gnuradio.outlets import Outlet, PduOutlet, StreamOutlet, What
+from nflae_bridge.live.gnuradio.outlets import Outlet, PduOutlet, StreamOutlet
 from nflae_bridge.live.gnuradio.relay import Precode, Relay, RelayOptions
 
 USERS, ANTENNAS = 3, 16
-TERMS = LinkParameters(USERS, ANTENNAS, power=1.0, noise_power=0.01, alpha_c=1.0, min_rate=0.0)
+PARAMETERS = LinkParameters(USERS, ANTENNAS)
 PATIENCE_MS = 10_000
 
 
@@ -44,7 +45,7 @@ class RunningRelay:
     """
 
     csi: str
-    outputs: dict[What, str]
+    outputs: dict[Stream, str]
     options: RelayOptions = field(default_factory=RelayOptions)
     precode: Precode = rzf
     result_tags: bool = False
@@ -60,13 +61,13 @@ class RunningRelay:
         self.inlet = Inlet(
             self.context,
             parse_endpoint(anywhere(self.csi), is_input=True),
-            TERMS,
+            PARAMETERS,
             self.counts,
             lambda event, text: self.warnings.append((event, text)),
             resizable=everything_pdu,
             messages=self.messages,
         )
-        self.outlets = [self._outlet(what, output) for what, output in self.outputs.items()]
+        self.outlets = [self._outlet(stream, output) for stream, output in self.outputs.items()]
         self.relay = Relay(
             self.inlet,
             self.outlets,
@@ -79,11 +80,11 @@ class RunningRelay:
         )
         self.thread = threading.Thread(target=self._run, daemon=True)
 
-    def _outlet(self, what: What, output: str) -> Outlet:
+    def _outlet(self, stream: Stream, output: str) -> Outlet:
         endpoint = parse_endpoint(anywhere(output), is_input=False)
         if endpoint.pdu:
-            return PduOutlet(self.context, endpoint, what, 1 << 20)
-        return StreamOutlet(self.context, endpoint, what, 1 << 20, with_facts=self.result_tags)
+            return PduOutlet(self.context, endpoint, stream, 1 << 20)
+        return StreamOutlet(self.context, endpoint, stream, 1 << 20, result_tags=self.result_tags)
 
     def _run(self) -> None:
         try:

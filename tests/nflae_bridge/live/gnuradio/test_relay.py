@@ -92,7 +92,9 @@ def test_direct_convention_takes_the_conjugate() -> None:
 
 def test_numbers_and_tags_go_from_end_to_end() -> None:
     channels = drops(12)
-    with RunningRelay("pull,tags", {"precoders": "push,tags"}, RelayOptions(facts=True), result_tags=True) as relay:
+    with RunningRelay(
+        "pull,tags", {"precoders": "push,tags"}, RelayOptions(with_results=True), result_tags=True
+    ) as relay:
         source, sink = relay.peer(zmq.PUSH, relay.inlet.address), relay.peer(zmq.PULL, relay.outlets[0].address)
         source.send(encode_header(100, [Tag(103, "rx_time", (7, 0.25))]) + channels[:5].tobytes())
         source.send(encode_header(105, []) + channels[5:7].tobytes())
@@ -124,15 +126,15 @@ def test_a_sender_that_starts_anew_is_no_gap() -> None:
 @pytest.mark.parametrize(
     ("csi", "message", "words"),
     [
-        ("pull", b"x" * 100, "no multiple of an item of 384 bytes"),
+        ("pull", b"x" * 100, "not a multiple of an item of 384 bytes"),
         ("pull", encode_header(0, []) + bytes(384), "add ',tags' here"),
         ("pull,tags", bytes(384), "leave out ',tags' here"),
         ("pull,tags", encode_header(0, [])[:-1], "leave out ',tags' here"),
-        ("pull,tags", encode_header(0, []) + b"x" * 383, "no multiple"),
-        ("pull,tags", encode_header(2**64 - 1, []) + bytes(384), "beyond any count"),
-        ("pull,pdu", b"\x07\x07", "no PMT"),
-        ("pull,pdu", encode("hello"), "no PDU"),
-        ("pull,pdu", encode(Pair("hello", np.zeros(3, np.complex64))), "no PDU"),
+        ("pull,tags", encode_header(0, []) + b"x" * 383, "not a multiple"),
+        ("pull,tags", encode_header(2**64 - 1, []) + bytes(384), "out of range"),
+        ("pull,pdu", b"\x07\x07", "not a PMT"),
+        ("pull,pdu", encode("hello"), "not a PDU"),
+        ("pull,pdu", encode(Pair("hello", np.zeros(3, np.complex64))), "not a PDU"),
     ],
 )
 def test_messages_without_items_are_counted_and_shift_nothing(csi: str, message: bytes, words: str) -> None:
@@ -283,7 +285,9 @@ def test_a_subscriber_that_stops_reading_stops_nobody() -> None:
 
 def test_pdus_keep_their_metadata_and_bring_their_budget() -> None:
     channels, wide = drops(1)[0], random_channels(1, 2, 24)[0]
-    with RunningRelay("pull,pdu", {"precoders": "push,pdu", "powers": "push,pdu"}, RelayOptions(facts=True)) as relay:
+    with RunningRelay(
+        "pull,pdu", {"precoders": "push,pdu", "powers": "push,pdu"}, RelayOptions(with_results=True)
+    ) as relay:
         source = relay.peer(zmq.PUSH, relay.inlet.address)
         sinks = [relay.peer(zmq.PULL, outlet.address) for outlet in relay.outlets]
         source.send(encode(Pair({"cell": "north", "noise_power": 0.5, "power": 2}, channels.ravel())))
@@ -304,8 +308,8 @@ def test_pdus_keep_their_metadata_and_bring_their_budget() -> None:
     np.testing.assert_allclose(answers[1].cdr, precode(wide, scheme="rzf").precoder.ravel(), atol=1e-6)
     for number, words in (
         (2, "7 samples, not 16 antennas x 3 users"),
-        (3, "alpha_c is 2, not a number in"),
-        (4, "users is a bool"),
+        (3, "metadata's alpha_c must be a share of the power in (0, 1], got 2.0"),
+        (4, "metadata's users must be an integer, got a bool"),
     ):
         assert words in answers[number].car["nflae_error"]
         assert answers[number].car["nflae_item"] == np.uint64(number)
@@ -376,14 +380,15 @@ def test_rates_that_are_no_numbers_are_bad_items() -> None:
         {"antennas": np.zeros(9)},
         {"power": float("nan")},
         {"noise_power": 1e-200},
+        {"power": 1e40},
         {"power": "x" * 60_000},
         {"min_rate": -1},
     ],
 )
 def test_metadata_nobody_can_serve_is_answered_with_an_error(metadata: dict[str, Any]) -> None:
-    with RunningRelay("pull,pdu", {"precoders": "push,pdu"}, RelayOptions(facts=True)) as relay:
+    with RunningRelay("pull,pdu", {"precoders": "push,pdu"}, RelayOptions(with_results=True)) as relay:
         source, sink = relay.peer(zmq.PUSH, relay.inlet.address), relay.peer(zmq.PULL, relay.outlets[0].address)
         source.send(encode(Pair(metadata, drops(1).ravel())))
         answer = decode(sink.recv())
-    assert answer.car["nflae_error"].startswith(f"its metadata's {next(iter(metadata))} is")
+    assert answer.car["nflae_error"].startswith(f"its metadata's {next(iter(metadata))} must be")
     assert relay.counts.bad == 1

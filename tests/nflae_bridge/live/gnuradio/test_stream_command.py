@@ -47,11 +47,11 @@ def test_endpoints_are_read(text: str, endpoint: Endpoint) -> None:
         (("--csi", "pull:tcp://127.0.0.1:1,loud"), "no option 'loud'"),
         (("--csi", "pull:tcp://127.0.0.1:1,key=x"), "no option 'key=x'"),
         (("--csi", "pull:tcp://127.0.0.1:1,tags,pdu"), "leave out tags or pdu"),
-        (("--csi", "pull:tcp://127.0.0.1:1"), "nothing to send"),
+        (("--csi", "pull:tcp://127.0.0.1:1"), "no output"),
         (("--csi", "pull:tcp://127.0.0.1:1", "--precoders", "push:tcp://*:1", "--result-tags"), "needs --precoders"),
         (
             ("--csi", "pull:tcp://127.0.0.1:1", "--labels", "push:tcp://*:1", "--server", "x", "--device", "cpu"),
-            "the server's business",
+            "options of the server",
         ),
     ],
 )

@@ -1,0 +1,6 @@
+"""Request precoders from ``nflae serve``: `Client` for blocking calls, `AsyncClient` for asyncio."""
+
+from nflae_bridge.live.client.asynchronous import AsyncClient
+from nflae_bridge.live.client.blocking import Client
+
+__all__ = ["AsyncClient", "Client"]
