@@ -29,8 +29,9 @@ myst_heading_anchors = 4
 maximum_signature_line_length = 100
 
 napoleon_google_docstring = False
+napoleon_use_param = False  # types are prose: no cross-references
 napoleon_use_rtype = False
-napoleon_use_ivar = True
+napoleon_custom_sections = [("Attributes", "params_style")]
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 autodoc_use_type_comments = False  # none are used; looking for them doubles the time

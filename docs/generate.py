@@ -6,6 +6,7 @@ pages of the API reference are made at build time and are not committed.
 
 from __future__ import annotations
 
+import ast
 import pkgutil
 import re
 from collections.abc import Iterator
@@ -141,11 +142,10 @@ def api_pages() -> dict[str, str]:
     pages = {}
     for package in packages:
         inside = [name for name in modules if name.rpartition(".")[0] == package and name not in packages]
-        text = [_heading(package, "="), _automodule(package)]
+        text = [_heading(package, "="), _automodule(package), *_imported_names(package)]
         for name in inside:
             text += [_heading(name.removeprefix(f"{package}."), "-"), _automodule(name)]
         pages[f"{package}.rst"] = "\n".join(text)
-    # a package without modules below it is a page of its own as well
     entries = "\n".join(f"   {package}" for package in packages)
     pages["index.rst"] = f"{_heading('Python API', '=')}\n.. toctree::\n   :maxdepth: 1\n\n{entries}\n"
     return pages
@@ -156,7 +156,22 @@ def _heading(text: str, underline: str) -> str:
 
 
 def _automodule(name: str) -> str:
-    return f".. automodule:: {name}\n   :members:\n   :show-inheritance:\n"
+    return f".. automodule:: {name}\n   :members:\n   :ignore-module-all:\n   :show-inheritance:\n"
+
+
+def _imported_names(package: str) -> list[str]:
+    """Return a list of the public names that a package imports from its modules, each linked to its definition."""
+    source = import_module(package).__file__
+    assert source is not None
+    found = sorted(
+        (alias.asname or alias.name, f"{node.module}.{alias.name}")
+        for node in ast.walk(ast.parse(Path(source).read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGES)
+        for alias in node.names
+        if not alias.name.startswith("_")
+    )
+    entries = [f"- :py:obj:`{name} <{definition}>`" for name, definition in found]
+    return ["Imported from its modules:\n", "\n".join(entries) + "\n"] if entries else []
 
 
 def write_api_pages(folder: Path) -> None:
