@@ -39,7 +39,7 @@ class MissingPackageError(NflaeError, ModuleNotFoundError):
     """An operation needs a package of an extra that is not installed; the message holds the command to run."""
 
 
-def require(package: str, feature: str, extra: str | None = None) -> None:
+def require(package: str, feature: str) -> None:
     """Check that an optional package is installed, without importing it.
 
     Parameters
@@ -47,9 +47,7 @@ def require(package: str, feature: str, extra: str | None = None) -> None:
     package : str
         Import name of the package, e.g. ``sionna``.
     feature : str
-        Subject of the error message, e.g. ``nflae link``.
-    extra : str, optional
-        Extra to install where it holds the package; by default the smallest one that does.
+        Subject of the error message, e.g. ``source umi``.
 
     Raises
     ------
@@ -57,10 +55,30 @@ def require(package: str, feature: str, extra: str | None = None) -> None:
         If the package is not installed.
     """
     if find_spec(package) is None:
-        raise MissingPackageError(_message(package, feature, extra))
+        raise MissingPackageError(_message(package, feature, _smallest_extra(package)))
 
 
-def explain_import(error: ModuleNotFoundError, feature: str, extra: str | None = None) -> ModuleNotFoundError:
+def require_extra(extra: str, feature: str) -> None:
+    """Check that all packages of an extra are installed, before work that needs the last of them at its end.
+
+    Parameters
+    ----------
+    extra : str
+        Name of an extra, see `EXTRAS`.
+    feature : str
+        Subject of the error message, e.g. ``nflae train``.
+
+    Raises
+    ------
+    MissingPackageError
+        If a package is not installed.
+    """
+    for package in EXTRAS[extra]:
+        if find_spec(package) is None:
+            raise MissingPackageError(_message(package, feature, extra))
+
+
+def explain_import(error: ModuleNotFoundError, feature: str) -> ModuleNotFoundError:
     """Convert a failed import of an optional package into an error that holds the command to run.
 
     Parameters
@@ -69,8 +87,6 @@ def explain_import(error: ModuleNotFoundError, feature: str, extra: str | None =
         The failed import.
     feature : str
         Subject of the error message, e.g. ``nflae precode``.
-    extra : str, optional
-        Extra to install where it holds the package; by default the smallest one that does.
 
     Returns
     -------
@@ -78,7 +94,8 @@ def explain_import(error: ModuleNotFoundError, feature: str, extra: str | None =
         A `MissingPackageError` for a package of `EXTRAS`, else ``error`` itself.
     """
     package = (error.name or "").partition(".")[0]
-    if isinstance(error, MissingPackageError) or not any(package in packages for packages in EXTRAS.values()):
+    extra = _smallest_extra(package)
+    if isinstance(error, MissingPackageError) or not extra:
         return error
     return MissingPackageError(_message(package, feature, extra))
 
@@ -122,9 +139,11 @@ def _origin() -> dict[str, Any]:
         return {}
 
 
-def _message(package: str, feature: str, extra: str | None) -> str:
-    if extra is None or package not in EXTRAS.get(extra, ()):
-        extra = next(name for name, packages in EXTRAS.items() if package in packages)
+def _smallest_extra(package: str) -> str:
+    return next((extra for extra, packages in EXTRAS.items() if package in packages), "")
+
+
+def _message(package: str, feature: str, extra: str) -> str:
     return (
         f"{feature} needs the extra {extra!r} ({package} is not installed): "
         f"{install_command(extra)}{_REMARKS.get(extra, '')}"

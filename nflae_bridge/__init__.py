@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from matlab_io.errors import MatFileError, NflaeError
+from matlab_io.extras import explain_import
 from matlab_io.version import __version__
 
 if TYPE_CHECKING:
@@ -66,7 +67,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # Imported on first use: PyTorch takes a second, which `nflae --help` and a client do without.
     if name in _MODULES:
-        return getattr(import_module(_MODULES[name]), name)
+        try:
+            return getattr(import_module(_MODULES[name]), name)
+        except ModuleNotFoundError as error:
+            raise explain_import(error, f"nflae_bridge.{name}") from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -19,8 +19,6 @@ _COMMANDS = (
     *("inspect", "precode", "evaluate", "simulate", "models", "train", "serve", "keys", "stream", "link"),
     *("reproduce", "bench"),
 )
-# The extra that holds all a command imports, where that is more than the engine.
-_EXTRAS = {"train": "train", "link": "link", "reproduce": "reproduce", "bench": "plot"}
 
 
 class CommandGroup(click.Group):
@@ -51,8 +49,7 @@ class CommandGroup(click.Group):
             try:
                 return super().invoke(ctx)
             except ModuleNotFoundError as error:
-                command = ctx.invoked_subcommand or ""
-                raise explain_import(error, f"nflae {command}", _EXTRAS.get(command)) from error
+                raise explain_import(error, f"nflae {ctx.invoked_subcommand}") from error
 
 
 @click.group(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from matlab_io.errors import NflaeError
-from matlab_io.extras import EXTRAS, MissingPackageError, explain_import, install_command, require
+from matlab_io.extras import EXTRAS, MissingPackageError, explain_import, install_command, require, require_extra
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
 # Import names of the distributions whose two names differ, and of what one brings along.
@@ -74,18 +74,17 @@ def test_the_command_installs_from_where_the_package_came(monkeypatch: pytest.Mo
         assert install_command("engine") == command
 
 
-def test_the_extra_is_the_smallest_or_the_commands_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_extra_is_the_smallest_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     installed(monkeypatch, tmp_path, None)
-    for package, extra, named in (
-        ("torch", None, "engine"),
-        ("torch", "reproduce", "reproduce"),
-        ("distributed", "link", "cluster"),
-        ("matplotlib", None, "plot"),
-        ("transformers", None, "train"),
-        ("pandas", None, "reproduce"),
-        ("prometheus_client", None, "metrics"),
+    for package, named in (
+        ("torch", "engine"),
+        ("distributed", "cluster"),
+        ("matplotlib", "plot"),
+        ("transformers", "train"),
+        ("pandas", "reproduce"),
+        ("prometheus_client", "metrics"),
     ):
-        found = explain_import(ModuleNotFoundError("", name=f"{package}.inner"), "nflae x", extra)
+        found = explain_import(ModuleNotFoundError("", name=f"{package}.inner"), "nflae x")
         assert str(found) == (
             f"nflae x needs the extra '{named}' ({package} is not installed): "
             f"from the project's folder: pip install '.[{named}]'"
@@ -105,3 +104,5 @@ def test_require_finds_an_installed_package(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(__import__("sys").modules, "sionna", None)
     with pytest.raises(MissingPackageError, match=r"source umi needs the extra 'link' .*\(Python 3\.11 or 3\.12\)$"):
         require("sionna", "source umi")
+    with pytest.raises(MissingPackageError, match=r"nflae link needs the extra 'link' \(sionna"):
+        require_extra("link", "nflae link")

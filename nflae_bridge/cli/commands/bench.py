@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from matlab_io.extras import require
+from matlab_io.extras import require_extra
 from nflae_bridge.cli.options import model_option
 from nflae_bridge.cli.scheme_option import SchemeOption
 from nflae_bridge.cli.terminal import Table, duration, fact, progress, warn
@@ -136,7 +136,7 @@ def command(
     model: str,
 ) -> None:
     """Measure the time and the sum rate of the network and of other schemes; report the Pareto front and ratios."""
-    require("matplotlib", "nflae bench", "plot")
+    require_extra("plot", "nflae bench")
     import torch
 
     from nflae_bridge.engine.devices import choose_device

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from matlab_io.errors import NflaeError
-from matlab_io.extras import require
+from matlab_io.extras import require_extra
 from nflae_bridge.cli.link_options import (
     ScenarioOptions,
     TransmissionOptions,
@@ -161,8 +161,7 @@ def command(
         raise click.UsageError("give either IN.mat or --scenario.")
     if refresh is not None and source is None:
         raise click.UsageError("--refresh needs IN.mat: the drops of a scenario are not successive slots.")
-    for package in ("sionna", "matplotlib"):
-        require(package, "nflae link", "link")
+    require_extra("link", "nflae link")
 
     from nflae_bridge.engine.devices import choose_device
     from nflae_bridge.studies.link.sweep import sweep

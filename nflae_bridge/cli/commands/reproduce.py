@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from matlab_io.errors import NflaeError
+from matlab_io.extras import require_extra
 from nflae_bridge.cli.options import device_option
 from nflae_bridge.cli.terminal import Table, fact, progress
 from nflae_bridge.studies.reproduction import EXPERIMENTS
@@ -72,6 +73,7 @@ def command(
     threads: int | None,
 ) -> None:
     """Run experiments and write their tables, plots and pages. The same command resumes an interrupted run."""
+    require_extra("reproduce", "nflae reproduce")
     import torch
 
     from nflae_bridge.engine.devices import choose_device

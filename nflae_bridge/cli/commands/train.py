@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from matlab_io.errors import NflaeError
+from matlab_io.extras import require_extra
 from nflae_bridge.cli.options import device_option
 from nflae_bridge.cli.terminal import fact, progress
 
@@ -63,6 +64,7 @@ def command(
     threads: int | None,
 ) -> None:
     """Train a network. A run can be interrupted at any time and continued with --resume."""
+    require_extra("train", "nflae train")
     import torch
 
     from nflae_bridge.engine.devices import choose_device

@@ -1,0 +1,113 @@
+"""Check each command without the packages of the extras: it works, or one line names the extra to install."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from matlab_io.extras import EXTRAS, install_command
+
+ALL = sorted({package for packages in EXTRAS.values() for package in packages})
+STREAM = ("stream", "--users", "2", "--antennas", "8", "--csi", "pull:tcp://127.0.0.1:9")
+# Imports of a package that is None in sys.modules fail as if it were not installed.
+WITHOUT = "import sys\nfor name in {blocked!r}: sys.modules[name] = None\n"
+COMMAND = WITHOUT + "from nflae_bridge.cli import main\nmain({arguments!r}, prog_name='nflae')"
+
+
+def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=folder)
+
+
+def without(blocked: list[str], *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return run(COMMAND.format(blocked=blocked, arguments=list(arguments)), folder)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["models"],
+        ["models", "tiny"],
+        ["keys", "mine"],
+        *([name, "--help"] for name in ("precode", "serve", "stream", "link", "train", "reproduce", "bench")),
+    ],
+    ids=" ".join,
+)
+def test_the_base_install_is_enough(arguments: list[str], tmp_path: Path) -> None:
+    done = without(ALL, *arguments, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_the_base_install_lists_the_models(tmp_path: Path) -> None:
+    lines = without(ALL, "models", folder=tmp_path).stdout.splitlines()
+    assert lines[0].split()[:2] == ["model", "parameters"]
+    assert set(lines[1]) == {"-"}
+    assert [line.split()[0] for line in lines[2:4]] == ["small", "tiny"]
+
+
+@pytest.mark.parametrize(
+    ("missing", "arguments", "extra"),
+    [
+        (ALL, ["inspect", "in.mat"], "engine"),
+        (ALL, ["precode", "in.mat", "-o", "out.mat"], "engine"),
+        (ALL, ["evaluate", "in.mat"], "engine"),
+        (ALL, ["simulate", "-o", "out.mat"], "engine"),
+        (ALL, ["serve"], "engine"),
+        (
+            ALL,
+            [*STREAM, "--precoders", "push:tcp://127.0.0.1:*"],
+            "engine",
+        ),
+        (ALL, ["train", "--preset", "tiny", "-o", "run"], "train"),
+        (ALL, ["link", "--scenario", "uav", "-o", "link"], "link"),
+        (ALL, ["reproduce", "enfr", "-o", "results"], "reproduce"),
+        (ALL, ["bench", "-o", "bench"], "plot"),
+        (["h5py"], ["inspect", "in.mat"], "engine"),
+        (["scipy"], ["precode", "in.mat", "-o", "out.mat"], "engine"),
+        (["safetensors"], ["precode", "in.mat", "-o", "out.mat"], "engine"),
+        (["matplotlib"], ["precode", "in.mat", "-o", "out.mat", "--plot", "p.png"], "plot"),
+        (["matplotlib"], ["link", "--scenario", "uav", "-o", "link"], "link"),
+        (["matplotlib"], ["bench", "-o", "bench"], "plot"),
+        (["sionna"], ["simulate", "-o", "out.mat", "--source", "umi"], "link"),
+        (["sionna"], ["link", "--scenario", "uav", "-o", "link"], "link"),
+        (["distributed", "dask"], ["evaluate", "in.mat", "--cluster", "local:2"], "cluster"),
+        (["prometheus_client"], ["serve", "--bind", "tcp://127.0.0.1:*", "--metrics-port", "9"], "metrics"),
+        (["transformers"], ["train", "--preset", "gpt2", "-o", "run"], "train"),
+        (["onnx"], ["train", "--preset", "tiny", "-o", "run"], "train"),
+        (["pandas"], ["reproduce", "enfr", "-o", "results"], "reproduce"),
+        (["transformers"], ["reproduce", "enfr", "-o", "results"], "reproduce"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else value,
+)
+def test_one_line_names_the_extra(missing: list[str], arguments: list[str], extra: str, channels_file: Path) -> None:
+    folder = channels_file.parent
+    before = set(folder.rglob("*"))
+    done = without(missing, *arguments, folder=folder)
+    assert done.returncode == 1, done.stdout + done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if " event=" not in line and line.startswith("nflae:")]
+    assert line.startswith("nflae: error: ")
+    assert f" needs the extra '{extra}' (" in line
+    assert install_command(extra) in line
+    assert {path for path in folder.rglob("*") if path.is_file()} == {path for path in before if path.is_file()}
+
+
+def test_python_users_get_the_same_line(tmp_path: Path) -> None:
+    script = WITHOUT.format(blocked=ALL)
+    script += "import nflae_bridge\ntry: nflae_bridge.precode\nexcept ImportError as error: print(error)"
+    said = run(script, tmp_path).stdout.strip()
+    assert said.startswith("nflae_bridge.precode needs the extra 'engine' (")
+    assert said.endswith(install_command("engine"))
+
+
+@pytest.fixture(scope="module")
+def channels_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small file of channels."""
+    path = tmp_path_factory.mktemp("channels") / "in.mat"
+    size = ["--drops", "2", "--users", "3", "--antennas", "16"]
+    done = without([], "simulate", "-o", str(path), *size, folder=path.parent)
+    assert done.returncode == 0, done.stderr
+    return path
