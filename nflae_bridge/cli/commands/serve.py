@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from matlab_io.extras import require
 from nflae_bridge.cli.options import device_option, model_option
 
 
@@ -122,6 +123,8 @@ def command(
     Requests of any size and scheme share one device; those of equal size and scheme are computed together.
     docs/reference/protocol.md specifies the protocol. The log, one line per event, goes to stderr.
     """
+    if metrics_port is not None:
+        require("prometheus_client", "nflae serve --metrics-port", "metrics")
     from nflae_bridge.live.log import EventLog
     from nflae_bridge.live.server import ServerSettings, serve
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from matlab_io.extras import require
 from nflae_bridge.cli.options import device_option, model_option
 from nflae_bridge.cli.scheme_option import SchemeOption
 from nflae_bridge.files.budget import BudgetRequest, choose_budget
@@ -199,7 +200,9 @@ def _check(options: _Options) -> None:
         raise click.UsageError("no output: give --precoders, --labels or --powers")
     if options.result_tags and not (options.precoders and options.precoders.tags):
         raise click.UsageError("--result-tags needs --precoders with ',tags'")
-    if options.server and (options.model, options.device) != ("auto", "auto"):
+    if options.server is None:
+        require("torch", "nflae stream without --server")
+    elif (options.model, options.device) != ("auto", "auto"):
         raise click.UsageError("--model and --device are options of the server: give them to nflae serve")
 
 
