@@ -1,1 +1,1 @@
-"""Time against sum rate: the network and its rivals on the same drops, in one run; see `nflae bench`."""
+"""Measure time against sum rate: the network and other schemes on the same drops, in one run; see `nflae bench`."""

@@ -1,4 +1,4 @@
-"""The contest: every scheme at every batch size on every device, all of them on the same drops."""
+"""Compare schemes: every competitor at every batch size on every device, all of them on the same drops."""
 
 from __future__ import annotations
 
@@ -15,20 +15,37 @@ from nflae_bridge.studies.benchmark.setup import Setup
 from nflae_bridge.studies.benchmark.timing import cyclic_batches, mean_sum_rate, time_interleaved
 from simulator.channels.scenario import scenario
 
-# As many calls as hold this many drops, within the limits: small batches are called more often, for their p99.
+# Small batches are called more often, for their p99: until this many drops, at most this many times as often.
 _DROPS_TIMED = 1000
-_MORE_CALLS = 10
+_MAX_CALLS_RATIO = 10
 
 Advance = Callable[[int, str], None]
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Who competes on what, see `nflae bench`.
+    """Parameters of a comparison, see ``nflae bench --help``.
 
-    schemes: by name. refinements: of nflae, each a competitor. batches: drops a call. devices: by name.
-    users, antennas, drops, seed: of scenario `paper`, signed angles. snr_db: P / sigma^2. repeats: calls at least.
-    threads: of torch, and of the rivals' pool.
+    Parameters
+    ----------
+    schemes
+        Scheme specifications, and ``inversion-free``.
+    refinements
+        Numbers of refinement steps of ``nflae``, one competitor each.
+    batches
+        Drops per call.
+    devices
+        Devices, one after the other.
+    users, antennas, drops, seed
+        Of the channels: scenario `paper` with signed angles.
+    snr_db
+        P / sigma^2, dB.
+    model
+        Model of ``nflae``.
+    repeats
+        Least number of calls timed.
+    threads
+        PyTorch's CPU threads, and threads of the pool.
     """
 
     schemes: tuple[str, ...] = ("nflae", "wmmse", "inversion-free", "rzf")
@@ -45,8 +62,8 @@ class Settings:
     threads: int = 1
 
     def calls(self, batch: int) -> int:
-        """How many calls of a batch are timed."""
-        return max(self.repeats, min(_MORE_CALLS * self.repeats, _DROPS_TIMED // batch))
+        """Return the number of calls timed with ``batch`` drops each."""
+        return max(self.repeats, min(_MAX_CALLS_RATIO * self.repeats, _DROPS_TIMED // batch))
 
     @property
     def noise_power(self) -> float:
@@ -54,87 +71,168 @@ class Settings:
         return 10 ** (-self.snr_db / 10)
 
     def setup(self, device: torch.device) -> Setup:
-        """What the competitors share on a device."""
+        """Return the link and the device that the competitors share."""
         return Setup(1.0, self.noise_power, device, self.model, self.threads)
 
 
 def draw(users: int, antennas: int, drops: int, seed: int) -> Tensor:
-    """Channels of scenario `paper`, complex64 (drops, users, antennas)."""
+    """Draw channels of scenario `paper`.
+
+    Parameters
+    ----------
+    users, antennas, drops
+        K, N and the number of drops.
+    seed
+        Seed of the channels.
+
+    Returns
+    -------
+    Tensor
+        Complex64 (drops, users, antennas).
+    """
     generator = torch.Generator().manual_seed(seed)
     return torch.cat([part.channels for part in scenario("paper", users, antennas).stream(drops, generator)])
 
 
 def rounds(settings: Settings) -> int:
-    """How many rounds of calls `compare` takes."""
+    """Return the number of rounds of calls in `compare`.
+
+    Parameters
+    ----------
+    settings
+        The comparison.
+
+    Returns
+    -------
+    int
+        Rounds, over all devices and batch sizes.
+    """
     return len(settings.devices) * sum(settings.calls(batch) for batch in settings.batches)
 
 
 def compare(settings: Settings, advance: Advance) -> list[Measurement]:
-    """All competitors on the same drops; a panel a device and batch size.
+    """Measure all competitors on the same drops.
 
-    advance(done, note): after each round of calls, and what goes on.
+    Parameters
+    ----------
+    settings
+        The comparison.
+    advance
+        Called with the number of rounds done and a note, after every round of calls and between them.
+
+    Returns
+    -------
+    list of Measurement
+        Device by device, batch size by batch size.
     """
     channels = draw(settings.users, settings.antennas, settings.drops, settings.seed)
     rows: list[Measurement] = []
-    done = 0
-
-    def count(note: str) -> None:
-        nonlocal done
-        done += 1
-        advance(done, note)
-
+    progress = Progress(advance)
     for device in settings.devices:
         for batch in settings.batches:
-            note = f"{device}, batch {batch}"
-            rows += panel(settings, device, channels, batch, count, lambda text: advance(done, text), note)
+            rows += measure_panel(settings, device, channels, batch, progress, f"{device}, batch {batch}")
     return rows
 
 
-def panel(
+class Progress:
+    """Count rounds of calls and pass them on with a note.
+
+    Parameters
+    ----------
+    advance
+        Called with the number of rounds done and the note.
+    """
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance = advance
+        self._done = 0
+
+    def count(self, note: str) -> None:
+        """Report one more round."""
+        self._done += 1
+        self._advance(self._done, note)
+
+    def note(self, note: str) -> None:
+        """Report the current activity."""
+        self._advance(self._done, note)
+
+
+def measure_panel(
     settings: Settings,
     device: torch.device,
     channels: Tensor,
     batch: int,
-    count: Callable[[str], None],
-    tell: Callable[[str], None],
+    progress: Progress,
     note: str,
     iterations: Sequence[int] = (),
 ) -> list[Measurement]:
-    """One device and batch size: forms chosen, calls timed, sum rates taken on all ``channels``.
+    """Measure all competitors on one device with one batch size.
 
-    count(note): after each round. tell(text): what else goes on. iterations: as in `competitors`.
+    Parameters
+    ----------
+    settings
+        The comparison.
+    device
+        The device.
+    channels
+        Complex64 (drops, users, antennas); sum rates are means over all of them.
+    batch
+        Drops per call.
+    progress
+        Receives every round of calls.
+    note
+        Name of the panel in notes.
+    iterations
+        As in `competitors`.
+
+    Returns
+    -------
+    list of Measurement
+        The floor first, then in the order of the schemes.
     """
     setup = settings.setup(device)
-    tell(f"{note}: which form is fastest")
-    channels = setup.on_host(channels)
-    batches = [setup.on_host(part) for part in cyclic_batches(channels, batch)]
+    progress.note(f"{note}: choosing implementations")
+    channels = setup.pinned(channels)
+    batches = [setup.pinned(part) for part in cyclic_batches(channels, batch)]
     found = competitors(settings.schemes, settings.refinements, setup, batches[0], channels, iterations)
     calls = settings.calls(batch)
-    timings = time_interleaved(found, batches, calls, setup.turn, lambda: count(note))
+    timings = time_interleaved(found, batches, calls, setup.worker_threads, lambda: progress.count(note))
     rows = []
     for competitor, timing in zip(found, timings, strict=True):
-        tell(f"{note}: sum rate of {competitor.scheme}")
-        rate = mean_sum_rate(competitor, channels, setup.noise_power, batch)
+        progress.note(f"{note}: sum rate of {competitor.scheme}")
         rows.append(
             Measurement(
-                str(device),
-                batch,
-                channels.shape[-2],
-                channels.shape[-1],
-                competitor.scheme,
-                competitor.iterations,
-                competitor.implementation,
-                timing.median,
-                timing.p99,
-                calls,
-                rate,
+                device=str(device),
+                batch=batch,
+                users=channels.shape[-2],
+                antennas=channels.shape[-1],
+                scheme=competitor.scheme,
+                iterations=competitor.iterations,
+                implementation=competitor.implementation,
+                median=timing.median,
+                p99=timing.p99,
+                calls=calls,
+                sum_rate=mean_sum_rate(competitor, channels, setup.noise_power, batch),
             )
         )
     return rows
 
 
 def machine(device: torch.device, threads: int) -> str:
-    """What the times are those of."""
+    """Describe the hardware that the times apply to.
+
+    Parameters
+    ----------
+    device
+        The device.
+    threads
+        CPU threads.
+
+    Returns
+    -------
+    str
+        The GPU's name, or the processor's and the number of threads.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{_processor()}, {threads} thread{'s' if threads > 1 else ''}"
@@ -152,7 +250,18 @@ def _processor() -> str:
 
 
 def by_panel(rows: Sequence[Measurement]) -> dict[tuple[str, int], list[Measurement]]:
-    """Rows of one device and batch size together, in order."""
+    """Group measurements by device and batch size, in order.
+
+    Parameters
+    ----------
+    rows
+        Measurements.
+
+    Returns
+    -------
+    dict
+        Measurements by (device, batch).
+    """
     panels: dict[tuple[str, int], list[Measurement]] = {}
     for row in rows:
         panels.setdefault((row.device, row.batch), []).append(row)
@@ -160,5 +269,16 @@ def by_panel(rows: Sequence[Measurement]) -> dict[tuple[str, int], list[Measurem
 
 
 def finite(rows: Sequence[Measurement]) -> list[Measurement]:
-    """The rows that have a sum rate: all but the floor's."""
+    """Select the measurements that have a sum rate, all but the floor's.
+
+    Parameters
+    ----------
+    rows
+        Measurements.
+
+    Returns
+    -------
+    list of Measurement
+        Those whose sum rate is a number.
+    """
     return [row for row in rows if not math.isnan(row.sum_rate)]

@@ -1,4 +1,4 @@
-"""Who competes: the network, RZF, WMMSE and its inversion-free kin at several iterations, and the floor under all."""
+"""Prepare the competitors: the network, RZF, WMMSE and its inversion-free variant, other schemes, and the floor."""
 
 from __future__ import annotations
 
@@ -32,11 +32,19 @@ _TUNED_DROPS = 256
 
 @dataclass(frozen=True)
 class Competitor:
-    """A way to get precoders and powers.
+    """One way to compute precoders and powers, as the comparison times it.
 
-    scheme: its name. iterations: how many, of the network its refinement steps; None where there are none.
-    form: how it is computed. solve: from channels in the host's memory, complex64 (drops, users, antennas), to the
-    precoder (drops, users, antennas) and the powers (drops, users), W, there; the floor has no powers, (0,).
+    Parameters
+    ----------
+    scheme
+        The scheme's name.
+    iterations
+        Number of iterations, of the network its refinement steps; None where there are none.
+    implementation
+        Name of the implementation.
+    solve
+        From channels in host memory, complex64 (drops, users, antennas), to the precoder (drops, users, antennas) and
+        the powers (drops, users), W, in host memory; the floor has no powers, (0,).
     """
 
     scheme: str
@@ -53,12 +61,34 @@ def competitors(
     channels: Tensor,
     iterations: Sequence[int] = (),
 ) -> list[Competitor]:
-    """Those of these names, the floor first; the rivals each in the form that is fastest on ``trial``.
+    """Prepare the competitors of these names, the floor first, each in its fastest implementation on ``trial``.
 
-    names: of schemes, and inversion-free. trial: channels as they will come, complex64 (drops, users, antennas).
-    channels: all of them, on the first of which inversion-free is tuned. iterations: of the iterative ones, instead of
-    those of `ITERATIONS`.
-    Raises NflaeError if the model or device can't be had, ValueError for an unknown scheme.
+    Parameters
+    ----------
+    names
+        Scheme specifications, and ``inversion-free``.
+    refinements
+        Numbers of refinement steps of ``nflae``, one competitor each.
+    setup
+        Link and device.
+    trial
+        Channels as one call receives them, complex64 (drops, users, antennas).
+    channels
+        All channels; the warm start of ``inversion-free`` is chosen on the first of them.
+    iterations
+        Numbers of iterations of the iterative schemes, in place of `ITERATIONS`.
+
+    Returns
+    -------
+    list of Competitor
+        In the order of ``names``.
+
+    Raises
+    ------
+    NflaeError
+        If the model cannot be loaded or the device is not available.
+    ValueError
+        For an unknown scheme.
     """
     found = [_floor(setup, trial)]
     for name in names:
@@ -69,20 +99,22 @@ def competitors(
         elif split_spec(name)[0] in ITERATIONS:
             name, options = split_spec(name)
             counts = (int(options["iterations"]),) if options else iterations or ITERATIONS[name]
-            free = name == "inversion-free"
-            unweighted = warm_starts(setup.gram(channels[:_TUNED_DROPS]), counts) if free else {}
+            is_gradient = name == "inversion-free"
+            unweighted = warm_starts(setup.gram(channels[:_TUNED_DROPS]), counts) if is_gradient else {}
             fastest = fastest_implementation(implementations(name, setup, len(trial), unweighted), setup, trial)
             for steps in counts:
-                form = fastest(steps)
-                how = f"{form.name}, {unweighted[steps]} unweighted" if unweighted.get(steps) else form.name
-                found.append(Competitor(name, steps, how, form.make(steps)))
+                chosen = fastest(steps)
+                how = f"{chosen.name}, {unweighted[steps]} unweighted" if unweighted.get(steps) else chosen.name
+                found.append(Competitor(name, steps, how, chosen.make(steps)))
         elif name == "rzf":
-            form = fastest_implementation(implementations("wmmse", setup, len(trial), {}), setup, trial, (0,))(0)
-            found.append(Competitor(name, None, form.name, form.make(0)))
+            chosen = fastest_implementation(implementations("wmmse", setup, len(trial), {}), setup, trial, (0,))(0)
+            found.append(Competitor(name, None, chosen.name, chosen.make(0)))
         elif needs_sic(name):
             raise NflaeError(f"{name} needs receivers with SIC: leave it out")
         else:
-            found.append(Competitor(name, None, "torch", _of_scheme(load_scheme(name), setup)))
+            found.append(
+                Competitor(name, None, "torch", _of_scheme(load_scheme(name, setup.model, str(setup.device)), setup))
+            )
     return found
 
 
@@ -90,27 +122,27 @@ def _of_scheme(scheme: Scheme, setup: Setup) -> Solve:
     budget = setup.budget
 
     def solve(channels: Tensor) -> Answer:
-        if isinstance(scheme, Engine):  # brings channels to its device and answers back by itself
+        if isinstance(scheme, Engine):  # transfers channels and answers itself
             answer = scheme(ChannelBatch(channels), budget)
             return answer.precoder, answer.power
-        answer = scheme(ChannelBatch(setup.there(channels)), budget)
-        precoder, power = setup.back(answer.precoder, answer.power)
+        answer = scheme(ChannelBatch(setup.to_device(channels)), budget)
+        precoder, power = setup.to_host(answer.precoder, answer.power)
         return precoder, power
 
     return solve
 
 
 def _floor(setup: Setup, trial: Tensor) -> Competitor:
-    """G = H^H H and W = H C alone, in single precision: what no scheme that forms either can do without."""
+    """Prepare the floor: G = H^H H and W = H C alone, in single precision, a lower bound for every scheme."""
     identity = torch.eye(trial.shape[-2], dtype=torch.complex64, device=setup.device)
     coefficients, no_powers = identity.cpu().numpy(), torch.empty(0)
 
     def in_torch(channels: Tensor) -> Answer:
-        there = setup.there(channels)
-        gram = there.conj() @ there.mT
-        precoder = identity @ there
+        on_device = setup.to_device(channels)
+        gram = on_device.conj() @ on_device.mT
+        precoder = identity @ on_device
         del gram
-        return setup.back(precoder)[0], no_powers
+        return setup.to_host(precoder)[0], no_powers
 
     def in_numpy(channels: Tensor) -> Answer:
         values = channels.numpy()
@@ -125,5 +157,5 @@ def _floor(setup: Setup, trial: Tensor) -> Competitor:
         choices = whole_or_in_chunks(ways, setup, len(trial))
     else:
         choices = [Implementation(name, make) for name, make in ways.items()]
-    form = fastest_implementation(choices, setup, trial, (0,))(0)
-    return Competitor(FLOOR, None, form.name, form.make(0))
+    chosen = fastest_implementation(choices, setup, trial, (0,))(0)
+    return Competitor(FLOOR, None, chosen.name, chosen.make(0))

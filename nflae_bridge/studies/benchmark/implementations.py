@@ -1,4 +1,4 @@
-"""The ways to compute an iterative rival, and which of them is the fastest on the drops at hand."""
+"""Implement the iterative schemes in several ways and choose the fastest for the drops of the comparison."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from nflae_bridge.studies.benchmark.inversion_free import gradient_coefficients
 from nflae_bridge.studies.benchmark.setup import Setup
 from nflae_bridge.studies.benchmark.wmmse import Inverse, cholesky_inverse, lu_inverse, one_inverse, wmmse_coefficients
 
+# Precoder, complex64 (drops, users, antennas) with rows of unit norm, and powers (drops, users), W.
 Answer = tuple[Tensor, Tensor]
 Solve = Callable[[Tensor], Answer]
 # gram, identity, iterations -> X of the precoder V = H X
@@ -26,22 +27,44 @@ Coefficients = Callable[[Any, Any, int], Any]
 _TINY = float(np.finfo(np.float32).tiny)
 _CHUNKS = (64, 128, 256)
 _TRIAL_ITERATIONS = (2, 20)
-_TRIALS, _FEW_TRIALS, _SMALL, _TRIAL_DROPS = 25, 5, 100, 2048
-_HOPELESS = 3.0  # times as long as the quickest: tried no further
+_SMALL_BATCH_TRIALS, _TRIALS, _SMALL, _TRIAL_DROPS = 25, 5, 100, 2048
+_DISCARDED = 3.0  # implementations this many times as slow as the fastest are not timed further
 
 
 @dataclass(frozen=True)
 class Implementation:
-    """name: for people. make: from a number of iterations to what computes precoder and powers, host to host."""
+    """One way to compute a scheme.
+
+    Parameters
+    ----------
+    name
+        Name in tables and figures.
+    make
+        Returns, for a number of iterations, the function from channels to precoder and powers, all in host memory.
+    """
 
     name: str
     make: Callable[[int], Solve]
 
 
 def implementations(name: str, setup: Setup, batch: int, unweighted: Mapping[int, int]) -> list[Implementation]:
-    """All ways to compute ``wmmse`` or ``inversion-free`` on ``batch`` drops; WMMSE of no iterations is RZF.
+    """List all ways to compute ``wmmse`` or ``inversion-free``; WMMSE without iterations is RZF.
 
-    unweighted: of inversion-free's steps, by the number of its iterations; none where that isn't listed.
+    Parameters
+    ----------
+    name
+        ``wmmse`` or ``inversion-free``.
+    setup
+        Link and device.
+    batch
+        Drops per call.
+    unweighted
+        Unweighted steps of ``inversion-free`` by its number of iterations; none where that is not listed.
+
+    Returns
+    -------
+    list of Implementation
+        On a GPU PyTorch and CUDA graphs; on the CPU PyTorch and NumPy, also with the batch in chunks.
     """
 
     def gradient(gram: Any, identity: Any, iterations: int) -> Any:
@@ -71,9 +94,24 @@ def implementations(name: str, setup: Setup, batch: int, unweighted: Mapping[int
 
 
 def whole_or_in_chunks(ways: Mapping[str, Callable[[int], Solve]], setup: Setup, batch: int) -> list[Implementation]:
-    """Ways to compute on the CPU, by name, each also a few drops at a time, whose matrices stay in the cache."""
-    shared = -(-batch // setup.threads)
-    sizes = sorted(size for size in {*_CHUNKS, shared} if size < batch)
+    """List ways to compute on the CPU, each for the whole batch and for chunks whose matrices stay in the cache.
+
+    Parameters
+    ----------
+    ways
+        By name, as `Implementation.make`.
+    setup
+        Link and device.
+    batch
+        Drops per call.
+
+    Returns
+    -------
+    list of Implementation
+        The whole batch first, then the chunk sizes below it, among them one chunk per thread.
+    """
+    per_thread = -(-batch // setup.threads)
+    sizes = sorted(size for size in {*_CHUNKS, per_thread} if size < batch)
     chunked = [
         Implementation(f"{name}, {drops} at a time", partial(_in_chunks, make, setup, drops))
         for drops in sizes
@@ -85,33 +123,48 @@ def whole_or_in_chunks(ways: Mapping[str, Callable[[int], Solve]], setup: Setup,
 def fastest_implementation(
     choices: Sequence[Implementation], setup: Setup, trial: Tensor, iterations: Sequence[int] = _TRIAL_ITERATIONS
 ) -> Callable[[int], Implementation]:
-    """Which form is the fastest at a number of iterations, by the times on ``trial`` (at most 2,048 drops of it).
+    """Find the fastest implementation by timing all of them on the same drops.
 
-    Time grows as a straight line with iterations: the quickest calls of few and of many tell it for all others.
-    iterations: few and many; or one number, if no other will be asked for.
+    Time is linear in the iterations, so the fastest calls of few and of many iterations predict it for all others.
+
+    Parameters
+    ----------
+    choices
+        Implementations of one scheme.
+    setup
+        Link and device.
+    trial
+        Channels, complex64 (drops, users, antennas); the first 2,048 drops are used.
+    iterations
+        Few and many; or one number, if only that one is needed.
+
+    Returns
+    -------
+    callable
+        From a number of iterations to the implementation that is fastest there.
     """
     if len(choices) == 1:
         return lambda wanted: choices[0]
     trial = trial[:_TRIAL_DROPS]
-    runs = [[form.make(number) for number in iterations] for form in choices]
-    quickest = np.full((len(choices), len(iterations)), np.inf)
-    candidates = list(range(len(choices)))
-    for call in range(1 + (_FEW_TRIALS if len(trial) > _SMALL else _TRIALS)):
-        for form in candidates:
-            for point, solve in enumerate(runs[form]):
-                with setup.turn(len(trial)):
+    solvers = [[choice.make(number) for number in iterations] for choice in choices]
+    fastest = np.full((len(choices), len(iterations)), np.inf)
+    timed = list(range(len(choices)))
+    for call in range(1 + (_TRIALS if len(trial) > _SMALL else _SMALL_BATCH_TRIALS)):
+        for index in timed:
+            for point, solve in enumerate(solvers[index]):
+                with setup.worker_threads(len(trial)):
                     began = time.perf_counter()
                     solve(trial)
                     taken = time.perf_counter() - began
-                if call:  # the first is to warm up; what else the machine does only ever adds
-                    quickest[form, point] = min(quickest[form, point], taken)
+                if call:  # the first call warms up; other load on the machine only ever adds time
+                    fastest[index, point] = min(fastest[index, point], taken)
         if call:
-            near = (quickest < _HOPELESS * quickest.min(0)).any(-1)
-            candidates = [form for form in candidates if near[form]]
-    slope = (quickest[:, -1] - quickest[:, 0]) / max(1, iterations[-1] - iterations[0])
+            competitive = (fastest < _DISCARDED * fastest.min(0)).any(-1)
+            timed = [index for index in timed if competitive[index]]
+    slope = (fastest[:, -1] - fastest[:, 0]) / max(1, iterations[-1] - iterations[0])
 
     def choose(wanted: int) -> Implementation:
-        return choices[int((quickest[:, 0] + slope * (wanted - iterations[0])).argmin())]
+        return choices[int((fastest[:, 0] + slope * (wanted - iterations[0])).argmin())]
 
     return choose
 
@@ -121,8 +174,8 @@ def _wmmse(inverse: Inverse) -> Coefficients:
 
 
 def _torch_answer(setup: Setup, coefficients: Coefficients, iterations: int, channels: Tensor) -> Answer:
-    """Precoder, complex64 (drops, users, antennas) with rows of unit norm, and powers (drops, users), W."""
-    if setup.loud:
+    """Compute an answer with PyTorch on the device."""
+    if setup.needs_float64:
         channels = channels.to(torch.complex128)
     gram = setup.gram(channels)
     identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
@@ -137,8 +190,11 @@ def _torch_answer(setup: Setup, coefficients: Coefficients, iterations: int, cha
 def _numpy_answer(
     setup: Setup, coefficients: Coefficients, iterations: int, channels: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[np.complex64], npt.NDArray[Any]]:
-    """`_torch_answer` in NumPy: where few drops come at a time, calls cost the time, and NumPy's cost the least."""
-    if setup.loud:
+    """Compute an answer with NumPy, whose calls cost the least; with few drops per call that decides.
+
+    Restates `_torch_answer` and `Setup.gram` for NumPy arrays.
+    """
+    if setup.needs_float64:
         channels = channels.astype(np.complex128)
     gram = (channels.conj() @ channels.swapaxes(-1, -2)) * channels.real.dtype.type(setup.power / setup.noise_power)
     beams = coefficients(gram, np.eye(gram.shape[-1], dtype=gram.dtype), iterations).swapaxes(-1, -2) @ channels
@@ -153,7 +209,7 @@ def _numpy_answer(
 
 def _on_device(setup: Setup, coefficients: Coefficients, iterations: int) -> Solve:
     def solve(channels: Tensor) -> Answer:
-        precoder, power = setup.back(*_torch_answer(setup, coefficients, iterations, setup.there(channels)))
+        precoder, power = setup.to_host(*_torch_answer(setup, coefficients, iterations, setup.to_device(channels)))
         return precoder, power
 
     return solve
@@ -163,7 +219,7 @@ def _as_graph(setup: Setup, coefficients: Coefficients, iterations: int) -> Solv
     captured = Captured(partial(_torch_answer, setup, coefficients, iterations), setup.device)
 
     def solve(channels: Tensor) -> Answer:
-        precoder, power = setup.back(*captured(channels))
+        precoder, power = setup.to_host(*captured(channels))
         return precoder, power
 
     return solve
@@ -172,22 +228,22 @@ def _as_graph(setup: Setup, coefficients: Coefficients, iterations: int) -> Solv
 def _in_numpy(setup: Setup, coefficients: Coefficients, iterations: int) -> Solve:
     def solve(channels: Tensor) -> Answer:
         values = channels.numpy()
-        # One drop without its axis: an axis of length one costs NumPy as much as a long one.
-        alone = len(values) == 1
-        answer = _numpy_answer(setup, coefficients, iterations, values[0] if alone else values)
-        precoder, power = (torch.from_numpy(part[None] if alone else part) for part in answer)
+        # A batch axis of length one costs NumPy as much as a long one.
+        single = len(values) == 1
+        answer = _numpy_answer(setup, coefficients, iterations, values[0] if single else values)
+        precoder, power = (torch.from_numpy(part[None] if single else part) for part in answer)
         return precoder, power
 
     return solve
 
 
 def _in_chunks(make: Callable[[int], Solve], setup: Setup, drops: int, iterations: int) -> Solve:
-    """``drops`` drops at a time; a thread a chunk where there are several."""
-    one = make(iterations)
+    """Compute the batch in chunks of ``drops`` drops, one chunk per thread where there is a pool."""
+    solve_chunk = make(iterations)
 
     def solve(channels: Tensor) -> Answer:
         parts = torch.split(channels, drops)
-        found = list(map(one, parts) if setup.pool is None else setup.pool.map(one, parts))
-        return torch.cat([precoder for precoder, _ in found]), torch.cat([power for _, power in found])
+        answers = list(map(solve_chunk, parts) if setup.pool is None else setup.pool.map(solve_chunk, parts))
+        return torch.cat([precoder for precoder, _ in answers]), torch.cat([power for _, power in answers])
 
     return solve

@@ -1,4 +1,4 @@
-"""How a drop's time grows with users, antennas and batch size: one of them varied at a time, slopes on log axes."""
+"""Measure how the time per drop grows with users, antennas and batch size: one of them varied at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nflae_bridge.studies.benchmark.comparison import Advance, Settings, draw, panel
+from nflae_bridge.studies.benchmark.comparison import Advance, Progress, Settings, draw, measure_panel
 from nflae_bridge.studies.benchmark.pareto import Measurement
 
 AXES: dict[str, tuple[int, ...]] = {
@@ -16,26 +16,44 @@ AXES: dict[str, tuple[int, ...]] = {
     "antennas": (32, 64, 128, 256, 512, 1024, 2048, 4096),
     "batch": (1, 4, 16, 64, 256, 1024, 4096, 16384),
 }
-BATCH = 256  # where the batch isn't what varies; also how many different drops there are
+BATCH = 256  # drops per call where they are not varied, and number of different drops
 ITERATIONS = 20
 
 
 @dataclass(frozen=True)
 class Scaled:
-    """A measurement of the sweep along ``axis``, whose value is the row's field of that name."""
+    """Measurement at one point of the sweep along an axis.
+
+    Parameters
+    ----------
+    axis
+        ``users``, ``antennas`` or ``batch``, a field of the measurement.
+    row
+        The measurement.
+    """
 
     axis: str
     row: Measurement
 
     @property
     def value(self) -> int:
-        """Users, antennas or drops a call."""
+        """Users, antennas or drops per call."""
         return int(getattr(self.row, self.axis))
 
 
 @dataclass(frozen=True)
 class Slope:
-    """t ~ x^exponent, fitted by least squares on log axes over ``first`` <= x <= ``last``; t: median s a drop."""
+    """Power law t ~ x^exponent of the median time per drop, fitted by least squares on log axes.
+
+    Parameters
+    ----------
+    device, axis, name
+        Device, axis and competitor of the series.
+    exponent
+        The slope.
+    first, last
+        Range of x of the fit.
+    """
 
     device: str
     axis: str
@@ -46,25 +64,46 @@ class Slope:
 
 
 def scale_rounds(settings: Settings, axes: Mapping[str, Sequence[int]]) -> int:
-    """How many rounds of calls `scale` takes."""
+    """Return the number of rounds of calls in `scale`.
+
+    Parameters
+    ----------
+    settings
+        The comparison.
+    axes
+        Values by axis.
+
+    Returns
+    -------
+    int
+        Rounds, over all devices and points.
+    """
     calls = [settings.calls(value if axis == "batch" else BATCH) for axis, values in axes.items() for value in values]
     return len(settings.devices) * sum(calls)
 
 
 def scale(settings: Settings, axes: Mapping[str, Sequence[int]], advance: Advance) -> list[Scaled]:
-    """The competitors along every axis: iterative ones with 20 iterations, the network with the first refinement only.
+    """Measure the competitors along every axis.
 
-    What isn't varied is as in ``settings``, the batch `BATCH`. advance: as in `contest.compare`.
+    Iterative schemes run 20 iterations, the network the first number of refinement steps only.
+
+    Parameters
+    ----------
+    settings
+        The comparison; users and antennas are its own where they are not varied, the batch is `BATCH`.
+    axes
+        Values by axis.
+    advance
+        As in `comparison.compare`.
+
+    Returns
+    -------
+    list of Scaled
+        Axis by axis, value by value, device by device.
     """
     settings = replace(settings, refinements=settings.refinements[:1])
     found: list[Scaled] = []
-    done = 0
-
-    def count(note: str) -> None:
-        nonlocal done
-        done += 1
-        advance(done, note)
-
+    progress = Progress(advance)
     for axis, values in axes.items():
         for value in values:
             users, antennas, batch = (
@@ -74,15 +113,24 @@ def scale(settings: Settings, axes: Mapping[str, Sequence[int]], advance: Advanc
             channels = draw(users, antennas, BATCH, settings.seed)
             for device in settings.devices:
                 note = f"{device}, {axis} {value}"
-                rows = panel(
-                    settings, device, channels, batch, count, lambda text: advance(done, text), note, (ITERATIONS,)
-                )
+                rows = measure_panel(settings, device, channels, batch, progress, note, (ITERATIONS,))
                 found += [Scaled(axis, row) for row in rows]
     return found
 
 
 def series(scaled: Sequence[Scaled]) -> dict[tuple[str, str, str], list[Scaled]]:
-    """Points of one device, axis and competitor together, by rising value."""
+    """Group points by device, axis and competitor.
+
+    Parameters
+    ----------
+    scaled
+        Points of a sweep.
+
+    Returns
+    -------
+    dict
+        Points by rising value, by (device, axis, name of the competitor).
+    """
     lines: dict[tuple[str, str, str], list[Scaled]] = {}
     for point in sorted(scaled, key=lambda point: point.value):
         lines.setdefault((point.row.device, point.axis, point.row.name), []).append(point)
@@ -90,7 +138,18 @@ def series(scaled: Sequence[Scaled]) -> dict[tuple[str, str, str], list[Scaled]]
 
 
 def slope(points: Sequence[Scaled]) -> Slope:
-    """The slope of one series over the upper half of its axis, as seen on the log axis; NaN if that is one point."""
+    """Fit the slope of one series over the upper half of its axis, on the log scale.
+
+    Parameters
+    ----------
+    points
+        One series of `series`.
+
+    Returns
+    -------
+    Slope
+        Its exponent is NaN if the upper half is one point.
+    """
     middle = math.sqrt(points[0].value * points[-1].value)
     upper = [point for point in points if point.value >= middle]
     exponent = float("nan")

@@ -1,4 +1,4 @@
-"""What all competitors share: the link, the device, and the way from the host's memory and back to it."""
+"""Describe the link and the device that all competitors share, and move data between host memory and the device."""
 
 from __future__ import annotations
 
@@ -13,16 +13,33 @@ from torch import Tensor
 
 from simulator.downlink.budget import LinkBudget
 
-# Above this P / sigma^2 rivals compute in double precision, sums over antennas too, as we do on such drops.
-_LOUD = 1e3
+# Above this P / sigma^2 competitors compute in double precision, sums over antennas included, as the engine does.
+_MAX_FP32_SNR = 1e3
 
-# Drops that nobody shares among threads.
-FEW = 16
+# Up to this many drops a call stays on one thread.
+SMALL_BATCH = 16
 
 
 @dataclass
 class Setup:
-    """power, noise_power: W. device: of all that runs in torch. threads: torch's. pool: as many, during a turn."""
+    """Link and device of one comparison.
+
+    Parameters
+    ----------
+    power, noise_power
+        P and sigma^2, W.
+    device
+        Device of all computation in PyTorch.
+    model
+        Model of the scheme ``nflae``, see `nflae_bridge.network.shipped.load_model`.
+    threads
+        PyTorch's CPU threads.
+
+    Attributes
+    ----------
+    pool
+        As many worker threads, within `worker_threads` and where a batch is large enough; None otherwise.
+    """
 
     power: float
     noise_power: float
@@ -37,18 +54,23 @@ class Setup:
         return LinkBudget(self.power, self.noise_power)
 
     @property
-    def loud(self) -> bool:
-        """Whether single precision is too little."""
-        return self.power / self.noise_power > _LOUD
+    def needs_float64(self) -> bool:
+        """True where single precision does not suffice."""
+        return self.power / self.noise_power > _MAX_FP32_SNR
 
     @contextmanager
-    def turn(self, drops: int) -> Iterator[None]:
-        """A competitor's turn: threads to share many drops among, each with one of torch's, gone again after it.
+    def worker_threads(self, drops: int) -> Iterator[None]:
+        """Provide `pool` for the calls within: threads that share the drops, one PyTorch thread each.
 
-        If they stayed, whoever computes next would be held up: torch's own threads give up waiting for work actively
-        while a process has more of their kind than there are cores.
+        The threads end with the context. PyTorch's own threads stop waiting actively for work while a process has more
+        of them than cores, so threads that stayed would slow down the competitor that computes next.
+
+        Parameters
+        ----------
+        drops
+            Drops per call; up to `SMALL_BATCH`, and on a GPU, there is no pool.
         """
-        if self.threads == 1 or self.device.type != "cpu" or drops <= FEW:
+        if self.threads == 1 or self.device.type != "cpu" or drops <= SMALL_BATCH:
             yield
             return
         before = torch.get_num_threads()
@@ -56,28 +78,42 @@ class Setup:
             started = Barrier(self.threads)
             for waiting in [self.pool.submit(started.wait) for _ in range(self.threads)]:
                 waiting.result()
-            torch.set_num_threads(before)  # each has set its own number, and the one that later threads begin with
+            torch.set_num_threads(before)  # each worker has set its own number and the default of later threads
             yield
         self.pool = None
 
     def gram(self, channels: Tensor) -> Tensor:
-        """Gamma = (P / sigma^2) H^H H in the channels' precision, complex (drops, users, users)."""
+        """Compute Gamma = (P / sigma^2) H^H H in the channels' precision.
+
+        Restates `simulator.downlink.gram.normalised_gram`, which scales the channels instead of the product: K x K
+        multiplications here, K x N there.
+
+        Parameters
+        ----------
+        channels
+            Complex (drops, users, antennas), on any device.
+
+        Returns
+        -------
+        Tensor
+            Complex (drops, users, users).
+        """
         return (channels.conj() @ channels.mT) * (self.power / self.noise_power)
 
-    def on_host(self, channels: Tensor) -> Tensor:
-        """The channels as they wait in the host's memory: page-locked, once, where a GPU fetches them from there."""
+    def pinned(self, channels: Tensor) -> Tensor:
+        """Return the channels in host memory, page-locked where a GPU reads them from there."""
         return channels.pin_memory() if self.device.type == "cuda" else channels
 
-    def there(self, channels: Tensor) -> Tensor:
-        """The channels on the device."""
+    def to_device(self, channels: Tensor) -> Tensor:
+        """Return the channels on the device, without waiting for the transfer."""
         return channels.to(self.device, non_blocking=True)
 
-    def back(self, *results: Tensor) -> list[Tensor]:
-        """Results in the host's memory, all of them arrived."""
+    def to_host(self, *results: Tensor) -> list[Tensor]:
+        """Return the results in host memory, after all transfers have finished."""
         if self.device.type != "cuda":
             return list(results)
-        landed = [torch.empty(result.shape, dtype=result.dtype, pin_memory=True) for result in results]
-        for place, result in zip(landed, results, strict=True):
-            place.copy_(result, non_blocking=True)
+        copies = [torch.empty(result.shape, dtype=result.dtype, pin_memory=True) for result in results]
+        for copy, result in zip(copies, results, strict=True):
+            copy.copy_(result, non_blocking=True)
         torch.cuda.current_stream(self.device).synchronize()
-        return landed
+        return copies

@@ -1,4 +1,4 @@
-"""The contest as rows of a CSV file: figures with all their digits, and what they are figures of."""
+"""Write a comparison as CSV: measurements in full precision, with all that they depend on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,20 @@ _FIELDS = (
 
 
 def bench_csv(rows: Sequence[Measurement], settings: Settings) -> str:
-    """A row a competitor, batch size and device; times in seconds a drop."""
+    """Return one row per competitor, batch size and device.
+
+    Parameters
+    ----------
+    rows
+        Measurements.
+    settings
+        The comparison.
+
+    Returns
+    -------
+    str
+        CSV; times in seconds per drop.
+    """
     lines = []
     for found in by_panel(rows).values():
         for row, front in zip(found, on_front(found), strict=True):
@@ -27,13 +40,26 @@ def bench_csv(rows: Sequence[Measurement], settings: Settings) -> str:
 
 
 def scaling_csv(scaled: Sequence[Scaled], settings: Settings) -> str:
-    """A row a point, the slope of its series in each, with the range it is fitted over."""
+    """Return one row per point, each with the slope of its series and the range of the fit.
+
+    Parameters
+    ----------
+    scaled
+        Points of a sweep.
+    settings
+        The comparison.
+
+    Returns
+    -------
+    str
+        CSV; times in seconds per drop.
+    """
     lines = []
     for points in series(scaled).values():
         fitted = slope(points)
         for point in points:
-            what = [f"{fitted.exponent:.4f}", fitted.first, fitted.last]
-            lines.append([point.axis, *_fields(point.row, settings), *what])
+            fit = [f"{fitted.exponent:.4f}", fitted.first, fitted.last]
+            lines.append([point.axis, *_fields(point.row, settings), *fit])
     return _csv(("axis", *_FIELDS, "slope", "slope_first", "slope_last"), lines)
 
 

@@ -1,4 +1,4 @@
-"""The clock: competitors take turns, so that whatever else the machine does hits all alike."""
+"""Time the competitors in turns, so that other load on the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -13,23 +13,44 @@ import torch
 from torch import Tensor
 
 from nflae_bridge.studies.benchmark.competitors import Competitor
-from nflae_bridge.studies.benchmark.setup import FEW
+from nflae_bridge.studies.benchmark.setup import SMALL_BATCH
 from simulator.downlink.sinr import achieved_sinr, rates
 
 _WARM_UP = 3
-_RUN = 10
+_CALLS_PER_TURN = 10
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds a drop: the median call's and the one of a hundred that takes longest."""
+    """Time per drop, s.
+
+    Parameters
+    ----------
+    median
+        That of the median call.
+    p99
+        The 99th percentile over calls.
+    """
 
     median: float
     p99: float
 
 
 def cyclic_batches(channels: Tensor, batch: int) -> list[Tensor]:
-    """``batch`` drops at a time, all drops in turn; repeated from the first where there are fewer than ``batch``."""
+    """Split drops into batches of equal size.
+
+    Parameters
+    ----------
+    channels
+        Channels, (drops, ...).
+    batch
+        Drops per batch; where there are fewer drops, they repeat from the first.
+
+    Returns
+    -------
+    list of Tensor
+        Each (batch, ...); drops beyond the last whole batch are left out.
+    """
     if batch > len(channels):
         channels = channels[torch.arange(batch) % len(channels)]
     return [channels[start : start + batch] for start in range(0, len(channels) - batch + 1, batch)]
@@ -39,46 +60,76 @@ def time_interleaved(
     competitors: Sequence[Competitor],
     batches: Sequence[Tensor],
     calls: int,
-    turn: Callable[[int], AbstractContextManager[None]],
+    around_call: Callable[[int], AbstractContextManager[None]],
     advance: Callable[[], None],
 ) -> list[Timing]:
-    """Time ``calls`` calls of each, taking turns, after three to warm up; call n gets ``batches`` n, cyclically.
+    """Time calls of all competitors in turns, after three calls each to warm up.
 
-    A turn is one call; of a few drops one to warm the caches again and ten that are timed, as in a loop that precodes
-    for one drop after the other and does little else.
-    turn: what is around a call and not timed, see `field.Setup.turn`.
-    ``advance()`` is called for every round of calls, outside of what is timed.
+    A turn is one call; for small batches it is one call to warm the caches again and ten that are timed, as in a loop
+    that precodes for one drop after another.
+
+    Parameters
+    ----------
+    competitors
+        The competitors.
+    batches
+        Channels of each call, used cyclically.
+    calls
+        Calls timed per competitor.
+    around_call
+        Context of a turn by the drops per call, not timed itself; see `Setup.worker_threads`.
+    advance
+        Called after every round of calls, outside the timed sections.
+
+    Returns
+    -------
+    list of Timing
+        One per competitor.
     """
     seconds = np.empty((len(competitors), calls))
     order = np.random.default_rng(0)
-    with _no_collections():
+    with _garbage_collection_off():
         for competitor in competitors:
             for call in range(_WARM_UP):
                 competitor.solve(batches[call % len(batches)])
-        few = len(batches[0]) <= FEW
-        for start in range(0, calls, _RUN if few else 1):
-            run = range(start, min(calls, start + (_RUN if few else 1)))
-            # Another order every round: nobody always runs in the same one's wake, with caches warm or cold.
+        is_small = len(batches[0]) <= SMALL_BATCH
+        for start in range(0, calls, _CALLS_PER_TURN if is_small else 1):
+            turn = range(start, min(calls, start + (_CALLS_PER_TURN if is_small else 1)))
+            # The order is drawn anew each round: caches are warm or cold by what ran before.
             for index in order.permutation(len(competitors)):
                 solve = competitors[index].solve
-                with turn(len(batches[0])):
-                    if few:
+                with around_call(len(batches[0])):
+                    if is_small:
                         solve(batches[start % len(batches)])
-                    for call in run:
+                    for call in turn:
                         channels = batches[call % len(batches)]
                         began = time.perf_counter()
                         solve(channels)
                         seconds[index, call] = time.perf_counter() - began
-            for _ in run:
+            for _ in turn:
                 advance()
     seconds /= len(batches[0])
     return [Timing(float(np.median(row)), float(np.quantile(row, 0.99))) for row in seconds]
 
 
 def mean_sum_rate(competitor: Competitor, channels: Tensor, noise_power: float, batch: int) -> float:
-    """Mean over all drops of sum_k log2(1 + SINR_k), bps/Hz, from the answers and nothing else; NaN for the floor.
+    """Compute the mean sum rate from precoders and powers alone.
 
-    batch: how many drops are computed at a time, as they are when timed. noise_power: W.
+    Parameters
+    ----------
+    competitor
+        The competitor.
+    channels
+        Complex64 (drops, users, antennas).
+    noise_power
+        sigma^2, W.
+    batch
+        Drops per call, as when timed.
+
+    Returns
+    -------
+    float
+        Mean over drops of sum_k log2(1 + SINR_k), bps/Hz; NaN for the floor.
     """
     total = 0.0
     for part in torch.split(channels, batch):
@@ -90,12 +141,12 @@ def mean_sum_rate(competitor: Competitor, channels: Tensor, noise_power: float, 
 
 
 @contextmanager
-def _no_collections() -> Iterator[None]:
-    was = gc.isenabled()
+def _garbage_collection_off() -> Iterator[None]:
+    enabled = gc.isenabled()
     gc.collect()
     gc.disable()
     try:
         yield
     finally:
-        if was:
+        if enabled:
             gc.enable()

@@ -1,7 +1,7 @@
-"""WMMSE as fast as it gets: one product and one Cholesky factorisation of K x K matrices a step.
+"""Compute WMMSE with as few operations as it takes: one product and one Cholesky factorisation of K x K per step.
 
-The rival's iteration, `simulator.downlink.structure.wmmse_step`, written with as few operations as it takes, in arrays of
-PyTorch or NumPy; the tests hold the two together.
+Restates `simulator.downlink.structure.wmmse_step` for arrays of PyTorch or NumPy, as the fastest rival of the network;
+``test_every_implementation_of_wmmse_computes_wmmse`` holds the two together.
 """
 
 from __future__ import annotations
@@ -18,25 +18,38 @@ Inverse = Callable[[Any], Any]
 
 
 def wmmse_coefficients(gram: Any, identity: Any, iterations: int, inverse: Inverse) -> Any:
-    """X of the precoder V = H X after ``iterations`` steps from regularised zero forcing with equal powers.
+    """Compute X of the precoder V = H X after some iterations from regularised zero forcing with equal powers.
 
-    With S = Gamma X, e = Re tr(X^H S) (the power constraint folded into the noise) and what is received,
+    With S = Gamma X, e = Re tr(X^H S) (the power constraint folded into the noise) and the received power
     r_k = e + sum_j |S_kj|^2, receivers and weights are u_k = S_kk / r_k and w_k = r_k / (r_k - |S_kk|^2) = 1 + SINR_k;
     mu_k ~ w_k |u_k|^2 sums to one. The next precoder is H (I + diag(mu) Gamma)^-1 diag(u w), and with D = diag(mu)^1/2
 
         (I + D^2 Gamma)^-1 = D (I + D Gamma D)^-1 D^-1,    X = D (I + D Gamma D)^-1 diag(w)^1/2
 
-    is the same up to phases and a factor common to all: a Hermitian matrix to factorise, and no division by the mu of
-    users who are switched off.
+    is the same up to phases and a common factor: a Hermitian matrix to factorise, and no division by the mu of users
+    that are switched off.
 
-    gram: Gamma, (..., users, users), complex; a tensor or a NumPy array, as ``identity``, the unit matrix. inverse: of
-    Hermitian matrices not below the unit matrix.
+    Parameters
+    ----------
+    gram
+        Gamma, complex (..., users, users); a tensor or a NumPy array.
+    identity
+        The unit matrix (users, users), of the same kind and dtype.
+    iterations
+        Number of iterations; 0 is RZF.
+    inverse
+        Inverse of Hermitian matrices not below the unit matrix.
+
+    Returns
+    -------
+    Tensor or ndarray
+        X, complex (..., users, users).
     """
     users = gram.shape[-1]
     coefficients = inverse(identity + gram / users)
     seen = gram @ coefficients
     energy = (coefficients.real * seen.real + coefficients.imag * seen.imag).sum(-2)
-    # Equal powers; a user without a channel has no beam to scale.
+    # Equal powers; a beam without energy (a null channel) stays finite.
     scale = (energy + float(np.finfo(np.float32).tiny)) ** -0.5
     coefficients = coefficients * scale[..., None, :]
     for step in range(iterations):
@@ -54,7 +67,18 @@ def wmmse_coefficients(gram: Any, identity: Any, iterations: int, inverse: Inver
 
 
 def cholesky_inverse(matrices: Tensor) -> Tensor:
-    """A^-1 = L^-H L^-1 of a batch, without the copies to and from the host that a check for errors costs on a GPU."""
+    """Compute A^-1 = L^-H L^-1, without the error check, which on a GPU costs a transfer to the host.
+
+    Parameters
+    ----------
+    matrices
+        A, Hermitian positive definite, complex (..., users, users).
+
+    Returns
+    -------
+    Tensor
+        A^-1, of the same shape and dtype.
+    """
     factor, _ = torch.linalg.cholesky_ex(matrices)
     identity = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
     lower = torch.linalg.solve_triangular(factor, identity.expand_as(factor), upper=False)
@@ -63,12 +87,34 @@ def cholesky_inverse(matrices: Tensor) -> Tensor:
 
 
 def lu_inverse(matrices: Tensor) -> Tensor:
-    """A^-1 of a batch by elimination, unchecked as `cholesky_inverse` is: on some devices the faster one."""
+    """Compute A^-1 by elimination, without the error check; on some devices faster than `cholesky_inverse`.
+
+    Parameters
+    ----------
+    matrices
+        A, complex (..., users, users).
+
+    Returns
+    -------
+    Tensor
+        A^-1, of the same shape and dtype.
+    """
     inverse: Tensor = torch.linalg.inv_ex(matrices)[0]
     return inverse
 
 
 def one_inverse(matrix: Any) -> Any:
-    """A^-1 of one NumPy matrix, by LAPACK's Cholesky solver: what `np.linalg.inv` does in three times the time."""
+    """Compute A^-1 of one NumPy matrix by LAPACK's Cholesky solver, in a third of the time of `np.linalg.inv`.
+
+    Parameters
+    ----------
+    matrix
+        A, Hermitian positive definite, complex64 or complex128 (users, users).
+
+    Returns
+    -------
+    ndarray
+        A^-1, of the same shape and dtype.
+    """
     solve = lapack.cposv if matrix.dtype == np.complex64 else lapack.zposv
     return solve(matrix, np.eye(len(matrix), dtype=matrix.dtype))[1]

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 
 from nflae_bridge.plots.benchmark import bench_figure, scaling_figure
 from nflae_bridge.plots.style import render
-from nflae_bridge.studies.benchmark.competitors import FLOOR, ITERATIONS, Competitor, competitors
 from nflae_bridge.studies.benchmark.comparison import Settings, compare, draw, rounds
+from nflae_bridge.studies.benchmark.competitors import FLOOR, ITERATIONS, Competitor, competitors
 from nflae_bridge.studies.benchmark.cuda_graph import Captured
 from nflae_bridge.studies.benchmark.implementations import Implementation, fastest_implementation, implementations
-from nflae_bridge.studies.benchmark.inversion_free import warm_starts
+from nflae_bridge.studies.benchmark.inversion_free import gradient_coefficients, warm_starts
 from nflae_bridge.studies.benchmark.pareto import Measurement, fastest_reaching, largest_not_above, on_front, ratios
 from nflae_bridge.studies.benchmark.scaling import Scaled, scale, scale_rounds, series, slope
 from nflae_bridge.studies.benchmark.setup import Setup
@@ -34,8 +34,9 @@ from nflae_bridge.studies.benchmark.wmmse import cholesky_inverse, lu_inverse, o
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.capacity import dirty_paper_capacity
 from simulator.downlink.constraints import check_constraints
+from simulator.downlink.gram import normalised_gram
 from simulator.downlink.precoding import ChannelBatch
-from simulator.downlink.sinr import achieved_sinr, rates
+from simulator.downlink.sinr import achieved_sinr, effective_gains_and_beam_energy, rates, sinr
 from simulator.schemes import scheme
 from simulator.schemes.wmmse import wmmse
 from tests.channel_files import Run
@@ -61,7 +62,7 @@ def measured(scheme: str, median: float, sum_rate: float, iterations: int | None
 @pytest.mark.parametrize("iterations", [0, 1, 5, 20])
 @pytest.mark.parametrize(("users", "snr_db"), [(1, 20.0), (4, 0.0), (8, 20.0), (8, 40.0)])
 @pytest.mark.parametrize("batch", [1, 70])
-def test_every_form_of_wmmse_computes_wmmse(iterations: int, users: int, snr_db: float, batch: int) -> None:
+def test_every_implementation_of_wmmse_computes_wmmse(iterations: int, users: int, snr_db: float, batch: int) -> None:
     channels, on = draw(users, 64, batch, seed=3), setup(snr_db)
     expected = wmmse(ChannelBatch(channels), on.budget, iterations=iterations)
     found = implementations("wmmse", on, batch, {})
@@ -109,6 +110,18 @@ def test_inversion_free_comes_within_a_hundredth_of_wmmse_and_keeps_below_capaci
         assert found[-1] == pytest.approx(converged, rel=0.01)
 
 
+@pytest.mark.parametrize(("users", "snr_db"), [(1, 10.0), (3, 5.0), (4, 10.0)])
+def test_gradient_steps_and_wmmse_have_the_same_fixed_point(users: int, snr_db: float) -> None:
+    channels, on = draw(users, 64, 20, seed=7), setup(snr_db)
+    gram = on.gram(channels.to(torch.complex128))
+    torch.testing.assert_close(gram, normalised_gram(channels, on.budget), rtol=1e-12, atol=1e-12)
+    coefficients = gradient_coefficients(gram, torch.eye(users, dtype=gram.dtype), 3000)
+    effective_gains, energy = effective_gains_and_beam_energy(gram, coefficients)
+    found = rates(sinr(effective_gains, energy / energy.sum(-1, keepdim=True))).sum(-1)
+    converged = wmmse(ChannelBatch(channels), on.budget, iterations=1000).sum_rate
+    torch.testing.assert_close(found.mean(), converged.mean(), rtol=1e-4, atol=0)
+
+
 def test_warm_start_is_the_best_of_those_tried() -> None:
     channels, on = draw(6, 64, 30, seed=2), setup(30.0)
     chosen = warm_starts(on.gram(channels), (1, 10))
@@ -142,7 +155,7 @@ def test_threads_share_a_batch_without_changing_the_answer() -> None:
     channels = draw(4, 32, 150, seed=1)
     settings = Settings(threads=2)
     shared = settings.setup(CPU)
-    with shared.turn(150):
+    with shared.worker_threads(150):
         for alone, together in zip(
             implementations("wmmse", setup(), 150, {}), implementations("wmmse", shared, 150, {}), strict=False
         ):
