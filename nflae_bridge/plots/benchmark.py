@@ -1,4 +1,4 @@
-"""Pictures of the contest: time against sum rate with the front, and how times grow."""
+"""Draw benchmarks: time against sum rate with the Pareto front, and times against users, antennas and batch size."""
 
 from __future__ import annotations
 
@@ -11,37 +11,47 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from nflae_bridge.plots.names import label
-from nflae_bridge.plots.style import empty_figure, style
-from nflae_bridge.studies.benchmark.competitors import FLOOR
+from nflae_bridge.plots.style import empty_figure, grid_axes, style
 from nflae_bridge.studies.benchmark.comparison import by_panel, finite
+from nflae_bridge.studies.benchmark.competitors import FLOOR
 from nflae_bridge.studies.benchmark.pareto import Measurement, on_front
 from nflae_bridge.studies.benchmark.scaling import Scaled, series, slope
 
-_STYLES = {
-    "nflae": style("small"),
-    "inversion-free": {"color": "#0072B2", "linestyle": "--", "marker": "^"},
-    FLOOR: {"color": "#000000", "linestyle": ":", "marker": ""},
-}
 _NAMES = {"nflae": "ours", "inversion-free": "inversion-free", FLOOR: "floor: $H^HH$ and $HC$ alone"}
-# Where the number beside a marker goes, points.
-_BESIDE = {"wmmse": (8, -11), "inversion-free": (-8, 6)}
-_BEYOND = 0.15  # per cent
+# Offset of the iterations beside a marker, points.
+_OFFSETS = {"wmmse": (8, -11), "inversion-free": (-8, 6)}
+_MARGIN = 0.15  # per cent above the best
 _TICKS = (*range(0, 90, 10), 90, 95, 97, 98, 99, 99.5, 99.8, 99.9, 100, 100.1, 100.2, 100.5, *range(101, 120))
-_AXES = {"users": "users K", "antennas": "antennas N", "batch": "drops a call"}
+_AXES = {"users": "users K", "antennas": "antennas N", "batch": "drops per call"}
 
 
 def bench_figure(rows: Sequence[Measurement], title: str, notes: Sequence[str]) -> Figure:
-    """Sum rate against time per drop, a panel a device and batch size, the front drawn behind."""
+    """Draw sum rate against time per drop, one panel per device and batch size, with the Pareto front.
+
+    Parameters
+    ----------
+    rows
+        Measurements of a comparison.
+    title
+        Title of the figure.
+    notes
+        Lines below the title.
+
+    Returns
+    -------
+    Figure
+        The figure.
+    """
     panels = by_panel(rows)
     devices = list(dict.fromkeys(device for device, _ in panels))
-    columns = max(sum(device == of for of, _ in panels) for device in devices)
+    columns = max(sum(device == other for other, _ in panels) for device in devices)
     figure = _figure(title, notes, 6.4 * columns, 4.7 * len(devices))
     grid = figure.subplots(len(devices), columns, squeeze=False)
     for line, device in enumerate(devices):
         of_device = [(batch, found) for (name, batch), found in panels.items() if name == device]
         for axes, (batch, found) in zip(grid[line], of_device, strict=False):
             _draw_panel(axes, found)
-            axes.set_title(f"{device}, {batch:,} drop{'s' if batch > 1 else ''} a call", loc="left", fontsize=10.5)
+            axes.set_title(f"{device}, {batch:,} drop{'s' if batch > 1 else ''} per call", loc="left", fontsize=10.5)
         for axes in grid[line][len(of_device) :]:
             axes.set_visible(False)
     handles: dict[str, Any] = {}
@@ -53,7 +63,22 @@ def bench_figure(rows: Sequence[Measurement], title: str, notes: Sequence[str]) 
 
 
 def scaling_figure(scaled: Sequence[Scaled], title: str, notes: Sequence[str]) -> Figure:
-    """Time per drop against users, antennas and batch size, log axes, slopes in the legends."""
+    """Draw the time per drop against users, antennas and batch size, on log axes, slopes in the legends.
+
+    Parameters
+    ----------
+    scaled
+        Points of a sweep.
+    title
+        Title of the figure.
+    notes
+        Lines below the title.
+
+    Returns
+    -------
+    Figure
+        The figure, one row of panels per device.
+    """
     lines = series(scaled)
     devices, names = (list(dict.fromkeys(key[part] for key in lines)) for part in (0, 1))
     figure = _figure(title, notes, 5.2 * len(names), 5.6 * len(devices))
@@ -61,12 +86,11 @@ def scaling_figure(scaled: Sequence[Scaled], title: str, notes: Sequence[str]) -
     for (device, axis, _), points in lines.items():
         axes = grid[devices.index(device)][names.index(axis)]
         row, fitted = points[0].row, slope(points)
-        look = _look(row.scheme)
         name = _name(row.scheme) + (f"-{row.iterations}" if row.iterations and row.scheme != "nflae" else "")
         values = [point.value for point in points]
         axes.plot(
             values, [1e6 * point.row.median for point in points], label=f"{name}: {fitted.exponent:+.2f}",
-            **{**look, "markersize": 5},
+            **{**style(row.scheme), "markersize": 5},
         )  # fmt: skip
         axes.set_xscale("log")
         axes.set_yscale("log")
@@ -77,10 +101,10 @@ def scaling_figure(scaled: Sequence[Scaled], title: str, notes: Sequence[str]) -
     for axes in grid.flat:
         axes.tick_params(axis="x", labelsize=8.5, labelrotation=30)
         axes.set_ylabel("median time per drop [µs]")
-        _plain(axes.yaxis)
-        _grid(axes)
+        _plain_numbers(axes.yaxis)
+        grid_axes(axes)
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize=8.5)
-    for line in grid:  # times of one device are compared across
+    for line in grid:  # one range of times per device
         low, high = (pick(bound) for pick, bound in zip((min, max), zip(*(a.get_ylim() for a in line), strict=True),
                                                         strict=True))  # fmt: skip
         for axes in line:
@@ -92,59 +116,67 @@ def _draw_panel(axes: Any, rows: Sequence[Measurement]) -> None:
     found = finite(rows)
     best = max(row.sum_rate for row in found)
     limit = next((row.sum_rate for row in found if row.scheme == "wmmse" and row.iterations == 100), None)
-    whole, of_whom = (best, "the best's") if limit is None else (limit, "WMMSE-100's")
+    whole, reference = (best, "the best's") if limit is None else (limit, "WMMSE-100's")
 
     def share(row: Measurement) -> float:
         return 100 * row.sum_rate / whole
 
     front = sorted((row for row, on in zip(rows, on_front(rows), strict=True) if on), key=lambda row: row.median)
-    times, power_fractions = [1e6 * row.median for row in front], [share(row) for row in front]
+    times, shares = [1e6 * row.median for row in front], [share(row) for row in front]
     slowest = 1e6 * max(row.median for row in rows)
-    axes.step([*times, 1.5 * slowest], [*power_fractions, power_fractions[-1]], where="post", color="#D6D6D6", linewidth=6, zorder=1,
+    axes.step([*times, 1.5 * slowest], [*shares, shares[-1]], where="post", color="#D6D6D6", linewidth=6, zorder=1,
               solid_capstyle="butt", label="Pareto front")  # fmt: skip
     for scheme in dict.fromkeys(row.scheme for row in rows):
-        of = [row for row in rows if row.scheme == scheme]
+        series_rows = [row for row in rows if row.scheme == scheme]
         if scheme == FLOOR:
-            axes.axvline(1e6 * of[0].median, color="black", linestyle=":", linewidth=1.4, label=_name(scheme))
+            axes.axvline(1e6 * series_rows[0].median, color="black", linestyle=":", linewidth=1.4, label=_name(scheme))
             continue
-        axes.plot([1e6 * row.median for row in of], [share(row) for row in of], label=_name(scheme), markersize=7,
-                  zorder=7 if scheme == "nflae" else 3, **_look(scheme))  # fmt: skip
-        for place, row in enumerate(of):
-            _mark(axes, row, share(row), place)
+        axes.plot(
+            [1e6 * row.median for row in series_rows],
+            [share(row) for row in series_rows],
+            label=_name(scheme),
+            markersize=7,
+            zorder=7 if scheme == "nflae" else 3,
+            **style(scheme),
+        )
+        for index, row in enumerate(series_rows):
+            _mark(axes, row, share(row), index)
     axes.set_xscale("log")
-    _plain(axes.xaxis)
+    _plain_numbers(axes.xaxis)
     _stretch(axes, min(map(share, found)), share(max(found, key=lambda row: row.sum_rate)))
-    _grid(axes)
+    grid_axes(axes)
     axes.set_xlabel("median time per drop [µs]")
-    axes.set_ylabel(f"mean sum rate [% of {of_whom} {whole:.2f} bps/Hz]")
+    axes.set_ylabel(f"mean sum rate [% of {reference} {whole:.2f} bps/Hz]")
 
 
 def _stretch(axes: Any, low: float, high: float) -> None:
-    """A percentage axis on which the shortfall from a little more than the best is logarithmic: the top few tenths of
-    a per cent, where good schemes crowd, take as much room as the per cents below."""
-    top = high + _BEYOND
+    """Make the percentage axis logarithmic in the shortfall from slightly above the best.
+
+    The top tenths of a per cent, where good schemes crowd, take as much room as the per cents below.
+    """
+    top = high + _MARGIN
     axes.set_yscale("function", functions=(lambda y: -np.log(np.maximum(top - y, 1e-6)), lambda v: top - np.exp(-v)))
     floor = top - 1.25 * (top - low)
-    axes.set_ylim(floor, top - 0.45 * _BEYOND)
+    axes.set_ylim(floor, top - 0.45 * _MARGIN)
     ticks = [tick for tick in _TICKS if floor <= tick <= high]
     axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _mark(axes: Any, row: Measurement, share: float, place: int) -> None:
-    """The iterations beside a marker; ours, which lie close together, one above the other."""
+def _mark(axes: Any, row: Measurement, share: float, index: int) -> None:
+    """Write the iterations beside a marker; those of the network, which lie close together, one above the other."""
     if row.iterations is None:
         return
     ours = row.scheme == "nflae"
     axes.annotate(
         f"+{row.iterations}" if ours and row.iterations else str(row.iterations),
         (1e6 * row.median, share),
-        xytext=(0, 8 + 11 * place) if ours else _BESIDE[row.scheme],
+        xytext=(0, 8 + 11 * index) if ours else _OFFSETS[row.scheme],
         textcoords="offset points",
         ha="center",
         fontsize=9.5 if ours else 8,
         fontweight="bold" if ours else "normal",
-        color=_look(row.scheme)["color"],
+        color=style(row.scheme)["color"],
         path_effects=[withStroke(linewidth=2, foreground="white")],
         zorder=8 if ours else 5,
     )
@@ -156,22 +188,12 @@ def _figure(title: str, notes: Sequence[str], width: float, height: float) -> Fi
     return figure
 
 
-def _look(scheme: str) -> dict[str, Any]:
-    return _STYLES.get(scheme, style(scheme))
-
-
 def _name(scheme: str) -> str:
     return _NAMES.get(scheme, label(scheme))
 
 
-def _grid(axes: Any) -> None:
-    axes.grid(color="#DDDDDD", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _plain(axis: Any) -> None:
-    """A log axis with numbers as people write them."""
+def _plain_numbers(axis: Any) -> None:
+    """Label a log axis with plain numbers."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_minor_formatter(NullFormatter())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value < 1e3 else f"{value:,.0f}"))

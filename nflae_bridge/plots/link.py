@@ -1,4 +1,4 @@
-"""Pictures of a link study: error rates, goodput, EVM and the timeline; every function gives the bytes of a file."""
+"""Draw link studies: error rates, goodput, EVM and the timeline; every function returns a PNG file's content."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from nflae_bridge.plots.style import render
+from nflae_bridge.plots.style import grid_axes, render, styles
 from nflae_bridge.studies.link.sweep import Point
 from nflae_bridge.studies.link.tables import goodput
 from simulator.link_level.counting import Counts, Tally
 
-# Okabe and Ito's palette, as everywhere; the network's colour is the one that stands out.
-_STYLES = {
-    "nflae": ("#D55E00", "o"),
-    "wmmse": ("#009E73", "s"),
-    "rzf": ("#0072B2", "^"),
-    "zf": ("#56B4E9", "v"),
-    "mrt": ("#999999", "D"),
-}
-_SPARE = ("#CC79A7", "#E69F00", "#000000", "#F0E442")
-
 
 def error_rates_picture(points: Sequence[Point], title: str) -> bytes:
-    """BER and BLER over SNR with 95 % intervals; a rate without a single error is its interval's upper end."""
+    """Draw BER and BLER over SNR with 95 % intervals; a rate without errors shows its interval's upper end.
+
+    Parameters
+    ----------
+    points
+        The sweep's SNRs.
+    title
+        Title of the figure.
+
+    Returns
+    -------
+    bytes
+        Content of the PNG file.
+    """
     figure, (bits, blocks) = _panels(2, title)
     _draw_rates(bits, points, "bit error rate", lambda found: (found.ber, *found.bit_interval()))
     _draw_rates(blocks, points, "block error rate", lambda found: (found.bler, *found.block_interval()))
@@ -36,7 +39,24 @@ def error_rates_picture(points: Sequence[Point], title: str) -> bytes:
 
 
 def goodput_picture(points: Sequence[Point], users: int, channel_uses: int, title: str) -> bytes:
-    """Goodput, and the SE the formula promises, over SNR."""
+    """Draw goodput and the theoretical SE over SNR.
+
+    Parameters
+    ----------
+    points
+        The sweep's SNRs.
+    users
+        Users per drop.
+    channel_uses
+        Channel uses per block.
+    title
+        Title of the figure.
+
+    Returns
+    -------
+    bytes
+        Content of the PNG file.
+    """
     figure, (axes,) = _panels(1, title)
     snr = [point.snr_db for point in points]
     for name, colour, marker in _schemes(points):
@@ -52,7 +72,20 @@ def goodput_picture(points: Sequence[Point], users: int, channel_uses: int, titl
 
 
 def evm_picture(points: Sequence[Point], title: str) -> bytes:
-    """EVM as measured (markers) and as the SINR says (lines), over SNR."""
+    """Draw the EVM over SNR, measured (markers) and from the SINR (lines).
+
+    Parameters
+    ----------
+    points
+        The sweep's SNRs.
+    title
+        Title of the figure.
+
+    Returns
+    -------
+    bytes
+        Content of the PNG file.
+    """
     figure, (axes,) = _panels(1, title)
     snr = [point.snr_db for point in points]
     for name, colour, marker in _schemes(points):
@@ -69,7 +102,26 @@ def evm_picture(points: Sequence[Point], title: str) -> bytes:
 def timeline_picture(
     points: Sequence[Point], drops: npt.NDArray[np.int64], users: int, refresh: int, title: str
 ) -> bytes:
-    """SE, near-field share and BLER drop by drop, at the highest SNR; dotted: new precoders."""
+    """Draw SE, near-field share and BLER drop by drop, at the highest SNR; dotted lines mark new precoders.
+
+    Parameters
+    ----------
+    points
+        The sweep's SNRs.
+    drops
+        Indices of the drops, int64.
+    users
+        Users per drop.
+    refresh
+        Drops per precoder.
+    title
+        Title of the figure.
+
+    Returns
+    -------
+    bytes
+        Content of the PNG file.
+    """
     point = max(points, key=lambda each: each.snr_db)
     figure, panels = _panels(3, f"{title}, {point.snr_db:g} dB", across=False)
     for name, colour, _ in _schemes(points):
@@ -98,26 +150,23 @@ def _panels(count: int, title: str, across: bool = True) -> tuple[Figure, list[A
     panels = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
     for axes in panels:
         axes.set_xlabel("SNR P / σ² [dB]")
-        axes.grid(True, color="#dddddd", linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
+        grid_axes(axes)
     panels[0].set_title(title, loc="left", fontsize=11)
     return figure, panels
 
 
 def _schemes(points: Sequence[Point]) -> list[tuple[str, str, str]]:
-    """Name, colour and marker of each scheme; the network last, on top."""
+    """Return name, colour and marker of each scheme; the network last, on top."""
     names = sorted(points[0].sums, key=lambda name: name == "nflae")
-    spare = iter(_SPARE * len(names))
-    return [(name, *(_STYLES.get(name) or (next(spare), "P"))) for name in names]
+    return [(name, look["color"], look["marker"]) for name, look in styles(names).items()]
 
 
-_Rated = Callable[[Tally], tuple[Counts, Counts, Counts]]
+_RateAndInterval = Callable[[Tally], tuple[Counts, Counts, Counts]]
 
 
-def _draw_rates(axes: Any, points: Sequence[Point], label: str, rated: _Rated) -> None:
+def _draw_rates(axes: Any, points: Sequence[Point], label: str, rate_of: _RateAndInterval) -> None:
     for name, colour, marker in _schemes(points):
-        values = np.array([np.concatenate(rated(point.sums[name].pooled())) for point in points])
+        values = np.array([np.concatenate(rate_of(point.sums[name].pooled())) for point in points])
         snr, (rate, low, high) = np.array([point.snr_db for point in points]), values.T
         seen = rate > 0
         spread = np.maximum([rate - low, high - rate], 0)[:, seen]

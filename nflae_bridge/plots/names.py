@@ -18,5 +18,16 @@ _NAMES = {
 
 
 def label(scheme: str) -> str:
-    """A scheme's name as a reader knows it."""
+    """Return a scheme's name as figures and pages print it.
+
+    Parameters
+    ----------
+    scheme
+        The scheme's name or specification.
+
+    Returns
+    -------
+    str
+        The printed name; ``scheme`` itself for one without.
+    """
     return _NAMES.get(scheme, scheme)

@@ -1,4 +1,4 @@
-"""The look that all experiments' pictures share: who has which colour, and what was cut told below."""
+"""Provide the style that all figures share: colours and markers of the schemes, axes, titles, file formats."""
 
 from __future__ import annotations
 
@@ -6,45 +6,102 @@ import io
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
-import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.plots.names import label
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 FORMATS = ("png", "pdf", "svg")
 
-# Okabe and Ito's palette; ours stand out, bounds are black, the classical schemes dashed. `tiny` is often where `small`
-# is, so it is thin and hollow and lets it be seen.
+# The palette of Okabe and Ito, readable with colour vision deficiencies; markers keep schemes apart in grey.
+OURS = NEAR_FIELD = "#D55E00"
+FAR_FIELD = "#56B4E9"
+CAPACITY = "#000000"
+
+# The network stands out, bounds are black, classical schemes dashed. `tiny` often coincides with `small`, so it is thin
+# and hollow.
 _STYLES: dict[str, dict[str, Any]] = {
-    "capacity": {"color": "#000000", "linestyle": "--", "marker": ""},
+    "capacity": {"color": CAPACITY, "linestyle": "--", "marker": ""},
     "optimiser": {"color": "#000000", "linestyle": ":", "marker": "x"},
     "maximum likelihood": {"color": "#000000", "linestyle": "--", "marker": "x"},
-    "small": {"color": "#D55E00", "linestyle": "-", "marker": "o", "linewidth": 2.6},
+    "nflae": {"color": OURS, "linestyle": "-", "marker": "o", "linewidth": 2.6},
+    "small": {"color": OURS, "linestyle": "-", "marker": "o", "linewidth": 2.6},
     "tiny": {"color": "#F0B429", "linestyle": "-", "marker": "s", "linewidth": 1.2, "markerfacecolor": "none"},
     "paper": {"color": "#CC79A7", "linestyle": "-", "marker": "D"},
     "transformer": {"color": "#0072B2", "linestyle": "-", "marker": "^"},
     "cnn": {"color": "#56B4E9", "linestyle": "-", "marker": "v"},
     "wmmse": {"color": "#009E73", "linestyle": "--", "marker": "P"},
+    "inversion-free": {"color": "#0072B2", "linestyle": "--", "marker": "^"},
     "ldma": {"color": "#8C6D1F", "linestyle": "--", "marker": "<"},
     "noma": {"color": "#7F7F7F", "linestyle": "--", "marker": ">"},
     "sdma": {"color": "#B0A000", "linestyle": "--", "marker": "h"},
     "rzf": {"color": "#4C4C9A", "linestyle": "--", "marker": "*"},
+    "zf": {"color": "#56B4E9", "linestyle": "--", "marker": "v"},
+    "mrt": {"color": "#999999", "linestyle": "--", "marker": "D"},
     "FFT test": {"color": "#009E73", "linestyle": "--", "marker": "P"},
+    "floor": {"color": "#000000", "linestyle": ":", "marker": ""},
 }
+_SPARE = ("#CC79A7", "#E69F00", "#7A5195", "#B0A000", "#000000")
 
 
 def style(scheme: str) -> dict[str, Any]:
-    """How a scheme's line is drawn in every picture."""
+    """Return the line style of a scheme, the same in every figure.
+
+    Parameters
+    ----------
+    scheme
+        The scheme's name.
+
+    Returns
+    -------
+    dict
+        Keyword arguments of `matplotlib.axes.Axes.plot`; a grey line for a scheme without a style of its own.
+    """
     return _STYLES.get(scheme, {"color": "#999999", "linestyle": "-", "marker": "."})
 
 
+def styles(schemes: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return the line styles of the schemes in one figure, unknown ones in different colours.
+
+    Parameters
+    ----------
+    schemes
+        Names or specifications.
+
+    Returns
+    -------
+    dict
+        Keyword arguments of `matplotlib.axes.Axes.plot` by name.
+    """
+    unknown = [scheme for scheme in schemes if scheme not in _STYLES]
+    spare = {scheme: _SPARE[index % len(_SPARE)] for index, scheme in enumerate(unknown)}
+    return {scheme: style(scheme) | ({"color": spare[scheme]} if scheme in spare else {}) for scheme in schemes}
+
+
 def empty_figure(title: str, cuts: Sequence[str], width: float = 9.0, height: float = 5.6) -> Figure:
-    """A figure with a title above, and below what was cut for a quick run."""
+    """Return a figure with a title above and remarks in red below.
+
+    Parameters
+    ----------
+    title
+        Title of the figure.
+    cuts
+        Remarks on the reductions of a quick run, one paragraph each.
+    width, height
+        Size without the remarks, inches.
+
+    Returns
+    -------
+    Figure
+        A figure without axes.
+    """
     figure = Figure(figsize=(width, height + 0.25 * len(cuts)), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
@@ -54,23 +111,66 @@ def empty_figure(title: str, cuts: Sequence[str], width: float = 9.0, height: fl
     return figure
 
 
-def draw_lines(axes: Any, rows: pd.DataFrame, x: str, y: str, series: str = "scheme") -> None:
-    """A line a scheme, in the rows' order, its value ``y`` over ``x``."""
-    for name in rows[series].unique():
-        of = rows[rows[series] == name]
-        axes.plot(of[x], of[y], label=label(name), markersize=6, **style(name))
+def grid_axes(axes: Any) -> None:
+    """Draw a light grid behind the lines and remove the upper and right border.
+
+    Parameters
+    ----------
+    axes
+        Matplotlib axes.
+    """
     axes.grid(color="#DDDDDD", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def draw_lines(axes: Any, rows: pd.DataFrame, x: str, y: str) -> None:
+    """Draw one line per scheme, in the rows' order.
+
+    Parameters
+    ----------
+    axes
+        Matplotlib axes.
+    rows
+        Table with a column ``scheme``.
+    x, y
+        Names of the columns of the abscissa and the ordinate.
+    """
+    for name in rows["scheme"].unique():
+        selected = rows[rows["scheme"] == name]
+        axes.plot(selected[x], selected[y], label=label(name), markersize=6, **style(name))
+    grid_axes(axes)
+
+
 def legend_beside(axes: Any) -> None:
-    """The legend to the right of the axes, where it covers no line."""
+    """Place the legend to the right of the axes, where it covers no line.
+
+    Parameters
+    ----------
+    axes
+        Matplotlib axes.
+    """
     axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9.5)
 
 
 def plot_format(path: Path) -> str:
-    """The picture's format by the file's extension. Raises NflaeError for one that can't be drawn."""
+    """Return the figure's file format by the file's extension.
+
+    Parameters
+    ----------
+    path
+        Path of the figure.
+
+    Returns
+    -------
+    str
+        One of `FORMATS`.
+
+    Raises
+    ------
+    NflaeError
+        For any other extension.
+    """
     suffix = path.suffix.lower().removeprefix(".")
     if suffix not in FORMATS:
         raise NflaeError(f"{path}: no picture can be drawn as {path.suffix or 'that'}; name it .png, .pdf or .svg")
@@ -78,9 +178,22 @@ def plot_format(path: Path) -> str:
 
 
 def render(figure: Figure, kind: str) -> bytes:
-    """The figure as the bytes of a file of this format."""
+    """Return the figure as the content of a file; the same figure always gives the same bytes.
+
+    Parameters
+    ----------
+    figure
+        The figure.
+    kind
+        One of `FORMATS`.
+
+    Returns
+    -------
+    bytes
+        Content of the file, 150 dpi where it is a bitmap.
+    """
     content = io.BytesIO()
-    # No date and no random names: the same numbers give the same file.
+    # No date and no random identifiers.
     metadata = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[kind]
     with matplotlib.rc_context({"svg.hashsalt": "nflae"}):
         figure.savefig(content, format=kind, dpi=150, metadata=metadata)

@@ -1,4 +1,4 @@
-"""Pictures of an answer: the users in the array's beam-focusing map, their powers and rates."""
+"""Draw one drop's answer: the users on the array's beam-focusing map, their powers and rates."""
 
 from __future__ import annotations
 
@@ -15,25 +15,36 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from nflae_bridge.files.positions import Scene
+from nflae_bridge.plots.style import FAR_FIELD, NEAR_FIELD
 from simulator.geometry.arrays import angle_and_distance
 from simulator.geometry.near_field import effective_rayleigh_distance, focusing_gain
 from simulator.geometry.steering import near_field_steering
 
-# Okabe and Ito's palette: told apart by everybody, and in grey by their markers.
-_NEAR, _FAR = "#D55E00", "#56B4E9"
 _MARKERS = {True: "o", False: "s"}
 _DYNAMIC_RANGE_DB = 30.0
-_PIXELS = 120_000
-_WORK = 30_000_000  # pixels x antennas: a second or two
+_MAX_PIXELS = 120_000
+_MAX_PIXEL_ANTENNAS = 30_000_000  # pixels x antennas: one to two seconds
 _OUTLINE = [matplotlib.patheffects.withStroke(linewidth=2.2, foreground="black")]
 
 
 @dataclass(frozen=True)
 class DropPicture:
-    """One drop's answer, to be drawn.
+    """Answer for one drop, as drawn.
 
-    title: above the map. scene: where array and users are.
-    precoder: complex64 (users, antennas). power: (users,) W. rate: (users,) bps/Hz. near_field: bool (users,).
+    Parameters
+    ----------
+    title
+        Title above the map.
+    scene
+        Positions of the array and the users.
+    precoder
+        Complex64 (users, antennas), rows of unit norm.
+    power
+        (users,), W.
+    rate
+        (users,), bps/Hz.
+    near_field
+        Bool (users,).
     """
 
     title: str
@@ -45,7 +56,18 @@ class DropPicture:
 
 
 def users_figure(picture: DropPicture) -> Figure:
-    """The map of the drop with its users, and each user's share of the power and rate."""
+    """Draw the map of a drop with its users, and each user's share of the power and rate.
+
+    Parameters
+    ----------
+    picture
+        The answer.
+
+    Returns
+    -------
+    Figure
+        The map on the left, bars on the right.
+    """
     figure = Figure(figsize=(12, 5.2), layout="constrained")
     FigureCanvasAgg(figure)
     draw_users(figure, picture)
@@ -53,9 +75,23 @@ def users_figure(picture: DropPicture) -> Figure:
 
 
 def intensity_map(scene: Scene, precoder: Tensor, power: Tensor, x: Tensor, height: Tensor) -> npt.NDArray[np.float64]:
-    """sum_k P_k |b(theta, r)^H w_k|^2 at each point of a grid, W: the power focused there, path loss left out.
+    """Compute the focused power sum_k P_k |b(theta, r)^H w_k|^2 on a grid, path loss excluded.
 
-    x: (columns,), height: (rows,), m. Returns (rows, columns).
+    Parameters
+    ----------
+    scene
+        Array, and the sign of the phase.
+    precoder
+        Complex (users, antennas), rows of unit norm.
+    power
+        (users,), W.
+    x, height
+        (columns,) and (rows,), m.
+
+    Returns
+    -------
+    ndarray
+        Float64 (rows, columns), W.
     """
     beams = precoder.conj() if scene.conjugated else precoder
     rows = []
@@ -67,14 +103,22 @@ def intensity_map(scene: Scene, precoder: Tensor, power: Tensor, x: Tensor, heig
 
 
 def draw_users(figure: Any, picture: DropPicture) -> None:
-    """The map on the left, bars of power and rate on the right."""
+    """Draw the map on the left, bars of power and rate on the right.
+
+    Parameters
+    ----------
+    figure
+        Matplotlib figure or subfigure.
+    picture
+        The answer.
+    """
     grid = figure.add_gridspec(1, 3, width_ratios=[3.6, 1, 1])
     _draw_map(figure, figure.add_subplot(grid[0]), picture)
     figure.legend(handles=_legend(picture), loc="outside lower left", ncols=5, fontsize=9.5, frameon=False)
     powers, rates = figure.add_subplot(grid[1]), figure.add_subplot(grid[2])
     near = [bool(label) for label in picture.near_field]
     users = np.arange(1, len(near) + 1)
-    colours = [_NEAR if label else _FAR for label in near]
+    colours = [NEAR_FIELD if label else FAR_FIELD for label in near]
     total = float(picture.power.sum())
     share = 100 * picture.power.double().numpy() / (total or 1.0)
     for axes, values, label in ((powers, share, "share of power [%]"), (rates, picture.rate, "rate [bps/Hz]")):
@@ -84,16 +128,17 @@ def draw_users(figure: Any, picture: DropPicture) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="x", color="#dddddd", linewidth=0.8)
         axes.set_axisbelow(True)
-    few = len(near) <= 32
-    powers.set_yticks(users if few else [1, len(near)])
+    number_all = len(near) <= 32
+    powers.set_yticks(users if number_all else [1, len(near)])
     powers.set_ylabel("user")
-    rates.set_yticks(users if few else [1, len(near)], [])
+    rates.set_yticks(users if number_all else [1, len(near)], [])
 
 
 def _draw_map(figure: Any, axes: Any, picture: DropPicture) -> None:
+    """Draw the focused power, the array, the border of the near field and the users."""
     scene = picture.scene
     left, right, bottom, top = _extent(scene)
-    pixels = min(_PIXELS, max(6_000, _WORK // scene.array.antennas))
+    pixels = min(_MAX_PIXELS, max(6_000, _MAX_PIXEL_ANTENNAS // scene.array.antennas))
     columns = int((pixels * 1.7) ** 0.5)
     x = torch.linspace(left, right, columns, dtype=torch.float64)
     height = torch.linspace(bottom, top, pixels // columns, dtype=torch.float64)
@@ -111,7 +156,19 @@ def _draw_map(figure: Any, axes: Any, picture: DropPicture) -> None:
     )
     figure.colorbar(image, ax=axes, pad=0.01, label=r"focused power $\Sigma_k P_k|b^H w_k|^2$ [dB of its peak]")
     axes.plot(0, scene.array.height, marker=">", markersize=11, color="white", markeredgecolor="black", clip_on=False)
-    x_shown, height_shown = _on_the_map(scene, (left, right, bottom, top))
+    _draw_positions(axes, picture, (left, right, bottom, top))
+    axes.plot(*_near_field_border(scene), color="white", linestyle="--", linewidth=1.4)
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, top)
+    axes.set_xlabel("x [m]" if scene.from_file else "along boresight [m] (places estimated from the wavefronts)")
+    axes.set_ylabel("height [m]" if scene.from_file else "across [m]")
+    axes.set_title(picture.title, loc="left", fontsize=11)
+
+
+def _draw_positions(axes: Any, picture: DropPicture, extent: tuple[float, float, float, float]) -> None:
+    """Mark every user with its number; hollow where only the direction is known."""
+    scene, right = picture.scene, extent[1]
+    x_shown, height_shown = _drawn_positions(scene, extent)
     for user in range(len(x_shown)):
         near, resolved = bool(picture.near_field[user]), bool(scene.resolved[user])
         axes.plot(
@@ -119,8 +176,8 @@ def _draw_map(figure: Any, axes: Any, picture: DropPicture) -> None:
             height_shown[user],
             marker=_MARKERS[near],
             markersize=9,
-            markerfacecolor=(_NEAR if near else _FAR) if resolved else "none",
-            markeredgecolor="white" if resolved else (_NEAR if near else _FAR),
+            markerfacecolor=(NEAR_FIELD if near else FAR_FIELD) if resolved else "none",
+            markeredgecolor="white" if resolved else (NEAR_FIELD if near else FAR_FIELD),
             markeredgewidth=1.3 if resolved else 2.2,
             clip_on=False,
         )
@@ -135,16 +192,10 @@ def _draw_map(figure: Any, axes: Any, picture: DropPicture) -> None:
             fontweight="bold",
             path_effects=_OUTLINE,
         )
-    axes.plot(*_near_field_border(scene), color="white", linestyle="--", linewidth=1.4)
-    axes.set_xlim(left, right)
-    axes.set_ylim(bottom, top)
-    axes.set_xlabel("x [m]" if scene.from_file else "along boresight [m] (places estimated from the wavefronts)")
-    axes.set_ylabel("height [m]" if scene.from_file else "across [m]")
-    axes.set_title(picture.title, loc="left", fontsize=11)
 
 
 def _extent(scene: Scene) -> tuple[float, float, float, float]:
-    """left, right, bottom, top of the map, m: array and users whose distance is known, with a margin."""
+    """Return left, right, bottom, top of the map, m: the array and users at known distance, with a margin."""
     x, height = scene.x[scene.resolved].numpy(), scene.height[scene.resolved].numpy()
     base = scene.array.height
     if scene.from_file:
@@ -159,17 +210,17 @@ def _extent(scene: Scene) -> tuple[float, float, float, float]:
 
 
 def _near_field_border(scene: Scene) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The curve within which a user is near-field: the effective Rayleigh distance in every direction, x and height."""
+    """Return the border of the near field, the effective Rayleigh distance in every direction: x and height, m."""
     angle = torch.linspace(-1.5, 1.5, 721, dtype=torch.float64)
     distance = effective_rayleigh_distance(scene.array, angle)
     below = angle + scene.array.tilt
     return (distance * torch.cos(below)).numpy(), (scene.array.height - distance * torch.sin(below)).numpy()
 
 
-def _on_the_map(
+def _drawn_positions(
     scene: Scene, extent: tuple[float, float, float, float]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Where to draw each user; one whose distance is unknown at the map's edge, in its direction."""
+    """Return each user's position on the map; one at unknown distance lies on the edge, in its direction."""
     left, right, bottom, top = extent
     x, rise = scene.x.numpy(), scene.height.numpy() - scene.array.height
     room = np.where(rise > 0, top - scene.array.height, scene.array.height - bottom)
@@ -187,9 +238,9 @@ def _legend(picture: DropPicture) -> list[Line2D]:
     border = Line2D([], [], linestyle="--", color="#666666", label="border of the near field")
     entries = [entry(">", "white", f"array, {picture.scene.array.antennas} antennas"), border]
     if near.any():
-        entries.append(entry("o", _NEAR, f"near-field user ({int(near.sum())})"))
+        entries.append(entry("o", NEAR_FIELD, f"near-field user ({int(near.sum())})"))
     if not near.all():
-        entries.append(entry("s", _FAR, f"far-field user ({int((~near).sum())})"))
+        entries.append(entry("s", FAR_FIELD, f"far-field user ({int((~near).sum())})"))
     if not picture.scene.resolved.all():
         entries.append(entry("s", "black", "hollow: direction only", filled=False))
     return entries
