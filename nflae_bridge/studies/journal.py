@@ -1,4 +1,4 @@
-"""Finished pieces of a long run, a line of JSON each, so that a run that was interrupted goes on where it was."""
+"""Keep the finished pieces of a long run on disk, one line of JSON each, so that an interrupted run can resume."""
 
 from __future__ import annotations
 
@@ -14,14 +14,30 @@ Entry = TypeVar("Entry")
 
 
 class Journal(Generic[Entry]):
-    """A file whose first line says what its entries depend on, and every further line is an entry.
+    """Journal of a run: a file whose first line holds the run's identity, every further line one entry.
 
-    path: the file, in a folder that is made if it is missing. identity: whatever the entries depend on.
-    parse: makes an entry of a line's content; ValueError, KeyError and TypeError from it mean that the line is damaged.
-    remedy: what to do about a file with another identity, for the error message.
-    entries: those of an earlier run with the same identity.
+    Parameters
+    ----------
+    path
+        The file; its folder is made if it is missing.
+    identity
+        Everything that the entries depend on.
+    parse
+        Makes an entry of a line's content; a ValueError, KeyError or TypeError from it marks the line as damaged.
+    remedy
+        What to do about a file with another identity, for the error message.
 
-    Raises NflaeError if the folder can't be made or written to, or the file has another identity or is damaged.
+    Attributes
+    ----------
+    path
+        The file.
+    entries
+        Those of an earlier run with the same identity.
+
+    Raises
+    ------
+    NflaeError
+        If the folder cannot be made or written to, or the file has another identity or is damaged.
     """
 
     def __init__(
@@ -33,17 +49,17 @@ class Journal(Generic[Entry]):
         if folder.exists() and not folder.is_dir():
             raise NflaeError(f"{folder}: is a file; name a folder for the results")
         folder.mkdir(parents=True, exist_ok=True)
-        whole = self._read(identity, parse, remedy) if path.exists() else 0
-        self._file = path.open("r+" if whole else "w", encoding="utf-8")
-        # A line that a kill cut short goes, or the next would be appended to it.
-        self._file.truncate(whole)
-        self._file.seek(whole)
-        if not whole:
+        length = self._read(identity, parse, remedy) if path.exists() else 0
+        self._file = path.open("r+" if length else "w", encoding="utf-8")
+        # A line cut short by a kill is removed, or the next would be appended to it.
+        self._file.truncate(length)
+        self._file.seek(length)
+        if not length:
             self.add({"identity": identity})
 
     def _read(self, identity: dict[str, str], parse: Callable[[dict[str, Any]], Entry], remedy: str) -> int:
-        """Take the entries in; the bytes up to the end of the last whole line."""
-        whole = 0
+        """Read the entries and return the number of bytes up to the end of the last whole line."""
+        length = 0
         for number, line in enumerate(self.path.read_bytes().splitlines(keepends=True)):
             if not line.endswith(b"\n"):
                 break
@@ -57,11 +73,11 @@ class Journal(Generic[Entry]):
                 raise NflaeError(
                     f"{self.path}: line {number + 1} is damaged; remove the file to start anew, or name another folder"
                 ) from error
-            whole += len(line)
-        return whole
+            length += len(line)
+        return length
 
     def add(self, content: dict[str, Any]) -> None:
-        """Append an entry's content, so that it survives whatever ends this process."""
+        """Append an entry's content and flush it to disk."""
         self._file.write(json.dumps(content, separators=(",", ":")) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())

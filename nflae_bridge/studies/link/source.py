@@ -1,4 +1,4 @@
-"""Where the drops of a link come from: a channel file, gone through again and again, or a scenario."""
+"""Supply the drops of a link study: from a channel file, passed over repeatedly, or from a scenario."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from simulator.link_level.randomness import generator_of
 
 Indices = npt.NDArray[np.int64]
 
-# 5G with 120 kHz between subcarriers, as at 30 GHz.
+# 5G NR with 120 kHz subcarrier spacing, as at 30 GHz.
 SLOT_SECONDS = 125e-6
 
 
@@ -29,9 +29,16 @@ SLOT_SECONDS = 125e-6
 class Batch:
     """Drops to send blocks over.
 
-    channels: complex64 (drops, users, antennas), the true ones. known: the same, of the drops whose CSI the precoders
-    are computed from (before what else is wrong with it). known_of: int64 (drops,), each drop's index into ``known``.
-    slot_correlation: of ``known`` from one slot to the next, where ageing has still to be drawn.
+    Parameters
+    ----------
+    channels
+        True channels, complex64 (drops, users, antennas).
+    known
+        Channels whose CSI the precoders are computed from, before estimation errors; the same shape but for the drops.
+    known_of
+        Index into ``known`` for each drop, int64 (drops,).
+    slot_correlation
+        Correlation of ``known`` from one slot to the next, where ageing is still to be drawn; else None.
     """
 
     channels: Tensor
@@ -41,66 +48,83 @@ class Batch:
 
 
 class BatchRecipe(Protocol):
-    """What a worker makes a batch from; plain values and arrays, so that it can be sent there."""
+    """Recipe of a batch: plain values and arrays, which can be sent to a worker."""
 
     def batch(self) -> Batch:
-        """The batch, on the CPU."""
+        """Return the batch, on the CPU."""
         ...
 
 
 class DropSource(Protocol):
-    """Drops in batches; batch ``index`` is the same whenever it is asked for."""
+    """Source of drops in batches; a batch depends on its index alone."""
 
     @property
     def users(self) -> int:
-        """Users a drop."""
+        """Users per drop."""
         ...
 
     @property
-    def a_pass(self) -> int:
-        """Batches after which every drop has been sent over equally often."""
+    def batches_per_pass(self) -> int:
+        """Batches after which every drop has been used equally often."""
         ...
 
     def recipe(self, index: int) -> BatchRecipe:
-        """What batch ``index`` (0, 1, ...) is made from."""
+        """Return the recipe of batch ``index`` (0, 1, ...)."""
         ...
 
     def batches(self, drops: int) -> int:
-        """How many batches hold at least so many drops."""
+        """Return the number of batches that hold at least ``drops`` drops."""
         ...
 
     def identity(self) -> dict[str, str]:
-        """What tells these drops from others."""
+        """Return what distinguishes these drops from others, in words."""
         ...
 
 
 @dataclass(frozen=True)
-class GivenDrops:
-    """A `BatchRecipe` of the drops themselves, as in `Batch`."""
+class FileBatch:
+    """`BatchRecipe` that holds the drops themselves, as in `Batch`; ``known`` is None where it equals the channels."""
 
     channels: Channels
     known: Channels | None
     known_of: Indices
 
     def batch(self) -> Batch:
-        """The batch."""
+        """Return the batch, on the CPU."""
         channels = torch.from_numpy(self.channels)
         known = channels if self.known is None else torch.from_numpy(self.known)
         return Batch(channels, known, torch.from_numpy(self.known_of), None)
 
 
 class FileDrops:
-    """The drops of a channel file, successive slots of it if their CSI is to be late.
+    """`DropSource` of a channel file; of successive slots, if their CSI is to be outdated.
 
-    refresh: a precoder serves this many successive drops. drops: read at most so many of the file's first.
-    Raises NflaeError for a bad drop (see `pipeline.blocks`) and if no drop is left to send over.
+    Parameters
+    ----------
+    file
+        The channel file.
+    drops
+        Read at most this many drops, the file's first.
+    size
+        Drops per batch.
+    csi
+        Model of the CSI; its delay is taken from the file's successive drops.
+    refresh
+        Successive drops that one precoder serves.
+    on_bad_drop
+        As in `nflae_bridge.files.blocks`.
+
+    Raises
+    ------
+    NflaeError
+        For a bad drop, unless skipped, and if no usable drop is left.
     """
 
     def __init__(
         self, file: ChannelFile, drops: int, size: int, csi: CsiModel, refresh: int, on_bad_drop: OnBadDrop
     ) -> None:
         self.users = file.users
-        # The first drops have no older ones to be known by.
+        # The first drops of the file have no earlier drop to take outdated CSI from.
         stop = min(file.drops, drops + csi.slots * (file.drops // _slots(file)))
         parts = list(blocks(file, stop, size, on_bad_drop))
         good = np.concatenate([part.good for part in parts])
@@ -112,31 +136,31 @@ class FileDrops:
         self._usable = np.flatnonzero(usable)
         self._size = size
         if not len(self._usable):
-            late = f" whose CSI of {csi.slots} slots before is there" if csi.slots else ""
-            raise NflaeError(f"{file.path}: {file.variable}: none of {stop} drops is one to send over{late}")
+            outdated = f" with CSI from {csi.slots} slots before" if csi.slots else ""
+            raise NflaeError(f"{file.path}: {file.variable}: none of {stop} drops can be used{outdated}")
 
     @property
-    def a_pass(self) -> int:
+    def batches_per_pass(self) -> int:
         """See `DropSource`."""
         return -(-len(self._usable) // self._size)
 
     @property
     def drops(self) -> Indices:
-        """The drops sent over in a pass, counted from 0 in the file."""
+        """Drops used in a pass, int64, counted from 0 in the file."""
         return self._usable
 
-    def recipe(self, index: int) -> GivenDrops:
+    def recipe(self, index: int) -> FileBatch:
         """See `DropSource`."""
-        start = index % self.a_pass * self._size
+        start = index % self.batches_per_pass * self._size
         drops = self._usable[start : start + self._size]
         known, known_of = np.unique(self._known_of[drops], return_inverse=True)
         same = np.array_equal(known, drops)
-        return GivenDrops(self._channels[drops], None if same else self._channels[known], known_of.astype(np.int64))
+        return FileBatch(self._channels[drops], None if same else self._channels[known], known_of.astype(np.int64))
 
     def batches(self, drops: int) -> int:
         """See `DropSource`."""
         passes, rest = divmod(drops, len(self._usable))
-        return passes * self.a_pass + -(-rest // self._size)
+        return passes * self.batches_per_pass + -(-rest // self._size)
 
     def identity(self) -> dict[str, str]:
         """See `DropSource`."""
@@ -145,33 +169,45 @@ class FileDrops:
             digest.update(array.tobytes())
         return {
             "drops of the file used": str(len(self._usable)),
-            "drops a batch": str(self._size),
+            "drops per batch": str(self._size),
             "channels and the drops they are known by (digest)": digest.hexdigest()[:16],
         }
 
 
 def _slots(file: ChannelFile) -> int:
-    """The length of the file's axis of drops, its subcarriers apart."""
+    """Return the length of the file's axis of drops, subcarriers excluded."""
     letters = [letter for letter in file.layout if letter in "sf"]
     sizes = dict(zip(letters, file.drop_axes, strict=True))
     return sizes.get("s", 1)
 
 
 def _known_drops(file: ChannelFile, stop: int, slots: int, refresh: int) -> Indices:
-    """For each drop the one its precoder is computed from: ``slots`` before the last refresh; -1: before the first."""
+    """Return for each drop the one its precoder is computed from, ``slots`` before the last refresh; -1 for none."""
     letters = [letter for letter in file.layout if letter in "sf"] or ["s"]
     sizes = file.drop_axes or (1,)
-    places = dict(zip(letters, np.unravel_index(np.arange(stop), sizes, order="F"), strict=True))
-    slot = places.get("s", np.zeros(stop, np.int64))
+    positions = dict(zip(letters, np.unravel_index(np.arange(stop), sizes, order="F"), strict=True))
+    slot = positions.get("s", np.zeros(stop, np.int64))
     known = slot - slot % refresh - slots
-    earlier = tuple(np.maximum(known, 0) if letter == "s" else places[letter] for letter in letters)
+    earlier = tuple(np.maximum(known, 0) if letter == "s" else positions[letter] for letter in letters)
     found = np.ravel_multi_index(earlier, sizes, order="F")
     return np.where(known >= 0, found, -1).astype(np.int64)
 
 
 @dataclass(frozen=True)
-class DrawnDrops:
-    """A `BatchRecipe` of drops drawn where they are needed."""
+class ScenarioBatch:
+    """`BatchRecipe` that draws the drops on the worker.
+
+    Parameters
+    ----------
+    name, users, antennas
+        Scenario, K and N.
+    drops
+        Drops in the batch.
+    speed
+        Speed of the users, m/s.
+    seed, index
+        Seed of the study and number of the batch.
+    """
 
     name: ScenarioName
     users: int
@@ -182,7 +218,7 @@ class DrawnDrops:
     index: int
 
     def batch(self) -> Batch:
-        """The batch."""
+        """Return the batch, on the CPU."""
         scene = scenario(self.name, self.users, self.antennas)
         channels = scene.draw(self.drops, generator_of(self.seed, "drops", self.index)).channels
         correlation = jakes_correlation(self.speed, scene.array.carrier, SLOT_SECONDS)
@@ -191,7 +227,19 @@ class DrawnDrops:
 
 @dataclass(frozen=True)
 class ScenarioDrops:
-    """Fresh drops of a scenario. size: drops a batch. speed: of the users, m/s, by which their CSI ages."""
+    """`DropSource` of fresh drops of a scenario.
+
+    Parameters
+    ----------
+    name, users, antennas
+        Scenario, K and N.
+    size
+        Drops per batch.
+    speed
+        Speed of the users, m/s, by which their CSI ages.
+    seed
+        Seed of the study.
+    """
 
     name: ScenarioName
     users: int
@@ -201,13 +249,13 @@ class ScenarioDrops:
     seed: int
 
     @property
-    def a_pass(self) -> int:
+    def batches_per_pass(self) -> int:
         """See `DropSource`."""
         return 1
 
-    def recipe(self, index: int) -> DrawnDrops:
+    def recipe(self, index: int) -> ScenarioBatch:
         """See `DropSource`."""
-        return DrawnDrops(self.name, self.users, self.antennas, self.size, self.speed, self.seed, index)
+        return ScenarioBatch(self.name, self.users, self.antennas, self.size, self.speed, self.seed, index)
 
     def batches(self, drops: int) -> int:
         """See `DropSource`."""
@@ -218,5 +266,5 @@ class ScenarioDrops:
         return {
             "scenario": f"{self.name} with {self.users} users and {self.antennas} antennas",
             "speed": f"{self.speed:g}",
-            "drops a batch": str(self.size),
+            "drops per batch": str(self.size),
         }

@@ -1,8 +1,8 @@
-"""SNR by SNR and batch by batch: which unit of work is next, what one unit is, and when a point has seen enough.
+"""Sweep a link over SNRs: choose the next unit of work, run it, and stop an SNR once its errors suffice.
 
 A point is an SNR. Its units are batches of drops, over which every scheme sends the same bits through the same noise. A
 point stops with the first batch, in order, after which every scheme has counted enough errors; all means are then
-means over the same drops. Which worker computed what, and when, makes no difference.
+means over the same drops. The result does not depend on which worker computes a unit, or when.
 """
 
 from __future__ import annotations
@@ -34,11 +34,33 @@ from simulator.schemes import needs_sic
 
 @dataclass(frozen=True)
 class Settings:
-    """What is sent, how, and what the transmitter knows; the same for every unit.
+    """Parameters of a link study, the same for every unit.
 
-    modulation, code: see `modulation.choose_modulation`. symbols: a block's. timeline: keep what each drop gave.
+    Parameters
+    ----------
+    schemes
+        Scheme specifications, see `load_scheme`.
+    modulation, code
+        See `simulator.link_level.modulation.choose_modulation`.
+    symbols
+        Symbols per block.
+    csi
+        Model of the CSI at the transmitter.
+    waveform
+        OFDM parameters.
+    alpha_c, min_rate
+        Constraints C3 and C4, as in `LinkBudget`.
+    model, device, refine
+        As in `load_scheme`; the model also labels the users where C3 binds.
+    seed
+        Seed of bits, noise and CSI errors.
+    timeline
+        Keep the counts of every drop.
 
-    Raises NflaeError for a scheme that counts on receivers with SIC: these have none.
+    Raises
+    ------
+    NflaeError
+        For a scheme whose rates need receivers with SIC, which the link does not have.
     """
 
     schemes: tuple[str, ...]
@@ -60,22 +82,32 @@ class Settings:
         if refused:
             raise NflaeError(
                 f"{', '.join(refused)}: needs receivers that decode and cancel other users' blocks (SIC), which"
-                " nflae link doesn't have; leave it out of --scheme (nflae evaluate gives its rates)"
+                " nflae link does not have; leave it out of --scheme (nflae evaluate gives its rates)"
             )
 
     @property
     def coded(self) -> bool:
-        """Whether errors are counted in blocks."""
+        """True where errors are counted in blocks."""
         return self.code != "none"
 
     def budget(self, snr_db: float) -> LinkBudget:
-        """P = 1 W and sigma^2 by the SNR P / sigma^2: only their ratio matters."""
+        """Return the link budget of an SNR P / sigma^2 in dB, at P = 1 W: only the ratio matters."""
         return LinkBudget(1.0, 10 ** (-snr_db / 10), self.alpha_c, self.min_rate)
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One batch at one SNR."""
+    """One batch at one SNR.
+
+    Parameters
+    ----------
+    snr_db
+        SNR, dB.
+    index
+        Number of the batch.
+    recipe
+        Recipe of its drops.
+    """
 
     snr_db: float
     index: int
@@ -83,8 +115,8 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class _Bench:
-    """What a process sets up once."""
+class _Transceivers:
+    """Schemes, labels and link of one process, set up once."""
 
     device: torch.device
     schemes: dict[str, Scheme]
@@ -93,39 +125,57 @@ class _Bench:
 
 
 @lru_cache(maxsize=8)
-def _bench(settings: Settings) -> _Bench:
+def _transceivers(settings: Settings) -> _Transceivers:
     device = choose_device(settings.device)
     schemes = {name: load_scheme(name, settings.model, str(device), settings.refine) for name in settings.schemes}
     label = None
     if settings.alpha_c < 1:
-        # With a limit for near-field users every scheme goes by the same labels.
+        # Where C3 binds, all schemes use the same labels.
         engine = schemes.get("nflae") or load_scheme("nflae", settings.model, str(device))
         assert isinstance(engine, Engine)
         label = engine.near_field
     modulation = choose_modulation(settings.modulation, settings.code, settings.symbols)
-    return _Bench(device, schemes, label, Chain(modulation, settings.symbols, device, settings.waveform))
+    return _Transceivers(device, schemes, label, Chain(modulation, settings.symbols, device, settings.waveform))
 
 
 def run_unit(settings: Settings, unit: Unit) -> Outcome:
-    """Send a batch's blocks with every scheme and count. Raises NflaeError where a scheme's answer is not finite."""
-    bench, batch = _bench(settings), unit.recipe.batch()
+    """Send the blocks of one batch with every scheme and count errors.
+
+    Parameters
+    ----------
+    settings
+        The study.
+    unit
+        Batch and SNR.
+
+    Returns
+    -------
+    Outcome
+        Counts of every scheme.
+
+    Raises
+    ------
+    NflaeError
+        If the rates of a scheme are not finite.
+    """
+    link, batch = _transceivers(settings), unit.recipe.batch()
     noise = generator_of(settings.seed, "csi", unit.index)
-    csi = settings.csi.estimate(batch.known, batch.slot_correlation, noise).to(bench.device)
-    channels, known_of = batch.channels.to(bench.device), batch.known_of.to(bench.device)
+    csi = settings.csi.estimate(batch.known, batch.slot_correlation, noise).to(link.device)
+    channels, known_of = batch.channels.to(link.device), batch.known_of.to(link.device)
     budget = settings.budget(unit.snr_db)
-    labelled = ChannelBatch(csi, None if bench.label is None else bench.label(csi))
-    stream = generator_of(settings.seed, "symbols", unit.index, _whole(unit.snr_db), device=bench.device)
+    labelled = ChannelBatch(csi, None if link.label is None else link.label(csi))
+    stream = generator_of(settings.seed, "symbols", unit.index, _seed_of(unit.snr_db), device=link.device)
     drops, users, _ = channels.shape
-    draw = bench.chain.draw(drops, users, stream)
+    draw = link.chain.draw(drops, users, stream)
     tallies, series = {}, {}
-    for name, scheme in bench.schemes.items():
+    for name, scheme in link.schemes.items():
         answer = scheme(labelled, budget)
         if not bool(answer.rate.isfinite().all()):
             raise NflaeError(f"{name}: the rates are not finite numbers; are the channels scaled beyond reason?")
         power = answer.power[known_of]
         assert isinstance(budget.noise_power, float)
         effective = effective_channels(channels, answer.precoder[known_of], power, budget.noise_power)
-        received = bench.chain.run(effective, scheduled(power, budget.power), draw)
+        received = link.chain.run(effective, scheduled(power, budget.power), draw)
         what = (received, settings.symbols, answer.rate[known_of], answer.near_field[known_of])
         tallies[name] = tally(*what)
         if settings.timeline:
@@ -133,35 +183,61 @@ def run_unit(settings: Settings, unit: Unit) -> Outcome:
     return Outcome(unit.snr_db, unit.index, tallies, series)
 
 
-def _whole(snr_db: float) -> int:
-    """An SNR as a number >= 0 to seed with."""
+def _seed_of(snr_db: float) -> int:
+    """Return an SNR in dB as an integer >= 0."""
     return round(1000 * snr_db) + (1 << 20)
 
 
 @dataclass
 class Point:
-    """An SNR: the outcomes so far, those counted, and whether they suffice.
+    """State of one SNR.
 
-    most: batches at most. stride: it stops only after a multiple of so many. asked: batches given out so far.
-    stopped: after ``counted`` batches every scheme had enough.
+    Parameters
+    ----------
+    snr_db
+        SNR, dB.
+    max_batches
+        Batches at most.
+    stride
+        The point stops only after a multiple of this many batches.
+    outcomes
+        Outcomes so far, by number of the batch.
+    issued
+        Batches given out so far.
+    counted
+        Batches counted so far, the first ones without a gap.
+    stopped
+        True if every scheme had enough errors after the batches counted.
+    sums
+        Counts of the batches counted, by scheme.
     """
 
     snr_db: float
-    most: int
+    max_batches: int
     stride: int = 1
     outcomes: dict[int, Outcome] = field(default_factory=dict)
-    asked: int = 0
+    issued: int = 0
     counted: int = 0
     stopped: bool = False
     sums: dict[str, Tally] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
-        """Nothing more is needed."""
-        return self.stopped or self.counted >= self.most
+        """True if no further batch is needed."""
+        return self.stopped or self.counted >= self.max_batches
 
-    def take(self, outcome: Outcome, errors: int, coded: bool) -> None:
-        """Add an outcome, and count as far as they are there without a gap."""
+    def add(self, outcome: Outcome, errors: int, coded: bool) -> None:
+        """Add an outcome and count the batches that are available without a gap.
+
+        Parameters
+        ----------
+        outcome
+            Outcome of one batch.
+        errors
+            Number of errors that suffices.
+        coded
+            Count block errors instead of bit errors.
+        """
         self.outcomes[outcome.index] = outcome
         while not self.finished and self.counted in self.outcomes:
             found = self.outcomes[self.counted].tallies
@@ -170,7 +246,7 @@ class Point:
             self.stopped = self.counted % self.stride == 0 and enough(list(self.sums.values()), errors, coded)
 
     def series(self, scheme: str) -> Tally:
-        """Of a timeline, whose stride is a pass: an entry a drop, over the whole passes counted."""
+        """Return a timeline's counts of a scheme, one entry per drop, over the whole passes counted."""
         passes = [
             [self.outcomes[index].series[scheme] for index in range(start, start + self.stride)]
             for start in range(0, self.counted - self.stride + 1, self.stride)
@@ -184,46 +260,74 @@ def sweep(
     snr_db: Sequence[float],
     errors: int,
     drops: int,
-    record: UnitJournal,
+    journal: UnitJournal,
     cluster: str | None,
     advance: Callable[[int, str], None],
 ) -> list[Point]:
-    """Run what ``record`` doesn't hold yet, until every SNR has ``errors`` errors or at least ``drops`` drops.
+    """Run the units that are not in the journal yet, until every SNR has enough errors or drops.
 
-    advance(batches done, note): a finished point counts with all of its batches. Raises NflaeError; what was computed
-    until then is in ``record``.
+    Parameters
+    ----------
+    source
+        The drops.
+    settings
+        The study.
+    snr_db
+        SNRs, dB.
+    errors
+        Number of errors at which an SNR stops.
+    drops
+        Number of drops at which an SNR stops, rounded up to whole batches.
+    journal
+        Outcomes of earlier runs; every new one is appended.
+    cluster
+        As in `run_units`.
+    advance
+        Called with the number of batches done and a note; a finished SNR counts with all its batches.
+
+    Returns
+    -------
+    list of Point
+        One per SNR.
+
+    Raises
+    ------
+    NflaeError
+        If a unit or the cluster fails; the outcomes until then are in the journal.
     """
-    most = source.batches(drops)
-    stride = source.a_pass if settings.timeline else 1
-    points = {snr: Point(snr, most, stride) for snr in snr_db}
-    for outcome in record.outcomes:
-        if outcome.snr_db in points and outcome.index < most:
-            points[outcome.snr_db].take(outcome, errors, settings.coded)
-    with closing(run_units(partial(run_unit, settings), _wanted(list(points.values()), source), cluster)) as outcomes:
+    max_batches = source.batches(drops)
+    stride = source.batches_per_pass if settings.timeline else 1
+    points = {snr: Point(snr, max_batches, stride) for snr in snr_db}
+    for outcome in journal.outcomes:
+        if outcome.snr_db in points and outcome.index < max_batches:
+            points[outcome.snr_db].add(outcome, errors, settings.coded)
+    with closing(
+        run_units(partial(run_unit, settings), _next_units(list(points.values()), source), cluster)
+    ) as outcomes:
         for _, outcome in outcomes:
-            record.add(outcome)
-            points[outcome.snr_db].take(outcome, errors, settings.coded)
-            done = sum(most if point.finished else point.counted for point in points.values())
+            journal.add(outcome)
+            points[outcome.snr_db].add(outcome, errors, settings.coded)
+            done = sum(max_batches if point.finished else point.counted for point in points.values())
             advance(done, f"{outcome.snr_db:g} dB")
             if all(point.finished for point in points.values()):
                 break
     return list(points.values())
 
 
-def _wanted(points: Sequence[Point], source: DropSource) -> Iterator[Unit]:
-    """The next unit, decided when it is asked for: of the first open point with the fewest units under way.
+def _next_units(points: Sequence[Point], source: DropSource) -> Iterator[Unit]:
+    """Yield the next unit of the first open point with the fewest units under way.
 
-    One worker so finishes point after point; many share the points among them.
+    One worker thus finishes point after point; several share the points. Each unit is chosen when it is requested.
     """
     while True:
         open_points = []
         for point in points:
-            while point.asked in point.outcomes:
-                point.asked += 1
-            if not point.finished and point.asked < point.most:
+            while point.issued in point.outcomes:
+                point.issued += 1
+            if not point.finished and point.issued < point.max_batches:
                 open_points.append(point)
         if not open_points:
             return
-        chosen = min(open_points, key=lambda point: point.asked - len(point.outcomes))
-        yield Unit(chosen.snr_db, chosen.asked, source.recipe(chosen.asked))
-        chosen.asked += 1
+        chosen = min(open_points, key=lambda point: point.issued - len(point.outcomes))
+        yield Unit(chosen.snr_db, chosen.issued, source.recipe(chosen.issued))
+        chosen.issued += 1

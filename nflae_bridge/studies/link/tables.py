@@ -1,4 +1,4 @@
-"""What a sweep found, as tables; every function gives the bytes of a file."""
+"""Write the results of a link study as CSV; every function returns a file's content."""
 
 from __future__ import annotations
 
@@ -22,12 +22,40 @@ _COLUMNS = (
 
 
 def goodput(tally: Tally, channel_uses: int) -> Counts:
-    """Information bits of error-free blocks over all channel uses, blocks not sent included; bps/Hz a user."""
+    """Compute the information bits of error-free blocks over all channel uses, blocks not sent included.
+
+    Parameters
+    ----------
+    tally
+        Counts.
+    channel_uses
+        Channel uses per block.
+
+    Returns
+    -------
+    ndarray
+        Goodput per user, bps/Hz, one entry per entry of the counts.
+    """
     return tally.delivered_bits / (tally.chances * channel_uses)
 
 
 def summary_table(points: Sequence[Point], users: int, channel_uses: int) -> bytes:
-    """CSV, a row a scheme and SNR: rates over all blocks of all users, goodput and SE summed over users."""
+    """Tabulate schemes and SNRs: error rates over all blocks of all users, goodput and SE summed over users.
+
+    Parameters
+    ----------
+    points
+        The sweep's SNRs.
+    users
+        Users per drop.
+    channel_uses
+        Channel uses per block.
+
+    Returns
+    -------
+    bytes
+        Content of the CSV file.
+    """
     rows = (
         [scheme, f"{point.snr_db:g}", *row, "errors" if point.stopped else "drops"]
         for point in points
@@ -38,7 +66,20 @@ def summary_table(points: Sequence[Point], users: int, channel_uses: int) -> byt
 
 
 def users_table(points: Sequence[Point], channel_uses: int) -> bytes:
-    """CSV, a row a scheme, SNR and user (counted from 1)."""
+    """Tabulate schemes, SNRs and users, counted from 1.
+
+    Parameters
+    ----------
+    points
+        The sweep's SNRs.
+    channel_uses
+        Channel uses per block.
+
+    Returns
+    -------
+    bytes
+        Content of the CSV file.
+    """
     rows = (
         [scheme, f"{point.snr_db:g}", str(user), *row]
         for point in points
@@ -49,7 +90,24 @@ def users_table(points: Sequence[Point], channel_uses: int) -> bytes:
 
 
 def timeline_table(points: Sequence[Point], drops: npt.NDArray[np.int64], users: int, channel_uses: int) -> bytes:
-    """CSV, a row a scheme, SNR and drop (counted from 1, as in the file), of whole passes over the file."""
+    """Tabulate schemes, SNRs and drops, counted from 1 as in the file, over whole passes over the file.
+
+    Parameters
+    ----------
+    points
+        The sweep's SNRs.
+    drops
+        Indices of the drops, int64.
+    users
+        Users per drop.
+    channel_uses
+        Channel uses per block.
+
+    Returns
+    -------
+    bytes
+        Content of the CSV file.
+    """
     rows = (
         [scheme, f"{point.snr_db:g}", str(drop + 1), *row]
         for point in points

@@ -1,4 +1,4 @@
-"""The finished units of a run, so that a run that was interrupted goes on where it was."""
+"""Keep the finished units of a link study on disk, so that an interrupted run can resume."""
 
 from __future__ import annotations
 
@@ -14,7 +14,17 @@ _NAME = "units.jsonl"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a unit counted: for each scheme by user, and, of a timeline, by drop."""
+    """Counts of one unit.
+
+    Parameters
+    ----------
+    snr_db, index
+        SNR in dB and number of the batch.
+    tallies
+        Counts per user, by scheme.
+    series
+        Counts per drop, by scheme; empty without a timeline.
+    """
 
     snr_db: float
     index: int
@@ -23,10 +33,26 @@ class Outcome:
 
 
 class UnitJournal:
-    """``units.jsonl`` in a folder, which is made if it is missing; see `journal.Journal`.
+    """Journal ``units.jsonl`` of a link study; see `nflae_bridge.studies.journal.Journal`.
 
-    identity: whatever the outcomes depend on. outcomes: those of an earlier run with the same identity.
-    Raises NflaeError if the folder can't be made or written to, or holds a run with another identity.
+    Parameters
+    ----------
+    folder
+        The study's folder, made if it is missing.
+    identity
+        Everything that the outcomes depend on.
+
+    Attributes
+    ----------
+    path
+        The file.
+    outcomes
+        Those of an earlier run with the same identity.
+
+    Raises
+    ------
+    NflaeError
+        If the folder cannot be made or written to, or holds a run with another identity.
     """
 
     def __init__(self, folder: Path, identity: dict[str, str]) -> None:
@@ -35,7 +61,7 @@ class UnitJournal:
         self.outcomes = self._journal.entries
 
     def add(self, outcome: Outcome) -> None:
-        """Append one, so that it survives whatever ends this process."""
+        """Append an outcome and flush it to disk."""
         self._journal.add(
             {
                 "snr_db": outcome.snr_db,

@@ -180,7 +180,7 @@ def test_late_csi_is_an_earlier_slots(write_mat: WriteMat, subcarriers: int) -> 
         source = FileDrops(file, 1000, 4, CsiModel("aged", late), refresh, "error")
     drops = [(s, f) for s in range(slots) for f in range(subcarriers) if s - s % refresh >= late]
     assert source.drops.tolist() == [s * subcarriers + f for s, f in drops]
-    found = [source.recipe(index).batch() for index in range(source.a_pass)]
+    found = [source.recipe(index).batch() for index in range(source.batches_per_pass)]
     true = torch.cat([batch.channels for batch in found])
     known = torch.cat([batch.known[batch.known_of] for batch in found])
     for place, (s, f) in enumerate(drops):
@@ -197,7 +197,7 @@ def test_bad_drops_are_left_out_of_both_ends(write_mat: WriteMat) -> None:
         assert source.drops.tolist() == [1, 2, 5]
         with pytest.raises(NflaeError, match="drop 4, user 2, antenna 3 is NaN"):
             FileDrops(file, 1000, 4, CsiModel(), 1, "error")
-        with pytest.raises(NflaeError, match="none of 6 drops is one to send over whose CSI of 6 slots before"):
+        with pytest.raises(NflaeError, match="none of 6 drops can be used with CSI from 6 slots before"):
             FileDrops(file, 1000, 4, CsiModel("aged", 6), 1, "skip")
 
 

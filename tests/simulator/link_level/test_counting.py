@@ -80,9 +80,9 @@ def test_a_point_stops_at_the_same_unit_in_whatever_order_units_come() -> None:
     )
     assert needed in (2, 3, 4)
     for order in permutations(range(5)):
-        point = Point(0.0, most=5)
+        point = Point(0.0, max_batches=5)
         for index in order:
-            point.take(found[index], errors=15, coded=True)
+            point.add(found[index], errors=15, coded=True)
         assert point.stopped
         assert point.counted == needed
         assert point.sums["b"].bit_errors == sum(each.tallies["b"].bit_errors for each in found[:needed])
