@@ -1,10 +1,10 @@
-"""Work larger than one machine: independent units, computed here or by the workers of a Dask cluster.
+"""Distribute independent units of work over this process or the workers of a Dask cluster.
 
-A unit says everything that its outcome depends on, seeds included. So it doesn't matter which worker computes it, in
-what company, or whether it is computed twice because a worker died: the outcomes are the same.
+A unit holds everything that its outcome depends on, seeds included. The outcomes are therefore the same whichever
+worker computes a unit, and if it is computed twice because a worker died.
 
-Dask sends units and outcomes as pickles: whoever can reach a scheduler can run code on its workers. A cluster belongs
-on a network one trusts, or behind Dask's own TLS.
+Dask transfers units and outcomes as pickles: anyone with access to a scheduler can run code on its workers. Run
+clusters on a trusted network only, or behind Dask's own TLS.
 """
 
 from __future__ import annotations
@@ -30,33 +30,48 @@ if TYPE_CHECKING:
 Unit = TypeVar("Unit")
 Outcome = TypeVar("Outcome")
 
-# Under way for each of the cluster's threads: one being computed, one that waits where it will be.
-_UNITS_A_THREAD = 2
-_PATIENCE_SECONDS = 10
-_DESERTED = 3  # times in a row that nobody works there: one that died may be about to be started again
-_LOOK_SECONDS = 0.01
+# Per thread of the cluster: one unit in computation, one waiting on the same worker.
+_UNITS_PER_THREAD = 2
+_TIMEOUT_SECONDS = 10
+_MAX_CHECKS_WITHOUT_WORKER = 3  # in a row: a worker that died may be about to restart
+_POLL_SECONDS = 0.01
 _LARGEST_UNIT = "1 GiB"
 
 
 class ClusterLost(NflaeError):
-    """The cluster can't be reached any more. What it gave so far is good."""
+    """Error of a cluster that cannot be reached any more; the outcomes received so far are valid."""
 
 
 def run_units(
     work: Callable[[Unit], Outcome], units: Iterable[Unit], cluster: str | None
 ) -> Generator[tuple[int, Outcome], None, None]:
-    """(index, work(units[index])) for every unit, as they complete.
+    """Yield (index, work(units[index])) for every unit, as the units complete.
 
-    work: a function of a module (or a `functools.partial` of one); it, units and outcomes have to be picklable.
-    units: taken one by one, only as many as keep the workers busy: two a thread.
-    cluster: None: here, in order. ``local:N``: N processes of one thread each on this machine, gone afterwards. Else
-    the address of a Dask scheduler, ``tcp://host:8786``.
+    Units whose worker dies are computed again on another. Closing the generator cancels units not yet begun
+    (`contextlib.closing` does so however the loop is left). On a cluster PyTorch uses one thread per unit.
 
-    Units whose worker dies are computed again by another. Closing the generator cancels what has not begun
-    (`contextlib.closing` does so however the loop is left). On a cluster torch uses one thread a unit.
+    Parameters
+    ----------
+    work
+        A function of a module, or a `functools.partial` of one; it, units and outcomes must be picklable.
+    units
+        Taken one by one, only as many as keep the workers busy: two per thread.
+    cluster
+        None: in this process, in order. ``local:N``: N processes of one thread each on this machine, for this call
+        only. Else the address of a Dask scheduler, ``tcp://host:8786``.
 
-    Raises, when the first outcome is asked for, NflaeError if there is no such cluster, nobody works there, its version
-    of this package is another or Dask is not installed; later `ClusterLost`; and whatever ``work`` raises, as it is.
+    Yields
+    ------
+    tuple
+        Index and outcome.
+
+    Raises
+    ------
+    NflaeError
+        With the first outcome: if the cluster cannot be reached, has no worker or another version of this package, or
+        Dask is not installed.
+    ClusterLost
+        If the cluster is lost later. Exceptions of ``work`` are raised as they are.
     """
     if cluster is None:
         for index, unit in enumerate(units):
@@ -67,11 +82,27 @@ def run_units(
 
 
 def local_processes(cluster: str) -> int | None:
-    """N of ``local:N``; None for a scheduler's address. Raises NflaeError for what is neither."""
+    """Parse the name of a cluster.
+
+    Parameters
+    ----------
+    cluster
+        ``local:N`` or the address of a Dask scheduler.
+
+    Returns
+    -------
+    int or None
+        N; None for an address.
+
+    Raises
+    ------
+    NflaeError
+        For any other text.
+    """
     if count := re.fullmatch(r"local:([1-9]\d{0,3})", cluster):
         return int(count[1])
     if cluster.startswith("local:") or not re.fullmatch(r"((tcp|tls|ws|wss)://)?[^\s/]+:\d+", cluster):
-        raise NflaeError(f"{cluster!r} is no cluster: give local:N with a number of processes, or tcp://HOST:PORT")
+        raise NflaeError(f"{cluster!r} is not a cluster: give local:N with a number of processes, or tcp://HOST:PORT")
     return None
 
 
@@ -82,16 +113,16 @@ def _distribute(
 
     waiting, exhausted, done = enumerate(units), False, 0
     under_way: dict[str, tuple[int, Future]] = {}
-    # With its result: one that is done but still to be fetched would be waited for for ever if its worker left now.
+    # With results: a finished unit whose worker leaves before its result is fetched would never complete.
     completed = as_completed(loop=client.loop, with_results=True, raise_errors=False)
     try:
         while not exhausted or under_way:
-            with _telling_of_loss(cluster, done):
-                # Asked anew each time: workers come and go.
-                room = max(1, _UNITS_A_THREAD * sum(client.nthreads().values())) - len(under_way)
-            chosen = list(islice(waiting, max(room, 0)))
-            exhausted = len(chosen) < room
-            with _telling_of_loss(cluster, done):
+            with _raising_cluster_lost(cluster, done):
+                # Counted anew each time: workers join and leave.
+                free = max(1, _UNITS_PER_THREAD * sum(client.nthreads().values())) - len(under_way)
+            chosen = list(islice(waiting, max(free, 0)))
+            exhausted = len(chosen) < free
+            with _raising_cluster_lost(cluster, done):
                 for index, unit in chosen:
                     future = client.submit(_on_one_thread, work, unit, pure=False)
                     under_way[future.key] = index, future
@@ -108,16 +139,16 @@ def _distribute(
 
 
 def _next(completed: Any, client: Client) -> tuple[Future, Any]:
-    """The next future that is done and its result. Raises ConnectionError once nobody has worked there for a while.
+    """Return the next finished future and its result; raise ConnectionError after a time without any worker.
 
-    Dask itself would wait for workers for ever.
+    Dask itself would wait for workers without limit.
     """
-    looked, deserted = time.monotonic(), 0
+    checked, without_worker = time.monotonic(), 0
     while not completed.has_ready():
-        time.sleep(_LOOK_SECONDS)
-        if time.monotonic() - looked > _PATIENCE_SECONDS:
-            looked, deserted = time.monotonic(), 0 if client.nthreads() else deserted + 1
-            if deserted == _DESERTED:
+        time.sleep(_POLL_SECONDS)
+        if time.monotonic() - checked > _TIMEOUT_SECONDS:
+            checked, without_worker = time.monotonic(), 0 if client.nthreads() else without_worker + 1
+            if without_worker == _MAX_CHECKS_WITHOUT_WORKER:
                 raise ConnectionError("no worker is left")
     ready: tuple[Future, Any] = next(completed)
     return ready
@@ -130,17 +161,17 @@ def _outcome(future: Future, result: Any, index: int, cluster: str, done: int) -
         _, error, trace = result
         if isinstance(error, KilledWorker):
             raise NflaeError(
-                f"cluster {cluster}: the workers died on unit {index + 1}, again and again; have they memory enough?"
+                f"cluster {cluster}: the workers died on unit {index + 1} several times; check their memory"
             ) from error
         raise error.with_traceback(trace)
     if isinstance(result, CancelledError):
-        with _telling_of_loss(cluster, done):
+        with _raising_cluster_lost(cluster, done):
             raise result
     return result
 
 
 def _on_one_thread(work: Callable[[Unit], Outcome], unit: Unit) -> Outcome:
-    """On a worker: its threads are Dask's to count, and one sums up the same way everywhere."""
+    """Run a unit on a worker with one thread: Dask counts the threads, and sums are rounded alike everywhere."""
     import torch
 
     torch.set_num_threads(1)
@@ -148,7 +179,13 @@ def _on_one_thread(work: Callable[[Unit], Outcome], unit: Unit) -> Outcome:
 
 
 def dask_setup(worker: object) -> None:
-    """Dask calls this in a process of ``local:N``: Ctrl-C is for the process that started it, which then ends this."""
+    """Ignore Ctrl-C in a process of ``local:N``, which the process that started it ends; Dask calls this.
+
+    Parameters
+    ----------
+    worker
+        Dask's worker, not used.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -157,7 +194,7 @@ def _version() -> str:
 
 
 @contextmanager
-def _telling_of_loss(cluster: str, done: int) -> Iterator[None]:
+def _raising_cluster_lost(cluster: str, done: int) -> Iterator[None]:
     """Raise `ClusterLost` for what Dask raises once its scheduler has gone."""
     try:
         yield
@@ -169,13 +206,13 @@ def _telling_of_loss(cluster: str, done: int) -> Iterator[None]:
 
 @contextmanager
 def _connected(cluster: str) -> Iterator[Client]:
-    """A client of the cluster, checked to be of our version. ``local:N`` is started before and stopped afterwards."""
+    """Connect to a cluster of the same version; ``local:N`` is started before and stopped afterwards."""
     require("distributed", "--cluster")
     processes = local_processes(cluster)
     import dask
 
     settings = {
-        "distributed.comm.timeouts.connect": f"{_PATIENCE_SECONDS}s",
+        "distributed.comm.timeouts.connect": f"{_TIMEOUT_SECONDS}s",
         # Units carry their channels: a scattered array would be lost with the worker that holds it.
         "distributed.admin.large-graph-warning-threshold": _LARGEST_UNIT,
     }
@@ -208,36 +245,36 @@ def _client(address: str, cluster: str) -> Iterator[Client]:
     from distributed import Client
 
     try:
-        client = Client(address, timeout=_PATIENCE_SECONDS, set_as_default=False)
+        client = Client(address, timeout=_TIMEOUT_SECONDS, set_as_default=False)
     except OSError as error:
         raise NflaeError(
-            f"cluster {cluster}: can't be reached; is `dask scheduler` running there? Or give local:N"
+            f"cluster {cluster}: cannot be reached; start `dask scheduler` there, or give local:N"
         ) from error
     with client:
         try:
-            client.wait_for_workers(1, timeout=_PATIENCE_SECONDS)
+            client.wait_for_workers(1, timeout=_TIMEOUT_SECONDS)
         except TimeoutError as error:
-            raise NflaeError(f"cluster {cluster}: nobody works there; start `dask worker {address}`") from error
+            raise NflaeError(f"cluster {cluster}: has no worker; start `dask worker {address}`") from error
         _check_versions(client, cluster)
         yield client
 
 
 def _check_versions(client: Client, cluster: str) -> None:
-    """The scheduler unpacks units on their way, so it needs the package like its workers."""
+    """Raise NflaeError unless scheduler, which unpickles units, and workers have this version of the package."""
     try:
         versions = {*client.run(_version).values(), client.run_on_scheduler(_version)}
     except ImportError as error:
         raise NflaeError(
-            f"cluster {cluster}: nflae-bridge isn't installed on its scheduler and all its workers; install it there"
+            f"cluster {cluster}: nflae-bridge is not installed on its scheduler and all its workers; install it there"
         ) from error
     if versions != {__version__}:
         found = ", ".join(sorted(versions))
-        raise NflaeError(f"cluster {cluster}: it has nflae-bridge {found} and this is {__version__}; use one version")
+        raise NflaeError(f"cluster {cluster}: has nflae-bridge {found}, this machine {__version__}; use one version")
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Dask logs every worker and connection it loses; what matters of it is raised here as an error."""
+    """Silence Dask's log of lost workers and connections; failures are raised as errors."""
     import distributed  # noqa: F401 - sets its loggers up when imported
 
     loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("distributed")]

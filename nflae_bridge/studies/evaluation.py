@@ -1,4 +1,4 @@
-"""Schemes side by side on the same drops: sum rate, share of the dirty-paper capacity, feasibility, time."""
+"""Compare schemes on the same drops: sum rate, fraction of the dirty-paper capacity, feasibility, time."""
 
 from __future__ import annotations
 
@@ -24,17 +24,25 @@ from simulator.downlink.optimiser import optimise
 from simulator.downlink.precoding import ChannelBatch, Scheme
 
 OPTIMISER = "optimiser"
-# A block this large shows the cost of a drop in batch; a larger one would only make the waiting longer.
+# Large enough to show the time per drop in batch.
 BLOCK_DROPS = 256
 _REPEATS = 5
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Who competes under what rules: all that a worker has to know beside the channels.
+    """Schemes and rules of a comparison: all that a worker needs beside the channels.
 
-    schemes: by name. optimiser: also the per-drop optimiser, too slow to be timed.
-    model, device, refine: see `engine.load_scheme`; the model labels the users, whichever schemes compete.
+    Parameters
+    ----------
+    schemes
+        Scheme specifications, see `load_scheme`.
+    optimiser
+        Also run the per-drop optimiser, which is too slow to be timed.
+    model, device, refine
+        Of ``nflae``, see `load_scheme`; the model labels the users, whichever schemes are compared.
+    budget
+        Link budget.
     """
 
     schemes: tuple[str, ...]
@@ -45,20 +53,36 @@ class Comparison:
     budget: LinkBudget
 
     def engine(self) -> Engine:
-        """The network. Raises NflaeError if its model or the device can't be had."""
+        """Return the network; raise NflaeError if its model cannot be loaded or the device is not available."""
         return _engine(self.model, self.device, self.refine)
 
     def schemes_by_name(self) -> dict[str, Scheme]:
-        """Every scheme by its name, the optimiser last."""
-        chosen = {name: self.engine() if name == "nflae" else load_scheme(name) for name in self.schemes}
+        """Return every scheme by its specification, the optimiser last."""
+        chosen = {name: self._load(name) for name in self.schemes}
         return {**chosen, OPTIMISER: optimise} if self.optimiser else chosen
+
+    def _load(self, name: str) -> Scheme:
+        if name == "nflae":
+            return self.engine()
+        return load_scheme(name, self.model, self.device, self.refine)
 
 
 @dataclass(frozen=True)
 class BlockScore:
-    """What came out on one block: of its drops, of its good drops and of each scheme.
+    """Result of one block.
 
-    capacity: bps/Hz a good drop. sum_rates: the same by scheme. infeasible, fallback: counts by scheme.
+    Parameters
+    ----------
+    drops, skipped
+        Drops, and bad ones among them.
+    users, near_users
+        Users of the good drops, and near-field users among them.
+    capacity
+        Dirty-paper capacity per good drop, bps/Hz.
+    sum_rates
+        Sum rates per good drop, bps/Hz, by scheme.
+    infeasible, fallback
+        Numbers of drops that miss C4 and that RZF answered, by scheme.
     """
 
     drops: int
@@ -73,9 +97,18 @@ class BlockScore:
 
 @dataclass(frozen=True)
 class Score:
-    """A scheme on all drops. mean_sum_rate: bps/Hz. infeasible, fallback: shares of the drops.
+    """Result of one scheme on all drops.
 
-    seconds_a_drop: median of five runs on a block after one to warm up; None if it was not timed.
+    Parameters
+    ----------
+    scheme
+        The scheme's specification.
+    mean_sum_rate
+        Mean over the good drops, bps/Hz.
+    infeasible, fallback
+        Fractions of the good drops that miss C4 and that RZF answered.
+    seconds_per_drop
+        Median time of five runs on one block after a warm-up, divided by its drops, s; None if not timed.
     """
 
     scheme: str
@@ -87,10 +120,22 @@ class Score:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """scores: by rising mean sum rate. capacity: mean dirty-paper capacity under C1 alone, bps/Hz.
+    """Result of a comparison.
 
-    drops, skipped: all of them, and the bad among them. timed_drops: size of the block timed.
-    lost: why these are not all the drops asked for, None if they are.
+    Parameters
+    ----------
+    scores
+        Schemes by rising mean sum rate.
+    capacity
+        Mean dirty-paper capacity under C1 alone, bps/Hz.
+    drops, skipped
+        Drops, and bad ones among them.
+    near_field_share
+        Fraction of near-field users.
+    timed_drops
+        Drops of the block that was timed.
+    lost
+        The failure after which no more drops were evaluated; None if all were.
     """
 
     scores: list[Score]
@@ -107,16 +152,33 @@ def evaluate(
 ) -> Evaluation:
     """Run every scheme on every drop, all with the near-field labels of one network, so that C3 is the same.
 
-    blocks: see `pipeline.blocks`; the units of work on a ``cluster`` (see `cluster.run_units`). The times are taken
-    here, whoever did the rest. advance(done, note): after each block, and here after each scheme.
+    Parameters
+    ----------
+    blocks
+        See `nflae_bridge.files.blocks.blocks`; the units of work on a cluster.
+    comparison
+        Schemes and rules.
+    advance
+        Called with the number of drops done and a note, after each block and, without a cluster, after each scheme.
+    cluster
+        See `run_units`; times are always measured on this machine.
 
-    A cluster that is lost half-way leaves the figures of the blocks it gave, see `Evaluation.lost`.
-    Raises NflaeError if no drop is good or an answer is not finite, and `ClusterLost` if there is not one block.
+    Returns
+    -------
+    Evaluation
+        Of the blocks completed, if the cluster is lost meanwhile, see `Evaluation.lost`.
+
+    Raises
+    ------
+    NflaeError
+        If no drop is good or a rate is not finite.
+    ClusterLost
+        If the cluster is lost before the first block is complete.
     """
     done, scored, lost = 0, {}, None
     timed: list[ChannelBatch] = []
 
-    def seen() -> Iterator[Block]:
+    def keep_first() -> Iterator[Block]:
         for block in blocks:
             if not timed and block.good.any():
                 channels = torch.from_numpy(block.channels[:BLOCK_DROPS])
@@ -125,7 +187,7 @@ def evaluate(
 
     note = (lambda name: advance(done, name)) if cluster is None else None
     try:
-        with closing(run_units(partial(score_block, comparison, note=note), seen(), cluster)) as outcomes:
+        with closing(run_units(partial(score_block, comparison, note=note), keep_first(), cluster)) as outcomes:
             for index, score in outcomes:
                 scored[index] = score
                 done += score.drops
@@ -135,26 +197,48 @@ def evaluate(
             raise
         lost = error
     scores = [scored[index] for index in sorted(scored)]
-    skipped = sum(score.skipped for score in scores)
-    if skipped == done or not timed:
-        raise NflaeError("no drop of the file can be precoded for: every one is bad")
+    if not timed or all(score.skipped == score.drops for score in scores):
+        raise NflaeError("no drop of the file can be precoded: every one is bad")
     seconds = _times(comparison, timed[0], lambda name: advance(done, f"timing {name}"))
+    return _summarise(comparison, scores, seconds, len(timed[0].channels), lost)
+
+
+def _summarise(
+    comparison: Comparison,
+    scores: list[BlockScore],
+    seconds: dict[str, float],
+    timed_drops: int,
+    lost: ClusterLost | None,
+) -> Evaluation:
+    totals = [_total(name, scores, seconds.get(name)) for name in comparison.schemes_by_name()]
     return Evaluation(
-        sorted(
-            (_total(name, scores, seconds.get(name)) for name in comparison.schemes_by_name()),
-            key=lambda score: score.mean_sum_rate,
-        ),
-        statistics.fmean(value for score in scores for value in score.capacity),
-        done,
-        skipped,
-        sum(score.near_users for score in scores) / sum(score.users for score in scores),
-        len(timed[0].channels),
-        lost,
+        scores=sorted(totals, key=lambda score: score.mean_sum_rate),
+        capacity=statistics.fmean(value for score in scores for value in score.capacity),
+        drops=sum(score.drops for score in scores),
+        skipped=sum(score.skipped for score in scores),
+        near_field_share=sum(score.near_users for score in scores) / sum(score.users for score in scores),
+        timed_drops=timed_drops,
+        lost=lost,
     )
 
 
 def score_block(comparison: Comparison, block: Block, note: Callable[[str], None] | None = None) -> BlockScore:
-    """Every scheme on one block. note(name): before each scheme."""
+    """Run every scheme on one block.
+
+    Parameters
+    ----------
+    comparison
+        Schemes and rules.
+    block
+        The block.
+    note
+        Called with the name of each scheme before it runs.
+
+    Returns
+    -------
+    BlockScore
+        The block's result.
+    """
     good = len(block.channels)
     rates: dict[str, list[float]] = {}
     infeasible, fallback = {}, {}
@@ -186,7 +270,7 @@ def _total(name: str, scores: list[BlockScore], seconds: float | None) -> Score:
 
 
 def _times(comparison: Comparison, batch: ChannelBatch, note: Callable[[str], None]) -> dict[str, float]:
-    """`seconds_per_drop` by scheme, of all but the optimiser."""
+    """Measure `seconds_per_drop` of every scheme but the optimiser."""
     labelled = ChannelBatch(batch.channels, comparison.engine().near_field(batch.channels))
     seconds = {}
     for name, scheme in comparison.schemes_by_name().items():
@@ -198,26 +282,41 @@ def _times(comparison: Comparison, batch: ChannelBatch, note: Callable[[str], No
 
 @lru_cache(maxsize=1)
 def _engine(model: str, device: str, refine: int) -> Engine:
-    """A worker loads its network once."""
+    """Load the network, once per process."""
     engine = load_scheme("nflae", model, device, refine)
     assert isinstance(engine, Engine)
     return engine
 
 
 def seconds_per_drop(scheme: Scheme, batch: ChannelBatch, budget: LinkBudget) -> float:
-    """Median time of five runs on the batch after one to warm up, divided by its drops; s."""
+    """Measure the time of a scheme in batch.
+
+    Parameters
+    ----------
+    scheme
+        The scheme.
+    batch
+        Channels, on the device of the scheme.
+    budget
+        Link budget.
+
+    Returns
+    -------
+    float
+        Median time of five runs after one to warm up, divided by the drops, s.
+    """
 
     def run() -> float:
-        _wait(batch.channels.device)
+        _synchronise(batch.channels.device)
         began = time.perf_counter()
         scheme(batch, budget)
-        _wait(batch.channels.device)
+        _synchronise(batch.channels.device)
         return time.perf_counter() - began
 
     run()
     return statistics.median(run() for _ in range(_REPEATS)) / len(batch.channels)
 
 
-def _wait(device: torch.device) -> None:
+def _synchronise(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
