@@ -58,13 +58,8 @@ class Comparison:
 
     def schemes_by_name(self) -> dict[str, Scheme]:
         """Return every scheme by its specification, the optimiser last."""
-        chosen = {name: self._load(name) for name in self.schemes}
+        chosen = {name: self.engine() if name == "nflae" else load_scheme(name) for name in self.schemes}
         return {**chosen, OPTIMISER: optimise} if self.optimiser else chosen
-
-    def _load(self, name: str) -> Scheme:
-        if name == "nflae":
-            return self.engine()
-        return load_scheme(name, self.model, self.device, self.refine)
 
 
 @dataclass(frozen=True)

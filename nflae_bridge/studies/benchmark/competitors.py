@@ -86,9 +86,9 @@ def competitors(
     Raises
     ------
     NflaeError
-        If the model cannot be loaded or the device is not available.
-    ValueError
-        For an unknown scheme.
+        If the model cannot be loaded or the device is not available, and for a scheme that needs receivers with SIC.
+    SchemeError
+        For an unknown scheme or option.
     """
     found = [_floor(setup, trial)]
     for name in names:
@@ -112,9 +112,7 @@ def competitors(
         elif needs_sic(name):
             raise NflaeError(f"{name} needs receivers with SIC: leave it out")
         else:
-            found.append(
-                Competitor(name, None, "torch", _of_scheme(load_scheme(name, setup.model, str(setup.device)), setup))
-            )
+            found.append(Competitor(name, None, "torch", _of_scheme(load_scheme(name), setup)))
     return found
 
 
