@@ -1,10 +1,10 @@
-% Writes octave_channels.mat: near-field channels of a 256-antenna array, as an engineer's own script would.
+% Write octave_channels.mat: near-field channels of a 256-antenna array.
 %
 %   octave-cli make_octave_channels.m
 %
 % H is N x K x S (antenna, user, drop), with y_k = H(:,k,s)' * x + noise. The scalars power and noise_power are the
-% link budget, in watts. Where users stand (x, height) and how the array is mounted is there for the plot alone:
-% nflae finds near and far users, precoders and powers from H.
+% link budget, W. The users' positions (x, height) and the array's mounting are used by the plot only: nflae computes
+% near-field labels, precoders and powers from H.
 
 rand('twister', 20261122);
 randn('twister', 20261122);
@@ -19,7 +19,7 @@ power = 1;
 noise_power = 0.01;
 
 paths = 3;            % the line of sight and two scatterers
-rice_db = 10;         % its power over theirs together
+rice_db = 10;         % power of the former over that of the latter together, dB
 reference = 60;       % ||h|| = 1 at this distance, m
 
 n = (0:N-1).' - (N - 1) / 2;

@@ -112,7 +112,7 @@ class Result:
             "k",
             np.float64,
             "W",
-            "dual uplink powers lambda_k of the optimal structure; NaN where a scheme has none",
+            "dual uplink powers lambda_k (optimal structure); NaN where unused",
             "lambda",
         )
     )
@@ -175,13 +175,13 @@ def markdown_table() -> str:
     Returns
     -------
     str
-        One row per array: name, sizes in MATLAB (N antennas, K users, S drops) and Python, class, dtype, unit, meaning.
+        One row per array: name, size in MATLAB order (N antennas, K users, S drops), dtype, MATLAB class, unit and
+        meaning.
     """
-    rows = ["| array | MATLAB | class | Python | dtype | unit | |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    rows = ["| array | size | type | in MATLAB | unit | meaning |", "| --- | --- | --- | --- | --- | --- |"]
     for entry in RESULT_ARRAYS:
-        matlab = " × ".join((*(entry.axes.upper() or "1"), "S"))
-        python = ", ".join(("S", *reversed(entry.axes.upper()))) + ("" if entry.axes else ",")
-        name = f"`{entry.name}`" + (f" (`{entry.field}` in Python)" if entry.field != entry.name else "")
-        cells = (name, matlab, entry.matlab_class, f"({python})", entry.dtype.name, entry.unit, entry.description)
+        size = " × ".join((*(entry.axes.upper() or "1"), "S"))
+        meaning = entry.description + (f"; `{entry.field}` in Python" if entry.field != entry.name else "")
+        cells = (f"`{entry.name}`", size, entry.dtype.name, entry.matlab_class, entry.unit, meaning)
         rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows) + "\n"
+    return "\n".join(rows)

@@ -1,26 +1,25 @@
 function [max_error, rates] = nflae_check_rates(channel_file, result_file)
-% NFLAE_CHECK_RATES  Recompute every rate in a result of nflae precode from the channels it was made for.
+% NFLAE_CHECK_RATES  Recompute the rates in a result of nflae precode from the channels.
 %
-%   max_error = nflae_check_rates('channels.mat', 'precoded.mat') loads the channels, and the precoders and
-%   powers computed for them, and returns the largest absolute difference, in bit/s/Hz, between the rates in
-%   the result and those recomputed here:
+%   max_error = nflae_check_rates(channel_file, result_file) loads the channels, and the precoders and powers computed
+%   for them, and returns the largest absolute difference, bps/Hz, between the rates in the result and
 %
 %     SINR_k = p_k |h_k' w_k|^2 / (sum over j ~= k of p_j |h_k' w_j|^2 + noise_power),  R_k = log2(1 + SINR_k)
 %
-%   [max_error, rates] = ... also returns the recomputed rates, of the same size as rate in the result. Drops
-%   that were skipped hold NaN on both sides and are left out of max_error. Results of noma are refused: its rates
-%   are those of receivers that cancel other users' messages (SIC) before they decode their own.
+%   [max_error, rates] = nflae_check_rates(channel_file, result_file) also returns the recomputed rates, with the size
+%   of rate in the result. Skipped drops have NaN in both and are left out of max_error. Results of noma are an error:
+%   its rates require receivers that cancel other users' messages (SIC) before they decode their own.
 %
-%   Needs no toolbox. Runs in GNU Octave 7 and is written for MATLAB too.
+%   Needs no toolbox. Tested in GNU Octave 7; written for MATLAB too, not tested there.
 
   result = load(result_file, 'precoder', 'power', 'rate', 'nflae_info');
   info = result.nflae_info;
   if isfield(info, 'receiver') && strcmp(char(info.receiver(:).'), 'sic')
     error('nflae:receiver', ['the rates in %s are those of receivers with SIC, not of this formula: check a result ' ...
-          'of another scheme than %s'], result_file, char(info.scheme(:).'));
+          'of a scheme other than %s'], result_file, char(info.scheme(:).'));
   end
 
-  % char: Octave loads the strings of a -v7.3 file as numbers.
+  % char, because Octave loads the strings of a -v7.3 file as numbers.
   layout = char(info.layout(:).');
   convention = char(info.convention(:).');
   path = strsplit(char(info.variable(:).'), '.');
@@ -48,7 +47,7 @@ function [max_error, rates] = nflae_check_rates(channel_file, result_file)
 end
 
 function H = antennas_users_drops(H, layout)
-% To N x K x (drops), drops in linear order over the s and f axes; layout has a letter for each axis of H.
+% Permute H to N x K x drops, drops in linear order over the s and f axes; layout has one letter per axis of H.
   sizes = ones(1, max(numel(layout), 2));
   sizes(1:ndims(H)) = size(H);
   order = [find(layout == 'n'), find(layout == 'k'), find(layout == 's' | layout == 'f')];

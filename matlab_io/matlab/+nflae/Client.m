@@ -1,45 +1,54 @@
 classdef Client < handle
-% nflae.Client  Precoders from a running nflae server, for the channels of this moment.
+% nflae.Client  Request precoders from a running nflae server.
 %
-%   c = nflae.Client('tcp://127.0.0.1:5555')       % `nflae serve` is running there
-%   r = c.precode(H, 'NoisePower', 0.01)           % H: N x K x S complex: antennas, users, drops
+%   c = nflae.Client('tcp://127.0.0.1:5555')       % address of `nflae serve`
+%   r = c.precode(H, 'NoisePower', 0.01)           % H: complex, N x K x S: antennas, users, drops
 %   x = r.precoder(:, :, 1) * (sqrt(r.power(:, 1)) .* s)
 %
-%   r has the variables that `nflae precode` writes to a file: precoder (N x K x S complex single), power, lambda,
-%   near_field_score, sinr, rate (K x S), near_field (K x S logical), sum_rate (1 x S), feasible, fallback
-%   (1 x S logical) and nflae_info, in which timing_us tells where the time went.
+%   r is a struct with the variables of a result file of `nflae precode`:
+%     precoder          N x K x S complex single   unit-norm precoding vectors w_k
+%     power             K x S double               transmit powers P_k, W
+%     lambda            K x S double               dual uplink powers lambda_k (optimal structure); NaN where unused, W
+%     near_field_score  K x S double               near-field score in [0, 1]
+%     near_field        K x S logical              near-field labels, by which C3 is counted
+%     sinr              K x S double               SINR, linear
+%     rate              K x S double               rates log2(1 + SINR), bps/Hz
+%     sum_rate          1 x S double               sum of the rates of all users, bps/Hz
+%     feasible          1 x S logical              every user reaches the minimum rate (C4)
+%     fallback          1 x S logical              a classical scheme's result, better than the network's, is returned
+%     nflae_info        struct                     scheme, model, link budget, layout, convention, timing_us
 %
-%   r = c.precode(H, name, value, ...), names in any case:
-%     'Power' or 'PowerDbw'         power budget, W or dBW                          (1 W)
-%     'NoisePower' or 'NoiseDbw'    noise power at a user, W or dBW                 (0.01 W)
+%   r = c.precode(H, name, value, ...); names are case-insensitive:
+%     'Power' or 'PowerDbw'         transmit power, W or dBW                        (1 W)
+%     'NoisePower' or 'NoiseDbw'    noise power of every user, W or dBW             (0.01 W)
 %     'AlphaC'                      largest share of the power for near-field users (1)
-%     'MinRate'                     what every user must get, bit/s/Hz              (0)
-%     'Scheme'                      'nflae', 'mrt', 'zf', 'rzf', 'wmmse', 'sdma',
-%                                   'ldma' or 'noma'                                ('nflae')
-%     'Refine'                      WMMSE steps after the network                   (0)
-%     'Layout'                      'nks': H is N x K x S; 'kns': K x N x S         ('nks', if there are more
-%                                   antennas than users; else it has to be given)
+%     'MinRate'                     minimum rate of every user, bps/Hz              (0)
+%     'Scheme'                      'nflae', 'ldma', 'mrt', 'noma', 'rzf', 'sdma',
+%                                   'wmmse' or 'zf'                                 ('nflae')
+%     'Refine'                      WMMSE iterations after the network              (0)
+%     'Layout'                      'nks': H is N x K x S; 'kns': K x N x S         ('nks' if there are more
+%                                   antennas than users; else required)
 %     'Convention'                  'hermitian': y = H' * x, N x K; 'direct': y = H * x, K x N; with 'nks'
 %                                   'direct' means y = H.' * x                      (by the layout)
-%     'NearField'                   K x S labels to go by                           (found by the scheme)
-%     'Want'                        cell of variables to send back: less to wait for (all)
-%     'Timeout'                     seconds, for this call                          (the client's)
+%     'NearField'                   K x S labels to be used for C3                  (found by the scheme)
+%     'Want'                        cell of the variables to send back; fewer take less time (all)
+%     'Timeout'                     time limit of this call, s                      (the client's)
 %
 %   c = nflae.Client(address, name, value, ...):
-%     'Timeout'                     seconds a call may take, server lost and back included (30)
-%     'Transport'                   'octave' (package zeromq), 'python' (MATLAB's own, with pyzmq), 'jeromq'
-%                                   (its jar on the Java path) or 'auto'
+%     'Timeout'                     time limit of a call, including loss and return of the server, s (30)
+%     'Transport'                   'octave' (package zeromq), 'python' (MATLAB's, with pyzmq), 'jeromq' (its jar on
+%                                   the Java path) or 'auto'
 %     'ServerKey', 'PublicKey', 'SecretKey'   CURVE keys, 40 characters each; or
-%     'ServerKeyFile', 'KeyFile'              files of `nflae keys`: the server's .key, your .key_secret
+%     'ServerKeyFile', 'KeyFile'              files of `nflae keys`: the server's .key, the client's .key_secret
 %
-%   s = c.status() is a struct that says how the server is doing. c.close() hangs up.
+%   s = c.status() is a struct with the state of the server. c.close() closes the connection.
 %
-%   Errors have identifiers to catch: nflae:badRequest, nflae:badChannels, nflae:tooLarge, nflae:busy,
-%   nflae:expired, nflae:stopping, nflae:internal (the server's answers), nflae:timeout (none came),
-%   nflae:badReply, nflae:badKey, nflae:noTransport. A server that is lost and comes back within the timeout costs
-%   time but no error; an answer is always the one to the question asked.
+%   Errors have identifiers: nflae:badRequest, nflae:badChannels, nflae:tooLarge, nflae:busy, nflae:expired,
+%   nflae:stopping, nflae:internal (replies of the server), nflae:timeout (no reply), nflae:badReply, nflae:badKey,
+%   nflae:noTransport. A server that is lost and returns within the timeout costs time but raises no error; a result
+%   always belongs to its request.
 %
-%   A loop in which the channel changes every slot:
+%   A loop over slots with a new channel each:
 %
 %     c = nflae.Client();
 %     for slot = 1:1000
@@ -48,7 +57,7 @@ classdef Client < handle
 %       y = H' * (r.precoder * (sqrt(r.power) .* next_symbols())) + noise();
 %     end
 %
-%   Runs in GNU Octave 7 and is written for MATLAB too, where it has not been run yet.
+%   Tested in GNU Octave 7; written for MATLAB too, not tested there.
 
   properties (SetAccess = private)
     address
@@ -58,8 +67,8 @@ classdef Client < handle
   properties (Access = private)
     transport
     calls = 0;
-    connected = false;   % the server has answered, and since then never failed to
-    largest_frame = Inf; % bytes; what the server is known to take
+    connected = false;   % the server has answered every call since the first
+    largest_frame = Inf; % bytes; limit of the server, once it is known
   end
 
   properties (Constant, Access = private)
@@ -85,7 +94,7 @@ classdef Client < handle
     end
 
     function result = precode(self, H, varargin)
-      % PRECODE  Precoders, powers and labels for the channels H; see help nflae.Client.
+      % PRECODE  Request precoders, powers and labels for the channels H; see help nflae.Client.
       started = tic;
       [header, payload, seconds, layout] = nflae.internal.precode_request(H, varargin);
       if isempty(seconds)
@@ -100,13 +109,13 @@ classdef Client < handle
     end
 
     function found = status(self)
-      % STATUS  How the server is doing: a struct with version, model, uptime_s, queue_depth, counts, ...
+      % STATUS  Request the state of the server: a struct with version, model, uptime_s, queue_depth, counts, ...
       reply = self.exchange(struct('v', 1, 'id', '', 'op', 'status'), {}, self.timeout);
       found = reply.status;
     end
 
     function close(self)
-      % CLOSE  Hang up; the client can't be used after it.
+      % CLOSE  Close the connection; the client cannot be used afterwards.
       if ~isempty(self.transport)
         self.transport.close();
         self.transport = [];
@@ -120,25 +129,25 @@ classdef Client < handle
 
   methods (Access = private)
     function [reply, arrays] = exchange(self, header, payload, seconds)
-    % Send a request until its own answer is here, and take the arrays that come with it.
+    % Send a request until its own reply arrives, and return the arrays of the reply.
     %
-    % What was sent to a server that has died since is lost without a sign, and Octave's ZeroMQ package has no means
-    % to throw away what waits for a server that isn't there. So nothing large is sent before the server has answered
-    % a small status request, and one goes out for every second of silence: its answer says that the server is
-    % there, and by its age whether it can know of the request. If not, the request is sent again; once more after
-    % half of the time, in case only the connection was lost. Without payload the status request is all there is.
+    % A request sent to a server that has stopped since is lost without notice, and Octave's ZeroMQ package cannot
+    % discard messages queued for an absent server. So nothing large is sent before the server has answered a small
+    % status request, and another is sent per second without a reply: its answer shows that the server is running,
+    % and by the server's uptime whether it can have received the request. If not, the request is sent again; once
+    % more after half of the time, in case only the connection was lost. Without payload the status request is all.
       if isempty(self.transport)
-        error('nflae:badRequest', 'this client was closed; make a new one: c = nflae.Client(''%s'')', self.address);
+        error('nflae:badRequest', 'the client is closed; make a new one: c = nflae.Client(''%s'')', self.address);
       end
       started = tic;
       self.calls = self.calls + 1;
       header.id = sprintf('%d', self.calls);
       probe = struct('v', 1, 'id', [header.id '-status'], 'op', 'status');
       arrays = struct();
-      refusal = [];   % the server's, because it is about to leave
-      alive = false;  % it answered during this call
+      refusal = [];   % reply of a server that is stopping
+      alive = false;  % the server has answered during this call
       sent_at = -Inf;
-      probe_at = 0;   % when to ask next whether it is there
+      probe_at = 0;   % time of the next status request, s
       if self.connected && ~isempty(payload)
         self.require_size(payload);
         sent_at = self.send_request(header, payload, started, seconds);
@@ -158,14 +167,14 @@ classdef Client < handle
           self.transport.send({nflae.wire.encode_header(probe)});
           probe_at = now_is + self.PROBE_SECONDS;
         end
-        self.transport.receive_rest([]);  % the arrays of an answer that nobody waits for any more
+        self.transport.receive_rest([]);  % the arrays of an outdated reply
         frame = self.transport.receive(1e3 * (min(seconds, probe_at) - now_is), self.HEADER_BYTES);
         if isempty(frame)
           continue
         end
         reply = nflae.wire.decode_header(frame);
         if strcmp(reply.id, header.id)
-          if ~reply.ok && strcmp(reply.error.code, 'stopping')  % perhaps another takes its place in time
+          if ~reply.ok && strcmp(reply.error.code, 'stopping')  % another server may replace it in time
             refusal = reply;
             sent_at = -Inf;
             probe_at = toc(started) + self.PAUSE_SECONDS;
@@ -201,7 +210,7 @@ classdef Client < handle
     end
 
     function sent_at = send_request(self, header, payload, started, seconds)
-    % When the request was sent, or -Inf if there is no room for it because too much waits for a lost server.
+    % Send a request and return the time, or -Inf if the queue to a lost server is full.
       header.deadline_ms = max(1, round(1e3 * (seconds - toc(started))));
       sent_at = -Inf;
       if self.transport.send([{nflae.wire.encode_header(header)}, payload])
@@ -213,19 +222,19 @@ classdef Client < handle
       bytes = numel(payload{1});
       if bytes > self.largest_frame
         error('nflae:tooLarge', ...
-          'H is %.1f MB, and this server takes %.1f MB a request: send fewer drops at a time', ...
+          'H has %.1f MB, and the server accepts %.1f MB per request: send fewer drops at a time', ...
           bytes / 2^20, self.largest_frame / 2^20);
       end
     end
 
     function raise_timeout(self, alive, payload, seconds)
       if alive && ~isempty(payload)
-        error('nflae:timeout', ['no precoders from %s within %g s, though it is there: raise ''Timeout'', or send' ...
-          ' less than these %.1f MB (it may take no more than its --max-message-mb)'], ...
+        error('nflae:timeout', ['no precoders from %s within %g s, although it is running: raise ''Timeout'', or' ...
+          ' send less than %.1f MB (its limit is --max-message-mb)'], ...
           self.address, seconds, numel(payload{1}) / 2^20);
       end
-      error('nflae:timeout', ['no answer from %s within %g s: is `nflae serve` running there? If it asks for keys,' ...
-        ' it does not answer without the right ones'], self.address, seconds);
+      error('nflae:timeout', ['no answer from %s within %g s: check that `nflae serve` is running there; a server' ...
+        ' with keys does not answer clients without the right ones'], self.address, seconds);
     end
   end
 end

@@ -445,7 +445,7 @@ def test_a_late_answer_is_never_taken_for_another(octave: Octave) -> None:
             end
             """)
     assert identifiers(printed) == ["nflae:timeout"]
-    assert "though it is there" in printed
+    assert "although it is running" in printed
 
 
 def test_what_a_new_server_cannot_know_is_sent_again(octave: Octave) -> None:

@@ -1,22 +1,24 @@
 function [H, layout, convention] = channels(H, options)
-% CHANNELS  H as N x K x S, what its axes were, and which signal model it stands for.
+% CHANNELS  Permute channels to N x K x S and determine their layout and convention.
 %
-%   options may have Layout ('nks', 'kns') and Convention ('hermitian', 'direct'); where it hasn't, they are what
-%   nflae precode takes for a file: N x K x S, as long as there are more antennas than users, and users in columns
-%   are hermitian, users in rows direct.
+%   [H, layout, convention] = channels(H, options) takes complex channels and a struct of options:
+%
+%     options.Layout        'nks' or 'kns'; by default 'nks' if there are more antennas than users, else an error
+%     options.Convention    'hermitian' or 'direct'; by default 'hermitian' for users in columns ('nks'), 'direct' for
+%                           users in rows ('kns'), as nflae precode reads files
 
   if ~(isa(H, 'single') || isa(H, 'double')) || issparse(H)
     kind = class(H);
     if issparse(H)
       kind = 'sparse, use full(H)';
     end
-    error('nflae:badRequest', 'H has to be a complex single or double array, got %s', kind);
+    error('nflae:badRequest', 'H must be a complex single or double array, got %s', kind);
   end
   if isempty(H)
-    error('nflae:badRequest', 'H is empty (%s): it has to be antennas x users x drops', sizes(H));
+    error('nflae:badRequest', 'H is empty (%s): it must be antennas x users x drops', sizes(H));
   end
   if isreal(H)
-    error('nflae:badRequest', ['H is real, and channels are complex. If the imaginary parts just happen to be zero,' ...
+    error('nflae:badRequest', ['H is real, and channels are complex. If all imaginary parts are zero,' ...
       ' call precode(complex(H), ...)']);
   end
   if ndims(H) > 3
@@ -30,7 +32,7 @@ function [H, layout, convention] = channels(H, options)
     layout = 'nks';
   else
     error('nflae:badRequest', ['H is %s: as antennas x users x drops it has as many users as antennas, or more.' ...
-      ' Pass ''Layout'', ''kns'' for users x antennas x drops (y = H * x), or ''nks'' if it is right'], sizes(H));
+      ' Pass ''Layout'', ''kns'' for users x antennas x drops (y = H * x), or ''nks'' if that is correct'], sizes(H));
   end
   switch layout
     case 'nks'
@@ -39,7 +41,7 @@ function [H, layout, convention] = channels(H, options)
       convention = 'direct';
       H = permute(H, [2, 1, 3]);
     otherwise
-      error('nflae:badRequest', 'Layout has to be ''nks'' (N x K x S) or ''kns'' (K x N x S), got ''%s''', layout);
+      error('nflae:badRequest', 'Layout must be ''nks'' (N x K x S) or ''kns'' (K x N x S), got ''%s''', layout);
   end
   if isfield(options, 'Convention')
     convention = lower(nflae.internal.text(options.Convention, 'Convention'));

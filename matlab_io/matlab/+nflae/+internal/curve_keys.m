@@ -1,5 +1,8 @@
 function keys = curve_keys(options)
-% CURVE_KEYS  A struct with server, public and secret (z85 text) from a client's options; [] if none were given.
+% CURVE_KEYS  Collect the CURVE keys from the options of a client.
+%
+%   keys = curve_keys(options) is a struct with the fields server, public and secret (z85 text), from ServerKey or
+%   ServerKeyFile, and PublicKey and SecretKey or KeyFile; [] if none is given.
 
   server = key_from(options, 'ServerKey', 'ServerKeyFile', 'public-key');
   public = key_from(options, 'PublicKey', 'KeyFile', 'public-key');
@@ -10,7 +13,7 @@ function keys = curve_keys(options)
     return
   end
   if any(absent)
-    error('nflae:badKey', ['encryption takes the server''s public key and a pair of yours: give' ...
+    error('nflae:badKey', ['encryption needs the server''s public key and a key pair of the client: give' ...
       ' ''ServerKeyFile'' and ''KeyFile'', or ''ServerKey'', ''PublicKey'' and ''SecretKey''']);
   end
   keys = struct('server', server, 'public', public, 'secret', secret);
@@ -21,16 +24,16 @@ function key = key_from(options, name, file_name, entry)
   if isfield(options, name)
     key = nflae.internal.text(options.(name), name);
     if numel(key) ~= 40
-      error('nflae:badKey', '%s has to be a key of 40 characters, got %d', name, numel(key));
+      error('nflae:badKey', '%s must be a key of 40 characters, got %d', name, numel(key));
     end
   elseif isfield(options, file_name)
     path = nflae.internal.text(options.(file_name), file_name);
     if exist(path, 'file') ~= 2
-      error('nflae:badKey', '%s: there is no file %s', file_name, path);
+      error('nflae:badKey', '%s: no such file: %s', file_name, path);
     end
     found = regexp(fileread(path), [entry, '\s*=\s*"([^"]{40})"'], 'tokens', 'once');
     if isempty(found)
-      error('nflae:badKey', '%s: %s has no %s; `nflae keys` makes NAME.key, to give away, and NAME.key_secret', ...
+      error('nflae:badKey', '%s: %s has no %s; `nflae keys` makes NAME.key, which is public, and NAME.key_secret', ...
         file_name, path, entry);
     end
     key = found{1};

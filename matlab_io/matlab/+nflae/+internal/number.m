@@ -1,8 +1,10 @@
-function value = number(value, what)
-% NUMBER  value as a finite real double; what names it in the error otherwise.
+function value = number(value, name)
+% NUMBER  Convert a value to a finite real double scalar.
+%
+%   value = number(value, name); name is used in the error.
 
   if ~isnumeric(value) || ~isscalar(value) || ~isreal(value) || ~isfinite(value)
-    error('nflae:badRequest', '%s has to be one finite number', what);
+    error('nflae:badRequest', '%s must be one finite number', name);
   end
   value = double(value);
 end

@@ -1,8 +1,10 @@
-function value = positive(value, what)
-% POSITIVE  value as a positive double; what names it in the error otherwise.
+function value = positive(value, name)
+% POSITIVE  Convert a value to a positive finite double scalar.
+%
+%   value = positive(value, name); name is used in the error.
 
-  value = nflae.internal.number(value, what);
+  value = nflae.internal.number(value, name);
   if value <= 0
-    error('nflae:badRequest', '%s has to be positive, got %g', what, value);
+    error('nflae:badRequest', '%s must be positive, got %g', name, value);
   end
 end

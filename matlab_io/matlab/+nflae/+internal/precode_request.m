@@ -1,8 +1,13 @@
 function [header, payload, seconds, layout] = precode_request(H, arguments)
-% PRECODE_REQUEST  What to send for nflae.Client's precode(H, arguments{:}).
+% PRECODE_REQUEST  Make the request for a call of nflae.Client.precode.
 %
-%   header is a struct of docs/reference/protocol.md's fields, without id; payload a cell of uint8 rows. seconds is the
-%   timeout asked for, [] if none was. Only what was given is put into the header: the defaults are the server's.
+%   [header, payload, seconds, layout] = precode_request(H, arguments) takes the channels and the name-value arguments.
+%
+%     header     struct with the fields of docs/reference/protocol.md, id empty; it has only what is given: the defaults
+%                and the ranges are the server's
+%     payload    cell of uint8 rows
+%     seconds    the call's own timeout, [] if none is given
+%     layout     'nks' or 'kns'
 
   options = nflae.internal.named(arguments, {'Power', 'PowerDbw', 'NoisePower', 'NoiseDbw', 'AlphaC', 'MinRate', ...
     'Scheme', 'Refine', 'Convention', 'Layout', 'NearField', 'Want', 'Timeout'});
@@ -41,7 +46,7 @@ end
 
 function header = with_watts(header, options, field, watts, dbw)
   if isfield(options, watts) && isfield(options, dbw)
-    error('nflae:badRequest', '%s and %s are the same in two units: give one of them', watts, dbw);
+    error('nflae:badRequest', '%s and %s are one quantity in two units: give one of them', watts, dbw);
   elseif isfield(options, watts)
     header.(field) = nflae.internal.number(options.(watts), watts);
   elseif isfield(options, dbw)
@@ -54,7 +59,7 @@ function list = names(want)
     want = {want};
   end
   if ~iscell(want) || isempty(want)
-    error('nflae:badRequest', 'Want has to be a cell of variables'' names, as in {''precoder'', ''power''}');
+    error('nflae:badRequest', 'Want must be a cell of variable names, as in {''precoder'', ''power''}');
   end
   list = cell(1, numel(want));
   for i = 1:numel(want)
@@ -65,7 +70,7 @@ end
 function bytes = label_bytes(labels, users, drops)
   if ~(islogical(labels) || isnumeric(labels)) || ~isequal(size(labels), [users, drops]) || ...
       any(labels(:) ~= 0 & labels(:) ~= 1)
-    error('nflae:badRequest', 'NearField has to be %d x %d (users x drops), true or false each, got %s of class %s', ...
+    error('nflae:badRequest', 'NearField must be %d x %d (users x drops), true or false each, got %s of class %s', ...
       users, drops, strjoin(strsplit(num2str(size(labels))), ' x '), class(labels));
   end
   bytes = reshape(uint8(labels), 1, []);

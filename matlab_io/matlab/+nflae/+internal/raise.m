@@ -1,5 +1,7 @@
 function raise(reply)
-% RAISE  Raise the error that a reply of the server stands for, if it does: bad_channels as nflae:badChannels.
+% RAISE  Raise the error in a server's reply, if there is one.
+%
+%   raise(reply) takes the decoded header; the code bad_channels is raised as nflae:badChannels.
 
   if reply.ok
     return

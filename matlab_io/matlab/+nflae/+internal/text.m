@@ -1,10 +1,12 @@
-function value = text(value, what)
-% TEXT  value as a row of characters, from that or from a MATLAB string; what names it in the error otherwise.
+function value = text(value, name)
+% TEXT  Convert characters or a MATLAB string to a row of characters.
+%
+%   value = text(value, name); name is used in the error.
 
   if isstring(value) && isscalar(value)
     value = char(value);
   end
   if ~ischar(value) || size(value, 1) ~= 1
-    error('nflae:badRequest', '%s has to be text in quotes, got %s', what, class(value));
+    error('nflae:badRequest', '%s must be text in quotes, got %s', name, class(value));
   end
 end

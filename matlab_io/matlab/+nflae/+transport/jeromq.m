@@ -1,8 +1,10 @@
 function transport = jeromq(address, keys)
-% JEROMQ  A connection over JeroMQ, ZeroMQ in Java; see nflae.transport.open.
+% JEROMQ  Connect over JeroMQ, ZeroMQ in Java.
 %
-%   Needs jeromq 0.5 or newer on the Java path: javaaddpath('jeromq-0.6.0.jar'). Run with that version over Octave's
-%   Java interface, which has the same functions as MATLAB's; not in MATLAB yet.
+%   transport = jeromq(address, keys); the interface is that of nflae.transport.open.
+%
+%   Needs jeromq 0.5 or newer on the Java path: javaaddpath('jeromq-0.6.0.jar'). Tested with that version over Octave's
+%   Java interface, which has the same functions as MATLAB's; not tested in MATLAB.
 
   try
     context = javaObject('org.zeromq.ZContext');
@@ -21,7 +23,7 @@ function transport = jeromq(address, keys)
     socket.connect(address);
   catch
     context.close();
-    error('nflae:badRequest', '%s is no address to connect to: give tcp://HOST:PORT or ipc://FILE', address);
+    error('nflae:badRequest', '%s is not an address to connect to: give tcp://HOST:PORT or ipc://FILE', address);
   end
   transport.send = @(frames) send(socket, frames);
   transport.receive = @(milliseconds, bytes) receive(socket, milliseconds);
@@ -34,7 +36,7 @@ function sent = send(socket, frames)
   SEND_MORE = 2;
   for i = 1:numel(frames)
     if ~socket.send(java_bytes(frames{i}), DONT_WAIT + (i < numel(frames)) * SEND_MORE)
-      sent = false;  % only ever of the first frame: ZeroMQ takes a message whole or not at all
+      sent = false;  % only for the first frame: ZeroMQ accepts a message completely or not at all
       return
     end
   end

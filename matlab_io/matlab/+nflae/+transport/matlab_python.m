@@ -1,13 +1,15 @@
 function transport = matlab_python(address, keys)
-% MATLAB_PYTHON  A connection over MATLAB's Python interface and pyzmq; see nflae.transport.open.
+% MATLAB_PYTHON  Connect over MATLAB's Python interface and pyzmq.
 %
-%   Needs a Python that MATLAB knows (see pyenv) with pyzmq in it. Written by MATLAB's documentation; not run yet.
+%   transport = matlab_python(address, keys); the interface is that of nflae.transport.open.
+%
+%   Needs pyzmq in the Python that MATLAB uses (see pyenv). Written from MATLAB's documentation; not tested in MATLAB.
 
   try
     context = py.zmq.Context.instance();
   catch cause
-    error('nflae:noTransport', ['MATLAB needs pyzmq in its Python (pyenv tells which; pip install pyzmq there), or' ...
-      ' JeroMQ: javaaddpath(''jeromq.jar''). Python said: %s'], cause.message);
+    error('nflae:noTransport', ['MATLAB needs pyzmq in its Python (see pyenv; pip install pyzmq there), or' ...
+      ' JeroMQ: javaaddpath(''jeromq.jar''). Python reported: %s'], cause.message);
   end
   socket = context.socket(py.zmq.DEALER);
   socket.setsockopt(py.zmq.LINGER, int32(0));
@@ -21,7 +23,7 @@ function transport = matlab_python(address, keys)
     socket.connect(address);
   catch
     socket.close();
-    error('nflae:badRequest', '%s is no address to connect to: give tcp://HOST:PORT or ipc://FILE', address);
+    error('nflae:badRequest', '%s is not an address to connect to: give tcp://HOST:PORT or ipc://FILE', address);
   end
   transport.send = @(frames) send(socket, frames);
   transport.receive = @(milliseconds, bytes) receive(socket, milliseconds);
@@ -56,7 +58,7 @@ end
 
 function bytes = python_bytes(frame)
   if isscalar(frame)
-    frame = py.list({frame});  % to Python a single uint8 is a number, and bytes(number) so many zeros
+    frame = py.list({frame});  % in Python a single uint8 is a number n, and bytes(n) is n zeros
   end
   bytes = py.bytes(frame);
 end

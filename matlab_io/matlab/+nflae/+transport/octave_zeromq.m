@@ -1,5 +1,7 @@
 function transport = octave_zeromq(address, keys)
-% OCTAVE_ZEROMQ  A connection over GNU Octave's package zeromq; see nflae.transport.open.
+% OCTAVE_ZEROMQ  Connect over GNU Octave's package zeromq.
+%
+%   transport = octave_zeromq(address, keys); the interface is that of nflae.transport.open.
 
   try
     pkg load zeromq
@@ -17,7 +19,7 @@ function transport = octave_zeromq(address, keys)
     zmq_connect(socket, address);
   catch
     zmq_close(socket);
-    error('nflae:badRequest', '%s is no address to connect to: give tcp://HOST:PORT or ipc://FILE', address);
+    error('nflae:badRequest', '%s is not an address to connect to: give tcp://HOST:PORT or ipc://FILE', address);
   end
   dont_wait = ZMQ_DONTWAIT;
   send_more = ZMQ_SNDMORE;
@@ -31,9 +33,9 @@ end
 function sent = send(socket, frames, dont_wait, send_more)
   for i = 1:numel(frames)
     flags = dont_wait + (i < numel(frames)) * send_more;
-    % As characters: of uint8 the package first makes doubles.
+    % Characters are sent without conversion; the package converts uint8 to double first.
     if zmq_send(socket, typecast(frames{i}, 'char'), flags) < 0
-      sent = false;  % only ever of the first frame: ZeroMQ takes a message whole or not at all
+      sent = false;  % only for the first frame: ZeroMQ accepts a message completely or not at all
       return
     end
   end

@@ -1,22 +1,25 @@
 function transport = open(address, options)
-% OPEN  A connection to address over whichever ZeroMQ this session has, or options.Transport.
+% OPEN  Connect to an address over the ZeroMQ binding of this session.
 %
-%   A transport is a struct of functions around a DEALER socket; all that differs between Octave and MATLAB is in it:
+%   transport = open(address, options) uses options.Transport, or by default the binding that is available. options also
+%   has the CURVE keys; see nflae.internal.curve_keys.
 %
-%     sent = transport.send(frames)         a cell of uint8 rows as one message; false if there is no room for it
+%   A transport is a struct of functions around a DEALER socket, the only code that differs between Octave and MATLAB:
+%
+%     sent = transport.send(frames)         send a cell of uint8 rows as one message; false if the queue is full
 %     frame = transport.receive(milliseconds, bytes)
-%                                           the first frame of the next message; [] if none came in that time
+%                                           first frame of the next message; [] if none arrives in that time
 %     frames = transport.receive_rest(bytes)
-%                                           what is left of that message, a cell of uint8 rows, empty if nothing
-%                                           is; bytes (1 x frames) is what is expected
-%     transport.close()
+%                                           other frames of that message, a cell of uint8 rows, possibly empty; bytes
+%                                           (1 x frames) are their expected sizes
+%     transport.close()                     close the socket
 %
-%   A frame longer than bytes may come cut off, but longer than bytes still; those not expected may come empty.
-%   None of them waits for longer than it was told. options also has the CURVE keys; see curve_keys.
+%   A frame longer than bytes may be cut off, but to more than bytes; frames that are not expected may be empty. No
+%   function waits longer than its time limit.
 
   [~, ~, order] = computer();
   if order ~= 'L'
-    error('nflae:noTransport', 'this machine is big-endian, and the arrays on the wire are not');
+    error('nflae:noTransport', 'this machine is big-endian, and the arrays on the wire are little-endian');
   end
   kind = 'auto';
   if isfield(options, 'Transport')
@@ -34,12 +37,12 @@ function transport = open(address, options)
     case 'jeromq'
       transport = nflae.transport.jeromq(address, keys);
     otherwise
-      error('nflae:badRequest', 'Transport has to be ''auto'', ''octave'', ''python'' or ''jeromq'', got ''%s''', kind);
+      error('nflae:badRequest', 'Transport must be ''auto'', ''octave'', ''python'' or ''jeromq'', got ''%s''', kind);
   end
 end
 
 function kind = usual_kind()
-% A jar is on the Java path only because somebody put it there, so it goes before MATLAB's Python.
+% A jar is on the Java path only if the user put it there, so it takes precedence over MATLAB's Python.
   if exist('OCTAVE_VERSION', 'builtin')
     kind = 'octave';
   elseif exist('org.zeromq.ZContext', 'class') == 8

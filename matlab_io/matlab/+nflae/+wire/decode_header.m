@@ -1,7 +1,8 @@
 function reply = decode_header(frame)
-% DECODE_HEADER  A reply's header (uint8 row of JSON) as a struct; id is '' if the server could read none.
+% DECODE_HEADER  Decode the header of a reply.
 %
-%   reply.arrays is made a struct array, of none, one or more elements, whatever jsondecode makes of the list.
+%   reply = decode_header(frame) takes a uint8 row of JSON. reply.id is '' if the server could not read one.
+%   reply.arrays is always a struct array, with as many elements as the list has.
 
   try
     reply = jsondecode(native2unicode(frame, 'UTF-8'));
@@ -10,7 +11,7 @@ function reply = decode_header(frame)
     known = false;
   end
   if ~known
-    error('nflae:badReply', 'what answers there is no nflae server, or one of another version');
+    error('nflae:badReply', 'the reply is not that of an nflae server, or of one of another version');
   end
   if isempty(reply.id)
     reply.id = '';

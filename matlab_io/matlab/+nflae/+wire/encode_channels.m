@@ -1,7 +1,8 @@
 function bytes = encode_channels(H)
-% ENCODE_CHANNELS  Channels as interleaved single real and imaginary parts, in the order of H(:) (uint8 row).
+% ENCODE_CHANNELS  Encode channels as interleaved single real and imaginary parts.
 %
-%   Both rows are filled in place: [real(H(:)).'; imag(H(:)).'] is ten times as slow in Octave.
+%   bytes = encode_channels(H) is a uint8 row in the order of H(:). Both rows of parts are filled in place:
+%   [real(H(:)).'; imag(H(:)).'] takes ten times as long in Octave.
 
   H = single(H(:));
   parts = zeros(2, numel(H), 'single');

@@ -1,8 +1,9 @@
 function bytes = encode_header(header)
-% ENCODE_HEADER  A request's header, a struct, as JSON in UTF-8 (uint8 row).
+% ENCODE_HEADER  Encode the header of a request as JSON in UTF-8.
 %
-%   Written here and not by jsonencode: Octave's writes 4e-20 as 0 and MATLAB's 15 digits, and neither can tell a
-%   list of one from its element. With 17 digits the server gets the very double, and a cell is always a list.
+%   bytes = encode_header(header) takes a struct and gives a uint8 row. jsonencode is not used: Octave's writes 4e-20 as
+%   0, MATLAB's writes 15 digits, and neither distinguishes a list of one from its element. With 17 digits the server
+%   receives the exact double, and a cell is always a list.
 
   names = fieldnames(header);
   text = '{';

@@ -1,0 +1,114 @@
+"""The result schema: the one table from which classes, files, help texts and pages are made."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import matlab_io
+from matlab_io.result import RESULT_ARRAYS, RESULT_NAMES, Result, markdown_table
+
+ROOT = Path(__file__).parents[2]
+CLIENT = Path(matlab_io.__file__).parent / "matlab" / "+nflae" / "Client.m"
+PAGES = [page for page in sorted((ROOT / "docs").rglob("*.md")) if "<!-- results" in page.read_text()]
+
+
+def matlab_help() -> str:
+    """The comment block below the first line, which MATLAB's and Octave's help show."""
+    lines = CLIENT.read_text().splitlines()[1:]
+    return "\n".join(line for line in lines[: next(i for i, line in enumerate(lines) if not line.startswith("%"))])
+
+
+def test_the_names_are_those_of_the_fields_but_for_a_keyword() -> None:
+    assert [entry.field for entry in RESULT_ARRAYS] == [field.name for field in dataclasses.fields(Result)]
+    assert {entry.name: entry.field for entry in RESULT_ARRAYS if entry.name != entry.field} == {
+        "lambda": "uplink_power"
+    }
+    assert [entry.name for entry in RESULT_ARRAYS] == list(RESULT_NAMES) == list(matlab_io.RESULT_NAMES)
+
+
+@pytest.mark.parametrize(
+    ("name", "python", "matlab"),
+    [("precoder", (5, 3, 8), (8, 3, 5)), ("power", (5, 3), (3, 5)), ("sum_rate", (5,), (1, 5))],
+)
+def test_shapes(name: str, python: tuple[int, ...], matlab: tuple[int, ...]) -> None:
+    (entry,) = [entry for entry in RESULT_ARRAYS if entry.name == name]
+    assert entry.shape(drops=5, users=3, antennas=8) == python
+    assert entry.matlab_shape(drops=5, users=3, antennas=8) == matlab
+
+
+def test_a_result_of_arrays() -> None:
+    arrays = {entry.name: np.zeros(entry.shape(2, 3, 4), entry.dtype) for entry in RESULT_ARRAYS}
+    result = Result.from_arrays(arrays)
+    assert all(getattr(result, entry.field) is arrays[entry.name] for entry in RESULT_ARRAYS)
+    with pytest.raises(KeyError, match="sinr"):
+        Result.from_arrays({name: array for name, array in arrays.items() if name != "sinr"})
+
+
+def test_the_matlab_help_lists_the_arrays() -> None:
+    expected = []
+    for entry in RESULT_ARRAYS:
+        size = " x ".join([*(entry.axes.upper() or "1"), "S"])
+        unit = f", {entry.unit}" if entry.unit else ""
+        expected.append(f"%     {entry.name:<18}{f'{size} {entry.matlab_class}':<27}{entry.description}{unit}")
+    listed = matlab_help().partition("result file of `nflae precode`:\n")[2].splitlines()
+    assert listed[: len(expected)] == expected
+    assert listed[len(expected)].startswith("%     nflae_info ")
+
+
+def test_the_matlab_help_lists_the_schemes() -> None:
+    from simulator.schemes import scheme_names
+
+    listed = matlab_help().partition("'Scheme'")[2].partition("'Refine'")[0]
+    names = re.findall(r"'(\w+)'", listed)
+    assert names[-1] == "nflae", "the default"
+    assert sorted(names[:-1]) == sorted({*scheme_names(), "nflae"})
+
+
+def test_every_matlab_function_has_a_help_line_with_its_name() -> None:
+    for file in sorted(CLIENT.parents[1].rglob("*.m")):
+        help_line = file.read_text().splitlines()[1]
+        name = "nflae.Client" if file == CLIENT else file.stem.upper()
+        assert re.fullmatch(rf"% {re.escape(name)}  [A-Z].*\.", help_line), f"{file.name}: {help_line}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_page_has_the_table(page: Path) -> None:
+    assert markdown_table() in page.read_text(), f"python docs/generate.py makes {page.name} anew"
+
+
+def test_pages_have_the_table() -> None:
+    assert PAGES
+    assert [line.split("`")[1] for line in markdown_table().splitlines()[2:]] == list(RESULT_NAMES)
+
+
+def test_the_package_works_alone(tmp_path: Path) -> None:
+    """Channels written and read, results written, with neither the simulator nor the product nor PyTorch."""
+    code = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("simulator", "nflae_bridge", "torch", "click", "zmq", "msgspec"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+import numpy as np
+from matlab_io import ResultFile, inspect_file, open_channels, write_channels
+from matlab_io.result import RESULT_ARRAYS
+for version in ("6", "7", "7.3"):
+    H = np.ones((2, 3, 8), np.complex64)
+    write_channels("in.mat", [H], users=3, antennas=8, drops=2, version=version, extra={"power_dbw": 1000.0})
+    with open_channels("in.mat") as file:
+        assert (file.read(0, 2) == H).all() and file.scalars["power"] > 1e99
+        sizes = {"antennas": 8, "users": 3, "drop_axes": file.drop_axes, "convention": file.convention}
+        with ResultFile("out.mat", version=version, info={"scheme": "none"}, **sizes) as results:
+            results.write(0, {entry.name: np.ones(entry.shape(2, 3, 8), entry.dtype) for entry in RESULT_ARRAYS})
+    assert {variable.name for variable in inspect_file("out.mat")} > {entry.name for entry in RESULT_ARRAYS}
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
