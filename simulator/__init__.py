@@ -1,1 +1,1 @@
-"""Geometry, near-field channels and theory, precoding schemes and their reference figures."""
+"""Simulation and mathematics of near-field multi-user precoding: geometry, channels, downlink, schemes, link level."""

@@ -74,25 +74,36 @@ def check_quantity(name: str, smallest: float, largest: float, value: object = N
     smallest, largest : float
         Extreme values over all drops, W, W, 1 or bps/Hz; equal for one number.
     value : object, optional
-        Value to show in the message; `smallest` by default.
+        Value to show in the message; by default the extreme value out of range.
 
     Raises
     ------
     BudgetError
         If a value is out of range or NaN.
     """
-    if name in ("power", "noise_power"):
-        valid = 1 / _MAX_WATTS <= smallest <= largest <= _MAX_WATTS
-    elif name == "alpha_c":
-        valid = 0 < smallest <= largest <= 1
-    else:
-        valid = 0 <= smallest <= largest < math.inf
-    if not valid:
-        raise BudgetError(name, smallest if value is None else value)
+    for extreme in (smallest, largest):
+        if name in ("power", "noise_power"):
+            valid = 1 / _MAX_WATTS <= extreme <= _MAX_WATTS
+        elif name == "alpha_c":
+            valid = 0 < extreme <= 1
+        else:
+            valid = 0 <= extreme < math.inf
+        if not valid:
+            raise BudgetError(name, extreme if value is None else value)
 
 
 def watts_from_dbw(dbw: float) -> float:
     """Convert a power from dBW to watts.
+
+    Parameters
+    ----------
+    dbw : float
+        Power, dBW.
+
+    Returns
+    -------
+    float
+        Power, W.
 
     Raises
     ------
@@ -133,7 +144,9 @@ class LinkBudget:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            check_quantity(field.name, _smallest(value), _largest(value), value)
+            if not isinstance(value, (int, float)) and not hasattr(value, "min"):
+                raise BudgetError(field.name, value)
+            check_quantity(field.name, _smallest(value), _largest(value))
 
     @property
     def constrains_near_field(self) -> bool:
@@ -155,7 +168,18 @@ class LinkBudget:
         )
 
     def slice(self, start: int, stop: int) -> LinkBudget:
-        """Return the budget of the drops from `start` to `stop` - 1."""
+        """Return the budget of consecutive drops.
+
+        Parameters
+        ----------
+        start, stop : int
+            First drop, and the one after the last.
+
+        Returns
+        -------
+        LinkBudget
+            Budget of the drops.
+        """
         return self._per_drop(lambda value: value[start:stop])
 
     def select(self, drops: Tensor) -> LinkBudget:
@@ -168,7 +192,20 @@ class LinkBudget:
 
 
 def per_drop(value: float | Tensor, like: Tensor) -> Tensor:
-    """A budget's quantity as a real tensor of shape (drops or 1,), in ``like``'s real precision and device."""
+    """Convert a quantity of the budget to a tensor of one element, or one per drop.
+
+    Parameters
+    ----------
+    value : float or Tensor
+        One number, or real (drops,).
+    like : Tensor
+        Tensor whose device and real precision the result has.
+
+    Returns
+    -------
+    Tensor
+        Real (drops or 1,).
+    """
     import torch
 
     real = torch.float64 if like.dtype in (torch.complex128, torch.float64) else torch.float32
@@ -177,8 +214,8 @@ def per_drop(value: float | Tensor, like: Tensor) -> Tensor:
 
 def _smallest(value: float | Tensor) -> float:
     # NaN propagates through min and max, and fails every comparison of the validator.
-    return float(value) if isinstance(value, (int, float)) else float(value.min())
+    return value if isinstance(value, (int, float)) else float(value.min())
 
 
 def _largest(value: float | Tensor) -> float:
-    return float(value) if isinstance(value, (int, float)) else float(value.max())
+    return value if isinstance(value, (int, float)) else float(value.max())

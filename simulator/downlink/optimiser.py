@@ -1,6 +1,6 @@
-"""A slow optimiser over (lambda, p), drop by drop: what the optimal structure can give under all constraints.
+"""Optimise (lambda, p) drop by drop: the most that the optimal structure gives under all constraints.
 
-The reference for tests and evaluation, not a scheme to run: hundreds of gradient steps from several starts.
+A reference for tests and evaluation, not a practical scheme: hundreds of gradient steps from several starts.
 """
 
 from __future__ import annotations
@@ -17,24 +17,37 @@ from simulator.downlink.precoding import ChannelBatch, Precoding, constrained_la
 from simulator.downlink.sinr import effective_gain_matrix, rates, sinr
 from simulator.downlink.structure import structured_coefficients, wmmse_power_fractions
 
-_LEAST = 1e-9  # a share's start must be positive: its logarithm is what moves
+_MIN_FRACTION = 1e-9  # a start has to be positive: gradient steps act on its logarithm
 
 
 def optimise(batch: ChannelBatch, budget: LinkBudget, steps: int = 400, rate: float = 0.05) -> Precoding:
     """Maximise each drop's sum rate over (lambda, p) under C1-C4 by gradient ascent on their logarithms.
 
-    The sum rate is taken after the projection onto the constraints; while C4 can't be met for the directions, the
-    missing rates are weighed in instead. Starts: RZF, WMMSE after 5 and 200 iterations, matched filters, and, where
-    rates are demanded, directions balanced for the weakest user. Every step is judged as an answer; the best is
-    returned.
+    The objective is the sum rate after projection onto the constraints; while C4 cannot be met for the directions, the
+    missing rates are subtracted. Starts are RZF, WMMSE after 5 and 200 iterations, matched filters and, under C4,
+    max-min directions. Every iterate is compared as an answer, and the best is returned.
 
-    batch, budget: as for every scheme. steps: gradient steps a start. rate: their size (Adam).
+    Parameters
+    ----------
+    batch : ChannelBatch
+        Channels.
+    budget : LinkBudget
+        Link budget.
+    steps : int
+        Gradient steps per start.
+    rate : float
+        Learning rate of Adam.
+
+    Returns
+    -------
+    Precoding
+        Best precoding of every drop.
     """
     gram = normalised_gram(batch.channels, budget)
-    near = constrained_labels(batch, budget)
+    near_field = constrained_labels(batch, budget)
     best: Candidate | None = None
-    for uplink, power_fractions in _starts(gram, budget):
-        found = _ascend(gram, near, budget, uplink, power_fractions, steps, rate)
+    for dual, power_fractions in _starts(gram, budget):
+        found = _ascend(gram, near_field, budget, torch.stack([dual, power_fractions]), steps, rate)
         best = found if best is None else best.better_of(found)[0]
     assert best is not None
     return assemble(batch, best, budget)
@@ -52,38 +65,36 @@ def _starts(gram: Tensor, budget: LinkBudget) -> list[tuple[Tensor, Tensor]]:
     ]
 
 
-def _ascend(
-    gram: Tensor, near: Tensor, budget: LinkBudget, uplink: Tensor, power_fractions: Tensor, steps: int, rate: float
-) -> Candidate:
+def _ascend(gram: Tensor, near_field: Tensor, budget: LinkBudget, start: Tensor, steps: int, rate: float) -> Candidate:
     alpha_c, min_rate = per_drop(budget.alpha_c, gram), per_drop(budget.min_rate, gram)
-    logits = torch.log(torch.stack([uplink, power_fractions]).clamp(min=_LEAST)).requires_grad_()
+    logits = torch.log(start.clamp(min=_MIN_FRACTION)).requires_grad_()
     optimiser = torch.optim.Adam([logits], lr=rate)
     best_rate = torch.full(gram.shape[:1], -torch.inf, dtype=torch.float64, device=gram.device)
     best = logits.detach().clone()
     for step in range(steps + 1):
         for group in optimiser.param_groups:
             group["lr"] = rate * min(1.0, 2 * (1 - step / (steps + 1)))
-        # lambda needn't sum to P under C3 and C4: its scale is one more thing to optimise
+        # lambda need not sum to P under C3 and C4: its scale is optimised too
         effective_gains = effective_gain_matrix(gram, structured_coefficients(gram, logits[0].exp()))
-        wanted = torch.softmax(logits[1], -1)
-        held, feasible = project_power_fractions(effective_gains, wanted, near, alpha_c, min_rate)
-        served = rates(sinr(effective_gains, held)).sum(-1)
-        rate_unheld = rates(sinr(effective_gains, limit_power_fractions(wanted, near, alpha_c)))
-        unmet = (min_rate.unsqueeze(-1) - rate_unheld).clamp(min=0).sum(-1)
+        target = torch.softmax(logits[1], -1)
+        projected, feasible = project_power_fractions(effective_gains, target, near_field, alpha_c, min_rate)
+        sum_rate = rates(sinr(effective_gains, projected)).sum(-1)
+        limited_rate = rates(sinr(effective_gains, limit_power_fractions(target, near_field, alpha_c)))
+        missing = (min_rate.unsqueeze(-1) - limited_rate).clamp(min=0).sum(-1)
         with torch.no_grad():
-            # an answer that misses C4 ranks below every one that meets it
-            judged = torch.where(feasible, served, served - 1e6 * (1 + unmet))
-            better = judged > best_rate
-            best_rate = torch.where(better, judged, best_rate)
+            # an iterate that misses C4 ranks below every one that meets it
+            score = torch.where(feasible, sum_rate, sum_rate - 1e6 * (1 + missing))
+            better = score > best_rate
+            best_rate = torch.where(better, score, best_rate)
             best = torch.where(better.reshape(1, -1, 1), logits, best)
-        objective = torch.where(feasible, served, served - 10 * unmet) - 0.1 * unmet
+        objective = torch.where(feasible, sum_rate, sum_rate - 10 * missing) - 0.1 * missing
         optimiser.zero_grad()
         (-objective.sum()).backward()  # type: ignore[no-untyped-call]
         assert logits.grad is not None
         logits.grad.nan_to_num_()
         optimiser.step()
     with torch.no_grad():
-        uplink = best[0].exp()
+        dual = best[0].exp()
         return make_candidate(
-            gram, structured_coefficients(gram, uplink), torch.softmax(best[1], -1), near, budget, uplink
+            gram, structured_coefficients(gram, dual), torch.softmax(best[1], -1), near_field, budget, dual
         )

@@ -1,6 +1,6 @@
-"""Powers that keep the promises: projection onto C1-C4 for fixed beam directions.
+"""Choose powers for fixed beam directions: projection onto C1-C4, minimum powers, water-filling.
 
-For fixed directions all four constraints are linear in the power shares q = P_k / P: C1 sum q <= 1, C2 q >= 0,
+For fixed directions all four constraints are linear in the power fractions q_k = P_k / P: C1 sum q <= 1, C2 q >= 0,
 C3 sum_near q <= alpha_c, and C4 F_kk q_k >= t (1 + sum_{j != k} F_kj q_j) with t = 2^R_min - 1.
 """
 
@@ -11,14 +11,26 @@ from torch import Tensor
 
 
 def limit_power_fractions(power_fractions: Tensor, near_field: Tensor, alpha_c: Tensor | None) -> Tensor:
-    """Scale shares >= 0 so that C1 and C3 hold and no power is left over that C3 doesn't forbid using.
+    """Scale power fractions so that C1 and C3 hold and all power is used that C3 allows.
 
-    Near-field users keep their proportions, as do the others; power taken from the near-field users goes to the
-    others. A drop whose users are all near-field uses alpha_c of the power.
+    The near-field users keep their proportions, and so do the others, to which the power taken from the near-field
+    users goes. A drop whose users are all near-field uses alpha_c of the power.
 
-    shares: real (drops, users); near_field: bool (drops, users); alpha_c: real (drops or 1,), None: C3 never binds.
+    Parameters
+    ----------
+    power_fractions : Tensor
+        q >= 0 of any sum, real (drops, users).
+    near_field : Tensor
+        Near-field labels, bool (drops, users).
+    alpha_c : Tensor or None
+        Largest fraction for near-field users, real (drops or 1,); None if C3 binds on no drop.
+
+    Returns
+    -------
+    Tensor
+        Limited q, real (drops, users).
     """
-    if alpha_c is None or _nowhere(alpha_c < 1):
+    if alpha_c is None or _binds_nowhere(alpha_c < 1):
         return power_fractions / _or_one(power_fractions.sum(-1, keepdim=True))
     groups = torch.stack([power_fractions * near_field, power_fractions * ~near_field])
     sums = groups.sum(-1)
@@ -30,24 +42,35 @@ def limit_power_fractions(power_fractions: Tensor, near_field: Tensor, alpha_c: 
     return limited.sum(0)
 
 
-def _nowhere(binds: Tensor) -> bool:
-    """True if it is known to bind nowhere; a GPU isn't asked, which would hold it up for longer than computing does."""
+def _binds_nowhere(binds: Tensor) -> bool:
+    """Return whether a constraint is known to bind on no drop; False on a GPU, where reading would synchronise."""
     return not binds.is_cuda and not bool(binds.any())
 
 
 def _or_one(sums: Tensor) -> Tensor:
-    """The sums, 1 where nothing was summed: 0 / 1 has a gradient, 0 / tiny has none."""
+    """Return the sums, with 1 in place of 0: 0 / 1 has a gradient, 0 / tiny has none."""
     return torch.where(sums > 0, sums, torch.ones_like(sums))
 
 
 def minimum_power_fractions(effective_gains: Tensor, min_sinr: Tensor) -> tuple[Tensor, Tensor]:
-    """The least powers with which every user reaches SINR ``min_sinr`` over fixed directions.
+    """Solve F_kk q_k - t sum_{j != k} F_kj q_j = t for the least powers with SINR t for every user.
 
-    Solves F_kk q_k - t sum_{j != k} F_kj q_j = t. The matrix is an M-matrix, so if any q >= 0 reaches the target,
-    the solution is the smallest in every component; otherwise it has a negative component.
+    The matrix is an M-matrix: if any q >= 0 reaches the target, the solution is the smallest in every component;
+    otherwise it has a negative component.
 
-    couplings: F, real (drops, users, users); min_sinr: t, real (drops or 1,).
-    Returns (q, reachable): real (drops, users), and bool (drops,); q is 0 where the target can't be reached.
+    Parameters
+    ----------
+    effective_gains : Tensor
+        F, real (drops, users, users).
+    min_sinr : Tensor
+        t, linear, real (drops or 1,).
+
+    Returns
+    -------
+    power_fractions : Tensor
+        q, real (drops, users); 0 where the target cannot be reached.
+    reachable : Tensor
+        bool (drops,).
     """
     system = _rate_system(effective_gains, min_sinr)
     target = min_sinr.reshape(-1, 1).expand(effective_gains.shape[:-1])
@@ -71,47 +94,73 @@ def project_power_fractions(
     alpha_c: Tensor | None,
     min_rate: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """The wanted shares, moved as little as a straight line allows until C1-C4 hold for these directions.
+    """Project target power fractions onto C1-C4 for fixed directions, along a straight line.
 
-    C1-C3 are met by `limit_power_fractions`. If C4 then fails, the answer is the point nearest to them on the segment to
-    the minimum powers (scaled up to the power limits), which lies inside the polytope C1-C4 whenever that is not
-    empty: shares meeting all four exist if and only if `minimum_power_fractions` fits into C1 and C3.
+    `limit_power_fractions` meets C1-C3. If C4 then fails, the result is the point nearest to the limited target on the
+    segment to the minimum powers, scaled up to the power limits. The segment's end lies inside the polytope C1-C4
+    whenever that is not empty: fractions that meet all four exist if and only if `minimum_power_fractions` meets C1
+    and C3.
 
-    couplings: real (drops, users, users); shares: real (drops, users), the wanted q; near_field: bool (drops,
-    users); alpha_c, min_rate: real (drops or 1,), None where C3, C4 never binds.
-    Returns (shares, feasible): real (drops, users) with C1-C3 on every drop, and bool (drops,): C4 holds too.
+    Parameters
+    ----------
+    effective_gains : Tensor
+        F, real (drops, users, users).
+    power_fractions : Tensor
+        Target q, real (drops, users).
+    near_field : Tensor
+        Near-field labels, bool (drops, users).
+    alpha_c, min_rate : Tensor or None
+        Limits of C3 and of C4 (bps/Hz), real (drops or 1,); None if the constraint binds on no drop.
+
+    Returns
+    -------
+    power_fractions : Tensor
+        Projected q, real (drops, users); meets C1-C3 on every drop.
+    feasible : Tensor
+        Drops on which it meets C4 too, bool (drops,).
     """
-    wanted = limit_power_fractions(power_fractions, near_field, alpha_c)
-    if min_rate is None or _nowhere(min_rate > 0):
-        return wanted, torch.ones(power_fractions.shape[0], dtype=torch.bool, device=power_fractions.device)
+    target = limit_power_fractions(power_fractions, near_field, alpha_c)
+    if min_rate is None or _binds_nowhere(min_rate > 0):
+        return target, torch.ones(power_fractions.shape[0], dtype=torch.bool, device=power_fractions.device)
     min_sinr = torch.exp2(min_rate) - 1
     least, reachable = minimum_power_fractions(effective_gains, min_sinr)
     tiny = torch.finfo(power_fractions.dtype).tiny
-    room = 1 / least.sum(-1).clamp(min=tiny)
+    headroom = 1 / least.sum(-1).clamp(min=tiny)
     if alpha_c is not None:
-        room = torch.minimum(room, alpha_c / (least * near_field).sum(-1).clamp(min=tiny))
-    feasible = (reachable & (room >= 1)) | (min_sinr <= 0)
-    safe = least * torch.where(feasible, room, torch.ones_like(room)).clamp(max=1 / tiny).unsqueeze(-1)
-    safe = torch.where((min_sinr > 0).expand(safe.shape[0]).unsqueeze(-1), safe, wanted)
+        headroom = torch.minimum(headroom, alpha_c / (least * near_field).sum(-1).clamp(min=tiny))
+    feasible = (reachable & (headroom >= 1)) | (min_sinr <= 0)
+    safe = least * torch.where(feasible, headroom, torch.ones_like(headroom)).clamp(max=1 / tiny).unsqueeze(-1)
+    safe = torch.where((min_sinr > 0).expand(safe.shape[0]).unsqueeze(-1), safe, target)
 
     system = _rate_system(effective_gains, min_sinr)
-    target = min_sinr.reshape(-1, 1)
-    slack_wanted = (system @ wanted.unsqueeze(-1)).squeeze(-1) - target
-    slack_safe = ((system @ safe.unsqueeze(-1)).squeeze(-1) - target).clamp(min=0)
-    fraction = torch.where(slack_wanted < 0, slack_safe / (slack_safe - slack_wanted).clamp(min=tiny), 1.0)
+    demand = min_sinr.reshape(-1, 1)
+    slack_target = (system @ target.unsqueeze(-1)).squeeze(-1) - demand
+    slack_safe = ((system @ safe.unsqueeze(-1)).squeeze(-1) - demand).clamp(min=0)
+    fraction = torch.where(slack_target < 0, slack_safe / (slack_safe - slack_target).clamp(min=tiny), 1.0)
     step = fraction.amin(-1, keepdim=True)
-    moved = safe + step * (wanted - safe)
-    return torch.where(feasible.unsqueeze(-1), moved, wanted), feasible
+    moved = safe + step * (target - safe)
+    return torch.where(feasible.unsqueeze(-1), moved, target), feasible
 
 
 def _rate_system(effective_gains: Tensor, min_sinr: Tensor) -> Tensor:
-    """M with (M q)_k = F_kk q_k - t sum_{j != k} F_kj q_j, so that C4 reads M q >= t."""
+    """Form M with (M q)_k = F_kk q_k - t sum_{j != k} F_kj q_j, so that C4 reads M q >= t."""
     own = torch.diag_embed(effective_gains.diagonal(dim1=-2, dim2=-1))
     return own - min_sinr.reshape(-1, 1, 1) * (effective_gains - own)
 
 
 def water_filling(gain: Tensor) -> Tensor:
-    """Shares q_k = max(0, level - 1 / gain_k) with sum q = 1; gain: real (drops, users), SNR at full power."""
+    """Water-fill q_k = max(0, level - 1 / gain_k) with sum q = 1 over parallel channels.
+
+    Parameters
+    ----------
+    gain : Tensor
+        SNR at full power, real (drops, users).
+
+    Returns
+    -------
+    Tensor
+        q, real (drops, users).
+    """
     floor, order = torch.sort(1 / gain.clamp(min=1e-30), dim=-1)
     count = torch.arange(1, gain.shape[-1] + 1, device=gain.device, dtype=gain.dtype)
     level = (1 + floor.cumsum(-1)) / count

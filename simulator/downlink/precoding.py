@@ -1,4 +1,4 @@
-"""Define the interface of precoding schemes: channels and link budget in, precoders, powers, labels and SINRs out."""
+"""Define the interface of precoding schemes: channels and link budget in; precoders, powers, labels and SINRs out."""
 
 from __future__ import annotations
 
@@ -18,16 +18,20 @@ from simulator.downlink.sinr import rates
 from simulator.geometry.near_field import far_field_test
 
 _FIELDS = {entry.name: entry.field for entry in RESULT_ARRAYS}
-# What an answer holds as tensors, unlike what it works out when asked.
+# Tensors held by a precoding; labels and SINRs are computed at first use.
 _STORED = ("precoder", "power", "uplink_power", "feasible", "fallback")
 
 
 @dataclass(frozen=True)
 class ChannelBatch:
-    """Channels of several drops, with near-field labels where they are known.
+    """Hold the channels of several drops, with near-field labels where they are known.
 
-    channels: complex64 (drops, users, antennas); row k of a drop is h_k.
-    near_field: bool (drops, users), or None: a scheme then finds the labels itself.
+    Parameters
+    ----------
+    channels : Tensor
+        complex64 (drops, users, antennas); row k of a drop is h_k.
+    near_field : Tensor or None
+        Near-field labels, bool (drops, users); None if the scheme has to determine them.
     """
 
     channels: Tensor
@@ -36,19 +40,30 @@ class ChannelBatch:
 
 @dataclass(frozen=True)
 class Precoding:
-    """A scheme's answer for a batch of drops: what to send, and, worked out when first read, what it does.
+    """Hold a scheme's result for a batch of drops; labels and SINRs are computed at first use.
 
-    A transmitter that wants only beams and powers doesn't wait for the labels of users or for their rates.
+    A transmitter that needs beams and powers only does not wait for labels and rates.
 
-    precoder: complex64 (drops, users, antennas), rows w_k of unit norm.
-    power: P_k, float64 (drops, users), W.
-    uplink_power: lambda of the optimal structure, float64 (drops, users), W; NaN where a scheme has none.
-    feasible: bool (drops,), C4 holds. fallback: bool (drops,), what is returned is not the network's answer
-        but a better one: RZF's, or, where C4 asks for it, one over directions balanced for the weakest user.
-    compute_labels: gives near_field, bool (drops, users), and near_field_score, float64 (drops, users), in [0, 1].
-    compute_sinr: gives the SINRs, linear, float64 (drops, users).
-    needs_sic: the SINRs are those of receivers that decode and cancel other users' messages first; any other receiver
-        gets less. They aren't `sinr.achieved_sinr`'s then.
+    Parameters
+    ----------
+    precoder : Tensor
+        Beams w_k of unit norm in rows, complex64 (drops, users, antennas).
+    power : Tensor
+        P_k, float64 (drops, users), W.
+    uplink_power : Tensor
+        lambda of the optimal structure, float64 (drops, users), W; NaN where a scheme has none.
+    feasible : Tensor
+        C4 holds, bool (drops,).
+    fallback : Tensor
+        The result is not the network's but a better one, bool (drops,): that of RZF or, where C4 requires it, one over
+        max-min directions.
+    compute_labels : callable
+        Returns near_field, bool (drops, users), and near_field_score, float64 (drops, users).
+    compute_sinr : callable
+        Returns the SINRs, linear, float64 (drops, users).
+    needs_sic : bool
+        The SINRs are those of receivers that first decode and cancel other users' messages (SIC) and differ from
+        `sinr.achieved_sinr`; any other receiver has lower ones.
     """
 
     precoder: Tensor
@@ -61,28 +76,43 @@ class Precoding:
     needs_sic: bool = False
 
     def to(self, device: torch.device) -> Precoding:
-        """The same on another device."""
+        """Return the same on another device."""
 
         def labels() -> tuple[Tensor, Tensor]:
-            near, score = self._labels
-            return near.to(device), score.to(device)
+            near_field, score = self._labels
+            return near_field.to(device), score.to(device)
 
         moved: dict[str, Any] = {name: getattr(self, name).to(device) for name in _STORED}
         return replace(self, **moved, compute_labels=labels, compute_sinr=lambda: self.sinr.to(device))
 
     def replaced(self, drops: Tensor, other: Precoding) -> Precoding:
-        """This with ``other``, which has as many drops as ``drops`` (bool) has true ones, put in their place."""
+        """Return a copy with some drops replaced by those of another precoding.
 
-        def put(ours: Tensor, theirs: Tensor) -> Tensor:
-            both = ours.clone()
-            both[drops] = theirs
-            return both
+        Parameters
+        ----------
+        drops : Tensor
+            Drops to replace, bool (drops,).
+        other : Precoding
+            As many drops as `drops` has true elements.
+
+        Returns
+        -------
+        Precoding
+            Precoding of all drops.
+        """
 
         def labels() -> tuple[Tensor, Tensor]:
-            return put(self.near_field, other.near_field), put(self.near_field_score, other.near_field_score)
+            return (
+                with_drops(self.near_field, drops, other.near_field),
+                with_drops(self.near_field_score, drops, other.near_field_score),
+            )
 
-        stored: dict[str, Any] = {name: put(getattr(self, name), getattr(other, name)) for name in _STORED}
-        return replace(self, **stored, compute_labels=labels, compute_sinr=lambda: put(self.sinr, other.sinr))
+        stored: dict[str, Any] = {
+            name: with_drops(getattr(self, name), drops, getattr(other, name)) for name in _STORED
+        }
+        return replace(
+            self, **stored, compute_labels=labels, compute_sinr=lambda: with_drops(self.sinr, drops, other.sinr)
+        )
 
     @cached_property
     def _labels(self) -> tuple[Tensor, Tensor]:
@@ -90,22 +120,22 @@ class Precoding:
 
     @property
     def near_field(self) -> Tensor:
-        """The labels C3 goes by, bool (drops, users)."""
+        """Near-field labels that C3 goes by, bool (drops, users)."""
         return self._labels[0]
 
     @property
     def near_field_score(self) -> Tensor:
-        """How sure they are, float64 (drops, users), in [0, 1]."""
+        """Confidence of the near-field labels, float64 (drops, users), in [0, 1]."""
         return self._labels[1]
 
     @cached_property
     def sinr(self) -> Tensor:
-        """Linear, float64 (drops, users)."""
+        """SINRs, linear, float64 (drops, users)."""
         return self.compute_sinr()
 
     @cached_property
     def rate(self) -> Tensor:
-        """log2(1 + SINR), bps/Hz, float64 (drops, users)."""
+        """Rates log2(1 + SINR), bps/Hz, float64 (drops, users)."""
         return rates(self.sinr)
 
     @cached_property
@@ -117,31 +147,111 @@ class Precoding:
 Scheme = Callable[[ChannelBatch, LinkBudget], Precoding]
 
 
+def with_drops(values: Tensor, drops: Tensor, others: Tensor) -> Tensor:
+    """Return a copy of values with some drops replaced.
+
+    Parameters
+    ----------
+    values : Tensor
+        Values of all drops, (drops, ...).
+    drops : Tensor
+        Drops to replace, bool (drops,).
+    others : Tensor
+        Values of these drops.
+
+    Returns
+    -------
+    Tensor
+        Values of all drops.
+    """
+    both = values.clone()
+    both[drops] = others
+    return both
+
+
 def near_field_labels(batch: ChannelBatch) -> Tensor:
-    """The batch's near-field labels, or those of the far-field test where none were given; bool (drops, users)."""
+    """Return the batch's near-field labels, or those of the far-field test where it has none.
+
+    Parameters
+    ----------
+    batch : ChannelBatch
+        Channels.
+
+    Returns
+    -------
+    Tensor
+        bool (drops, users).
+    """
     return far_field_test(batch.channels) if batch.near_field is None else batch.near_field
 
 
+def labels_and_scores(batch: ChannelBatch) -> tuple[Tensor, Tensor]:
+    """Return `near_field_labels` with the scores 0 and 1, as `Precoding.compute_labels` has to.
+
+    Parameters
+    ----------
+    batch : ChannelBatch
+        Channels.
+
+    Returns
+    -------
+    near_field : Tensor
+        bool (drops, users).
+    near_field_score : Tensor
+        float64 (drops, users).
+    """
+    near_field = near_field_labels(batch)
+    return near_field, near_field.double()
+
+
 def constrained_labels(batch: ChannelBatch, budget: LinkBudget) -> Tensor:
-    """The labels that powers depend on, bool (drops, users): `near_field_labels` the batch, or nobody's where C3 can't bind."""
+    """Return the labels that powers depend on: `near_field_labels`, or all false where C3 binds on no drop.
+
+    Parameters
+    ----------
+    batch : ChannelBatch
+        Channels.
+    budget : LinkBudget
+        Link budget.
+
+    Returns
+    -------
+    Tensor
+        bool (drops, users).
+    """
     if budget.constrains_near_field:
         return near_field_labels(batch)
     return torch.zeros(batch.channels.shape[:2], dtype=torch.bool, device=batch.channels.device)
 
 
 def result_arrays(
-    answer: Precoding, good: npt.NDArray[np.bool_] | None = None, names: Iterable[str] = RESULT_NAMES
+    precoding: Precoding, good: npt.NDArray[np.bool_] | None = None, names: Iterable[str] = RESULT_NAMES
 ) -> dict[str, npt.NDArray[Any]]:
-    """An answer under the names of the result file; where ``good`` is false NaN and false are put in."""
-    whole = good is None or bool(good.all())
+    """Convert a precoding to the arrays of the result schema.
 
-    def place(values: Tensor) -> npt.NDArray[Any]:
+    Parameters
+    ----------
+    precoding : Precoding
+        Result for the good drops.
+    good : ndarray, optional
+        Good drops among all, bool (all drops,); the others become NaN and false. By default all drops are good.
+    names : iterable of str
+        Names of the arrays, see `matlab_io.result.RESULT_ARRAYS`.
+
+    Returns
+    -------
+    dict
+        Arrays by name, (all drops, ...).
+    """
+    complete = good is None or bool(good.all())
+
+    def padded_array(values: Tensor) -> npt.NDArray[Any]:
         computed = values.cpu().numpy()
-        if good is None or whole:
+        if good is None or complete:
             return computed
         blank = False if computed.dtype == np.bool_ else np.nan
-        placed = np.full((len(good), *computed.shape[1:]), blank, computed.dtype)
-        placed[good] = computed
-        return placed
+        padded = np.full((len(good), *computed.shape[1:]), blank, computed.dtype)
+        padded[good] = computed
+        return padded
 
-    return {name: place(getattr(answer, _FIELDS[name])) for name in names}
+    return {name: padded_array(getattr(precoding, _FIELDS[name])) for name in names}

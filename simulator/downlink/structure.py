@@ -1,9 +1,14 @@
-"""The optimal linear precoder's structure, in K x K matrices.
+"""Form the optimal linear precoder's structure in K x K matrices, and iterate WMMSE on its parameters.
 
-For every point on the rate region's boundary w_k ~ (I_N + sum_i lambda_i / sigma^2 h_i h_i^H)^-1 h_k with
-sum_i lambda_i = P (Bjornson, Bengtsson, Ottersten, IEEE SPM 2014, eq. 10): an MMSE receiver for a virtual uplink in
-which user i sends with power lambda_i. By the push-through identity w_k is column k of
-H (I_K + Lambda G / sigma^2)^-1, so nothing larger than K x K is ever solved.
+For every point on the boundary of the rate region w_k ~ (I_N + sum_i lambda_i / sigma^2 h_i h_i^H)^-1 h_k with
+sum_i lambda_i = P (Bjornson, Bengtsson and Ottersten 2014): the MMSE receiver of a virtual uplink in which user i
+transmits with power lambda_i. By the push-through identity w_k is column k of H (I_K + Lambda G / sigma^2)^-1, so no
+system larger than K x K is solved.
+
+References
+----------
+* E. Bjornson, M. Bengtsson, B. Ottersten, "Optimal multiuser transmit beamforming", IEEE Signal Processing
+  Magazine, 2014, eq. 10.
 """
 
 from __future__ import annotations
@@ -17,24 +22,43 @@ from simulator.downlink.sinr import effective_gains_and_beam_energy, sinr
 
 
 def structured_coefficients(gram: Tensor, dual_power_fractions: Tensor) -> Tensor:
-    """C = (I + diag(mu) Gamma)^-1, so that the precoder's columns are those of H C.
+    """Compute C = (I + diag(mu) Gamma)^-1, for which the precoder's columns are those of H C.
 
-    gram: Gamma, complex (drops, users, users); uplink_shares: mu = lambda / P >= 0, real (drops, users).
-    Returns complex (drops, users, users). I + diag(mu) Gamma has eigenvalues >= 1 whatever the channels' rank.
+    Parameters
+    ----------
+    gram : Tensor
+        Gamma, complex (drops, users, users).
+    dual_power_fractions : Tensor
+        mu = lambda / P >= 0, real (drops, users).
+
+    Returns
+    -------
+    Tensor
+        C, complex (drops, users, users).
+
+    Notes
+    -----
+    I + diag(mu) Gamma has eigenvalues >= 1 for channels of any rank, so the solver's singularity flag is not read.
     """
     users = gram.shape[-1]
     identity = torch.eye(users, dtype=gram.dtype, device=gram.device)
     system = identity + dual_power_fractions.unsqueeze(-1) * gram
-    coefficients: Tensor = torch.linalg.solve_ex(system, identity.expand_as(gram))[0]  # never singular: not asked
+    coefficients: Tensor = torch.linalg.solve_ex(system, identity.expand_as(gram))[0]
     return coefficients
 
 
 @dataclass(frozen=True)
 class Beams:
-    """Directions of the optimal structure, ready to be judged.
+    """Hold beam directions of the optimal structure with their effective gains.
 
-    coefficients: C, complex (drops, users, users). couplings: F, energy: ||H c_k||^2 P / sigma^2; real (drops, users,
-    users) and (drops, users).
+    Parameters
+    ----------
+    coefficients : Tensor
+        C, complex (drops, users, users).
+    effective_gains : Tensor
+        F of the unit-norm beams, real (drops, users, users), see `sinr.effective_gain_matrix`.
+    energy : Tensor
+        ||H c_k||^2 P / sigma^2, real (drops, users).
     """
 
     coefficients: Tensor
@@ -43,42 +67,104 @@ class Beams:
 
 
 def structured_beams(gram: Tensor, dual_power_fractions: Tensor) -> Beams:
-    """The beams of `structured_coefficients`, with what they couple into whom."""
+    """Compute the beams of `structured_coefficients` with their effective gains and energies.
+
+    Parameters
+    ----------
+    gram, dual_power_fractions : Tensor
+        As in `structured_coefficients`.
+
+    Returns
+    -------
+    Beams
+        Beams of every drop.
+    """
     coefficients = structured_coefficients(gram, dual_power_fractions)
     return Beams(coefficients, *effective_gains_and_beam_energy(gram, coefficients))
 
 
 def wmmse_step(gram: Tensor, beams: Beams, power_fractions: Tensor) -> tuple[Tensor, Beams, Tensor]:
-    """One iteration of WMMSE (Shi et al., IEEE TSP 2011) on (mu, q) = (lambda / P, P_k / P).
+    """Perform one iteration of WMMSE on (mu, q) = (lambda / P, P_k / P), at the cost of one K x K solve.
 
-    With the power constraint folded into the noise term (Zhao et al., IEEE TSP 2023), every iterate has the optimal
-    structure: receivers u_k and weights w_k = 1 + SINR_k give mu_k ~ w_k |u_k|^2, and
+    With the power constraint folded into the noise term (Zhao et al. 2023), every iterate of WMMSE (Shi et al. 2011)
+    has the optimal structure: receivers u_k and weights w_k = 1 + SINR_k give mu_k ~ w_k |u_k|^2, and
     v_k = u_k w_k (I + sum mu h h^H)^-1 h_k gives q_k ~ ||v_k||^2. The sum rate never falls.
 
-    gram as in `structured_coefficients`; beams: of the current mu; shares: q, real (drops, users), summing to 1.
-    Returns the next (uplink_shares, beams, shares); a step costs one K x K solve.
+    Parameters
+    ----------
+    gram : Tensor
+        Gamma, complex (drops, users, users).
+    beams : Beams
+        Beams of the current mu.
+    power_fractions : Tensor
+        Current q, real (drops, users), of sum 1.
+
+    Returns
+    -------
+    dual_power_fractions : Tensor
+        Next mu, real (drops, users), of sum 1.
+    beams : Beams
+        Its beams.
+    power_fractions : Tensor
+        Next q, real (drops, users), of sum 1.
+
+    References
+    ----------
+    * Q. Shi, M. Razaviyayn, Z.-Q. Luo, C. He, "An iteratively weighted MMSE approach to distributed sum-utility
+      maximization for a MIMO interfering broadcast channel", IEEE Transactions on Signal Processing, 2011.
+    * X. Zhao, S. Lu, Q. Shi, Z.-Q. Luo, "Rethinking WMMSE: can its complexity scale linearly with the number of
+      BS antennas?", IEEE Transactions on Signal Processing, 2023.
     """
     effective_gains = beams.effective_gains
     weight = 1 + sinr(effective_gains, power_fractions)
     received = 1 + (effective_gains * power_fractions.unsqueeze(-2)).sum(-1)
     receiver = effective_gains.diagonal(dim1=-2, dim2=-1) * power_fractions / received**2
-    uplink = weight * receiver
-    # All weight on users without power would be 0/0; the floor keeps such a drop where it is.
-    uplink = uplink / uplink.sum(-1, keepdim=True).clamp(min=torch.finfo(uplink.dtype).tiny)
-    beams = structured_beams(gram, uplink)
-    share = weight * weight * receiver * beams.energy
-    return uplink, beams, share / share.sum(-1, keepdim=True).clamp(min=torch.finfo(share.dtype).tiny)
-
-
-def wmmse_power_fractions(gram: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """(lambda / P, P_k / P) after ``iterations`` steps from regularised zero forcing; real (drops, users) each."""
-    uplink, _, power_fractions = wmmse_iterations(gram, iterations)
-    return uplink, power_fractions
+    dual = weight * receiver
+    # All weight on users without power would be 0/0; the floor leaves such a drop unchanged.
+    dual = dual / dual.sum(-1, keepdim=True).clamp(min=torch.finfo(dual.dtype).tiny)
+    beams = structured_beams(gram, dual)
+    primal = weight * weight * receiver * beams.energy
+    return dual, beams, primal / primal.sum(-1, keepdim=True).clamp(min=torch.finfo(primal.dtype).tiny)
 
 
 def wmmse_iterations(gram: Tensor, iterations: int) -> tuple[Tensor, Beams, Tensor]:
-    uplink = power_fractions = torch.full_like(gram.real[..., 0], 1 / gram.shape[-1])
-    beams = structured_beams(gram, uplink)
+    """Perform WMMSE iterations from regularised zero forcing, mu = q = 1 / K.
+
+    Parameters
+    ----------
+    gram : Tensor
+        Gamma, complex (drops, users, users).
+    iterations : int
+        Number of iterations.
+
+    Returns
+    -------
+    dual_power_fractions : Tensor
+        mu = lambda / P, real (drops, users).
+    beams : Beams
+        Its beams.
+    power_fractions : Tensor
+        q = P_k / P, real (drops, users).
+    """
+    dual = power_fractions = torch.full_like(gram.real[..., 0], 1 / gram.shape[-1])
+    beams = structured_beams(gram, dual)
     for _ in range(iterations):
-        uplink, beams, power_fractions = wmmse_step(gram, beams, power_fractions)
-    return uplink, beams, power_fractions
+        dual, beams, power_fractions = wmmse_step(gram, beams, power_fractions)
+    return dual, beams, power_fractions
+
+
+def wmmse_power_fractions(gram: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """Return the power fractions of `wmmse_iterations`.
+
+    Parameters
+    ----------
+    gram, iterations
+        As in `wmmse_iterations`.
+
+    Returns
+    -------
+    dual_power_fractions, power_fractions : Tensor
+        mu and q, real (drops, users).
+    """
+    dual, _, power_fractions = wmmse_iterations(gram, iterations)
+    return dual, power_fractions

@@ -1,20 +1,41 @@
-"""Near-field LDMA: a beam focused on an angle and a distance for every user, zero forcing behind them, equal powers."""
+"""Near-field location division multiple access (LDMA)."""
 
 from typing import Annotated
 
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.candidates import equal_power_precoding
 from simulator.downlink.precoding import ChannelBatch, Precoding
-from simulator.schemes import Between, register
 from simulator.schemes.codebooks import hybrid_zero_forcing, polar_domain_curvatures
+from simulator.schemes.options import Between
+from simulator.schemes.registry import register
 
 
 @register("ldma")
 def ldma(batch: ChannelBatch, budget: LinkBudget, coherence: Annotated[float, Between(0.25, 0.99)] = 0.5) -> Precoding:
-    """Location division multiple access (Wu and Dai, IEEE JSAC 2023): users are told apart by angle and distance.
+    """Separate users by angle and distance: a focused beam per user, then zero forcing, equal powers.
 
-    The codebook is the polar domain's (Cui and Dai, IEEE TCOM 2022), whose beams of one angle and neighbouring
-    distances have at most ``coherence`` of each other's amplitude, in (0.2, 1).
+    The codebook is that of the polar domain (Cui and Dai 2022).
+
+    Parameters
+    ----------
+    batch : ChannelBatch
+        Channels.
+    budget : LinkBudget
+        Link budget.
+    coherence : float
+        Coherence of the codebook's beams of one angle and neighbouring distances, as an amplitude.
+
+    Returns
+    -------
+    Precoding
+        Precoding of every drop.
+
+    References
+    ----------
+    * Z. Wu, L. Dai, "Multiple access for near-field communications: SDMA or LDMA?", IEEE Journal on Selected Areas in
+      Communications, 2023.
+    * M. Cui, L. Dai, "Channel estimation for extremely large-scale MIMO: far-field or near-field?", IEEE Transactions
+      on Communications, 2022.
     """
     curvatures = polar_domain_curvatures(batch.channels.shape[-1], coherence)
     return equal_power_precoding(batch, hybrid_zero_forcing(batch.channels, curvatures), budget)

@@ -1,4 +1,4 @@
-"""Near-field NOMA: users with coherent channels share a zero-forcing beam and are told apart by power (SIC)."""
+"""Near-field non-orthogonal multiple access (NOMA)."""
 
 from dataclasses import replace
 from typing import Annotated
@@ -13,55 +13,71 @@ from simulator.downlink.gram import normalised_gram
 from simulator.downlink.powers import project_power_fractions, water_filling
 from simulator.downlink.precoding import ChannelBatch, Precoding, constrained_labels
 from simulator.downlink.sinr import effective_gain_matrix, rates
-from simulator.schemes import Between, register
+from simulator.schemes.options import Between
+from simulator.schemes.registry import register
 from simulator.schemes.superposition import (
-    after_cancellation,
     coherent_groups,
+    decoding_ranks,
+    gains_after_cancellation,
     guaranteed_power_fractions,
-    ranks,
     same_group,
     sic_sinr,
 )
 from simulator.schemes.zf import zero_forcing_coefficients
 
-# Moved powers may change the order of decoding, and with it what C4 asks for.
+# Moved powers may change the order of decoding, and with it the demands of C4.
 _ROUNDS = 2
 
 
 @register("noma", needs_sic=True)
 def noma(batch: ChannelBatch, budget: LinkBudget, coherence: Annotated[float, Between(0, 1)] = 0.5) -> Precoding:
-    """Non-orthogonal multiple access in groups of users with |h_i^H h_j|^2 > ``coherence`` ||h_i||^2 ||h_j||^2.
+    """Serve groups of coherent users on shared zero-forcing beams, separated by power and SIC.
 
-    A beam a group, by zero forcing between the groups' heads; the power water-filled over the groups by their heads'
-    gains, which gives a larger mean sum rate than equal powers, and split within each by `guaranteed_power_fractions`. Rows of
-    the precoder are equal within a group.
+    A group contains users with |h_i^H h_j|^2 > `coherence` ||h_i||^2 ||h_j||^2 and shares one beam, by zero forcing
+    between the groups' heads; rows of the precoder are equal within a group. Power is water-filled over the groups by
+    their heads' gains, which gives a larger mean sum rate than equal powers, and divided within each by
+    `superposition.guaranteed_power_fractions`.
 
-    SINRs are those of `sic_sinr`. A group's messages are decoded in the order of their users' rising gains
-    |h_k^H w|^2 / (sigma^2 + what other groups send), at the powers returned. C4 is met by moving powers for the order
-    found before; a drop counts as feasible if every user then gets its rate. Powers that C3 or C4 moved no longer
-    guarantee what time sharing would give.
+    SINRs are those of `superposition.sic_sinr`. The messages of a group are decoded in the order of rising gain
+    |h_k^H w|^2 / (sigma^2 + interference of other groups), at the powers returned. C4 is met by moving powers for the
+    order found before; a drop counts as feasible if every user then has its rate. Powers moved by C3 or C4 no longer
+    guarantee the rates of time sharing.
+
+    Parameters
+    ----------
+    batch : ChannelBatch
+        Channels.
+    budget : LinkBudget
+        Link budget.
+    coherence : float
+        Squared coherence above which two users share a beam.
+
+    Returns
+    -------
+    Precoding
+        Precoding of every drop, with `needs_sic`.
     """
     gram = normalised_gram(batch.channels, budget)
-    near = constrained_labels(batch, budget)
+    near_field = constrained_labels(batch, budget)
     head = coherent_groups(gram, coherence)
     coefficients = _shared_beams(gram, head)
     effective_gains = effective_gain_matrix(gram, coefficients)
     head_power_fractions = water_filling(effective_gains.diagonal(dim1=-2, dim2=-1) * _is_head(head))
     gain = _gains(effective_gains, head_power_fractions, head)
-    wanted = guaranteed_power_fractions(head_power_fractions.gather(-1, head), gain, head)
+    target = guaranteed_power_fractions(head_power_fractions.gather(-1, head), gain, head)
     alpha_c, min_rate = per_drop(budget.alpha_c, gram), per_drop(budget.min_rate, gram)
     for _ in range(_ROUNDS):
-        left = after_cancellation(effective_gains, head, ranks(gain))
-        power_fractions, feasible = project_power_fractions(left, wanted, near, alpha_c, min_rate)
+        remaining = gains_after_cancellation(effective_gains, head, decoding_ranks(gain))
+        power_fractions, feasible = project_power_fractions(remaining, target, near_field, alpha_c, min_rate)
         gain = _gains(effective_gains, power_fractions, head)
-    sinr = sic_sinr(effective_gains, power_fractions, head, ranks(gain))
+    sinr = sic_sinr(effective_gains, power_fractions, head, decoding_ranks(gain))
     feasible = feasible & (rates(sinr) >= min_rate.unsqueeze(-1) - TOLERANCE / 10).all(-1)
     chosen = Candidate(coefficients, power_fractions, torch.full_like(power_fractions, torch.nan), sinr, feasible)
     return replace(assemble(batch, chosen, budget), needs_sic=True)
 
 
 def _shared_beams(gram: Tensor, head: Tensor) -> Tensor:
-    """Every user's coefficients are its head's, of zero forcing between the heads; see `Candidate`."""
+    """Give every user the coefficients of its head, by zero forcing between the heads; see `Candidate`."""
     heads = _is_head(head)
     both = heads.unsqueeze(-1) & heads.unsqueeze(-2)
     others = torch.diag_embed(gram.diagonal(dim1=-2, dim2=-1) * ~heads)
@@ -70,7 +86,7 @@ def _shared_beams(gram: Tensor, head: Tensor) -> Tensor:
 
 
 def _gains(effective_gains: Tensor, power_fractions: Tensor, head: Tensor) -> Tensor:
-    """Each user's SNR at full power with what other groups send as noise; real (drops, users)."""
+    """Compute each user's SNR at full power with other groups' interference as noise, real (drops, users)."""
     outside = (effective_gains * power_fractions.unsqueeze(-2)).masked_fill(same_group(head), 0).sum(-1)
     return effective_gains.diagonal(dim1=-2, dim2=-1) / (1 + outside)
 

@@ -1,4 +1,4 @@
-"""Regularised zero forcing: the textbook's answer, and the floor under the network's."""
+"""Regularised zero forcing, also the lower bound of the network's sum rate."""
 
 import torch
 from torch import Tensor
@@ -8,11 +8,26 @@ from simulator.downlink.candidates import Candidate, assemble, project_powers
 from simulator.downlink.gram import mixed_precision_gram
 from simulator.downlink.precoding import ChannelBatch, Precoding, constrained_labels
 from simulator.downlink.structure import structured_beams
-from simulator.schemes import register
+from simulator.schemes.registry import register
 
 
 def rzf_candidate(gram: Tensor, near_field: Tensor, budget: LinkBudget) -> Candidate:
-    """The optimal structure with lambda = p = P / K, under the budget's constraints; shapes as in `Candidate`."""
+    """Compute the optimal structure with lambda = p = P / K, under the budget's constraints.
+
+    Parameters
+    ----------
+    gram : Tensor
+        Gamma, complex (drops, users, users).
+    near_field : Tensor
+        Near-field labels, bool (drops, users).
+    budget : LinkBudget
+        Link budget.
+
+    Returns
+    -------
+    Candidate
+        Candidate of every drop.
+    """
     equal = torch.full_like(gram.real[..., 0], 1 / gram.shape[-1])
     beams = structured_beams(gram, equal)
     return project_powers(beams.coefficients, beams.effective_gains, equal, near_field, budget.limits(equal), equal)
@@ -20,8 +35,22 @@ def rzf_candidate(gram: Tensor, near_field: Tensor, budget: LinkBudget) -> Candi
 
 @register("rzf")
 def rzf(batch: ChannelBatch, budget: LinkBudget) -> Precoding:
-    """W ~ H (I + P / (K sigma^2) H^H H)^-1, equal powers (the MMSE precoder)."""
+    """Regularise zero forcing by the noise, W ~ H (I + P / (K sigma^2) H^H H)^-1, with equal powers.
+
+    Also called MMSE precoder.
+
+    Parameters
+    ----------
+    batch : ChannelBatch
+        Channels.
+    budget : LinkBudget
+        Link budget.
+
+    Returns
+    -------
+    Precoding
+        Precoding of every drop.
+    """
     gram, needs_float64 = mixed_precision_gram(batch.channels, budget)
-    return assemble(
-        batch, rzf_candidate(gram, constrained_labels(batch, budget), budget), budget, needs_float64=needs_float64
-    )
+    chosen = rzf_candidate(gram, constrained_labels(batch, budget), budget)
+    return assemble(batch, chosen, budget, needs_float64=needs_float64)

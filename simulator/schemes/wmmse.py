@@ -1,4 +1,4 @@
-"""WMMSE: the iterative solver everybody compares with, in its K x K form and batched."""
+"""Weighted MMSE, the iterative solver that other schemes are compared with, batched and in its K x K form."""
 
 from typing import Annotated
 
@@ -7,17 +7,32 @@ from simulator.downlink.candidates import assemble, project_powers
 from simulator.downlink.gram import mixed_precision_gram
 from simulator.downlink.precoding import ChannelBatch, Precoding, constrained_labels
 from simulator.downlink.structure import wmmse_iterations
-from simulator.schemes import Between, register
+from simulator.schemes.options import Between
+from simulator.schemes.registry import register
 
 
 @register("wmmse")
 def wmmse(batch: ChannelBatch, budget: LinkBudget, iterations: Annotated[int, Between(1, 10_000)] = 200) -> Precoding:
-    """Weighted MMSE maximisation of the sum rate (Shi et al., IEEE TSP 2011), 200 iterations by default.
+    """Maximise the sum rate by iterations of weighted MMSE, see `structure.wmmse_step`.
 
-    It maximises the sum rate under C1 alone; C3 and C4 are then met by moving powers over its directions.
+    The sum rate is maximised under C1 alone; C3 and C4 are then met by moving powers over the directions found.
+
+    Parameters
+    ----------
+    batch : ChannelBatch
+        Channels.
+    budget : LinkBudget
+        Link budget.
+    iterations : int
+        Number of iterations from regularised zero forcing.
+
+    Returns
+    -------
+    Precoding
+        Precoding of every drop.
     """
     gram, needs_float64 = mixed_precision_gram(batch.channels, budget)
-    uplink, beams, power_fractions = wmmse_iterations(gram, iterations)
-    near, limits = constrained_labels(batch, budget), budget.limits(power_fractions)
-    chosen = project_powers(beams.coefficients, beams.effective_gains, power_fractions, near, limits, uplink)
+    dual, beams, power_fractions = wmmse_iterations(gram, iterations)
+    near_field, limits = constrained_labels(batch, budget), budget.limits(power_fractions)
+    chosen = project_powers(beams.coefficients, beams.effective_gains, power_fractions, near_field, limits, dual)
     return assemble(batch, chosen, budget, needs_float64=needs_float64)

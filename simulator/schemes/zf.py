@@ -1,4 +1,4 @@
-"""Zero forcing: no interference between users whose channels are independent, equal powers."""
+"""Zero forcing."""
 
 import torch
 from torch import Tensor
@@ -7,13 +7,23 @@ from simulator.downlink.budget import LinkBudget
 from simulator.downlink.candidates import assemble, make_candidate
 from simulator.downlink.gram import normalised_gram
 from simulator.downlink.precoding import ChannelBatch, Precoding, constrained_labels
-from simulator.schemes import register
+from simulator.schemes.registry import register
 
 
 def zero_forcing_coefficients(gram: Tensor) -> Tensor:
-    """C = Gamma^+, so that the columns of H C are the zero-forcing beams; complex (drops, users, users).
+    """Compute C = Gamma^+, for which the columns of H C are the zero-forcing beams.
 
-    The pseudo-inverse serves rank-deficient channels: users who share a direction then share its beam.
+    The pseudo-inverse covers rank-deficient channels: users of equal direction then share its beam.
+
+    Parameters
+    ----------
+    gram : Tensor
+        Gamma, complex (drops, users, users).
+
+    Returns
+    -------
+    Tensor
+        C, complex (drops, users, users).
     """
     # Users' gains may differ by 100 dB; the rank is that of the directions.
     norm = torch.sqrt(gram.diagonal(dim1=-2, dim2=-1).real).clamp(min=1e-150)
@@ -24,8 +34,23 @@ def zero_forcing_coefficients(gram: Tensor) -> Tensor:
 
 @register("zf")
 def zf(batch: ChannelBatch, budget: LinkBudget) -> Precoding:
-    """W = H (H^H H)^+ with unit-norm columns."""
+    """Suppress all interference between users of independent channels, W = H (H^H H)^+ with unit-norm columns.
+
+    Powers are equal.
+
+    Parameters
+    ----------
+    batch : ChannelBatch
+        Channels.
+    budget : LinkBudget
+        Link budget.
+
+    Returns
+    -------
+    Precoding
+        Precoding of every drop.
+    """
     gram = normalised_gram(batch.channels, budget)
-    near = constrained_labels(batch, budget)
+    near_field = constrained_labels(batch, budget)
     equal = torch.ones_like(gram.real[..., 0])
-    return assemble(batch, make_candidate(gram, zero_forcing_coefficients(gram), equal, near, budget), budget)
+    return assemble(batch, make_candidate(gram, zero_forcing_coefficients(gram), equal, near_field, budget), budget)

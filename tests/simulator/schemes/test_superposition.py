@@ -12,10 +12,10 @@ from simulator.downlink.budget import LinkBudget
 from simulator.downlink.gram import normalised_gram
 from simulator.downlink.sinr import sinr
 from simulator.schemes.superposition import (
-    after_cancellation,
     coherent_groups,
+    decoding_ranks,
+    gains_after_cancellation,
     guaranteed_power_fractions,
-    ranks,
     sic_sinr,
 )
 from tests.simulator.definitions import Array, channel_sets, draw_channels, sic_sinr_by_definition
@@ -109,11 +109,11 @@ def test_decoding_in_order_of_gain_is_bounded_by_each_message_own_user() -> None
     rng = np.random.default_rng(3)
     gain = torch.from_numpy(rng.exponential(size=(5, 4)))
     effective_gains = gain.unsqueeze(-1).expand(5, 4, 4)
-    head, rank = torch.zeros(5, 4, dtype=torch.int64), ranks(gain)
+    head, rank = torch.zeros(5, 4, dtype=torch.int64), decoding_ranks(gain)
     power_fractions = torch.from_numpy(rng.dirichlet(np.ones(4), 5))
     torch.testing.assert_close(
         sic_sinr(effective_gains, power_fractions, head, rank),
-        sinr(after_cancellation(effective_gains, head, rank), power_fractions),
+        sinr(gains_after_cancellation(effective_gains, head, rank), power_fractions),
     )
 
 
@@ -122,5 +122,5 @@ def test_users_apart_cancel_nothing() -> None:
     head = coherent_groups(gram, 0.5)
     assert head.tolist() == [[0, 1, 2, 3]] * 2
     effective_gains = gram.abs()
-    rank = ranks(effective_gains.diagonal(dim1=-2, dim2=-1))
-    assert torch.equal(after_cancellation(effective_gains, head, rank), effective_gains)
+    rank = decoding_ranks(effective_gains.diagonal(dim1=-2, dim2=-1))
+    assert torch.equal(gains_after_cancellation(effective_gains, head, rank), effective_gains)
