@@ -22,7 +22,7 @@ UNWANTED = re.compile(
 
 def is_command(node: Function) -> bool:
     """Return whether click makes a command of the function, whose docstring is its help text."""
-    return any("command" in ast.unparse(decorator) for decorator in node.decorator_list)
+    return any(re.match(r"click\.(command|group)\b", ast.unparse(decorator)) for decorator in node.decorator_list)
 
 
 def public(body: list[ast.stmt]) -> Iterator[Function | ast.ClassDef]:

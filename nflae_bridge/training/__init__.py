@@ -1,1 +1,1 @@
-"""Training: drops without end, the loss, presets and the loop."""
+"""Train the network: drop distributions, the loss, presets and the training loop."""

@@ -1,4 +1,4 @@
-"""Training drops, generated as they are used: no drop is ever seen twice."""
+"""Generate training drops: an endless distribution of fresh drops, and the fixed set of the publications."""
 
 from __future__ import annotations
 
@@ -17,12 +17,18 @@ from simulator.geometry.arrays import AngleConvention, UniformLinearArray
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """Drops with a link budget each.
+    """Drops with one link budget per drop.
 
-    channels: complex64 (drops, users, antennas), scaled so that P / sigma^2 = 1; noisy CSI where that was drawn.
-    near_field: bool (drops, users), true labels where ``labelled``, arbitrary ones elsewhere.
-    alpha_c, min_rate: float32 (drops,).
-    labelled: the labels are true of these channels' wavefronts.
+    Attributes
+    ----------
+    channels : Tensor
+        complex64 (drops, users, antennas), scaled so that P / sigma^2 = 1; noisy CSI where it was drawn.
+    near_field : Tensor
+        bool (drops, users), true labels if ``labelled``, else arbitrary ones.
+    alpha_c, min_rate : Tensor
+        Constraints C3 and C4 (bps/Hz), float32 (drops,).
+    labelled : bool
+        The labels are true of the wavefronts of these channels.
     """
 
     channels: Tensor
@@ -32,7 +38,7 @@ class TrainingBatch:
     labelled: bool
 
     def select(self, index: Tensor) -> TrainingBatch:
-        """The drops at ``index``."""
+        """Return the drops at ``index``, an int64 or bool tensor."""
         return TrainingBatch(
             self.channels[index],
             self.near_field[index],
@@ -41,16 +47,39 @@ class TrainingBatch:
             self.labelled,
         )
 
+    def to(self, device: torch.device) -> TrainingBatch:
+        """Return the batch on ``device``."""
+        return TrainingBatch(
+            self.channels.to(device),
+            self.near_field.to(device),
+            self.alpha_c.to(device),
+            self.min_rate.to(device),
+            self.labelled,
+        )
+
 
 class DropSource(Protocol):
-    """Where training and validation batches come from; the same (seed, step) gives the same batch."""
+    """Source of training and validation batches; the same (seed, step) gives the same batch."""
 
     def training(self, seed: int, step: int) -> TrainingBatch:
-        """The batch of one optimiser step."""
+        """Return the batch of one optimiser step.
+
+        Parameters
+        ----------
+        seed : int
+            Seed of the run.
+        step : int
+            Step, from 0.
+
+        Returns
+        -------
+        TrainingBatch
+            The drops of the step.
+        """
         ...
 
     def validation(self) -> list[TrainingBatch]:
-        """The fixed batches a network is judged by; training never sees them."""
+        """Return the fixed validation batches, which training does not contain."""
         ...
 
 
@@ -58,22 +87,36 @@ VALIDATION_SEED = 7_777_777
 
 
 def _generator(seed: int, step: int) -> torch.Generator:
-    # One stream a step, so that a resumed run draws what an unbroken one would have.
+    # One stream per step, so that a resumed run draws the batches of an uninterrupted one.
     return torch.Generator().manual_seed(seed * 10_000_019 + step)
 
 
 @dataclass(frozen=True)
 class DropDistribution:
-    """What the drops are drawn from.
+    """Distribution of fresh drops.
 
-    users: smallest and largest K. antennas: the choices of N for near-field drops. tokens: drops x users a batch.
-    snr_db: range of the drops' mean P ||h||^2 / sigma^2.
-    spherical: share of batches from the near-field scenario; the rest are sums of a few plane waves, Rayleigh
-        channels and channels of deficient rank.
-    noisy: share of batches with noisy CSI, its SNR per antenna uniform in csi_snr_db.
-    gain_spread_db: largest spread of the users' gains in a drop (half of the drops have none).
-    constrained: share of drops with alpha_c < 1, and share with R_min > 0. Half of those alpha_c lie below 0.29, where
-        the near-field users' minimum rates leave little freedom and there is most to learn.
+    Attributes
+    ----------
+    users : tuple of int
+        Smallest and largest K.
+    antennas : tuple of int
+        Choices of N for near-field drops.
+    tokens : int
+        Drops times users per batch.
+    snr_db : tuple of float
+        Range of the mean P ||h||^2 / sigma^2 of a drop, dB.
+    spherical : float
+        Fraction of batches from the near-field scenario; the others are sums of a few plane waves, Rayleigh channels
+        and channels of deficient rank.
+    noisy : float
+        Fraction of batches with noisy CSI.
+    csi_snr_db : tuple of float
+        Range of the SNR per antenna of noisy CSI, uniform, dB.
+    gain_spread_db : float
+        Largest spread of the gains of the users of a drop, dB; half of the drops have none.
+    constrained : float
+        Fraction of drops with alpha_c < 1, and fraction with R_min > 0. Half of those alpha_c lie below 0.29, where the
+        minimum rates of the near-field users leave the least freedom.
     """
 
     users: tuple[int, int] = (1, 16)
@@ -87,11 +130,24 @@ class DropDistribution:
     constrained: float = 0.6
 
     def training(self, seed: int, step: int) -> TrainingBatch:
-        """Fresh drops; all of a batch have the same K and N, so nothing is padded."""
+        """Draw fresh drops; all drops of a batch have the same K and N, so that no padding is needed.
+
+        Parameters
+        ----------
+        seed : int
+            Seed of the run.
+        step : int
+            Step, from 0.
+
+        Returns
+        -------
+        TrainingBatch
+            The drops of the step.
+        """
         return _Draw(self, _generator(seed, step)).batch()
 
     def validation(self) -> list[TrainingBatch]:
-        """36 batches of the distribution, and the published scenario at K = 5, 8, 10 and 16 without constraints."""
+        """Return 36 batches of the distribution, and the published scenario at K = 5, 8, 10, 16 without constraints."""
         drawn = [self.training(VALIDATION_SEED, step) for step in range(36)]
         published = [
             _unit_norm_drops(scenario("paper", users), VALIDATION_SEED + users, 200, 20.0, 1.0, 0.0)
@@ -102,11 +158,30 @@ class DropDistribution:
 
 @dataclass(frozen=True)
 class PublishedDrops:
-    """The papers' data: a fixed set of drops with one K, array and link budget, gone through in epochs.
+    """Fixed set of drops of the publications, with one K, array and link budget, used in epochs.
 
-    train, validate: drops. batch: drops a step. snr_db: P / sigma^2, the channels having unit norm.
-    angle: absolute, as the papers write it and as their curves have it; see `geometry.angle_and_distance`.
-    noisy: share of the drops whose CSI is noisy, its SNR per antenna uniform in csi_snr_db (the papers' range).
+    Attributes
+    ----------
+    users : int
+        Users K.
+    array : UniformLinearArray
+        Array of the base station.
+    train, validate : int
+        Drops of the training and of the validation set.
+    batch : int
+        Drops per step.
+    alpha_c, min_rate : float
+        Constraints C3 and C4 (bps/Hz).
+    snr_db : float
+        P / sigma^2 of channels of unit norm, dB.
+    angle : {"absolute", "signed"}
+        Angle convention, see `simulator.geometry.arrays.angle_and_distance`; the published curves fit ``absolute``.
+    noisy : float
+        Fraction of the drops with noisy CSI.
+    csi_snr_db : tuple of float
+        Range of the SNR per antenna of noisy CSI, uniform, dB; the published range.
+    seed : int
+        Seed of the training set.
     """
 
     users: int = 10
@@ -123,14 +198,27 @@ class PublishedDrops:
     seed: int = 1
 
     def training(self, seed: int, step: int) -> TrainingBatch:
-        """Batch ``step`` of its epoch, the drops shuffled and the CSI's noise drawn anew each epoch."""
-        epoch, place = divmod(step, self.train // self.batch)
+        """Return the batch of a step; drops are shuffled and CSI noise is drawn anew in each epoch.
+
+        Parameters
+        ----------
+        seed : int
+            Seed of the run.
+        step : int
+            Step, from 0.
+
+        Returns
+        -------
+        TrainingBatch
+            The drops of the step.
+        """
+        epoch, position = divmod(step, self.train // self.batch)
         order = torch.randperm(self.train, generator=_generator(seed, epoch))
-        clean = self._drops(self.train, self.seed).select(order[place * self.batch : (place + 1) * self.batch])
+        clean = self._drops(self.train, self.seed).select(order[position * self.batch : (position + 1) * self.batch])
         return self._with_noise(clean, _generator(seed + 1, step))
 
     def validation(self) -> list[TrainingBatch]:
-        """The validation drops, in batches of the same size."""
+        """Return the validation drops in batches of the same size."""
         whole = self._with_noise(self._drops(self.validate, VALIDATION_SEED), _generator(VALIDATION_SEED, 0))
         return [whole.select(torch.arange(start, start + self.batch)) for start in range(0, self.validate, self.batch)]
 
@@ -143,15 +231,15 @@ class PublishedDrops:
         low, high = self.csi_snr_db
         noisy = torch.rand(drops, generator=generator) < self.noisy
         snr_db = low + (high - low) * torch.rand(drops, generator=generator)
-        seen = noisy_csi(batch.channels, torch.where(noisy, snr_db, torch.inf).unsqueeze(-1), generator)
-        return replace(batch, channels=seen)
+        estimates = noisy_csi(batch.channels, torch.where(noisy, snr_db, torch.inf).unsqueeze(-1), generator)
+        return replace(batch, channels=estimates)
 
 
 @lru_cache(maxsize=8)
 def _unit_norm_drops(
     scene: Scenario, seed: int, drops: int, snr_db: float, alpha_c: float, min_rate: float
 ) -> TrainingBatch:
-    """Drops of a scenario whose channels have unit norm, at one P / sigma^2 (dB) and under one set of constraints."""
+    """Draw drops of a scenario of unit-norm channels, at one P / sigma^2 (dB) and under one set of constraints."""
     drawn = scene.draw(drops, torch.Generator().manual_seed(seed))
     return TrainingBatch(
         drawn.channels * 10 ** (snr_db / 20),
@@ -163,8 +251,10 @@ def _unit_norm_drops(
 
 
 class _Draw:
+    """One batch of a `DropDistribution`, drawn from one generator."""
+
     def __init__(self, distribution: DropDistribution, generator: torch.Generator) -> None:
-        self.of = distribution
+        self.distribution = distribution
         self.generator = generator
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
@@ -180,9 +270,9 @@ class _Draw:
         return torch.randn(*shape, generator=self.generator, dtype=torch.complex64)
 
     def batch(self) -> TrainingBatch:
-        of = self.of
+        of = self.distribution
         low, high = of.users
-        # Larger K is harder: the larger of two draws.
+        # The larger of two draws, as larger K is harder.
         users = max(self.integer(low, high), self.integer(low, high))
         drops = max(32, min(512, of.tokens // users))
         labelled = self.chance(of.spherical)
@@ -197,15 +287,16 @@ class _Draw:
         return TrainingBatch(channels, near, alpha_c, min_rate, labelled)
 
     def amplitudes(self, drops: int, users: int) -> Tensor:
-        """Per user sqrt(P gain / sigma^2): an SNR per drop, a spread of gains within half of the drops."""
-        spread = self.uniform(0, self.of.gain_spread_db, drops, 1) * (self.uniform(0, 1, drops, 1) < 0.5)
-        decibel = self.uniform(*self.of.snr_db, drops, 1) + (self.uniform(0, 1, drops, users) - 0.5) * spread
+        """Draw sqrt(P gain / sigma^2) per user: one SNR per drop, and a spread of gains in half of the drops."""
+        spread = self.uniform(0, self.distribution.gain_spread_db, drops, 1) * (self.uniform(0, 1, drops, 1) < 0.5)
+        decibel = self.uniform(*self.distribution.snr_db, drops, 1) + (self.uniform(0, 1, drops, users) - 0.5) * spread
         return (10 ** (decibel / 20)).unsqueeze(-1)
 
     def spherical(self, drops: int, users: int) -> tuple[Tensor, Tensor]:
-        antennas = self.of.antennas[self.integer(0, len(self.of.antennas) - 1)]
+        """Draw unit-norm channels of the near-field scenario, of random geometry, and their labels."""
+        antennas = self.distribution.antennas[self.integer(0, len(self.distribution.antennas) - 1)]
         published = self.chance(0.4)
-        # Regions grow with N^2, as the near field does: a fixed one would be all near or all far.
+        # The region grows with N^2 like the near field; in a fixed one all users would be near or all far.
         size = 1.0 if published and antennas in (200, 256, 320) else (antennas / 256) ** 2
         size *= 1.0 if published else float(torch.exp(self.uniform(-0.7, 0.7, 1)))
         reach = 200.0 * size
@@ -233,18 +324,19 @@ class _Draw:
         return drawn.channels / unit, drawn.near_field
 
     def unlabelled(self, drops: int, users: int) -> tuple[Tensor, Tensor]:
+        """Draw unit-norm channels of other kinds, and arbitrary labels."""
         antennas = self.integer(max(2, users // 2), 64)
         kind = self.integer(0, 3)
         if kind == 0:
             channels = self.gaussian(drops, users, antennas)
-        elif kind == 1:  # rank-deficient: users in a subspace, some the same but for a phase
+        elif kind == 1:  # rank-deficient: users in a subspace, some copies of others
             rank = self.integer(1, max(1, min(users, antennas) - 1))
             channels = self.gaussian(drops, users, rank) @ self.gaussian(drops, rank, antennas)
-            twin = torch.randint(users, (drops, users), generator=self.generator)
-            copied = channels.gather(1, twin.unsqueeze(-1).expand_as(channels))
+            source = torch.randint(users, (drops, users), generator=self.generator)
+            copied = channels.gather(1, source.unsqueeze(-1).expand_as(channels))
             same = (self.uniform(0, 1, drops, users, 1) < 0.3).float()
             channels = channels * (1 - same) + copied * same
-        else:  # plane waves in clusters that users may share
+        else:  # plane waves in clusters, which users may share
             paths = self.integer(1, 10)
             centre = self.uniform(-1, 1, drops, users, 1)
             if kind == 3:

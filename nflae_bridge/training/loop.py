@@ -1,4 +1,4 @@
-"""The training loop: progress, validation, a log, and going on after a kill."""
+"""Run the training loop: optimiser steps, validation, a log, and resumption of interrupted runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,16 +23,13 @@ from nflae_bridge.network.checkpoint import (
     save_checkpoint,
     save_tensors,
 )
-from nflae_bridge.network.encoders.interface import UserInputs
 from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
 from nflae_bridge.training.data import TrainingBatch
 from nflae_bridge.training.loss import LossParts, precoding_loss
 from nflae_bridge.training.presets import Recipe
+from nflae_bridge.training.validation import Validation, forward, reference_rate, served_rate
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.gram import normalised_gram
-from simulator.downlink.powers import project_power_fractions
-from simulator.downlink.sinr import effective_gain_matrix, rates, sinr
-from simulator.downlink.structure import structured_coefficients, wmmse_power_fractions
 
 LOG = "log.csv"
 _STATE = "last.safetensors"
@@ -41,24 +38,18 @@ _COLUMNS = ("step", "seconds", "learning_rate", "loss", "rate_over_rzf", "unmet_
 
 
 @dataclass(frozen=True)
-class Validation:
-    """rate_over_wmmse: mean over batches of our mean sum rate over WMMSE-200's under the same constraints.
-
-    accuracy: share of users labelled rightly. loss: the training loss, on the validation drops.
-    """
-
-    rate_over_wmmse: float
-    accuracy: float
-    loss: float
-
-    def worth(self, judge: Literal["score", "loss"]) -> float:
-        """What a run maximises: the sum of rate and accuracy, or the loss with its sign turned."""
-        return -self.loss if judge == "loss" else self.rate_over_wmmse + self.accuracy
-
-
-@dataclass(frozen=True)
 class Progress:
-    """Where a run stands, for a progress bar. best: the worth of the best state so far, see `Validation.worth`."""
+    """State of a run, for a progress bar.
+
+    Attributes
+    ----------
+    step, steps : int
+        Steps done, and steps of the run.
+    loss : float
+        Training loss of the last step.
+    best : float
+        Score of the best state so far, see `Validation.score`.
+    """
 
     step: int
     steps: int
@@ -67,7 +58,20 @@ class Progress:
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:
-    """Linear warm-up, constant, then half a cosine down to zero over the last ``recipe.decay`` of the steps."""
+    """Compute the learning rate: linear warm-up, constant, then half a cosine down to zero.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Recipe of the run.
+    step : int
+        Step, from 0.
+
+    Returns
+    -------
+    float
+        Learning rate.
+    """
     rising = min(1.0, (step + 1) / max(1, recipe.warm_up))
     left = (recipe.steps - step) / max(1.0, recipe.decay * recipe.steps)
     falling = 0.5 - 0.5 * math.cos(math.pi * min(1.0, left))
@@ -75,10 +79,27 @@ def learning_rate(recipe: Recipe, step: int) -> float:
 
 
 class Trainer:
-    """A run in a folder: ``log.csv``, the best state (``model.safetensors``, ``model.json``) and the last one.
+    """Training run in a folder: ``log.csv``, the best state (``model.safetensors``, ``model.json``) and the last one.
 
-    start: a model of the recipe's network to start from instead of random weights.
-    resume: go on with the run in the folder. Without it a folder that holds a run is refused.
+    Parameters
+    ----------
+    name : str
+        Name of the preset.
+    recipe : Recipe
+        Recipe of the run.
+    folder : Path
+        Folder of the run; made if missing.
+    device : torch.device
+        Device of the training.
+    resume : bool
+        Continue the run in the folder.
+    start : Checkpoint, optional
+        Model of the recipe's network whose weights replace random ones.
+
+    Raises
+    ------
+    NflaeError
+        If the folder holds another run, or a run and ``resume`` is false; if ``start`` has another network.
     """
 
     def __init__(
@@ -96,7 +117,9 @@ class Trainer:
         self.network = PrecodingNetwork(recipe.network)
         if start is not None:
             if start.network.config != recipe.network:
-                raise NflaeError(f"model {start.name} isn't the network of preset {name}; start from one that is")
+                raise NflaeError(
+                    f"model {start.name} is not the network of preset {name}; start from a model of that preset"
+                )
             self.network.load_state_dict(start.network.state_dict())
         self.network.to(device)
         self.parameters = [p for p in self.network.parameters() if p.requires_grad]
@@ -104,24 +127,24 @@ class Trainer:
             self.parameters, recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay
         )
         self.step, self.seconds, self.best = 0, 0.0, -math.inf
-        self.validation = [batch_to(batch, device) for batch in recipe.data.validation()]
+        self.validation = [batch.to(device) for batch in recipe.data.validation()]
         self.reference = [reference_rate(batch) for batch in self.validation]
         folder.mkdir(parents=True, exist_ok=True)
         if holds_run(folder):
             if not resume:
-                raise NflaeError(f"{folder} holds a run already; --resume goes on with it, or choose another folder")
+                raise NflaeError(f"{folder} holds a run already; continue it with --resume, or choose another folder")
             self._resume()
         else:
             self._write_log(_COLUMNS, mode="w")
 
     def run(self) -> Iterator[Progress]:
-        """Train to the recipe's last step, yielding after each step."""
+        """Train to the last step of the recipe; yield the progress after each step."""
         started = time.monotonic() - self.seconds
         sums: list[Tensor] = []
         while self.step < self.recipe.steps:
             parts = self.train_one()
             self.step += 1
-            sums.append(torch.stack([parts.total.detach(), parts.share, parts.unmet, parts.near_field]).cpu())
+            sums.append(torch.stack([parts.total.detach(), parts.rate_over_rzf, parts.unmet, parts.near_field]).cpu())
             last = self.step == self.recipe.steps
             validate = last or self.step % self.recipe.validate_every == 0
             if validate or self.step % self.recipe.save_every == 0:
@@ -132,10 +155,10 @@ class Trainer:
             yield Progress(self.step, self.recipe.steps, float(parts.total.detach()), self.best)
 
     def train_one(self) -> LossParts:
-        """One optimiser step on its batch."""
+        """Take one optimiser step on its batch."""
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.recipe, self.step)
-        batch = batch_to(self.recipe.data.training(self.recipe.seed, self.step), self.device)
+        batch = self.recipe.data.training(self.recipe.seed, self.step).to(self.device)
         self.network.train()
         gram = normalised_gram(batch.channels, LinkBudget(1.0, 1.0))
         output = forward(self.network, batch, gram, with_labels=True)
@@ -143,7 +166,7 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         parts.total.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        if torch.isfinite(norm):  # a drop on the edge of the solvable is skipped, not learnt from
+        if torch.isfinite(norm):  # a drop at the limit of feasibility can give an infinite gradient
             self.optimiser.step()
         return parts
 
@@ -154,22 +177,22 @@ class Trainer:
 
     def _validate(self) -> Validation:
         self.network.eval()
-        power_fractions, losses, right, labelled = [], [], 0.0, 0
+        relative_rates, losses, correct, labelled = [], [], 0.0, 0
         for batch, reference in zip(self.validation, self.reference, strict=True):
             gram = normalised_gram(batch.channels, LinkBudget(1.0, 1.0))
             with torch.inference_mode():
                 output = forward(self.network, batch, gram, with_labels=True)
                 losses.append(float(self._loss(output, batch, gram).total))
             served = served_rate(batch, gram, output.dual_power_fractions.double(), output.power_fractions.double())
-            power_fractions.append(float(served.mean() / reference.mean()))
+            relative_rates.append(float(served.mean() / reference.mean()))
             if batch.labelled and output.near_field_logit is not None:
-                right += float(((output.near_field_logit > 0) == batch.near_field).sum())
+                correct += float(((output.near_field_logit > 0) == batch.near_field).sum())
                 labelled += batch.near_field.numel()
         result = Validation(
-            sum(power_fractions) / len(power_fractions), right / max(1, labelled), sum(losses) / len(losses)
+            sum(relative_rates) / len(relative_rates), correct / max(1, labelled), sum(losses) / len(losses)
         )
-        if result.worth(self.recipe.judge) > self.best:
-            self.best = result.worth(self.recipe.judge)
+        if result.score(self.recipe.judge) > self.best:
+            self.best = result.score(self.recipe.judge)
             card = {
                 "preset": self.name,
                 "history": self.history,
@@ -197,13 +220,13 @@ class Trainer:
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         for index, state in enumerate(self.optimiser.state.get(p, {}) for p in self.parameters):
             tensors |= {f"optimiser.{index}.{key}": value for key, value in state.items()}
-        # In the same file as the weights: a kill between two files would leave them of different steps.
+        # In the same file as the weights: an interruption between two files would leave them of different steps.
         progress = {"step": self.step, "seconds": self.seconds, "best": self.best, "history": self.history,
                     "recipe": _identity(self.recipe)}  # fmt: skip
         save_tensors(self.folder / _STATE, tensors, progress)
 
     def discard_state(self) -> None:
-        """Remove the state to resume from, which is several times the model's size; the log and the model stay."""
+        """Remove the saved state, which is several times the size of the model; keep the log and the model."""
         (self.folder / _STATE).unlink(missing_ok=True)
 
     def _resume(self) -> None:
@@ -213,7 +236,7 @@ class Trainer:
             same = progress["recipe"] == _identity(self.recipe)
             self.history = progress["history"]
         except (ValueError, KeyError, TypeError) as error:
-            raise NflaeError(f"{self.folder / _STATE} holds no run's state ({error}); start in a new folder") from error
+            raise NflaeError(f"{self.folder / _STATE} holds no saved state ({error}); start in a new folder") from error
         if not same:
             raise NflaeError(f"{self.folder} holds a run of another recipe or seed; choose another folder")
         self.network.load_state_dict(
@@ -232,7 +255,7 @@ class Trainer:
         self._trim_log()
 
     def _trim_log(self) -> None:
-        """Drop log rows of steps after the saved state: they will be trained, and logged, again."""
+        """Remove the log rows of steps after the saved state, which will be trained and logged again."""
         log = self.folder / LOG
         rows = list(csv.reader(log.read_text().splitlines())) if log.is_file() else []
         kept = [row for row in rows[1:] if len(row) == len(_COLUMNS) and int(row[0]) <= self.step]
@@ -242,58 +265,40 @@ class Trainer:
 
 
 def holds_run(folder: Path) -> bool:
-    """True if the folder holds a run that can be gone on with."""
+    """Return whether the folder holds a run that can be resumed.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the run.
+
+    Returns
+    -------
+    bool
+        The folder holds a saved state.
+    """
     return (folder / _STATE).is_file()
 
 
 def _identity(recipe: Recipe) -> dict[str, Any]:
-    """What must not change when a run goes on: all of the recipe but its length, as it reads back from JSON."""
+    """Return all of the recipe that a resumed run must share, all but its length, as JSON holds it."""
     content = asdict(recipe)
     del content["steps"]
     identity: dict[str, Any] = json.loads(json.dumps(content))
     return identity
 
 
-def forward(network: PrecodingNetwork, batch: TrainingBatch, gram: Tensor, with_labels: bool) -> NetworkOutput:
-    """Run the network on a training batch; ``with_labels``: C3 goes by the batch's labels, not the network's."""
-    needs_channels = batch.labelled or network.config.encoder.kind != "gram"
-    return network(  # type: ignore[no-any-return]
-        UserInputs(
-            batch.channels if needs_channels else None,
-            gram,
-            batch.alpha_c,
-            batch.min_rate,
-            batch.near_field if with_labels else None,
-        )
-    )
-
-
-def served_rate(batch: TrainingBatch, gram: Tensor, dual_power_fractions: Tensor, power_fractions: Tensor) -> Tensor:
-    """Sum rate of (lambda, p) once the batch's constraints are held; float64 (drops,), bps/Hz."""
-    effective_gains = effective_gain_matrix(gram, structured_coefficients(gram, dual_power_fractions))
-    held, _ = project_power_fractions(
-        effective_gains, power_fractions, batch.near_field, batch.alpha_c.double(), batch.min_rate.double()
-    )
-    return rates(sinr(effective_gains, held)).sum(-1)
-
-
-def reference_rate(batch: TrainingBatch) -> Tensor:
-    """The sum rate of 200 WMMSE iterations under the batch's constraints; float64 (drops,), bps/Hz."""
-    gram = normalised_gram(batch.channels, LinkBudget(1.0, 1.0))
-    return served_rate(batch, gram, *wmmse_power_fractions(gram, 200))
-
-
-def batch_to(batch: TrainingBatch, device: torch.device) -> TrainingBatch:
-    """The batch on ``device``."""
-    return TrainingBatch(
-        batch.channels.to(device),
-        batch.near_field.to(device),
-        batch.alpha_c.to(device),
-        batch.min_rate.to(device),
-        batch.labelled,
-    )
-
-
 def is_model(folder: Path) -> bool:
-    """True if the folder holds a checkpoint."""
+    """Return whether the folder holds a checkpoint.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the model.
+
+    Returns
+    -------
+    bool
+        The folder holds a card and weights.
+    """
     return (folder / CARD).is_file() and (folder / WEIGHTS).is_file()

@@ -1,4 +1,4 @@
-"""The loss: near/far error, sum rate and unmet minimum rates."""
+"""Compute the training loss: near/far error, sum rate and shortfall of the minimum rates."""
 
 from __future__ import annotations
 
@@ -16,10 +16,18 @@ from simulator.downlink.structure import structured_coefficients
 
 @dataclass(frozen=True)
 class LossWeights:
-    """gamma_1 (unmet minimum rates) and gamma_2 (near/far error) of the papers' loss.
+    """Weights and variants of the loss.
 
-    relative: divide rates by RZF's sum rate on the same drop, so that a drop at 0 dB counts as much as one at 30.
-    projected: take the sum rate after the projection onto C4, as the engine serves it, instead of before.
+    Attributes
+    ----------
+    min_rate : float
+        gamma_1, weight of the shortfall of the minimum rates.
+    near_field : float
+        gamma_2, weight of the near/far error.
+    relative : bool
+        Divide rates by the sum rate of RZF on the same drop, so that drops at 0 dB and at 30 dB count alike.
+    projected : bool
+        Use the sum rate after the projection onto C4, which the engine serves, instead of the one before.
     """
 
     min_rate: float = 10.0
@@ -30,10 +38,22 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class LossParts:
-    """The loss and what it is made of; scalars. share: mean of the sum rate over RZF's."""
+    """Loss and its parts, scalars.
+
+    Attributes
+    ----------
+    total : Tensor
+        Loss, with gradient.
+    rate_over_rzf : Tensor
+        Mean sum rate relative to that of RZF.
+    unmet : Tensor
+        Mean shortfall of the minimum rates, scaled like the loss.
+    near_field : Tensor
+        Mean squared error of the near-field scores.
+    """
 
     total: Tensor
-    share: Tensor
+    rate_over_rzf: Tensor
     unmet: Tensor
     near_field: Tensor
 
@@ -47,16 +67,33 @@ def precoding_loss(
     weights: LossWeights,
     labelled: bool = True,
 ) -> LossParts:
-    """gamma_2 MSE(score, label) - sum rate + gamma_1 sum_k max(R_min - R_k, 0).
+    """Compute gamma_2 MSE(score, label) - sum rate + gamma_1 sum_k max(R_min - R_k, 0), averaged over drops.
 
-    gram: Gamma, complex (drops, users, users); near_field: bool (drops, users); alpha_c, min_rate: (drops,).
-    Without ``labelled`` the labels serve C3 only.
+    Parameters
+    ----------
+    output : NetworkOutput
+        Output of the network.
+    gram : Tensor
+        Gamma = P / sigma^2 H^H H, complex (drops, users, users).
+    near_field : Tensor
+        Labels, bool (drops, users).
+    alpha_c, min_rate : Tensor
+        Constraints C3 and C4 (bps/Hz), (drops,).
+    weights : LossWeights
+        Weights and variants.
+    labelled : bool
+        Include the near/far error; otherwise the labels serve C3 only.
+
+    Returns
+    -------
+    LossParts
+        The loss and its parts.
     """
     effective_gains = effective_gain_matrix(
         gram, structured_coefficients(gram, output.dual_power_fractions.to(gram.real.dtype))
     )
-    wanted = limit_power_fractions(output.power_fractions.to(gram.real.dtype), near_field, alpha_c)
-    rate = rates(sinr(effective_gains, wanted))
+    limited = limit_power_fractions(output.power_fractions.to(gram.real.dtype), near_field, alpha_c)
+    rate = rates(sinr(effective_gains, limited))
     unmet = (min_rate.unsqueeze(-1) - rate).clamp(min=0).sum(-1)
     served = rate.sum(-1)
     if weights.projected:
@@ -65,7 +102,7 @@ def precoding_loss(
         )
         served = torch.where(feasible, rates(sinr(effective_gains, power_fractions)).sum(-1), served)
     with torch.no_grad():
-        equal = torch.full_like(wanted, 1 / wanted.shape[-1])
+        equal = torch.full_like(limited, 1 / limited.shape[-1])
         rzf = rates(sinr(effective_gain_matrix(gram, structured_coefficients(gram, equal)), equal)).sum(-1)
         rzf = rzf.clamp(min=1e-3)
     scale = rzf if weights.relative else torch.ones_like(rzf)

@@ -1,4 +1,4 @@
-"""What `nflae train --preset` knows how to train."""
+"""Define the training runs of ``nflae train --preset``."""
 
 from __future__ import annotations
 
@@ -13,13 +13,38 @@ from nflae_bridge.training.loss import LossWeights
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training run; the same recipe on the same machine gives the same network.
+    """Definition of a training run; the same recipe on the same machine gives the same network.
 
-    steps: optimiser steps; the first ``warm_up`` raise the learning rate, the last ``decay`` share lower it to 0.
-        Between them it is constant, so a longer run passes through the same states as a shorter one.
-    validate_every: steps between validations; the state they judge best is what a run delivers.
-    judge: by what: the largest ``score`` (sum rate over WMMSE's plus near/far accuracy) or the least ``loss``.
-    save_every: steps between rows of the log and between states to resume from; at most so many are lost to a kill.
+    Attributes
+    ----------
+    network : NetworkConfig
+        Architecture.
+    data : DropSource
+        Source of training and validation drops.
+    loss : LossWeights
+        Weights and variants of the loss.
+    steps : int
+        Optimiser steps.
+    learning_rate : float
+        Largest learning rate.
+    weight_decay : float
+        Weight decay of AdamW.
+    betas : tuple of float
+        Momentum coefficients of AdamW.
+    warm_up : int
+        First steps, over which the learning rate rises linearly.
+    decay : float
+        Fraction of the steps, at the end, over which the learning rate falls to 0. Between warm-up and decay it is
+        constant, so that a longer run passes through the same states as a shorter one.
+    validate_every : int
+        Steps between validations; the run delivers the state of the best one.
+    judge : {"score", "loss"}
+        Criterion of the best state: the largest score (sum rate over that of WMMSE plus near/far accuracy), or the
+        least loss.
+    save_every : int
+        Steps between rows of the log and between saved states; at most so many are lost when the process ends.
+    seed : int
+        Seed of weights and drops.
     """
 
     network: NetworkConfig
@@ -39,8 +64,8 @@ class Recipe:
 
 RANDOM_BACKBONE = "gpt2-random"
 
-_OURS = LossWeights(min_rate=1.0)
-# What the papers' network and its two rivals have in common: data, loss and optimiser.
+_RELATIVE_LOSS = LossWeights(min_rate=1.0)
+# Data, loss and optimiser common to the published network and its two comparisons.
 _AS_PUBLISHED: dict[str, Any] = {
     "data": PublishedDrops(),
     "loss": LossWeights(min_rate=10.0, near_field=5.0, relative=False, projected=False),
@@ -56,13 +81,13 @@ _AS_PUBLISHED: dict[str, Any] = {
 PRESETS: dict[str, Recipe] = {
     "tiny": Recipe(
         NetworkConfig(EncoderConfig(edge_width=16), BackboneConfig(width=32, layers=3, heads=2)),
-        loss=_OURS,
+        loss=_RELATIVE_LOSS,
         steps=12_000,
         learning_rate=2e-3,
     ),
     "small": Recipe(
         NetworkConfig(EncoderConfig(), BackboneConfig(width=128, layers=6, heads=8)),
-        loss=_OURS,
+        loss=_RELATIVE_LOSS,
         steps=9_000,
         learning_rate=7e-4,
     ),
@@ -71,7 +96,7 @@ PRESETS: dict[str, Recipe] = {
             EncoderConfig(blocks=2),
             BackboneConfig(source="gpt2", width=128, heads=8, frozen=True, attention="causal"),
         ),
-        loss=_OURS,
+        loss=_RELATIVE_LOSS,
         learning_rate=5e-4,
     ),
     "paper": Recipe(
@@ -95,11 +120,29 @@ PRESETS: dict[str, Recipe] = {
 
 
 def recipe(preset: str, backbone: str | None = None, steps: int | None = None, seed: int | None = None) -> Recipe:
-    """A preset's recipe with some of it replaced.
+    """Return the recipe of a preset, with some of its fields replaced.
 
-    backbone: hub name or local folder to take instead of the preset's; ``gpt2-random``: GPT-2 small's shape,
-    randomly initialised and trained whole. Raises NflaeError for an unknown preset, or a backbone for a preset
-    that builds its own.
+    Parameters
+    ----------
+    preset : str
+        Name of the preset.
+    backbone : str, optional
+        Hub name or folder that replaces the preset's backbone; ``gpt2-random`` for the shape of GPT-2 small,
+        randomly initialised and trained as a whole.
+    steps : int, optional
+        Optimiser steps.
+    seed : int, optional
+        Seed of weights and drops.
+
+    Returns
+    -------
+    Recipe
+        The recipe.
+
+    Raises
+    ------
+    NflaeError
+        If the preset is unknown, or if a backbone is given for a preset that builds its own.
     """
     if preset not in PRESETS:
         raise NflaeError(f"unknown preset {preset!r}: there are {', '.join(PRESETS)}")

@@ -22,17 +22,10 @@ from nflae_bridge.network.config import BackboneConfig, EncoderConfig, NetworkCo
 from nflae_bridge.network.encoders.interface import UserInputs
 from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
 from nflae_bridge.training.data import DropDistribution, PublishedDrops, TrainingBatch
-from nflae_bridge.training.loop import (
-    Trainer,
-    Validation,
-    forward,
-    is_model,
-    learning_rate,
-    reference_rate,
-    served_rate,
-)
+from nflae_bridge.training.loop import Trainer, is_model, learning_rate
 from nflae_bridge.training.loss import LossParts, LossWeights, precoding_loss
 from nflae_bridge.training.presets import Recipe
+from nflae_bridge.training.validation import Validation, forward, reference_rate, served_rate
 from simulator.channels.scenario import scenario
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.constraints import check_constraints
@@ -363,7 +356,7 @@ def test_equal_shares_are_worth_exactly_rzf() -> None:
         torch.zeros(5),
         LossWeights(),
     )
-    assert float(parts.share) == pytest.approx(1, rel=1e-6)
+    assert float(parts.rate_over_rzf) == pytest.approx(1, rel=1e-6)
     assert float(parts.total) == pytest.approx(-1, rel=1e-6)
 
 
@@ -409,8 +402,8 @@ def test_loss_falls_on_a_batch_that_stays_the_same() -> None:
         optimiser.zero_grad()
         parts.total.backward()
         optimiser.step()
-    assert float(history[0].share) == pytest.approx(1, abs=0.02)  # training starts from RZF
-    assert float(history[-1].share) > float(history[0].share) + 0.02
+    assert float(history[0].rate_over_rzf) == pytest.approx(1, abs=0.02)  # training starts from RZF
+    assert float(history[-1].rate_over_rzf) > float(history[0].rate_over_rzf) + 0.02
     assert float(history[-1].near_field) < 0.5 * float(history[0].near_field)
     assert float(history[-1].total.detach()) < float(history[0].total.detach()) - 0.5
 
@@ -561,7 +554,7 @@ def test_run_delivers_its_best_validated_state(
     """Scores come from a script; the weights delivered must be those of the first best step."""
     states: dict[int, dict[str, torch.Tensor]] = {}
     script = iter(scores)
-    monkeypatch.setattr(Validation, "worth", lambda self, judge: states_score[0])
+    monkeypatch.setattr(Validation, "score", lambda self, judge: states_score[0])
     states_score = [0.0]
     original = Trainer._validate
 
@@ -581,8 +574,8 @@ def test_run_delivers_its_best_validated_state(
 
 def test_worth_is_rate_plus_accuracy_or_the_loss_turned_round() -> None:
     found = Validation(rate_over_wmmse=0.9, accuracy=0.75, loss=-3.5)
-    assert found.worth("score") == pytest.approx(1.65)
-    assert found.worth("loss") == 3.5
+    assert found.score("score") == pytest.approx(1.65)
+    assert found.score("loss") == 3.5
 
 
 @pytest.mark.parametrize("losses", [[2.0, -3.0, 1.0], [-1.0, 4.0, -1.0], [3.0, 2.0, 1.0], [math.nan, 2.0, 5.0]])
@@ -720,5 +713,5 @@ def test_run_can_start_from_another_runs_model(tmp_path: Path) -> None:
          "train_seconds": first.card["train_seconds"]}
     ]  # fmt: skip
     wider = replace(TINY, network=NetworkConfig(EncoderConfig(), BackboneConfig(width=32, layers=1, heads=2)))
-    with pytest.raises(NflaeError, match="isn't the network of preset"):
+    with pytest.raises(NflaeError, match="is not the network of preset"):
         Trainer("test", wider, tmp_path / "third", CPU, resume=False, start=first)
