@@ -63,20 +63,30 @@ class PrecodingNetwork(nn.Module):
             order = canonical_order(inputs.gram, inputs.channels)
             inputs, back = _reorder(inputs, order), order.argsort(-1)
         encoding = self.encoder(inputs)
-        hidden = self.backbone(self.embedding(encoding.tokens), encoding.attention_bias)
+        logits = self.logits(encoding.tokens, encoding.attention_bias)
+        if encoding.near_field_logit is not None:
+            logits["near_field"] = encoding.near_field_logit
+        if self.ordered:
+            logits = {name: logit.gather(-1, back) for name, logit in logits.items()}
+        return NetworkOutput(
+            logits.get("near_field"), power_fractions_of(logits["uplink"]), power_fractions_of(logits["power"])
+        )
 
-        def head(name: str) -> Tensor:
-            return as_given(self.heads[name](hidden).squeeze(-1))
+    def logits(self, tokens: Tensor, attention_bias: Tensor | None) -> dict[str, Tensor]:
+        """Run embedding, backbone and heads.
 
-        def as_given(value: Tensor) -> Tensor:
-            return value.gather(-1, back) if self.ordered else value
+        Parameters
+        ----------
+        tokens, attention_bias
+            As in `nflae_bridge.network.encoders.interface.Encoding`.
 
-        logit = encoding.near_field_logit
-        if logit is not None:
-            logit = as_given(logit)
-        elif "near_field" in self.heads:
-            logit = head("near_field")
-        return NetworkOutput(logit, _power_fractions(head("uplink")), _power_fractions(head("power")))
+        Returns
+        -------
+        dict of str to Tensor
+            Logits by head, real (drops, users).
+        """
+        hidden = self.backbone(self.embedding(tokens), attention_bias)
+        return {name: head(hidden).squeeze(-1) for name, head in self.heads.items()}
 
     def near_field_logit(self, channels: Tensor) -> Tensor:
         """Its sigmoid is the near-field score, float32 (drops, users), of a network whose encoder classifies."""
@@ -123,6 +133,18 @@ def _reorder(inputs: UserInputs, order: Tensor) -> UserInputs:
     return replace(inputs, channels=users(inputs.channels), gram=gram, near_field=users(inputs.near_field))
 
 
-def _power_fractions(logit: Tensor) -> Tensor:
-    """Sigmoid head, normalised over users. In logs: a user may be given 1e-12 without underflow."""
-    return torch.softmax(nn.functional.logsigmoid(logit), -1)
+def power_fractions_of(logit: Tensor) -> Tensor:
+    """Normalise sigmoids over users, in logarithms: a power fraction of 1e-12 does not underflow.
+
+    Parameters
+    ----------
+    logit
+        real (drops, users).
+
+    Returns
+    -------
+    Tensor
+        real (drops, users), summing to 1.
+    """
+    # log(sigmoid(x)); ONNX Runtime's sigmoid is 0 far below 0, its softplus is exact.
+    return torch.softmax(-nn.functional.softplus(-logit), -1)

@@ -43,7 +43,7 @@ class Attention(nn.Module):
         """rows: (drops * users, width); bias: (drops, heads, users, users)."""
         drops, heads, users, _ = bias.shape
         parts = self.c_attn(rows).view(drops, users, 3, heads, -1).permute(2, 0, 3, 1, 4)
-        query, key, value = parts.reshape(3, drops * heads, users, -1)
+        query, key, value = parts.reshape(3, drops * heads, users, -1).unbind()
         scores = torch.baddbmm(
             bias.reshape(drops * heads, users, users), query, key.transpose(1, 2), alpha=query.shape[-1] ** -0.5
         )

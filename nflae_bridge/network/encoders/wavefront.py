@@ -1,8 +1,10 @@
-"""Near or far from the shape of the wavefront alone, for any number of antennas.
+"""Classify users as near- or far-field from the curvature of their wavefront, for any number of antennas.
 
-The array is cut into 16 sub-arrays. Each is short enough to see a plane wave; how the phase of its best beam moves
-from one sub-array to the next is the wavefront's curvature, in units of the aperture. A user's label depends on
-nothing else (beta in `simulator.geometry.near_field`), so 16 numbers a user serve every array.
+The array is cut into 16 sub-arrays, each short enough for a wave to be plane over it; the phase progression of their
+common best beam from one sub-array to the next is the wavefront's curvature, in units of the aperture. A user's label
+depends on nothing else (beta in `simulator.geometry.near_field`), so 16 complex numbers per user serve every array.
+
+All arithmetic is real, with real and imaginary parts in separate tensors, so that the classifier exports to ONNX.
 """
 
 from __future__ import annotations
@@ -18,18 +20,33 @@ CURVATURES = 14
 SLOPES = 32
 OVERSAMPLING = 2
 LONG_SUBARRAY = 64
-_USERS_AT_ONCE = 320
+"""Antennas per sub-array above which an FFT takes less time on a CPU than a product with the Fourier matrix."""
+USERS_PER_PART = 320
+"""Users whose intermediate results stay in a processor's cache."""
+FEATURES = 3 * SUBARRAYS + 2 * (SUBARRAYS - 2) + 3 + 2 * CURVATURES + 2
+
+_LEAST = 1e-30
+
+Parts = tuple[Tensor, Tensor]
 
 
 @cache
 def chirps(device: torch.device) -> Tensor:
-    """Unit-norm reference phase progressions over the sub-arrays, as a real matrix that all inner products come from.
+    """Tabulate unit-norm reference phase progressions over the sub-arrays as one real matrix of inner products.
 
     Over the aperture t in [-1/2, 1/2] a wave of curvature beta has the phase -pi beta^2 (2t)^2 / 2; beta runs over
-    0 ... 2.6, on either side of the near field's border at 0.986. Slopes run over all there are, -1 <= slope < 1.
+    0 ... 2.6, on either side of the near field's border at 0.986. Slopes run over their whole range, -1 <= slope < 1.
 
-    Returns float32 (2 * 16, 2 * 2 * curvatures * slopes): rows for the outputs' real and imaginary parts; columns for
-    the products' real and imaginary parts, the outputs as they are and conjugated.
+    Parameters
+    ----------
+    device
+        Device of the matrix.
+
+    Returns
+    -------
+    Tensor
+        float32 (2 * 16, 2 * 2 * curvatures * slopes): rows for the outputs' real and imaginary parts; columns for the
+        products' real and imaginary parts, of the outputs as they are and conjugated.
     """
     t = (torch.arange(SUBARRAYS, dtype=torch.float64) + 0.5) / SUBARRAYS - 0.5
     beta = torch.linspace(0, 2.6, CURVATURES, dtype=torch.float64)
@@ -46,9 +63,20 @@ def chirps(device: torch.device) -> Tensor:
 
 @cache
 def fourier(length: int, device: torch.device) -> Tensor:
-    """The Fourier matrix from ``length`` antennas to twice as many beams, over sqrt(length): `_real_matrix`, float32.
+    """Tabulate the Fourier matrix from the antennas of a sub-array to twice as many beams, over sqrt(length).
 
-    Its rows come in the order of memory: real and imaginary part of the first antenna, then of the second, ...
+    Parameters
+    ----------
+    length
+        Antennas per sub-array.
+    device
+        Device of the matrix.
+
+    Returns
+    -------
+    Tensor
+        float32 (2 * length, 4 * length). Rows in the order of memory: real and imaginary part of the first antenna,
+        then of the second, ...; columns: the beams' real parts, then their imaginary parts.
     """
     turns = torch.outer(torch.arange(length), torch.arange(OVERSAMPLING * length)).double() / (OVERSAMPLING * length)
     matrix = _real_matrix(torch.polar(torch.full_like(turns, length**-0.5), -2 * math.pi * turns))
@@ -56,105 +84,204 @@ def fourier(length: int, device: torch.device) -> Tensor:
 
 
 def _real_matrix(values: Tensor) -> Tensor:
-    """A complex (n, m) matrix as a real one, float32 (2n, 2m): real parts first, of rows and of columns."""
+    """Return a complex (n, m) matrix as a real one, float32 (2n, 2m): real parts first, of rows and of columns."""
     rows = torch.cat([values.real, values.imag], 1), torch.cat([-values.imag, values.real], 1)
     return torch.cat(rows).float()
 
 
-def subarray_beams(channels: Tensor) -> tuple[Tensor, Tensor]:
-    """The common best beam of 16 sub-arrays: its outputs, and the energy in it and its neighbours on either side.
+def subarray_length(antennas: int) -> int:
+    """Return the antennas per sub-array, the last sub-array's zero padding included.
 
-    channels: complex64 (..., antennas). Returns complex64 (..., 16) of unit norm, and float32 (..., 3).
+    Parameters
+    ----------
+    antennas
+        Antennas of the array, N.
+
+    Returns
+    -------
+    int
+        ceil(N / 16).
     """
-    antennas = channels.shape[-1]
-    length = math.ceil(antennas / SUBARRAYS)
-    parts = torch.view_as_real(channels.resolve_conj()).flatten(-2)  # a complex norm takes three times as long
-    scale = torch.linalg.vector_norm(parts, dim=-1, keepdim=True).clamp(min=1e-30)
-    padded = nn.functional.pad(parts / scale, (0, 2 * (length * SUBARRAYS - antennas)))
-    beams = _beams(padded.reshape(*padded.shape[:-1], SUBARRAYS, 2 * length))
-    energy = beams.square().sum((-3, -2))  # (..., beams), over the sub-arrays
+    return -(-antennas // SUBARRAYS)
+
+
+def subarrays_of(channels: Tensor) -> Tensor:
+    """Cut channels into 16 sub-arrays, zero-padded at the array's end.
+
+    Parameters
+    ----------
+    channels
+        complex64 (users, antennas).
+
+    Returns
+    -------
+    Tensor
+        float32 (users, 16, 2 * length), real and imaginary part of each antenna in turn.
+    """
+    users, antennas = channels.shape
+    parts = torch.view_as_real(channels.resolve_conj()).flatten(-2)
+    length = subarray_length(antennas)
+    if length * SUBARRAYS > antennas:
+        parts = nn.functional.pad(parts, (0, 2 * (length * SUBARRAYS - antennas)))
+    return parts.reshape(users, SUBARRAYS, 2 * length)
+
+
+def subarray_beams(subarrays: Tensor, matrix: Tensor | None) -> tuple[Parts, Tensor]:
+    """Find the sub-arrays' common best beam: its outputs, and the energy in it and its neighbours on either side.
+
+    Parameters
+    ----------
+    subarrays
+        float32 (users, 16, 2 * length) of any scale; see `subarrays_of`.
+    matrix
+        `fourier` of the length; None: an FFT instead of the product with it.
+
+    Returns
+    -------
+    outputs : Parts
+        Real and imaginary parts, float32 (users, 16), together of unit norm per user.
+    energies : Tensor
+        float32 (users, 3), as shares of the channel's energy.
+    """
+    scale = torch.linalg.vector_norm(subarrays, dim=(1, 2), keepdim=True).clamp(min=_LEAST)
+    beams = _spectra(subarrays / scale, matrix)
+    energy = beams.square().sum((1, 2))
     best = energy.argmax(-1, keepdim=True)
     count = energy.shape[-1]
-    around = [energy.gather(-1, (best + shift) % count) for shift in (0, -OVERSAMPLING, OVERSAMPLING)]
-    outputs = beams.gather(-1, best[..., None, None].expand(*beams.shape[:-1], 1)).squeeze(-1)
-    outputs = outputs / torch.linalg.vector_norm(outputs, dim=(-2, -1), keepdim=True).clamp(min=1e-30)
-    return torch.view_as_complex(outputs), torch.cat(around, -1)
+    around = torch.cat([best, (best - OVERSAMPLING) % count, (best + OVERSAMPLING) % count], -1)
+    outputs = beams.gather(-1, best.reshape(-1, 1, 1, 1).expand(-1, SUBARRAYS, 2, 1)).squeeze(-1)
+    outputs = outputs / torch.linalg.vector_norm(outputs, dim=(1, 2), keepdim=True).clamp(min=_LEAST)
+    return (outputs[:, :, 0], outputs[:, :, 1]), energy.gather(-1, around)
 
 
-def _beams(subarrays: Tensor) -> Tensor:
-    """Spatial spectra, float32 (..., 2, beams), real and imaginary, of antennas, float32 (..., 2 * antennas)."""
-    shape, length = subarrays.shape[:-1], subarrays.shape[-1] // 2
-    if length <= LONG_SUBARRAY and subarrays.device.type == "cpu":  # there a product is quicker
-        return (subarrays @ fourier(length, subarrays.device)).reshape(*shape, 2, -1)
-    antennas = torch.view_as_complex(subarrays.reshape(*shape, length, 2))
+def _spectra(subarrays: Tensor, matrix: Tensor | None) -> Tensor:
+    """Return spatial spectra, float32 (users, 16, 2, beams), real and imaginary, of sub-arrays."""
+    if matrix is not None:
+        return (subarrays @ matrix).unflatten(-1, (2, -1))
+    length = subarrays.shape[-1] // 2
+    antennas = torch.view_as_complex(subarrays.unflatten(-1, (length, 2)))
     spectra = torch.fft.fft(antennas, n=OVERSAMPLING * length, dim=-1) / math.sqrt(length)
     return torch.stack([spectra.real, spectra.imag], -2)
 
 
-def curvature_features(outputs: Tensor, energies: Tensor) -> tuple[Tensor, Tensor]:
-    """How the best beam's phase bends from one sub-array to the next, free of the user's phase and angle.
+def curvature_features(outputs: Parts, energies: Tensor) -> Tensor:
+    """Describe the best beam's phase progression over the sub-arrays, free of the user's phase and angle.
 
-    The outputs with mean phase and slope removed, the second differences of their phase, their magnitudes, the
-    energies around the beam, and how well chirps of 14 curvatures explain the outputs.
+    The features: the outputs with mean phase and slope removed, their magnitudes, the second differences of their
+    phase, the energies around the beam, how well chirps of 14 curvatures match the outputs, and the mean second
+    difference.
 
-    outputs, energies: as `subarray_beams` gives them. Returns two, float32 (..., FEATURES): of the channels as they
-    are, and of their conjugates.
+    Parameters
+    ----------
+    outputs, energies
+        Results of `subarray_beams`.
+
+    Returns
+    -------
+    Tensor
+        float32 (users, 2, FEATURES): of the channels as they are, and of their conjugates.
     """
-    step = (outputs[..., 1:] * outputs[..., :-1].conj()).sum(-1, keepdim=True)
-    index = torch.arange(SUBARRAYS, device=outputs.device) - (SUBARRAYS - 1) / 2
-    flat = outputs * _unit(-step.angle() * index)
-    flat = flat * _unit(-flat.sum(-1, keepdim=True).angle())
-    steps = flat[..., 1:] * flat[..., :-1].conj()
-    bends = steps[..., 1:] * steps[..., :-1].conj()
-    mean_bend = bends.sum(-1, keepdim=True) * SUBARRAYS
-    bends = bends / bends.abs().clamp(min=1e-12)
-    real, imaginary = flat.real, flat.imag
-    products = torch.cat([real, imaginary], -1) @ chirps(flat.device)
-    products = products.square().reshape(*flat.shape[:-1], 2, 2, CURVATURES, SLOPES)
-    match = torch.add(*products.unbind(-4)).amax(-1).clamp(min=1e-30).sqrt()
-    magnitude = flat.abs() * 4
-
-    def reading(sign: int, energies: Tensor, match: Tensor) -> Tensor:
-        return torch.cat(
-            [
-                real * 4,
-                imaginary * (4 * sign),
-                magnitude,
-                bends.real,
-                bends.imag * sign,
-                energies,
-                match,
-                match - match[..., :1],
-                mean_bend.real.clamp(-3, 3),
-                mean_bend.imag.clamp(-3, 3) * sign,
-            ],
-            -1,
-        )
-
-    return reading(1, energies, match[..., 0, :]), reading(
-        -1, torch.cat([energies[..., :1], energies[..., 1:].flip(-1)], -1), match[..., 1, :]
+    slope = _unit(_total(_steps(outputs)), at_zero=1)
+    flat = _product(outputs, _powers(slope), conjugate=True)
+    flat = _product(flat, _unit(_total(flat), at_zero=1), conjugate=True)
+    bends = _steps(_steps(flat))
+    mean_bend = [(part * SUBARRAYS).clamp(-3, 3) for part in _total(bends)]
+    bends = _unit(bends, least=1e-12)
+    products = (torch.cat(flat, -1) @ chirps(energies.device)).square()
+    match = products.unflatten(-1, (2, -1)).sum(1).unflatten(-1, (2 * CURVATURES, SLOPES)).amax(-1)
+    match = match.clamp(min=_LEAST).sqrt()
+    even = [flat[0] * 4, (flat[0].square() + flat[1].square()).sqrt() * 4, bends[0]]
+    odd = [flat[1] * 4, bends[1], mean_bend[1]]
+    readings = (
+        (odd, energies, match[:, :CURVATURES]),
+        ([-part for part in odd], energies[:, [0, 2, 1]], match[:, CURVATURES:]),
+    )
+    return torch.stack(
+        [
+            torch.cat(
+                [
+                    even[0],
+                    turned[0],
+                    even[1],
+                    even[2],
+                    turned[1],
+                    around,
+                    matched,
+                    matched - matched[:, :1],
+                    mean_bend[0],
+                    turned[2],
+                ],
+                -1,
+            )
+            for turned, around, matched in readings
+        ],
+        1,
     )
 
 
-def _unit(phase: Tensor) -> Tensor:
-    return torch.polar(torch.ones_like(phase), phase)
+def _product(left: Parts, right: Parts, conjugate: bool = False) -> Parts:
+    """Multiply complex numbers, or the left ones with the right ones' conjugates."""
+    sign = 1 if conjugate else -1
+    real, imaginary = left[0] * right[0], left[1] * right[0]
+    return torch.add(real, left[1] * right[1], alpha=sign), torch.sub(imaginary, left[0] * right[1], alpha=sign)
+
+
+def _steps(values: Parts) -> Parts:
+    """Return values[1:] times the conjugates of values[:-1], along the sub-arrays."""
+    real, imaginary = values
+    return _product((real[:, 1:], imaginary[:, 1:]), (real[:, :-1], imaginary[:, :-1]), conjugate=True)
+
+
+def _total(values: Parts) -> Parts:
+    """Sum over the sub-arrays, (users, 1)."""
+    return values[0].sum(-1, keepdim=True), values[1].sum(-1, keepdim=True)
+
+
+def _unit(values: Parts, at_zero: float = 0, least: float = _LEAST) -> Parts:
+    """Divide complex numbers by their magnitudes, or by ``least`` where these are smaller; 0 becomes ``at_zero``."""
+    real, imaginary = values
+    if at_zero:
+        real = real + at_zero * least
+    norm = (real.square() + imaginary.square()).sqrt().clamp(min=least)
+    return real / norm, imaginary / norm
+
+
+def _powers(unit: Parts) -> Parts:
+    """Return z^0 ... z^15 by doubling: z^0 ... z^(2m-1) are z^0 ... z^(m-1), and z^m times these."""
+    powers, highest = (torch.ones_like(unit[0]), torch.zeros_like(unit[0])), unit
+    for _ in range(SUBARRAYS.bit_length() - 1):
+        later = _product(powers, highest)
+        powers = torch.cat([powers[0], later[0]], -1), torch.cat([powers[1], later[1]], -1)
+        highest = _product(highest, highest)
+    return powers
 
 
 def mean_phase_step(channels: Tensor) -> Tensor:
-    """arg sum_n h_(n+1) h_n^*, the mean phase step from antenna to antenna, rad; free of the user's phase and scale.
+    """Return arg sum_n h_(n+1) h_n^*, the mean phase step from antenna to antenna, free of phase and scale.
 
-    channels: complex (..., antennas). Returns real (...).
+    Parameters
+    ----------
+    channels
+        complex (..., antennas).
+
+    Returns
+    -------
+    Tensor
+        real (...), rad.
     """
     scale = channels.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
     unit = channels / scale
     return (unit[..., 1:] * unit[..., :-1].conj()).sum(-1).angle()
 
 
-FEATURES = 3 * SUBARRAYS + 2 * (SUBARRAYS - 2) + 3 + 2 * CURVATURES + 2
-
-
 class WavefrontClassifier(nn.Module):
-    """A small MLP from `curvature_features` to the near-field logit."""
+    """Map channels to near-field logits by a small MLP on `curvature_features`.
+
+    Parameters
+    ----------
+    width
+        Hidden units per layer.
+    """
 
     def __init__(self, width: int = 128) -> None:
         super().__init__()
@@ -163,17 +290,41 @@ class WavefrontClassifier(nn.Module):
         )
 
     def forward(self, channels: Tensor) -> Tensor:
-        """Channels, complex64 (..., antennas), to near-field logits, float32 (...).
+        """Compute near-field logits.
 
-        Whether a spherical wave's phase bends up or down depends on whose convention the CSI came in (a wave
-        exp(-j 2 pi r / lambda) reaches us conjugated from a file of rows h_k^H), so both readings are tried.
+        Parameters
+        ----------
+        channels
+            complex64 (..., antennas).
+
+        Returns
+        -------
+        Tensor
+            float32 (...).
         """
         users = channels.reshape(-1, channels.shape[-1])
-        # A processor's cache holds what comes of a few hundred users, so they are worked through in parts.
-        parts = torch.split(users, _USERS_AT_ONCE) if channels.device.type == "cpu" else [users]
-        return torch.cat([self._logit(part) for part in parts]).reshape(channels.shape[:-1])
+        length, device = subarray_length(channels.shape[-1]), channels.device
+        on_cpu = device.type == "cpu"
+        matrix = fourier(length, device) if on_cpu and length <= LONG_SUBARRAY else None
+        parts = torch.split(users, USERS_PER_PART) if on_cpu else [users]
+        return torch.cat([self.logit(subarrays_of(part), matrix) for part in parts]).reshape(channels.shape[:-1])
 
-    def _logit(self, users: Tensor) -> Tensor:
-        features = torch.stack(curvature_features(*subarray_beams(users)))
-        logit: Tensor = self.layers(features.to(next(self.parameters()).dtype))
-        return logit.squeeze(-1).amax(0)
+    def logit(self, subarrays: Tensor, matrix: Tensor | None) -> Tensor:
+        """Compute near-field logits from sub-arrays.
+
+        The sign of a spherical wave's curvature depends on the convention of the CSI (a wave exp(-j 2 pi r / lambda)
+        arrives conjugated from a file of rows h_k^H); the larger logit of both readings counts.
+
+        Parameters
+        ----------
+        subarrays, matrix
+            As in `subarray_beams`.
+
+        Returns
+        -------
+        Tensor
+            float32 (users,).
+        """
+        features = curvature_features(*subarray_beams(subarrays, matrix))
+        readings: Tensor = self.layers(features.to(self.layers[0].weight.dtype))
+        return readings.squeeze(-1).amax(-1)
