@@ -1,11 +1,11 @@
-"""Where a batch's time goes on the CPU: the engine's parts, us a drop.
+"""Measure the time of the engine's parts on a batch on the CPU, us per drop.
 
     python benchmarks/engine_stages.py
     python benchmarks/engine_stages.py --model small --drops 1000 --threads 2
 
-K = 10, N = 256, 20 dB, scenario `paper`. Parts are timed where the engine calls them; what lies within another part is
-indented. Means over calls. Labels are worked out when somebody reads them, and not in "all". Up to 64 drops take a path
-of their own, of which only "all" and the labels are timed.
+K = 10, N = 256, 20 dB, scenario `paper`. Parts are timed where the engine calls them, those within another part are
+indented. Means over calls, of the torch backend. Labels are computed when first read, and are not in "all". The last
+line is the time of the torch backend over that of the numpy backend for small batches (--ratios).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+import nflae_bridge.engine.comparison as comparison_module
 import nflae_bridge.engine.engine as engine_module
 import nflae_bridge.network.encoders.gram as encoder_module
 from nflae_bridge.engine.engine import Engine
@@ -27,16 +28,32 @@ from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch
 
 PARTS = {
-    "quick_gram": "Gamma",
-    "structured_beams": "beams and couplings, K x K",
+    "mixed_precision_gram": "Gamma",
+    "structured_beams": "beams and effective gains, K x K",
     "encoder": "encoder",
-    "gram_features": "  its features",
+    "features": "  its features",
     "backbone": "trunk",
-    "_ours": "answers with and without doubled users",
-    "redundant_users": "  who is doubled",
-    "powered": "powers",
-    "answer": "W = H C",
+    "_pruned_where_needed": "answers with and without redundant users",
+    "redundant_users": "  search for redundant users",
+    "project_powers": "powers",
+    "assemble": "W = H C",
 }
+
+
+def print_ratios(model: str) -> None:
+    """Print the time of the torch backend over that of the numpy backend for small batches, in turns."""
+    checkpoint, budget = load_model(model, torch.device("cpu")), LinkBudget(1.0, 0.01)
+    engines = [Engine(checkpoint, backend=name) for name in ("torch", "numpy")]
+    for drops in (1, 16, 64):
+        batch = ChannelBatch(scenario("paper").draw(drops, torch.Generator().manual_seed(1)).channels)
+        seconds: list[list[float]] = [[], []]
+        for _ in range(60):
+            for engine, times in zip(engines, seconds, strict=True):
+                began = time.perf_counter()
+                engine(batch, budget)
+                times.append(time.perf_counter() - began)
+        first, second = (1e6 * sorted(times)[len(times) // 2] / drops for times in seconds)
+        print(f"{drops:>3} drops: torch {first:7.1f} us per drop, numpy {second:7.1f}, ratio {first / second:.1f}")
 
 
 def main() -> None:
@@ -46,6 +63,7 @@ def main() -> None:
     parser.add_argument("--drops", type=int, default=500, help="drops a call (default: 500)")
     parser.add_argument("--threads", type=int, default=1, help="PyTorch's (default: 1)")
     parser.add_argument("--calls", type=int, default=40, help="calls timed (default: 40)")
+    parser.add_argument("--ratios", action="store_true", help="time the numpy backend against the torch backend alone")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     seconds: dict[str, float] = defaultdict(float)
@@ -61,18 +79,28 @@ def main() -> None:
 
         setattr(place, name, outer)
 
-    engine = Engine(load_model(options.model, torch.device("cpu")))
-    for name in ("quick_gram", "structured_beams", "powered", "redundant_users", "answer"):
-        watch(engine_module, name)
-    watch(encoder_module, "gram_features")
-    watch(Engine, "_ours")
+    if options.ratios:
+        print_ratios(options.model)
+        return
+    engine = Engine(load_model(options.model, torch.device("cpu")), backend="torch")
+    for module, name in (
+        (engine_module, "mixed_precision_gram"),
+        (engine_module, "assemble"),
+        (comparison_module, "structured_beams"),
+        (comparison_module, "redundant_users"),
+        (comparison_module, "_pruned_where_needed"),
+        (comparison_module, "project_powers"),
+    ):
+        watch(module, name)
+    for name in ("user_features", "pair_features"):
+        watch(encoder_module, name, "features")
     watch(engine.network.encoder, "forward", "encoder")
     watch(engine.network.backbone, "forward", "backbone")
     drops = scenario("paper").draw(options.drops, torch.Generator().manual_seed(1))
     batch, budget = ChannelBatch(drops.channels), LinkBudget(1.0, 0.01)
     for _ in range(5):
         engine(batch, budget)
-        engine(batch, budget).near_field  # noqa: B018  # it is worked out when read, and compiled when read twice
+        engine(batch, budget).near_field  # noqa: B018  # computed when read
     seconds.clear()
     began = time.perf_counter()
     for _ in range(options.calls):

@@ -1,8 +1,8 @@
-"""An engine's work on a GPU, recorded once for each shape and played back: CUDA graphs, with copies beside them.
+"""Compute on a GPU by CUDA graphs, captured once per shape, with asynchronous copies beside them.
 
-For a few drops a GPU computes for a fraction of the time that it takes a host to name 300 kernels one by one. A shape
-that comes a second time is recorded; many drops go through two recordings in turn, so that one's channels come in and
-its precoders go out while the other computes.
+A GPU computes few drops in a fraction of the time in which a host launches 300 kernels one by one. A shape is captured
+when it comes a second time; large batches alternate between two graphs, so that the channels of one come in and its
+precoders go out while the other computes.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
+from matlab_io.errors import NflaeError
 from nflae_bridge.engine.device_problem import DeviceProblem
 from simulator.downlink.budget import LinkBudget, per_drop
 from simulator.downlink.constraints import Limits
@@ -25,17 +26,31 @@ from simulator.downlink.precoding import ChannelBatch
 # (precoder, table): complex64 (drops, users, antennas) and float64 (drops, columns).
 Outputs = tuple[Tensor, Tensor]
 Compute = Callable[[DeviceProblem], Outputs]
+Captured = TypeVar("Captured")
 
-LARGEST = 1024  # drops a recording takes
-_FEW = 16  # drops whose copies are recorded along with the computing
-_KEPT = 16  # recordings; each holds its intermediate results' memory
-_REHEARSALS = 2
+LARGEST = 1024
+"""Drops that one graph computes."""
+KEPT = 16
+"""Graphs kept; each holds the memory of its intermediate results."""
+_FEW = 16  # drops whose copies are captured along with the computation
+_WARM_UP = 2  # libraries initialise in their first calls, which no graph may hold
 
 
 class Shape(NamedTuple):
-    """What a recording can't change: numbers of drops, users and antennas, what binds, who says who is near, and more.
+    """Name the properties that a captured graph fixes.
 
-    on_host: the channels come from there and the answer goes there. work: whatever else sets the computation.
+    Attributes
+    ----------
+    drops, users, antennas
+        Size of the batch that the graph computes.
+    constrains_near_field, demands_rates
+        Whether C3, C4 can bind.
+    labelled
+        Whether the batch comes with near-field labels.
+    on_host
+        Whether channels come from the host's memory and the answer goes there.
+    refinements
+        WMMSE steps.
     """
 
     drops: int
@@ -45,202 +60,322 @@ class Shape(NamedTuple):
     demands_rates: bool
     labelled: bool
     on_host: bool
-    work: int
+    refinements: int
 
     @property
-    def is_whole(self) -> bool:
-        """Whether copies from and to the host belong to the recording, by way of memory of its own."""
+    def holds_copies(self) -> bool:
+        """Whether copies from and to the host are part of the graph, by way of pinned memory of its own."""
         return self.on_host and self.drops <= _FEW
 
 
-class Replays:
-    """Recordings by shape, on one GPU."""
+class CudaGraphs:
+    """Hold the graphs of one GPU by shape; threads may share them.
+
+    Parameters
+    ----------
+    device
+        The GPU.
+
+    Raises
+    ------
+    NflaeError
+        If there is no CUDA device.
+    """
 
     def __init__(self, device: torch.device) -> None:
+        if not torch.cuda.is_available():
+            raise NflaeError("CUDA graphs need a CUDA device, and there is none")
         self.device = device
-        self._recordings: dict[Shape, list[_Recording]] = {}
-        self._unrecordable: set[Shape] = set()
-        self._mine = threading.Lock()
+        self._graphs: dict[Shape, list[_Graph]] = {}
+        self._impossible: set[Shape] = set()
+        self._lock = threading.Lock()
 
-    def play(self, compute: Compute, batch: ChannelBatch, budget: LinkBudget, work: int) -> Outputs | None:
-        """What ``compute`` gives for a batch, on the device its channels are on; None for a shape not seen before.
+    def state(self, batch: ChannelBatch, budget: LinkBudget, refinements: int) -> Literal["new", "seen", "impossible"]:
+        """Return whether the shape of a batch is new, has been seen, or cannot be captured.
 
-        compute: asks the host nothing and does as its `DeviceProblem` says and ``work``, which names it. budget: as for every
-        scheme. Channels in pinned memory are copied from where they are.
+        Parameters
+        ----------
+        batch, budget, refinements
+            As in `run`.
+
+        Returns
+        -------
+        str
         """
-        drops, users, antennas = batch.channels.shape
-        shape = Shape(
-            _size(drops),
-            users,
-            antennas,
-            budget.constrains_near_field,
-            budget.demands_rates,
-            batch.near_field is not None,
-            batch.channels.device.type == "cpu",
-            work,
-        )
-        with self._mine:
-            if shape in self._unrecordable:
-                return None
-            if shape not in self._recordings:
-                self._recordings[shape] = []
-                while sum(map(len, self._recordings.values())) > _KEPT:
-                    del self._recordings[next(iter(self._recordings))]
-                return None
+        shape = _shape_of(batch, budget, refinements)
+        return "impossible" if shape in self._impossible else "seen" if shape in self._graphs else "new"
+
+    def note(self, batch: ChannelBatch, budget: LinkBudget, refinements: int) -> None:
+        """Record that the shape of a batch has been seen; the oldest graphs make room.
+
+        Parameters
+        ----------
+        batch, budget, refinements
+            As in `run`.
+        """
+        shape = _shape_of(batch, budget, refinements)
+        with self._lock:
+            if shape not in self._impossible:
+                self._add(shape)
+
+    def run(self, compute: Compute, batch: ChannelBatch, budget: LinkBudget, refinements: int) -> Outputs | None:
+        """Compute a batch by the graph of its shape, captured if there is none.
+
+        Parameters
+        ----------
+        compute
+            Function to capture: free of transfers to the host, and a function of its `DeviceProblem` and of
+            ``refinements`` alone.
+        batch
+            Channels; those in pinned memory are copied from where they lie.
+        budget
+            Link budget.
+        refinements
+            WMMSE steps.
+
+        Returns
+        -------
+        Outputs or None
+            On the device of the channels; None if the shape cannot be captured.
+        """
+        shape = _shape_of(batch, budget, refinements)
+        with self._lock:
+            self._add(shape)
             try:
-                recordings = self._recorded(compute, shape, 2 if drops > shape.drops else 1)
-            except RuntimeError:  # a network with operations that can't be recorded
-                del self._recordings[shape]
-                self._unrecordable.add(shape)
+                graphs = self._captured(compute, shape, 2 if len(batch.channels) > shape.drops else 1)
+            except RuntimeError:  # an operation that cannot be captured
+                del self._graphs[shape]
+                self._impossible.add(shape)
                 return None
-            return self._through(recordings, batch, budget)
+            return self._run(graphs, batch, budget)
 
-    def _recorded(self, compute: Compute, shape: Shape, count: int) -> list[_Recording]:
-        recordings = self._recordings[shape]
-        while len(recordings) < count:
-            # What is recorded under inference mode could not be written to outside of it.
+    def _add(self, shape: Shape) -> None:
+        if shape not in self._graphs:
+            self._graphs[shape] = []
+            while sum(map(len, self._graphs.values())) > KEPT:
+                del self._graphs[next(iter(self._graphs))]
+
+    def _captured(self, compute: Compute, shape: Shape, count: int) -> list[_Graph]:
+        graphs = self._graphs[shape]
+        while len(graphs) < count:
+            # Tensors made under inference mode could not be written to outside of it.
             with torch.inference_mode(False), torch.no_grad():
-                recordings.append(_Recording(compute, shape, self.device))
-        return recordings[:count]
+                graphs.append(_Graph(compute, shape, self.device))
+        return graphs[:count]
 
-    def _through(self, recordings: list[_Recording], batch: ChannelBatch, budget: LinkBudget) -> Outputs:
-        shape, channels = recordings[0].shape, batch.channels
-        if shape.is_whole:
-            return recordings[0].play_whole(batch, budget)
+    def _run(self, graphs: list[_Graph], batch: ChannelBatch, budget: LinkBudget) -> Outputs:
+        shape, channels = graphs[0].shape, batch.channels
+        if shape.holds_copies:
+            return graphs[0].run_with_copies(batch, budget)
         drops = len(channels)
-        where: dict[str, Any] = {"pin_memory": True} if shape.on_host else {"device": self.device}
+        memory: dict[str, Any] = {"pin_memory": True} if shape.on_host else {"device": self.device}
         precoder, table = (
-            torch.empty(drops, *part.shape[1:], dtype=part.dtype, **where) for part in recordings[0].outputs
+            torch.empty(drops, *part.shape[1:], dtype=part.dtype, **memory) for part in graphs[0].outputs
         )
         current = torch.cuda.current_stream(self.device)
         staged = shape.on_host and not channels.is_pinned()
-        for recording in recordings:
-            recording.stream.wait_stream(current)
+        for graph in graphs:
+            graph.stream.wait_stream(current)
         for turn, start in enumerate(range(0, drops, shape.drops)):
             stop = min(start + shape.drops, drops)
             near = None if batch.near_field is None else batch.near_field[start:stop]
             part = ChannelBatch(channels[start:stop], near)
             outputs = precoder[start:stop], table[start:stop]
-            recordings[turn % len(recordings)].play(part, budget.slice(start, stop), outputs, staged)
-        for recording in recordings:
+            graphs[turn % len(graphs)].launch(part, budget.slice(start, stop), outputs, staged)
+        for graph in graphs:
             if shape.on_host:
-                recording.stream.synchronize()
+                graph.stream.synchronize()
             else:
-                current.wait_stream(recording.stream)
+                current.wait_stream(graph.stream)
         return precoder, table
 
 
-def _size(drops: int) -> int:
-    """The drops of the recording for so many: at most an eighth more, in steps of an eighth of a power of two."""
+def graph_size(drops: int) -> int:
+    """Return the size of the graph for a batch: at most an eighth more, in steps of an eighth of a power of two.
+
+    Parameters
+    ----------
+    drops
+        Drops of the batch.
+
+    Returns
+    -------
+    int
+        At most `LARGEST`.
+    """
     step = max(1, (1 << (drops - 1).bit_length()) // 16)
     return min(LARGEST, -(-drops // step) * step)
 
 
-class _Recording:
-    """A graph, the memory it reads and writes, and the stream it runs on."""
+def capture(
+    compute: Callable[[], Captured],
+    stream: torch.cuda.Stream,
+    prepare: Callable[[Captured], None] = lambda _: None,
+    finish: Callable[[Captured], None] = lambda _: None,
+) -> tuple[torch.cuda.CUDAGraph, Captured]:
+    """Capture a computation as a CUDA graph.
+
+    Parameters
+    ----------
+    compute
+        The computation, run a few times before it is captured.
+    stream
+        Stream to run and capture it on.
+    prepare
+        Function of the results of those runs, called before the capture.
+    finish
+        Function of the captured results, captured too.
+
+    Returns
+    -------
+    graph : torch.cuda.CUDAGraph
+        The graph.
+    outputs : Captured
+        The results, overwritten at each replay.
+
+    Raises
+    ------
+    RuntimeError
+        If an operation cannot be captured.
+    """
+    with torch.cuda.stream(stream):
+        for _ in range(_WARM_UP):
+            computed = compute()
+    stream.synchronize()
+    prepare(computed)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+        outputs = compute()
+        finish(outputs)
+    return graph, outputs
+
+
+class _Graph:
+    """Hold a graph, the memory it reads and writes, and the stream it runs on."""
 
     def __init__(self, compute: Compute, shape: Shape, device: torch.device) -> None:
         self.shape = shape
         self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-        self.asked = _unasked(shape, device)
-        self.sent = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        self.entrance = torch.empty_like(self.asked.channels, device="cpu", pin_memory=True) if shape.on_host else None
+        self._problem = _allocate(shape, device)
+        self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        channels = self._problem.channels
+        self._staging = torch.empty_like(channels, device="cpu", pin_memory=True) if shape.on_host else None
+        if shape.holds_copies and self._staging is not None:
+            self._staging.copy_(channels)
+        self._results: list[Tensor] = []
         self._filled: tuple[float, ...] | None = None
-        self.graph = torch.cuda.CUDAGraph()
         self.stream.wait_stream(torch.cuda.current_stream(device))
-        with _single_precision_on_matrix_units():
-            with torch.cuda.stream(self.stream):
-                for _ in range(_REHEARSALS):
-                    computed = compute(self.asked)
-            self.stream.synchronize()
-            self.exits: list[Tensor] = []
-            if shape.is_whole and self.entrance is not None:
-                self.exits = [torch.empty_like(part, device="cpu", pin_memory=True) for part in computed]
-                self.entrance.copy_(self.asked.channels)
-            with torch.cuda.graph(self.graph, stream=self.stream, capture_error_mode="thread_local"):
-                if shape.is_whole and self.entrance is not None:
-                    self.asked.channels.copy_(self.entrance, non_blocking=True)
-                self.outputs = compute(self.asked)
-                for ours, theirs in zip(self.exits, self.outputs, strict=False):
-                    ours.copy_(theirs, non_blocking=True)
+        with _tf32_products():
+            self._graph, self.outputs = capture(
+                lambda: self._compute(compute), self.stream, self._allocate_results, self._copy_results
+            )
 
-    def play_whole(self, batch: ChannelBatch, budget: LinkBudget) -> Outputs:
-        """The answer to a batch on the host, of a recording that holds the copies too."""
+    def _compute(self, compute: Compute) -> Outputs:
+        if self.shape.holds_copies and self._staging is not None:
+            self._problem.channels.copy_(self._staging, non_blocking=True)
+        return compute(self._problem)
+
+    def _allocate_results(self, computed: Outputs) -> None:
+        if self.shape.holds_copies:
+            self._results = [torch.empty_like(part, device="cpu", pin_memory=True) for part in computed]
+
+    def _copy_results(self, computed: Outputs) -> None:
+        for result, part in zip(self._results, computed, strict=False):
+            result.copy_(part, non_blocking=True)
+
+    def run_with_copies(self, batch: ChannelBatch, budget: LinkBudget) -> Outputs:
+        """Compute a batch in the host's memory by a graph that holds the copies."""
         drops = len(batch.channels)
-        assert self.entrance is not None
-        self.entrance[:drops].copy_(batch.channels)
+        assert self._staging is not None
+        self._staging[:drops].copy_(batch.channels)
         self._fill(budget, drops)
         self._label(batch, budget)
-        self.graph.replay()
-        torch.cuda.current_stream(self.asked.channels.device).synchronize()
-        precoder, table = self.exits
+        self._graph.replay()
+        torch.cuda.current_stream(self._problem.channels.device).synchronize()
+        precoder, table = self._results
         return precoder[:drops].clone(), table[:drops].clone()
 
-    def play(self, batch: ChannelBatch, budget: LinkBudget, outputs: Outputs, staged: bool) -> None:
-        """Bring a batch in, compute, and take its answer to ``outputs``; all of it is only begun.
+    def launch(self, batch: ChannelBatch, budget: LinkBudget, outputs: Outputs, staged: bool) -> None:
+        """Start copying a batch in, computing, and copying its answer to ``outputs``.
 
-        staged: by way of pinned memory, from which copies don't hold up the host.
+        With ``staged`` the channels pass through pinned memory, from which copies do not block the host.
         """
         drops, channels = len(batch.channels), batch.channels
         if staged:
-            assert self.entrance is not None
-            self.sent.synchronize()
-            channels = self.entrance[:drops].copy_(channels)
+            assert self._staging is not None
+            self._copied.synchronize()
+            channels = self._staging[:drops].copy_(channels)
         with torch.cuda.stream(self.stream):
-            self.asked.channels[:drops].copy_(channels, non_blocking=True)
-            self.sent.record()
+            self._problem.channels[:drops].copy_(channels, non_blocking=True)
+            self._copied.record()
             self._fill(budget, drops)
             self._label(batch, budget)
-            self.graph.replay()
-            for ours, theirs in zip(outputs, self.outputs, strict=True):
-                ours.copy_(theirs[:drops], non_blocking=True)
+            self._graph.replay()
+            for output, part in zip(outputs, self.outputs, strict=True):
+                output.copy_(part[:drops], non_blocking=True)
 
     def _fill(self, budget: LinkBudget, drops: int) -> None:
-        """Put the budget where the graph reads it, unless it is there already."""
+        """Write the budget into the graph's memory, unless it lies there already."""
+        problem = self._problem
         values = (budget.power, budget.noise_power, budget.alpha_c, budget.min_rate)
         numbers = tuple(float(value) for value in values if not isinstance(value, Tensor))
         if len(numbers) == len(values):
             if numbers != self._filled:
-                self.asked.amplitude_scale.fill_(math.sqrt(numbers[0] / numbers[1]))
-                self.asked.alpha_c.fill_(numbers[2])
-                self.asked.min_rate.fill_(numbers[3])
+                problem.amplitude_scale.fill_(math.sqrt(numbers[0] / numbers[1]))
+                problem.alpha_c.fill_(numbers[2])
+                problem.min_rate.fill_(numbers[3])
                 self._filled = numbers
             return
         self._filled = None
-        self.asked.amplitude_scale[:drops] = compute_amplitude_scale(budget, self.asked.amplitude_scale.device)
-        self.asked.alpha_c[:drops] = per_drop(budget.alpha_c, self.asked.amplitude_scale)
-        self.asked.min_rate[:drops] = per_drop(budget.min_rate, self.asked.amplitude_scale)
+        problem.amplitude_scale[:drops] = compute_amplitude_scale(budget, problem.amplitude_scale.device)
+        problem.alpha_c[:drops] = per_drop(budget.alpha_c, problem.amplitude_scale)
+        problem.min_rate[:drops] = per_drop(budget.min_rate, problem.amplitude_scale)
 
     def _label(self, batch: ChannelBatch, budget: LinkBudget) -> None:
-        """Put the labels that came with the batch where the graph reads them, if shares are limited at all."""
-        if batch.near_field is None or self.asked.near_field is None or not self.shape.constrains_near_field:
+        """Write the batch's labels into the graph's memory, where C3 can bind."""
+        problem = self._problem
+        if batch.near_field is None or problem.near_field is None or not self.shape.constrains_near_field:
             return
-        drops, device = len(batch.near_field), self.asked.alpha_c.device
-        limited = per_drop(budget.alpha_c, self.asked.alpha_c).unsqueeze(-1) < 1
-        self.asked.near_field[:drops] = batch.near_field.to(device) & limited
+        drops, device = len(batch.near_field), problem.alpha_c.device
+        limited = per_drop(budget.alpha_c, problem.alpha_c).unsqueeze(-1) < 1
+        problem.near_field[:drops] = batch.near_field.to(device) & limited
 
 
-def _unasked(shape: Shape, device: torch.device) -> DeviceProblem:
-    """Memory for what is asked; until then of random channels, and so are drops beyond those that come."""
+def _shape_of(batch: ChannelBatch, budget: LinkBudget, refinements: int) -> Shape:
+    drops, users, antennas = batch.channels.shape
+    return Shape(
+        graph_size(drops),
+        users,
+        antennas,
+        budget.constrains_near_field,
+        budget.demands_rates,
+        batch.near_field is not None,
+        batch.channels.device.type == "cpu",
+        refinements,
+    )
+
+
+def _allocate(shape: Shape, device: torch.device) -> DeviceProblem:
+    """Allocate a graph's inputs; random channels fill them, also drops beyond those of a batch."""
     generator = torch.Generator().manual_seed(0)
     size = (shape.drops, shape.users, shape.antennas)
     one = torch.ones(shape.drops, dtype=torch.float64, device=device)
     alpha_c, min_rate = one.clone(), 0 * one
-    # Where nobody's share is limited nobody counts as near, whatever labels come with the batch.
-    counted = shape.labelled or not shape.constrains_near_field
+    # Without C3 no user counts as near-field, whatever labels come with the batch.
+    given = shape.labelled or not shape.constrains_near_field
     return DeviceProblem(
         torch.randn(size, dtype=torch.complex64, generator=generator).to(device),
         one,
         alpha_c,
         min_rate,
         Limits(alpha_c if shape.constrains_near_field else None, min_rate if shape.demands_rates else None),
-        torch.zeros(size[:2], dtype=torch.bool, device=device) if counted else None,
+        torch.zeros(size[:2], dtype=torch.bool, device=device) if given else None,
     )
 
 
 @contextmanager
-def _single_precision_on_matrix_units() -> Iterator[None]:
-    """TF32 for the network's float32 products; those that rates hang on are in double. Recorded, it stays."""
+def _tf32_products() -> Iterator[None]:
+    """Compute float32 products in TF32: the network's; those that rates depend on are in double."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     try:

@@ -1,14 +1,38 @@
-"""Where to compute."""
+"""Choose the device, and the number of drops computed on it at once."""
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
 from matlab_io.errors import NflaeError
 
+if TYPE_CHECKING:
+    import torch
+
+_BLOCK_BYTES = 32 << 20
+# Bytes of the network's intermediate results per pair of users: features and messages, a few hundred floats.
+_BYTES_PER_PAIR = 1024
+
 
 def choose_device(name: str = "auto") -> torch.device:
-    """``auto``: CUDA where there is one, else the CPU. Raises NflaeError for a device this machine lacks."""
+    """Choose the device to compute on.
+
+    Parameters
+    ----------
+    name
+        ``cpu``, ``cuda``, ``cuda:i``, or ``auto``: CUDA where available, else the CPU.
+
+    Returns
+    -------
+    torch.device
+
+    Raises
+    ------
+    NflaeError
+        If the machine lacks the device.
+    """
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -22,3 +46,19 @@ def choose_device(name: str = "auto") -> torch.device:
             f"device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu"
         )
     return device
+
+
+def drops_per_block(users: int, antennas: int) -> int:
+    """Return the drops whose channels and intermediate results take some 32 MiB.
+
+    Parameters
+    ----------
+    users, antennas
+        Size of a drop.
+
+    Returns
+    -------
+    int
+        1 ... 4096.
+    """
+    return max(1, min(4096, _BLOCK_BYTES // (8 * users * antennas + _BYTES_PER_PAIR * users**2)))

@@ -1,16 +1,15 @@
-"""The engine: the network with its promises kept, as a scheme like any other.
+"""Precode by the network, with guarantees: network -> directions -> powers -> comparison -> answer.
 
-Network -> directions by the optimal structure -> powers projected onto C1-C4 -> compared, drop by drop, with the same
-answer less the users who only double another, and with regularised zero forcing under the same constraints; where none
-of them reaches the minimum rates, with directions balanced for the weakest user. The best is returned, and marked where
-it is not the network's.
+The network gives lambda and p per user. Directions follow from lambda by the optimal structure, powers from p by
+projection onto C1-C4. Per drop the result is compared with the same answer without redundant users and with
+regularised zero forcing (RZF) under the same constraints, and where none reaches the minimum rates also with max-min
+directions. The best is returned, marked as fallback where it is not the network's.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,59 +17,56 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nflae_bridge.engine.cuda_graphs import Replays
+from nflae_bridge.engine.backends import SMALL_BATCH, Backend, Facilities, Selection, select_backend
+from nflae_bridge.engine.comparison import NEGLIGIBLE, Comparison
+from nflae_bridge.engine.cuda_graphs import CudaGraphs
 from nflae_bridge.engine.device_problem import DeviceProblem
-from nflae_bridge.engine.near_parallel import redundant_users, switched_off
 from nflae_bridge.engine.numpy_small_batch import Drops, solve
-from nflae_bridge.engine.onnx_graph import FromSecondUse
-from nflae_bridge.engine.onnx_network import CompiledNetwork, compilable
-from nflae_bridge.engine.onnx_wavefront import CompiledClassifier
+from nflae_bridge.engine.onnx_graphs import PowerGraph, Run, WavefrontGraph
 from nflae_bridge.network.backbone import Backbone
 from nflae_bridge.network.checkpoint import Checkpoint
-from nflae_bridge.network.encoders.gram import GramEncoder
-from nflae_bridge.network.encoders.interface import UserInputs
 from nflae_bridge.network.model import PrecodingNetwork
 from simulator.downlink.balancing import max_min_candidate
 from simulator.downlink.budget import LinkBudget, per_drop
-from simulator.downlink.candidates import Candidate, assemble, form_beams, project_powers
-from simulator.downlink.constraints import Limits
-from simulator.downlink.gram import compute_amplitude_scale, mixed_precision_gram, scaled_gram
+from simulator.downlink.candidates import assemble, form_beams
+from simulator.downlink.gram import mixed_precision_gram, scaled_gram
 from simulator.downlink.precoding import ChannelBatch, Precoding
-from simulator.downlink.structure import structured_beams, wmmse_step
 
 if TYPE_CHECKING:
-    from nflae_bridge.engine.triton_kernels import Fused
-
-# Where the network has switched a doubled user off already, the answers with and without it differ by next to nothing:
-# rounding must not choose between them.
-_NEGLIGIBLE = 1e-5
-
-# Drops that NumPy and the compiled network are through with before PyTorch is, on a CPU.
-_FEW = 64
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """The engine's choice. fallback: bool (drops,), it isn't the network's.
-
-    shares: what the network wanted, float64 (drops, users). near_field: bool (drops, users), who counted under C3.
-    score: near-field scores, float64 (drops, users), of a network that gives them along with the rest; else None.
-    """
-
-    best: Candidate
-    fallback: Tensor
-    power_fractions: Tensor
-    near_field: Tensor
-    score: Tensor | None
+    from nflae_bridge.engine.triton_kernels import TritonKernels
 
 
 class Engine:
-    """A trained network as a precoding scheme: ``engine(batch, budget) -> Precoding``.
+    """Serve a trained network as a precoding scheme: ``engine(batch, budget) -> Precoding``.
 
-    checkpoint: the model. device: where it runs; channels elsewhere are moved there, and the answer back to them.
-    refinements: WMMSE steps r >= 0 started from the network's answer; each costs a K x K solve a drop.
-    guarded: compare with the other answers; False: the network's own, under the same constraints, for experiments that
-        ask what a network is worth by itself.
+    The guarantees, for every network, trained or not:
+
+    - C1 sum P_k <= P, C2 P_k >= 0, C3 near-field users' power <= alpha_c P by the labels returned, and C5 ||w_k|| = 1
+      hold to rounding on every drop.
+    - C4 R_k >= R_min holds on every drop marked feasible. A drop is infeasible only if neither the network's
+      directions nor RZF's nor max-min ones admit powers that meet all constraints; without C3 that is if none exist.
+    - The sum rate is at least that of RZF under the same constraints on the same drop, among answers that are alike in
+      being feasible; `Precoding.fallback` marks drops on which another answer than the network's is returned.
+    - Permuting users permutes the answer (identical users excepted), and users' phases change no rate.
+
+    Parameters
+    ----------
+    checkpoint
+        The model.
+    device
+        Device of the network. Channels on another device are moved there, and the answer is moved back.
+    refinements
+        WMMSE steps r >= 0 started from the network's answer; each costs a K x K solve per drop.
+    with_fallback
+        Compare with the other answers. False: the network's own answer under the same constraints, for experiments on
+        networks themselves; the guarantees on C4 and RZF then do not hold.
+    backend
+        Backend to use for every batch; None: the one that `select_backend` selects.
+
+    Raises
+    ------
+    NflaeError
+        If the requested backend needs a CUDA device and there is none.
     """
 
     def __init__(
@@ -79,65 +75,140 @@ class Engine:
         device: torch.device | str = "cpu",
         refinements: int = 0,
         with_fallback: bool = True,
+        backend: Backend | str | None = None,
     ) -> None:
         self.checkpoint = checkpoint
         self.device = torch.device(device)
         self.network = copy.deepcopy(checkpoint.network).to(self.device).eval()
         if self.device.type == "cuda" and isinstance(self.network.backbone, Backbone):
-            self.network.backbone.model.to(torch.bfloat16)  # what reads the weights half as long moves rates by 1e-5
+            self.network.backbone.model.to(torch.bfloat16)  # halves the time to read the weights; rates move by 1e-5
         self.refinements = refinements
         self.with_fallback = with_fallback
-        self.compiled: FromSecondUse[CompiledNetwork] | None = None
-        self.classifier: FromSecondUse[CompiledClassifier] | None = None
-        if self.device.type == "cpu":
-            encoder = self.network.encoder
-            if with_fallback and compilable(self.network):
-                self.compiled = FromSecondUse(lambda: CompiledNetwork(self.network))
-            if isinstance(encoder, GramEncoder):
-                self.classifier = FromSecondUse(lambda: CompiledClassifier(encoder.classifier))
-        self.replays = Replays(self.device) if self.device.type == "cuda" else None
-        self.fused = _fused(self.network) if with_fallback and self.device.type == "cuda" else None
+        self.backend = None if backend is None else Backend(backend)
+        self._powers = PowerGraph(checkpoint.folder)
+        self._wavefront = WavefrontGraph(checkpoint.folder)
+        self._comparison = Comparison(self.network, self._scores, with_fallback)
+        captures = self.device.type == "cuda" or self.backend in (Backend.CUDA_GRAPHS, Backend.TRITON)
+        self._graphs = CudaGraphs(self.device) if captures else None
+        self._triton = _load_triton(self.network) if with_fallback and captures else None
 
     def refined(self, refinements: int) -> Engine:
-        """The same network with another number of refinement steps."""
+        """Return the same network with another number of refinement steps."""
         other = copy.copy(self)
         other.refinements = refinements
         return other
 
     def __call__(self, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
-        """Precode. Labels given with the batch replace the network's; C3 goes by the labels returned.
+        """Precode a batch.
 
-        Where C3 can't bind, labels change nothing, and the network's own are worked out when first read.
+        Labels given with the batch replace the network's; C3 goes by the labels returned. Where C3 cannot bind, labels
+        change nothing, and the network's own are computed when first read.
+
+        Parameters
+        ----------
+        batch
+            Channels, and labels where they are known.
+        budget
+            Link budget.
+
+        Returns
+        -------
+        Precoding
         """
-        if self.compiled is not None and 1 <= len(batch.channels) <= _FEW and _unconstrained(budget):
-            network = self.compiled()
+        backend = self.select_backend(batch, budget).backend
+        if backend is Backend.NUMPY:
+            network = self._powers.load()
             if network is not None:
-                return self._few(network, batch, budget)
-        replayed = None if self.replays is None else self._replayed(self.replays, batch, budget)
-        return self._computed(batch, budget) if replayed is None else replayed
+                return self._by_numpy(network, batch, budget)
+        elif self._graphs is not None and backend is not Backend.TORCH:
+            answer = self._by_graphs(self._graphs, backend, batch, budget)
+            if answer is not None:
+                return answer
+        self._note_use(batch, budget)
+        return self._by_torch(batch, budget)
+
+    def select_backend(self, batch: ChannelBatch, budget: LinkBudget) -> Selection:
+        """Return the backend that the next call with such a batch uses, and why.
+
+        Parameters
+        ----------
+        batch
+            Channels.
+        budget
+            Link budget.
+
+        Returns
+        -------
+        Selection
+
+        Raises
+        ------
+        NflaeError
+            If the backend given to the engine cannot compute the batch.
+        """
+        without_numpy = self._powers.unusable
+        if not self.with_fallback:
+            without_numpy = "NumPy computes the compared answer only"
+        elif self.device.type != "cpu":
+            without_numpy = "the network is not on the CPU"
+        graphs = self._graphs
+        facilities = Facilities(
+            without_numpy,
+            self._powers.requested,
+            "none" if graphs is None else graphs.state(batch, budget, self.refinements),
+            0 if self._triton is None else self._triton.max_users,
+        )
+        return select_backend(batch, budget, facilities, self.backend)
+
+    def near_field(self, channels: Tensor) -> Tensor:
+        """Return the network's near-field labels.
+
+        Parameters
+        ----------
+        channels
+            complex64 (drops, users, antennas).
+
+        Returns
+        -------
+        Tensor
+            bool (drops, users).
+        """
+        return self(ChannelBatch(channels), LinkBudget()).near_field
+
+    def _note_use(self, batch: ChannelBatch, budget: LinkBudget) -> None:
+        """Prepare the backends that take over from PyTorch at the second batch of a kind."""
+        constrained = budget.constrains_near_field or budget.demands_rates
+        if not constrained and 1 <= len(batch.channels) <= SMALL_BATCH:
+            self._powers.requested = True
+        if self._graphs is not None:
+            self._graphs.note(batch, budget, self.refinements)
 
     @torch.no_grad()
-    def _computed(self, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
-        where = batch.channels.device
+    def _by_torch(self, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
+        """Compute in PyTorch, operation by operation."""
+        source = batch.channels.device
         given = None if batch.near_field is None else batch.near_field.to(self.device)
         batch = ChannelBatch(batch.channels.to(self.device), given)
         gram, needs_float64 = mixed_precision_gram(batch.channels, budget)
-        chosen = self._choose(self._asked(batch, budget), gram)
+        chosen = self._comparison.best(DeviceProblem.of(batch, budget), gram, self.refinements)
         best, fallback = chosen.best, chosen.fallback
         if self.with_fallback and budget.demands_rates:
             unmet = ~best.feasible
             if bool(unmet.any()):
-                near, wanted = chosen.near_field[unmet], chosen.power_fractions[unmet]
-                max_min = max_min_candidate(gram[unmet], wanted, near, budget.select(unmet))
+                near, target = chosen.near_field[unmet], chosen.power_fractions[unmet]
+                max_min = max_min_candidate(gram[unmet], target, near, budget.select(unmet))
                 better, rescued = best.select(unmet).better_of(max_min)
                 best = best.replaced(unmet, better)
                 fallback[unmet] |= rescued
         result = assemble(batch, best, budget, fallback, self._labels(batch, chosen.score), needs_float64)
-        return result if where == self.device else result.to(where)
+        return result if source == self.device else result.to(source)
 
-    def _replayed(self, replays: Replays, batch: ChannelBatch, budget: LinkBudget) -> Precoding | None:
-        """The answer from a recording; None if there is none of this shape yet."""
-        outputs = replays.play(self._recordable, batch, budget, self.refinements)
+    def _by_graphs(
+        self, graphs: CudaGraphs, backend: Backend, batch: ChannelBatch, budget: LinkBudget
+    ) -> Precoding | None:
+        """Compute by a CUDA graph of the batch's shape; None if the shape cannot be captured."""
+        compute = self._by_kernels if backend is Backend.TRITON else self._by_operations
+        outputs = graphs.run(compute, batch, budget, self.refinements)
         if outputs is None:
             return None
         precoder, table = outputs
@@ -152,69 +223,30 @@ class Engine:
         if self.with_fallback and budget.demands_rates and not feasible.all():
             unmet = ~feasible
             given = None if batch.near_field is None else batch.near_field[unmet.to(batch.near_field.device)]
-            rescued = self._computed(ChannelBatch(batch.channels[unmet], given), budget.select(unmet))
+            rescued = self._by_torch(ChannelBatch(batch.channels[unmet], given), budget.select(unmet))
             return result.replaced(unmet, rescued)
         return result
 
-    def _recordable(self, asked: DeviceProblem) -> tuple[Tensor, Tensor]:
-        """The choice as two tensors: the precoder, and all that has the size of the users."""
-        if self.fused is not None and asked.channels.shape[1] <= self.fused.most_users and asked.limits == Limits():
-            return self.fused(asked.channels, asked.amplitude_scale, self.refinements, _NEGLIGIBLE)
-        gram = scaled_gram(asked.amplitude_scale, asked.channels)
-        chosen = self._choose(asked, gram)
+    def _by_operations(self, problem: DeviceProblem) -> tuple[Tensor, Tensor]:
+        """Compute in PyTorch, without a transfer to the host, as two tensors: the precoder, and a table per user."""
+        gram = scaled_gram(problem.amplitude_scale, problem.channels)
+        chosen = self._comparison.best(problem, gram, self.refinements, without_transfers=True)
         best = chosen.best
         flags = torch.stack([best.feasible, chosen.fallback], -1).double()
         scores = [] if chosen.score is None else [chosen.score]
         table = torch.cat([best.power_fractions, best.dual_power_fractions, best.sinr, *scores, flags], -1)
-        return form_beams(asked.channels, best.coefficients), table
+        return form_beams(problem.channels, best.coefficients), table
 
-    def _asked(self, batch: ChannelBatch, budget: LinkBudget) -> DeviceProblem:
-        """batch: on the device."""
-        drops, users, _ = batch.channels.shape
-        one = torch.ones(drops, dtype=torch.float64, device=self.device)
-        alpha_c = per_drop(budget.alpha_c, one).expand(drops)
-        near = batch.near_field
-        if not budget.constrains_near_field:
-            near = torch.zeros(drops, users, dtype=torch.bool, device=self.device)
-        elif near is not None:
-            near = near & (alpha_c < 1).unsqueeze(-1)
-        min_rate = per_drop(budget.min_rate, one).expand(drops)
-        return DeviceProblem(
-            batch.channels, compute_amplitude_scale(budget, self.device), alpha_c, min_rate, budget.limits(one), near
-        )
+    def _by_kernels(self, problem: DeviceProblem) -> tuple[Tensor, Tensor]:
+        """Compute the same by the Triton kernels."""
+        assert self._triton is not None
+        return self._triton(problem.channels, problem.amplitude_scale, self.refinements, NEGLIGIBLE)
 
-    def _choose(self, asked: DeviceProblem, gram: Tensor) -> Chosen:
-        """The best of the network's answer, the same less doubled users, and RZF's. On a GPU it asks the host nothing.
-
-        gram: Gamma, complex128 (drops, users, users).
-        """
-        equal = torch.full_like(gram.real[..., 0], 1 / gram.shape[-1])
-        score, near, channels, regularised = None, asked.near_field, None, None
-        if self.with_fallback or self.network.encoder.classifies:
-            regularised = structured_beams(gram, equal)
-        if not self.network.encoder.classifies:
-            channels = (asked.channels * asked.amplitude_scale.reshape(-1, 1, 1)).to(torch.complex64)
-        elif near is None:
-            score = self._scores(asked.channels)
-            near = (score > 0.5) & (asked.alpha_c < 1).unsqueeze(-1)
-        output = self.network(UserInputs(channels, gram, asked.alpha_c, asked.min_rate, near, regularised))
-        if score is None and output.near_field_logit is not None:
-            score = torch.sigmoid(output.near_field_logit.double())
-            near = score > 0.5 if near is None else near
-        assert near is not None
-        uplink, power_fractions = output.dual_power_fractions.double(), output.power_fractions.double()
-        if regularised is None or not self.with_fallback:
-            ours = self._served(gram, uplink, power_fractions, near, asked.limits)
-            return Chosen(ours, torch.zeros_like(ours.feasible), power_fractions, near, score)
-        ours = self._ours(gram, asked.channels, uplink, power_fractions, near, asked.limits)
-        rzf = project_powers(regularised.coefficients, regularised.effective_gains, equal, near, asked.limits, equal)
-        return Chosen(*ours.better_of(rzf), power_fractions, near, score)
-
-    def _few(self, network: CompiledNetwork, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
-        """The answer for few drops without constraints, in NumPy."""
-        power = _by_drop(budget.power)
-        drops = Drops.of(batch.channels.resolve_conj().numpy(), power / _by_drop(budget.noise_power))
-        best, fallback = solve(network, drops, self.refinements, _NEGLIGIBLE)
+    def _by_numpy(self, network: Run, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
+        """Compute a small batch without constraints in NumPy and ONNX Runtime."""
+        power = _column(budget.power)
+        drops = Drops.of(batch.channels.resolve_conj().numpy(), power / _column(budget.noise_power))
+        best, fallback = solve(network, drops, self.refinements, NEGLIGIBLE)
         sinr = torch.from_numpy(best.sinr)
         return Precoding(
             precoder=torch.from_numpy(best.precoder(drops)),
@@ -227,6 +259,8 @@ class Engine:
         )
 
     def _labels(self, batch: ChannelBatch, score: Tensor | None = None) -> Callable[[], tuple[Tensor, Tensor]]:
+        """Return the function that computes labels and scores when they are first read."""
+
         def labels() -> tuple[Tensor, Tensor]:
             found = score
             if found is None:
@@ -235,84 +269,35 @@ class Engine:
 
         return labels
 
-    def _served(
-        self, gram: Tensor, uplink: Tensor, power_fractions: Tensor, near_field: Tensor, limits: Limits
-    ) -> Candidate:
-        beams = structured_beams(gram, uplink)
-        for _ in range(self.refinements):
-            uplink, beams, power_fractions = wmmse_step(gram, beams, power_fractions)
-        return project_powers(beams.coefficients, beams.effective_gains, power_fractions, near_field, limits, uplink)
-
-    def _ours(
-        self,
-        gram: Tensor,
-        channels: Tensor,
-        uplink: Tensor,
-        power_fractions: Tensor,
-        near_field: Tensor,
-        limits: Limits,
-    ) -> Candidate:
-        """The network's answer; where some users only double others, the better of it and the same without them."""
-        redundant = redundant_users(gram, channels, near_field, power_fractions)
-        if gram.is_cuda:  # computing everywhere takes less time there than finding out where it is needed
-            ours = self._served(gram, uplink, power_fractions, near_field, limits)
-            alone = self._served(
-                gram, _without(redundant, uplink), _without(redundant, power_fractions), near_field, limits
-            )
-            return ours.better_of(alone, margin=-_NEGLIGIBLE)[0]
-        drops = redundant.any(-1)
-        if limits == Limits():
-            off = switched_off(redundant, uplink + power_fractions, gram, _NEGLIGIBLE)
-            uplink, power_fractions = (
-                _without(redundant & off.unsqueeze(-1), wanted) for wanted in (uplink, power_fractions)
-            )
-            drops = ~off
-        ours = self._served(gram, uplink, power_fractions, near_field, limits)
-        if not drops.any():
-            return ours
-        gram, uplink, power_fractions = gram[drops], uplink[drops], power_fractions[drops]
-        redundant, near_field, limits = redundant[drops], near_field[drops], limits.select(drops)
-        alone = self._served(
-            gram, _without(redundant, uplink), _without(redundant, power_fractions), near_field, limits
-        )
-        return ours.replaced(drops, ours.select(drops).better_of(alone, margin=-_NEGLIGIBLE)[0])
-
     @torch.no_grad()
     def _scores(self, channels: Tensor) -> Tensor:
-        """Near-field scores, float64 (drops, users); channels: on the device."""
-        small = channels.shape[-1] <= CompiledClassifier.most_antennas
-        compiled = self.classifier() if self.classifier is not None and small else None
-        if compiled is None:
+        """Return near-field scores, float64 (drops, users), for channels on the device.
+
+        On a CPU the exported classifier computes them from the second call on, up to as many antennas as it is faster.
+        """
+        logit = None
+        exported = self._wavefront
+        if channels.device.type == "cpu" and channels.shape[-1] <= exported.max_antennas:
+            if exported.requested and self.backend is not Backend.TORCH and not exported.unusable:
+                found = exported.logits(channels.resolve_conj().contiguous().numpy())
+                logit = None if found is None else torch.from_numpy(found)
+            exported.requested = True
+        if logit is None:
             logit = self.network.near_field_logit(channels)
-        else:
-            logit = torch.from_numpy(compiled(channels.resolve_conj().contiguous().numpy()))
         return torch.sigmoid(logit.double())
 
-    def near_field(self, channels: Tensor) -> Tensor:
-        """The network's near-field labels for channels, bool (drops, users)."""
-        return self(ChannelBatch(channels), LinkBudget()).near_field
 
-
-def _fused(network: PrecodingNetwork) -> Fused | None:
+def _load_triton(network: PrecodingNetwork) -> TritonKernels | None:
     try:
-        from nflae_bridge.engine.triton_kernels import Fused
-    except ImportError:  # PyTorch's builds for Linux with CUDA bring Triton along, others don't
+        from nflae_bridge.engine.triton_kernels import TritonKernels
+    except ImportError:  # PyTorch's builds for Linux with CUDA include Triton, others do not
         return None
-    return Fused.of(network)
+    return TritonKernels.of(network)
 
 
-def _by_drop(value: float | Tensor) -> float | npt.NDArray[np.float64]:
-    """A budget's quantity as a number, or one for each drop, float64 (drops or 1, 1)."""
+def _column(value: float | Tensor) -> float | npt.NDArray[np.float64]:
+    """Return a budget's quantity as a number, or as one per drop, float64 (drops or 1, 1)."""
     if not isinstance(value, Tensor):
         return float(value)
     numbers: npt.NDArray[np.float64] = value.reshape(-1, 1).double().cpu().numpy()
     return numbers
-
-
-def _unconstrained(budget: LinkBudget) -> bool:
-    return not budget.constrains_near_field and not budget.demands_rates
-
-
-def _without(users: Tensor, power_fractions: Tensor) -> Tensor:
-    kept = power_fractions * ~users
-    return kept / kept.sum(-1, keepdim=True).clamp(min=torch.finfo(kept.dtype).tiny)

@@ -1,8 +1,8 @@
-"""Users side by side: of several with nearly parallel channels, which ones a beam of their own is wasted on.
+"""Find users with nearly parallel channels of whom only one is worth a beam.
 
-Two users alike in gain and in their coherences to everybody else look the same to any network that doesn't care in
-which order users come, so it can only treat them alike; yet serving one of them is often better than half-serving
-both. The engine therefore also tries the answer without the second one.
+Two users alike in gain and in their coherences to all others are the same to any network that is equivariant to the
+order of users, so it can only treat them alike; yet serving one of them often gives more than serving both by half. The
+engine therefore also computes the answer without the redundant one.
 """
 
 from __future__ import annotations
@@ -14,56 +14,83 @@ from nflae_bridge.network.encoders.wavefront import mean_phase_step
 from simulator.downlink.gram import squared_magnitude
 
 COHERENCE = 0.5
-ALIKE = 1e-4
-ALIKE_STEPS = 1e-6
-ALIKE_POWER = 0.1  # copies of one user get powers that rounding moves apart by 1e-3 or so
+SAME_GAIN = 1e-4
+SAME_PHASE_STEP = 1e-6
+SAME_POWER = 0.1
+"""Difference of log powers up to which they count as equal: rounding moves powers of identical users by some 1e-3."""
 
 
 def redundant_users(gram: Tensor, channels: Tensor, near_field: Tensor, power_fractions: Tensor) -> Tensor:
-    """Users beside whom, |h_i^H h_j|^2 > COHERENCE ||h_i||^2 ||h_j||^2, stands one who comes first.
+    """Mark users with |h_i^H h_j|^2 > COHERENCE ||h_i||^2 ||h_j||^2 to a user of higher priority.
 
-    First comes who was given more power; of equals the one with more gain, then the far-field one (C3 doesn't bind
-    it), then the one with the larger mean phase step, which neither the users' order nor their phases change.
-    Identical users go by their index.
+    Priority is by power; among equals by gain; then far-field users precede near-field ones (C3 does not bind them);
+    then by the mean phase step, which neither the users' order nor their phases change. Identical users are ranked by
+    their index.
 
-    gram: complex (drops, users, users); channels: complex (drops, users, antennas); near_field: bool, shares: real
-    (drops, users). Returns bool (drops, users).
+    Parameters
+    ----------
+    gram
+        Gamma, complex (drops, users, users).
+    channels
+        complex (drops, users, antennas).
+    near_field
+        bool (drops, users).
+    power_fractions
+        P_k / P, real (drops, users).
+
+    Returns
+    -------
+    Tensor
+        bool (drops, users).
     """
     gain = gram.diagonal(dim1=-2, dim2=-1).real.clamp(min=1e-30)
     users = gain.shape[-1]
     index = torch.arange(users, device=gram.device)
-    apart = index.unsqueeze(-1) != index
-    parallel = (squared_magnitude(gram) > COHERENCE * gain.unsqueeze(-1) * gain.unsqueeze(-2)) & apart
-    first, open_pairs = _ahead(torch.log(power_fractions.clamp(min=1e-30)), ALIKE_POWER, parallel)
+    distinct = index.unsqueeze(-1) != index
+    parallel = (squared_magnitude(gram) > COHERENCE * gain.unsqueeze(-1) * gain.unsqueeze(-2)) & distinct
+    first, tied_pairs = _rank(torch.log(power_fractions.clamp(min=1e-30)), SAME_POWER, parallel)
     for value in (torch.log(gain), (~near_field).to(gain.dtype)):
-        ahead, open_pairs = _ahead(value, ALIKE, open_pairs)
+        ahead, tied_pairs = _rank(value, SAME_GAIN, tied_pairs)
         first = first | ahead
-    tied = open_pairs.any(-1)
+    tied = tied_pairs.any(-1)
     steps = torch.zeros_like(gain)
-    if channels.is_cuda:  # to ask the GPU takes longer than to read all channels again
+    if channels.is_cuda:  # a transfer to the host takes longer than reading all channels again
         steps = mean_phase_step(channels.to(torch.complex128))
     elif bool(tied.any()):
         steps[tied] = mean_phase_step(channels[tied].to(torch.complex128))
     else:
         return first.any(-2)
-    ahead, left = _ahead(steps, ALIKE_STEPS, open_pairs)
-    return (first | ahead | (left & (index.unsqueeze(-1) < index))).any(-2)
+    ahead, tied_pairs = _rank(steps, SAME_PHASE_STEP, tied_pairs)
+    return (first | ahead | (tied_pairs & (index.unsqueeze(-1) < index))).any(-2)
 
 
-def switched_off(redundant: Tensor, wanted: Tensor, gram: Tensor, negligible: float) -> Tensor:
-    """Drops on which the network has switched the doubled users off itself, so that one try without them will do.
+def are_switched_off(redundant: Tensor, fractions: Tensor, gram: Tensor, negligible: float) -> Tensor:
+    """Mark drops on which the network has switched redundant users off itself: the answer without them suffices.
 
-    A share q of P moves SINRs by q max(1, ||h||^2 P / sigma^2), as a share of them; ``negligible``: up to which it is.
+    A fraction q of P changes SINRs by q max(1, ||h||^2 P / sigma^2), relative to them.
 
-    doubled: bool, wanted: q, their lambda / P and P_k / P added up; real (drops, users). gram: complex (drops, users,
-    users). Returns bool (drops,).
+    Parameters
+    ----------
+    redundant
+        bool (drops, users).
+    fractions
+        q, the sum of lambda / P and P_k / P, real (drops, users).
+    gram
+        Gamma, complex (drops, users, users).
+    negligible
+        Relative change up to which a user counts as switched off.
+
+    Returns
+    -------
+    Tensor
+        bool (drops,).
     """
     loudest = gram.diagonal(dim1=-2, dim2=-1).real.amax(-1).clamp(min=1)
-    return (redundant * wanted).sum(-1) * loudest <= negligible
+    return (redundant * fractions).sum(-1) * loudest <= negligible
 
 
-def _ahead(value: Tensor, alike: float, pairs: Tensor) -> tuple[Tensor, Tensor]:
-    """Of these pairs [k, j], those in which k is ahead of j, and those in which the two are alike."""
+def _rank(value: Tensor, same: float, pairs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return of these pairs [k, j] those in which k precedes j, and those in which the two are equal."""
     difference = value.unsqueeze(-1) - value.unsqueeze(-2)
-    same = difference.abs() <= alike
-    return pairs & ~same & (difference > 0), pairs & same
+    equal = difference.abs() <= same
+    return pairs & ~equal & (difference > 0), pairs & equal

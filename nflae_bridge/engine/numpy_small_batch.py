@@ -1,8 +1,9 @@
-"""Few drops on the CPU, in NumPy: the engine's answer where no constraint binds, without PyTorch's overhead.
+"""Compute small batches on a CPU in NumPy and ONNX Runtime, without PyTorch's overhead, where no constraint binds.
 
-For a single drop of ten users the arithmetic takes 60 us and PyTorch's dispatch of it some 2 ms; that of NumPy and ONNX
-Runtime takes a tenth. What is computed is what `engine.Engine` computes for many drops, and the tests hold the two
-together; constraints, and encoders and trunks other than the shipped ones, are left to it.
+The arithmetic of a drop of ten users takes 60 us, PyTorch's dispatch of it some 2 ms; NumPy and ONNX Runtime take a
+tenth of that. Time of the torch backend over this one, K = 10, N = 256, one thread: @R1@ for 1 drop, @R16@ for 16,
+@R64@ for 64. The mathematics of `simulator.downlink.structure`, `.sinr`, `.gram` and
+`nflae_bridge.engine.near_parallel` is stated here a second time for it; `tests/nflae_bridge/engine` holds both together.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import lapack
 
-from nflae_bridge.engine.near_parallel import ALIKE, ALIKE_POWER, ALIKE_STEPS, COHERENCE
-from nflae_bridge.engine.numpy_features import FeatureInputs, Real, diagonal, features
-from nflae_bridge.engine.onnx_network import CompiledNetwork
+from nflae_bridge.engine.near_parallel import COHERENCE, SAME_GAIN, SAME_PHASE_STEP, SAME_POWER
+from nflae_bridge.engine.onnx_graphs import Real, Run
 from simulator.downlink.gram import MAX_FP32_COHERENCE, MAX_FP32_SNR, MIN_FP32_ENERGY
 
 Complex = npt.NDArray[np.complexfloating[Any, Any]]
@@ -29,47 +29,74 @@ _TINY = float(np.finfo(np.float64).tiny)
 
 @dataclass(frozen=True)
 class Drops:
-    """Drops, and what their users' inner products are.
+    """Hold drops and the inner products of their users; float64 unless stated.
 
-    channels: complex64 (drops, users, antennas). gram: Gamma, complex128, own: its diagonal, and coherence:
-    |h_i^H h_j|^2 / (||h_i||^2 ||h_j||^2), 0 from a user to itself; float64. careful: bool (drops,), where sums over
-    antennas have to be in double precision, as `simulator.downlink.gram.mixed_precision_gram` says; None: nowhere.
+    Attributes
+    ----------
+    channels
+        complex64 (drops, users, antennas).
+    gram
+        Gamma, complex128 (drops, users, users).
+    gains
+        Its diagonal, (drops, users).
+    coherence
+        |h_i^H h_j|^2 / (||h_i||^2 ||h_j||^2), 0 on the diagonal, (drops, users, users).
+    needs_float64
+        bool (drops,), drops whose sums over antennas are in double precision, as in
+        `simulator.downlink.gram.mixed_precision_gram`; None: no drop.
     """
 
     channels: npt.NDArray[np.complex64]
     gram: Complex
-    own: Real
+    gains: Real
     coherence: Real
     needs_float64: Bool | None
 
     @staticmethod
     def of(channels: npt.NDArray[np.complex64], snr: float | Real) -> Drops:
-        """channels: (drops, users, antennas). snr: P / sigma^2, linear, a number or float64 (drops or 1, 1)."""
+        """Compute the inner products.
+
+        Parameters
+        ----------
+        channels
+            complex64 (drops, users, antennas).
+        snr
+            P / sigma^2, linear, a number or float64 (drops or 1, 1).
+
+        Returns
+        -------
+        Drops
+        """
         drops, users, antennas = channels.shape
         factor = np.asarray(snr).reshape(-1, 1, 1)
         if antennas < 2 * users:
             gram = _exact_gram(channels, factor)
-            return Drops(channels, gram, *_coherence(gram), np.ones(drops, np.bool_))
-        with np.errstate(over="ignore", invalid="ignore"):  # what single precision can't hold comes out of range
+            return Drops(channels, gram, *_gains_and_coherence(gram), np.ones(drops, np.bool_))
+        with np.errstate(over="ignore", invalid="ignore"):  # values beyond single precision fail the range check
             rough = np.vecdot(channels[:, :, None], channels[:, None]).astype(np.complex128)
-            energy = diagonal(rough).real
+            energy = _diagonal(rough).real
             gram = rough * factor
-            own, coherence = _coherence(gram)
-            quick = np.minimum.reduce(energy, 1) > MIN_FP32_ENERGY
-            quick &= np.maximum.reduce(energy, 1) < np.minimum(MAX_FP32_SNR / factor[:, 0, 0], 1 / MIN_FP32_ENERGY)
-            quick &= np.maximum.reduce(coherence.reshape(drops, -1), 1) <= MAX_FP32_COHERENCE
-        if np.logical_and.reduce(quick):
-            return Drops(channels, gram, own, coherence, None)
-        needs_float64 = ~quick
-        gram[needs_float64] = _exact_gram(
-            channels[needs_float64], np.broadcast_to(factor, (drops, 1, 1))[needs_float64]
-        )
-        return Drops(channels, gram, *_coherence(gram), needs_float64)
+            gains, coherence = _gains_and_coherence(gram)
+            in_range = np.minimum.reduce(energy, 1) > MIN_FP32_ENERGY
+            in_range &= np.maximum.reduce(energy, 1) < np.minimum(MAX_FP32_SNR / factor[:, 0, 0], 1 / MIN_FP32_ENERGY)
+            in_range &= np.maximum.reduce(coherence.reshape(drops, -1), 1) <= MAX_FP32_COHERENCE
+        if np.logical_and.reduce(in_range):
+            return Drops(channels, gram, gains, coherence, None)
+        gram[~in_range] = _exact_gram(channels[~in_range], np.broadcast_to(factor, (drops, 1, 1))[~in_range])
+        return Drops(channels, gram, *_gains_and_coherence(gram), ~in_range)
 
 
 @dataclass(frozen=True)
 class Solution:
-    """Beams and powers of some drops; as in `simulator.downlink.candidates.Candidate`."""
+    """Hold beams and powers of drops, as `simulator.downlink.candidates.Candidate` does.
+
+    Attributes
+    ----------
+    coefficients
+        C, complex128 (drops, users, users).
+    power_fractions, dual_power_fractions, sinr
+        float64 (drops, users).
+    """
 
     coefficients: Complex
     power_fractions: Real
@@ -82,71 +109,98 @@ class Solution:
         result: Real = np.add.reduce(np.log2(1 + self.sinr), 1)
         return result
 
-    def put(self, places: npt.NDArray[np.intp] | Bool, other: Solution, chosen: Bool) -> None:
-        """In places of these drops, the chosen ones of another's."""
+    def put(self, drops: npt.NDArray[np.intp] | Bool, other: Solution, chosen: Bool) -> None:
+        """Replace drops by chosen ones of another solution, in place.
+
+        Parameters
+        ----------
+        drops
+            The drops to replace, as indices or bool (drops,).
+        other
+            The other solution.
+        chosen
+            bool, as many true ones as ``drops`` selects.
+        """
         for field in fields(self):
-            getattr(self, field.name)[places] = getattr(other, field.name)[chosen]
+            getattr(self, field.name)[drops] = getattr(other, field.name)[chosen]
 
     def precoder(self, drops: Drops) -> npt.NDArray[np.complex64]:
-        """W = H C with unit-norm columns, complex64 (drops, users, antennas)."""
-        needs_float64 = drops.needs_float64
-        if needs_float64 is None:
+        """Form W = H C with unit-norm columns, complex64 (drops, users, antennas)."""
+        exact = drops.needs_float64
+        if exact is None:
             return _unit_beams(self.coefficients.astype(np.complex64), drops.channels)
         beams = np.empty_like(drops.channels)
-        beams[~needs_float64] = _unit_beams(
-            self.coefficients[~needs_float64].astype(np.complex64), drops.channels[~needs_float64]
-        )
-        # Gains may be so large that what nulls them leaves the range.
-        exact = self.coefficients[needs_float64]
-        exact /= np.maximum(np.abs(exact).max(1, keepdims=True), _TINY)
-        beams[needs_float64] = _unit_beams(exact, drops.channels[needs_float64].astype(np.complex128))
+        beams[~exact] = _unit_beams(self.coefficients[~exact].astype(np.complex64), drops.channels[~exact])
+        # Gains may be so large that coefficients of nulling beams leave the range.
+        coefficients = self.coefficients[exact]
+        coefficients /= np.maximum(np.abs(coefficients).max(1, keepdims=True), _TINY)
+        beams[exact] = _unit_beams(coefficients, drops.channels[exact].astype(np.complex128))
         return beams
 
 
-def solve(network: CompiledNetwork, drops: Drops, refinements: int, negligible: float) -> tuple[Solution, Bool]:
-    """The best of the network's answer, the same less doubled users, and RZF's; and where it is RZF's.
+def solve(network: Run, drops: Drops, refinements: int, negligible: float) -> tuple[Solution, Bool]:
+    """Return the best of the network's answer, of the same without redundant users, and of regularised zero forcing.
 
-    refinements: WMMSE steps from the network's answer. negligible: by how much the answer with doubled users may be
-    better and still be passed over.
+    Parameters
+    ----------
+    network
+        Exported network; see `nflae_bridge.engine.onnx_graphs.PowerGraph`.
+    drops
+        The drops.
+    refinements
+        WMMSE steps from the network's answer.
+    negligible
+        Relative gain in sum rate up to which redundant users are switched off.
+
+    Returns
+    -------
+    best : Solution
+        The answer per drop.
+    fallback : Bool
+        bool (drops,), drops answered by regularised zero forcing.
     """
-    gram = drops.gram
-    equal = np.full(drops.own.shape, 1 / drops.own.shape[1])
-    inverse, effective_gains, _ = _beams(gram, drops.own, equal)
+    gains, count = drops.gains, drops.gains.shape[1]
+    equal = np.full(gains.shape, 1 / count)
+    inverse, effective_gains, _ = _beams(drops.gram, gains, equal)
     rzf = Solution(inverse, equal, equal, _sinr(effective_gains, equal))
     rate = np.log2(1 + rzf.sinr)
-    found = network.power_fractions(
-        *features(FeatureInputs(drops.own, drops.coherence, inverse, effective_gains, rate))
+    uplink, power_fractions = network(
+        {
+            "gains": gains,
+            "coherence": drops.coherence + np.eye(count),
+            "inverse_diagonal": _diagonal(inverse).real.copy(),
+            "inverse_power": _squares(inverse),
+            "effective_gains": effective_gains,
+            "rate": rate,
+        }
     )
-    uplink, power_fractions = found[..., 0], found[..., 1]
-    redundant = _redundant_users(drops, power_fractions)
-    tried = None
-    if redundant is not None:
-        given = np.add.reduce((uplink + power_fractions) * redundant, 1) * np.maximum(
-            np.maximum.reduce(drops.own, 1), 1
-        )
-        matters = given > negligible  # elsewhere the network has switched them off itself: one try without them will do
-        kept = ~redundant
-        if np.logical_or.reduce(matters):
-            tried = slice(None) if np.logical_and.reduce(matters) else np.flatnonzero(matters)
-            less_uplink, pruned_power_fractions = (
-                _normalised((uplink * kept)[tried]),
-                _normalised((power_fractions * kept)[tried]),
-            )
-            kept |= matters[:, None]
-        uplink, power_fractions = _normalised(uplink * kept), _normalised(power_fractions * kept)
-    best = _refined(gram, drops.own, uplink, power_fractions, refinements)
-    ours = best.sum_rate
-    if tried is not None:
-        other = _refined(gram[tried], drops.own[tried], less_uplink, pruned_power_fractions, refinements)
-        theirs = other.sum_rate
-        better = ~(theirs <= ours[tried] * (1 - negligible))
-        places = np.flatnonzero(matters)[better]
-        best.put(places, other, better)
-        ours[places] = theirs[better]
-    fallback = ~(ours < math.inf) | (np.add.reduce(rate, 1) > ours * (1 + 1e-9))
+    best = _pruned_or_not(drops, uplink, power_fractions, refinements, negligible)
+    sum_rate = best.sum_rate
+    fallback = ~(sum_rate < math.inf) | (np.add.reduce(rate, 1) > sum_rate * (1 + 1e-9))
     if np.logical_or.reduce(fallback):
         best.put(fallback, rzf, fallback)
     return best, fallback
+
+
+def _pruned_or_not(drops: Drops, uplink: Real, power_fractions: Real, refinements: int, negligible: float) -> Solution:
+    """Return the better of the answers with and without redundant users, per drop."""
+    redundant = _redundant_users(drops, power_fractions)
+    if redundant is None:
+        return _refined(drops.gram, drops.gains, _normalised(uplink), _normalised(power_fractions), refinements)
+    loudest = np.maximum(np.maximum.reduce(drops.gains, 1), 1)
+    # Elsewhere the network has switched redundant users off itself: the answer without them suffices.
+    matters = np.add.reduce((uplink + power_fractions) * redundant, 1) * loudest > negligible
+    kept = ~redundant | matters[:, None]
+    best = _refined(
+        drops.gram, drops.gains, _normalised(uplink * kept), _normalised(power_fractions * kept), refinements
+    )
+    if np.logical_or.reduce(matters):
+        tried = np.flatnonzero(matters)
+        fractions = (_normalised((part * ~redundant)[tried]) for part in (uplink, power_fractions))
+        pruned = _refined(drops.gram[tried], drops.gains[tried], *fractions, refinements)
+        better = ~(pruned.sum_rate <= best.sum_rate[tried] * (1 - negligible))
+        best.put(tried[better], pruned, better)
+    return best
 
 
 def _exact_gram(channels: npt.NDArray[np.complex64], factor: Real) -> Complex:
@@ -155,30 +209,34 @@ def _exact_gram(channels: npt.NDArray[np.complex64], factor: Real) -> Complex:
     return result
 
 
-def _coherence(gram: Complex) -> tuple[Real, Real]:
-    """Gamma's diagonal, and the coherences, of users among whom nobody is his own neighbour."""
-    own = np.maximum(diagonal(gram).real, 1e-30)
-    coherence = np.minimum(_squares(gram) / (own[:, :, None] * own[:, None]), 1.0)
-    diagonal(coherence)[:] = 0
-    return own, coherence
+def _gains_and_coherence(gram: Complex) -> tuple[Real, Real]:
+    gains = np.maximum(_diagonal(gram).real, 1e-30)
+    coherence = np.minimum(_squares(gram) / (gains[:, :, None] * gains[:, None]), 1.0)
+    _diagonal(coherence)[:] = 0
+    return gains, coherence
+
+
+def _diagonal(matrices: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the diagonals of contiguous (drops, n, n), to read and write; NumPy's function takes ten times as long."""
+    return matrices.reshape(len(matrices), -1)[:, :: matrices.shape[1] + 1]
 
 
 def _squares(values: Complex) -> Real:
-    """|z|^2, in half the time that the parts' squares take."""
+    """Return |z|^2 in half the time that squares of the parts take."""
     result: Real = (values * values.conj()).real
     return result
 
 
-def _beams(gram: Complex, own: Real, dual_power_fractions: Real) -> tuple[Complex, Real, Real]:
-    """C = (I + diag(mu) Gamma)^-1, F and the beams' energies; see `simulator.downlink.structure.structured_beams`."""
+def _beams(gram: Complex, gains: Real, dual_power_fractions: Real) -> tuple[Complex, Real, Real]:
+    """Return C, F and the beams' energies of `simulator.downlink.structure.structured_beams`."""
     system = dual_power_fractions[:, :, None] * gram
-    diagonal(system)[:] += 1
+    _diagonal(system)[:] += 1
     coefficients = _inverse(system)
     seen = gram @ coefficients
-    energy: Real = np.vecdot(coefficients, seen, axis=1).real  # type: ignore[call-overload]  # its axis isn't known
-    rounding = _ROUNDING * np.vecmat(own, _squares(coefficients))
+    energy: Real = np.vecdot(coefficients, seen, axis=1).real  # type: ignore[call-overload]  # its stub lacks axis
+    rounding = _ROUNDING * np.vecmat(gains, _squares(coefficients))
     least = np.maximum(np.maximum(energy, rounding), _TINY)
-    return coefficients, np.minimum(_squares(seen) / least[:, None], own[:, :, None]), energy
+    return coefficients, np.minimum(_squares(seen) / least[:, None], gains[:, :, None]), energy
 
 
 def _inverse(system: Complex) -> Complex:
@@ -186,31 +244,31 @@ def _inverse(system: Complex) -> Complex:
         try:
             result: Complex = np.linalg.inv(system)
             return result
-        except np.linalg.LinAlgError:  # users alike at 160 dB: 1 is lost beside their gains
+        except np.linalg.LinAlgError:  # identical users at 160 dB: 1 is lost beside their gains
             return np.concatenate([_inverse(one[None]) for one in system])
-    # One matrix by LAPACK itself, in half the time. Rows in memory are columns to it, in what it returns too.
+    # LAPACK itself takes half the time for one matrix; rows in memory are columns to it, also in the result.
     factors, pivots, _ = lapack.zgetrf(system[0].T, overwrite_a=True)
-    alone: Complex = lapack.zgetri(factors, pivots, overwrite_lu=True)[0].T
-    return alone[None]
+    inverse: Complex = lapack.zgetri(factors, pivots, overwrite_lu=True)[0].T
+    return inverse[None]
 
 
 def _sinr(effective_gains: Real, power_fractions: Real) -> Real:
     received = effective_gains * power_fractions[:, None]
-    signal = diagonal(received).copy()
-    diagonal(received)[:] = 0  # the sum without the signal, not the sum minus it
+    signal = _diagonal(received).copy()
+    _diagonal(received)[:] = 0  # the sum without the signal, not the sum minus it
     result: Real = signal / (1 + np.add.reduce(received, 2))
     return result
 
 
-def _refined(gram: Complex, own: Real, uplink: Real, power_fractions: Real, refinements: int) -> Solution:
-    """The shares after WMMSE steps; see `simulator.downlink.structure.wmmse_step`."""
-    coefficients, effective_gains, _ = _beams(gram, own, uplink)
+def _refined(gram: Complex, gains: Real, uplink: Real, power_fractions: Real, refinements: int) -> Solution:
+    """Return the answer after steps of `simulator.downlink.structure.wmmse_step`."""
+    coefficients, effective_gains, _ = _beams(gram, gains, uplink)
     for _ in range(refinements):
         weight = 1 + _sinr(effective_gains, power_fractions)
         received = 1 + (effective_gains * power_fractions[:, None]).sum(2)
-        receiver = diagonal(effective_gains) * power_fractions / received**2
+        receiver = _diagonal(effective_gains) * power_fractions / received**2
         uplink = _normalised(weight * receiver)
-        coefficients, effective_gains, energy = _beams(gram, own, uplink)
+        coefficients, effective_gains, energy = _beams(gram, gains, uplink)
         power_fractions = _normalised(weight * weight * receiver * energy)
     return Solution(coefficients, power_fractions, uplink, _sinr(effective_gains, power_fractions))
 
@@ -221,22 +279,23 @@ def _normalised(power_fractions: Real) -> Real:
 
 
 def _redundant_users(drops: Drops, power_fractions: Real) -> Bool | None:
-    """`side_by_side.redundant_users`, bool (drops, users), where nobody counts as near-field; None: nobody anywhere."""
+    """Return `near_parallel.redundant_users` where no user counts under C3; None where no user of any drop is."""
     parallel = drops.coherence > COHERENCE
     if not np.logical_or.reduce(parallel.reshape(-1)):
         return None
     first = np.zeros_like(parallel)
-    for value, alike in ((np.log(np.maximum(power_fractions, 1e-30)), ALIKE_POWER), (np.log(drops.own), ALIKE)):
+    criteria = ((np.log(np.maximum(power_fractions, 1e-30)), SAME_POWER), (np.log(drops.gains), SAME_GAIN))
+    for value, same in criteria:
         difference = value[:, :, None] - value[:, None]
-        first |= parallel & (difference > alike)
-        parallel &= np.abs(difference) <= alike
+        first |= parallel & (difference > same)
+        parallel &= np.abs(difference) <= same
     tied = np.flatnonzero(np.logical_or.reduce(parallel.reshape(len(parallel), -1), 1))
     if len(tied):
         channels = drops.channels[tied].astype(np.complex128)
         steps = np.angle(np.vecdot(channels[..., :-1], channels[..., 1:]))
         difference = steps[:, :, None] - steps[:, None]
         index = np.arange(steps.shape[1])
-        ahead = np.where(np.abs(difference) <= ALIKE_STEPS, index[:, None] < index, difference > 0)
+        ahead = np.where(np.abs(difference) <= SAME_PHASE_STEP, index[:, None] < index, difference > 0)
         first[tied] |= parallel[tied] & ahead
     result: Bool = np.logical_or.reduce(first, 1)
     return result

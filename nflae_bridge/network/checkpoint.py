@@ -1,4 +1,7 @@
-"""Checkpoints: a folder with ``model.safetensors`` and ``model.json``; nothing in it is ever executed."""
+"""Read and write checkpoints: folders with ``model.safetensors``, ``model.json`` and, once exported, ONNX graphs.
+
+Nothing in a checkpoint is ever executed as Python.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +20,33 @@ from nflae_bridge.network.model import PrecodingNetwork
 
 FORMAT = 1
 WEIGHTS, CARD = "model.safetensors", "model.json"
+GRAPHS = ("powers.onnx", "wavefront.onnx")
+"""Exported parts of the network; see `nflae_bridge.network.export`."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network ready to use and what its folder says of it (recipe, seed, steps, validation)."""
+    """Hold a network ready for use and its card.
+
+    Attributes
+    ----------
+    name
+        Name of the folder.
+    network
+        The network.
+    card
+        Content of ``model.json``: recipe, seed, steps, validation.
+    folder
+        The folder with the exported graphs; None for a network without any.
+    """
 
     name: str
     network: PrecodingNetwork
     card: dict[str, Any]
+    folder: Path | None = None
 
     def history(self) -> list[dict[str, Any]]:
-        """The runs that made this model, first to last: preset, seed, step and seconds of each."""
+        """Return the runs that made this model, first to last: preset, seed, step and seconds of each."""
         recipe = self.card.get("recipe", {})
         run = {"seed": recipe.get("seed"), "steps": recipe.get("steps")}
         run |= {name: self.card.get(name) for name in ("preset", "step", "train_seconds")}
@@ -38,16 +56,43 @@ class Checkpoint:
 def save_checkpoint(folder: Path, network: PrecodingNetwork, card: dict[str, Any]) -> None:
     """Write the trained parameters and the card; each file is replaced whole or not at all.
 
-    Parameters of a frozen pretrained backbone are left out: the card names where they come from.
+    Parameters of a frozen pretrained backbone are left out: the card names their source. Exported graphs of earlier
+    weights are removed; `nflae_bridge.network.export.export_checkpoint` writes those of the new ones.
+
+    Parameters
+    ----------
+    folder
+        The checkpoint, created if missing.
+    network
+        The network.
+    card
+        Further content of ``model.json``.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for name in GRAPHS:
+        (folder / name).unlink(missing_ok=True)
     content = {"format": FORMAT, "network": asdict(network.config), **card}
     save_tensors(folder / WEIGHTS, _stored(network))
     write_atomically(folder / CARD, json.dumps(content, indent=2) + "\n")
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
-    """Read a checkpoint. Raises NflaeError, naming the file, if it isn't one or doesn't fit together."""
+    """Read a checkpoint.
+
+    Parameters
+    ----------
+    folder
+        The checkpoint.
+
+    Returns
+    -------
+    Checkpoint
+
+    Raises
+    ------
+    NflaeError
+        If a file is missing, damaged or does not fit the others; the message names it.
+    """
     try:
         card = json.loads((folder / CARD).read_text())
         config = NetworkConfig(
@@ -69,15 +114,25 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         reason = str(error).strip().splitlines()[0]
         raise NflaeError(f"{folder / CARD} describes no network ({reason}); copy the model again") from error
     tensors, _ = read_tensors(folder / WEIGHTS)
-    wanted = _stored(network)
-    if tensors.keys() != wanted.keys() or any(tensors[n].shape != wanted[n].shape for n in wanted):
-        raise NflaeError(f"{folder / WEIGHTS} doesn't hold the network that {CARD} describes; copy the model again")
+    expected = _stored(network)
+    if tensors.keys() != expected.keys() or any(tensors[n].shape != expected[n].shape for n in expected):
+        raise NflaeError(f"{folder / WEIGHTS} does not hold the network that {CARD} describes; copy the model again")
     network.load_state_dict(tensors, strict=False)
-    return Checkpoint(folder.name, network.eval(), card)
+    return Checkpoint(folder.name, network.eval(), card, folder)
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], notes: dict[str, Any] | None = None) -> None:
-    """Write tensors, and notes that JSON can hold, as safetensors to a temporary file, then rename."""
+    """Write tensors, and notes that JSON can hold, as safetensors to a temporary file, then rename.
+
+    Parameters
+    ----------
+    path
+        The file.
+    tensors
+        Tensors by name.
+    notes
+        Notes for the file's header.
+    """
     part = path.with_name(path.name + ".part")
     stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(stored, part, None if notes is None else {"notes": json.dumps(notes)})
@@ -85,7 +140,25 @@ def save_tensors(path: Path, tensors: dict[str, Tensor], notes: dict[str, Any] |
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """A safetensors file's tensors and notes. Raises NflaeError, naming it, if it is missing or damaged."""
+    """Read a safetensors file's tensors and notes.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    tensors : dict of str to Tensor
+        Tensors by name.
+    notes : dict
+        Notes of the file's header.
+
+    Raises
+    ------
+    NflaeError
+        If the file is missing or damaged.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             notes: dict[str, Any] = json.loads((file.metadata() or {}).get("notes", "{}"))
@@ -98,7 +171,15 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write text or bytes to a temporary file beside ``path``, then rename."""
+    """Write text or bytes to a temporary file beside ``path``, then rename.
+
+    Parameters
+    ----------
+    path
+        The file.
+    content
+        Its content; text as UTF-8.
+    """
     part = path.with_name(path.name + ".part")
     part.write_bytes(content.encode() if isinstance(content, str) else content)
     part.replace(path)

@@ -1,17 +1,201 @@
-"""Export."""
+"""Export a network's real-valued parts to ONNX, for drops without constraints and for near-field labels.
+
+Two graphs stand beside a checkpoint's weights: ``powers.onnx`` maps the quantities of `FeatureInputs` to power
+fractions, ``wavefront.onnx`` maps sub-arrays to near-field logits. Both hold the SHA-256 of the weights' file, by which
+a graph of other weights is recognised. Training needs `onnx` for it; running the graphs needs ONNX Runtime alone.
+
+    python -m nflae_bridge.network.export FOLDER    writes the graphs of the checkpoint in FOLDER again
+"""
+
 from __future__ import annotations
+
+import hashlib
+import io
+import sys
+import warnings
+from dataclasses import fields
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
-from nflae_bridge.network.encoders.gram import Constraints, FeatureInputs
-from nflae_bridge.network.model import power_fractions_of
-INPUTS=("gains","coherence","inverse_diagonal","inverse_power","effective_gains","rate")
-class PowerNetwork(nn.Module):
-    def __init__(self, network):
-        super().__init__(); self.network=network
-    def forward(self, *values: Tensor):
-        q=FeatureInputs(*values)
-        far=torch.zeros_like(q.gains).bool()
-        one=torch.ones_like(q.gains[:,0])
-        tokens,bias=self.network.encoder.embed(q,Constraints(far,one,torch.zeros_like(one)))
-        logits=self.network.logits(tokens,bias)
-        return tuple(power_fractions_of(logits[name]).double() for name in ("uplink","power"))
+
+from matlab_io.errors import NflaeError
+from nflae_bridge.network.backbone import NoBackbone, OpenBackbone
+from nflae_bridge.network.checkpoint import GRAPHS, WEIGHTS, load_checkpoint, write_atomically
+from nflae_bridge.network.encoders.gram import Constraints, FeatureInputs, GramEncoder
+from nflae_bridge.network.encoders.wavefront import SUBARRAYS, WavefrontClassifier, fourier
+from nflae_bridge.network.model import PrecodingNetwork, power_fractions_of
+
+POWERS, WAVEFRONT = GRAPHS
+WEIGHTS_HASH = "weights_sha256"
+"""Key in a graph's metadata."""
+POWER_INPUTS = tuple(field.name for field in fields(FeatureInputs))
+_PER_PAIR = ("coherence", "inverse_power", "effective_gains")
+_OPERATORS = 20  # the first ONNX operator set with a GELU
+
+
+class _Powers(nn.Module):
+    """Map the quantities of drops without constraints to lambda / P and P_k / P, float64 (drops, users)."""
+
+    def __init__(self, network: PrecodingNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *quantities: Tensor) -> tuple[Tensor, Tensor]:
+        drops = FeatureInputs(*quantities)
+        none = torch.zeros_like(drops.gains)
+        unconstrained = Constraints(none.bool(), 1 + none[:, 0], none[:, 0])
+        encoder = self.network.encoder
+        assert isinstance(encoder, GramEncoder)
+        logits = self.network.logits(*encoder.embed(drops, unconstrained))
+        return power_fractions_of(logits["uplink"]).double(), power_fractions_of(logits["power"]).double()
+
+
+class _Wavefront(nn.Module):
+    """Map sub-arrays and the Fourier matrix of their length to near-field logits, float32 (users,)."""
+
+    def __init__(self, classifier: WavefrontClassifier) -> None:
+        super().__init__()
+        self.classifier = classifier
+
+    def forward(self, subarrays: Tensor, matrix: Tensor) -> Tensor:
+        return self.classifier.logit(subarrays, matrix)
+
+
+def is_exportable(network: PrecodingNetwork) -> bool:
+    """Return whether `export_graphs` supports the network: a gram encoder and a trunk built here, or none.
+
+    Parameters
+    ----------
+    network
+        The network.
+
+    Returns
+    -------
+    bool
+    """
+    trunk = isinstance(network.backbone, OpenBackbone | NoBackbone)
+    return isinstance(network.encoder, GramEncoder) and trunk
+
+
+def export_graphs(network: PrecodingNetwork, weights_hash: str) -> dict[str, bytes]:
+    """Export a network to ONNX graphs.
+
+    Parameters
+    ----------
+    network
+        Network for which `is_exportable` holds.
+    weights_hash
+        SHA-256 of the file with its weights, as `file_hash` gives it.
+
+    Returns
+    -------
+    dict of str to bytes
+        Graphs by file name.
+
+    Raises
+    ------
+    NflaeError
+        If `onnx` is not installed.
+    """
+    network = network.cpu().eval()
+    encoder = network.encoder
+    assert isinstance(encoder, GramEncoder)
+    channels = torch.randn(2, 3, 16, dtype=torch.complex128)
+    quantities = FeatureInputs.of(channels.conj() @ channels.transpose(-1, -2))
+    values = tuple(getattr(quantities, name).contiguous() for name in POWER_INPUTS)
+    axes = {name: {0: "drops", 1: "users"} for name in (*POWER_INPUTS, "uplink", "power")}
+    for name in _PER_PAIR:
+        axes[name][2] = "users"
+    powers = _export(_Powers(network), values, POWER_INPUTS, ("uplink", "power"), axes, weights_hash)
+    length = 2
+    subarrays, matrix = torch.randn(3, SUBARRAYS, 2 * length), fourier(length, torch.device("cpu"))
+    axes = {"subarrays": {0: "users", 2: "parts"}, "matrix": {0: "parts", 1: "beams"}, "logit": {0: "users"}}
+    wavefront = _export(
+        _Wavefront(encoder.classifier), (subarrays, matrix), ("subarrays", "matrix"), ("logit",), axes, weights_hash
+    )
+    return {POWERS: powers, WAVEFRONT: wavefront}
+
+
+def export_checkpoint(folder: Path) -> tuple[Path, ...]:
+    """Write the ONNX graphs of a checkpoint beside its weights.
+
+    Parameters
+    ----------
+    folder
+        The checkpoint.
+
+    Returns
+    -------
+    tuple of Path
+        The graphs; empty for a network that `is_exportable` excludes.
+
+    Raises
+    ------
+    NflaeError
+        If the folder holds no checkpoint, or `onnx` is not installed.
+    """
+    network = load_checkpoint(folder).network
+    if not is_exportable(network):
+        return ()
+    graphs = export_graphs(network, file_hash(folder / WEIGHTS))
+    for name, content in graphs.items():
+        write_atomically(folder / name, content)
+    return tuple(folder / name for name in graphs)
+
+
+def file_hash(path: Path) -> str:
+    """Return a file's SHA-256.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    str
+        Hexadecimal digits.
+    """
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _export(
+    module: nn.Module,
+    values: tuple[Tensor, ...],
+    inputs: tuple[str, ...],
+    outputs: tuple[str, ...],
+    axes: dict[str, dict[int, str]],
+    weights_hash: str,
+) -> bytes:
+    try:
+        import onnx
+    except ModuleNotFoundError:
+        raise NflaeError(
+            "exporting a network needs onnx, which is not installed: pip install 'nflae-bridge[train]'"
+        ) from None
+    content = io.BytesIO()
+    with warnings.catch_warnings(), torch.no_grad():
+        # Of the exporter's age, and of lengths read from shapes, which it follows all the same.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            values,
+            content,  # type: ignore[arg-type]
+            dynamo=False,  # the newer exporter needs onnxscript
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_axes=axes,
+            opset_version=_OPERATORS,
+        )
+    model = onnx.load_from_string(content.getvalue())
+    entry = model.metadata_props.add()
+    entry.key, entry.value = WEIGHTS_HASH, weights_hash
+    exported: bytes = model.SerializeToString()
+    return exported
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        for path in export_checkpoint(Path(argument)):
+            print(path)

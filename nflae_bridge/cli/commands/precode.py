@@ -94,7 +94,7 @@ def command(
         announce(file, choice)
 
         from matlab_io import ResultFile
-        from nflae_bridge.engine.block_size import drops_per_block
+        from nflae_bridge.engine.devices import drops_per_block
         from nflae_bridge.engine.devices import choose_device
         from nflae_bridge.engine.schemes import load_scheme
         from nflae_bridge.files.precode_file import precode_file

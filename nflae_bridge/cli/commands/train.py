@@ -68,6 +68,7 @@ def command(
     import torch
 
     from nflae_bridge.engine.devices import choose_device
+    from nflae_bridge.network.export import export_checkpoint
     from nflae_bridge.network.shipped import load_model
     from nflae_bridge.training.loop import Trainer, holds_run, is_model
     from nflae_bridge.training.presets import recipe
@@ -100,6 +101,10 @@ def command(
     meaning = "of the validation drops" if chosen.judge == "loss" else "sum rate over WMMSE-200 plus near/far accuracy"
     fact(f"best {judged}", f"{sign * trainer.best:.4f} ({meaning})")
     if is_model(output):
+        try:
+            export_checkpoint(output)
+        except NflaeError as error:  # small batches take longer without
+            fact("not exported", str(error))
         fact("use", f"nflae precode IN.mat -o OUT.mat --model {output}")
 
 

@@ -163,7 +163,10 @@ class GramEncoder(Encoder):
             real (drops, heads, users, users), added to attention scores.
         """
         precision = self.users.weight.dtype
-        users, pairs = user_features(quantities, constraints, precision), pair_features(quantities, constraints, precision)
+        users, pairs = (
+            user_features(quantities, constraints, precision),
+            pair_features(quantities, constraints, precision),
+        )
         edges = self.pairs(pairs)
         surroundings = torch.cat([edges.sum(-2) / math.sqrt(8.0), edges.amax(-2)], -1)
         tokens = self.users(users) + self.surroundings(surroundings)

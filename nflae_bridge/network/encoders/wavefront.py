@@ -147,11 +147,11 @@ def subarray_beams(subarrays: Tensor, matrix: Tensor | None) -> tuple[Parts, Ten
     beams = _spectra(subarrays / scale, matrix)
     energy = beams.square().sum((1, 2))
     best = energy.argmax(-1, keepdim=True)
-    count = energy.shape[-1]
-    around = torch.cat([best, (best - OVERSAMPLING) % count, (best + OVERSAMPLING) % count], -1)
+    cyclic = torch.cat([energy[:, -OVERSAMPLING:], energy, energy[:, :OVERSAMPLING]], -1)
+    around = torch.cat([best + OVERSAMPLING, best, best + 2 * OVERSAMPLING], -1)
     outputs = beams.gather(-1, best.reshape(-1, 1, 1, 1).expand(-1, SUBARRAYS, 2, 1)).squeeze(-1)
     outputs = outputs / torch.linalg.vector_norm(outputs, dim=(1, 2), keepdim=True).clamp(min=_LEAST)
-    return (outputs[:, :, 0], outputs[:, :, 1]), energy.gather(-1, around)
+    return (outputs[:, :, 0], outputs[:, :, 1]), cyclic.gather(-1, around)
 
 
 def _spectra(subarrays: Tensor, matrix: Tensor | None) -> Tensor:
@@ -248,7 +248,8 @@ def _unit(values: Parts, at_zero: float = 0, least: float = _LEAST) -> Parts:
 
 def _powers(unit: Parts) -> Parts:
     """Return z^0 ... z^15 by doubling: z^0 ... z^(2m-1) are z^0 ... z^(m-1), and z^m times these."""
-    powers, highest = (torch.ones_like(unit[0]), torch.zeros_like(unit[0])), unit
+    zero = 0 * unit[0]  # not zeros_like: its shape would be exported as a constant
+    powers, highest = (1 + zero, zero), unit
     for _ in range(SUBARRAYS.bit_length() - 1):
         later = _product(powers, highest)
         powers = torch.cat([powers[0], later[0]], -1), torch.cat([powers[1], later[1]], -1)

@@ -1,4 +1,4 @@
-"""A function on a GPU as a CUDA graph: launched once, where many small kernels would each be launched by the host."""
+"""Run a function on a GPU as a CUDA graph, launched once where the host would launch many small kernels."""
 
 from __future__ import annotations
 
@@ -7,15 +7,22 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-Function = Callable[[Tensor], tuple[Tensor, ...]]
+from nflae_bridge.engine import cuda_graphs
 
-_WARM_UP = 3
+Function = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 class Captured:
-    """``function`` of one tensor, captured once for every shape; as it was where it can't be captured.
+    """Hold a function of one tensor, captured once per shape; called as it is where it cannot be captured.
 
     The results of a call are overwritten by the next call of the same shape.
+
+    Parameters
+    ----------
+    function
+        The function.
+    device
+        Device of its argument and results.
     """
 
     def __init__(self, function: Function, device: torch.device) -> None:
@@ -24,7 +31,7 @@ class Captured:
         self._graphs: dict[torch.Size, tuple[torch.cuda.CUDAGraph, Tensor, tuple[Tensor, ...]]] = {}
 
     def __call__(self, values: Tensor) -> tuple[Tensor, ...]:
-        """values: on the host or on the device."""
+        """Call the function with a tensor on the host or on the device."""
         if values.shape not in self._graphs and self.capturable:
             self._capture(values)
         if not self.capturable:
@@ -38,16 +45,9 @@ class Captured:
         try:
             with torch.cuda.device(self.device):
                 inputs = values.to(self.device, copy=True)
-                # Libraries set themselves up in their first calls, which no graph may hold.
-                side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-                side.wait_stream(torch.cuda.current_stream())
-                with torch.cuda.stream(side):
-                    for _ in range(_WARM_UP):
-                        self.function(inputs)
-                torch.cuda.current_stream().wait_stream(side)
-                graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(graph):
-                    outputs = self.function(inputs)
+                stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+                stream.wait_stream(torch.cuda.current_stream(self.device))
+                graph, outputs = cuda_graphs.capture(lambda: self.function(inputs), stream)
                 self._graphs[values.shape] = graph, inputs, outputs
         except torch.OutOfMemoryError:
             raise

@@ -1,4 +1,8 @@
-"""Recordings on a GPU give what the CPU gives, for every shape, budget and place of the channels."""
+"""CUDA graphs give what PyTorch gives, for every shape, budget and place of the channels: on a GPU, and on a fake of it.
+
+The fake (`fake_cuda`) replays the captured closure, so the graphs' logic runs on a CPU: their shapes, sizes, memory,
+budgets, labels, eviction and failures. What it cannot show is whether the kernels can be captured.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nflae_bridge.engine.cuda_graphs import LARGEST, _size
+from matlab_io.errors import NflaeError
+from nflae_bridge.engine.backends import Backend
+from nflae_bridge.engine.cuda_graphs import KEPT, LARGEST, CudaGraphs, graph_size
+from nflae_bridge.engine.device_problem import DeviceProblem
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.network.shipped import load_model
+from nflae_bridge.studies.benchmark.cuda_graph import Captured
 from simulator.channels.scenario import scenario
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Precoding
 from simulator.downlink.sinr import achieved_sinr, rates
+from tests.nflae_bridge.engine.fake_cuda import FakeCuda, install
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 
@@ -27,7 +36,7 @@ BUDGETS = {
 @pytest.fixture(scope="module")
 def engines() -> tuple[Engine, Engine]:
     checkpoint = load_model("tiny", torch.device("cpu"))
-    return Engine(checkpoint, "cpu"), Engine(checkpoint, "cuda")
+    return Engine(checkpoint, "cpu", backend="torch"), Engine(checkpoint, "cuda")
 
 
 def drops(count: int, users: int = 6, seed: int = 0) -> ChannelBatch:
@@ -52,13 +61,12 @@ def assert_alike(found: Precoding, expected: Precoding, batch: ChannelBatch, bud
 @needs_gpu
 @pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS)
 @pytest.mark.parametrize("count", [1, 3, 64, 2500])
-def test_a_recording_gives_the_cpus_answer(engines: tuple[Engine, Engine], count: int, budget: LinkBudget) -> None:
+def test_a_graph_gives_the_cpus_answer(engines: tuple[Engine, Engine], count: int, budget: LinkBudget) -> None:
     cpu, gpu = engines
-    for seed in range(4):  # computed, recorded, played, played
+    for seed in range(4):  # computed, captured, replayed, replayed
         batch = drops(count, seed=seed)
         assert_alike(gpu(batch, budget), cpu(batch, budget), batch, budget)
-    assert gpu.replays is not None
-    assert not gpu.replays._unrecordable
+    assert gpu.select_backend(batch, budget).backend in (Backend.CUDA_GRAPHS, Backend.TRITON)
 
 
 @needs_gpu
@@ -67,7 +75,6 @@ def test_channels_on_the_gpu_or_without_labels_are_answered_alike(
     engines: tuple[Engine, Engine], budget: LinkBudget
 ) -> None:
     cpu, gpu = engines
-    assert gpu.replays is not None
     for seed in range(3):
         batch = ChannelBatch(drops(50, seed=seed).channels)
         expected = cpu(batch, budget)
@@ -76,7 +83,6 @@ def test_channels_on_the_gpu_or_without_labels_are_answered_alike(
         assert_alike(gpu(there, budget), expected, there, budget)
         pinned = ChannelBatch(batch.channels.pin_memory())
         assert_alike(gpu(pinned, budget), expected, pinned, budget)
-    assert not gpu.replays._unrecordable
 
 
 @needs_gpu
@@ -94,7 +100,7 @@ def test_every_drop_may_have_a_budget_of_its_own(engines: tuple[Engine, Engine])
 
 
 @needs_gpu
-def test_what_was_recorded_under_inference_mode_plays_outside_of_it(engines: tuple[Engine, Engine]) -> None:
+def test_graphs_captured_under_inference_mode_run_outside_of_it(engines: tuple[Engine, Engine]) -> None:
     cpu, gpu = engines
     batch, budget = drops(7, users=3), LinkBudget()
     for _ in range(2):
@@ -104,8 +110,159 @@ def test_what_was_recorded_under_inference_mode_plays_outside_of_it(engines: tup
 
 
 @given(st.integers(1, 5000))
-def test_a_recording_is_for_a_few_drops_more_or_for_as_many_as_it_takes(drops: int) -> None:
-    size = _size(drops)
+def test_a_graph_is_at_most_an_eighth_larger_or_the_largest(drops: int) -> None:
+    size = graph_size(drops)
     assert size <= LARGEST
     assert size == LARGEST or drops <= size <= drops * 9 / 8
-    assert _size(size) == size
+    assert graph_size(size) == size
+
+
+# On the fake
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    return install(monkeypatch)
+
+
+def reference(refinements: int = 0) -> Engine:
+    return Engine(load_model("tiny", torch.device("cpu")), "cpu", refinements, backend="torch")
+
+
+def graphs(refinements: int = 0) -> Engine:
+    return Engine(load_model("tiny", torch.device("cpu")), "cpu", refinements, backend="cuda_graphs")
+
+
+def assert_same(found: Precoding, expected: Precoding) -> None:
+    for name in ("sum_rate", "power", "uplink_power", "precoder", "sinr", "near_field_score"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-3, atol=1e-4)
+    for name in ("feasible", "fallback", "near_field"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+
+
+@pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS)
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("count", [1, 7, 16, 17, 65])
+def test_the_fakes_graphs_give_pytorchs_answer(cuda: FakeCuda, count: int, labelled: bool, budget: LinkBudget) -> None:
+    engine, expected = graphs(), reference()
+    for seed in range(3):  # captured, replayed, replayed with other channels
+        batch = drops(count, seed=seed)
+        if not labelled:
+            batch = ChannelBatch(batch.channels)
+        assert_same(engine(batch, budget), expected(batch, budget))
+    assert cuda.captures == 1
+    assert cuda.replays == 3
+
+
+def test_batches_larger_than_a_graph_alternate_between_two(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nflae_bridge.engine.cuda_graphs.LARGEST", 20)
+    engine, expected, budget = graphs(), reference(), BUDGETS["near share"]
+    for seed in range(2):
+        batch = drops(71, seed=seed)
+        assert_same(engine(batch, budget), expected(batch, budget))
+    assert cuda.captures == 2
+    assert cuda.replays == 2 * 4
+
+
+@pytest.mark.parametrize("count", [5, 40])
+def test_budgets_per_drop_and_numbers_may_alternate(cuda: FakeCuda, count: int) -> None:
+    """A graph keeps the budget in its memory: what was written last must not stay where another one comes."""
+    engine, expected = graphs(), reference()
+    one = torch.ones(count)
+    by_drop = LinkBudget(
+        torch.linspace(0.1, 2.0, count), 0.01 * one, torch.linspace(0.2, 1.0, count), torch.linspace(0, 1, count)
+    )
+    numbers = LinkBudget(1.0, 0.01, 0.3, 0.5)
+    others = LinkBudget(2.0, 0.1, 0.6, 0.25)
+    batch = drops(count)
+    for budget in (numbers, by_drop, numbers, numbers, others, by_drop):
+        assert_same(engine(batch, budget), expected(batch, budget))
+
+
+def test_another_batch_in_the_same_graph_brings_its_own_labels(cuda: FakeCuda) -> None:
+    engine, expected, budget = graphs(), reference(), BUDGETS["near share"]
+    channels = drops(4).channels
+    for labels in (torch.ones(4, 6, dtype=torch.bool), torch.arange(24).reshape(4, 6) % 3 == 0):
+        batch = ChannelBatch(channels, labels)
+        assert_same(engine(batch, budget), expected(batch, budget))
+    assert cuda.captures == 1
+
+
+def test_shapes_budgets_labels_and_refinements_have_graphs_of_their_own(cuda: FakeCuda) -> None:
+    engine, free = graphs(), BUDGETS["free"]
+    batch = drops(3)
+    for budget in BUDGETS.values():
+        engine(batch, budget)
+    assert cuda.captures == 3
+    engine(ChannelBatch(batch.channels), BUDGETS["near share"])
+    assert cuda.captures == 4
+    engine(drops(3, users=5), free)
+    assert cuda.captures == 5
+    refined = engine.refined(2)
+    assert_same(refined(batch, free), reference(2)(batch, free))
+    assert cuda.captures == 6
+    engine(drops(33), free)
+    engine(drops(34), free)
+    assert graph_size(33) == graph_size(34)
+    assert cuda.captures == 7
+
+
+def test_the_first_batch_of_a_shape_is_computed_the_second_captured(cuda: FakeCuda) -> None:
+    batch, budget = drops(3), LinkBudget()
+    held = CudaGraphs(torch.device("cpu"))
+    assert held.state(batch, budget, 0) == "new"
+    held.note(batch, budget, 0)
+    assert held.state(batch, budget, 0) == "seen"
+    assert held.state(batch, budget, 1) == "new"
+    assert cuda.captures == 0
+
+
+def test_the_oldest_graphs_make_room(cuda: FakeCuda) -> None:
+    held, budget = CudaGraphs(torch.device("cpu")), LinkBudget()
+
+    def compute(problem: DeviceProblem) -> tuple[torch.Tensor, torch.Tensor]:
+        return problem.channels * 2, problem.alpha_c.unsqueeze(-1) * 1
+
+    batches = [ChannelBatch(torch.randn(2, users, 4, dtype=torch.complex64)) for users in range(1, KEPT + 4)]
+    for batch in batches:
+        outputs = held.run(compute, batch, budget, 0)
+        assert outputs is not None
+        torch.testing.assert_close(outputs[0], 2 * batch.channels)
+    states = [held.state(batch, budget, 0) for batch in batches]
+    assert states == ["new"] * states.count("new") + ["seen"] * states.count("seen")
+    assert KEPT <= states.count("seen") <= KEPT + 1
+    captured = cuda.captures
+    held.run(compute, batches[-1], budget, 0)
+    assert cuda.captures == captured
+    held.run(compute, batches[0], budget, 0)
+    assert cuda.captures == captured + 1
+
+
+def test_what_cannot_be_captured_is_left_to_pytorch_for_good(cuda: FakeCuda) -> None:
+    engine, batch, budget = graphs(), drops(3), LinkBudget()
+    cuda.refuse = True
+    assert_same(engine(batch, budget), reference()(batch, budget))
+    cuda.refuse = False
+    with pytest.raises(NflaeError, match="backend cuda_graphs cannot compute this batch: an operation cannot be"):
+        engine(batch, budget)
+    assert cuda.captures == 0
+    engine(drops(4), budget)
+    assert cuda.captures == 1
+
+
+def test_without_a_gpu_graphs_cannot_be_requested() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(NflaeError, match="no"):
+        Engine(load_model("tiny", torch.device("cpu")), "cpu", backend="cuda_graphs")
+
+
+def test_the_benchmarks_functions_are_captured_by_the_same_code(cuda: FakeCuda) -> None:
+    captured = Captured(lambda values: (2 * values, values + 1), torch.device("cpu"))
+    for seed in range(3):
+        values = torch.full((4,), float(seed))
+        double, next_one = captured(values)
+        torch.testing.assert_close(double, 2 * values)
+        torch.testing.assert_close(next_one, values + 1)
+    captured(torch.zeros(5))
+    assert (cuda.captures, cuda.replays) == (2, 4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
@@ -593,54 +592,3 @@ def test_of_equal_users_side_by_side_one_stays(kind: str) -> None:
     assert bool((~found).any(-1).all())
     if kind == "identical":
         assert bool(((~found).sum(-1) == 1).all())
-
-
-@pytest.mark.parametrize("refinements", [0, 2])
-@pytest.mark.parametrize("drops", [1, 7])
-def test_few_drops_are_answered_as_they_are_among_many(refinements: int, drops: int) -> None:
-    """The NumPy path for few drops against PyTorch's, drops of every kind together."""
-    engine = load_scheme("nflae", "tiny", "cpu", refinements)
-    assert isinstance(engine, Engine)
-    assert engine.compiled is not None
-    engine.compiled()  # the first time it is not compiled yet
-    many = copy.copy(engine)
-    many.compiled = None
-    kinds = [draw_channels(seed, users=5, antennas=32, kind=kind, drops=2) for seed, kind in enumerate(KINDS)]
-    order = torch.randperm(2 * len(KINDS), generator=torch.Generator().manual_seed(0))
-    budget = LinkBudget(2.0, 0.05)
-    for channels in torch.cat(kinds)[order].split(drops):
-        batch = ChannelBatch(channels)
-        few, expected = engine(batch, budget), many(batch, budget)
-        torch.testing.assert_close(few.sum_rate, expected.sum_rate, rtol=1e-4, atol=1e-4)
-        assert torch.equal(few.fallback, expected.fallback)
-        assert_constraints_hold(few, batch, budget)
-
-
-@pytest.mark.parametrize("drops", [1, 3])
-@pytest.mark.parametrize("snr_db", [-150, 120, 200])
-def test_few_drops_beyond_reason_are_answered_as_they_are_among_many(drops: int, snr_db: float) -> None:
-    """Users alike at 200 dB: no matrix is regular any more, and still the best that can be had is a number."""
-    engine = load_scheme("nflae", "tiny", "cpu")
-    assert isinstance(engine, Engine)
-    assert engine.compiled is not None
-    engine.compiled()
-    many = copy.copy(engine)
-    many.compiled = None
-    batch = ChannelBatch(draw_channels(5, users=4, antennas=32, kind="identical", drops=drops))
-    budget = LinkBudget(1.0, 10 ** (-snr_db / 10))
-    few, expected = engine(batch, budget), many(batch, budget)
-    torch.testing.assert_close(few.sum_rate, expected.sum_rate, rtol=1e-3, atol=1e-12)
-    assert bool(few.precoder.isfinite().all())
-
-
-def test_a_few_drops_with_budgets_of_their_own_are_each_answered_alone() -> None:
-    engine = load_scheme("nflae", "tiny", "cpu")
-    assert isinstance(engine, Engine)
-    assert engine.compiled is not None
-    engine.compiled()
-    channels, powers = draw_channels(3, users=5, antennas=32, drops=4), torch.tensor([0.1, 1.0, 2.0, 5.0])
-    together = engine(ChannelBatch(channels), LinkBudget(powers, 0.05))
-    for drop in range(4):
-        alone = engine(ChannelBatch(channels[drop : drop + 1]), LinkBudget(float(powers[drop]), 0.05))
-        for name in ("precoder", "power", "uplink_power", "rate", "fallback", "near_field_score"):
-            torch.testing.assert_close(getattr(together, name)[drop], getattr(alone, name)[0], rtol=1e-5, atol=1e-6)

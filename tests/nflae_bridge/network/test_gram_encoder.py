@@ -10,9 +10,25 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nflae_bridge.network.encoders.gram import PAIR_FEATURES, USER_FEATURES, gram_features
+from nflae_bridge.network.encoders.gram import (
+    PAIR_FEATURES,
+    USER_FEATURES,
+    Constraints,
+    FeatureInputs,
+    pair_features,
+    user_features,
+)
 from nflae_bridge.network.encoders.interface import UserInputs
-from nflae_bridge.network.encoders.wavefront import FEATURES, WavefrontClassifier, curvature_features, subarray_beams
+from nflae_bridge.network.encoders.wavefront import (
+    FEATURES,
+    LONG_SUBARRAY,
+    WavefrontClassifier,
+    curvature_features,
+    fourier,
+    subarray_beams,
+    subarray_length,
+    subarrays_of,
+)
 from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.gram import normalised_gram
@@ -150,11 +166,20 @@ def test_channels_may_be_missing_if_labels_are_given(make_network: Make) -> None
         network(UserInputs(None, gram, one, one, None))
 
 
+def gram_features(
+    gram: torch.Tensor, near: torch.Tensor, alpha_c: float, min_rate: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    one = torch.ones(len(gram))
+    constraints = Constraints(near, alpha_c * one, min_rate * one)
+    inputs = FeatureInputs.of(gram)
+    return user_features(inputs, constraints, torch.float32), pair_features(inputs, constraints, torch.float32)
+
+
 def test_features_are_what_they_are_called() -> None:
     channels, noise = draw_channels(6, 4, 8, drops=1, spread_db=10), 0.02
     near = torch.tensor([[True, False, False, True]])
     gram = normalised_gram(channels, LinkBudget(1.0, noise))
-    users, pairs = gram_features(gram, near, torch.tensor([0.7]), torch.tensor([0.3]))
+    users, pairs = gram_features(gram, near, 0.7, 0.3)
     assert users.shape == (1, 4, USER_FEATURES)
     assert pairs.shape == (1, 4, 4, PAIR_FEATURES)
     h = channels[0].numpy().astype(complex)
@@ -191,13 +216,21 @@ def test_features_are_what_they_are_called() -> None:
 @pytest.mark.parametrize("noise", [1e-8, 1e8])
 def test_features_are_finite_on_degenerate_drops(kind: str, users: int, antennas: int, noise: float) -> None:
     gram = normalised_gram(draw_channels(7, users, antennas, kind, spread_db=60), LinkBudget(1.0, noise))
-    for features in gram_features(gram, labels(1, users), torch.ones(1), torch.zeros(1)):
+    for features in gram_features(gram, labels(1, users), 1.0, 0.0):
         assert bool(features.isfinite().all())
         assert float(features.abs().max()) < 200
 
 
 def wavefront_features(channels: torch.Tensor) -> torch.Tensor:
-    return curvature_features(*subarray_beams(channels))[0]
+    users = channels.reshape(-1, channels.shape[-1])
+    return curvature_features(*best_beams(users))[:, 0].reshape(*channels.shape[:-1], FEATURES)
+
+
+def best_beams(channels: torch.Tensor) -> tuple[tuple[torch.Tensor, torch.Tensor], torch.Tensor]:
+    """By the Fourier matrix for short sub-arrays, by an FFT for long ones."""
+    length = subarray_length(channels.shape[-1])
+    matrix = fourier(length, channels.device) if length <= LONG_SUBARRAY else None
+    return subarray_beams(subarrays_of(channels), matrix)
 
 
 @pytest.mark.parametrize("antennas", [1, 5, 17, 256, 1024, 1030, 2000])
@@ -208,7 +241,8 @@ def test_the_best_beam_is_that_of_a_fourier_transform(antennas: int) -> None:
     padded[:, :antennas] = channels / np.linalg.norm(channels, axis=-1, keepdims=True)
     beams = np.fft.fft(padded.reshape(3, 16, length), 2 * length) / np.sqrt(length)
     energy = (np.abs(beams) ** 2).sum(1)
-    outputs, around = subarray_beams(torch.from_numpy(channels))
+    (real, imaginary), around = best_beams(torch.from_numpy(channels))
+    outputs = torch.complex(real, imaginary)
     for user, best in enumerate(energy.argmax(-1)):
         places = [best, (best - 2) % (2 * length), (best + 2) % (2 * length)]
         np.testing.assert_allclose(around[user], energy[user, places], rtol=1e-4, atol=1e-6)
@@ -217,10 +251,21 @@ def test_the_best_beam_is_that_of_a_fourier_transform(antennas: int) -> None:
 
 
 def test_the_second_features_are_those_of_the_conjugated_channels() -> None:
-    outputs, energies = subarray_beams(draw_channels(9, 40, 256))
-    conjugated = curvature_features(outputs.conj(), energies[..., [0, 2, 1]])
-    for ours, theirs in zip(curvature_features(outputs, energies), reversed(conjugated), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
+    (real, imaginary), energies = best_beams(draw_channels(9, 40, 256)[0])
+    features = curvature_features((real, imaginary), energies)
+    conjugated = curvature_features((real, -imaginary), energies[:, [0, 2, 1]])
+    torch.testing.assert_close(features, conjugated.flip(1), rtol=0, atol=1e-4)
+    assert not torch.allclose(features[:, 0], features[:, 1], atol=1e-2)
+
+
+@pytest.mark.parametrize("antennas", [3, 100, 256])
+def test_matrix_and_fft_give_the_same_beams(antennas: int) -> None:
+    subarrays = subarrays_of(draw_channels(11, 8, antennas)[0])
+    (real, imaginary), energies = best_beams(draw_channels(11, 8, antennas)[0])
+    (real2, imaginary2), energies2 = subarray_beams(subarrays, None)
+    torch.testing.assert_close(energies, energies2, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(real, real2, rtol=0, atol=1e-5)
+    torch.testing.assert_close(imaginary, imaginary2, rtol=0, atol=1e-5)
 
 
 def test_many_users_are_classified_like_few() -> None:

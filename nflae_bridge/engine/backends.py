@@ -1,0 +1,129 @@
+"""Select the backend that computes a batch, and state why.
+
+Every backend computes the same; they differ in the time they take per call and per drop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+from matlab_io.errors import NflaeError
+from simulator.downlink.budget import LinkBudget
+from simulator.downlink.precoding import ChannelBatch
+
+SMALL_BATCH = 64
+"""Drops up to which NumPy and ONNX Runtime take less time than PyTorch on a CPU."""
+
+
+class Backend(Enum):
+    """Name the implementations of the engine.
+
+    TORCH: PyTorch, on every device and under every constraint. NUMPY: NumPy and the exported network in ONNX Runtime,
+    for small batches on a CPU. CUDA_GRAPHS: PyTorch's kernels, captured once per shape. TRITON: three kernels of our
+    own in place of PyTorch's, captured likewise.
+    """
+
+    TORCH = "torch"
+    NUMPY = "numpy"
+    CUDA_GRAPHS = "cuda_graphs"
+    TRITON = "triton"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Hold a backend and the reason for it.
+
+    Attributes
+    ----------
+    backend
+        The backend.
+    reason
+        Text for logs and for people.
+    """
+
+    backend: Backend
+    reason: str
+
+
+@dataclass(frozen=True)
+class Facilities:
+    """Hold what an engine provides for a batch of some shape.
+
+    Attributes
+    ----------
+    without_numpy
+        Reason for which the NumPy backend cannot be used, "" if it can.
+    numpy_requested
+        Whether an earlier small batch could have used NumPy; ONNX Runtime is loaded for the second one.
+    graphs
+        State of the CUDA graphs of the shape: ``none`` without a GPU, ``new``, ``seen`` or ``impossible``.
+    triton_users
+        Users per drop up to which the Triton kernels compute; 0 without them.
+    """
+
+    without_numpy: str
+    numpy_requested: bool
+    graphs: Literal["none", "new", "seen", "impossible"]
+    triton_users: int
+
+
+def select_backend(
+    batch: ChannelBatch, budget: LinkBudget, facilities: Facilities, requested: Backend | None = None
+) -> Selection:
+    """Select the backend of a batch.
+
+    Parameters
+    ----------
+    batch
+        Channels.
+    budget
+        Link budget.
+    facilities
+        Backends that the engine provides.
+    requested
+        Backend to use instead of the one that takes the least time, at the first call already.
+
+    Returns
+    -------
+    Selection
+
+    Raises
+    ------
+    NflaeError
+        If the requested backend cannot compute the batch.
+    """
+    drops, users, _ = batch.channels.shape
+    constrained = budget.constrains_near_field or budget.demands_rates
+    without_numpy = facilities.without_numpy or ("C3 or C4 can bind" if constrained else "" if drops else "no drops")
+    without_graphs = {"none": "there is no CUDA device", "impossible": "an operation cannot be captured"}.get(
+        facilities.graphs, ""
+    )
+    without_triton = without_graphs or ("C3 or C4 can bind" if constrained else "")
+    if not without_triton and users > facilities.triton_users:
+        without_triton = f"the kernels take up to {facilities.triton_users} users"
+    if requested is not None:
+        excluded = {
+            Backend.NUMPY: without_numpy,
+            Backend.CUDA_GRAPHS: without_graphs,
+            Backend.TRITON: without_triton,
+        }.get(requested, "")
+        if excluded:
+            raise NflaeError(f"backend {requested.value} cannot compute this batch: {excluded}")
+        return Selection(requested, "requested")
+    if facilities.graphs == "none":
+        if without_numpy:
+            return Selection(Backend.TORCH, without_numpy)
+        if drops > SMALL_BATCH:
+            return Selection(Backend.TORCH, f"more than {SMALL_BATCH} drops hide PyTorch's overhead per operation")
+        if not facilities.numpy_requested:
+            return Selection(Backend.TORCH, "loading ONNX Runtime for one small batch takes longer than the batch")
+        return Selection(Backend.NUMPY, f"at most {SMALL_BATCH} drops without constraints")
+    if without_graphs:
+        return Selection(Backend.TORCH, without_graphs)
+    if facilities.graphs == "new":
+        return Selection(Backend.TORCH, "the first batch of its shape; the second one is captured")
+    if without_triton:
+        return Selection(Backend.CUDA_GRAPHS, without_triton)
+    return Selection(Backend.TRITON, f"at most {facilities.triton_users} users without constraints")

@@ -1,0 +1,117 @@
+"""State the arithmetic that the kernels share: the mathematics of `simulator.downlink` on one drop, in Triton.
+
+K: users of the drop; P: users that a program has room for. Complex matrices are pairs of real ones.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+
+_ROOT_HALF = tl.constexpr(0.5**0.5)
+_PER_DECADE = tl.constexpr(1 / math.log(10))
+_ROUNDING = tl.constexpr(8 * torch.finfo(torch.float64).eps)
+_TINY = tl.constexpr(torch.finfo(torch.float64).tiny)
+
+
+@triton.jit
+def antennas_at(channels, drop, start, antennas, K, P: tl.constexpr, BLOCK: tl.constexpr):
+    """Return channels at ``BLOCK`` antennas from ``start``, float64 (P, BLOCK) twice, 0 beyond the ends."""
+    index, place = tl.arange(0, P), start + tl.arange(0, BLOCK)
+    at = channels + ((drop * K + index[:, None]) * antennas + place[None, :]) * 2
+    inside = (index[:, None] < K) & (place[None, :] < antennas)
+    return (
+        tl.load(at, mask=inside, other=0.0).to(tl.float64),
+        tl.load(at + 1, mask=inside, other=0.0).to(tl.float64),
+    )
+
+
+@triton.jit
+def structured_beams(real, imag, own, dual, K, P: tl.constexpr):
+    """Return C in two parts, F and the energies of `simulator.downlink.structure.structured_beams`."""
+    index = tl.arange(0, P)
+    re = dual[:, None] * real + tl.where(index[:, None] == index[None, :], 1.0, 0.0)
+    im = dual[:, None] * imag
+    # Gauss-Jordan in place. No pivoting: the matrix is similar to a Hermitian one with eigenvalues of at least 1.
+    for k in tl.range(K):
+        of_row, of_column, at = index[:, None] == k, index[None, :] == k, index == k
+        row_re, row_im = tl.sum(tl.where(of_row, re, 0.0), 0), tl.sum(tl.where(of_row, im, 0.0), 0)
+        column_re, column_im = tl.sum(tl.where(of_column, re, 0.0), 1), tl.sum(tl.where(of_column, im, 0.0), 1)
+        pivot_re, pivot_im = tl.sum(tl.where(at, row_re, 0.0), 0), tl.sum(tl.where(at, row_im, 0.0), 0)
+        size = pivot_re * pivot_re + pivot_im * pivot_im
+        by_re, by_im = pivot_re / size, -pivot_im / size
+        line_re = tl.where(at, by_re, row_re * by_re - row_im * by_im)[None, :]
+        line_im = tl.where(at, by_im, row_re * by_im + row_im * by_re)[None, :]
+        left_re, left_im = tl.where(of_column, 0.0, re), tl.where(of_column, 0.0, im)
+        across_re, across_im = column_re[:, None], column_im[:, None]
+        re = tl.where(of_row, line_re, left_re - (across_re * line_re - across_im * line_im))
+        im = tl.where(of_row, line_im, left_im - (across_re * line_im + across_im * line_re))
+    seen_re = tl.dot(real, re, out_dtype=tl.float64) - tl.dot(imag, im, out_dtype=tl.float64)
+    seen_im = tl.dot(real, im, out_dtype=tl.float64) + tl.dot(imag, re, out_dtype=tl.float64)
+    energy = tl.sum(re * seen_re + im * seen_im, 0)
+    rounding = tl.sum((re * re + im * im) * own[:, None], 0) * _ROUNDING
+    least = tl.maximum(tl.maximum(energy, rounding), _TINY)
+    effective_gains = tl.minimum((seen_re * seen_re + seen_im * seen_im) / least[None, :], own[:, None])
+    return re, im, effective_gains, energy
+
+
+@triton.jit
+def solve_wmmse(real, imag, own, dual, power_fractions, K, steps, P: tl.constexpr):
+    """Return (dual, power_fractions) after steps of `structure.wmmse_step`, C in two parts, and the SINRs."""
+    re, im, effective_gains, energy = structured_beams(real, imag, own, dual, K, P)
+    for _ in tl.range(steps):
+        weight = 1 + sinr(effective_gains, power_fractions, P)
+        received = 1 + tl.sum(effective_gains * power_fractions[None, :], 1)
+        receiver = diagonal(effective_gains, P) * power_fractions / (received * received)
+        dual = normalise(weight * receiver)
+        re, im, effective_gains, energy = structured_beams(real, imag, own, dual, K, P)
+        power_fractions = normalise(weight * weight * receiver * energy)
+    total = tl.sum(power_fractions, 0)
+    power_fractions = power_fractions / tl.where(total > 0, total, 1.0)
+    return dual, power_fractions, re, im, sinr(effective_gains, power_fractions, P)
+
+
+@triton.jit
+def normalise(fractions):
+    """Return fractions that sum to 1."""
+    return fractions / tl.maximum(tl.sum(fractions, 0), _TINY)
+
+
+@triton.jit
+def sinr(effective_gains, power_fractions, P: tl.constexpr):
+    """Return the SINRs of `simulator.downlink.sinr.sinr`."""
+    index = tl.arange(0, P)
+    received = effective_gains * power_fractions[None, :]
+    interference = tl.sum(tl.where(index[:, None] == index[None, :], 0.0, received), 1)
+    return diagonal(received, P) / (1 + interference)
+
+
+@triton.jit
+def diagonal(matrix, P: tl.constexpr):
+    """Return the diagonal of a (P, P) matrix."""
+    index = tl.arange(0, P)
+    return tl.sum(tl.where(index[:, None] == index[None, :], matrix, 0.0), 1)
+
+
+@triton.jit
+def layer_norm(x, at, W: tl.constexpr):
+    """Apply a layer norm whose weights and biases lie at ``at``."""
+    wide = tl.arange(0, W)
+    centred = x - tl.sum(x, 1)[:, None] / W
+    scale = tl.sqrt(tl.sum(centred * centred, 1) / W + 1e-5)[:, None]
+    return centred / scale * tl.load(at + wide)[None, :] + tl.load(at + W + wide)[None, :]
+
+
+@triton.jit
+def gelu(x):
+    """Apply the exact GELU."""
+    return 0.5 * x * (1 + tl.erf(x * _ROOT_HALF))
+
+
+@triton.jit
+def decades(x):
+    """Return log10, of at least 1e-12."""
+    return tl.log(tl.maximum(x, 1e-12)) * _PER_DECADE

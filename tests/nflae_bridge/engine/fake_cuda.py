@@ -1,0 +1,132 @@
+"""A fake of the torch.cuda calls that CUDA graphs need, on the CPU: a graph replays the closure it captured.
+
+As on a GPU, work within ``torch.cuda.graph`` only counts when it is replayed: what it writes at capture is overwritten
+with NaN. A graph's outputs are the tensors of its capture, into which every replay writes. Streams run at once what is
+given to them, so the fake does not show a missing synchronisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+Operation = Callable[[], object]
+
+
+class FakeCuda:
+    """The state of the fake: captures under way and what was counted."""
+
+    def __init__(self) -> None:
+        self.captures = self.replays = self.synchronisations = 0
+        self.refuse = False
+        self.streams: list[FakeStream] = [FakeStream(self)]
+
+    @property
+    def current(self) -> FakeStream:
+        return self.streams[-1]
+
+
+class FakeStream:
+    """Runs at once what is given to it; counts synchronisations."""
+
+    def __init__(self, cuda: FakeCuda) -> None:
+        self.cuda = cuda
+        self.waits = 0
+
+    def wait_stream(self, other: FakeStream) -> None:
+        assert isinstance(other, FakeStream)
+        self.waits += 1
+
+    def synchronize(self) -> None:
+        self.cuda.synchronisations += 1
+
+
+class FakeEvent:
+    """Recorded and waited for."""
+
+    def __init__(self) -> None:
+        self.recorded = False
+
+    def record(self) -> None:
+        self.recorded = True
+
+    def synchronize(self) -> None:
+        pass
+
+
+class FakeGraph:
+    """Holds what to do again: set by `fake_capture`."""
+
+    again: Callable[[], None]
+
+    def __init__(self, cuda: FakeCuda) -> None:
+        self.cuda = cuda
+
+    def replay(self) -> None:
+        self.cuda.replays += 1
+        self.again()
+
+
+def tensors(value: Any) -> list[Tensor]:
+    return [value] if isinstance(value, Tensor) else [part for each in value for part in tensors(each)]
+
+
+def install(patch: pytest.MonkeyPatch) -> FakeCuda:
+    """Put the fake in place of torch.cuda, and captured closures in place of captured kernels."""
+    import nflae_bridge.engine.cuda_graphs as module
+
+    cuda = FakeCuda()
+
+    @contextmanager
+    def stream(which: FakeStream) -> Iterator[None]:
+        cuda.streams.append(which)
+        try:
+            yield
+        finally:
+            cuda.streams.pop()
+
+    @contextmanager
+    def graph(which: FakeGraph, stream: FakeStream, capture_error_mode: str) -> Iterator[None]:
+        assert capture_error_mode == "thread_local"
+        if cuda.refuse:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        cuda.captures += 1
+        yield
+
+    original = module.capture
+
+    def capture(compute: Any, stream: Any, prepare: Any = lambda _: None, finish: Any = lambda _: None) -> Any:
+        made, outputs = original(compute, stream, prepare, finish)
+
+        def again() -> None:
+            with torch.inference_mode(False), torch.no_grad():
+                for held, new in zip(tensors(outputs), tensors(compute()), strict=True):
+                    held.copy_(new)
+                finish(outputs)
+
+        made.again = again
+        for held in tensors(outputs):  # a capture computes nothing
+            held.fill_(float("nan"))
+        return made, outputs
+
+    def unpinned(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        return lambda *sizes, pin_memory=False, **options: make(*sizes, **options)
+
+    patch.setattr(torch.cuda, "is_available", lambda: True)
+    patch.setattr(torch.cuda, "Stream", lambda device=None: FakeStream(cuda))
+    patch.setattr(torch.cuda, "Event", FakeEvent)
+    patch.setattr(torch.cuda, "CUDAGraph", lambda: FakeGraph(cuda))
+    patch.setattr(torch.cuda, "current_stream", lambda device=None: cuda.current)
+    patch.setattr(torch.cuda, "synchronize", lambda device=None: None)
+    patch.setattr(torch.cuda, "stream", stream)
+    patch.setattr(torch.cuda, "graph", graph)
+    patch.setattr(torch, "empty", unpinned(torch.empty))
+    patch.setattr(torch, "empty_like", unpinned(torch.empty_like))
+    patch.setattr(Tensor, "is_pinned", lambda self: False)
+    patch.setattr(module, "capture", capture)
+    return cuda

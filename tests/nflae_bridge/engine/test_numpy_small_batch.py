@@ -1,0 +1,175 @@
+"""The NumPy backend for small batches against PyTorch's, on drops of every kind."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nflae_bridge.engine.comparison import NEGLIGIBLE
+from nflae_bridge.engine.engine import Engine
+from nflae_bridge.engine.near_parallel import redundant_users
+from nflae_bridge.engine.numpy_small_batch import Drops, solve
+from nflae_bridge.network.checkpoint import load_checkpoint
+from nflae_bridge.network.shipped import SHIPPED
+from simulator.downlink.budget import LinkBudget
+from simulator.downlink.precoding import ChannelBatch
+from tests.simulator.definitions import KINDS, draw_channels, sinr_by_definition
+
+
+@cache
+def engines(refinements: int = 0, model: str = "tiny") -> tuple[Engine, Engine]:
+    """NumPy's and PyTorch's."""
+    checkpoint = load_checkpoint(SHIPPED / model)
+    return (
+        Engine(checkpoint, refinements=refinements, backend="numpy"),
+        Engine(checkpoint, refinements=refinements, backend="torch"),
+    )
+
+
+def assert_alike(small: Engine, reference: Engine, channels: torch.Tensor, budget: LinkBudget) -> None:
+    found, expected = small(ChannelBatch(channels), budget), reference(ChannelBatch(channels), budget)
+    torch.testing.assert_close(found.sum_rate, expected.sum_rate, rtol=1e-4, atol=1e-4)
+    assert torch.equal(found.fallback, expected.fallback)
+    assert torch.equal(found.near_field, expected.near_field)
+    assert bool(found.feasible.all())
+    limit = torch.as_tensor(budget.power, dtype=torch.float64).reshape(-1, 1)
+    torch.testing.assert_close(found.power.sum(-1, keepdim=True), limit.expand(len(channels), 1))
+    torch.testing.assert_close(found.uplink_power.sum(-1, keepdim=True), limit.expand(len(channels), 1))
+    torch.testing.assert_close(torch.linalg.vector_norm(found.precoder, dim=-1), torch.ones(channels.shape[:2]))
+
+
+@pytest.mark.parametrize("refinements", [0, 2])
+@pytest.mark.parametrize("drops", [1, 7])
+@pytest.mark.parametrize("model", ["tiny", "small"])
+def test_small_batches_are_answered_as_by_pytorch(refinements: int, drops: int, model: str) -> None:
+    kinds = [draw_channels(seed, users=5, antennas=32, kind=kind, drops=2) for seed, kind in enumerate(KINDS)]
+    order = torch.randperm(2 * len(KINDS), generator=torch.Generator().manual_seed(0))
+    for channels in torch.cat(kinds)[order].split(drops):
+        assert_alike(*engines(refinements, model), channels, LinkBudget(2.0, 0.05))
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 2**31),
+    users=st.integers(1, 12),
+    antennas=st.sampled_from([2, 16, 40]),
+    kind=st.sampled_from(KINDS),
+    snr_db=st.sampled_from([-20.0, 0.0, 20.0, 40.0]),
+)
+def test_the_answer_to_any_drop_is_pytorchs(seed: int, users: int, antennas: int, kind: str, snr_db: float) -> None:
+    small, reference = engines()
+    batch = ChannelBatch(draw_channels(seed, users, antennas, kind, spread_db=10, drops=3))
+    budget = LinkBudget(1.0, 10 ** (-snr_db / 10))
+    found, expected = small(batch, budget), reference(batch, budget)
+    torch.testing.assert_close(found.sum_rate, expected.sum_rate, rtol=1e-4, atol=1e-4)
+
+
+def test_powers_and_beams_are_pytorchs() -> None:
+    small, reference = engines(1)
+    batch, budget = ChannelBatch(draw_channels(4, users=6, antennas=32, spread_db=10, drops=5)), LinkBudget(2.0, 0.05)
+    found, expected = small(batch, budget), reference(batch, budget)
+    for name in ("precoder", "power", "uplink_power", "sinr"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-3, atol=1e-4)
+    by_hand = sinr_by_definition(
+        batch.channels[0].numpy().astype(complex),
+        found.precoder[0].numpy().astype(complex),
+        found.power[0].numpy(),
+        0.05,
+    )
+    np.testing.assert_allclose(found.sinr[0], by_hand, rtol=1e-4)
+
+
+@pytest.mark.parametrize("drops", [1, 3])
+@pytest.mark.parametrize("snr_db", [-150, 120, 200])
+def test_drops_beyond_reason_are_answered_as_by_pytorch(drops: int, snr_db: float) -> None:
+    """Identical users at 200 dB: no matrix is regular any more, and the best possible answer still is a number."""
+    small, reference = engines()
+    batch = ChannelBatch(draw_channels(5, users=4, antennas=32, kind="identical", drops=drops))
+    budget = LinkBudget(1.0, 10 ** (-snr_db / 10))
+    found, expected = small(batch, budget), reference(batch, budget)
+    torch.testing.assert_close(found.sum_rate, expected.sum_rate, rtol=1e-3, atol=1e-12)
+    assert bool(found.precoder.isfinite().all())
+
+
+def test_drops_with_budgets_of_their_own_are_each_answered_alone() -> None:
+    small, _ = engines()
+    channels, powers = draw_channels(3, users=5, antennas=32, drops=4), torch.tensor([0.1, 1.0, 2.0, 5.0])
+    together = small(ChannelBatch(channels), LinkBudget(powers, 0.05))
+    for drop in range(4):
+        alone = small(ChannelBatch(channels[drop : drop + 1]), LinkBudget(float(powers[drop]), 0.05))
+        for name in ("precoder", "power", "uplink_power", "rate", "fallback", "near_field_score"):
+            torch.testing.assert_close(getattr(together, name)[drop], getattr(alone, name)[0], rtol=1e-5, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 2**31),
+    drops=st.integers(1, 4),
+    users=st.integers(1, 15),
+    snr_db=st.floats(-60, 80),
+    unit=st.sampled_from([1e-18, 1e-7, 1.0, 1e12, 1e18]),
+    coherent=st.booleans(),
+)
+def test_inner_products_are_right_in_single_precision_and_in_double(
+    seed: int, drops: int, users: int, snr_db: float, unit: float, coherent: bool
+) -> None:
+    generator = np.random.default_rng(seed)
+    channels = generator.normal(size=(drops, users, 24, 2)).view(np.complex128)[..., 0] * unit
+    if coherent:
+        channels[-1, -1] = channels[-1, 0] + 1e-3 * channels[-1, -1]
+    channels = channels.astype(np.complex64)
+    snr = 10 ** (snr_db / 10) / (24 * unit**2)
+    found = Drops.of(channels, snr)
+    exact = channels.astype(np.complex128) * np.sqrt(snr)
+    gram = exact.conj() @ exact.transpose(0, 2, 1)
+    needs_float64 = np.zeros(drops, bool) if found.needs_float64 is None else found.needs_float64
+    for drop in range(drops):
+        own = gram[drop].diagonal().real
+        precision = 1e-13 if needs_float64[drop] else 1e-6
+        np.testing.assert_allclose(found.gram[drop], gram[drop], rtol=0, atol=precision * own.max())
+        assert needs_float64[drop] or (own.max() < 3e3 and found.coherence[drop].max() <= 0.999)
+    if users > 1 and coherent:
+        assert needs_float64[-1]
+    if users > 12 or unit in (1e-18, 1e18):
+        assert needs_float64.all()
+
+
+def allocation(*shares: list[float]) -> object:
+    """Stands in for a network: the same lambda / P and P_k / P on every drop."""
+    uplink, power = (np.array(part) for part in shares)
+
+    def run(inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        shape = inputs["gains"].shape
+        return [np.broadcast_to(uplink, shape).copy(), np.broadcast_to(power, shape).copy()]
+
+    return run
+
+
+def test_users_that_get_next_to_nothing_are_switched_off_and_others_are_compared() -> None:
+    """Of two identical users the second gets a power whose effect lies below, then above the negligible."""
+    channels = draw_channels(10, users=2, antennas=8, kind="identical").numpy()
+    for share in (1e-8, 0.2):
+        network = allocation([1 - share, share], [1 - share, share])
+        best, fallback = solve(network, Drops.of(channels, 10.0), 0, NEGLIGIBLE)  # type: ignore[arg-type]
+        np.testing.assert_allclose(best.power_fractions, [[1, 0]], atol=1e-12)
+        np.testing.assert_allclose(best.sinr, [[10, 0]], rtol=1e-5, atol=1e-12)
+        assert not fallback.any()
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 2**31), kind=st.sampled_from(KINDS), users=st.integers(2, 6))
+def test_redundant_users_are_pytorchs(seed: int, kind: str, users: int) -> None:
+    """Seen in the powers: all of a redundant user's go to the others where the network gives it no more than rounding."""
+    channels = draw_channels(seed, users, 8, kind, drops=3)
+    shares = np.full(users, 1e-9)
+    drops = Drops.of(channels.numpy(), 1.0)
+    equal = torch.full((3, users), 1e-9, dtype=torch.float64)
+    expected = redundant_users(torch.from_numpy(drops.gram), channels, torch.zeros(3, users, dtype=torch.bool), equal)
+    best, fallback = solve(allocation(list(shares), list(shares)), drops, 0, 1.0)  # type: ignore[arg-type]
+    own = torch.from_numpy(~fallback)
+    assert torch.equal((torch.from_numpy(best.power_fractions) == 0)[own], expected[own])
