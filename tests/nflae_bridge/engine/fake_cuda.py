@@ -8,7 +8,7 @@ given to them, so the fake does not show a missing synchronisation.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -123,6 +123,7 @@ def install(patch: pytest.MonkeyPatch) -> FakeCuda:
     patch.setattr(torch.cuda, "CUDAGraph", lambda: FakeGraph(cuda))
     patch.setattr(torch.cuda, "current_stream", lambda device=None: cuda.current)
     patch.setattr(torch.cuda, "synchronize", lambda device=None: None)
+    patch.setattr(torch.cuda, "device", lambda device: nullcontext())
     patch.setattr(torch.cuda, "stream", stream)
     patch.setattr(torch.cuda, "graph", graph)
     patch.setattr(torch, "empty", unpinned(torch.empty))
