@@ -124,7 +124,7 @@ def command(
     docs/reference/protocol.md specifies the protocol. The log, one line per event, goes to stderr.
     """
     if metrics_port is not None:
-        require("prometheus_client", "nflae serve --metrics-port", "metrics")
+        require("prometheus_client", "nflae serve --metrics-port")
     from nflae_bridge.live.log import EventLog
     from nflae_bridge.live.server import ServerSettings, serve
 
