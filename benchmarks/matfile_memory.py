@@ -1,17 +1,17 @@
-"""Peak memory of working through a large -v7.3 file: is it bounded by the block, not by the file?
+"""Measure the peak memory of processing a large -v7.3 file, which the block must bound, not the file.
 
-Makes a channel file of the size asked for, then runs two child processes and reports each one's peak resident
-memory and time:
+The script makes a channel file of the given size, then runs two child processes and reports the peak resident memory
+and the time of each:
 
     read      opens the file and reads it in blocks
     results   also writes a -v7.3 result of the same shape, block by block
 
-or, with --command, a command of yours in which {input} and {output} stand for the files:
+or, with --command, a given command in which {input} and {output} stand for the files:
 
     python benchmarks/matfile_memory.py --gib 4
     python benchmarks/matfile_memory.py --gib 4 --command "nflae precode {input} -o {output} --scheme zf"
 
-What the imports alone take is measured as `imports`.
+The memory of the imports alone is measured as `imports`.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ import numpy as np
 import numpy.typing as npt
 
 from matlab_io import ResultFile, open_channels, write_channels
+from matlab_io.result import RESULT_ARRAYS
 
 ANTENNAS, USERS = 256, 8
 
 
 def repeated(drops: int, block: int) -> Iterator[npt.NDArray[np.complex64]]:
-    """One random block of drops again and again: making the file is to cost little."""
+    """Yield one random block of drops repeatedly, so that making the file takes little time."""
     rng = np.random.default_rng(0)
     shape = (block, USERS, ANTENNAS)
     channels = (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(np.complex64)
@@ -44,7 +45,7 @@ def repeated(drops: int, block: int) -> Iterator[npt.NDArray[np.complex64]]:
 
 
 def work(source: Path, target: Path | None, block: int) -> None:
-    """Reads every drop of ``source``; with a ``target``, writes a result of that shape too."""
+    """Read every drop of `source`; with a `target`, write a result of that shape too."""
     with open_channels(source) as file:
         if target is None:
             for start in range(0, file.drops, block):
@@ -63,25 +64,12 @@ def work(source: Path, target: Path | None, block: int) -> None:
             for start in range(0, file.drops, block):
                 channels = file.read(start, min(start + block, file.drops))
                 gain = np.linalg.norm(channels, axis=-1)
-                one, flags = gain[:, 0], gain[:, 0] > 0
-                result.write(
-                    start,
-                    {
-                        "precoder": channels / gain[..., np.newaxis],
-                        "power": gain,
-                        "lambda": gain,
-                        "near_field_score": gain,
-                        "near_field": gain > 1,
-                        "sinr": gain,
-                        "rate": gain,
-                        "sum_rate": one,
-                        "feasible": flags,
-                        "fallback": flags,
-                    },
-                )
+                others = RESULT_ARRAYS[1:]
+                arrays = {entry.name: np.ones(entry.shape(*channels.shape), entry.dtype) for entry in others}
+                result.write(start, {"precoder": channels / gain[..., np.newaxis], **arrays})
 
 
-# Run by a small process in between, since Linux counts the memory of what starts a command as the command's.
+# Run by a small process in between, since Linux adds the memory of the parent process to that of a command.
 METER = """
 import json, resource, subprocess, sys
 status = subprocess.run(sys.argv[1:], check=False).returncode
@@ -90,24 +78,25 @@ print(json.dumps([status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 
 
 def measure(command: list[str]) -> tuple[float, float]:
-    """(peak resident MiB, seconds) of a command; raises SystemExit if it fails."""
-    begin = time.perf_counter()
+    """Return the peak resident memory of a command, MiB, and its time, s; exit if it fails."""
+    started = time.perf_counter()
     meter = [sys.executable, "-c", METER, *command]
-    said = subprocess.run(meter, stdout=subprocess.PIPE, text=True, check=True).stdout
-    *shown, last = said.splitlines()
+    output = subprocess.run(meter, stdout=subprocess.PIPE, text=True, check=True).stdout
+    *shown, last = output.splitlines()
     print(*shown, sep="\n", end="\n" if shown else "")
     status, peak = json.loads(last)
     if status:
         raise SystemExit(f"{shlex.join(command)} failed with status {status}")
     unit = 1 if sys.platform == "darwin" else 1024
-    return peak * unit / 2**20, time.perf_counter() - begin
+    return peak * unit / 2**20, time.perf_counter() - started
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gib", type=float, default=4.0, help="size of the channel file (default 4)")
     parser.add_argument("--block", type=int, default=256, help="drops read at a time (default 256)")
-    parser.add_argument("--folder", type=Path, help="where to make the files (default: a temporary folder)")
+    parser.add_argument("--folder", type=Path, help="folder for the files (default: a temporary folder)")
     parser.add_argument("--command", help="measure this command instead, with {input} and {output}")
     parser.add_argument("--child", choices=["imports", "read", "results"], help=argparse.SUPPRESS)
     parser.add_argument("--source", type=Path, help=argparse.SUPPRESS)

@@ -1,10 +1,11 @@
-"""Round trip of 100 drops (256 antennas, 10 users: 2 MB each way) from Octave, over the Python client's.
+"""Compare the round trip of 100 drops from Octave with that of the Python client.
 
-Both clients ask the same `nflae serve`, in turns, so that whatever else the machine does meets both alike:
+Drops have 256 antennas and 10 users: 2 MB per way. Both clients use the same `nflae serve`, in turns, so that other
+load on the machine affects both alike:
 
     python benchmarks/octave_roundtrip.py -o roundtrip.md
 
-Of Octave's time the table also says what encoding and decoding take without a server.
+The table also has the times of encoding and decoding in Octave, measured without a server.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ end
 
 @contextmanager
 def running_server() -> Iterator[str]:
-    """The address of an `nflae serve` of our own."""
+    """Run an `nflae serve` and yield its address."""
     command = [sys.executable, "-m", "nflae_bridge.cli", "serve", "--bind", "tcp://127.0.0.1:*"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -61,7 +62,7 @@ def running_server() -> Iterator[str]:
 
 
 def from_python(address: str, scheme: str, drops: int, calls: int) -> list[float]:
-    """Seconds of each call."""
+    """Return the duration of each call, s."""
     rng = np.random.default_rng(1)
     shape = (drops, USERS, ANTENNAS)
     channels = (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).astype(np.complex64)
@@ -76,34 +77,34 @@ def from_python(address: str, scheme: str, drops: int, calls: int) -> list[float
 
 
 def from_octave(address: str, scheme: str, drops: int, calls: int) -> dict[str, list[float]]:
-    """Seconds of each `call`, `encode` and `decode`."""
+    """Return the durations of each `call`, `encode` and `decode`, s."""
     script = OCTAVE.format(address=address, scheme=scheme, drops=drops, calls=calls, antennas=ANTENNAS, users=USERS)
     with tempfile.TemporaryDirectory() as folder:
         command = ["octave-cli", "--no-gui", "-q", "--no-history", "--no-init-file", "--path", str(CLIENT)]
         done = subprocess.run([*command, "--eval", script], cwd=folder, capture_output=True, text=True, check=True)
     seconds: dict[str, list[float]] = {}
     for line in done.stdout.splitlines():
-        what, figure = line.split()
-        seconds.setdefault(what, []).append(float(figure))
+        name, figure = line.split()
+        seconds.setdefault(name, []).append(float(figure))
     return seconds
 
 
 def milliseconds(seconds: list[float]) -> float:
-    """The median."""
+    """Return the median in milliseconds."""
     return 1e3 * float(np.median(seconds))
 
 
 def row(address: str, scheme: str, drops: int, calls: int, rounds: int) -> str:
-    """A line of the table."""
+    """Measure one row of the table."""
     python: list[float] = []
     octave: dict[str, list[float]] = {"call": [], "encode": [], "decode": []}
     for _ in range(rounds):
         python += from_python(address, scheme, drops, calls)
-        for what, seconds in from_octave(address, scheme, drops, calls).items():
-            octave[what] += seconds
-    ours, theirs = milliseconds(octave["call"]), milliseconds(python)
+        for name, seconds in from_octave(address, scheme, drops, calls).items():
+            octave[name] += seconds
+    octave_ms, python_ms = milliseconds(octave["call"]), milliseconds(python)
     return (
-        f"| {scheme} | {drops} | {theirs:.2f} | {ours:.2f} | {ours / theirs:.2f} |"
+        f"| {scheme} | {drops} | {python_ms:.2f} | {octave_ms:.2f} | {octave_ms / python_ms:.2f} |"
         f" {milliseconds(octave['encode']):.2f} | {milliseconds(octave['decode']):.2f} |"
     )
 
@@ -112,9 +113,9 @@ def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, help="write the table to this file too")
-    parser.add_argument("--drops", type=int, nargs="+", default=[100, 1], help="drops a request (default: 100 1)")
-    parser.add_argument("--calls", type=int, default=40, help="calls a round (default: 40)")
-    parser.add_argument("--rounds", type=int, default=3, help="turns each client takes (default: 3)")
+    parser.add_argument("--drops", type=int, nargs="+", default=[100, 1], help="drops per request (default: 100 1)")
+    parser.add_argument("--calls", type=int, default=40, help="calls per round (default: 40)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds per client (default: 3)")
     options = parser.parse_args()
     lines = [
         "| scheme | drops | Python, ms | Octave, ms | ratio | of it encoding, ms | decoding the precoders, ms |",

@@ -1,18 +1,18 @@
-"""`nflae precode` of a large -v7.3 file, over bare h5py that reads the same bytes and writes the same results.
+"""Compare `nflae precode` of a large -v7.3 file with bare h5py that reads the same bytes and writes equal results.
 
-Makes a file of scenario `paper` (256 antennas, 10 users), then runs in turns, so that whatever else the machine does
-meets both alike:
+The script makes a file of scenario `paper` (256 antennas, 10 users), then runs in turns, so that other load on the
+machine affects both alike:
 
-    precode   `nflae precode`, a process of its own, timed from its start to its end, and as it says itself: without
+    precode   `nflae precode`, a process of its own, timed from its start to its end, and by its own report: without
               start-up and without forcing the results to the disk
     bare      a process with h5py and NumPy alone that reads H and writes arrays of the names, shapes and types of the
               results, in blocks as large; timed from its start to its end, and without start-up
 
-Both read a file that lies in the system's cache, and write into it: the sternest comparison. With ``--disk`` the file
-is dropped from the cache before every run and bare h5py too forces its results to the disk, which is what somebody
-meets who opens a recording; whole processes are compared then.
+Both read a file in the system's cache, and write into the cache: the strictest comparison. With ``--disk`` the file is
+dropped from the cache before every run and bare h5py too forces its results to the disk, as for a recording that is
+opened for the first time; only whole processes are compared then.
 
-Files are in single precision and not compressed, as `nflae` writes them, so that reading them is as good as free. With
+Files are in single precision and not compressed, as `nflae` writes them, so that reading takes little time. With
 ``--deflated`` they are as MATLAB's `save -v7.3` makes them by default, in double precision and deflated.
 
     python benchmarks/precode_file.py --gigabytes 2 -o precode_file.md
@@ -37,12 +37,12 @@ import numpy as np
 import numpy.typing as npt
 
 ANTENNAS, USERS = 256, 10
-DRAWN = 4096  # drops that are drawn; a file of more repeats them
+DRAWN = 4096  # drops that are drawn; a larger file repeats them
 KINDS = ("precode", "bare")
 
 
 def repeated(drops: int) -> Iterator[npt.NDArray[np.complex64]]:
-    """Channels of scenario `paper`, the same ones again and again: making the file is to cost little."""
+    """Yield channels of scenario `paper`, repeated, so that making the file takes little time."""
     from simulator.channels.sources import Request, draw
 
     drawn = np.concatenate(list(draw("paper", Request(drops=min(drops, DRAWN), users=USERS, antennas=ANTENNAS)).blocks))
@@ -51,38 +51,38 @@ def repeated(drops: int) -> Iterator[npt.NDArray[np.complex64]]:
 
 
 def deflated(plain: Path, target: Path) -> None:
-    """A channel file again, in double precision and compressed; MATLAB takes level 3."""
+    """Copy a channel file in double precision and compressed; MATLAB uses level 3."""
     with h5py.File(plain) as single, h5py.File(target, "w", userblock_size=512) as double:
         H = single["H"]
         parts = np.dtype([("real", "f8"), ("imag", "f8")])
-        made = double.create_dataset(
+        dataset = double.create_dataset(
             "H", H.shape, parts, chunks=(8, *H.shape[1:]), compression="gzip", compression_opts=3
         )
-        made.attrs["MATLAB_class"] = np.bytes_("double")
+        dataset.attrs["MATLAB_class"] = np.bytes_("double")
         for start in range(0, len(H), 1024):
             block = H[start : start + 1024].astype(parts)
             for name in parts.names or ():
-                block[name] *= np.pi / 3  # digits to the end: zeros would deflate to nothing
-            made[start : start + 1024] = block
+                block[name] *= np.pi / 3  # no trailing zero digits, which would compress too well
+            dataset[start : start + 1024] = block
     with plain.open("rb") as single_file, target.open("r+b") as double_file:
         double_file.write(single_file.read(512))  # MATLAB's header
 
 
 def bare(source: Path, results: Path, target: Path, block: int, disk: bool) -> float:
-    """Reads H of ``source`` and writes what ``results`` holds to ``target``, block by block; seconds.
+    """Read H of `source` and write arrays like those of `results` to `target`, block by block.
 
-    disk: force what was written to the disk.
+    With `disk` the output is forced to the disk. Returns the duration, s.
     """
     began = time.perf_counter()
     with h5py.File(source) as channels, h5py.File(results) as like, h5py.File(target, "w") as output:
         H = channels["H"]
         names = [name for name, item in like.items() if isinstance(item, h5py.Dataset)]
-        made = {name: output.create_dataset(name, like[name].shape, like[name].dtype) for name in names}
-        parts = {name: np.ones((block, *item.shape[1:]), item.dtype) for name, item in made.items()}
+        written = {name: output.create_dataset(name, like[name].shape, like[name].dtype) for name in names}
+        parts = {name: np.ones((block, *item.shape[1:]), item.dtype) for name, item in written.items()}
         for start in range(0, len(H), block):
             read = H[start : start + block]
-            for name, item in made.items():
-                # What was read goes out again where it needs no conversion, which HDF5 takes long for.
+            for name, item in written.items():
+                # The block read is written where it needs no conversion, which is slow in HDF5.
                 same = name == "precoder" and read.dtype == item.dtype
                 item[start : start + len(read)] = read if same else parts[name][: len(read)]
     if disk:
@@ -91,7 +91,7 @@ def bare(source: Path, results: Path, target: Path, block: int, disk: bool) -> f
 
 
 def on_disk(path: Path, forget: bool = False) -> None:
-    """All of a file is on the disk, and, with ``forget``, no longer in the system's cache."""
+    """Force a file to the disk, and with `forget` drop it from the system's cache."""
     descriptor = os.open(path, os.O_RDWR)
     try:
         os.fsync(descriptor)
@@ -102,7 +102,7 @@ def on_disk(path: Path, forget: bool = False) -> None:
 
 
 def run(kind: str, source: Path, results: Path, target: Path, options: argparse.Namespace) -> tuple[float, float]:
-    """Seconds from the process's start to its end, and of its work alone."""
+    """Return the duration of the whole process and of its work alone, s."""
     if kind == "precode":
         command = [sys.executable, "-m", "nflae_bridge.cli", "precode", str(source), "-o", str(target)]
         command += ["--scheme", options.scheme, "--device", options.device]
@@ -112,26 +112,27 @@ def run(kind: str, source: Path, results: Path, target: Path, options: argparse.
     if options.disk:
         on_disk(source, forget=True)
     began = time.perf_counter()
-    said = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True).stdout
+    output = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True).stdout
     whole = time.perf_counter() - began
-    found = re.search(r"in ([\d.]+) s", said)
-    assert found is not None, said
+    found = re.search(r"in ([\d.]+) s", output)
+    assert found is not None, output
     return whole, float(found[1])
 
 
 def table(seconds: dict[str, list[tuple[float, float]]], drops: int, disk: bool) -> str:
-    """Medians, and their ratios; only of whole processes with ``disk``."""
+    """Format medians and their ratios; with `disk` only those of whole processes."""
     whole, work = ({kind: float(np.median([run[at] for run in seconds[kind]])) for kind in KINDS} for at in (0, 1))
     lines = ["| | precode, s | bare h5py, s | ratio | drops/s |", "|---|---|---|---|---|"]
     rows = [("whole process", whole), ("without start-up", work)]
     for name, median in rows[:1] if disk else rows:
-        ours, theirs = median["precode"], median["bare"]
-        lines.append(f"| {name} | {ours:.2f} | {theirs:.2f} | {ours / theirs:.2f} | {drops / ours:.0f} |")
+        precode, bare_h5py = median["precode"], median["bare"]
+        rate, ratio = drops / precode, precode / bare_h5py
+        lines.append(f"| {name} | {precode:.2f} | {bare_h5py:.2f} | {ratio:.2f} | {rate:.0f} |")
     return "\n".join(lines) + "\n"
 
 
 def measured(folder: Path, options: argparse.Namespace) -> str:
-    """Make the file and run both in turns; the table."""
+    """Make the file, run both in turns and return the table."""
     from matlab_io import write_channels
 
     drops = max(1, round(options.gigabytes * 1e9 / ((16 if options.deflated else 8) * ANTENNAS * USERS)))
@@ -142,16 +143,18 @@ def measured(folder: Path, options: argparse.Namespace) -> str:
         deflated(plain, source)
         plain.unlink()
     seconds: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
-    run("precode", source, results, results, options)  # not counted: it warms the caches, and is what `bare` writes
+    run(
+        "precode", source, results, results, options
+    )  # not counted: it fills the caches, and `bare` writes arrays like its results
     for turn in range(options.rounds):
         for kind in KINDS if turn % 2 else reversed(KINDS):
             seconds[kind].append(run(kind, source, results, target, options))
             target.unlink()
             print(f"{kind}: {seconds[kind][-1][0]:.2f} s, of it work {seconds[kind][-1][1]:.2f} s", file=sys.stderr)
     size = f"{ANTENNAS} antennas, {USERS} users, {drops} drops: {source.stat().st_size / 1e9:.2f} GB"
-    place = "from disk to disk" if options.disk else "in the cache"
-    place += ", double precision deflated" if options.deflated else ""
-    heading = f"{size}; {options.scheme}, {os.cpu_count()} cores, {options.rounds} rounds, {place}"
+    storage = "from disk to disk" if options.disk else "in the cache"
+    storage += ", double precision deflated" if options.deflated else ""
+    heading = f"{size}; {options.scheme}, {os.cpu_count()} cores, {options.rounds} rounds, {storage}"
     return f"{heading}\n\n{table(seconds, drops, options.disk)}"
 
 
@@ -160,13 +163,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, help="write the table to this file too")
     parser.add_argument("--gigabytes", type=float, default=2.0, help="size of the channel file (default: 2)")
-    parser.add_argument("--rounds", type=int, default=5, help="turns each takes (default: 5)")
-    parser.add_argument("--scheme", default="nflae", help="who precodes (default: nflae)")
-    parser.add_argument("--device", default="cpu", help="where (default: cpu)")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each (default: 5)")
+    parser.add_argument("--scheme", default="nflae", help="precoding scheme (default: nflae)")
+    parser.add_argument("--device", default="cpu", help="device of precode (default: cpu)")
     parser.add_argument("--block", type=int, default=256, help="drops bare h5py reads at a time (default: 256)")
     parser.add_argument("--disk", action="store_true", help="from disk to disk instead of from cache to cache")
     parser.add_argument("--deflated", action="store_true", help="double precision and deflated, as MATLAB does")
-    parser.add_argument("--folder", type=Path, help="where to make the files (default: a temporary folder)")
+    parser.add_argument("--folder", type=Path, help="folder for the files (default: a temporary folder)")
     parser.add_argument("--bare", nargs=3, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.bare:

@@ -73,11 +73,7 @@ def precode(
     BudgetError
         If a quantity of the link budget is out of its range; a subclass of NflaeError and ValueError.
     """
-    given = np.asarray(channels)
-    if not np.iscomplexobj(given) or given.ndim not in (2, 3) or given.size == 0:
-        raise NflaeError(f"channels must be complex (drops, users, antennas), got {given.dtype} of shape {given.shape}")
-    drops = np.ascontiguousarray(given if given.ndim == 3 else given[None], dtype=np.complex64)
-    _check_channels(drops)
+    drops = _checked_drops(channels)
     labels = None if near_field is None else torch.from_numpy(np.asarray(near_field, bool).reshape(drops.shape[:2]))
     batch = ChannelBatch(torch.from_numpy(drops), labels)
     budget = LinkBudget(power, noise_power, alpha_c, min_rate)
@@ -90,7 +86,13 @@ def _scheme(name: str, model: str, device: str, refine: int) -> Scheme:
     return load_scheme(name, model, device, refine)
 
 
-def _check_channels(channels: npt.NDArray[np.complex64]) -> None:
-    bad = first_bad_drop(channels)
+def _checked_drops(channels: npt.ArrayLike) -> npt.NDArray[np.complex64]:
+    """Return channels as complex64 (drops, users, antennas)."""
+    given = np.asarray(channels)
+    if not np.iscomplexobj(given) or given.ndim not in (2, 3) or given.size == 0:
+        raise NflaeError(f"channels must be complex (drops, users, antennas), got {given.dtype} of shape {given.shape}")
+    drops = np.ascontiguousarray(given if given.ndim == 3 else given[None], dtype=np.complex64)
+    bad = first_bad_drop(drops)
     if bad is not None:
         raise NflaeError(f"channels: drop {bad.drop}, {bad.describe(first=0)}")
+    return drops

@@ -66,16 +66,24 @@ def write_channels(
     output = MatOutput(path, level, [array], values, ())
     output.begin()
     try:
-        start = 0
-        for block in blocks:
-            if block.ndim != 3 or block.shape[1:] != (users, antennas) or start + len(block) > drops:
-                raise ValueError(
-                    f"a block of shape {block.shape} at drop {start} does not fit {(drops, users, antennas)}"
-                )
-            stored = block.conj().transpose(0, 2, 1) if direct else block
-            output.write(start, {"H": np.ascontiguousarray(stored, array.dtype)})
-            start += len(block)
+        _write_blocks(output, array.dtype, blocks, (drops, users, antennas), direct)
     except BaseException:
         output.discard()
         raise
     output.commit()
+
+
+def _write_blocks(
+    output: MatOutput,
+    dtype: np.dtype[Any],
+    blocks: Iterable[npt.NDArray[Any]],
+    shape: tuple[int, int, int],
+    direct: bool,
+) -> None:
+    start = 0
+    for block in blocks:
+        if block.ndim != 3 or block.shape[1:] != shape[1:] or start + len(block) > shape[0]:
+            raise ValueError(f"a block of shape {block.shape} at drop {start} does not fit {shape}")
+        stored = block.conj().transpose(0, 2, 1) if direct else block
+        output.write(start, {"H": np.ascontiguousarray(stored, dtype)})
+        start += len(block)

@@ -100,14 +100,10 @@ def precode_file(
 
     Parameters
     ----------
-    file : ChannelFile
-        Open channels.
-    results : ResultFile
-        Open results.
-    scheme : Scheme
-        Precoding scheme.
-    budget : LinkBudget
-        Link budget of every drop.
+    file, results : ChannelFile, ResultFile
+        Open channels and results.
+    scheme, budget : Scheme, LinkBudget
+        Precoding scheme, and the link budget of every drop.
     device : torch.device
         Device that computes.
     batch : int
@@ -132,13 +128,7 @@ def precode_file(
 
     def compute(block: Block) -> tuple[int, npt.NDArray[np.bool_], dict[str, npt.NDArray[Any]]]:
         precoding = precode_channels(scheme, block.channels, budget, device)
-        unusable = np.flatnonzero(~torch.isfinite(precoding.sum_rate).cpu().numpy())
-        if len(unusable):
-            drop = block.start + int(np.flatnonzero(block.good)[unusable[0]])
-            raise NflaeError(
-                f"{file.path}: {file.variable}: {drop_name(file, drop)}: the rates are not finite numbers;"
-                " check the scale of the channels against the power and the noise"
-            )
+        _check_rates(file, block, precoding)
         return block.start, block.good, result_arrays(precoding, block.good)
 
     summary, started = Summary(), time.perf_counter()
@@ -153,6 +143,16 @@ def precode_file(
             summary.seconds = time.perf_counter() - started
             advance(summary.drops, f"{summary.mean_sum_rate:.2f} bps/Hz")
     return summary
+
+
+def _check_rates(file: ChannelFile, block: Block, precoding: Precoding) -> None:
+    unusable = np.flatnonzero(~torch.isfinite(precoding.sum_rate).cpu().numpy())
+    if len(unusable):
+        drop = block.start + int(np.flatnonzero(block.good)[unusable[0]])
+        raise NflaeError(
+            f"{file.path}: {file.variable}: {drop_name(file, drop)}: the rates are not finite numbers;"
+            " check the scale of the channels against the power and the noise"
+        )
 
 
 @contextmanager
