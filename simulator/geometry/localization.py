@@ -1,4 +1,4 @@
-"""Maximum-likelihood localization: the spherical wave that explains a user's channel best, and its near-field label.
+"""Locate users and label them near-field or far-field by maximum likelihood over spherical waves.
 
 In white noise the likelihood of (theta, r) rises with |b(theta, r)^H y|. The search runs over sin(theta) and the
 squared curvature beta^2 = N^2 d^2 cos^2(theta) / (2 lambda r) in two stages. Coarse stage (Fresnel approximation): for

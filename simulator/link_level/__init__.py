@@ -1,4 +1,4 @@
-"""The link, symbol by symbol: bits, code, QAM, precoder, channel, noise, and the bits back at each user.
+"""Link-level simulation: bits through code, QAM, precoder, channel and noise, and back to bits at each user.
 
-What works on bits and symbols (mapping, demapping, LDPC, OFDM) is Sionna PHY's; what is between them is ours.
+Mapping, demapping, LDPC codes and OFDM are Sionna PHY's, an optional package. Precoders, powers and CSI are arguments.
 """

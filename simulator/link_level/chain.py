@@ -1,8 +1,9 @@
-"""From bits to bits: blocks for every user of a batch of drops, over the drops' effective channels.
+"""Transmit blocks of bits to all users of a batch of drops and receive them, over effective channels.
 
-y_k = h_k^H sum_j w_j sqrt(P_j) s_j + n_k. The array is summed over once: with E_kj = h_k^H w_j sqrt(P_j) / sigma every
-symbol costs K x K products, whatever the number of antennas, and the noise is CN(0, 1). User k knows its own
-g_k = E_kk and the power of everything else. It takes s_k = y_k / g_k, whose error has the variance 1 / SINR_k.
+Signal model: y_k = h_k^H sum_j w_j sqrt(P_j) s_j + n_k, n_k ~ CN(0, sigma^2). The sum over antennas is formed once:
+with E_kj = h_k^H w_j sqrt(P_j) / sigma each symbol costs K x K products, independent of the number of antennas, and the
+noise is CN(0, 1). User k has perfect knowledge of its own E_kk and of the power of interference plus noise. Its
+estimate (y_k / sigma) / E_kk of s_k has the error variance 1 / SINR_k.
 """
 
 from __future__ import annotations
@@ -19,51 +20,106 @@ from simulator.downlink.sinr import sinr
 from simulator.link_level.modulation import Modulation
 from simulator.link_level.transceiver import Transceiver, sionna_device
 
-# A user given less than this share of an equal part of the power has been switched off by the scheme: no block is sent.
-_SWITCHED_OFF = 1e-3
+# A user with less than this fraction of P / K has been switched off by the scheme and is sent no block.
+_MIN_POWER_FRACTION = 1e-3
 
 
 def effective_channels(channels: Tensor, precoder: Tensor, power: Tensor, noise_power: float) -> Tensor:
-    """E_kj = h_k^H w_j sqrt(P_j) / sigma, complex128 (drops, users, users): row k is what user k hears of stream j.
+    """Compute E_kj = h_k^H w_j sqrt(P_j) / sigma, the coefficient from stream j to user k.
 
-    channels, precoder: complex (drops, users, antennas); power: real (drops, users), W; noise_power: sigma^2, W.
+    Parameters
+    ----------
+    channels, precoder
+        complex (drops, users, antennas): rows h_k and w_j.
+    power
+        real (drops, users), W.
+    noise_power
+        sigma^2, W.
+
+    Returns
+    -------
+    Tensor
+        complex128 (drops, users, users), dimensionless; row k belongs to user k.
     """
     amplitude = torch.sqrt(power.double() / noise_power)
-    heard = channels.to(torch.complex128).conj() @ precoder.to(torch.complex128).transpose(-1, -2)
-    return heard * amplitude.unsqueeze(-2)
+    coefficients = channels.to(torch.complex128).conj() @ precoder.to(torch.complex128).transpose(-1, -2)
+    return coefficients * amplitude.unsqueeze(-2)
 
 
 def scheduled(power: Tensor, budget_power: float | Tensor) -> Tensor:
-    """The users a scheme serves: those it has not switched off; bool (drops, users)."""
-    return power > _SWITCHED_OFF * per_drop(budget_power, power).unsqueeze(-1) / power.shape[-1]
+    """Select the users that a scheme has not switched off.
+
+    Parameters
+    ----------
+    power
+        Power per user, real (drops, users), W.
+    budget_power
+        Power budget P, W, a number or real (drops,).
+
+    Returns
+    -------
+    Tensor
+        bool (drops, users); true where P_k > 10^-3 P / K.
+    """
+    return power > _MIN_POWER_FRACTION * per_drop(budget_power, power).unsqueeze(-1) / power.shape[-1]
 
 
 @dataclass(frozen=True)
 class Waveform:
-    """Symbols one by one over the flat channel, or, with ``subcarriers``, on an OFDM grid with a cyclic prefix."""
+    """Describe the waveform: single symbols over the flat channel, or OFDM with a cyclic prefix.
+
+    Parameters
+    ----------
+    subcarriers
+        Number of OFDM subcarriers; 0 for single symbols.
+    prefix
+        Length of the cyclic prefix, channel uses.
+    """
 
     subcarriers: int = 0
     prefix: int = 0
 
     def samples(self, symbols: int) -> int:
-        """Channel uses that a block of symbols takes. Raises NflaeError if it doesn't fill OFDM symbols."""
+        """Return the number of channel uses per block.
+
+        Parameters
+        ----------
+        symbols
+            Symbols per block.
+
+        Returns
+        -------
+        int
+            Channel uses, cyclic prefixes included.
+
+        Raises
+        ------
+        NflaeError
+            If the block does not fill an integer number of OFDM symbols.
+        """
         if not self.subcarriers:
             return symbols
         if symbols % self.subcarriers:
             raise NflaeError(
-                f"--ofdm: {symbols} symbols don't fill OFDM symbols of {self.subcarriers} subcarriers;"
+                f"--ofdm: {symbols} symbols do not fill OFDM symbols of {self.subcarriers} subcarriers;"
                 f" give --symbols {-(-symbols // self.subcarriers) * self.subcarriers}"
             )
         return symbols // self.subcarriers * (self.subcarriers + self.prefix)
 
 
 @dataclass(frozen=True)
-class Draw:
-    """What is random in a batch: the same for every scheme.
+class RandomInputs:
+    """Hold the random quantities of a batch, equal for all schemes.
 
-    bits: 0 and 1, float32 (drops, users, information bits of the largest format). idle: QPSK symbols, complex64 (drops,
-    users, symbols), sent to users who get no block, so that their beams disturb the others as the formula says.
-    noise: CN(0, 1), complex64 (drops, users, channel uses).
+    Parameters
+    ----------
+    bits
+        0 and 1, float32 (drops, users, information bits of the largest format).
+    idle
+        QPSK symbols of unit energy, complex64 (drops, users, symbols), transmitted on the beams of users without a
+        block, so that these beams interfere as the SINR formula assumes.
+    noise
+        CN(0, 1), complex64 (drops, users, channel uses).
     """
 
     bits: Tensor
@@ -73,10 +129,18 @@ class Draw:
 
 @dataclass(frozen=True)
 class Received:
-    """What came of a batch, an entry a block, (drops, users).
+    """Hold the outcome of a batch, one entry per block, (drops, users).
 
-    sent: bool; everything else is 0 where it is false. information_bits, bit_errors: int64.
-    error_energy: sum over a block's symbols of |s_k - sent symbol|^2, float64. sinr: linear, float64, of all users.
+    Parameters
+    ----------
+    sent
+        bool, whether a block was sent; all other fields but ``sinr`` are 0 where it is false.
+    information_bits, bit_errors
+        int64.
+    error_energy
+        Sum over the symbols of a block of |estimate - transmitted symbol|^2, float64.
+    sinr
+        SINR by the formula, linear, float64, of all users.
     """
 
     sent: Tensor
@@ -87,9 +151,23 @@ class Received:
 
 
 class Chain:
-    """Transmitter and receivers for blocks of ``symbols`` symbols, on one device.
+    """Simulate the transmitter and the users' receivers for blocks of one length, on one device.
 
-    Raises NflaeError if Sionna is not installed or the waveform doesn't fit.
+    Parameters
+    ----------
+    modulation
+        Formats of the blocks, with the SINR from which each is used.
+    symbols
+        Symbols per block.
+    device
+        Device that computes.
+    waveform
+        Waveform; single symbols by default.
+
+    Raises
+    ------
+    NflaeError
+        If Sionna PHY is not installed or a block does not fill the waveform's OFDM symbols.
     """
 
     def __init__(
@@ -105,70 +183,96 @@ class Chain:
         if self.waveform.subcarriers:
             from sionna.phy.ofdm import OFDMDemodulator, OFDMModulator
 
-            place = sionna_device(device)
-            self._modulator = OFDMModulator(self.waveform.prefix, device=place)
-            self._demodulator = OFDMDemodulator(self.waveform.subcarriers, 0, self.waveform.prefix, device=place)
+            name = sionna_device(device)
+            self._modulator = OFDMModulator(self.waveform.prefix, device=name)
+            self._demodulator = OFDMDemodulator(self.waveform.subcarriers, 0, self.waveform.prefix, device=name)
 
-    def draw(self, drops: int, users: int, generator: torch.Generator) -> Draw:
-        """Bits and noise for a batch. generator: on the chain's device."""
-        most = max(transceiver.information_bits for transceiver in self._transceivers)
+    def draw(self, drops: int, users: int, generator: torch.Generator) -> RandomInputs:
+        """Draw bits, idle symbols and noise of a batch.
 
-        def coins(*shape: int) -> Tensor:
+        Parameters
+        ----------
+        drops, users
+            Size of the batch.
+        generator
+            Generator on the chain's device.
+
+        Returns
+        -------
+        RandomInputs
+            Random inputs of `run`.
+        """
+        largest = max(transceiver.information_bits for transceiver in self._transceivers)
+
+        def random_bits(*shape: int) -> Tensor:
             return torch.randint(0, 2, shape, dtype=torch.float32, generator=generator, device=self.device)
 
         shape = (drops, users, self.channel_uses)
         noise = torch.randn(shape, dtype=torch.complex64, generator=generator, device=self.device)
-        idle = torch.view_as_complex((2 * coins(drops, users, self.symbols, 2) - 1) / 2**0.5)
-        return Draw(coins(drops, users, most), idle, noise)
+        idle = torch.view_as_complex((2 * random_bits(drops, users, self.symbols, 2) - 1) / 2**0.5)
+        return RandomInputs(random_bits(drops, users, largest), idle, noise)
 
     @torch.no_grad()
-    def run(self, effective: Tensor, serve: Tensor, draw: Draw) -> Received:
-        """Send every user ``serve`` says, and whose SINR supports a format, one block, and receive it.
+    def run(self, effective: Tensor, serve: Tensor, inputs: RandomInputs) -> Received:
+        """Transmit and receive one block per scheduled user whose SINR supports a format.
 
-        effective: see `effective_channels`. serve: bool (drops, users).
+        Parameters
+        ----------
+        effective
+            Effective channels, complex128 (drops, users, users), see `effective_channels`.
+        serve
+            Scheduled users, bool (drops, users).
+        inputs
+            Bits, idle symbols and noise, see `draw`.
+
+        Returns
+        -------
+        Received
+            Outcome of every block.
         """
         ratio = sinr(squared_magnitude(effective), torch.ones_like(effective.real[..., 0]))
-        form = self._choose(ratio, serve)
-        sent = self._transmit(form, draw)
+        chosen = self._choose_format(ratio, serve)
+        transmitted = self._transmit(chosen, inputs)
         own = effective.diagonal(dim1=-2, dim2=-1).to(torch.complex64).unsqueeze(-1)
-        equalised = self._over_the_air(effective.to(torch.complex64), sent, draw.noise) / own
-        served = form >= 0
-        errors, bits = self._receive(form, equalised, ratio, draw)
-        # Masked, not multiplied: what a user without power makes of its noise is not a number.
-        energy = squared_magnitude(equalised - sent).sum(-1, dtype=torch.float64)
-        return Received(served, bits, errors, torch.where(served, energy, torch.zeros_like(energy)), ratio)
+        equalised = self._propagate(effective.to(torch.complex64), transmitted, inputs.noise) / own
+        sent = chosen >= 0
+        errors, bits = self._receive(chosen, equalised, ratio, inputs)
+        # Masked rather than multiplied: without power the estimate is NaN.
+        energy = squared_magnitude(equalised - transmitted).sum(-1, dtype=torch.float64)
+        return Received(sent, bits, errors, torch.where(sent, energy, torch.zeros_like(energy)), ratio)
 
-    def _choose(self, ratio: Tensor, serve: Tensor) -> Tensor:
-        """The last format whose SINR is reached, -1 for none; int64 (drops, users)."""
+    def _choose_format(self, ratio: Tensor, serve: Tensor) -> Tensor:
+        """Return the index of the last format whose SINR is reached, -1 for none; int64 (drops, users)."""
         reached = 10 * torch.log10(ratio).unsqueeze(-1) >= self._required_db
         order = torch.arange(1, len(self._required_db) + 1, device=self.device)
         return torch.where(serve, (reached * order).amax(-1), 0) - 1
 
-    def _transmit(self, form: Tensor, draw: Draw) -> Tensor:
-        """The users' symbols, complex64 (drops, users, symbols)."""
-        symbols = draw.idle.clone()
+    def _transmit(self, chosen: Tensor, inputs: RandomInputs) -> Tensor:
+        """Return the symbols on every beam, complex64 (drops, users, symbols); idle symbols without a block."""
+        symbols = inputs.idle.clone()
         for index, transceiver in enumerate(self._transceivers):
-            here = form == index
+            here = chosen == index
             if bool(here.any()):
-                symbols[here] = transceiver.transmit(draw.bits[here][:, : transceiver.information_bits])
+                symbols[here] = transceiver.transmit(inputs.bits[here][:, : transceiver.information_bits])
         return symbols
 
-    def _over_the_air(self, effective: Tensor, symbols: Tensor, noise: Tensor) -> Tensor:
+    def _propagate(self, effective: Tensor, symbols: Tensor, noise: Tensor) -> Tensor:
+        """Return the received symbols y_k / sigma, complex64 (drops, users, symbols)."""
         if self._modulator is None or self._demodulator is None:
             return effective @ symbols + noise
         grid = symbols.reshape(*symbols.shape[:-1], -1, self.waveform.subcarriers)
         received: Tensor = self._demodulator(effective @ self._modulator(grid) + noise)
         return received.flatten(-2)
 
-    def _receive(self, form: Tensor, equalised: Tensor, ratio: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-        """Bit errors and information bits of every block, int64 (drops, users) each."""
-        errors, bits = torch.zeros_like(form), torch.zeros_like(form)
+    def _receive(self, chosen: Tensor, equalised: Tensor, ratio: Tensor, inputs: RandomInputs) -> tuple[Tensor, Tensor]:
+        """Return the bit errors and information bits of every block, int64 (drops, users) each."""
+        errors, bits = torch.zeros_like(chosen), torch.zeros_like(chosen)
         for index, transceiver in enumerate(self._transceivers):
-            here = form == index
+            here = chosen == index
             if not bool(here.any()):
                 continue
             decided = transceiver.receive(equalised[here], 1 / ratio[here])
-            wrong = decided != draw.bits[here][:, : transceiver.information_bits]
+            wrong = decided != inputs.bits[here][:, : transceiver.information_bits]
             errors[here] = wrong.sum(-1)
             bits[here] = transceiver.information_bits
         return errors, bits

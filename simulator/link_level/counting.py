@@ -1,7 +1,7 @@
-"""What is counted on the link, how sure the counts make us, and when they suffice.
+"""Count errors of the link, with confidence intervals and a stopping rule.
 
-A bit error is seldom alone: a code block that fails fails in many bits. So the interval of a bit error rate counts
-blocks, not bits, as what is independent, and weighs how unlike they are.
+Bit errors come in bursts: a code block that fails has many wrong bits. The confidence interval of a bit error rate
+therefore treats blocks, not bits, as independent, and accounts for the variance between blocks.
 """
 
 from __future__ import annotations
@@ -27,13 +27,26 @@ _CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Tally:
-    """Sums over blocks, float64, one entry a user (or a drop, or one for all).
+    """Hold sums over blocks, float64, one entry per user (or per drop, or one in total).
 
-    chances: drops times users summed over, a block sent or not. near_field: labels among them. blocks: sent.
-    block_errors: with at least one wrong bit. bits, bit_errors: information bits. delivered_bits: of error-free blocks.
-    errors_squared, errors_times_bits, bits_squared: of each block's bits and bit errors.
-    symbols, error_energy: of sent blocks; inverse_sinr: symbols / SINR of the same.
-    rate: log2(1 + SINR) of the true channel, expected_rate: of the CSI the precoder was computed from; bps/Hz.
+    Parameters
+    ----------
+    chances
+        Transmission opportunities: pairs of drop and user, whether or not a block was sent.
+    near_field
+        Near-field labels among them.
+    blocks, block_errors
+        Blocks sent, and those with at least one wrong bit.
+    bits, bit_errors
+        Information bits of the blocks sent.
+    errors_squared, errors_times_bits, bits_squared
+        Sums of products of the bit errors and bits of each block.
+    delivered_bits
+        Information bits of error-free blocks.
+    symbols, error_energy, inverse_sinr
+        Of the blocks sent: symbols, sum of |error|^2 over symbols, symbols / SINR.
+    rate, expected_rate
+        log2(1 + SINR) of the true channel, and of the CSI that the precoder was computed from; bps/Hz.
     """
 
     chances: Counts
@@ -56,51 +69,84 @@ class Tally:
         return Tally(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
     def followed_by(self, other: Tally) -> Tally:
-        """The entries of both, one after the other."""
+        """Concatenate the entries of two tallies.
+
+        Parameters
+        ----------
+        other
+            Tally whose entries follow.
+
+        Returns
+        -------
+        Tally
+            Entries of both.
+        """
         return Tally(*(np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
 
     def pooled(self) -> Tally:
-        """All entries as one."""
+        """Return the sum of all entries as a single entry."""
         return Tally(*(getattr(self, field.name).sum(keepdims=True) for field in fields(self)))
 
     def as_lists(self) -> dict[str, list[float]]:
-        """For a JSON file, which gives back the same numbers to the last bit."""
+        """Return all sums as lists for a JSON file, which preserves float64 exactly."""
         return {field.name: getattr(self, field.name).tolist() for field in fields(self)}
 
     @classmethod
     def from_lists(cls, lists: dict[str, Any]) -> Tally:
-        """The inverse of `as_lists`. Raises KeyError or ValueError for anything else."""
+        """Restore a tally from `as_lists`.
+
+        Parameters
+        ----------
+        lists
+            Field name -> values.
+
+        Returns
+        -------
+        Tally
+            The same sums.
+
+        Raises
+        ------
+        KeyError, ValueError
+            For anything but the output of `as_lists`.
+        """
         return cls(*(np.asarray(lists[field.name], dtype=np.float64) for field in fields(cls)))
 
     @property
     def bler(self) -> Counts:
-        """Block error rate; NaN where nothing was sent."""
+        """Block error rate; NaN without blocks."""
         return _ratio(self.block_errors, self.blocks)
 
     @property
     def ber(self) -> Counts:
-        """Bit error rate over information bits; NaN where nothing was sent."""
+        """Bit error rate over information bits; NaN without blocks."""
         return _ratio(self.bit_errors, self.bits)
 
     @property
     def evm_db(self) -> Counts:
-        """Error vector magnitude, 10 log10 of error energy over symbol energy; NaN where nothing was sent."""
+        """Error vector magnitude, 10 log10(error energy / symbol energy), dB; NaN without blocks."""
         return _decibels(_ratio(self.error_energy, self.symbols))
 
     @property
     def sinr_db(self) -> Counts:
-        """The formula's SINR of the same symbols: 1 over the mean of 1 / SINR, dB."""
+        """SINR by the formula, dB: harmonic mean over the same symbols."""
         return -_decibels(_ratio(self.inverse_sinr, self.symbols))
 
     def block_interval(self) -> tuple[Counts, Counts]:
-        """95 % interval of `bler` (Clopper and Pearson)."""
+        """Return the 95 % Clopper-Pearson interval of `bler`."""
         return clopper_pearson(self.block_errors, self.blocks)
 
     def bit_interval(self) -> tuple[Counts, Counts]:
-        """95 % interval of `ber`: Clopper and Pearson's with the bits divided by the design effect (Korn, Graubard).
+        """Return the 95 % interval of `ber`, with blocks as independent units.
 
-        The design effect is the variance of the rate over blocks, divided by what independent bits would have, and at
-        least 1. Without a single error nothing tells it, and a whole block counts as one trial.
+        Clopper-Pearson interval with the number of bits divided by the design effect: the variance of the rate over
+        blocks, relative to that of independent bits, and at least 1. Without errors the design effect is undefined,
+        and each block counts as one trial.
+
+        References
+        ----------
+        E. L. Korn and B. I. Graubard, "Confidence intervals for proportions with small expected number of positive
+        counts estimated from survey data", Survey Methodology, 1998.
         """
         rate = self.ber
         spread = self.errors_squared - 2 * rate * self.errors_times_bits + rate**2 * self.bits_squared
@@ -112,7 +158,26 @@ class Tally:
 
 
 def tally(received: Received, symbols: int, expected_rate: Tensor, near_field: Tensor, each: str = "user") -> Tally:
-    """Count a batch. expected_rate, near_field: (drops, users). each: what has an entry, ``user`` or ``drop``."""
+    """Sum the outcome of a batch over its drops or users.
+
+    Parameters
+    ----------
+    received
+        Outcome of the batch.
+    symbols
+        Symbols per block.
+    expected_rate
+        Rates by the transmitter's CSI, real (drops, users), bps/Hz.
+    near_field
+        Labels, bool (drops, users).
+    each
+        ``user`` for one entry per user, ``drop`` for one entry per drop.
+
+    Returns
+    -------
+    Tally
+        Sums.
+    """
     bits, errors = received.information_bits.double(), received.bit_errors.double()
     sent, lost = received.sent.double(), (received.bit_errors > 0).double()
     inverse = (1 / received.sinr).where(received.sent, 0.0)
@@ -140,7 +205,23 @@ def tally(received: Received, symbols: int, expected_rate: Tensor, near_field: T
 
 
 def clopper_pearson(errors: npt.ArrayLike, trials: npt.ArrayLike) -> tuple[Counts, Counts]:
-    """Exact 95 % interval of a binomial rate; errors and trials need not be whole. NaN without trials."""
+    """Compute the exact 95 % interval of a binomial rate.
+
+    Parameters
+    ----------
+    errors, trials
+        Numbers, not necessarily integer.
+
+    Returns
+    -------
+    low, high : ndarray
+        float64, bounds of the rate; NaN without trials.
+
+    References
+    ----------
+    C. J. Clopper and E. S. Pearson, "The use of confidence or fiducial limits illustrated in the case of the binomial",
+    Biometrika, 1934.
+    """
     errors, trials = np.asarray(errors, dtype=np.float64), np.asarray(trials, dtype=np.float64)
     tail = (1 - _CONFIDENCE) / 2
     with np.errstate(invalid="ignore"):
@@ -152,7 +233,22 @@ def clopper_pearson(errors: npt.ArrayLike, trials: npt.ArrayLike) -> tuple[Count
 
 
 def enough(tallies: Sequence[Tally], errors: int, coded: bool) -> bool:
-    """Whether every one of them has counted this many errors: of blocks with a code, of bits without."""
+    """Return whether every tally has counted enough errors.
+
+    Parameters
+    ----------
+    tallies
+        Tallies, e.g. one per scheme.
+    errors
+        Errors required of each.
+    coded
+        Whether block errors count (coded transmission) or bit errors (uncoded).
+
+    Returns
+    -------
+    bool
+        True if all tallies have at least ``errors`` errors.
+    """
     return all(float((each.block_errors if coded else each.bit_errors).sum()) >= errors for each in tallies)
 
 

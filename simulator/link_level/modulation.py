@@ -1,4 +1,9 @@
-"""What a block of symbols can carry: modulation and code rate, asked for by name or chosen by the CQI tables of 5G."""
+"""Select modulation and code rate of the blocks, fixed by name or adapted by the CQI tables of 5G.
+
+References
+----------
+3GPP TS 38.214, Tables 5.2.2.1-2 and 5.2.2.1-3 (CQI); 3GPP TS 38.212 (LDPC codes).
+"""
 
 from __future__ import annotations
 
@@ -11,50 +16,76 @@ from matlab_io.errors import NflaeError
 MODULATIONS = {"qpsk": 2, "16qam": 4, "64qam": 6, "256qam": 8}
 _NAMES = {bits: name for name, bits in MODULATIONS.items()}
 
-# One resource block of one slot of 5G: 12 subcarriers x 14 OFDM symbols.
+# One resource block over one slot of 5G: 12 subcarriers x 14 OFDM symbols.
 DEFAULT_SYMBOLS = 168
 
-# 5G LDPC: code blocks of 12 to 8448 bits (without segmentation), 3GPP TS 38.212, and no code rate above 948/1024.
+# 5G LDPC, 3GPP TS 38.212: code blocks of 12 to 8448 bits (without segmentation), code rates up to 948/1024.
 _FEWEST_BITS, _MOST_BITS = 12, 8448
 _HIGHEST_RATE = 948 / 1024
 
 
 @dataclass(frozen=True)
 class Format:
-    """A modulation and, unless it is sent uncoded, the rate of its LDPC code.
+    """Describe a QAM constellation and the rate of its LDPC code.
 
-    bits_per_symbol: 2, 4, 6 or 8. rate: information bits a coded bit, or None.
+    Parameters
+    ----------
+    bits_per_symbol
+        2, 4, 6 or 8.
+    rate
+        Information bits per coded bit, or None for uncoded transmission.
     """
 
     bits_per_symbol: int
     rate: float | None = None
 
     def information_bits(self, symbols: int) -> int:
-        """Bits a block of so many symbols carries."""
+        """Return the number of information bits per block.
+
+        Parameters
+        ----------
+        symbols
+            Symbols per block.
+
+        Returns
+        -------
+        int
+            Bits, rounded down, so that the code rate does not exceed ``rate``.
+        """
         coded = symbols * self.bits_per_symbol
-        # Rounded down: the code's rate stays at or below what was asked for.
         return coded if self.rate is None else math.floor(coded * self.rate + 1e-9)
 
     def check(self, symbols: int) -> None:
-        """Raises NflaeError, saying what fits, if a block of so many symbols can't carry this code."""
+        """Check that a block length fits the code.
+
+        Parameters
+        ----------
+        symbols
+            Symbols per block.
+
+        Raises
+        ------
+        NflaeError
+            If no LDPC code block of that length and rate exists; the message states the valid range.
+        """
         if self.rate is None:
             return
-        where = f"code rate {self.rate:.4g}: {symbols} symbols of {_NAMES[self.bits_per_symbol]}"
+        subject = f"code rate {self.rate:.4g}: {symbols} symbols of {_NAMES[self.bits_per_symbol]}"
         coded = symbols * self.bits_per_symbol
         if _FEWEST_BITS / coded > _HIGHEST_RATE:
             least = math.ceil(_FEWEST_BITS / _HIGHEST_RATE / self.bits_per_symbol)
-            raise NflaeError(f"{where} are too few for any LDPC code block: give --symbols {least} or more")
+            raise NflaeError(f"{subject} are too few for any LDPC code block: give --symbols {least} or more")
         if self.rate > _HIGHEST_RATE:
-            raise NflaeError(f"{where} carry {_rates(coded)}: 5G's LDPC codes go up to 948/1024")
+            raise NflaeError(f"{subject} carry {_rates(coded)}: 5G's LDPC codes go up to 948/1024")
         fewest, most = self.symbols_that_fit()
         if not fewest <= symbols <= most:
             raise NflaeError(
-                f"{where} carry {_rates(coded)}; or, at this rate, give --symbols {fewest} to {most}:"
+                f"{subject} carry {_rates(coded)}; or, at this rate, give --symbols {fewest} to {most}:"
                 f" an LDPC code block has {_FEWEST_BITS} to {_MOST_BITS} bits"
             )
 
     def symbols_that_fit(self) -> tuple[int, int]:
-        """The fewest and the most symbols a block with an LDPC code can have."""
+        """Return the smallest and the largest number of symbols of a block with an LDPC code."""
         assert self.rate is not None
         bits = self.bits_per_symbol * self.rate
         return math.ceil(_FEWEST_BITS / bits - 1e-9), math.floor(_MOST_BITS / bits)
@@ -72,9 +103,16 @@ def _rates(coded_bits: int) -> str:
 
 @dataclass(frozen=True)
 class CqiEntry:
-    """An entry of a CQI table, and the SINR in dB at which its blocks fail 1 time in 10.
+    """Describe an entry of a CQI table with the SINR at which its block error rate is 10 %.
 
-    short, long: that SINR for blocks of 168 and of 1008 symbols.
+    Parameters
+    ----------
+    index
+        CQI index, 1 to 15.
+    format
+        Modulation and code rate.
+    short, long
+        Required SINR, dB, for blocks of 168 and of 1008 symbols.
     """
 
     index: int
@@ -83,16 +121,29 @@ class CqiEntry:
     long: float
 
     def required_db(self, symbols: int) -> float:
-        """The SINR for blocks of any length: what a finite block costs falls as 1 / sqrt(its length)."""
-        steps = [1 / math.sqrt(length) for length in (_SHORT, _LONG)]
-        along = (1 / math.sqrt(symbols) - steps[1]) / (steps[0] - steps[1])
-        return self.long + along * (self.short - self.long)
+        """Return the required SINR for a block length.
+
+        The loss of a finite block length falls as 1 / sqrt(length): interpolation between ``short`` and ``long``.
+
+        Parameters
+        ----------
+        symbols
+            Symbols per block.
+
+        Returns
+        -------
+        float
+            SINR, dB, for a block error rate of 10 %.
+        """
+        at_short, at_long = (1 / math.sqrt(length) for length in (_SHORT, _LONG))
+        weight = (1 / math.sqrt(symbols) - at_long) / (at_short - at_long)
+        return self.long + weight * (self.short - self.long)
 
 
 _SHORT, _LONG = DEFAULT_SYMBOLS, 6 * DEFAULT_SYMBOLS
 
-# 3GPP TS 38.214, Tables 5.2.2.1-2 and 5.2.2.1-3: bits per symbol and code rate x 1024 of CQI 1 to 15. Beside them the
-# SINRs, measured over white noise with Sionna's codes and decoder by benchmarks/link_thresholds.py.
+# (bits per symbol, code rate x 1024) of the CQI tables: required SINRs at 168 and 1008 symbols, dB, measured over white
+# noise with Sionna's codes and decoder by benchmarks/link_thresholds.py.
 _MEASURED_DB: dict[tuple[int, int], tuple[float, float]] = {
     (2, 78): (-6.34, -7.12),
     (2, 120): (-4.75, -5.62),
@@ -131,7 +182,18 @@ _TABLES = {
 
 
 def cqi_table(name: str) -> tuple[CqiEntry, ...]:
-    """``auto``: the table up to 64QAM (5.2.2.1-2). ``auto:256qam``: the one up to 256QAM (5.2.2.1-3)."""
+    """Return a CQI table of 5G with the required SINRs.
+
+    Parameters
+    ----------
+    name
+        ``auto`` for the table up to 64QAM (5.2.2.1-2), ``auto:256qam`` for the one up to 256QAM (5.2.2.1-3).
+
+    Returns
+    -------
+    tuple of CqiEntry
+        Entries 1 to 15.
+    """
     return tuple(
         CqiEntry(index, Format(bits, rate / 1024), *_MEASURED_DB[bits, rate])
         for index, (bits, rate) in enumerate(_TABLES[name], start=1)
@@ -140,9 +202,14 @@ def cqi_table(name: str) -> tuple[CqiEntry, ...]:
 
 @dataclass(frozen=True)
 class Modulation:
-    """The formats blocks may have, and from which SINR on.
+    """Hold the formats available to the blocks, with the SINR from which each is used.
 
-    formats: by rising SINR. required_db: dB, one a format; -inf for a format that is used whatever the SINR.
+    Parameters
+    ----------
+    formats
+        Formats in the order of rising SINR.
+    required_db
+        Required SINR per format, dB; -inf for a format used at any SINR.
     """
 
     formats: tuple[Format, ...]
@@ -150,10 +217,27 @@ class Modulation:
 
 
 def choose_modulation(name: str, code: str | None, symbols: int) -> Modulation:
-    """What ``--modulation`` and ``--code`` ask for, in blocks of so many symbols.
+    """Return the formats named by ``--modulation`` and ``--code``.
 
-    name: qpsk, 16qam, 64qam, 256qam, auto or auto:256qam. code: none or ldpc:RATE; None: ldpc:1/2, or the table's.
-    Raises NflaeError, with the list or what fits, for anything else.
+    Parameters
+    ----------
+    name
+        ``qpsk``, ``16qam``, ``64qam``, ``256qam``, ``auto`` or ``auto:256qam``.
+    code
+        ``none`` or ``ldpc:RATE``; None for ``ldpc:1/2``, or the rates of the CQI table.
+    symbols
+        Symbols per block.
+
+    Returns
+    -------
+    Modulation
+        Formats with their required SINRs.
+
+    Raises
+    ------
+    NflaeError
+        For an unknown name or code, and for a block length outside the code's range; the message states the valid
+        values.
     """
     if name in _TABLES:
         if code is not None:
@@ -164,7 +248,7 @@ def choose_modulation(name: str, code: str | None, symbols: int) -> Modulation:
         fewest, most = zip(*(entry.format.symbols_that_fit() for entry in entries), strict=True)
         if not max(fewest) <= symbols <= min(most):
             raise NflaeError(
-                f"--modulation {name}: blocks of {symbols} symbols can't carry every entry of the CQI table;"
+                f"--modulation {name}: blocks of {symbols} symbols cannot carry every entry of the CQI table;"
                 f" give --symbols {max(fewest)} to {min(most)}"
             )
         return Modulation(

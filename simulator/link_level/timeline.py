@@ -1,4 +1,4 @@
-"""What precoders that are not made afresh every slot are worth while users move."""
+"""Evaluate the rates of moving users under precoders that are refreshed once in several slots."""
 
 from __future__ import annotations
 
@@ -18,11 +18,16 @@ _SLOTS_AT_A_TIME = 256
 
 @dataclass(frozen=True)
 class Timeline:
-    """What the users of a flight got, slot by slot.
+    """Hold the rates of the users of a flight, slot by slot.
 
-    rate: log2(1 + SINR) with the precoders in use, bps/Hz, float64 (slots, users).
-    near_field: the scheme's labels, as old as its precoders, bool (slots, users).
-    outage: the rate is below ``min_rate``, bool (slots, users); never, where no rate is demanded.
+    Parameters
+    ----------
+    rate
+        log2(1 + SINR) with the precoders in use, bps/Hz, float64 (slots, users).
+    near_field
+        The scheme's labels, as old as its precoders, bool (slots, users).
+    outage
+        Whether the rate is below ``min_rate``, bool (slots, users); false without a minimum rate.
     """
 
     rate: Tensor
@@ -31,7 +36,7 @@ class Timeline:
 
     @property
     def sum_rate(self) -> Tensor:
-        """Bps/Hz, float64 (slots,)."""
+        """Sum rate, bps/Hz, float64 (slots,)."""
         return self.rate.sum(-1)
 
 
@@ -42,13 +47,34 @@ def timeline(
     refresh: int = 1,
     advance: Callable[[int], None] = lambda slots: None,
 ) -> Timeline:
-    """The flight with precoders refreshed every ``refresh`` slots: slot s is sent with those of slot s - s % refresh.
+    """Evaluate a scheme on a flight with precoders refreshed every ``refresh`` slots.
 
-    Precoders come from the channel as it was, SINRs from the channel as it is, by their definition.
+    Slot s is transmitted with the precoders computed from the channels of slot s - s % refresh; its SINRs follow by
+    definition from the channels of slot s.
 
-    budget: numbers, one for all slots. advance(slots): how many are done by now.
-    Raises ValueError if refresh is less than 1, and for a scheme whose receivers need SIC: what they cancel would count
-    as interference here.
+    Parameters
+    ----------
+    flight
+        Channels slot by slot.
+    scheme
+        Precoding scheme.
+    budget
+        Link budget, numbers common to all slots.
+    refresh
+        Slots between refreshes, >= 1.
+    advance
+        Called with the number of slots completed.
+
+    Returns
+    -------
+    Timeline
+        Rates, labels and outages.
+
+    Raises
+    ------
+    ValueError
+        If ``refresh`` is less than 1, or if the scheme's receivers need SIC: the messages they cancel would count as
+        interference here.
     """
     if refresh < 1:
         raise ValueError(f"precoders can be refreshed every 1, 2, ... slots, not every {refresh}")
@@ -57,16 +83,16 @@ def timeline(
     rate, labels = [], []
     for start in range(0, slots, span):
         channels = flight.channels[start : start + span]
-        answer = scheme(ChannelBatch(channels[::refresh]), budget)
-        if answer.needs_sic:
-            raise ValueError("a timeline's receivers don't cancel other users' messages (SIC): take another scheme")
+        precoding = scheme(ChannelBatch(channels[::refresh]), budget)
+        if precoding.needs_sic:
+            raise ValueError("a timeline has no receivers with SIC, which this scheme needs: choose another scheme")
         used = torch.arange(len(channels)) // refresh
-        labels.append(answer.near_field.cpu()[used])
-        precoder, power = answer.precoder.cpu(), answer.power.cpu()
+        labels.append(precoding.near_field.cpu()[used])
+        precoder, power = precoding.precoder.cpu(), precoding.power.cpu()
         for first in range(0, len(channels), _SLOTS_AT_A_TIME):
-            now = slice(first, first + _SLOTS_AT_A_TIME)
-            held = used[now]
-            rate.append(rates(achieved_sinr(channels[now], precoder[held], power[held], budget.noise_power)))
+            part = slice(first, first + _SLOTS_AT_A_TIME)
+            source = used[part]
+            rate.append(rates(achieved_sinr(channels[part], precoder[source], power[source], budget.noise_power)))
         advance(min(start + span, slots))
-    rates_got = torch.cat(rate)
-    return Timeline(rates_got, torch.cat(labels), rates_got < budget.min_rate)
+    all_rates = torch.cat(rate)
+    return Timeline(all_rates, torch.cat(labels), all_rates < budget.min_rate)

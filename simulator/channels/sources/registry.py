@@ -1,4 +1,4 @@
-"""Registry of channel sources, under the names that the command line and Python use.
+"""Register channel sources under the names that the command line and Python use.
 
     channels("umi", drops=20, users=4, antennas=64)                  # (20, 4, 64) complex64
     channels("quadriga", file="chan.mat", subcarriers=12, bandwidth=20e6)

@@ -23,7 +23,7 @@ from simulator.channels.scenario import scenario
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Precoding
 from simulator.downlink.sinr import achieved_sinr
-from simulator.link_level.chain import Chain, Draw, Received, Waveform, effective_channels, scheduled
+from simulator.link_level.chain import Chain, RandomInputs, Received, Waveform, effective_channels, scheduled
 from simulator.link_level.counting import Tally, tally
 from simulator.link_level.modulation import choose_modulation
 from simulator.schemes import scheme
@@ -142,7 +142,7 @@ def test_users_keep_their_blocks_in_whatever_order_they_come() -> None:
         answer = scheme("rzf")(ChannelBatch(ours), budget)
         effective = effective_channels(ours, answer.precoder, answer.power, 0.02)
         draw = over.draw(8, 5, torch.Generator().manual_seed(1))
-        draw = Draw(reorder(draw.bits), reorder(draw.idle), reorder(draw.noise))
+        draw = RandomInputs(reorder(draw.bits), reorder(draw.idle), reorder(draw.noise))
         return over.run(effective, scheduled(answer.power, 1.0), draw)
 
     plain, moved = run(lambda values: values), run(lambda values: values[:, order])
@@ -166,6 +166,41 @@ def test_who_is_given_no_power_is_sent_no_block() -> None:
     found = counted(received, 48)
     assert np.isfinite(found.evm_db).all()
     assert (found.chances, found.blocks) == (12, 6)
+
+
+@pytest.mark.parametrize("waveform", [None, Waveform(12, 3)])
+def test_beams_of_users_without_a_block_interfere_as_the_formula_says(waveform: Waveform | None) -> None:
+    """User 1 has power, but its SINR is below the lowest CQI: its beam radiates idle symbols and disturbs user 0."""
+    drops, symbols = 60, 168
+    over = Chain(choose_modulation("auto", None, symbols), symbols, torch.device("cpu"), waveform)
+    effective = torch.tensor([[10.0, 3j], [30.0, 3.0]], dtype=torch.complex128).expand(drops, 2, 2)
+    inputs = over.draw(drops, 2, torch.Generator().manual_seed(11))
+    received = over.run(effective, torch.ones(drops, 2, dtype=torch.bool), inputs)
+    assert received.sent.tolist() == [[True, False]] * drops
+    assert not received.information_bits[:, 1].any()
+    torch.testing.assert_close(received.sinr[:, 0], torch.full((drops,), 10.0, dtype=torch.float64))
+    error = float(received.error_energy[:, 0].mean()) / symbols
+    assert error == pytest.approx((3**2 + 1) / 10**2, rel=0.05)  # of noise alone it would be 1 / 10^2
+
+
+def test_idle_symbols_are_qpsk_of_unit_energy() -> None:
+    idle = chain("qpsk", None, 240).draw(20, 3, torch.Generator().manual_seed(2)).idle
+    assert idle.shape == (20, 3, 240)
+    torch.testing.assert_close(idle.abs(), torch.ones(20, 3, 240))
+    quadrants = torch.view_as_real(idle).sign()
+    assert float(quadrants.mean((0, 1, 2)).abs().max()) < 0.05
+    assert float((quadrants[..., 0] * quadrants[..., 1]).mean().abs()) < 0.05
+    assert float((idle[:, 0] * idle[:, 1].conj()).mean().abs()) < 0.05  # one user's say nothing of another's
+
+
+def test_a_user_switched_off_is_sent_no_block_at_any_sinr() -> None:
+    """From a thousandth of an equal part of the power on, not below; in drops with budgets of their own, too."""
+    power = torch.tensor([[1.01e-3, 0.99e-3, 0.5, 0.4], [1.01e-3, 2.02e-3, 1.98e-3, 0.8]]).double() / 4
+    assert scheduled(power[:1], 1.0).tolist() == [[True, False, True, True]]
+    assert scheduled(power, torch.tensor([1.0, 2.0])).tolist() == [
+        [True, False, True, True],
+        [False, True, False, True],
+    ]
 
 
 def test_signal_noise_and_errors_at_vanishing_and_at_enormous_snr() -> None:
