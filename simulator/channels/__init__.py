@@ -1,0 +1,1 @@
+"""Channels: scenarios, moving users, multipath, CSI models, and the channel sources of other tools."""

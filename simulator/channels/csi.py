@@ -1,4 +1,4 @@
-"""CSI models: perfect, noisy, aged and quantised channel state information."""
+"""Model channel state information (CSI) at the transmitter: perfect, noisy, aged or quantised."""
 
 from __future__ import annotations
 
@@ -12,15 +12,28 @@ from torch import Tensor
 from matlab_io.errors import NflaeError
 from simulator.geometry.arrays import SPEED_OF_LIGHT
 
-_FORMS = "perfect, noisy:DB (SNR per antenna), aged:SLOTS and quantised:BITS (a real dimension)"
+_FORMS = "perfect, noisy:DB (SNR per antenna), aged:SLOTS and quantised:BITS (per real dimension)"
 _MOST_BITS = 16
 
 
 def noisy_csi(channels: Tensor, snr_db: Tensor | float, generator: torch.Generator) -> Tensor:
-    """H + e with e white complex Gaussian, ``snr_db`` below the user's mean power per antenna.
+    """Add white complex Gaussian estimation noise to channels.
 
-    channels: complex64 (..., antennas); snr_db: a number or a tensor that broadcasts to (...), dB.
-    Returns complex64, the same shape.
+    h + e with e ~ CN(0, ||h||^2 / (N snr) I): noise ``snr_db`` below the user's mean power per antenna.
+
+    Parameters
+    ----------
+    channels
+        h, complex64 (..., antennas).
+    snr_db
+        SNR per antenna, dB, a number or a tensor that broadcasts to (...).
+    generator
+        Source of randomness.
+
+    Returns
+    -------
+    Tensor
+        Noisy CSI, complex64, of the shape of ``channels``.
     """
     snr = 10 ** (torch.as_tensor(snr_db, dtype=torch.float32) / 10)
     per_antenna = torch.linalg.vector_norm(channels, dim=-1) ** 2 / channels.shape[-1]
@@ -32,38 +45,75 @@ def noisy_csi(channels: Tensor, snr_db: Tensor | float, generator: torch.Generat
 
 
 def jakes_correlation(speed: float, carrier: float, seconds: float) -> float:
-    """Rho = J0(2 pi f_D t), f_D = speed / wavelength: a fading coefficient's correlation over a time t (Clarke, Jakes).
+    """Compute the correlation rho = J0(2 pi f_D t) of a fading coefficient over a time t, f_D = speed / lambda.
 
-    speed: m/s. carrier: Hz. seconds: t. Exact for scattering from all around; a line of sight decorrelates more slowly.
+    Exact for isotropic scattering (Clarke and Jakes); a line of sight decorrelates more slowly.
+
+    Parameters
+    ----------
+    speed
+        m/s.
+    carrier
+        Hz.
+    seconds
+        t, s.
+
+    Returns
+    -------
+    float
+        rho.
     """
     doppler = speed * carrier / SPEED_OF_LIGHT
     return float(torch.special.bessel_j0(torch.tensor(2 * math.pi * doppler * seconds, dtype=torch.float64)))
 
 
 def aged_csi(channels: Tensor, correlation: float, slots: int, generator: torch.Generator) -> Tensor:
-    """CSI ``slots`` slots old, of a channel that fades as a first-order Gauss-Markov process.
+    """Draw outdated CSI of channels that fade as a first-order Gauss-Markov process.
 
     g = rho^n h + sqrt(1 - rho^(2n)) e with e ~ CN(0, ||h||^2 / N I), so that E||g||^2 = ||h||^2.
 
-    channels: complex64 (..., antennas), h, the channels of now. correlation: rho, of one slot with the next. slots: n.
-    Returns complex64, the same shape.
+    Parameters
+    ----------
+    channels
+        Current channels h, complex64 (..., antennas).
+    correlation
+        rho, of successive slots.
+    slots
+        Age n of the CSI, slots.
+    generator
+        Source of randomness.
+
+    Returns
+    -------
+    Tensor
+        CSI g, complex64, of the shape of ``channels``.
     """
-    kept = correlation**slots
+    total_correlation = correlation**slots
     per_antenna = torch.linalg.vector_norm(channels, dim=-1, keepdim=True) ** 2 / channels.shape[-1]
-    deviation = torch.sqrt((1 - kept**2) * per_antenna / 2)
+    deviation = torch.sqrt((1 - total_correlation**2) * per_antenna / 2)
     innovation = torch.complex(
         torch.randn(channels.shape, generator=generator), torch.randn(channels.shape, generator=generator)
     )
-    return kept * channels + deviation * innovation
+    return total_correlation * channels + deviation * innovation
 
 
 def quantised_csi(channels: Tensor, bits: int) -> Tensor:
-    """Real and imaginary parts, each rounded to 2^bits levels: uniform mid-rise, scaled to the user's largest part.
+    """Quantise real and imaginary parts to 2^bits levels each, uniform mid-rise, scaled to the user's largest part.
 
     With A_k = max_n max(|Re h_kn|, |Im h_kn|) and step D_k = 2 A_k / 2^bits, x becomes D_k (floor(x / D_k) + 1/2). The
-    scale A_k itself is taken to be fed back exactly.
+    scale A_k itself is assumed to be fed back exactly.
 
-    channels: complex64 (..., antennas). bits: >= 1 a real dimension. Returns complex64, the same shape.
+    Parameters
+    ----------
+    channels
+        complex64 (..., antennas).
+    bits
+        Bits per real dimension, >= 1.
+
+    Returns
+    -------
+    Tensor
+        Quantised CSI, complex64, of the shape of ``channels``.
     """
     parts = torch.view_as_real(channels.resolve_conj())
     largest = parts.abs().amax((-2, -1), keepdim=True)
@@ -75,9 +125,14 @@ def quantised_csi(channels: Tensor, bits: int) -> Tensor:
 
 @dataclass(frozen=True)
 class CsiModel:
-    """A kind of CSI and how bad it is.
+    """Describe the CSI from which the transmitter computes its precoders.
 
-    amount: SNR per antenna in dB (noisy), slots (aged), bits a real dimension (quantised); 0 for perfect.
+    Parameters
+    ----------
+    kind
+        ``perfect``, ``noisy``, ``aged`` or ``quantised``.
+    amount
+        SNR per antenna, dB (noisy), age, slots (aged), or bits per real dimension (quantised); 0 for perfect CSI.
     """
 
     kind: Literal["perfect", "noisy", "aged", "quantised"] = "perfect"
@@ -85,14 +140,26 @@ class CsiModel:
 
     @property
     def slots(self) -> int:
-        """By how many slots the CSI is late."""
+        """Age of the CSI, slots."""
         return int(self.amount) if self.kind == "aged" else 0
 
     def estimate(self, channels: Tensor, slot_correlation: float | None, generator: torch.Generator) -> Tensor:
-        """The CSI of these channels, complex64 (drops, users, antennas).
+        """Return the transmitter's CSI of given channels.
 
-        slot_correlation: of the channels from one slot to the next, where the ageing is to be drawn; None where
-        ``channels`` are the older ones themselves.
+        Parameters
+        ----------
+        channels
+            complex64 (drops, users, antennas).
+        slot_correlation
+            Correlation of the channels of successive slots, from which aged CSI is drawn; None if ``channels`` are the
+            outdated ones themselves.
+        generator
+            Source of randomness.
+
+        Returns
+        -------
+        Tensor
+            CSI, complex64 (drops, users, antennas).
         """
         if self.kind == "noisy":
             return noisy_csi(channels, self.amount, generator)
@@ -107,7 +174,23 @@ class CsiModel:
 
 
 def parse_csi(text: str) -> CsiModel:
-    """What ``--csi`` asks for. Raises NflaeError, with the forms there are, for anything else."""
+    """Parse the value of ``--csi``.
+
+    Parameters
+    ----------
+    text
+        ``perfect``, ``noisy:DB``, ``aged:SLOTS`` or ``quantised:BITS``.
+
+    Returns
+    -------
+    CsiModel
+        The CSI model.
+
+    Raises
+    ------
+    NflaeError
+        For anything else; the message lists the valid forms.
+    """
     kind, _, number = text.partition(":")
     if text == "perfect":
         return CsiModel()

@@ -1,4 +1,4 @@
-"""The low-altitude scenarios: users drawn in space, and their channels to the array."""
+"""Draw users of the low-altitude scenarios in space, and their channels to the array."""
 
 from __future__ import annotations
 
@@ -19,17 +19,28 @@ ScenarioName = Literal["uav", "paper"]
 
 @dataclass(frozen=True)
 class Scenario:
-    """Where users stand and what lies between them and the array.
+    """Describe the distribution of users and the propagation between them and the array.
 
-    array: the base station's array.
-    users: users per drop, K.
-    x_range, height_range: users are uniform in this rectangle, m.
-    ground_share: share of users put on the ground (1.5 m) instead.
-    angle: how the depression angle is signed, see `geometry.angle_and_distance`.
-    scattered_paths: NLoS paths L a user, each from a scatterer uniform in the same rectangle.
-    rician_factor_db: power of the LoS path over that of all NLoS paths together, dB.
-    path_loss_reference: ||h||^2 = (reference / r)^2 of the LoS path, m; None: ||h|| = 1 for every user.
-    near_field_loss: Delta in the definition of the near field.
+    Parameters
+    ----------
+    array
+        Array of the base station.
+    users
+        Users per drop, K.
+    x_range, height_range
+        Rectangle in which users are uniformly distributed, m.
+    ground_share
+        Fraction of users placed on the ground (1.5 m) instead.
+    angle
+        Sign convention of the depression angle, see `simulator.geometry.arrays.angle_and_distance`.
+    scattered_paths
+        Number L of NLoS paths per user, each from a scatterer uniformly distributed in the same rectangle.
+    rician_factor_db
+        Power of the LoS path relative to the sum of all NLoS paths, dB.
+    path_loss_reference
+        Reference distance, m: the LoS path has ||h||^2 = (reference / r)^2; None for ||h|| = 1 for every user.
+    near_field_loss
+        Delta in the definition of the near field.
     """
 
     array: UniformLinearArray = field(default_factory=UniformLinearArray)
@@ -44,22 +55,59 @@ class Scenario:
     near_field_loss: float = DEFAULT_LOSS
 
     def draw(self, drops: int, generator: torch.Generator) -> Drops:
-        """Draw ``drops`` independent drops; the same generator state gives the same drops."""
+        """Draw independent drops.
+
+        Parameters
+        ----------
+        drops
+            Number of drops.
+        generator
+            Source of randomness; equal states give equal drops.
+
+        Returns
+        -------
+        Drops
+            Channels and user positions.
+        """
         return _draw(self, drops, generator)
 
     def stream(self, drops: int, generator: torch.Generator, block: int = 256) -> Iterator[Drops]:
-        """The drops in blocks, so that memory doesn't grow with their number."""
+        """Draw drops in blocks, with memory independent of their number.
+
+        Parameters
+        ----------
+        drops
+            Number of drops.
+        generator
+            Source of randomness.
+        block
+            Largest number of drops per block.
+
+        Yields
+        ------
+        Drops
+            Channels and user positions of a block.
+        """
         for start in range(0, drops, block):
             yield self.draw(min(block, drops - start), generator)
 
 
 @dataclass(frozen=True)
 class Drops:
-    """Channels and what is true of the users they belong to.
+    """Hold channels with the true positions and labels of their users.
 
-    channels: complex64 (drops, users, antennas).
-    x, height, distance: float64 (drops, users), m. angle: the same, rad from the array's normal.
-    near_field: bool (drops, users).
+    Parameters
+    ----------
+    channels
+        complex64 (drops, users, antennas); row k of a drop is h_k.
+    x, height
+        User positions, float64 (drops, users), m.
+    angle
+        From the normal of the array, float64 (drops, users), rad.
+    distance
+        From the centre of the array, float64 (drops, users), m.
+    near_field
+        bool (drops, users).
     """
 
     channels: Tensor
@@ -71,10 +119,27 @@ class Drops:
 
 
 def scenario(name: ScenarioName, users: int = 10, antennas: int = 256) -> Scenario:
-    """A named scenario. ``paper``: the publications' (line of sight, unit-norm channels, signed angles).
-    ``uav``: drones and ground users with path loss and three scattered paths each.
+    """Return a named scenario.
 
-    Raises ValueError for an unknown name or fewer than one user or antenna.
+    Parameters
+    ----------
+    name
+        ``paper``: line of sight, unit-norm channels, signed angles, as in the publications. ``uav``: drones and ground
+        users with path loss and three scattered paths each.
+    users
+        Users per drop.
+    antennas
+        Antennas of the array.
+
+    Returns
+    -------
+    Scenario
+        The scenario.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, or fewer than one user or antenna.
     """
     if users < 1 or antennas < 1:
         raise ValueError(f"users and antennas must be at least 1, got {users} and {antennas}")
@@ -98,7 +163,15 @@ GROUND_USER_HEIGHT = 1.5
 
 @dataclass(frozen=True)
 class Scatterers:
-    """Points that throw a user's wave on to the array. x, height: float64 S, m. gain: complex128 S, of the LoS's 1."""
+    """Hold the scatterers between users and array.
+
+    Parameters
+    ----------
+    x, height
+        Positions, float64 S, m.
+    gain
+        Gains relative to the LoS path, complex128 S.
+    """
 
     x: Tensor
     height: Tensor
@@ -106,9 +179,21 @@ class Scatterers:
 
 
 def draw_scatterers(scene: Scenario, shape: tuple[int, ...], generator: torch.Generator) -> Scatterers:
-    """Scatterers of the scenario: uniform in its rectangle, their gains CN(0, 1 / (Rician factor x L)).
+    """Draw scatterers, uniform in the rectangle of the scenario, with gains CN(0, 1 / (Rician factor x L)).
 
-    shape: S, ending with L, the scattered paths a user (> 0).
+    Parameters
+    ----------
+    scene
+        Scenario.
+    shape
+        Shape S, with L > 0, the number of scattered paths per user, as its last element.
+    generator
+        Source of randomness.
+
+    Returns
+    -------
+    Scatterers
+        Positions and gains, of shape S.
     """
     x = _uniform(*scene.x_range, shape, generator)
     height = _uniform(*scene.height_range, shape, generator)
@@ -121,7 +206,20 @@ def draw_scatterers(scene: Scenario, shape: tuple[int, ...], generator: torch.Ge
 
 
 def path_loss(scene: Scenario, distance: Tensor) -> Tensor:
-    """Amplitude of the LoS path: reference / r, r at least 1 m, or 1; float64, the shape of ``distance`` (m)."""
+    """Compute the amplitude of the LoS path: reference / max(r, 1 m), or 1 without path loss.
+
+    Parameters
+    ----------
+    scene
+        Scenario.
+    distance
+        r, float64, of any shape, m.
+
+    Returns
+    -------
+    Tensor
+        Amplitude, float64, of the shape of ``distance``.
+    """
     if scene.path_loss_reference is None:
         return torch.ones_like(distance)
     return scene.path_loss_reference / distance.clamp(min=1.0)

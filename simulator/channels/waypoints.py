@@ -1,4 +1,4 @@
-"""Waypoints from a CSV file, and a flight's truth as the variables of a channel file."""
+"""Read waypoints from CSV files, and describe flights by the variables of a channel file."""
 
 from __future__ import annotations
 
@@ -18,13 +18,28 @@ _COLUMNS = "a header with user, x_m, height_m and either time_s or speed_mps"
 
 
 def read_waypoints(path: Path) -> list[Waypoints]:
-    """The users' paths in a CSV file, in the order in which users first appear.
+    """Read the paths of users from a CSV file.
 
-    A line is a point of a user's path: ``user`` (any name), ``x_m``, ``height_m``, and either ``time_s``, when the user
-    is there, or ``speed_mps``, how fast it flies on from there; a user then sets out at time 0, and its last line's
-    speed says nothing. Further columns are left alone.
+    A line is a point of a user's path: ``user`` (any name), ``x_m``, ``height_m``, and either ``time_s``, the time at
+    the point, or ``speed_mps``, the speed on the leg that starts there; with speeds a user starts at time 0, and the
+    speed of its last point is ignored. Further columns are ignored.
 
-    Raises NflaeError, with the line, for what can't be read so; OSError if there is no such file.
+    Parameters
+    ----------
+    path
+        CSV file.
+
+    Returns
+    -------
+    list of Waypoints
+        Paths, in the order in which users first appear.
+
+    Raises
+    ------
+    NflaeError
+        For a file of another form; the message names the line.
+    OSError
+        If the file does not exist.
     """
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, skipinitialspace=True)
@@ -32,33 +47,55 @@ def read_waypoints(path: Path) -> list[Waypoints]:
             columns = set(reader.fieldnames or ())
             lines = [(reader.line_num, row) for row in reader]
         except (csv.Error, UnicodeDecodeError) as error:
-            raise NflaeError(f"{path}: is no CSV file of waypoints ({error}); it wants {_COLUMNS}") from None
+            raise NflaeError(f"{path}: is no CSV file of waypoints ({error}); expected {_COLUMNS}") from None
     pace = "time_s" if "time_s" in columns else "speed_mps"
     if not {"user", "x_m", "height_m", pace} <= columns:
-        raise NflaeError(f"{path}: has the columns {', '.join(sorted(columns)) or '(none)'}; it wants {_COLUMNS}")
+        raise NflaeError(f"{path}: has the columns {', '.join(sorted(columns)) or '(none)'}; expected {_COLUMNS}")
     points: dict[str, list[list[float]]] = {}
     for line, row in lines:
         point = [_number(path, line, row, name) for name in ("x_m", "height_m", pace)]
         points.setdefault(row["user"], []).append(point)
     if not points:
-        raise NflaeError(f"{path}: has no waypoint; below the header it wants a line for each point of a user's path")
+        raise NflaeError(f"{path}: has no waypoint; expected, below the header, a line for each point of a user's path")
     paths = []
     for user, rows in points.items():
         try:
-            x, height, when = torch.tensor(rows, dtype=torch.float64).T
-            paths.append(Waypoints(when if pace == "time_s" else _times(x, height, when), x, height))
+            x, height, third = torch.tensor(rows, dtype=torch.float64).T.contiguous()
+            paths.append(Waypoints(third if pace == "time_s" else _times(x, height, third), x, height))
         except ValueError as error:
             raise NflaeError(f"{path}: user {user}: {error}") from None
     return paths
 
 
 def flight_seconds(paths: Sequence[Waypoints]) -> float:
-    """When the last user has arrived, s."""
+    """Return the time of the last waypoint.
+
+    Parameters
+    ----------
+    paths
+        Paths, one per user.
+
+    Returns
+    -------
+    float
+        Time, s.
+    """
     return max(float(path.time[-1]) for path in paths)
 
 
 def flight_variables(flight: Flight) -> dict[str, Any]:
-    """What is true of the users, in MATLAB order K x S, and the slots' length: to be written beside H."""
+    """Return the variables of a channel file that describe a flight.
+
+    Parameters
+    ----------
+    flight
+        Flight of K users over S slots.
+
+    Returns
+    -------
+    dict
+        Name -> positions, angles, distances, labels and Doppler shifts in MATLAB order K x S, and the slot duration.
+    """
     columns = {
         "x": flight.x,
         "height": flight.height,
@@ -71,7 +108,7 @@ def flight_variables(flight: Flight) -> dict[str, Any]:
 
 
 def _times(x: torch.Tensor, height: torch.Tensor, speed: torch.Tensor) -> torch.Tensor:
-    """When a user that flies on from each point at that point's speed is where, from time 0; s."""
+    """Return the times, s, at which a user reaches its points with given speeds on the legs, from time 0."""
     if bool((speed[:-1] <= 0).any()):
         raise ValueError("speed_mps has to be positive, but for the last point")
     legs = torch.hypot(x.diff(), height.diff()) / speed[:-1]

@@ -1,4 +1,7 @@
-"""The base station's array and where users stand as seen from it (x-z plane, metres and radians)."""
+"""Describe the base station's array and compute users' angles and distances from it.
+
+All geometry is in the x-z plane, in metres and radians: the array is centred at (0, h_B), a user is at (x, h).
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,18 @@ AngleConvention = Literal["signed", "absolute"]
 
 @dataclass(frozen=True)
 class UniformLinearArray:
-    """A half-wavelength uniform linear array on a mast, centred at (0, ``height``), tilted by ``tilt``.
+    """Describe a half-wavelength uniform linear array on a mast, centred at (0, ``height``).
 
-    antennas: number of elements N.
-    carrier: carrier frequency, Hz.
-    height: height of the array's centre above ground, m.
-    tilt: down-tilt of the array's normal, rad.
+    Parameters
+    ----------
+    antennas
+        Number of elements N.
+    carrier
+        Carrier frequency, Hz.
+    height
+        Height h_B of the array's centre above ground, m.
+    tilt
+        Down-tilt theta_tit of the array's normal, rad.
     """
 
     antennas: int = 256
@@ -31,12 +40,12 @@ class UniformLinearArray:
 
     @property
     def wavelength(self) -> float:
-        """Wavelength, m."""
+        """Wavelength lambda, m."""
         return SPEED_OF_LIGHT / self.carrier
 
     @property
     def spacing(self) -> float:
-        """Distance between neighbouring elements, m (half a wavelength)."""
+        """Spacing d = lambda / 2 of neighbouring elements, m."""
         return self.wavelength / 2
 
     @property
@@ -45,7 +54,13 @@ class UniformLinearArray:
         return self.antennas * self.spacing
 
     def element_offsets(self) -> Tensor:
-        """Element positions n d along the array, n = -(N-1)/2 ... (N-1)/2; float64 (antennas,), m."""
+        """Return the element positions n d along the array, n = -(N-1)/2 ... (N-1)/2.
+
+        Returns
+        -------
+        Tensor
+            float64 (antennas,), m.
+        """
         n = torch.arange(self.antennas, dtype=torch.float64) - (self.antennas - 1) / 2
         return n * self.spacing
 
@@ -53,15 +68,29 @@ class UniformLinearArray:
 def angle_and_distance(
     x: Tensor, height: Tensor, array: UniformLinearArray, convention: AngleConvention = "signed"
 ) -> tuple[Tensor, Tensor]:
-    """Angle from the array's normal and distance from its centre, for users at (x, height).
+    """Compute the angle from the array's normal and the distance from its centre, for users at (x, height).
 
-    r = hypot(x, h - h_B) and theta = atan2(h_B - h, x) - tilt. With ``convention="absolute"`` the depression
-    angle is atan2(|h - h_B|, x), as the papers write it: two users mirrored about the mast's height then have
-    the same channel, so it serves to reproduce published curves only.
+    r = hypot(x, h - h_B), theta = theta_k - theta_tit with the depression angle theta_k = atan2(h_B - h, x)
+    (``convention="signed"``) or theta_k = atan2(|h - h_B|, x) (``"absolute"``, as in the publications). In the absolute
+    convention two users mirrored about the mast's height have the same channel; it serves reproduction only.
 
-    x, height: any common shape, m. Returns (theta in rad, r in m), float64, the same shape.
+    Parameters
+    ----------
+    x, height
+        User positions, real, of a common shape S, m.
+    array
+        Array.
+    convention
+        Sign convention of the depression angle.
+
+    Returns
+    -------
+    angle : Tensor
+        theta, float64 S, rad.
+    distance : Tensor
+        r, float64 S, m.
     """
     x, height = x.double(), height.double()
-    drop = array.height - height
-    depression = torch.atan2(drop.abs() if convention == "absolute" else drop, x)
-    return depression - array.tilt, torch.hypot(x, drop)
+    depth = array.height - height
+    depression = torch.atan2(depth.abs() if convention == "absolute" else depth, x)
+    return depression - array.tilt, torch.hypot(x, depth)

@@ -1,7 +1,8 @@
-"""Where the near field begins: Rayleigh distances, the effective near-field region and the labels they give.
+"""Compute the near-field boundary: Rayleigh distances, the effective near-field region and near-field labels.
 
-A user is near-field when a far-field beam, aimed as well as it can be at the user's angle, still loses at least
-the share ``loss`` (Delta, 0.1 by default) of the amplitude: 1 - |b^H a| >= Delta.
+A user is near-field if a far-field beam at the user's angle loses at least the fraction ``loss`` (Delta, 0.1 by
+default) of the amplitude: 1 - |b^H a| >= Delta. With the wavefront curvature
+beta = sqrt(N^2 d^2 cos^2(theta) / (2 lambda r)) this is equivalent to beta >= beta_Delta, |G(beta_Delta)| = 1 - Delta.
 """
 
 from __future__ import annotations
@@ -21,7 +22,20 @@ _TINY = torch.finfo(torch.float32).tiny
 
 
 def beam_gain(beta: float | np.ndarray) -> float | np.ndarray:
-    """|G(beta)|, G(beta) = (1/beta) int_0^beta exp(-j pi t^2 / 2) dt: the far-field beam's gain on a near user."""
+    """Compute |G(beta)|, the amplitude gain of a far-field beam at a user with wavefront curvature beta.
+
+    G(beta) = (1 / beta) int_0^beta exp(-j pi t^2 / 2) dt.
+
+    Parameters
+    ----------
+    beta
+        Wavefront curvature, dimensionless, of any shape.
+
+    Returns
+    -------
+    float or ndarray
+        |G|, 1 at beta = 0, of the shape of ``beta``.
+    """
     from scipy.special import fresnel
 
     beta = np.asarray(beta, dtype=float)
@@ -33,47 +47,126 @@ def beam_gain(beta: float | np.ndarray) -> float | np.ndarray:
 
 @cache
 def beta_threshold(loss: float = DEFAULT_LOSS) -> float:
-    """beta_Delta: the smallest beta at which |G(beta)| = 1 - Delta (0.98641 for Delta = 0.1).
+    """Compute beta_Delta, the smallest beta at which |G(beta)| = 1 - Delta.
 
-    Raises ValueError unless 0 < loss < 0.8.
+    Parameters
+    ----------
+    loss
+        Delta, in (0, 0.8).
+
+    Returns
+    -------
+    float
+        beta_Delta, dimensionless; 0.98641 for Delta = 0.1.
+
+    Raises
+    ------
+    ValueError
+        Unless 0 < loss < 0.8.
     """
-    from scipy.optimize import brentq  # 0.2 s to import; precoders, which need no theory of regions, start without
+    from scipy.optimize import brentq  # imported here: takes 0.2 s, and precoders do not need it
 
     if not 0 < loss < 0.8:
         raise ValueError(f"loss must lie in (0, 0.8), got {loss}")
-    grid = np.linspace(0, 6, 6001)  # |G| isn't monotone beyond 1.9: bracket the first crossing
+    grid = np.linspace(0, 6, 6001)  # |G| is not monotone beyond 1.9: bracket the first crossing
     first = int(np.argmax(beam_gain(grid) <= 1 - loss))
     return float(brentq(lambda beta: beam_gain(beta) - (1 - loss), grid[first - 1], grid[first], xtol=1e-13))
 
 
 def wavefront_curvature(array: UniformLinearArray, angle: Tensor, distance: Tensor) -> Tensor:
-    """Beta = sqrt(N^2 d^2 cos^2(theta) / (2 lambda r)), dimensionless; float64, the shape of ``angle``."""
+    """Compute the wavefront curvature beta = sqrt(N^2 d^2 cos^2(theta) / (2 lambda r)).
+
+    Parameters
+    ----------
+    array
+        Array.
+    angle, distance
+        theta, rad, and r, m, of a common shape.
+
+    Returns
+    -------
+    Tensor
+        beta, dimensionless, float64, of the same shape.
+    """
     aperture = array.aperture * torch.cos(angle.double())
     return torch.sqrt(aperture**2 / (2 * array.wavelength * distance.double()))
 
 
 def is_near_field(array: UniformLinearArray, angle: Tensor, distance: Tensor, loss: float = DEFAULT_LOSS) -> Tensor:
-    """True where beta >= beta_Delta, which is where 1 - |b^H a| >= Delta; bool, the shape of ``angle``."""
+    """Label users near-field where beta >= beta_Delta, equivalently 1 - |b^H a| >= Delta.
+
+    Parameters
+    ----------
+    array
+        Array.
+    angle, distance
+        theta, rad, and r, m, of a common shape.
+    loss
+        Delta.
+
+    Returns
+    -------
+    Tensor
+        bool, of the same shape; true for near-field users.
+    """
     return wavefront_curvature(array, angle, distance) >= beta_threshold(loss)
 
 
 def rayleigh_distance(array: UniformLinearArray) -> float:
-    """The classical 2 D^2 / lambda, m."""
+    """Compute the classical Rayleigh distance 2 D^2 / lambda.
+
+    Parameters
+    ----------
+    array
+        Array of aperture D = N d.
+
+    Returns
+    -------
+    float
+        Distance, m.
+    """
     return 2 * array.aperture**2 / array.wavelength
 
 
 def effective_rayleigh_distance(array: UniformLinearArray, angle: Tensor, loss: float = DEFAULT_LOSS) -> Tensor:
-    """Distance at which beta = beta_Delta in direction ``angle``: N^2 d^2 cos^2(theta) / (2 lambda beta_Delta^2), m."""
+    """Compute the effective Rayleigh distance N^2 d^2 cos^2(theta) / (2 lambda beta_Delta^2), where beta = beta_Delta.
+
+    Parameters
+    ----------
+    array
+        Array.
+    angle
+        theta, rad.
+    loss
+        Delta.
+
+    Returns
+    -------
+    Tensor
+        Distance, m, float64, of the shape of ``angle``.
+    """
     aperture = array.aperture * torch.cos(angle.double())
     return aperture**2 / (2 * array.wavelength * beta_threshold(loss) ** 2)
 
 
 def ground_near_field_region(array: UniformLinearArray, loss: float = DEFAULT_LOSS) -> tuple[float, float] | None:
-    """The effective near-field region (ENFR) on the ground, [h_B / tan(theta-), h_B / tan(theta+)] in m from the mast.
+    """Compute the effective near-field region (ENFR) on the ground, [h_B / tan(theta-), h_B / tan(theta+)].
 
-    theta-+ are the two depression angles in (0, pi/2) that solve
-    sin(theta) cos^2(theta - theta_tit) = 2 h_B beta_Delta^2 lambda / (N^2 d^2), theta+ < theta-.
-    None where the right side exceeds the left everywhere: no ground user is near-field.
+    theta- and theta+, theta+ < theta-, are the two depression angles in (0, pi/2) that solve
+    sin(theta) cos^2(theta - theta_tit) = 2 h_B beta_Delta^2 lambda / (N^2 d^2).
+
+    Parameters
+    ----------
+    array
+        Array.
+    loss
+        Delta.
+
+    Returns
+    -------
+    tuple of float, or None
+        Nearest and farthest distance from the mast, m; None if the right side exceeds the left at every angle, so that
+        no ground user is near-field.
     """
     from scipy.optimize import brentq
 
@@ -93,21 +186,43 @@ def ground_near_field_region(array: UniformLinearArray, loss: float = DEFAULT_LO
 
 
 def focusing_gain(precoder: Tensor, steering: Tensor) -> Tensor:
-    """|b^H w|^2: the share of a unit-norm beam's power that a unit-norm response ``steering`` collects.
+    """Compute |b^H w|^2, the fraction of a unit-norm beam's power received at points with unit-norm responses b.
 
-    precoder: complex (..., antennas); steering: complex (points, antennas). Returns float (..., points).
+    Parameters
+    ----------
+    precoder
+        Beams w, complex (..., antennas).
+    steering
+        Array responses b, complex (points, antennas).
+
+    Returns
+    -------
+    Tensor
+        real (..., points), in [0, 1].
     """
     return torch.abs(precoder @ steering.conj().T) ** 2
 
 
 def far_field_test(channels: Tensor, loss: float = DEFAULT_LOSS, zero_padding: int = 8) -> Tensor:
-    """Near-field labels from the channels alone, without a network: how well does one plane wave explain each?
+    """Label users near-field from their channels alone, by the gain of the best far-field beam.
 
-    Near where the best far-field beam's amplitude, max_theta |a(theta)^H h| on a grid of ``zero_padding`` x N
-    angles by FFT, is at most 1 - Delta of ||h||. Noise makes a far user look near, so its power is taken off both:
-    the median of the Hann-windowed spectrum, in which a user fills only a few bins, tells how much there is.
+    A user is near-field if max_theta |a(theta)^H h|, evaluated by FFT, is at most (1 - Delta) ||h||. The noise power,
+    which would bias the test towards the near field, is subtracted from both sides; it is estimated by the median of
+    the Hann-windowed spectrum, in which a user occupies only a few bins.
 
-    channels: complex (..., antennas), non-zero. Returns bool (...).
+    Parameters
+    ----------
+    channels
+        complex (..., antennas), non-zero.
+    loss
+        Delta.
+    zero_padding
+        Number of angles of the grid, in multiples of N.
+
+    Returns
+    -------
+    Tensor
+        bool (...); true for near-field users.
     """
     antennas = channels.shape[-1]
     parts = torch.view_as_real(channels.resolve_conj())
@@ -117,8 +232,8 @@ def far_field_test(channels: Tensor, loss: float = DEFAULT_LOSS, zero_padding: i
     noise = spectrum.median(-1).values / math.log(2)  # the median of an exponential is log 2 of its mean
     peak = squared_magnitude(torch.fft.fft(unit, n=zero_padding * antennas, dim=-1)).amax(-1) / antennas
     energy = squared_magnitude(unit).sum(-1)
-    if antennas < 4:  # too few bins to tell noise from signal
+    if antennas < 4:  # too few bins to separate noise from signal
         noise = torch.zeros_like(noise)
-    share = (peak - noise).clamp(min=0) / (energy - antennas * noise).clamp(min=_TINY)
-    near: Tensor = share <= (1 - loss) ** 2
+    fraction = (peak - noise).clamp(min=0) / (energy - antennas * noise).clamp(min=_TINY)
+    near: Tensor = fraction <= (1 - loss) ** 2
     return near

@@ -1,4 +1,4 @@
-"""Array responses of spherical (near-field) and plane (far-field) waves."""
+"""Compute array responses to spherical (near-field) and plane (far-field) waves."""
 
 from __future__ import annotations
 
@@ -16,13 +16,25 @@ WavefrontModel = Literal["exact", "fresnel"]
 def near_field_steering(
     array: UniformLinearArray, angle: Tensor, distance: Tensor, model: WavefrontModel = "exact"
 ) -> Tensor:
-    """Unit-norm response of the array to a spherical wave from (angle, distance).
+    """Compute the unit-norm response b(theta, r) of the array to a spherical wave.
 
     b_n = exp(-j 2 pi (r_n - r) / lambda) / sqrt(N) with r_n = sqrt(r^2 - 2 n d r sin(theta) + n^2 d^2), or with
-    ``model="fresnel"`` r_n = r - n d sin(theta) + n^2 d^2 cos^2(theta) / (2 r).
+    ``model="fresnel"`` r_n = r - n d sin(theta) + n^2 d^2 cos^2(theta) / (2 r). Phases are computed in float64 and
+    reduced to one cycle before the cast: float32 does not resolve a phase of 10^4 cycles.
 
-    angle, distance: shape S, rad and m. Returns complex64 S + (antennas,). Phases are computed in float64 and
-    reduced to one cycle before the cast: a phase of 10^4 cycles would lose all meaning in float32.
+    Parameters
+    ----------
+    array
+        Array.
+    angle, distance
+        theta, rad, and r, m, of shape S.
+    model
+        ``exact`` or ``fresnel``.
+
+    Returns
+    -------
+    Tensor
+        complex64 S + (antennas,).
     """
     angle, distance = angle.double().unsqueeze(-1), distance.double().unsqueeze(-1)
     offset = array.element_offsets().to(angle.device)
@@ -37,14 +49,27 @@ def near_field_steering(
 
 
 def far_field_steering(array: UniformLinearArray, angle: Tensor) -> Tensor:
-    """Unit-norm response to a plane wave: a_n = exp(+j pi n sin(theta)) / sqrt(N).
+    """Compute the unit-norm response a(theta) of the array to a plane wave.
 
-    angle: shape S, rad. Returns complex64 S + (antennas,). The limit of `near_field_steering` as r -> infinity.
+    a_n = exp(+j pi n sin(theta)) / sqrt(N), the limit of `near_field_steering` as r -> infinity.
+
+    Parameters
+    ----------
+    array
+        Array.
+    angle
+        theta, rad, of shape S.
+
+    Returns
+    -------
+    Tensor
+        complex64 S + (antennas,).
     """
     along = array.element_offsets().to(angle.device) * torch.sin(angle.double()).unsqueeze(-1)
     return _unit_phasor(along / array.wavelength, array.antennas)
 
 
 def _unit_phasor(cycles: Tensor, antennas: int) -> Tensor:
+    """Return exp(j 2 pi cycles) / sqrt(N), complex64."""
     phase = (2 * math.pi * (cycles - cycles.round())).float()
     return torch.polar(torch.full_like(phase, 1 / math.sqrt(antennas)), phase)

@@ -46,7 +46,9 @@ def matlab5g(request: Request) -> ChannelSet:
     path = request.file
     found = user_arrays.find(path, _NAMES)
     if not found["gains"]:
-        raise NflaeError(f"{path}: no field pathGains, as nrCDLChannel returns it; it holds {user_arrays.contents(path)}")
+        raise NflaeError(
+            f"{path}: no field pathGains, as nrCDLChannel returns it; it holds {user_arrays.contents(path)}"
+        )
     offsets = subcarrier_offsets(request.subcarriers, request.bandwidth)
     sizes: dict[str, tuple[int, ...]] = {}
     responses: list[Array] = []

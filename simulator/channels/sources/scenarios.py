@@ -38,7 +38,9 @@ def _drawn(name: ScenarioName, request: Request) -> ChannelSet:
     known = _truth(scene, drops, request.seed)
     near = 100 * float(known["near_field"].mean())
     facts = known | {"scenario": name, "noise_power": 0.01}
-    return ChannelSet(drops, users, antennas, _blocks(scene, drops, request.seed), facts, f"{near:.0f} % near-field users")
+    return ChannelSet(
+        drops, users, antennas, _blocks(scene, drops, request.seed), facts, f"{near:.0f} % near-field users"
+    )
 
 
 def _blocks(scene: Scenario, drops: int, seed: int) -> Iterator[Channels]:

@@ -39,8 +39,8 @@ def test_speeds_are_those_of_the_leg_that_begins(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("", r"has the columns \(none\); it wants a header with user, x_m"),
-        ("user,x,height,time\n", "has the columns height, time, user, x; it wants"),
+        ("", r"has the columns \(none\); expected a header with user, x_m"),
+        ("user,x,height,time\n", "has the columns height, time, user, x; expected"),
         ("user,x_m,height_m,time_s\n", "has no waypoint"),
         (TIMED + "a,ten,5,4\n", "line 6: x_m is 'ten'; it has to be a number"),
         (TIMED + "a,10,5\n", "line 6: time_s is 'missing'"),

@@ -98,7 +98,9 @@ def _columns(path: Path, places: list[str]) -> int:
 def padded(array: Array, axes: int, what: str) -> Array:
     """An array with the trailing axes of length one that MATLAB dropped. Raises NflaeError for one with more axes."""
     if array.ndim > axes:
-        raise NflaeError(f"{what} has {array.ndim} axes, and {axes} were expected; see docs/how_to/sources.md for the layout")
+        raise NflaeError(
+            f"{what} has {array.ndim} axes, and {axes} were expected; see docs/how_to/sources.md for the layout"
+        )
     return array.reshape(array.shape + (1,) * (axes - array.ndim))
 
 
