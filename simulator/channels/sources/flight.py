@@ -1,6 +1,6 @@
-"""Users that move: channels slot by slot along the paths of a CSV file of waypoints (docs/how_to/trajectories.md).
+"""Compute channels of moving users, slot by slot, along the waypoints of a CSV file (docs/how_to/trajectories.md).
 
-The simulator's channels are h with y = h^H x already: nothing is conjugated.
+Channels are those of y = h^H x and are not conjugated.
 """
 
 from __future__ import annotations
@@ -23,30 +23,40 @@ _SLOTS_AT_A_TIME = 256
 
 @register("flight", ("drops", "antennas", "carrier", "slot_seconds"), reads="a CSV file of waypoints")
 def flight(request: Request) -> ChannelSet:
-    """Drops are slots, until the last user has arrived or as many as asked. Path loss and scatterers are ``uav``'s."""
+    """Compute the channels of moving users, one drop per slot, with path loss and scatterers of ``uav``.
+
+    Parameters
+    ----------
+    request
+        Channels requested; without ``drops``, slots end at the last waypoint.
+
+    Returns
+    -------
+    ChannelSet
+        Channels, user positions, labels and Doppler shifts.
+    """
     assert request.file is not None
     paths = read_waypoints(request.file)
-    length = request.slot_seconds or _SLOT_SECONDS
-    slots = request.drops or math.floor(flight_seconds(paths) / length) + 1
+    slot_seconds = request.slot_seconds or _SLOT_SECONDS
+    slots = request.drops or math.floor(flight_seconds(paths) / slot_seconds) + 1
     scene = scenario("uav", len(paths), request.antennas or 256)
     if request.carrier is not None:
         scene = replace(scene, array=replace(scene.array, carrier=request.carrier))
-    # Small variables come first in a file, so the users fly twice, here before an array of one antenna.
-    mast = replace(scene, array=replace(scene.array, antennas=1))
-    flown = fly(paths, mast, slots, length, torch.Generator().manual_seed(request.seed))
+    # The small variables come first in a file: the flight is computed twice, here with a single antenna.
+    single_antenna = replace(scene, array=replace(scene.array, antennas=1))
+    flown = fly(paths, single_antenna, slots, slot_seconds, torch.Generator().manual_seed(request.seed))
     near = is_near_field(scene.array, flown.angle, flown.distance, scene.near_field_loss)
-    known = flight_variables(replace(flown, near_field=near)) | {
+    metadata = flight_variables(replace(flown, near_field=near)) | {
         "carrier_hz": scene.array.carrier,
         "array_height": scene.array.height,
         "array_tilt_rad": scene.array.tilt,
         "scenario": "uav",
         "noise_power": 0.01,
     }
-    remark = (
-        f"{slots * length:g} s in slots of {1e3 * length:g} ms, {100 * float(near.float().mean()):.0f} % near-field"
-    )
-    blocks = _blocks(paths, scene, slots, length, request.seed)
-    return ChannelSet(slots, len(paths), scene.array.antennas, blocks, known, remark)
+    near_percent = 100 * float(near.float().mean())
+    remark = f"{slots * slot_seconds:g} s in slots of {1e3 * slot_seconds:g} ms, {near_percent:.0f} % near-field"
+    blocks = _blocks(paths, scene, slots, slot_seconds, request.seed)
+    return ChannelSet(slots, len(paths), scene.array.antennas, blocks, metadata, remark)
 
 
 def _blocks(paths: list[Waypoints], scene: Scenario, slots: int, slot_seconds: float, seed: int) -> Iterator[Channels]:

@@ -1,18 +1,22 @@
-"""Channels that QuaDRiGa made, from a ``.mat`` file: path coefficients and delays, or frequency responses.
+"""Read channels of QuaDRiGa from a ``.mat`` file: path coefficients and delays, or frequency responses.
 
-What is understood, of one user or of many, in files of any version:
+Supported forms, for one user or several, in ``.mat`` files of any version:
 
-- a struct (array or cell of structs) with the properties of ``qd_channel``: ``coeff``, ``delay``, and if it is there
-  ``center_frequency``; or cells ``coeff`` and ``delay``; or these as plain variables, for one user;
-- what ``qd_channel.mat_save`` writes: ``channel_00001_Coeffs``, ``channel_00001_Delays``, ...;
-- frequency responses ``fr`` (or ``H``), one a user as ``qd_channel.fr`` returns them, or one array with users first.
+- a struct (array or cell of structs) with the properties of ``qd_channel``: ``coeff``, ``delay``, and optionally
+  ``center_frequency``; or cells ``coeff`` and ``delay``; or, for one user, these as plain variables;
+- the output of ``qd_channel.mat_save``: ``channel_00001_Coeffs``, ``channel_00001_Delays``, ...;
+- frequency responses ``fr`` (or ``H``), one per user as ``qd_channel.fr`` returns them, or one array with users first.
 
-QuaDRiGa's layout: ``coeff`` is [Rx, Tx, path, snapshot]; ``delay`` the same, or [path, snapshot] where all antennas
+Layout in QuaDRiGa: ``coeff`` is [Rx, Tx, path, snapshot]; ``delay`` is the same, or [path, snapshot] if all antennas
 share the delays; a response is [Rx, Tx, carrier, snapshot]. Tx is the base station, Rx a user with one antenna. An
-array of users x base stations has one column a base station.
+array of users x base stations has one column per base station.
 
-Its coefficients are those of y = H x at the centre frequency (a direct ray has phase -2 pi d / lambda): the response is
-conjugated once, at the end of `quadriga`. Gains include path loss, as QuaDRiGa gives them.
+Coefficients are those of y = H x at the centre frequency (a direct ray has phase -2 pi d / lambda): the response is
+conjugated once, at the end of `quadriga`. Gains include path loss, as in QuaDRiGa.
+
+References
+----------
+QuaDRiGa, https://quadriga-channel-model.de
 """
 
 from __future__ import annotations
@@ -32,92 +36,108 @@ from simulator.channels.sources.shared.recordings import drops_of, same_length
 from simulator.channels.sources.shared.user_arrays import Array
 
 _NAMES = {
-    "coeff": r"coeff|(?P<place>channel_\d+)_Coeffs",
-    "delay": r"delay|(?P<place>channel_\d+)_Delays",
+    "coeff": r"coeff|(?P<location>channel_\d+)_Coeffs",
+    "delay": r"delay|(?P<location>channel_\d+)_Delays",
     "response": r"fr|freq_response|H",
-    "carrier": r"center_frequency|(?P<place>channel_\d+)_CenterFrequency",
+    "carrier": r"center_frequency|(?P<location>channel_\d+)_CenterFrequency",
     "grid": r"ChannelDims",
 }
 
 
 @register("quadriga", ("drops", "users", "bandwidth", "subcarriers", "base_station"), reads="a .mat file")
 def quadriga(request: Request) -> ChannelSet:
-    """QuaDRiGa's channels; a drop a snapshot (and subcarrier)."""
+    """Read channels of QuaDRiGa, one drop per snapshot and subcarrier.
+
+    Parameters
+    ----------
+    request
+        Channels requested.
+
+    Returns
+    -------
+    ChannelSet
+        Channels, with the carrier frequency if the file holds it.
+    """
     assert request.file is not None
     path = request.file
     found = user_arrays.find(path, _NAMES)
     grid = found["grid"].get("")
     columns = None if grid is None else int(grid.reshape(-1)[1])
-    carrier = user_arrays.number(found["carrier"])
+    carrier = user_arrays.common_number(found["carrier"])
     if found["coeff"]:
-        places = user_arrays.one_base_station(path, list(found["coeff"]), request.base_station, columns)
+        locations = user_arrays.one_base_station(path, list(found["coeff"]), request.base_station, columns)
         offsets = subcarrier_offsets(request.subcarriers, request.bandwidth)
-        direct = _from_paths(path, found, places, offsets)
+        direct = _from_paths(path, found, locations, offsets)
     elif found["response"]:
         if request.subcarriers is not None:
             raise NflaeError(f"{path}: holds frequency responses, whose carriers are fixed: leave out subcarriers")
-        places = user_arrays.one_base_station(path, list(found["response"]), request.base_station, columns)
-        direct = _from_responses(path, found["response"], places)
+        locations = user_arrays.one_base_station(path, list(found["response"]), request.base_station, columns)
+        direct = _from_responses(path, found["response"], locations)
     else:
         raise NflaeError(f"{path}: {_missing(path)}")
-    known = {} if carrier is None else {"carrier_hz": carrier}
-    return drops_of(np.conjugate(direct).astype(np.complex64), request, known)
+    metadata = {} if carrier is None else {"carrier_hz": carrier}
+    return drops_of(np.conjugate(direct).astype(np.complex64), request, metadata)
 
 
-def _from_paths(path: Path, found: user_arrays.Found, places: list[str], offsets: torch.Tensor) -> np.ndarray:
-    """H of y = H x, (users, snapshots, subcarriers, antennas)."""
+def _from_paths(path: Path, found: user_arrays.FoundArrays, locations: list[str], offsets: torch.Tensor) -> np.ndarray:
+    """Return H of y = H x, (users, snapshots, subcarriers, antennas)."""
     sizes, responses = {}, []
-    for place in places:
-        what = f"{path}: coeff of {place or 'the user'}"
-        coeff = user_arrays.padded(found["coeff"][place], 4, what)
-        _one_receive_antenna(coeff.shape[0], what, "coeff(1, :, :, :)")
-        delay = user_arrays.beside(found["delay"], place)
+    for location in locations:
+        label = f"{path}: coeff of {location or 'the user'}"
+        coeff = user_arrays.restore_axes(found["coeff"][location], 4, label)
+        _one_receive_antenna(coeff.shape[0], label, "coeff(1, :, :, :)")
+        delay = user_arrays.array_at(found["delay"], location)
         if delay is None and len(offsets) > 1:
-            raise NflaeError(f"{what} has no delay beside it, which a response at several subcarriers needs: save both")
+            raise NflaeError(
+                f"{label} has no delay beside it, which a response at several subcarriers needs: save both"
+            )
         shared = np.zeros(coeff.shape[2:]) if delay is None else delay
         antennas, _, snapshots = coeff.shape[1:]
         # (snapshots, antennas, paths)
-        delays = np.broadcast_to(_delays(shared, coeff.shape, what), coeff.shape)[0].transpose(2, 0, 1)
+        delays = np.broadcast_to(_delays(shared, coeff.shape, label), coeff.shape)[0].transpose(2, 0, 1)
         rays = coeff[0].transpose(2, 0, 1).astype(np.complex128)
         response = frequency_response(torch.from_numpy(rays), torch.from_numpy(delays.copy()), offsets)
         responses.append(response.numpy().swapaxes(-1, -2))
-        sizes[place or "the user"] = (antennas, snapshots)
+        sizes[location or "the user"] = (antennas, snapshots)
     same_length(path, sizes)
     return np.stack(responses)
 
 
-def _delays(delay: Array, shape: tuple[int, ...], what: str) -> Array:
-    """Delays as an array that broadcasts to [Rx, Tx, path, snapshot]."""
+def _delays(delay: Array, shape: tuple[int, ...], label: str) -> Array:
+    """Return delays as an array that broadcasts to [Rx, Tx, path, snapshot]."""
     if delay.shape + (1,) * (4 - delay.ndim) == shape:
         return np.real(delay).reshape(shape)
     if delay.shape == shape[2:]:
         return np.real(delay)[None, None]
     each, common, actual = (shape_text(sizes) for sizes in (shape, shape[2:], delay.shape))
-    raise NflaeError(f"{what} is {each} [Rx, Tx, path, snapshot], and its delay {actual}; expected {each} or {common}")
+    raise NflaeError(f"{label} is {each} [Rx, Tx, path, snapshot], and its delay {actual}; expected {each} or {common}")
 
 
-def _from_responses(path: Path, responses: dict[str, Array], places: list[str]) -> np.ndarray:
-    """H of y = H x, (users, snapshots, subcarriers, antennas)."""
-    if len(places) == 1 and not user_arrays.is_element(places[0]):  # one array: its first axis counts users
-        whole = user_arrays.padded(responses[places[0]], 4, f"{path}: {places[0] or 'the frequency response'}")
+def _from_responses(path: Path, responses: dict[str, Array], locations: list[str]) -> np.ndarray:
+    """Return H of y = H x, (users, snapshots, subcarriers, antennas)."""
+    if len(locations) == 1 and not user_arrays.is_element(locations[0]):  # one array with users first
+        whole = user_arrays.restore_axes(
+            responses[locations[0]], 4, f"{path}: {locations[0] or 'the frequency response'}"
+        )
         return whole.transpose(0, 3, 2, 1)
     sizes, rows = {}, []
-    for place in places:
-        what = f"{path}: frequency response of {place}"
-        response = user_arrays.padded(responses[place], 4, what)
-        _one_receive_antenna(response.shape[0], what, "fr(1, :, :, :)")
+    for location in locations:
+        label = f"{path}: frequency response of {location}"
+        response = user_arrays.restore_axes(responses[location], 4, label)
+        _one_receive_antenna(response.shape[0], label, "fr(1, :, :, :)")
         rows.append(response[0].transpose(2, 1, 0))
-        sizes[place] = response.shape[1:]
+        sizes[location] = response.shape[1:]
     same_length(path, sizes)
     return np.stack(rows)
 
 
-def _one_receive_antenna(antennas: int, what: str, remedy: str) -> None:
+def _one_receive_antenna(antennas: int, label: str, remedy: str) -> None:
     if antennas != 1:
-        raise NflaeError(f"{what} has {antennas} receive antennas, and users here have one: save {remedy}")
+        raise NflaeError(f"{label} has {antennas} receive antennas, and users must have one: save {remedy}")
 
 
 def _missing(path: Path) -> str:
+    """Return the error message for a file without coefficients and responses."""
     objects = [variable for variable in inspect_file(path) if variable.matlab_class == "qd_channel"]
     if objects:
         name = objects[0].name
@@ -127,5 +147,5 @@ def _missing(path: Path) -> str:
         )
     return (
         "no field coeff (paths, with delay beside it) and no frequency response fr or H; it holds "
-        f"{user_arrays.contents(path)}"
+        f"{user_arrays.describe_contents(path)}"
     )

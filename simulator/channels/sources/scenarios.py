@@ -1,6 +1,6 @@
-"""Our own low-altitude scenarios, ``uav`` and ``paper``: spherical waves, and the truth about every user.
+"""Draw channels of the package's low-altitude scenarios, ``uav`` and ``paper``, with the true user positions.
 
-The simulator's channels are h with y = h^H x already: nothing is conjugated.
+Channels are those of y = h^H x and are not conjugated.
 """
 
 from __future__ import annotations
@@ -15,32 +15,51 @@ from simulator.channels.scenario import Scenario, ScenarioName, scenario
 from simulator.channels.sources.registry import Channels, ChannelSet, Request, register
 from simulator.geometry.near_field import is_near_field
 
-_TAKES = ("drops", "users", "antennas", "carrier")
+_OPTIONS = ("drops", "users", "antennas", "carrier")
 
 
-@register("uav", _TAKES)
+@register("uav", _OPTIONS)
 def uav(request: Request) -> ChannelSet:
-    """Drones and ground users, path loss, scattered paths."""
-    return _drawn("uav", request)
+    """Draw drones and ground users with path loss and scattered paths.
+
+    Parameters
+    ----------
+    request
+        Channels requested.
+
+    Returns
+    -------
+    ChannelSet
+        Channels, user positions and labels.
+    """
+    return _channel_set("uav", request)
 
 
-@register("paper", _TAKES)
+@register("paper", _OPTIONS)
 def paper(request: Request) -> ChannelSet:
-    """The publications' users: line of sight, unit-norm channels."""
-    return _drawn("paper", request)
+    """Draw the users of the publications: line of sight, unit-norm channels.
+
+    Parameters
+    ----------
+    request
+        Channels requested.
+
+    Returns
+    -------
+    ChannelSet
+        Channels, user positions and labels.
+    """
+    return _channel_set("paper", request)
 
 
-def _drawn(name: ScenarioName, request: Request) -> ChannelSet:
+def _channel_set(name: ScenarioName, request: Request) -> ChannelSet:
     drops, users, antennas = request.size()
     scene = scenario(name, users, antennas)
     if request.carrier is not None:
         scene = replace(scene, array=replace(scene.array, carrier=request.carrier))
-    known = _truth(scene, drops, request.seed)
-    near = 100 * float(known["near_field"].mean())
-    facts = known | {"scenario": name, "noise_power": 0.01}
-    return ChannelSet(
-        drops, users, antennas, _blocks(scene, drops, request.seed), facts, f"{near:.0f} % near-field users"
-    )
+    metadata = _user_variables(scene, drops, request.seed) | {"scenario": name, "noise_power": 0.01}
+    remark = f"{100 * float(metadata['near_field'].mean()):.0f} % near-field users"
+    return ChannelSet(drops, users, antennas, _blocks(scene, drops, request.seed), metadata, remark)
 
 
 def _blocks(scene: Scenario, drops: int, seed: int) -> Iterator[Channels]:
@@ -48,16 +67,16 @@ def _blocks(scene: Scenario, drops: int, seed: int) -> Iterator[Channels]:
         yield block.channels.numpy()
 
 
-def _truth(scene: Scenario, drops: int, seed: int) -> dict[str, Any]:
-    """What is true of the users, in MATLAB order K x S, and of the array.
+def _user_variables(scene: Scenario, drops: int, seed: int) -> dict[str, Any]:
+    """Return positions and labels of the users, in MATLAB order K x S, and the array's mounting.
 
-    A .mat file wants its small variables before the stream of channels. So the users are drawn twice from the same
-    seed, here before an array of one antenna, which costs next to nothing.
+    A .mat file holds its small variables before the stream of channels. The users are therefore drawn twice from the
+    same seed, here with a single antenna, at negligible cost.
     """
-    without_array = replace(scene, array=replace(scene.array, antennas=1))
+    single_antenna = replace(scene, array=replace(scene.array, antennas=1))
     blocks = [
         (block.x, block.height, block.angle, block.distance)
-        for block in without_array.stream(drops, torch.Generator().manual_seed(seed))
+        for block in single_antenna.stream(drops, torch.Generator().manual_seed(seed))
     ]
     x, height, angle, distance = (torch.cat(parts) for parts in zip(*blocks, strict=True))
     near = is_near_field(scene.array, angle, distance, scene.near_field_loss)

@@ -1,4 +1,4 @@
-"""From paths to a frequency response, for every source that gives coefficients and delays."""
+"""Compute frequency responses from the coefficients and delays of propagation paths."""
 
 from __future__ import annotations
 
@@ -7,24 +7,46 @@ from torch import Tensor
 
 
 def subcarrier_offsets(subcarriers: int | None, bandwidth: float | None) -> Tensor:
-    """Where F subcarriers lie relative to the carrier: f_i = (i - (F - 1) / 2) B / F, i = 0 ... F - 1.
+    """Return the subcarrier frequencies relative to the carrier, f_i = (i - (F - 1) / 2) B / F, i = 0 ... F - 1.
 
-    bandwidth: B, Hz; None with one subcarrier, which lies at the carrier. Returns float64 (subcarriers,), Hz.
+    Parameters
+    ----------
+    subcarriers
+        F; None for one subcarrier.
+    bandwidth
+        B, Hz; None with one subcarrier, which is at the carrier.
+
+    Returns
+    -------
+    Tensor
+        float64 (subcarriers,), Hz.
     """
     count = subcarriers or 1
     return (torch.arange(count, dtype=torch.float64) - (count - 1) / 2) * ((bandwidth or 0.0) / count)
 
 
 def frequency_response(coefficients: Tensor, delays: Tensor, offsets: Tensor) -> Tensor:
-    """H(f) = sum_l a_l exp(-j 2 pi f tau_l), f counted from the frequency at which the a_l are the coefficients.
+    """Compute H(f) = sum_l a_l exp(-j 2 pi f tau_l).
 
-    coefficients: complex (..., paths); delays: real, broadcast to the same shape, s; offsets: (frequencies,), Hz.
-    Returns complex (..., frequencies), of the coefficients' precision.
+    Parameters
+    ----------
+    coefficients
+        a_l, complex (..., paths).
+    delays
+        tau_l, real, of a shape that broadcasts to that of ``coefficients``, s.
+    offsets
+        f relative to the frequency at which the coefficients hold, (frequencies,), Hz.
+
+    Returns
+    -------
+    Tensor
+        complex (..., frequencies), of the precision of ``coefficients``.
     """
-    cycles = delays.double()
+    # One frequency at a time limits memory to that of the coefficients; float64 resolves 10^4 cycles and more.
+    seconds = delays.double()
     responses = []
-    for offset in offsets.tolist():  # one at a time: memory stays that of the coefficients
-        phase = -2 * torch.pi * torch.remainder(offset * cycles, 1.0)  # of 1e4 cycles and more, hence float64
-        turn = torch.polar(torch.ones_like(phase), phase).to(coefficients.dtype)
-        responses.append((coefficients * turn).sum(-1))
+    for offset in offsets.tolist():
+        phase = -2 * torch.pi * torch.remainder(offset * seconds, 1.0)
+        rotation = torch.polar(torch.ones_like(phase), phase).to(coefficients.dtype)
+        responses.append((coefficients * rotation).sum(-1))
     return torch.stack(responses, -1)

@@ -1,8 +1,8 @@
-"""Arrays found in a ``.mat`` file, put together user by user, however the users were saved.
+"""Find the arrays of each user in a ``.mat`` file, for all common ways to save several users.
 
-MATLAB users keep their users' channels in a struct array (``chan(2).coeff``), a cell (``chan{2}.coeff`` or
-``coeff{2}``), numbered variables (``channel_00002_Coeffs``) or, a single one, in plain variables. In each case the
-arrays of one user have the same place, what is left of their expression without their own name.
+The channels of several users are saved as a struct array (``chan(2).coeff``), a cell (``chan{2}.coeff`` or
+``coeff{2}``) or numbered variables (``channel_00002_Coeffs``), those of a single user in plain variables. In each case
+the arrays of one user have the same location: their expression without their own name.
 """
 
 from __future__ import annotations
@@ -21,97 +21,217 @@ from matlab_io.containers.variable import field_of
 from matlab_io.errors import NflaeError
 
 Array = npt.NDArray[Any]
-Found = dict[str, dict[str, Array]]  # field -> place -> array
+FoundArrays = dict[str, dict[str, Array]]  # field -> location -> array
 
 Station = TypeVar("Station")
 
 _INDEX = re.compile(r"[({](\d+)[)}]")
 
 
-def find(path: Path, names: Mapping[str, str]) -> Found:
-    """The arrays of a file by field and place.
+def find(path: Path, names: Mapping[str, str]) -> FoundArrays:
+    """Find the arrays of a file by field and location.
 
-    names: field -> regular expression that the whole own name of its arrays matches, in any case; of a group
-    ``place``, if it has one, the match belongs to the place.
+    Parameters
+    ----------
+    path
+        ``.mat`` file.
+    names
+        Field -> regular expression for the whole own name of its arrays, case-insensitive. The match of a group
+        ``location``, if there is one, is part of the location.
 
-    Raises MatFileError where the file can't be read, NflaeError for a folder in its place.
+    Returns
+    -------
+    dict
+        Field -> location -> array.
+
+    Raises
+    ------
+    MatFileError
+        If the file cannot be read.
+    NflaeError
+        If the path is a folder.
     """
     patterns = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in names.items()}
     arrays = find_arrays(path, lambda own: any(pattern.fullmatch(own) for pattern in patterns.values()))
-    found: Found = {name: {} for name in names}
+    found: FoundArrays = {name: {} for name in names}
     for expression, array in arrays.items():
         own = field_of(expression)
         start = expression.rindex(own)
         for name, pattern in patterns.items():
             if match := pattern.fullmatch(own):
-                kept = match.groupdict().get("place") or ""
+                kept = match.groupdict().get("location") or ""
                 found[name][expression[:start] + kept + expression[start + len(own) :]] = array
     return found
 
 
-def beside(arrays: Mapping[str, Array], place: str) -> Array | None:
-    """The array at a place: that in the same place, else the one with the same indices, else the only one."""
-    if place in arrays:
-        return arrays[place]
-    indices = _INDEX.findall(place)
-    alike = [array for other, array in arrays.items() if indices and _INDEX.findall(other) == indices]
-    if len(alike) == 1:
-        return alike[0]
+def array_at(arrays: Mapping[str, Array], location: str) -> Array | None:
+    """Return the array that belongs to a location: at that location, else with the same indices, else the only one.
+
+    Parameters
+    ----------
+    arrays
+        Location -> array, of one field.
+    location
+        Location of an array of another field.
+
+    Returns
+    -------
+    ndarray or None
+        The array; None if none or several match.
+    """
+    if location in arrays:
+        return arrays[location]
+    indices = _INDEX.findall(location)
+    matching = [array for other, array in arrays.items() if indices and _INDEX.findall(other) == indices]
+    if len(matching) == 1:
+        return matching[0]
     return next(iter(arrays.values())) if len(arrays) == 1 else None
 
 
-def is_element(place: str) -> bool:
-    """Whether a place is that of one element of an array or cell."""
-    return _INDEX.search(place) is not None
+def is_element(location: str) -> bool:
+    """Return whether a location is one element of an array or cell.
 
+    Parameters
+    ----------
+    location
+        Location in a file.
 
-def one_base_station(path: Path, places: list[str], base_station: int | None, columns: int | None = None) -> list[str]:
-    """The users' places of one base station, where the file has a grid of them: rows are users, columns base stations.
-
-    columns: how many base stations there are, if the file says so; None: the shape of the array the places are in
-    tells. Raises as `chosen` does.
+    Returns
+    -------
+    bool
+        True for an indexed location.
     """
-    columns = columns or _columns(path, places)
-    rows = len(places) // columns
-    return chosen(path, [places[start : start + rows] for start in range(0, rows * columns, rows)], base_station)
+    return _INDEX.search(location) is not None
 
 
-def chosen(path: Path, stations: Sequence[Station], wanted: int | None) -> Station:
-    """What belongs to the base station that is ``wanted``, counted from 1; the only one, if there is one.
+def one_base_station(
+    path: Path, locations: list[str], base_station: int | None, columns: int | None = None
+) -> list[str]:
+    """Select the users of one base station from a grid with users as rows and base stations as columns.
 
-    Raises NflaeError, saying how many there are, where it isn't there or one of several has to be chosen.
+    Parameters
+    ----------
+    path
+        File.
+    locations
+        Locations of all users and base stations, column by column.
+    base_station
+        Number of the base station, counted from 1.
+    columns
+        Number of base stations, if given in the file; None for the number of columns of the array.
+
+    Returns
+    -------
+    list of str
+        Locations of the users.
+
+    Raises
+    ------
+    NflaeError
+        As `select_station`.
     """
-    if (wanted or 1) > len(stations) or (wanted is None and len(stations) > 1):
+    columns = columns or _columns(path, locations)
+    rows = len(locations) // columns
+    stations = [locations[start : start + rows] for start in range(0, rows * columns, rows)]
+    return select_station(path, stations, base_station)
+
+
+def select_station(path: Path, stations: Sequence[Station], number: int | None) -> Station:
+    """Select the data of one base station.
+
+    Parameters
+    ----------
+    path
+        File, for the message.
+    stations
+        Data of all base stations.
+    number
+        Number of the base station, counted from 1; None for the only one.
+
+    Returns
+    -------
+    Station
+        Its data.
+
+    Raises
+    ------
+    NflaeError
+        If the base station does not exist, or if there are several and none is given.
+    """
+    if (number or 1) > len(stations) or (number is None and len(stations) > 1):
         several = "s; choose one, base station 1 to " if len(stations) > 1 else ", base station "
         raise NflaeError(f"{path}: holds channels of {len(stations)} base station{several}{len(stations)}")
-    return stations[(wanted or 1) - 1]
+    return stations[(number or 1) - 1]
 
 
-def _columns(path: Path, places: list[str]) -> int:
-    grids = {variable.name: variable.shape for variable in inspect_file(path)}
-    tops = {_INDEX.split(place, maxsplit=1)[0] for place in places}
-    shape = grids.get(tops.pop(), (1, 1)) if len(tops) == 1 else (1, 1)
-    whole = len(shape) == 2 and min(shape) > 1 and math.prod(shape) == len(places)
-    return shape[1] if whole else 1
+def _columns(path: Path, locations: list[str]) -> int:
+    """Return the number of columns of the array that holds the locations, 1 unless it holds exactly these."""
+    shapes = {variable.name: variable.shape for variable in inspect_file(path)}
+    variables = {_INDEX.split(location, maxsplit=1)[0] for location in locations}
+    shape = shapes.get(variables.pop(), (1, 1)) if len(variables) == 1 else (1, 1)
+    is_grid = len(shape) == 2 and min(shape) > 1 and math.prod(shape) == len(locations)
+    return shape[1] if is_grid else 1
 
 
-def padded(array: Array, axes: int, what: str) -> Array:
-    """An array with the trailing axes of length one that MATLAB dropped. Raises NflaeError for one with more axes."""
+def restore_axes(array: Array, axes: int, label: str) -> Array:
+    """Restore the trailing axes of length one that MATLAB drops.
+
+    Parameters
+    ----------
+    array
+        Array as read.
+    axes
+        Number of axes.
+    label
+        File and name of the array, for the message.
+
+    Returns
+    -------
+    ndarray
+        The array with ``axes`` axes.
+
+    Raises
+    ------
+    NflaeError
+        If the array has more axes.
+    """
     if array.ndim > axes:
         raise NflaeError(
-            f"{what} has {array.ndim} axes, and {axes} were expected; see docs/how_to/sources.md for the layout"
+            f"{label} has {array.ndim} axes, and {axes} were expected; see docs/how_to/sources.md for the layout"
         )
     return array.reshape(array.shape + (1,) * (axes - array.ndim))
 
 
-def contents(path: Path) -> str:
-    """What a file holds, for a message that says what it lacks."""
+def describe_contents(path: Path) -> str:
+    """Describe the variables of a file for an error message.
+
+    Parameters
+    ----------
+    path
+        ``.mat`` file.
+
+    Returns
+    -------
+    str
+        The first eight variables and the number of others.
+    """
     shown = [str(variable) for variable in inspect_file(path)]
     more = f" and {len(shown) - 8} more" if len(shown) > 8 else ""
     return ", ".join(shown[:8]) + more if shown else "nothing"
 
 
-def number(arrays: Mapping[str, Array]) -> float | None:
-    """The number that a field's arrays agree on; None where there is none or they differ."""
+def common_number(arrays: Mapping[str, Array]) -> float | None:
+    """Return the number on which all arrays of a field agree.
+
+    Parameters
+    ----------
+    arrays
+        Location -> array.
+
+    Returns
+    -------
+    float or None
+        The number; None if there is none or the arrays differ.
+    """
     values = {float(np.real(array).reshape(-1)[0]) for array in arrays.values()}
     return values.pop() if len(values) == 1 else None

@@ -149,8 +149,8 @@ def test_what_a_scenario_lacks(tmp_path: Path) -> None:
         ({"other": np.ones((2, 2))}, {}, "no field channel.*it holds other"),
         ({"channel": dataset(receive=2)[0]}, {}, "2 receive antennas"),
         ({"channel": dataset()[0]}, {"antennas": 8}, "whose antennas are fixed"),
-        ({"channel": dataset()[0]}, {"users": 4}, "holds 3 users with a channel, and 4 a drop"),
-        ({"channel": 0 * dataset()[0]}, {}, "every user's channel is zero"),
+        ({"channel": dataset()[0]}, {"users": 4}, "holds 3 users with a channel, and 4 per drop"),
+        ({"channel": 0 * dataset()[0]}, {}, "the channel of every user is zero"),
         ({"channel": np.nan * dataset()[0]}, {}, "not finite"),
     ],
 )

@@ -206,7 +206,7 @@ def test_first_snapshots(tmp_path: Path) -> None:
     scipy.io.savemat(tmp_path / "chan.mat", as_struct_array(coeff, delay))
     found = channels("quadriga", file=tmp_path / "chan.mat", drops=2)
     np.testing.assert_allclose(found, expected(coeff, delay, np.zeros(1))[:2], atol=1e-5)
-    with pytest.raises(NflaeError, match="holds 5 snapshots of its 2 users, and 9 drops were asked for"):
+    with pytest.raises(NflaeError, match="holds 5 snapshots of its 2 users, and 9 drops were requested"):
         channels("quadriga", file=tmp_path / "chan.mat", drops=9)
 
 

@@ -87,7 +87,7 @@ def test_simulate_from_a_file(nflae: Run, tmp_path: Path) -> None:
     band = ("--subcarriers", 3, "--bandwidth-mhz", 30)
     done = nflae("simulate", "-o", out, "--source", f"quadriga:{tmp_path / 'chan.mat'}", *band)
     assert done.exit_code == 0, done.output
-    assert "H 8 x 1 x 12, source quadriga, 1 of 1 users a drop" in done.output
+    assert "H 8 x 1 x 12, source quadriga, 1 of 1 users per drop" in done.output
     expected = channels("quadriga", file=tmp_path / "chan.mat", subcarriers=3, bandwidth=30e6)
     with open_channels(out, variable="H") as file:
         assert (file.layout, file.convention) == ("nks", "hermitian")
