@@ -39,7 +39,10 @@ SUBJECTS = {
         ["tests/simulator/downlink", "tests/simulator/schemes"],
     ),
     "layout": (["matlab_io/reading/layout.py"], ["tests/matlab_io/reading"]),
-    "wire": (["nflae_bridge/live/protocol.py", "nflae_bridge/live/headers.py"], ["tests/nflae_bridge/live/test_protocol.py"]),
+    "wire": (
+        ["nflae_bridge/live/protocol.py", "nflae_bridge/live/headers.py"],
+        ["tests/nflae_bridge/live/test_protocol.py"],
+    ),
 }
 LEFT_OUT = ("triton_kernels",)  # compiled by Triton, for a GPU
 PRELOADED = ("numpy", "scipy.linalg", "scipy.io", "torch", "onnxruntime", "hypothesis", "pytest", "msgspec", "h5py")

@@ -1,0 +1,113 @@
+"""The server loop around a device of known speed: what an answer says about its time."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import zmq
+
+from nflae_bridge.live.log import EventLog
+from nflae_bridge.live.protocol import PrecodeRequest
+from nflae_bridge.live.server.device import Answer, Device
+from nflae_bridge.live.server.loop import ServerLoop
+from nflae_bridge.live.server.micro_batches import Job
+from nflae_bridge.live.server.router_socket import RouterSocket
+from nflae_bridge.live.server.settings import ServerSettings
+from tests.channel_files import random_channels
+
+COMPUTE_SECONDS = 0.25
+
+
+class SlowDevice:
+    """A device that takes a quarter of a second per batch, and says so."""
+
+    model, device, unusable = "slow", "cpu", dict[str, str]()
+    schemes = ("mrt", "zf")
+
+    def __init__(self, estimate: float) -> None:
+        self._estimate = estimate
+
+    def check_scheme(self, spec: str) -> None: ...
+
+    def seconds(self, job: Job) -> float:
+        return self._estimate
+
+    def info(self, request: PrecodeRequest) -> dict[str, Any]:
+        return {}
+
+    def compute(self, jobs: Sequence[Job]) -> list[Answer]:
+        time.sleep(COMPUTE_SECONDS)
+        return [Answer(job, {"sum_rate": np.zeros(job.drops)}, COMPUTE_SECONDS) for job in jobs]
+
+
+@contextmanager
+def running(device: Any) -> Iterator[zmq.Socket[bytes]]:
+    """A server loop in a thread; a DEALER connected to it."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    settings = ServerSettings(bind=("tcp://127.0.0.1:*",))
+    router = RouterSocket(context, settings)
+    loop = ServerLoop(settings, context, router, device, EventLog("error"))
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    peer = context.socket(zmq.DEALER)
+    peer.rcvtimeo = 20_000
+    peer.connect(router.addresses[0])
+    try:
+        yield peer
+    finally:
+        loop.stop()
+        thread.join(20)
+        peer.close(linger=0)
+        router.close(0)
+        context.destroy(linger=0)
+        assert not thread.is_alive()
+
+
+def send(peer: zmq.Socket[bytes], name: str, scheme: str) -> None:
+    header = {"v": 1, "id": name, "op": "precode", "shape": [4, 2, 1], "scheme": scheme, "want": ["sum_rate"]}
+    peer.send_multipart([json.dumps(header).encode(), random_channels(1, 2, 4).tobytes()])
+
+
+def timing(peer: zmq.Socket[bytes]) -> tuple[str, dict[str, int]]:
+    header = json.loads(peer.recv_multipart()[0])
+    assert header["ok"], header
+    return header["id"], header["timing_us"]
+
+
+@pytest.mark.parametrize("estimate", [0.0, float("inf")], ids=["in the loop", "in the device's thread"])
+def test_time_in_the_queue_excludes_the_computation(estimate: float) -> None:
+    with running(SlowDevice(estimate)) as peer:
+        send(peer, "1", "mrt")
+        _, first = timing(peer)
+    assert first["compute"] == 1e6 * COMPUTE_SECONDS
+    assert first["total"] >= first["compute"]
+    assert first["queue"] < 0.6 * first["compute"]
+    assert abs(first["queue"] + first["compute"] - first["total"]) <= 2
+
+
+def test_time_in_the_queue_is_the_computation_before() -> None:
+    """Requests of different schemes are computed one after the other."""
+    with running(SlowDevice(float("inf"))) as peer:
+        send(peer, "1", "mrt")
+        send(peer, "2", "zf")
+        times = dict(timing(peer) for _ in range(2))
+    assert times["1"]["queue"] < 0.6e6 * COMPUTE_SECONDS
+    assert 0.8e6 * COMPUTE_SECONDS < times["2"]["queue"] < 1.6e6 * COMPUTE_SECONDS
+    assert times["2"]["compute"] == 1e6 * COMPUTE_SECONDS
+    assert times["2"]["total"] > 1.8e6 * COMPUTE_SECONDS
+
+
+def test_the_device_measures_its_own_time_only() -> None:
+    device = Device("auto", "cpu")
+    request = PrecodeRequest("1", random_channels(1, 2, 8), scheme="rzf")
+    device.compute([Job([], request, time.perf_counter())])
+    began = time.perf_counter()
+    (answer,) = device.compute([Job([], request, began - 60)])
+    assert 0 < answer.compute <= time.perf_counter() - began
