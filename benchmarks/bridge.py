@@ -1,10 +1,10 @@
-"""What `nflae serve` costs on top of a socket and of the engine, and whether its memory stays.
+"""Measure the overhead of `nflae serve` over a socket and over the engine, and the growth of its memory.
 
     latency      one request at a time, against a ZeroMQ ROUTER that sends the same bytes back and does nothing else
     throughput   eight clients at a time, against the engine alone in this process
     memory       resident memory of the server over a million small requests
 
-What is compared is measured in turns, in one run on one machine; each process has one thread to compute with.
+Compared quantities are measured in turns, in one run on one machine; each process computes with one thread.
 
     python benchmarks/bridge.py --only latency,throughput -o bridge.md
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 
-# Before numpy and torch: they ask once. The server inherits it.
+# Set before numpy and torch are imported, which read it once; the server inherits it.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse
@@ -49,7 +49,7 @@ Channels = npt.NDArray[np.complex64]
 
 @contextmanager
 def running(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A process of ours that tells its address as `address=...`, and that address."""
+    """Start a process that prints `address=...`; yield the process and the address."""
     command = [sys.executable, *map(str, arguments)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
@@ -60,17 +60,17 @@ def running(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 def running_server(*arguments: object) -> Any:
-    """`nflae serve`: (process, address)."""
+    """Start `nflae serve`: (process, address)."""
     return running("-m", "nflae_bridge.cli", "serve", "--bind", "tcp://127.0.0.1:*", *arguments)
 
 
 def running_echo() -> Any:
-    """The ROUTER that sends back what it gets: (process, address)."""
+    """Start a ROUTER that returns every message: (process, address)."""
     return running(__file__, "--child", "echo")
 
 
 def echo() -> None:
-    """Child process: the least that a Python server can do."""
+    """Return every message (child process): the least work of a Python server."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     socket = context.socket(zmq.ROUTER)
     port = socket.bind_to_random_port("tcp://127.0.0.1")
@@ -81,7 +81,7 @@ def echo() -> None:
 
 @contextmanager
 def dealer(address: str) -> Iterator[zmq.Socket[bytes]]:
-    """A DEALER connected to ``address``."""
+    """Connect a DEALER to ``address``."""
     with zmq.Context.instance().socket(zmq.DEALER) as socket:
         socket.linger = 0
         socket.rcvtimeo = 60_000
@@ -93,7 +93,7 @@ def dealer(address: str) -> Iterator[zmq.Socket[bytes]]:
 
 
 def rayleigh(drops: int, users: int, antennas: int, seed: int = 0) -> Channels:
-    """Channels of unit mean norm, (drops, users, antennas)."""
+    """Draw Rayleigh channels of unit mean norm, (drops, users, antennas)."""
     rng = np.random.default_rng(seed)
     shape = (drops, users, antennas)
     values = (rng.standard_normal(shape) + 1j * rng.standard_normal(shape)) / np.sqrt(2 * antennas)
@@ -102,19 +102,19 @@ def rayleigh(drops: int, users: int, antennas: int, seed: int = 0) -> Channels:
 
 
 def request(channels: Channels, **fields: object) -> list[bytes]:
-    """The frames of a request, as any client would write them."""
+    """Encode a request by json and numpy alone."""
     header = {"v": 1, "id": "1", "op": "precode", "shape": channels.shape[::-1]} | fields
     return [json.dumps(header).encode(), channels.tobytes()]
 
 
 def exchange(socket: zmq.Socket[bytes], frames: list[bytes]) -> list[bytes]:
-    """Send and wait for what comes back."""
+    """Send a message and wait for its answer."""
     socket.send_multipart(frames)
     return socket.recv_multipart()
 
 
 def checked(answer: list[bytes]) -> None:
-    """Raises SystemExit for an answer that is an error."""
+    """Raise SystemExit for an answer that is an error."""
     if b'"ok":true' not in answer[0]:
         raise SystemExit(f"the server refused: {answer[0][:300]!r}")
 
@@ -123,7 +123,7 @@ def checked(answer: list[bytes]) -> None:
 
 
 def latency(samples: int, progress: Progress) -> Iterator[Row]:
-    """Round trips, each right after one of the echo's, in turns."""
+    """Measure round trips, each right after one of the echo's, in turns."""
     channels = rayleigh(1, USERS, ANTENNAS)
     everything = request(channels, scheme="mrt")
     beams = request(channels, scheme="mrt", want=["precoder", "power"])
@@ -163,8 +163,8 @@ def latency(samples: int, progress: Progress) -> Iterator[Row]:
 # Throughput
 
 
-def ask_again_and_again(address: str, drops: int, seed: int) -> None:
-    """Child process: one request after the other from `go SECONDS` on stdin; prints how many were answered."""
+def request_repeatedly(address: str, drops: int, seed: int) -> None:
+    """Send one request after the other (child process) upon `go SECONDS` on stdin; print the number of answers."""
     requests = [request(rayleigh(drops, USERS, ANTENNAS, 100 * seed + number)) for number in range(16)]
     with dealer(address) as socket:
         for frames in requests:
@@ -180,7 +180,7 @@ def ask_again_and_again(address: str, drops: int, seed: int) -> None:
 
 
 class Clients:
-    """Eight clients in processes of their own."""
+    """Run eight clients in processes of their own."""
 
     def __init__(self, stack: ExitStack, address: str, drops: int) -> None:
         self._drops = drops
@@ -197,7 +197,7 @@ class Clients:
             process.stdout.readline()
 
     def drops_per_second(self, seconds: float) -> float:
-        """All of them asking for so long."""
+        """Measure the throughput of all clients over a time, s."""
         began = time.perf_counter()
         for process in self._processes:
             assert process.stdin is not None
@@ -211,7 +211,7 @@ class Clients:
 
 
 class EngineAlone:
-    """The engine in this process, on batches of the size given."""
+    """Run the engine in this process, on batches of a given size."""
 
     def __init__(self) -> None:
         from nflae_bridge.engine.schemes import load_scheme
@@ -220,7 +220,7 @@ class EngineAlone:
         self._drops = rayleigh(512, USERS, ANTENNAS)
 
     def drops_per_second(self, seconds: float, batch: int) -> float:
-        """One batch after the other for so long."""
+        """Measure the throughput of one batch after the other over a time, s."""
         import torch
 
         from simulator.downlink.budget import LinkBudget
@@ -236,11 +236,11 @@ class EngineAlone:
 
 
 def throughput(seconds: float, progress: Progress) -> Iterator[Row]:
-    """Server and engine in turns, the engine on batches as large as the server's were."""
+    """Measure server and engine in turns, the engine on batches as large as the server's mean."""
     engine = EngineAlone()
     turns = max(5, round(seconds))
     for drops in (1, 8):
-        task = progress.add_task(f"throughput, {drops} drops a request", total=1 + 2 * turns)
+        task = progress.add_task(f"throughput, {drops} drops per request", total=1 + 2 * turns)
         with ExitStack() as stack:
             process, address = stack.enter_context(running_server())
             clients = Clients(stack, address, drops)
@@ -264,21 +264,22 @@ def throughput(seconds: float, progress: Progress) -> Iterator[Row]:
         ratios = np.divide(served, alone)
         low, middle, high = np.percentile(ratios, [25, 50, 75])
         yield (
-            f"Drops a second with {CLIENTS} clients over the engine's alone, {drops} drop{'s' * (drops > 1)} a request",
-            f"{middle:.2f} ({np.mean(served):.0f} / {np.mean(alone):.0f}; {batch:.1f} drops a batch; median of {turns}"
-            f" turns, half of them from {low:.2f} to {high:.2f})",
+            f"Drops per second with {CLIENTS} clients over the engine's alone, {drops} drop{'s' * (drops > 1)} per"
+            " request",
+            f"{middle:.2f} ({np.mean(served):.0f} / {np.mean(alone):.0f}; {batch:.1f} drops per batch; median of"
+            f" {turns} turns, half of them from {low:.2f} to {high:.2f})",
             ">= 0.85",
         )
         yield (
-            f"The same by drops a second of processor time, {drops} drop{'s' * (drops > 1)} a request",
+            f"The same by drops per second of processor time, {drops} drop{'s' * (drops > 1)} per request",
             f"{(counts['drops'] - before['drops']) / server_used / (engine_drops / engine_used):.2f}"
-            " (what other programs do at the time has no part in this)",
+            " (independent of other programs)",
             "",
         )
 
 
 def processor_seconds(process: subprocess.Popen[str]) -> float:
-    """What a process has computed so far, s (Linux)."""
+    """Return the processor time of a process, s (Linux)."""
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -287,14 +288,14 @@ def processor_seconds(process: subprocess.Popen[str]) -> float:
 
 
 def resident(process: subprocess.Popen[str]) -> int:
-    """Bytes of a process in memory (Linux)."""
+    """Return the resident memory of a process, bytes (Linux)."""
     pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def memory(requests: int, progress: Progress) -> Iterator[Row]:
-    """Small requests from four sockets with 32 under way each; memory looked at a thousand times."""
-    sockets, under_way = 4, 32
+    """Send small requests from four sockets with 32 open ones each; read the resident memory a thousand times."""
+    sockets, open_requests = 4, 32
     frames = request(rayleigh(1, 2, 8), scheme="mrt")
     task: TaskID = progress.add_task("memory", total=requests)
     with ExitStack() as stack:
@@ -303,9 +304,9 @@ def memory(requests: int, progress: Progress) -> Iterator[Row]:
         poller = zmq.Poller()
         for peer in peers:
             poller.register(peer, zmq.POLLIN)
-            for _ in range(under_way):
+            for _ in range(open_requests):
                 peer.send_multipart(frames)
-        sent, answered = sockets * under_way, 0
+        sent, answered = sockets * open_requests, 0
         seen: list[tuple[int, int]] = []
         began = time.perf_counter()
         while answered < requests:
@@ -324,7 +325,7 @@ def memory(requests: int, progress: Progress) -> Iterator[Row]:
     yield (
         f"Growth of the server's resident memory over {requests:,} requests, after the first tenth",
         f"{100 * (largest - warm) / warm:.2f} % ({warm / 2**20:.1f} MiB, then at most {largest / 2**20:.1f} MiB;"
-        f" {rate:.0f} requests a second)",
+        f" {rate:.0f} requests per second)",
         "< 5 %",
     )
 
@@ -337,16 +338,17 @@ def _silent() -> list[Any]:
 
 
 def table(rows: list[Row]) -> str:
-    """The rows in Markdown."""
-    lines = ["| measured | value | meant to be |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
+    """Format the rows in Markdown."""
+    lines = ["| measured | value | target |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
     about = (
         f"N = {ANTENNAS}, K = {USERS}; {os.cpu_count()} cores ({platform.machine()}), Python"
-        f" {platform.python_version()}, one computing thread a process; latency with scheme mrt, throughput with nflae."
+        f" {platform.python_version()}, one thread per process; latency with scheme mrt, throughput with nflae."
     )
     return "\n".join([*lines, "", about, ""])
 
 
 def main() -> None:
+    """Run the measurements named on the command line and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="latency,throughput,memory", help="some of latency,throughput,memory")
     parser.add_argument("--samples", type=int, default=4000, help="round trips of each kind (default 4000)")
@@ -354,10 +356,12 @@ def main() -> None:
         "--seconds",
         type=float,
         default=20.0,
-        help="throughput: turns, a second for each side of each side (default 20)",
+        help="throughput: number of turns, one second each for server and engine (default 20)",
     )
-    parser.add_argument("--requests", type=int, default=1_000_000, help="memory: how many (default 1,000,000)")
-    parser.add_argument("-o", "--output", type=Path, help="write the table here too")
+    parser.add_argument(
+        "--requests", type=int, default=1_000_000, help="memory: number of requests (default 1,000,000)"
+    )
+    parser.add_argument("-o", "--output", type=Path, help="file to write the table to as well")
     parser.add_argument("--child", choices=["echo", "client"], help=argparse.SUPPRESS)
     parser.add_argument("--address", help=argparse.SUPPRESS)
     parser.add_argument("--drops", type=int, default=1, help=argparse.SUPPRESS)
@@ -366,7 +370,7 @@ def main() -> None:
     if options.child == "echo":
         echo()
     if options.child == "client":
-        ask_again_and_again(options.address, options.drops, options.seed)
+        request_repeatedly(options.address, options.drops, options.seed)
         return
     rows: list[Row] = []
     wanted = options.only.split(",")

@@ -1,9 +1,9 @@
-"""How fast `nflae stream` is, and whether it loses, reorders or alters anything on the way.
+"""Measure the speed of `nflae stream`, and count the vectors that it loses, reorders or alters.
 
     GNU Radio file source -> ZMQ PUSH Sink -> nflae stream -> ZMQ PULL Source -> file sink
 
-as fast as it goes; then every vector that came back is compared with what `nflae_bridge.precode` gives for the vector
-that was sent. Needs GNU Radio 3.10, whose Python (``--gnuradio-python``) runs the flowgraph.
+at full speed; then every vector received is compared with the result of `nflae_bridge.precode` for the vector
+sent. Needs GNU Radio 3.10, whose Python (``--gnuradio-python``) runs the flowgraph.
 
     python benchmarks/gnuradio_stream.py
     python benchmarks/gnuradio_stream.py --scheme nflae --items 20000 -o gnuradio_stream.md
@@ -30,7 +30,7 @@ BLOCK = 1000
 
 
 def flowgraph(source: str, target: str, items: int, length: int, csi: str, precoders: str) -> None:
-    """The GNU Radio side; prints how many seconds lay between the start and the last vector."""
+    """Run the GNU Radio side; print the seconds between the start and the last vector."""
     from gnuradio import blocks, gr, zeromq
 
     size = gr.sizeof_gr_complex
@@ -45,7 +45,7 @@ def flowgraph(source: str, target: str, items: int, length: int, csi: str, preco
         time.sleep(0.005)
     seconds = time.monotonic() - began
     received = head.nitems_written(0)
-    time.sleep(0.2)  # what should not come, would come now
+    time.sleep(0.2)  # duplicates, if any, arrive in this time
     for part in (sending, receiving):
         part.stop()
         part.wait()
@@ -53,13 +53,14 @@ def flowgraph(source: str, target: str, items: int, length: int, csi: str, preco
 
 
 def free_address() -> str:
+    """Return a loopback address with a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """One run, its vectors compared."""
+    """Run once, compare the vectors, and return the row of the table."""
     import numpy as np
 
     items, users, antennas = arguments.items, arguments.users, arguments.antennas
@@ -105,7 +106,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def compare(channels: Any, rows: Any, scheme: str) -> tuple[int, int, float]:
-    """Vectors that belong elsewhere, vectors that belong nowhere near, and the largest difference of the others."""
+    """Count reordered and altered vectors, and return the largest difference of the others."""
     import numpy as np
 
     from nflae_bridge import precode
@@ -113,7 +114,7 @@ def compare(channels: Any, rows: Any, scheme: str) -> tuple[int, int, float]:
     reordered, altered, largest = 0, 0, 0.0
     for start in range(0, len(rows), BLOCK):
         block = rows[start : start + BLOCK]
-        # Neighbours too, to tell a vector out of place from one that is wrong.
+        # Neighbours too, to distinguish a reordered vector from an altered one.
         first = max(0, start - BLOCK)
         around = precode(np.array(channels[first : start + 2 * BLOCK]), scheme=scheme).precoder
         expected = around[start - first : start - first + len(block)]
@@ -128,6 +129,7 @@ def compare(channels: Any, rows: Any, scheme: str) -> tuple[int, int, float]:
 
 
 def main() -> None:
+    """Run the measurement and print the table; run the flowgraph with ``--flowgraph``."""
     if sys.argv[1:2] == ["--flowgraph"]:
         source, target, items, length, csi, precoders = sys.argv[2:]
         flowgraph(source, target, int(items), int(length), csi, precoders)
@@ -139,7 +141,7 @@ def main() -> None:
     parser.add_argument("--scheme", default="mrt")
     parser.add_argument("--max-batch", type=int, default=64)
     parser.add_argument("--gnuradio-python", default="/usr/bin/python3")
-    parser.add_argument("-o", "--output", type=Path, help="write the table there, too")
+    parser.add_argument("-o", "--output", type=Path, help="file to write the table to as well")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         row = measure(arguments, Path(folder))

@@ -1,11 +1,11 @@
-"""The flowgraph of downlink.grc in Python, without windows: run it with the Python GNU Radio was installed for.
+r"""Run the flowgraph of downlink.grc from Python, without windows, under the Python that GNU Radio is installed for.
 
-    nflae stream --users 4 --antennas 128 --csi pull:tcp://127.0.0.1:5556 \\
+    nflae stream --users 4 --antennas 128 --csi pull:tcp://127.0.0.1:5556 \
                  --precoders push:tcp://127.0.0.1:5557 --scaled --noise-dbw -25 --min-rate 1
     /usr/bin/python3 downlink.py --drops 200
 
-A simulated downlink sends its channels (CSI) out over ZeroMQ, gets precoders back, applies them, and tells every
-user's error vector magnitude with them and with matched filters. The blocks are in the three files beside this one.
+A simulated downlink sends its channels (CSI) over ZeroMQ, receives precoders, applies them, and prints the error vector
+magnitude of every user with them and with matched filters. The blocks are in the three files beside this one.
 """
 
 import argparse
@@ -23,14 +23,14 @@ QPSK = np.array([1 + 1j, 1 - 1j, -1 + 1j, -1 - 1j]) / np.sqrt(2)
 
 
 class Downlink(gr.top_block):
-    """CSI to ``csi_address``, precoders from ``precoder_address``; ends after ``drops`` drops, 0: never."""
+    """Send CSI to ``csi_address``, receive precoders from ``precoder_address``; ``drops``: number, 0 without end."""
 
     def __init__(self, csi_address, precoder_address, drops, csv):
         gr.top_block.__init__(self, "Near-field downlink with nflae")
         item, waiting_ms = ANTENNAS * USERS, 100
 
         # One item is one drop: antennas x users complex numbers, user after user. Blocks written in Python are kept in
-        # attributes: GNU Radio alone would not keep them alive.
+        # attributes, because GNU Radio holds no reference to them.
         self.users = near_field_users.blk(ANTENNAS, USERS, drops)
         channels_out = zeromq.push_sink(gr.sizeof_gr_complex, item, csi_address, waiting_ms)
         precoders_in = zeromq.pull_source(gr.sizeof_gr_complex, item, precoder_address, waiting_ms)
@@ -54,6 +54,7 @@ class Downlink(gr.top_block):
 
 
 def main():
+    """Run the flowgraph until its drops are received, or until a signal."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--csi-address", default="tcp://127.0.0.1:5556")
     parser.add_argument("--precoder-address", default="tcp://127.0.0.1:5557")
@@ -67,7 +68,7 @@ def main():
     stopped = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.append(True))
-    # The CSI ends with the last drop, but a source that listens to a socket never does: the end is counted instead.
+    # The CSI ends with the last drop, but a ZMQ source never ends: the drops received are counted instead.
     while not stopped and not (options.drops and flowgraph.evm.drops >= options.drops):
         signal.sigtimedwait([], 0.1)
     flowgraph.stop()

@@ -1,11 +1,11 @@
-"""Error vector magnitude of every user, with the precoders and with matched filters."""
+"""Measure the error vector magnitude of every user, with the precoders and with matched filters."""
 
 import numpy as np
 from gnuradio import gr
 
 
 class blk(gr.sync_block):
-    """In: the symbols sent; received with the precoders; received with matched filters. Prints a table at the end."""
+    """Compare the symbols sent with those received with the precoders, and with matched filters; print a table."""
 
     def __init__(self, users=4, symbols=256, csv=""):
         block = (np.complex64, users * symbols)
@@ -15,6 +15,7 @@ class blk(gr.sync_block):
         self.sent, self.errors = np.zeros(users), np.zeros((2, users))
 
     def work(self, input_items, output_items):
+        """Add the errors of a block of drops."""
         sent, *received = (items.reshape(len(items), self.users, -1) for items in input_items)
         self.sent += (np.abs(sent) ** 2).sum((0, 2))
         self.errors += [(np.abs(one - sent) ** 2).sum((0, 2)) for one in received]
@@ -22,6 +23,7 @@ class blk(gr.sync_block):
         return len(sent)
 
     def stop(self):
+        """Print the table, and write it where a file is named."""
         if self.drops:
             with_precoders, with_matched_filters = 100 * np.sqrt(self.errors / self.sent)
             lines = ["user,evm_matched_filter_percent,evm_nflae_percent"]

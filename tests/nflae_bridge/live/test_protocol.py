@@ -313,7 +313,136 @@ def test_a_flipped_byte_does_no_harm(noise: bytes, data: st.DataObject) -> None:
     read_or_refused(frames)
 
 
+def test_a_header_of_16_kib_is_read_and_a_byte_more_is_not() -> None:
+    header, channels = a_request()
+    longest = header + b" " * (16384 - len(header))
+    assert isinstance(decode_request([longest, channels]), PrecodeRequest)
+    assert request_id([longest, channels]) == "7"
+    error = refusal([longest + b" ", channels])
+    assert str(error) == "a header of 16385 bytes: at most 16384 are read"
+    assert request_id([longest + b" ", channels]) is None
+
+
+def test_an_id_of_128_characters_is_read_and_one_more_is_not() -> None:
+    for length, expected in ((128, "x" * 128), (129, None)):
+        header = a_request(id="x" * length, v=2)
+        assert request_id(header) == expected
+    assert decode_request(a_request(id="x" * 128)).id == "x" * 128
+
+
+@pytest.mark.parametrize(
+    ("fields", "ending"),
+    [
+        ({"op": "precod"}, "`$.op`; allowed: precode, status"),
+        ({"dtype": "float32"}, "`$.dtype`; allowed: complex64, complex128"),
+        ({"convention": "x"}, "`$.convention`; allowed: hermitian, direct"),
+        ({"want": ["beams"]}, f"`$.want[0]`; allowed: {', '.join(RESULT_NAMES)}"),
+        ({"pover": 1}, "`pover`; allowed: v, id, shape, dtype, power, noise_power, alpha_c, min_rate, convention,"),
+        ({"refine": 101}, "`$.refine`"),
+        ({"shape": [4]}, "`$.shape`"),
+    ],
+)
+def test_allowed_values_are_listed_for_their_field_alone(fields: dict[str, Any], ending: str) -> None:
+    message = str(refusal(a_request(**fields)))
+    assert message.startswith("header: ")
+    assert ending in message
+    assert ("allowed" in message) == ("allowed" in ending)
+
+
+def test_a_long_field_is_cut_in_the_message() -> None:
+    message = str(refusal(a_request(**{"x" * 5000: 1})))
+    assert message.partition("; allowed: ")[0] == ("header: Object contains unknown field `" + "x" * 300)[:300]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "rule"),
+    [
+        ("power", 1e40, "power must be positive and finite, within 300 dBW of 1 W, got 1e+40"),
+        ("power", 0, "power must be positive and finite, within 300 dBW of 1 W, got 0"),
+        ("noise_power", 1e-31, "noise_power must be positive and finite, within 300 dBW of 1 W, got 1e-31"),
+        ("alpha_c", 1.5, "alpha_c must be a share of the power in (0, 1], got 1.5"),
+        ("min_rate", -1, "min_rate must be a rate of at least 0 bps/Hz, finite, got -1"),
+    ],
+)
+def test_a_link_budget_out_of_range_is_refused_by_its_rule(field: str, value: float, rule: str) -> None:
+    assert str(refusal(a_request(**{field: value}))).startswith(f"header: {rule}")
+
+
+@pytest.mark.parametrize(("field", "value"), [("power", 1e30), ("noise_power", 1e-30), ("alpha_c", 1), ("min_rate", 0)])
+def test_the_ends_of_the_ranges_are_accepted(field: str, value: float) -> None:
+    got = decode_request(a_request(**{field: value}))
+    assert isinstance(got, PrecodeRequest)
+    assert got.quantities[field] == value
+    assert got.quantities == LinkBudget(**{field: value}).__dict__
+
+
+@pytest.mark.parametrize(("value", "seconds"), [(None, math.inf), (2500, 2.5), (..., math.inf)])
+def test_a_deadline_is_in_milliseconds(value: object, seconds: float) -> None:
+    got = decode_request(a_request(deadline_ms=value))
+    assert isinstance(got, PrecodeRequest)
+    assert got.deadline == seconds
+    if seconds < math.inf:
+        header = json.loads(bytes(encode_request(PrecodeRequest("1", np.ones((1, 2, 4)) + 0j, deadline=seconds))[0]))
+        assert header["deadline_ms"] == value
+
+
+def test_refinements_up_to_a_hundred_are_accepted() -> None:
+    got = decode_request(a_request(refine=100))
+    assert isinstance(got, PrecodeRequest)
+    assert got.refine == 100
+
+
+def test_any_byte_but_zero_is_a_near_field_label() -> None:
+    got = decode_request([a_request(near_field=True)[0], a_request()[1], bytes([0, 1, 2, 255, 0, 1])])
+    assert isinstance(got, PrecodeRequest)
+    assert got.near_field is not None
+    assert got.near_field.tolist() == [[False, True], [True, True], [False, True]]
+
+
+def test_sizes_of_frames_are_stated() -> None:
+    header, channels = a_request()
+    status = json.dumps({"v": 1, "id": "1", "op": "status"}).encode()
+    announces = "frames: this header announces"
+    assert str(refusal([])).startswith("no header: ")
+    assert str(refusal([header])) == f"1 {announces} 2, itself included"
+    assert str(refusal([header, channels, b""])) == f"3 {announces} 2, itself included"
+    assert str(refusal([a_request(near_field=True)[0], channels])) == f"2 {announces} 3, itself included"
+    assert str(refusal([status, b""])) == f"2 {announces} 1, itself included"
+    expected = "channels: 4 x 2 x 3 of complex64 are 192 bytes, the frame has 191"
+    assert str(refusal([header, channels[:-1]])) == expected
+    labels = refusal([a_request(near_field=True)[0], channels, bytes(5)])
+    assert str(labels) == "near_field: 2 x 3 of uint8 are 6 bytes, the frame has 5"
+    double = a_request(dtype="complex128")
+    assert "of complex128 are 384 bytes, the frame has 192" in str(refusal(double))
+
+
+def test_the_largest_sizes_are_counted_without_overflow() -> None:
+    error = refusal(a_request(shape=[2**31 - 1] * 3))
+    assert f"are {8 * (2**31 - 1) ** 3} bytes" in str(error)
+    assert "`$.shape[0]`" in str(refusal(a_request(shape=[2**31, 1, 1])))
+
+
 # Answers
+
+
+@pytest.mark.parametrize("drops", [1, 40])
+def test_arrays_of_an_answer_are_views_that_cannot_be_written(drops: int) -> None:
+    """Small frames are copies, large ones views of what was computed; either can be read only."""
+    arrays = some_arrays(np.random.default_rng(0), drops, 16, 128)
+    request = PrecodeRequest("1", np.ones((drops, 16, 128), np.complex64))
+    frames = encode_answer(request, arrays, {}, {})
+    assert isinstance(frames[1], memoryview if drops > 1 else bytes)
+    reply = decode_reply([bytes(frame) for frame in frames])
+    for name, array in reply.arrays.items():
+        np.testing.assert_array_equal(array, arrays[name])
+        assert not array.flags.writeable
+
+
+def test_headers_state_no_defaults() -> None:
+    request = PrecodeRequest("1", np.ones((3, 2, 4), np.complex64))
+    header = json.loads(bytes(encode_request(request)[0]))
+    assert header == {"op": "precode", "v": 1, "id": "1", "shape": [4, 2, 3], "dtype": "complex64"}
+    assert json.loads(bytes(encode_status("1", {})[0])) == {"v": 1, "id": "1", "ok": True}
 
 
 def some_arrays(rng: np.random.Generator, drops: int, users: int, antennas: int) -> dict[str, npt.NDArray[Any]]:
@@ -407,8 +536,10 @@ PEER = b"\x00\x80\x00\x41\xa7"  # as a ROUTER names those who chose no name
         ([PEER], [PEER]),
         ([PEER, b""], [PEER, b""]),
         ([PEER, b"", b"", b""], [PEER, b""]),
+        ([PEER, *[b"p"] * 6, b"", b"header"], [PEER, *[b"p"] * 6, b""]),
+        ([PEER, *[b"p"] * 7, b"", b"header"], [PEER]),
     ],
-    ids=["req", "dealer", "status", "proxied", "twice proxied", "nothing", "empty", "many empty"],
+    ids=["req", "dealer", "status", "proxied", "twice proxied", "nothing", "empty", "many empty", "deep", "too deep"],
 )
 def test_envelope_of_each_kind_of_peer(received: list[bytes], envelope: list[bytes]) -> None:
     assert split_envelope(received) == (envelope, received[len(envelope) :])
