@@ -99,8 +99,7 @@ def competitors(
         elif split_spec(name)[0] in ITERATIONS:
             name, options = split_spec(name)
             counts = (int(options["iterations"]),) if options else iterations or ITERATIONS[name]
-            is_gradient = name == "inversion-free"
-            unweighted = warm_starts(setup.gram(channels[:_TUNED_DROPS]), counts) if is_gradient else {}
+            unweighted = warm_starts(setup.gram(channels[:_TUNED_DROPS]), counts) if name == "inversion-free" else {}
             fastest = fastest_implementation(implementations(name, setup, len(trial), unweighted), setup, trial)
             for steps in counts:
                 chosen = fastest(steps)

@@ -83,7 +83,13 @@ class DropSource(Protocol):
 
 @dataclass(frozen=True)
 class FileBatch:
-    """`BatchRecipe` that holds the drops themselves, as in `Batch`; ``known`` is None where it equals the channels."""
+    """`BatchRecipe` that holds the drops themselves.
+
+    Parameters
+    ----------
+    channels, known, known_of
+        As in `Batch`; ``known`` is None where it equals the channels.
+    """
 
     channels: Channels
     known: Channels | None

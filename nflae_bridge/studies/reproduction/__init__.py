@@ -1,7 +1,7 @@
-"""Every published table and figure, and what goes beyond them, by name: ``nflae reproduce NAME``.
+"""Reproduce every published table and figure, and what goes beyond them, by name: ``nflae reproduce NAME``.
 
-An experiment is a module of this package's `experiments` with an ``EXPERIMENT`` each; here is only what the command
-line needs to know before any of them is imported.
+An experiment is an `experiment.Experiment` of a module in `experiments`; this module holds only what the command line
+needs before it imports any of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nflae_bridge.studies.reproduction.experiment import Experiment
 
-# Name, then what it shows; in the order of the papers, then what goes beyond them.
+# Name and content, in the order of the papers, then what goes beyond them.
 EXPERIMENTS = {
     "enfr": "near-field regions on the x-z plane and along the ground (Fig. 2)",
     "gain": "the far-field beam's gain against distance (Fig. 4)",

@@ -1,4 +1,4 @@
-"""How much work goes into an experiment: ``full``, as published, or ``quick``, minutes on two CPU cores."""
+"""Define how much work an experiment does: ``full``, as published, or ``quick``, minutes on two CPU cores."""
 
 from __future__ import annotations
 
@@ -11,11 +11,20 @@ from nflae_bridge.plots.names import NETWORK_NAMES
 
 @dataclass(frozen=True)
 class ComputeBudget:
-    """A budget.
+    """Amount of work of an experiment.
 
-    test_drops: a point. train_drops, validation_drops, batch, learning_rate: of the learned baselines. steps:
-        theirs, by preset.
-    per_point: they are trained for every point of a figure, not just for the published setting.
+    Parameters
+    ----------
+    name
+        ``full`` or ``quick``.
+    test_drops
+        Test drops per point.
+    train_drops, validation_drops, batch, learning_rate
+        Of the training of the learned baselines.
+    steps
+        Their training steps, by preset.
+    per_point
+        Train them for every point of a figure instead of the published one only.
     """
 
     name: Literal["full", "quick"]
@@ -28,23 +37,33 @@ class ComputeBudget:
     per_point: bool
 
     def cuts(self, networks: Sequence[str], cut: str | None) -> str:
-        """What was cut, in words for a plot; empty if nothing was.
+        """Describe the reductions against a full run.
 
-        networks: the learned baselines trained. cut: how the rest of the experiment is cut, see `Experiment.cut`.
+        Parameters
+        ----------
+        networks
+            Learned baselines trained, by preset.
+        cut
+            Other reductions of the experiment, see `Experiment.cut`.
+
+        Returns
+        -------
+        str
+            Text for a figure; empty without reductions.
         """
         if self.name == "full":
             return ""
-        describe = [cut] if cut else []
+        parts = [cut] if cut else []
         if networks:
             steps = ", ".join(
                 f"{NETWORK_NAMES[name]} {self.steps[name]} steps instead of {FULL.steps[name]:,}" for name in networks
             )
-            describe.append(
-                f"networks trained for a moment ({steps}; {self.batch} drops a step instead of {FULL.batch}, learning "
+            parts.append(
+                f"networks trained briefly ({steps}; {self.batch} drops per step instead of {FULL.batch}, learning "
                 f"rate {self.learning_rate:g} instead of {FULL.learning_rate:g}, {self.train_drops:,} drops instead of "
                 f"{FULL.train_drops:,})"
             )
-        return "Quick run: " + "; ".join(describe) if describe else ""
+        return "Quick run: " + "; ".join(parts) if parts else ""
 
 
 FULL = ComputeBudget(
@@ -58,7 +77,7 @@ FULL = ComputeBudget(
     per_point=True,
 )
 
-# Small batches: on a CPU more steps of fewer drops teach more in the same time.
+# Small batches: on a CPU more steps of fewer drops reach a lower loss in the same time.
 QUICK = ComputeBudget(
     name="quick",
     test_drops=200,
@@ -70,4 +89,4 @@ QUICK = ComputeBudget(
     per_point=False,
 )
 
-COMPUTE_BUDGETS: dict[str, ComputeBudget] = {compute_budget.name: compute_budget for compute_budget in (FULL, QUICK)}
+COMPUTE_BUDGETS: dict[str, ComputeBudget] = {budget.name: budget for budget in (FULL, QUICK)}

@@ -1,4 +1,4 @@
-"""What an experiment is: units of work that give rows, and how the rows are shown and judged."""
+"""Define the interface of an experiment: units of work that give rows, their figure, table and checks."""
 
 from __future__ import annotations
 
@@ -18,9 +18,14 @@ Row = dict[str, str | float | int | None]
 
 @dataclass(frozen=True)
 class Unit:
-    """A piece of work that is done once and kept: a point of a curve, say.
+    """Unit of work, computed once and kept; a point of a curve, for example.
 
-    key: names it among the experiment's units. compute(note): its rows; note: tells the user what is going on.
+    Parameters
+    ----------
+    key
+        Name among the experiment's units.
+    compute
+        Returns the unit's rows; receives a function for notes on the current activity.
     """
 
     key: str
@@ -29,26 +34,55 @@ class Unit:
 
 @dataclass(frozen=True)
 class Check:
-    """Something that should be so, whether it is, and what was found."""
+    """Expectation on the results.
+
+    Parameters
+    ----------
+    claim
+        The expectation.
+    met
+        True if it holds.
+    found
+        The values found.
+    """
 
     claim: str
     met: bool
     found: str
 
 
-def _nothing(study: Study, rows: pd.DataFrame) -> list[Check]:
+def _no_checks(study: Study, rows: pd.DataFrame) -> list[Check]:
     return []
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A table or figure, from the work to the page.
+    """Published table or figure, from the work to the page.
 
-    name: as in `reproduction.EXPERIMENTS`. title: what is shown. source: the papers' figure or table, if it has one.
-    units(study): the work, in order. draw(study, rows): the picture. table(rows): the rows as a reader wants them.
-    checks(study, rows): what should be so. remarks: what a reader has to know, a paragraph each.
-    networks: the learned baselines it trains, by preset; full_networks: those of a full run, where they are others.
-    cut: how a quick run is cut beside their training, if it is; None: the budget changes nothing.
+    Parameters
+    ----------
+    name
+        As in `nflae_bridge.studies.reproduction.EXPERIMENTS`.
+    title
+        Title of figure and page.
+    source
+        Figure or table of the papers, if it has one.
+    units
+        Returns the units of work, in order.
+    draw
+        Returns the figure.
+    table
+        Returns the table of the page.
+    checks
+        Returns the expectations.
+    remarks
+        Paragraphs of the page.
+    networks
+        Learned baselines that are trained, by preset.
+    cut
+        Reductions of a quick run besides their training; None without any.
+    full_networks
+        Learned baselines of a full run, where they differ.
     """
 
     name: str
@@ -57,18 +91,18 @@ class Experiment:
     units: Callable[[Study], Sequence[Unit]]
     draw: Callable[[Study, pd.DataFrame], Figure]
     table: Callable[[pd.DataFrame], pd.DataFrame]
-    checks: Callable[[Study, pd.DataFrame], list[Check]] = _nothing
+    checks: Callable[[Study, pd.DataFrame], list[Check]] = _no_checks
     remarks: tuple[str, ...] = field(default=())
     networks: tuple[str, ...] = ()
     cut: str | None = None
     full_networks: tuple[str, ...] | None = None
 
     def trains(self, compute_budget: ComputeBudget) -> tuple[str, ...]:
-        """The learned baselines it trains under a budget, by preset."""
+        """Return the learned baselines trained under a compute budget, by preset."""
         return self.networks if compute_budget.name == "quick" or self.full_networks is None else self.full_networks
 
     def cuts(self, study: Study) -> list[str]:
-        """What a plot of this experiment has to own up to, a line each."""
+        """Return the reductions of the run, one line each, which figure and page state."""
         networks = self.trains(study.compute_budget)
         cuts = [study.compute_budget.cuts(networks, self.cut)]
         if "paper" in networks and study.backbone == RANDOM_BACKBONE:
@@ -76,6 +110,6 @@ class Experiment:
         return [line for line in cuts if line]
 
     def identity(self, study: Study) -> dict[str, str]:
-        """All that the experiment's rows depend on."""
+        """Return everything that the experiment's rows depend on."""
         backbone = {"backbone": study.backbone} if "paper" in self.trains(study.compute_budget) else {}
         return {"experiment": self.name, "budget": study.compute_budget.name, "seed": str(study.seed), **backbone}

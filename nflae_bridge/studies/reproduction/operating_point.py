@@ -1,7 +1,8 @@
-"""The published scenario at one point: users, power and constraints."""
+"""Define the published scenario at one operating point: users, power and constraints."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -15,9 +16,18 @@ NOISE_POWER = 0.01
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """Scenario `paper` with the angles the papers write, absolute ones, and a link budget.
+    """Scenario `paper` with absolute angles, as published, and a link budget.
 
-    users: K. power_dbw: P, dBW; the noise is -20 dBW. alpha_c, min_rate: as in `LinkBudget`. array: the base station's.
+    Parameters
+    ----------
+    users
+        K.
+    power_dbw
+        P, dBW; the noise power is -20 dBW.
+    alpha_c, min_rate
+        Constraints C3 and C4, as in `LinkBudget`.
+    array
+        The base station's array.
     """
 
     users: int = 10
@@ -28,26 +38,34 @@ class OperatingPoint:
 
     @property
     def scene(self) -> Scenario:
-        """Where users stand."""
+        """Scenario of the drops."""
         return Scenario(array=self.array, users=self.users, angle="absolute")
 
     @property
     def constrained(self) -> LinkBudget:
-        """The link budget with C3 and C4."""
+        """Link budget with C3 and C4."""
         return replace(self.free, alpha_c=self.alpha_c, min_rate=self.min_rate)
 
     @property
     def free(self) -> LinkBudget:
-        """The link budget with the power limit alone."""
+        """Link budget with the power limit alone."""
         return LinkBudget(10 ** (self.power_dbw / 10), NOISE_POWER)
 
     @property
     def snr_db(self) -> float:
         """P / sigma^2, dB."""
-        return self.power_dbw + 20.0
+        return self.power_dbw - 10 * math.log10(NOISE_POWER)
 
     def draw(self, drops: int, seed: int) -> Drops:
-        """Test drops: the same seed gives the same ones, whatever the budget."""
+        """Draw test drops, which depend on the scenario and the seed alone.
+
+        Parameters
+        ----------
+        drops
+            Number of drops.
+        seed
+            Seed of the drops.
+        """
         return self.scene.draw(drops, torch.Generator().manual_seed(seed))
 
 

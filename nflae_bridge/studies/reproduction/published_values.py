@@ -1,4 +1,4 @@
-"""Figures printed in the papers' tables, to stand beside ours."""
+"""List the values printed in the papers' tables, for comparison."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs experiments: unit after unit, each kept on disk as it is done, then table, picture and page."""
+"""Run experiments: unit after unit, each kept on disk once computed, then table, figure and page."""
 
 from __future__ import annotations
 
@@ -25,7 +25,15 @@ _REMEDY = "give --overwrite to replace it"
 
 @dataclass(frozen=True)
 class Outcome:
-    """An experiment's files and what its checks found."""
+    """Result of an experiment.
+
+    Parameters
+    ----------
+    paths
+        Files written.
+    checks
+        Expectations on the results.
+    """
 
     paths: list[Path]
     checks: list[Check]
@@ -38,37 +46,78 @@ class _Done:
 
 
 def require_same_runs(experiments: Sequence[Experiment], study: Study) -> None:
-    """Raises NflaeError, before any work, if the folder holds damaged rows or those of another run of one of these."""
+    """Require, before any work, that rows in the folder belong to the same run.
+
+    Parameters
+    ----------
+    experiments
+        The experiments.
+    study
+        The run.
+
+    Raises
+    ------
+    NflaeError
+        If rows are damaged or those of another run.
+    """
     for experiment in experiments:
         if (study.folder / (experiment.name + JOURNAL_SUFFIX)).exists():
             _journal(experiment, study).close()
 
 
 def require_backbone(experiments: Sequence[Experiment], study: Study, note: Callable[[str], None]) -> None:
-    """Raises NflaeError, before any work, if the raw-encoder GPT-2 is needed and its backbone can't be had.
+    """Require, before any work, that the backbone can be loaded where the raw-encoder GPT-2 is trained.
 
-    note: told where it is looked for.
+    Parameters
+    ----------
+    experiments
+        The experiments.
+    study
+        The run.
+    note
+        Receives the source of the backbone.
+
+    Raises
+    ------
+    NflaeError
+        If the backbone can be loaded neither from the hub nor from a folder.
     """
     needing = [experiment.name for experiment in experiments if "paper" in experiment.trains(study.compute_budget)]
     backbone = study.backbone
     if not needing or backbone == RANDOM_BACKBONE:
         return
-    note(f"{backbone}; the hub is asked for it unless it is here")
+    note(f"{backbone}; downloaded from the hub unless it is on this machine")
     try:
         Backbone(recipe("paper", backbone).network.backbone)
     except NflaeError as error:
         raise NflaeError(
-            f"{', '.join(needing)}: the pretrained backbone {backbone!r} can't be had from the hub or as a folder; "
+            f"{', '.join(needing)}: the pretrained backbone {backbone!r} cannot be loaded from the hub or a folder; "
             "give --backbone DIR with GPT-2's config.json and model.safetensors, or --backbone "
-            f"{RANDOM_BACKBONE} for a randomly initialised one of the same shape, which every plot will say"
+            f"{RANDOM_BACKBONE} for a randomly initialised one of the same shape, which every plot states"
         ) from error
 
 
 def run(experiment: Experiment, study: Study, advance: Callable[[int, str], None]) -> Outcome:
-    """Do what of an experiment is not done yet and write its files.
+    """Compute the units of an experiment that are not done yet and write its files.
 
-    advance(done, note): how many units are done, and what goes on now.
-    Raises NflaeError if the folder holds rows of another budget, backbone or seed.
+    Parameters
+    ----------
+    experiment
+        The experiment.
+    study
+        The run.
+    advance
+        Called with the number of units done and a note.
+
+    Returns
+    -------
+    Outcome
+        Files and checks.
+
+    Raises
+    ------
+    NflaeError
+        If the folder holds rows of another compute budget, backbone or seed.
     """
     journal = _journal(experiment, study)
     try:

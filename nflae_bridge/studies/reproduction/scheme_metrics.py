@@ -1,4 +1,4 @@
-"""What a scheme's answers give on a set of drops, and whether they keep to the constraints."""
+"""Measure a scheme on a set of drops: sum rates, and violations of the constraints."""
 
 from __future__ import annotations
 
@@ -14,16 +14,24 @@ from simulator.downlink.constraints import TOLERANCE, check_constraints
 from simulator.downlink.precoding import ChannelBatch, Precoding, Scheme
 from simulator.downlink.sinr import achieved_sinr, rates
 
-# What a network of GPT-2's size takes at a time.
-_DROPS_AT_A_TIME = 100
+# A batch for a network of the size of GPT-2.
+_BLOCK_DROPS = 100
 
 
 @dataclass(frozen=True)
 class SchemeMetrics:
-    """A scheme on a set of drops; (drops,) each.
+    """Result of a scheme on a set of drops; every array (drops,).
 
-    sum_rate: bps/Hz. feasible: the scheme says that C4 holds. broken: C1, C2, C3 or C5 does not hold.
-    short: some user gets less than ``min_rate``.
+    Parameters
+    ----------
+    sum_rate
+        Sum rates, bps/Hz.
+    feasible
+        True where the scheme reports that C4 holds.
+    broken
+        True where C1, C2, C3 or C5 does not hold.
+    short
+        True where a user is below ``min_rate``.
     """
 
     sum_rate: Tensor
@@ -38,48 +46,100 @@ class SchemeMetrics:
 
     @property
     def half_width(self) -> float:
-        """Half the 95 % interval of the mean, bps/Hz."""
+        """Half width of the 95 % interval of the mean, bps/Hz."""
         return 1.96 * float(self.sum_rate.std()) / math.sqrt(len(self.sum_rate))
 
 
 def evaluate_scheme(
     scheme: Scheme, channels: Tensor, near_field: Tensor, budget: LinkBudget, csi: Tensor | None = None
 ) -> SchemeMetrics:
-    """A scheme on drops whose users' labels are known.
+    """Run a scheme on drops with given labels and measure its answers.
 
-    channels: complex64 (drops, users, antennas). near_field: bool (drops, users), the true labels, which everyone is
-    given: C3 means the same to all. csi: what the scheme sees, the shape of ``channels``; None: the channels. With it
-    rates are those on the true channels, by their definition.
+    Parameters
+    ----------
+    scheme
+        The scheme.
+    channels
+        Complex64 (drops, users, antennas).
+    near_field
+        True labels, bool (drops, users), given to every scheme, so that C3 is the same for all.
+    budget
+        Link budget.
+    csi
+        CSI that the scheme receives, in the shape of ``channels``, which are the default. With it rates are those on
+        the true channels, by their definition.
+
+    Returns
+    -------
+    SchemeMetrics
+        Sum rates and violations.
     """
     parts = []
-    for start in range(0, len(channels), _DROPS_AT_A_TIME):
-        part = slice(start, start + _DROPS_AT_A_TIME)
-        seen = channels[part] if csi is None else csi[part]
-        answer = scheme(ChannelBatch(seen, near_field[part]), budget)
+    for start in range(0, len(channels), _BLOCK_DROPS):
+        part = slice(start, start + _BLOCK_DROPS)
+        known = channels[part] if csi is None else csi[part]
+        answer = scheme(ChannelBatch(known, near_field[part]), budget)
         parts.append(_part(answer, channels[part], near_field[part], budget, exact=csi is None))
     return SchemeMetrics(
         *(torch.cat([getattr(part, name) for part in parts]) for name in SchemeMetrics.__dataclass_fields__)
     )
 
 
-def in_parts(labels: Callable[[Tensor], Tensor], channels: Tensor) -> Tensor:
-    """What ``labels`` says of many drops, a few at a time; bool (drops, users), on the host."""
-    return torch.cat([labels(part).cpu() for part in torch.split(channels, _DROPS_AT_A_TIME)])
+def in_blocks(labels: Callable[[Tensor], Tensor], channels: Tensor) -> Tensor:
+    """Compute near-field labels of many drops in blocks.
+
+    Parameters
+    ----------
+    labels
+        From channels to labels.
+    channels
+        Complex64 (drops, users, antennas).
+
+    Returns
+    -------
+    Tensor
+        Bool (drops, users), on the host.
+    """
+    return torch.cat([labels(part).cpu() for part in torch.split(channels, _BLOCK_DROPS)])
 
 
 def own_labels(scheme: Scheme, channels: Tensor) -> Tensor:
-    """The near-field labels a scheme finds by itself, bool (drops, users), on the host."""
-    return in_parts(lambda part: scheme(ChannelBatch(part), LinkBudget()).near_field, channels)
+    """Compute the near-field labels that a scheme finds itself.
+
+    Parameters
+    ----------
+    scheme
+        The scheme.
+    channels
+        Complex64 (drops, users, antennas).
+
+    Returns
+    -------
+    Tensor
+        Bool (drops, users), on the host.
+    """
+    return in_blocks(lambda part: scheme(ChannelBatch(part), LinkBudget()).near_field, channels)
 
 
-def share_right(labels: Tensor, truth: Tensor) -> float:
-    """The share of users labelled rightly."""
+def label_accuracy(labels: Tensor, truth: Tensor) -> float:
+    """Compute the fraction of correct labels.
+
+    Parameters
+    ----------
+    labels, truth
+        Bool (drops, users).
+
+    Returns
+    -------
+    float
+        In [0, 1].
+    """
     return float((labels == truth.cpu()).double().mean())
 
 
 def _part(answer: Precoding, channels: Tensor, near_field: Tensor, budget: LinkBudget, exact: bool) -> SchemeMetrics:
     precoder, power = answer.precoder.cpu(), answer.power.cpu()
-    # The scheme's own rates where it has seen the truth: with successive decoding they aren't those of the definition.
+    # With the true channels, the scheme's own rates: those of successive decoding differ from the definition's.
     rate = answer.rate.cpu() if exact else rates(achieved_sinr(channels, precoder, power, budget.noise_power))
     check = check_constraints(channels, precoder, power, near_field, budget)
     kept = (check.total_power, check.negative_power, check.near_share, check.beam_norm)

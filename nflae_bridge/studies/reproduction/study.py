@@ -1,4 +1,4 @@
-"""What experiments share: the budget, the folder, and every scheme by name."""
+"""Describe a run of ``nflae reproduce`` and provide its schemes by name."""
 
 from __future__ import annotations
 
@@ -21,17 +21,27 @@ from simulator.schemes import scheme
 
 SHIPPED = ("small", "tiny")
 LEARNED = ("paper", "transformer", "cnn")
-# The papers give these the whole power, whoever is near, and ask no minimum rate of them.
+# In the papers these have the power limit alone, without C3 and C4.
 CLASSICAL = ("wmmse", "ldma", "noma", "sdma")
 CONSTRAINED = ("optimiser", *SHIPPED, *LEARNED)
 
 
 @dataclass(frozen=True)
 class Study:
-    """A run of ``nflae reproduce``.
+    """Parameters of a run.
 
-    folder: where everything goes; the learned baselines' runs into ``runs`` below it. compute_budget: the budget.
-    backbone: of the raw-encoder GPT-2: a hub name, a folder, or ``gpt2-random``. seed: of weights and test drops.
+    Parameters
+    ----------
+    folder
+        Folder of the results; training runs of the learned baselines are in ``runs`` below it.
+    compute_budget
+        Amount of work.
+    backbone
+        Backbone of the raw-encoder GPT-2: a hub name, a folder, or ``gpt2-random``.
+    seed
+        Seed of weights and test drops.
+    device
+        Device of all computation.
     """
 
     folder: Path
@@ -40,33 +50,58 @@ class Study:
     seed: int
     device: torch.device
 
-    def scheme(self, name: str, setting: OperatingPoint, note: Note) -> Scheme:
-        """The scheme of this name for drops of a setting; a learned baseline is trained first if it has to be.
+    def scheme(self, name: str, point: OperatingPoint, note: Note) -> Scheme:
+        """Return the scheme for drops of an operating point, trained first if it is a learned baseline.
 
-        With a budget that does not train for every point, baselines are those of the published setting.
+        Where the compute budget does not train for every point, baselines are those of the published point.
+
+        Parameters
+        ----------
+        name
+            ``optimiser``, a shipped model, a learned baseline's preset, or a scheme of the registry.
+        point
+            Operating point.
+        note
+            Receives the progress.
         """
         if name == "optimiser":
             return optimise
         if name in SHIPPED:
             return self.engines[name]
         if name in LEARNED:
-            at = setting if self.compute_budget.per_point else replace(PUBLISHED, array=setting.array)
-            return self.retrained(name, at, note)
+            trained_at = point if self.compute_budget.per_point else replace(PUBLISHED, array=point.array)
+            return self.retrained(name, trained_at, note)
         return scheme(name)
 
-    def retrained(self, network: str, setting: OperatingPoint, note: Note, gamma2: float | None = None) -> Engine:
-        """A learned baseline trained for just this setting, as a scheme: its own answer, with no guard."""
-        checkpoint, _ = self.run_of(network, setting, note, gamma2)
+    def retrained(self, network: str, point: OperatingPoint, note: Note, gamma2: float | None = None) -> Engine:
+        """Return a learned baseline trained for this operating point, without fallback to RZF.
+
+        Parameters
+        ----------
+        network, point, gamma2
+            As in `baseline_recipe`.
+        note
+            Receives the progress.
+        """
+        checkpoint, _ = self.run_of(network, point, note, gamma2)
         return Engine(checkpoint, self.device, with_fallback=False)
 
     def run_of(
-        self, network: str, setting: OperatingPoint, note: Note, gamma2: float | None = None
+        self, network: str, point: OperatingPoint, note: Note, gamma2: float | None = None
     ) -> tuple[Checkpoint, Path]:
-        """A learned baseline and the folder of its training run."""
-        chosen = baseline_recipe(network, setting, self.compute_budget, self.backbone, self.seed, gamma2)
+        """Return a learned baseline and the folder of its training run.
+
+        Parameters
+        ----------
+        network, point, gamma2
+            As in `baseline_recipe`.
+        note
+            Receives the progress.
+        """
+        chosen = baseline_recipe(network, point, self.compute_budget, self.backbone, self.seed, gamma2)
         return train_baseline(NETWORK_NAMES[network], chosen, self.folder / "runs", self.device, note)
 
     @cached_property
     def engines(self) -> dict[str, Engine]:
-        """The shipped models as schemes."""
+        """The shipped models, as schemes."""
         return {name: Engine(load_model(name, self.device), self.device) for name in SHIPPED}

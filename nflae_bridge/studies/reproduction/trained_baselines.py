@@ -1,4 +1,4 @@
-"""The learned baselines: trained when an experiment first asks for them, then kept in its folder."""
+"""Train the learned baselines, once per recipe, and keep them in the folder of the results."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from nflae_bridge.training.data import PublishedDrops
 from nflae_bridge.training.loop import Trainer, holds_run
 from nflae_bridge.training.presets import Recipe, recipe
 
+# Receives a note on the current activity.
 Note = Callable[[str], None]
 
 _FINISHED = "finished"
@@ -24,33 +25,51 @@ _FINISHED = "finished"
 
 def baseline_recipe(
     network: str,
-    setting: OperatingPoint,
+    point: OperatingPoint,
     compute_budget: ComputeBudget,
     backbone: str,
     seed: int,
     gamma2: float | None = None,
 ) -> Recipe:
-    """The published recipe for one network and setting, cut to the compute_budget.
+    """Make the published training recipe for one network and operating point.
 
-    network: preset ``paper``, ``transformer`` or ``cnn``; or ``tiny``, our own network under the published loss and on
-    the published drops. backbone: for ``paper``. gamma2: weight of the near/far error in the loss; None: the papers' 5.
+    Parameters
+    ----------
+    network
+        Preset ``paper``, ``transformer`` or ``cnn``; or ``tiny``, this package's network with the published loss and
+        drops.
+    point
+        Operating point of the training drops.
+    compute_budget
+        Drops, steps and learning rate.
+    backbone
+        Backbone of ``paper``.
+    seed
+        Seed of the weights.
+    gamma2
+        Weight of the near/far error in the loss; the papers' 5 by default.
+
+    Returns
+    -------
+    Recipe
+        The recipe.
     """
     published = recipe("paper", backbone)
-    of = published.network if network == "paper" else recipe(network).network
+    preset = published.network if network == "paper" else recipe(network).network
     epoch = compute_budget.train_drops // compute_budget.batch
     steps = compute_budget.steps[network]
     return replace(
         published,
-        network=replace(of, encoder=replace(of.encoder, antennas=setting.array.antennas)),
+        network=replace(preset, encoder=replace(preset.encoder, antennas=point.array.antennas)),
         data=PublishedDrops(
-            users=setting.users,
-            array=setting.array,
+            users=point.users,
+            array=point.array,
             train=compute_budget.train_drops,
             validate=compute_budget.validation_drops,
             batch=compute_budget.batch,
-            alpha_c=setting.alpha_c,
-            min_rate=setting.min_rate,
-            snr_db=setting.snr_db,
+            alpha_c=point.alpha_c,
+            min_rate=point.min_rate,
+            snr_db=point.snr_db,
         ),
         loss=published.loss if gamma2 is None else replace(published.loss, near_field=gamma2),
         steps=steps,
@@ -61,23 +80,58 @@ def baseline_recipe(
 
 
 def run_folder(runs: Path, chosen: Recipe) -> Path:
-    """Where in ``runs`` the network of a recipe is kept: a place of its own for each recipe."""
+    """Return the folder of a recipe's training run, a different one for every recipe.
+
+    Parameters
+    ----------
+    runs
+        Folder of all training runs.
+    chosen
+        The recipe.
+
+    Returns
+    -------
+    Path
+        Folder below ``runs``.
+    """
     content = json.dumps(asdict(chosen), sort_keys=True)
     return runs / hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
 def train_baseline(name: str, chosen: Recipe, runs: Path, device: torch.device, note: Note) -> tuple[Checkpoint, Path]:
-    """The network of a recipe, trained if it has not been, and the run's folder (with its ``log.csv``).
+    """Train the network of a recipe, unless its run is finished; an interrupted run resumes.
 
-    A run that was interrupted goes on. note: told how far training is.
-    Raises NflaeError if the backbone can't be had or the folder is damaged.
+    Parameters
+    ----------
+    name
+        Name of the network in notes.
+    chosen
+        The recipe.
+    runs
+        Folder of all training runs.
+    device
+        Device of the training.
+    note
+        Receives the progress.
+
+    Returns
+    -------
+    Checkpoint
+        The trained network.
+    Path
+        Folder of the run, with its ``log.csv``.
+
+    Raises
+    ------
+    NflaeError
+        If the backbone cannot be loaded or the folder is damaged.
     """
     folder = run_folder(runs, chosen)
     if not (folder / _FINISHED).exists():
         note(f"training {name}")
         trainer = Trainer(name, chosen, folder, device, resume=holds_run(folder))
-        for at in trainer.run():
-            note(f"training {name}: step {at.step} of {at.steps}, loss {at.loss:.3f}")
+        for step in trainer.run():
+            note(f"training {name}: step {step.step} of {step.steps}, loss {step.loss:.3f}")
         (folder / _FINISHED).touch()
         trainer.discard_state()
     return load_checkpoint(folder), folder

@@ -195,7 +195,7 @@ def test_folder_that_is_a_file(failed: Failed, work: Work, tmp_path: Path) -> No
 @pytest.mark.parametrize("folder", ["/proc", "/proc/results"])
 def test_folder_in_which_nobody_can_write(failed: Failed, work: Work, folder: str) -> None:
     line = failed("gain", "-o", folder)
-    for text in (f"{folder}: can't be written to", "name another folder"):
+    for text in (f"{folder}: cannot be written to", "name another folder"):
         assert text in line
     assert not work.done
 
@@ -203,7 +203,7 @@ def test_folder_in_which_nobody_can_write(failed: Failed, work: Work, folder: st
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_folder_without_permission(failed: Failed, work: Work, tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
-    assert f"{tmp_path}: can't be written to" in failed("gain", "-o", tmp_path)
+    assert f"{tmp_path}: cannot be written to" in failed("gain", "-o", tmp_path)
 
 
 @pytest.mark.parametrize("ending", [".csv", ".png", ".md"])
@@ -328,7 +328,7 @@ def test_hub_that_does_not_answer(tmp_path: Path) -> None:
     assert done.returncode == 1
     (line,) = [line for line in done.stderr.splitlines() if not line.startswith("backbone ")]
     assert line.startswith("nflae: error: se-users: ")
-    assert "can't be had from the hub" in line
+    assert "cannot be loaded from the hub" in line
     assert_backbone_refused(line, "gpt2")
     assert names(tmp_path / "out") == []
 

@@ -439,13 +439,13 @@ def test_quick_runs_name_what_was_cut(name: str) -> None:
         steps = f"{known} {QUICK.steps[network]} steps instead of 40,000"
         assert (steps in told) == (network in found.networks)
     for text in (
-        f"{QUICK.batch} drops a step instead of 100",
+        f"{QUICK.batch} drops per step instead of 100",
         f"{QUICK.train_drops:,} drops instead of 8,000",
         f"learning rate {QUICK.learning_rate} instead of 0.0001",
     ):
         assert (text in told) == bool(found.networks)
     if name.startswith("se-") or name in ("robust", "transfer", "gamma2"):
-        assert re.search(f"{QUICK.test_drops} test drops( a point)? instead of 1,000", told)
+        assert re.search(f"{QUICK.test_drops} test drops( per point)? instead of 1,000", told)
     assert ("networks of the published setting at every point" in told) == name.startswith("se-")
     assert (told == "") == (name in ("enfr", "gain", "mobility"))
 
@@ -455,7 +455,7 @@ def test_cuts_that_experiments_name_by_number_are_those_they_make() -> None:
         return str(load_experiment(name).cut)
 
     assert FULL.test_drops == 1_000
-    assert f"{cost._REPEATS['quick']} repeats a time instead of {cost._REPEATS['full']}" in told("cost")
+    assert f"{cost._REPEATS['quick']} repeats per time instead of {cost._REPEATS['full']}" in told("cost")
     assert f"retrained for {len(transfer._QUICK)} settings of {len(transfer._SETTINGS)}" in told("transfer")
     assert set(transfer._QUICK) <= set(transfer._SETTINGS)
     assert (len(gamma2._QUICK_WEIGHTS), len(GAMMA2)) == (3, 9)

@@ -1,1 +1,1 @@
-"""The experiments, a module each; see `nflae_bridge.studies.reproduction.EXPERIMENTS`."""
+"""Hold the experiments, one module per table or figure; see `nflae_bridge.studies.reproduction.EXPERIMENTS`."""

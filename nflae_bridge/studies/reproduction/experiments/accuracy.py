@@ -1,4 +1,4 @@
-"""Table I: near/far classification against the SNR of the CSI."""
+"""Reproduce Table I: near/far classification against the SNR of the CSI."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nflae_bridge.plots.style import draw_lines, empty_figure, legend_beside, st
 from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row, Unit
 from nflae_bridge.studies.reproduction.operating_point import PUBLISHED
 from nflae_bridge.studies.reproduction.published_values import ACCURACY
-from nflae_bridge.studies.reproduction.scheme_metrics import own_labels, share_right
+from nflae_bridge.studies.reproduction.scheme_metrics import label_accuracy, own_labels
 from nflae_bridge.studies.reproduction.study import LEARNED, SHIPPED, Study
 from nflae_bridge.studies.reproduction.trained_baselines import Note
 from simulator.channels.csi import noisy_csi
@@ -32,9 +32,9 @@ def _units(study: Study) -> list[Unit]:
 
 
 def _at(study: Study, snr_db: int, note: Note) -> list[Row]:
-    # Labels are cheap: even a quick run takes the whole test set, or the differences would drown in chance.
+    # Labels are cheap: a quick run takes the whole test set, too, or chance would exceed the differences.
     drops = PUBLISHED.draw(1_000, study.seed)
-    seen = noisy_csi(drops.channels, float(snr_db), torch.Generator().manual_seed(study.seed + 1 + snr_db))
+    csi = noisy_csi(drops.channels, float(snr_db), torch.Generator().manual_seed(study.seed + 1 + snr_db))
     labellers: dict[str, Callable[[Tensor], Tensor]] = {
         _LIKELIHOOD: partial(most_likely_labels, PUBLISHED.array),
         _FFT: far_field_test,
@@ -45,13 +45,13 @@ def _at(study: Study, snr_db: int, note: Note) -> list[Row]:
     users = drops.near_field.numel()
     for name, labels in labellers.items():
         note(label(name))
-        share = share_right(labels(seen), drops.near_field)
+        accuracy = label_accuracy(labels(csi), drops.near_field)
         rows.append(
             {
                 "snr_db": snr_db,
                 "scheme": name,
-                "accuracy": share,
-                "half_width_95": 1.96 * math.sqrt(share * (1 - share) / users),
+                "accuracy": accuracy,
+                "half_width_95": 1.96 * math.sqrt(accuracy * (1 - accuracy) / users),
                 "published": ACCURACY.get(name, {}).get(snr_db),
                 "users": users,
             }
@@ -65,24 +65,30 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
     draw_lines(axes, rows.assign(wrong=100 * (1 - rows["accuracy"])), "snr_db", "wrong")
     for network, by_snr in ACCURACY.items():
         wrong = [100 * (1 - share) for share in by_snr.values()]
-        axes.plot(list(by_snr), wrong, color=style(network)["color"], linestyle=":", linewidth=1.2,
-                  label=f"{label(network)}, published")  # fmt: skip
-    # On a linear axis whatever labels 97 % rightly and better would be one line.
+        axes.plot(
+            list(by_snr),
+            wrong,
+            color=style(network)["color"],
+            linestyle=":",
+            linewidth=1.2,
+            label=f"{label(network)}, published",
+        )
+    # On a linear axis all accuracies from 97 % up would coincide.
     axes.set_yscale("log", nonpositive="mask")
     axes.set_yticks([0.3, 1, 3, 10, 30], ["0.3", "1", "3", "10", "30"])
     axes.minorticks_off()
     axes.set_xticks(rows["snr_db"].unique())
     axes.set_xlabel("SNR of the CSI per antenna [dB]")
-    axes.set_ylabel("users labelled wrongly [%]")
+    axes.set_ylabel("users with a wrong label [%]")
     legend_beside(axes)
     return figure
 
 
 def _table(rows: pd.DataFrame) -> pd.DataFrame:
     wide = rows.pivot(index="scheme", columns="snr_db", values="accuracy").loc[rows["scheme"].unique()]
-    theirs = pd.DataFrame(ACCURACY).T
-    theirs.index = [f"{label(name)}, published" for name in theirs.index]
-    table = pd.concat([wide.rename(index=label), theirs.rename_axis(columns="snr_db")])
+    published = pd.DataFrame(ACCURACY).T
+    published.index = [f"{label(name)}, published" for name in published.index]
+    table = pd.concat([wide.rename(index=label), published.rename_axis(columns="snr_db")])
     return table.rename_axis("accuracy; columns: SNR per antenna [dB]")
 
 
@@ -96,13 +102,22 @@ def _checks(study: Study, rows: pd.DataFrame) -> list[Check]:
         reachable = published[found[_LIKELIHOOD] > published].index
         over = (found[name] - published)[reachable]
         checks += [
-            Check(f"{label(name)}: within 0.3 points of maximum likelihood at every SNR", bool(behind.max() <= 0.003),
-                  f"at most {100 * behind.max():.2f} points behind, at {behind.idxmax()} dB"),
-            Check(f"{label(name)}: above the FFT test at every SNR", bool(ahead.min() > 0),
-                  f"at least {100 * ahead.min():+.2f} points, at {ahead.idxmin()} dB"),
-            Check(f"{label(name)}: above the published line where maximum likelihood is", bool((over > 0).all()),
-                  f"at least {100 * over.min():+.2f} points, at {', '.join(map(str, reachable))} dB"),
-        ]  # fmt: skip
+            Check(
+                f"{label(name)}: within 0.3 points of maximum likelihood at every SNR",
+                bool(behind.max() <= 0.003),
+                f"at most {100 * behind.max():.2f} points behind, at {behind.idxmax()} dB",
+            ),
+            Check(
+                f"{label(name)}: above the FFT test at every SNR",
+                bool(ahead.min() > 0),
+                f"at least {100 * ahead.min():+.2f} points, at {ahead.idxmin()} dB",
+            ),
+            Check(
+                f"{label(name)}: above the published line where maximum likelihood is",
+                bool((over > 0).all()),
+                f"at least {100 * over.min():+.2f} points, at {', '.join(map(str, reachable))} dB",
+            ),
+        ]
     return checks
 
 
@@ -116,8 +131,8 @@ EXPERIMENT = Experiment(
     _checks,
     (
         "SNR: the user's mean channel power per antenna over the noise's. Maximum likelihood tries every angle and "
-        "distance with the exact spherical wave; no labeller that knows nothing of where users stand can do better on "
-        "average. The FFT test asks how much of the channel's energy the best plane wave explains.",
+        "distance with the exact spherical wave; without prior knowledge of users' positions no classifier is better "
+        "on average. The FFT test measures the fraction of the channel's energy that the best plane wave explains.",
     ),
     LEARNED,
 )

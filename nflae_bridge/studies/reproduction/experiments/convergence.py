@@ -1,4 +1,4 @@
-"""Fig. 5: training and validation loss by epoch."""
+"""Reproduce Fig. 5: training and validation loss by epoch."""
 
 from __future__ import annotations
 
@@ -30,19 +30,24 @@ def _units(study: Study) -> list[Unit]:
 
 
 def _level(study: Study, name: str, note: Note) -> list[Row]:
-    """The same loss of a finished answer on the same validation drops."""
+    """Compute the loss of finished answers on the validation drops.
+
+    Restates `nflae_bridge.training.loss.precoding_loss`, which takes a network's outputs, for the rates of an answer.
+    """
     scheme = study.scheme(name, PUBLISHED, note)
-    losses = []
-    for batch in baseline_recipe("cnn", PUBLISHED, study.compute_budget, study.backbone, study.seed).data.validation():
+    recipe = baseline_recipe("cnn", PUBLISHED, study.compute_budget, study.backbone, study.seed)
+    weights, losses = recipe.loss, []
+    for batch in recipe.data.validation():
         budget = LinkBudget(1.0, 1.0, batch.alpha_c, batch.min_rate)
         answer = scheme(ChannelBatch(batch.channels, batch.near_field), budget)
         unmet = (batch.min_rate.unsqueeze(-1) - answer.rate.cpu()).clamp(min=0).sum(-1)
-        losses.append((10 * unmet - answer.sum_rate.cpu()).mean() + 5 * _error(scheme, batch))
+        loss = (weights.min_rate * unmet - answer.sum_rate.cpu()).mean()
+        losses.append(loss + weights.near_field * _near_far_error(scheme, batch))
     return [{"scheme": name, "validation_loss": float(torch.stack(losses).mean())}]
 
 
-def _error(scheme: Scheme, batch: TrainingBatch) -> Tensor:
-    """Mean squared error of a network's near-field scores; 0 for schemes that have none."""
+def _near_far_error(scheme: Scheme, batch: TrainingBatch) -> Tensor:
+    """Compute the mean squared error of a network's near-field scores; 0 for schemes without scores."""
     if not isinstance(scheme, Engine):
         return torch.zeros(())
     score = scheme(ChannelBatch(batch.channels), LinkBudget(1.0, 1.0)).near_field_score.cpu()
@@ -52,12 +57,12 @@ def _error(scheme: Scheme, batch: TrainingBatch) -> Tensor:
 def _losses(study: Study, network: str, note: Note) -> list[Row]:
     _, folder = study.run_of(network, PUBLISHED, note)
     log = pd.read_csv(folder / LOG).dropna(subset="validation_loss")
-    an_epoch = study.compute_budget.train_drops / study.compute_budget.batch
+    steps_per_epoch = study.compute_budget.train_drops / study.compute_budget.batch
     return [
         {
             "scheme": network,
             "step": int(row["step"]),
-            "epoch": row["step"] / an_epoch,
+            "epoch": row["step"] / steps_per_epoch,
             "training_loss": row["loss"],
             "validation_loss": row["validation_loss"],
         }
@@ -72,11 +77,22 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
         (level,) = rows[rows["scheme"] == name]["validation_loss"]
         axes.axhline(level, label=label(name), **{"linewidth": 1.2, **style(name), "marker": ""})
     for network in LEARNED:
-        of, look = rows[rows["scheme"] == network], style(network)
-        axes.plot(of["epoch"], of["training_loss"], color=look["color"], linestyle=":",
-                  label=f"{label(network)}, training")  # fmt: skip
-        axes.plot(of["epoch"], of["validation_loss"], color=look["color"], marker=look["marker"], markersize=4,
-                  label=f"{label(network)}, validation")  # fmt: skip
+        selected, look = rows[rows["scheme"] == network], style(network)
+        axes.plot(
+            selected["epoch"],
+            selected["training_loss"],
+            color=look["color"],
+            linestyle=":",
+            label=f"{label(network)}, training",
+        )
+        axes.plot(
+            selected["epoch"],
+            selected["validation_loss"],
+            color=look["color"],
+            marker=look["marker"],
+            markersize=4,
+            label=f"{label(network)}, validation",
+        )
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss")
     axes.grid(color="#DDDDDD", linewidth=0.8)
@@ -106,9 +122,12 @@ def _checks(study: Study, rows: pd.DataFrame) -> list[Check]:
     for network in LEARNED:
         loss = rows[rows["scheme"] == network]["validation_loss"]
         checks.append(
-            Check(f"{label(network)}: the validation loss falls", bool(loss.min() < loss.iloc[0]),
-                  f"{loss.iloc[0]:.3f} to {loss.min():.3f}")
-        )  # fmt: skip
+            Check(
+                f"{label(network)}: the validation loss falls",
+                bool(loss.min() < loss.iloc[0]),
+                f"{loss.iloc[0]:.3f} to {loss.min():.3f}",
+            )
+        )
     return checks
 
 

@@ -1,4 +1,4 @@
-"""Table II: parameters, and the time that training and inference take for a batch of 100 drops."""
+"""Reproduce Table II: parameters, and the training and inference times of a batch of 100 drops."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _solver(study: Study, name: str, note: Note) -> list[Row]:
 
 
 def _inference(study: Study, name: str, note: Note) -> float:
-    """From channels in the host's memory to precoders and powers there, ms."""
+    """Measure the time from channels to precoders and powers, all in host memory, ms."""
     scheme = study.scheme(name, PUBLISHED, note)
     note(f"{label(name)}: inference")
     drops = PUBLISHED.draw(_DROPS, study.seed)
@@ -72,7 +72,7 @@ def _inference(study: Study, name: str, note: Note) -> float:
 
 
 def _training(chosen: Recipe, study: Study) -> tuple[float, tuple[int, int]]:
-    """Time of an optimiser step on 100 drops with 10 users each, ms; and the network's (trained, all) parameters."""
+    """Measure an optimiser step on 100 drops with 10 users each, ms; also return the (trained, all) parameters."""
     data = baseline_recipe("cnn", PUBLISHED, replace(FULL, train_drops=_DROPS, validation_drops=_DROPS), "", 0).data
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer("cost", replace(chosen, data=data), Path(folder), study.device, resume=False)
@@ -80,7 +80,7 @@ def _training(chosen: Recipe, study: Study) -> tuple[float, tuple[int, int]]:
 
 
 def _median_ms(run: Callable[[], object], study: Study) -> float:
-    """Median over a few runs after one to warm up, ms; the result is on the host when a run ends."""
+    """Measure the median over a few runs after one to warm up, ms; a run ends with its result on the host."""
     seconds = []
     for _ in range(1 + _REPEATS[study.compute_budget.name]):
         began = time.perf_counter()
@@ -101,16 +101,28 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
     places = np.arange(len(rows))
     colours = [style(name)["color"] for name in rows["scheme"]]
     machine = rows["machine"].iloc[0]
-    theirs = [MILLISECONDS.get(name, (np.nan, np.nan)) for name in rows["scheme"]]
+    published_ms = [MILLISECONDS.get(name, (np.nan, np.nan)) for name in rows["scheme"]]
     for axes, values, published, what in (
-        (sizes, rows["parameters_millions"], [PARAMETERS.get(name, (0, np.nan))[1] for name in rows["scheme"]],
-         "parameters [million]"),
-        (training, rows["training_ms"], [pair[0] for pair in theirs], "training step [ms]"),
-        (inference, rows["inference_ms"], [pair[1] for pair in theirs], "inference [ms]"),
-    ):  # fmt: skip
+        (
+            sizes,
+            rows["parameters_millions"],
+            [PARAMETERS.get(name, (0, np.nan))[1] for name in rows["scheme"]],
+            "parameters [million]",
+        ),
+        (training, rows["training_ms"], [pair[0] for pair in published_ms], "training step [ms]"),
+        (inference, rows["inference_ms"], [pair[1] for pair in published_ms], "inference [ms]"),
+    ):
         axes.barh(places, values, color=colours)
-        axes.plot(published, places, linestyle="", marker="|", markersize=16, markeredgewidth=2.5, color="black",
-                  label="published (RTX 4090)")  # fmt: skip
+        axes.plot(
+            published,
+            places,
+            linestyle="",
+            marker="|",
+            markersize=16,
+            markeredgewidth=2.5,
+            color="black",
+            label="published (RTX 4090)",
+        )
         axes.set_xscale("log")
         axes.set_xlabel(what)
         axes.grid(axis="x", color="#DDDDDD", linewidth=0.8)
@@ -125,9 +137,9 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
 def _table(rows: pd.DataFrame) -> pd.DataFrame:
     shown = rows.set_index("scheme").drop(columns="machine")
     published = {name: (*PARAMETERS[name], *MILLISECONDS[name]) for name in LEARNED}
-    theirs = pd.DataFrame.from_dict(published, orient="index", columns=list(shown.columns))
-    theirs.index = pd.Index([f"{label(name)}, published" for name in theirs.index])
-    return pd.concat([shown.rename(index=label), theirs]).rename_axis("network")
+    printed = pd.DataFrame.from_dict(published, orient="index", columns=list(shown.columns))
+    printed.index = pd.Index([f"{label(name)}, published" for name in printed.index])
+    return pd.concat([shown.rename(index=label), printed]).rename_axis("network")
 
 
 def _checks(study: Study, rows: pd.DataFrame) -> list[Check]:
@@ -137,9 +149,12 @@ def _checks(study: Study, rows: pd.DataFrame) -> list[Check]:
         found = tuple(float(f"{value:.2f}") for value in sizes.loc[name])
         random = name == "paper" and found[0] == found[1]  # trained whole, as a random backbone is
         checks.append(
-            Check(f"{label(name)}: {published[0]} M trained of {published[1]} M parameters", found == published,
-                  f"{found[0]} M of {found[1]} M" + (" (random backbone, no word embeddings)" if random else ""))
-        )  # fmt: skip
+            Check(
+                f"{label(name)}: {published[0]} M trained of {published[1]} M parameters",
+                found == published,
+                f"{found[0]} M of {found[1]} M" + (" (random backbone, no word embeddings)" if random else ""),
+            )
+        )
     return checks
 
 
@@ -152,11 +167,11 @@ EXPERIMENT = Experiment(
     _table,
     _checks,
     (
-        "Training: an optimiser step, drops in memory. Inference: from channels in the host's memory to precoders and "
-        "powers there, for ours with the comparison against RZF and the projection onto the constraints. WMMSE runs "
-        "200 iterations; stopped at 20 it has 99.9 % of its sum rate, in a tenth of the time. Times are those of the "
-        "machine named, not of an RTX 4090.",
+        "Training: an optimiser step, drops in memory. Inference: from channels to precoders and powers, all in host "
+        "memory, for ours with the comparison against RZF and the projection onto the constraints. WMMSE runs "
+        "200 iterations; after 20 it has 99.9 % of its sum rate, in a tenth of the time. Times are those of the "
+        "machine in the table, not of an RTX 4090.",
     ),
     LEARNED,
-    "3 repeats a time instead of 30",
+    "3 repeats per time instead of 30",
 )

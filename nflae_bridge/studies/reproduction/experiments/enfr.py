@@ -1,4 +1,4 @@
-"""Fig. 2: where users are near-field, by the effective Rayleigh distance and by the region on the ground."""
+"""Reproduce Fig. 2: near-field regions by the effective Rayleigh distance and along the ground."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from nflae_bridge.plots.style import empty_figure
 from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row, Unit
+from nflae_bridge.studies.reproduction.experiments.gain import exact_beam_gain
 from nflae_bridge.studies.reproduction.operating_point import PUBLISHED
 from nflae_bridge.studies.reproduction.study import Study
 from nflae_bridge.studies.reproduction.trained_baselines import Note
@@ -21,7 +22,6 @@ from simulator.geometry.near_field import (
     is_near_field,
     rayleigh_distance,
 )
-from simulator.geometry.steering import far_field_steering, near_field_steering
 
 _ARRAY = PUBLISHED.array
 _LOSS = 0.1
@@ -32,17 +32,14 @@ def _units(study: Study) -> list[Unit]:
 
 
 def _ground(note: Note) -> list[Row]:
-    """Where the region on the ground begins and ends: the closed form, and the definition tried along the ground."""
+    """Compute the region on the ground in closed form, and by the definition on a grid along the ground."""
     region = ground_near_field_region(_ARRAY, _LOSS)
     assert region is not None
     x = torch.linspace(0.01, 150, 150_000, dtype=torch.float64)
     angle, distance = angle_and_distance(x, torch.zeros_like(x), _ARRAY)
-    lost = []
-    for part in torch.split(torch.arange(len(x)), 5_000):
-        near = near_field_steering(_ARRAY, angle[part], distance[part])
-        far = far_field_steering(_ARRAY, angle[part])
-        lost.append(1 - (near.conj() * far).sum(-1).abs())
-    inside = x[torch.cat(lost) >= _LOSS]
+    blocks = torch.split(torch.arange(len(x)), 5_000)
+    gain = torch.cat([exact_beam_gain(_ARRAY, angle[block], distance[block]) for block in blocks])
+    inside = x[1 - gain >= _LOSS]
     return [
         {"what": "ENFR on the ground, closed form", "from_m": region[0], "to_m": region[1]},
         {
@@ -55,7 +52,7 @@ def _ground(note: Note) -> list[Row]:
 
 
 def _border(note: Note) -> list[Row]:
-    """The effective Rayleigh distance as a curve on the x-z plane."""
+    """Compute the effective Rayleigh distance as a curve on the x-z plane."""
     angle = torch.linspace(-math.pi / 2, math.pi / 2, 361, dtype=torch.float64)
     distance = effective_rayleigh_distance(_ARRAY, angle, _LOSS)
     below = angle + _ARRAY.tilt
@@ -84,9 +81,14 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
     plane.text(150, 6, "far field", fontsize=11)
     enfr = rows.iloc[0]
     plane.plot(
-        [enfr["from_m"], enfr["to_m"]], [0, 0], color="#0072B2", linewidth=7, solid_capstyle="butt", clip_on=False,
+        [enfr["from_m"], enfr["to_m"]],
+        [0, 0],
+        color="#0072B2",
+        linewidth=7,
+        solid_capstyle="butt",
+        clip_on=False,
         label="effective near-field region (ENFR) on the ground",
-    )  # fmt: skip
+    )
     plane.legend(loc="upper right", frameon=True)
     distance = torch.from_numpy(x)
     angle, away = angle_and_distance(distance, torch.zeros_like(distance), _ARRAY)
@@ -124,7 +126,7 @@ EXPERIMENT = Experiment(
     _checks,
     (
         "A user is near-field where the far-field beam in its direction loses at least 10 % of amplitude: inside the "
-        "effective Rayleigh distance of that direction. Right below the mast the array is seen end-on, so ground users "
-        "there are far-field again, and the region on the ground has a beginning, too.",
+        "effective Rayleigh distance of that direction. Close to the mast the array appears end-on, so ground users "
+        "there are far-field again: the region on the ground does not begin at the mast.",
     ),
 )

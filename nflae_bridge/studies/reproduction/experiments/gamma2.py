@@ -1,4 +1,4 @@
-"""Table III: what the weight of the near/far error in the loss does to spectral efficiency and accuracy."""
+"""Reproduce Table III: effect of the weight of the near/far error on spectral efficiency and accuracy."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from nflae_bridge.plots.style import empty_figure, style
 from nflae_bridge.studies.reproduction.experiment import Experiment, Row, Unit
 from nflae_bridge.studies.reproduction.operating_point import PUBLISHED
 from nflae_bridge.studies.reproduction.published_values import GAMMA2
-from nflae_bridge.studies.reproduction.scheme_metrics import evaluate_scheme, own_labels, share_right
+from nflae_bridge.studies.reproduction.scheme_metrics import evaluate_scheme, label_accuracy, own_labels
 from nflae_bridge.studies.reproduction.study import Study
 from nflae_bridge.studies.reproduction.trained_baselines import Note
 from simulator.channels.csi import noisy_csi
 from simulator.downlink.precoding import Scheme
 
-_SETTING = replace(PUBLISHED, users=8)
+_POINT = replace(PUBLISHED, users=8)
 _SNR_DB = (5, 10, 15, 20, 25)
-# Ours, of the size of `tiny`, on the papers' drops and loss: trained in seconds, so that a quick run shows all weights.
+# Network of the size of `tiny` with the papers' drops and loss: trained in seconds, so a quick run has all weights.
 _OURS = "tiny, published loss"
 _NETWORKS = {"paper": "paper", _OURS: "tiny"}
 _QUICK_WEIGHTS = (0.2, 5.0, 30.0)
@@ -42,31 +42,31 @@ def _units(study: Study) -> list[Unit]:
 
 
 def _at(study: Study, name: str, gamma2: float, note: Note) -> list[Row]:
-    scheme = study.retrained(_NETWORKS[name], _SETTING, note, gamma2)
+    scheme = study.retrained(_NETWORKS[name], _POINT, note, gamma2)
     return [{"scheme": name, "gamma2": gamma2, **_on_noisy_csi(study, scheme, note, labels=True)}]
 
 
 def _reference(study: Study, name: str, note: Note) -> list[Row]:
-    scheme = study.scheme(name, _SETTING, note)
+    scheme = study.scheme(name, _POINT, note)
     return [{"scheme": name, "gamma2": None, **_on_noisy_csi(study, scheme, note, labels=name in ("small", "tiny"))}]
 
 
 def _on_noisy_csi(study: Study, scheme: Scheme, note: Note, labels: bool) -> Row:
-    """Sum rates with C3 and C4 and without, and the accuracy of the scheme's own labels; means over the CSI's SNRs."""
-    drops = _SETTING.draw(study.compute_budget.test_drops, study.seed)
-    right, free, held = [], [], []
+    """Compute mean sum rates with and without C3 and C4, and the accuracy of own labels, over the SNRs of the CSI."""
+    drops = _POINT.draw(study.compute_budget.test_drops, study.seed)
+    accuracies, unconstrained, constrained = [], [], []
     for snr_db in _SNR_DB:
         note(f"CSI at {snr_db} dB")
         generator = torch.Generator().manual_seed(study.seed + 1 + snr_db)
-        seen = noisy_csi(drops.channels, float(snr_db), generator)
+        csi = noisy_csi(drops.channels, float(snr_db), generator)
         if labels:
-            right.append(share_right(own_labels(scheme, seen), drops.near_field))
-        free.append(evaluate_scheme(scheme, drops.channels, drops.near_field, _SETTING.free, seen).mean)
-        held.append(evaluate_scheme(scheme, drops.channels, drops.near_field, _SETTING.constrained, seen).mean)
+            accuracies.append(label_accuracy(own_labels(scheme, csi), drops.near_field))
+        unconstrained.append(evaluate_scheme(scheme, drops.channels, drops.near_field, _POINT.free, csi).mean)
+        constrained.append(evaluate_scheme(scheme, drops.channels, drops.near_field, _POINT.constrained, csi).mean)
     return {
-        "sum_rate": statistics.fmean(held),
-        "sum_rate_unconstrained": statistics.fmean(free),
-        "accuracy": statistics.fmean(right) if right else None,
+        "sum_rate": statistics.fmean(constrained),
+        "sum_rate_unconstrained": statistics.fmean(unconstrained),
+        "accuracy": statistics.fmean(accuracies) if accuracies else None,
         "drops": len(drops.channels) * len(_SNR_DB),
     }
 
@@ -76,14 +76,16 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
     panels = dict(zip(_COLUMNS, figure.subplots(1, 3), strict=True))
     for column, axes in panels.items():
         for name in _NETWORKS:
-            of, look = rows[rows["scheme"] == name], style(_NETWORKS[name])
-            axes.plot(of["gamma2"], of[column], color=look["color"], marker=look["marker"], label=label(name))
+            selected, look = rows[rows["scheme"] == name], style(_NETWORKS[name])
+            axes.plot(
+                selected["gamma2"], selected[column], color=look["color"], marker=look["marker"], label=label(name)
+            )
         for name in _REFERENCES:
             (level,) = rows[rows["scheme"] == name][column]
             width = style(name).get("linewidth", 1.2)
             axes.axhline(level, color=style(name)["color"], linestyle="--", linewidth=width, label=label(name))
-        theirs = [accuracy if column == "accuracy" else rate for rate, accuracy in GAMMA2.values()]
-        axes.plot(list(GAMMA2), theirs, color="black", linestyle=":", marker=".", label="published")
+        published = [accuracy if column == "accuracy" else rate for rate, accuracy in GAMMA2.values()]
+        axes.plot(list(GAMMA2), published, color="black", linestyle=":", marker=".", label="published")
         axes.set_xscale("log")
         axes.set_xticks([0.2, 0.5, 1, 2, 5, 10, 30], ["0.2", "0.5", "1", "2", "5", "10", "30"])
         axes.minorticks_off()
@@ -91,7 +93,7 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
         axes.grid(color="#DDDDDD", linewidth=0.8)
     panels["sum_rate"].set_title("spectral efficiency, C3 and C4 held [bps/Hz]", fontsize=10)
     panels["sum_rate_unconstrained"].set_title("the same, power limit alone [bps/Hz]", fontsize=10)
-    panels["accuracy"].set_title("share of users labelled rightly", fontsize=10)
+    panels["accuracy"].set_title("fraction of users with the right label", fontsize=10)
     handles = panels["sum_rate"].get_legend_handles_labels()
     figure.legend(*handles, loc="outside right center", fontsize=9, frameon=False)
     return figure
@@ -112,10 +114,10 @@ EXPERIMENT = Experiment(
     _draw,
     _table,
     remarks=(
-        "Precoders come from the noisy CSI, rates are those on the true channels. The papers don't say whether their "
-        "spectral efficiencies are with C3 and C4; both are given. The published 27.88 bps/Hz are more than 98 % of "
-        "the dirty-paper capacity we measure at K = 8 (28.4), where the best linear precoder reaches 97.4 %, and they "
-        "come from noisy CSI: their drops must differ from ours.",
+        "Precoders come from the noisy CSI, rates are those on the true channels. The papers do not state "
+        "whether their spectral efficiencies are with C3 and C4; both are given. The published 27.88 bps/Hz are more "
+        "than 98 % of the dirty-paper capacity measured here at K = 8 (28.4), where the best linear precoder reaches "
+        "97.4 %, and they come from noisy CSI: their drops must differ from those used here.",
     ),
     networks=("paper", "tiny"),
     cut="three weights instead of nine for GPT-2 raw; 200 test drops instead of 1,000",

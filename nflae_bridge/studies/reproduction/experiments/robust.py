@@ -1,4 +1,4 @@
-"""Beyond the papers: spectral efficiency when the CSI the precoder sees is noisy."""
+"""Evaluate spectral efficiency with noisy CSI at the precoder, beyond the papers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from simulator.channels.csi import noisy_csi
 from simulator.downlink.capacity import dirty_paper_capacity
 
 _SNR_DB = (-5, 0, 5, 10, 15, 20, 25, 30)
-# Successive decoding has rates of its own, which only a receiver with the true channel could tell.
+# Without NOMA: the rates of successive decoding need the decoding order on the true channels.
 _SCHEMES = (*(name for name in (*CLASSICAL, "rzf") if name != "noma"), *CONSTRAINED)
 
 
@@ -29,19 +29,19 @@ def _units(study: Study) -> list[Unit]:
 
 def _at(study: Study, snr_db: int, note: Note) -> list[Row]:
     drops = PUBLISHED.draw(study.compute_budget.test_drops, study.seed)
-    seen = noisy_csi(drops.channels, float(snr_db), torch.Generator().manual_seed(study.seed + 40 + snr_db))
+    csi = noisy_csi(drops.channels, float(snr_db), torch.Generator().manual_seed(study.seed + 40 + snr_db))
     capacity = float(dirty_paper_capacity(drops.channels, PUBLISHED.free).mean())
     rows: list[Row] = [{"snr_db": snr_db, "scheme": "capacity", "sum_rate": capacity}]
     for name in _SCHEMES:
         note(label(name))
         scheme = study.scheme(name, PUBLISHED, note)
-        held = name in CONSTRAINED
-        budget = PUBLISHED.constrained if held else PUBLISHED.free
-        found = evaluate_scheme(scheme, drops.channels, drops.near_field, budget, seen)
+        constrained = name in CONSTRAINED
+        budget = PUBLISHED.constrained if constrained else PUBLISHED.free
+        found = evaluate_scheme(scheme, drops.channels, drops.near_field, budget, csi)
         row: Row = {"snr_db": snr_db, "scheme": name, "sum_rate": found.mean, "half_width_95": found.half_width}
-        if held:
+        if constrained:
             row["short_of_min_rate"] = float(found.short.double().mean())
-        rows.append({**row, "drops": len(seen)})
+        rows.append({**row, "drops": len(csi)})
     return rows
 
 
@@ -52,7 +52,7 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
     rate.set_ylabel("mean spectral efficiency on\nthe true channels [bps/Hz]")
     legend_beside(rate)
     draw_lines(short, rows.dropna(subset="short_of_min_rate"), "snr_db", "short_of_min_rate")
-    short.set_ylabel("share of drops in which a\nuser misses R_min")
+    short.set_ylabel("fraction of drops in which\na user misses R_min")
     short.set_xlabel("SNR of the CSI per antenna [dB]")
     return figure
 
@@ -66,9 +66,12 @@ def _checks(study: Study, rows: pd.DataFrame) -> list[Check]:
     rate = rows.pivot(index="snr_db", columns="scheme", values="sum_rate")
     loss = (rate["optimiser"] - rate["small"]) / rate["optimiser"]
     return [
-        Check("ours, small: within 1 % of the per-drop optimiser on the same CSI", bool(loss.max() <= 0.01),
-              f"at most {loss.max():.2%} below, at {loss.idxmax()} dB")
-    ]  # fmt: skip
+        Check(
+            "ours, small: within 1 % of the per-drop optimiser on the same CSI",
+            bool(loss.max() <= 0.01),
+            f"at most {loss.max():.2%} below, at {loss.idxmax()} dB",
+        )
+    ]
 
 
 EXPERIMENT = Experiment(
@@ -80,10 +83,10 @@ EXPERIMENT = Experiment(
     _table,
     _checks,
     (
-        "Every scheme takes the noisy CSI for the truth; rates are those on the true channels, by their definition. "
-        "Constraints hold on the CSI seen, so with noise R_min is missed on the true channel: the lower part shows how "
-        "often. WMMSE, LDMA, SDMA and RZF have the power limit alone, the others C3 and C4 as well.",
+        "Every scheme computes with the noisy CSI; rates are those on the true channels, by their definition. "
+        "Constraints hold on the noisy CSI, so with noise R_min is missed on the true channel: the lower part shows "
+        "how often. WMMSE, LDMA, SDMA and RZF have the power limit alone, the others C3 and C4 as well.",
     ),
     LEARNED,
-    "200 test drops a point instead of 1,000",
+    "200 test drops per point instead of 1,000",
 )

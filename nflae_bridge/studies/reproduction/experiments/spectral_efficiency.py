@@ -1,4 +1,4 @@
-"""Figs. 6 to 9 are one experiment: every scheme's sum rate while one quantity of the setting moves."""
+"""Reproduce Figs. 6 to 9: the sum rate of every scheme while one quantity of the operating point varies."""
 
 from __future__ import annotations
 
@@ -20,20 +20,34 @@ from nflae_bridge.studies.reproduction.trained_baselines import Note
 from simulator.downlink.capacity import dirty_paper_capacity
 
 _REMARKS = (
-    "Capacity, WMMSE, LDMA, NOMA and SDMA have the whole power and owe nobody a rate, as in the papers; the others are "
-    "held to alpha_c and R_min, all by the true labels, so that nobody gains from a wrong one. In the CSV, "
-    "`of_optimiser` compares means over the same drops; `missed` counts drops on which C1, C2, C3 or C5 is broken, or "
-    "on which a user gets less than R_min although some scheme shows that the drop allows it; `flagged` counts those "
-    "the scheme itself says it can't serve.",
+    "Capacity, WMMSE, LDMA, NOMA and SDMA have the power limit alone, as in the papers; the others keep alpha_c and "
+    "R_min, all by the true labels, so that a wrong label is no advantage. In the CSV, `of_optimiser` compares means "
+    "over the same drops; `missed` counts drops on which C1, C2, C3 or C5 is broken, or on which a user gets less than "
+    "R_min although some scheme shows that the drop allows it; `flagged` counts those that the scheme itself reports "
+    "as infeasible.",
 )
 
 
 def sweep(
     name: str, title: str, source: str, quantity: str, points: Sequence[float], at: Callable[[float], OperatingPoint]
 ) -> Experiment:
-    """The experiment that moves one quantity.
+    """Make the experiment that varies one quantity.
 
-    quantity: the horizontal axis, with its unit. at(value): the setting at a point.
+    Parameters
+    ----------
+    name, title, source
+        As in `Experiment`.
+    quantity
+        Label of the abscissa, with its unit.
+    points
+        Values of the quantity.
+    at
+        From a value to the operating point.
+
+    Returns
+    -------
+    Experiment
+        The experiment.
     """
 
     def units(study: Study) -> list[Unit]:
@@ -54,33 +68,39 @@ def sweep(
         return wide.rename(index=label).rename_axis(f"bps/Hz; columns: {quantity}")
 
     experiment = Experiment(
-        name, title, source, units, draw, table, _checks, _REMARKS, LEARNED,
-        "200 test drops a point instead of 1,000; networks of the published setting at every point",
-    )  # fmt: skip
+        name,
+        title,
+        source,
+        units,
+        draw,
+        table,
+        _checks,
+        _REMARKS,
+        LEARNED,
+        "200 test drops per point instead of 1,000; networks of the published setting at every point",
+    )
     return experiment
 
 
-def _point(study: Study, value: float, setting: OperatingPoint, note: Note) -> list[Row]:
-    drops = setting.draw(study.compute_budget.test_drops, study.seed + setting.users)
+def _point(study: Study, value: float, point: OperatingPoint, note: Note) -> list[Row]:
+    drops = point.draw(study.compute_budget.test_drops, study.seed + point.users)
     channels, near = drops.channels.to(study.device), drops.near_field.to(study.device)
     found: dict[str, SchemeMetrics] = {}
     for name in (*CLASSICAL, *CONSTRAINED):
         note(label(name))
-        scheme = study.scheme(name, setting, note)
-        found[name] = evaluate_scheme(
-            scheme, channels, near, setting.constrained if name in CONSTRAINED else setting.free
-        )
+        scheme = study.scheme(name, point, note)
+        found[name] = evaluate_scheme(scheme, channels, near, point.constrained if name in CONSTRAINED else point.free)
     possible = torch.stack([~found[name].short & ~found[name].broken for name in CONSTRAINED]).any(0)
     note("capacity")
-    capacity = float(dirty_paper_capacity(drops.channels, setting.free).mean())
+    capacity = float(dirty_paper_capacity(drops.channels, point.free).mean())
     rows: list[Row] = [{"value": value, "scheme": "capacity", "sum_rate": capacity}]
-    for name, of in found.items():
-        row: Row = {"value": value, "scheme": name, "sum_rate": of.mean, "half_width_95": of.half_width}
+    for name, metrics in found.items():
+        row: Row = {"value": value, "scheme": name, "sum_rate": metrics.mean, "half_width_95": metrics.half_width}
         if name in CONSTRAINED:
             row |= {
-                "of_optimiser": of.mean / found["optimiser"].mean,
-                "flagged": int((~of.feasible).sum()),
-                "missed": int((of.broken | of.short & possible).sum()),
+                "of_optimiser": metrics.mean / found["optimiser"].mean,
+                "flagged": int((~metrics.feasible).sum()),
+                "missed": int((metrics.broken | metrics.short & possible).sum()),
                 "possible": int(possible.sum()),
             }
         rows.append({**row, "drops": len(near)})

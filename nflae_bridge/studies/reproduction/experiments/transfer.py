@@ -1,4 +1,4 @@
-"""Beyond the papers: one checkpoint in settings it has not seen, against the raw encoder retrained for each."""
+"""Evaluate one checkpoint in unseen settings against the raw encoder retrained for each, beyond the papers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nflae_bridge.plots.names import label
 from nflae_bridge.plots.style import empty_figure, style
 from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row, Unit
 from nflae_bridge.studies.reproduction.operating_point import PUBLISHED, OperatingPoint
-from nflae_bridge.studies.reproduction.scheme_metrics import evaluate_scheme, own_labels, share_right
+from nflae_bridge.studies.reproduction.scheme_metrics import evaluate_scheme, label_accuracy, own_labels
 from nflae_bridge.studies.reproduction.study import SHIPPED, Study
 from nflae_bridge.studies.reproduction.trained_baselines import Note
 from simulator.downlink.precoding import Scheme
@@ -40,7 +40,7 @@ _SETTINGS = {
     "tilt 20 deg": _with_array(tilt=math.radians(20)),
     "mast 40 m": _with_array(height=40.0),
 }
-# What a quick run retrains the raw encoder for, and with what: GPT-2 would take hours on a CPU.
+# Settings a quick run retrains the raw encoder for, with a Transformer: GPT-2 would take hours on a CPU.
 _QUICK = (_PUBLISHED, "K = 4", "N = 128", "mast 40 m")
 
 
@@ -53,24 +53,24 @@ def _units(study: Study) -> list[Unit]:
 
 
 def _at(study: Study, where: str, note: Note) -> list[Row]:
-    setting = _SETTINGS[where]
-    drops = setting.draw(study.compute_budget.test_drops, study.seed)
+    point = _SETTINGS[where]
+    drops = point.draw(study.compute_budget.test_drops, study.seed)
     raw = _raw(study)
-    contestants: dict[str, Scheme] = {"optimiser": study.scheme("optimiser", setting, note), **study.engines}
-    contestants |= {name: study.scheme(name, setting, note) for name in _CLASSICAL}
-    if setting.array.antennas == PUBLISHED.array.antennas:
-        contestants[f"{raw}, not retrained"] = study.retrained(raw, PUBLISHED, note)
+    schemes: dict[str, Scheme] = {"optimiser": study.scheme("optimiser", point, note), **study.engines}
+    schemes |= {name: study.scheme(name, point, note) for name in _CLASSICAL}
+    if point.array.antennas == PUBLISHED.array.antennas:
+        schemes[f"{raw}, not retrained"] = study.retrained(raw, PUBLISHED, note)
     if study.compute_budget.per_point or where in _QUICK:
-        contestants[f"{raw}, retrained"] = study.retrained(raw, setting, note)
+        schemes[f"{raw}, retrained"] = study.retrained(raw, point, note)
     rows: list[Row] = []
     best = math.nan
-    for name, scheme in contestants.items():
+    for name, scheme in schemes.items():
         note(f"{where}: {name}")
-        found = evaluate_scheme(scheme, drops.channels, drops.near_field, setting.constrained)
+        found = evaluate_scheme(scheme, drops.channels, drops.near_field, point.constrained)
         best = found.mean if name == "optimiser" else best
         row: Row = {"setting": where, "scheme": name, "sum_rate": found.mean, "of_optimiser": found.mean / best}
         if name not in ("optimiser", *_CLASSICAL):
-            row["accuracy"] = share_right(own_labels(scheme, drops.channels), drops.near_field)
+            row["accuracy"] = label_accuracy(own_labels(scheme, drops.channels), drops.near_field)
         rows.append({**row, "near_share": float(drops.near_field.double().mean()), "drops": len(drops.channels)})
     return rows
 
@@ -78,7 +78,7 @@ def _at(study: Study, where: str, note: Note) -> list[Row]:
 def _draw(study: Study, rows: pd.DataFrame) -> Figure:
     figure = empty_figure("One checkpoint where it was not trained", EXPERIMENT.cuts(study), 11, 7.5)
     rate, accuracy = figure.subplots(2, 1, sharex=True)
-    places = {where: place for place, where in enumerate(_SETTINGS)}
+    positions = {where: position for position, where in enumerate(_SETTINGS)}
     raw = _raw(study)
     looks = {
         "small": style("small"),
@@ -89,15 +89,20 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
     }
     for axes, column in ((rate, "of_optimiser"), (accuracy, "accuracy")):
         for name, look in looks.items():
-            of = rows[(rows["scheme"] == name)].dropna(subset=column)
-            axes.plot(of["setting"].map(places), 100 * of[column], label=_name(name), markersize=8,
-                      **{**look, "linestyle": ""})  # fmt: skip
+            selected = rows[(rows["scheme"] == name)].dropna(subset=column)
+            axes.plot(
+                selected["setting"].map(positions),
+                100 * selected[column],
+                label=_name(name),
+                markersize=8,
+                **{**look, "linestyle": ""},
+            )
         axes.grid(color="#DDDDDD", linewidth=0.8)
         axes.set_axisbelow(True)
     rate.axhline(100, color="black", linestyle=":")
     rate.set_ylabel("sum rate over the\nper-drop optimiser's [%]")
-    accuracy.set_ylabel("users labelled rightly [%]")
-    accuracy.set_xticks(list(places.values()), list(places), rotation=25, ha="right")
+    accuracy.set_ylabel("users with the right label [%]")
+    accuracy.set_xticks(list(positions.values()), list(positions), rotation=25, ha="right")
     rate.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     return figure
 
@@ -116,17 +121,23 @@ def _table(rows: pd.DataFrame) -> pd.DataFrame:
 def _checks(study: Study, rows: pd.DataFrame) -> list[Check]:
     checks = []
     for name in SHIPPED:
-        of = rows[rows["scheme"] == name].set_index("setting")["of_optimiser"]
+        ratio = rows[rows["scheme"] == name].set_index("setting")["of_optimiser"]
         checks.append(
-            Check(f"{label(name)}: at least 99.0 % of the per-drop optimiser in every setting", bool(of.min() >= 0.99),
-                  f"{of.min():.2%}, {of.idxmin()}")
-        )  # fmt: skip
+            Check(
+                f"{label(name)}: at least 99.0 % of the per-drop optimiser in every setting",
+                bool(ratio.min() >= 0.99),
+                f"{ratio.min():.2%}, {ratio.idxmin()}",
+            )
+        )
     share = rows.pivot(index="setting", columns="scheme", values="of_optimiser")
     margin = (share["small"] - share[f"{_raw(study)}, retrained"]).dropna()
     checks.append(
-        Check("ours, small: above the raw encoder retrained for the setting", bool((margin > 0).all()),
-              f"at least {100 * margin.min():+.2f} points, {margin.idxmin()}")
-    )  # fmt: skip
+        Check(
+            "ours, small: above the raw encoder retrained for the setting",
+            bool((margin > 0).all()),
+            f"at least {100 * margin.min():+.2f} points, {margin.idxmin()}",
+        )
+    )
     return checks
 
 
@@ -140,11 +151,11 @@ EXPERIMENT = Experiment(
     _checks,
     (
         "alpha_c = 0.4 and R_min = 0.6 bps/Hz everywhere. The raw encoder reads one number of antennas, so with "
-        "another it can only be retrained. `small` has seen N from 2 to 320, K up to 16, -4 to 34 dB, and tilts and "
-        "heights of its own; it has never seen 512 antennas, and knows no carrier.",
+        "another it can only be retrained. `small` was trained with N from 2 to 320, K up to 16, -4 to 34 dB, and "
+        "other tilts and heights; never with 512 antennas, and its features do not depend on the carrier.",
     ),
     ("transformer",),
-    "the raw encoder has the Transformer behind it instead of GPT-2, and is retrained for 4 settings of 11; "
+    "the raw encoder feeds the Transformer instead of GPT-2, and is retrained for 4 settings of 11; "
     "200 test drops instead of 1,000",
     ("paper",),
 )
