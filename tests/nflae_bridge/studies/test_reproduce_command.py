@@ -118,7 +118,7 @@ def test_unknown_experiment_exits_2_with_the_list(nflae: Run, tmp_path: Path) ->
     assert done.exit_code == 2
     told = " ".join(done.output.replace("│", " ").split())
     assert "no experiment tea" in told
-    listed = told.split("there are ")[1].replace(",", " ").split()
+    listed = told.split("; give ")[1].replace(" or of ", " ").replace(",", " ").split()
     assert listed == ["all", *EXPERIMENTS]
     assert not (tmp_path / "out").exists()
 
@@ -357,7 +357,7 @@ def test_interrupted_run_goes_on_where_it_was_to_the_same_bytes(
 ) -> None:
     out, work.interrupt = tmp_path / "out", f"{experiment} {index}"
     line = failed("gain", "enfr", "-o", out)
-    for text in ("interrupted", str(out), "repeat the command to go on"):
+    for text in ("interrupted", str(out), "repeat the command to resume"):
         assert text in line
     lines = (out / f"{experiment}.jsonl").read_text().splitlines()
     assert [json.loads(line)["key"] for line in lines[1:]] == [f"unit {before}" for before in range(index)]
@@ -382,7 +382,7 @@ def test_repeating_does_not_overwrite_what_an_overwriting_run_finished(
     failed: Failed, work: Work, unbroken: Path
 ) -> None:
     work.interrupt = "enfr 1"
-    assert "repeat the command without --overwrite to go on" in failed("gain", "enfr", "-o", unbroken, "--overwrite")
+    assert "repeat the command without --overwrite to resume" in failed("gain", "enfr", "-o", unbroken, "--overwrite")
 
 
 @pytest.mark.parametrize("cut", [1, 30, 10**6])
