@@ -8,8 +8,8 @@ from torch import Tensor
 from simulator.downlink.budget import LinkBudget, per_drop
 from simulator.downlink.candidates import Candidate, make_candidate
 from simulator.downlink.powers import minimum_power_fractions
-from simulator.downlink.sinr import effective_gain_matrix
-from simulator.downlink.structure import structured_coefficients
+from simulator.downlink.sinr import effective_gain_matrix, required_sinr
+from simulator.downlink.structure import mmse_filter_gains, structured_coefficients
 
 # Near-field users' lambda relative to the others', tried in turn beside the max-min lambda: the larger a user's lambda,
 # the less interference the others' beams cause to it.
@@ -20,9 +20,9 @@ def max_min_dual_powers(gram: Tensor, iterations: int = 20) -> Tensor:
     """Compute lambda / P of the directions that maximise the smallest SINR, with powers chosen for that.
 
     In the virtual uplink with MMSE receivers all SINRs are equal where lambda_k s_k is, with
-    s_k = h_k^H (I + sum_i lambda_i h_i h_i^H)^-1 h_k; hence the fixed point lambda_k ~ 1 / s_k, sum lambda = P (Schubert and Boche 2004). By
-    duality the downlink reaches the same SINRs with the same total power: if no powers over these directions give
-    every user some rate under C1 alone, no precoder does.
+    s_k = h_k^H (I + sum_i lambda_i h_i h_i^H)^-1 h_k; hence the fixed point lambda_k ~ 1 / s_k, sum lambda = P
+    (Schubert and Boche 2004). By duality the downlink reaches the same SINRs with the same total power: if no powers
+    over these directions give every user some rate under C1 alone, no precoder does.
 
     SINR_k = lambda_k d_k, with d_k the same expression without user k in the sum, so lambda_k ~ 1 / d_k has the same
     solution. That iteration is exact at once for orthogonal users, where the first converges slowly, and oscillates
@@ -49,7 +49,7 @@ def max_min_dual_powers(gram: Tensor, iterations: int = 20) -> Tensor:
     tiny = torch.finfo(dual.dtype).tiny
     for iteration in range(iterations):
         coefficients = structured_coefficients(gram, dual)
-        inverse_gain = 1 / (gram @ coefficients).diagonal(dim1=-2, dim2=-1).real.clamp(min=tiny)
+        inverse_gain = 1 / mmse_filter_gains(gram, coefficients).clamp(min=tiny)
         if iteration % 2 == 0:  # the diagonal of the coefficients is 1 - lambda_k s_k = s_k / d_k
             inverse_gain = inverse_gain * coefficients.diagonal(dim1=-2, dim2=-1).real.clamp(min=tiny)
         dual = inverse_gain / inverse_gain.sum(-1, keepdim=True)
@@ -85,7 +85,7 @@ def max_min_candidate(
         gram, structured_coefficients(gram, max_min), target_power_fractions, near_field, budget, max_min
     )
     least, reachable = minimum_power_fractions(
-        effective_gain_matrix(gram, best.coefficients), torch.exp2(per_drop(budget.min_rate, max_min)) - 1
+        effective_gain_matrix(gram, best.coefficients), required_sinr(per_drop(budget.min_rate, max_min))
     )
     limited = reachable & (least.sum(-1) <= 1) & (per_drop(budget.alpha_c, max_min) < 1)
     if not bool(limited.any()):

@@ -10,6 +10,7 @@ from torch import Tensor
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.gram import normalised_gram
 from simulator.downlink.powers import water_filling
+from simulator.downlink.structure import mmse_filter_gains, structured_coefficients
 
 
 def dirty_paper_capacity(channels: Tensor, budget: LinkBudget, iterations: int = 300) -> Tensor:
@@ -42,10 +43,8 @@ def dirty_paper_capacity(channels: Tensor, budget: LinkBudget, iterations: int =
     identity = torch.eye(users, dtype=gram.dtype, device=gram.device)
     power_fractions = torch.full_like(gram.real[..., 0], 1 / users)
     for _ in range(iterations):
-        # h_k^H (I + sum_j q_j h_j h_j^H)^-1 h_k = [Gamma (I + Q Gamma)^-1]_kk, then without user k's own part
-        filtered = torch.linalg.solve(identity + gram * power_fractions.unsqueeze(-2), gram)
-        with_own = filtered.diagonal(dim1=-2, dim2=-1).real
-        gain = with_own / (1 - power_fractions * with_own).clamp(min=1e-12)
+        with_own = mmse_filter_gains(gram, structured_coefficients(gram, power_fractions))
+        gain = with_own / (1 - power_fractions * with_own).clamp(min=1e-12)  # without user k's own part in the sum
         power_fractions = power_fractions + (water_filling(gain) - power_fractions) / users
     determinant: Tensor = torch.linalg.slogdet(identity + gram * power_fractions.unsqueeze(-2))[1]
     return determinant / math.log(2)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from simulator.downlink.sinr import required_sinr
+
 
 def limit_power_fractions(power_fractions: Tensor, near_field: Tensor, alpha_c: Tensor | None) -> Tensor:
     """Scale power fractions so that C1 and C3 hold and all power is used that C3 allows.
@@ -122,7 +124,7 @@ def project_power_fractions(
     target = limit_power_fractions(power_fractions, near_field, alpha_c)
     if min_rate is None or _binds_nowhere(min_rate > 0):
         return target, torch.ones(power_fractions.shape[0], dtype=torch.bool, device=power_fractions.device)
-    min_sinr = torch.exp2(min_rate) - 1
+    min_sinr = required_sinr(min_rate)
     least, reachable = minimum_power_fractions(effective_gains, min_sinr)
     tiny = torch.finfo(power_fractions.dtype).tiny
     headroom = 1 / least.sum(-1).clamp(min=tiny)

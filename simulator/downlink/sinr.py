@@ -113,6 +113,22 @@ def rates(sinr_linear: Tensor) -> Tensor:
     return torch.log2(1 + sinr_linear)
 
 
+def required_sinr(rate: Tensor) -> Tensor:
+    """Compute 2^R - 1, the SINR for a rate.
+
+    Parameters
+    ----------
+    rate : Tensor
+        Rates R, bps/Hz.
+
+    Returns
+    -------
+    Tensor
+        SINRs, linear, of the same shape.
+    """
+    return torch.exp2(rate) - 1
+
+
 def achieved_sinr(channels: Tensor, precoder: Tensor, power: Tensor, noise_power: float | Tensor) -> Tensor:
     """Compute |h_k^H w_k|^2 P_k / (sum_{j != k} |h_k^H w_j|^2 P_j + sigma^2), the definition of the SINR.
 

@@ -47,6 +47,24 @@ def structured_coefficients(gram: Tensor, dual_power_fractions: Tensor) -> Tenso
     return coefficients
 
 
+def mmse_filter_gains(gram: Tensor, coefficients: Tensor) -> Tensor:
+    """Compute s_k = h_k^H (I + sum_i mu_i h_i h_i^H)^-1 h_k = [Gamma C]_kk, h_k in units of the noise.
+
+    Parameters
+    ----------
+    gram : Tensor
+        Gamma, complex (drops, users, users).
+    coefficients : Tensor
+        C of mu, see `structured_coefficients`.
+
+    Returns
+    -------
+    Tensor
+        s, real (drops, users).
+    """
+    return (gram * coefficients.transpose(-1, -2)).sum(-1).real
+
+
 @dataclass(frozen=True)
 class Beams:
     """Hold beam directions of the optimal structure with their effective gains.

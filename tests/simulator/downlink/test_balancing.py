@@ -235,3 +235,60 @@ def test_returned_uplink_powers_are_those_of_the_directions() -> None:
     for drop in range(20):
         beams = structured_beams(channels[drop].numpy().astype(complex), found.uplink_power[drop].numpy(), 0.1)
         np.testing.assert_allclose(found.precoder[drop], unit_rows(beams), atol=1e-5)
+
+
+def test_without_c3_the_directions_are_the_max_min_ones_and_with_it_where_rates_are_out_of_reach() -> None:
+    channels = draw_channels(8, users=3, antennas=4, drops=40, spread_db=10)
+    near = torch.arange(3).expand(40, 3) % 2 == 0
+    rate = torch.linspace(0.1, 6, 40).double()
+    gram = normalised_gram(channels, at_snr(10))
+    max_min = max_min_dual_powers(gram)
+    equal = torch.full_like(max_min, 1 / 3)
+    free = max_min_candidate(gram, equal, near, LinkBudget(1.0, 0.1, 1.0, rate))
+    torch.testing.assert_close(free.dual_power_fractions, max_min, rtol=0, atol=0)
+    limited = max_min_candidate(gram, equal, near, LinkBudget(1.0, 0.1, 0.3, rate))
+    assert 5 < int(free.feasible.sum()) < 35
+    changed = (limited.dual_power_fractions != max_min).any(-1)
+    assert not bool(changed[~free.feasible].any())
+    assert bool(changed[free.feasible].any())
+
+
+@pytest.mark.parametrize("weight", [0.3, 3.0, 0.1, 10.0, 0.03, 30.0])
+def test_every_weight_of_the_near_field_users_is_tried(weight: float) -> None:
+    """Some drop's best candidate has that weight, and no candidate of any weight is better."""
+    channels = draw_channels(9, users=3, antennas=4, drops=400, spread_db=15)
+    near = torch.arange(3).expand(400, 3) % 2 == 0
+    budget = LinkBudget(1.0, 0.05, 0.25, 0.7)
+    gram = normalised_gram(channels, budget)
+    max_min = max_min_dual_powers(gram)
+    equal = torch.full_like(max_min, 1 / 3)
+    dual = max_min * torch.where(near, weight, 1.0)
+    dual = dual / dual.sum(-1, keepdim=True)
+    other = make_candidate(gram, structured_coefficients(gram, dual), equal, near, budget, dual)
+    found = max_min_candidate(gram, equal, near, budget)
+    free = max_min_candidate(gram, equal, near, LinkBudget(1.0, 0.05, 1.0, 0.7)).feasible
+    assert bool(torch.isclose(found.dual_power_fractions, dual, rtol=1e-12, atol=0).all(-1).any())
+    assert not bool((other.feasible & ~found.feasible)[free].any())
+    alike = free & (other.feasible == found.feasible)
+    assert bool((found.sum_rate >= other.sum_rate * (1 - 1e-8))[alike].all())
+
+
+def test_max_min_powers_after_one_and_two_iterations_are_those_of_the_fixed_points() -> None:
+    """First lambda_k ~ 1 / d_k, then lambda_k ~ 1 / s_k."""
+    channels, noise = draw_channels(10, users=3, antennas=5, spread_db=10), 0.1
+    h = channels[0].numpy().astype(complex)
+    gram = normalised_gram(channels, LinkBudget(1.0, noise))
+
+    def gains(dual: Array, without_own: bool) -> Array:
+        found = []
+        for k in range(3):
+            others = [i for i in range(3) if i != k or not without_own]
+            matrix = noise * np.eye(5) + sum(dual[i] * np.outer(h[i], h[i].conj()) for i in others)
+            found.append((h[k].conj() @ np.linalg.inv(matrix) @ h[k]).real)
+        return np.array(found)
+
+    first = 1 / gains(np.full(3, 1 / 3), True)
+    first = first / first.sum()
+    np.testing.assert_allclose(max_min_dual_powers(gram, 1)[0], first, rtol=1e-6)
+    second = 1 / gains(first, False)
+    np.testing.assert_allclose(max_min_dual_powers(gram, 2)[0], second / second.sum(), rtol=1e-6)

@@ -9,7 +9,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
-from simulator.downlink.powers import limit_power_fractions, minimum_power_fractions, project_power_fractions
+from simulator.downlink.powers import (
+    limit_power_fractions,
+    minimum_power_fractions,
+    project_power_fractions,
+    water_filling,
+)
 
 Case = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
@@ -194,3 +199,98 @@ def test_projection_has_finite_gradients(case: Case) -> None:
     (power_fractions**2).sum().backward()
     assert leaf.grad is not None
     assert bool(leaf.grad.isfinite().all())
+
+
+# Cases on the border, exact in binary arithmetic
+
+
+def project(gains: list[list[float]], target: list[float], near: list[bool], alpha: float, rate: float):  # type: ignore[no-untyped-def]
+    power_fractions, feasible = project_power_fractions(
+        torch.tensor([gains], dtype=torch.float64),
+        torch.tensor([target], dtype=torch.float64),
+        torch.tensor([near]),
+        torch.tensor([alpha], dtype=torch.float64),
+        torch.tensor([rate], dtype=torch.float64),
+    )
+    return power_fractions[0].tolist(), bool(feasible[0])
+
+
+@pytest.mark.parametrize(("gain", "feasible"), [(3.0, True), (3.0 - 1e-12, False), (3.0 + 1e-12, True)])
+def test_a_minimum_power_of_exactly_the_budget_is_feasible(gain: float, feasible: bool) -> None:
+    assert project([[gain]], [1.0], [False], 1.0, 2.0) == ([1.0], feasible)
+
+
+@pytest.mark.parametrize(("alpha", "feasible"), [(0.25, True), (0.24, False)])
+def test_a_minimum_power_of_exactly_alpha_c_is_feasible(alpha: float, feasible: bool) -> None:
+    assert project([[4.0, 0.0], [0.0, 4.0]], [0.5, 0.5], [True, False], alpha, 1.0) == ([alpha, 1 - alpha], feasible)
+
+
+def test_the_point_nearest_to_the_target_on_the_segment_is_taken() -> None:
+    """Orthogonal users with gains 4 and 4: q >= 1/4 each, scaled up to (1/2, 1/2), and the target (1, 0)."""
+    assert project([[4.0, 0.0], [0.0, 4.0]], [1.0, 0.0], [False, False], 1.0, 1.0) == ([0.75, 0.25], True)
+    # with C3 the limited target is (1/2, 0): the power taken has no proportions to be divided by
+    assert project([[4.0, 0.0], [0.0, 4.0]], [1.0, 0.0], [True, False], 0.5, 1.0) == ([0.5, 0.25], True)
+
+
+def test_minimum_powers_count_interference() -> None:
+    """4 q_1 - q_2 = 1 and 2 q_2 - q_1 / 2 = 1 for t = 1: q = (2 / 5, 3 / 5) by hand."""
+    gains = torch.tensor([[[4.0, 1.0], [0.5, 2.0]]], dtype=torch.float64)
+    least, reachable = minimum_power_fractions(gains, torch.ones(1, dtype=torch.float64))
+    np.testing.assert_allclose(least, [[0.4, 0.6]], rtol=1e-14)
+    assert bool(reachable)
+    assert project([[4.0, 1.0], [0.5, 2.0]], [1.0, 0.0], [False, False], 1.0, 1.0)[1]
+
+
+def test_users_without_gain_have_no_minimum_powers() -> None:
+    gains = torch.tensor([[[4.0, 0.0], [0.0, 0.0]], [[4.0, 0.0], [0.0, 2.0]]], dtype=torch.float64)
+    least, reachable = minimum_power_fractions(gains, torch.ones(1, dtype=torch.float64))
+    assert reachable.tolist() == [False, True]
+    assert least.tolist() == [[0.0, 0.0], [0.25, 0.5]]
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_limits_that_bind_on_no_drop_are_as_none(rate: float) -> None:
+    gains = torch.diag_embed(torch.full((2, 3), 100.0, dtype=torch.float64))
+    target = torch.tensor([[0.2, 0.5, 0.3], [3.0, 0.0, 1.0]], dtype=torch.float64)
+    near = torch.tensor([[True, False, False], [True, True, True]])
+    one, rates = torch.ones(2, dtype=torch.float64), torch.full((2,), rate, dtype=torch.float64)
+    without = project_power_fractions(gains, target, near, None, None if rate == 0 else rates)
+    for found, expected in zip(project_power_fractions(gains, target, near, one, rates), without, strict=True):
+        torch.testing.assert_close(found, expected)
+    assert bool(without[1].all())
+
+
+def test_a_drop_without_demand_keeps_its_target_beside_one_with() -> None:
+    gains = torch.diag_embed(torch.full((2, 2), 4.0, dtype=torch.float64))
+    target = torch.tensor([[1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
+    found, feasible = project_power_fractions(
+        gains, target, torch.zeros(2, 2, dtype=torch.bool), None, torch.tensor([0.0, 1.0], dtype=torch.float64)
+    )
+    assert found.tolist() == [[1.0, 0.0], [0.75, 0.25]]
+    assert bool(feasible.all())
+
+
+def test_powers_of_nothing_are_nothing() -> None:
+    zero, near = torch.zeros(1, 2, dtype=torch.float64), torch.tensor([[True, False]])
+    assert limit_power_fractions(zero, near, None).tolist() == [[0.0, 0.0]]
+    assert limit_power_fractions(zero, near, torch.full((1,), 0.5, dtype=torch.float64)).tolist() == [[0.0, 0.0]]
+    assert water_filling(zero).tolist() == [[0.0, 0.0]]
+
+
+@given(gain=st.lists(st.floats(1e-3, 1e6), min_size=1, max_size=6))
+def test_water_filling_meets_the_optimality_conditions(gain: list[float]) -> None:
+    """Kuhn and Tucker: 1 / gain + q is the water level where q > 0, and 1 / gain at least that elsewhere."""
+    q = water_filling(torch.tensor([gain], dtype=torch.float64))[0].numpy()
+    assert q.sum() == pytest.approx(1, rel=1e-9)
+    assert (q >= 0).all()
+    floor = 1 / np.array(gain)
+    level = (floor + q)[q > 0]
+    np.testing.assert_allclose(level, level[0], rtol=1e-9)
+    assert (floor[q == 0] >= level[0] * (1 - 1e-9)).all()
+
+
+def test_water_filling_by_hand() -> None:
+    gain = torch.tensor([[1.0, 2.0, 0.5], [4.0, 4.0, 4.0], [100.0, 1.0, 1.0]], dtype=torch.float64)
+    expected = [[0.25, 0.75, 0.0], [1 / 3, 1 / 3, 1 / 3]]
+    np.testing.assert_allclose(water_filling(gain)[:2], expected, rtol=1e-14)
+    np.testing.assert_allclose(water_filling(gain)[2], [(2.01 + 1) / 3 - 0.01, *[(2.01 + 1) / 3 - 1] * 2], rtol=1e-12)
