@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from matlab_io.extras import explain_import
+
 if TYPE_CHECKING:
     from matlab_io.containers.contents import find_arrays, inspect_file
     from matlab_io.containers.variable import Variable
@@ -42,7 +44,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     # Imported on first use: h5py and scipy belong to the engine's install, errors and the result schema do not.
     if name in _MODULES:
-        return getattr(import_module(_MODULES[name]), name)
+        try:
+            return getattr(import_module(_MODULES[name]), name)
+        except ModuleNotFoundError as error:
+            raise explain_import(error, f"matlab_io.{name}") from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -6,12 +6,10 @@ each but ``metrics`` includes the engine.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from matlab_io.errors import NflaeError
 
@@ -36,7 +34,7 @@ _REMARKS = {"link": " (Python 3.11 or 3.12)"}
 
 
 class MissingPackageError(NflaeError, ModuleNotFoundError):
-    """An operation needs a package of an extra that is not installed; the message holds the command to run."""
+    """Report a package of an extra that is not installed; the message holds the command to run."""
 
 
 def require(package: str, feature: str) -> None:
@@ -115,6 +113,8 @@ def install_command(extra: str) -> str:
     str
         ``pip install ...``; ``from the project's folder: pip install '.[EXTRA]'`` where the origin is unknown or gone.
     """
+    from urllib.parse import unquote, urlsplit
+
     origin = _origin()
     url = str(origin.get("url", ""))
     path = Path(unquote(urlsplit(url).path)) if url.startswith("file:") else None
@@ -132,10 +132,12 @@ def install_command(extra: str) -> str:
 
 def _origin() -> dict[str, Any]:
     """Return pip's record of the installation's source, empty where there is none."""
+    from importlib import metadata  # these imports take longer than the rest of `import nflae_bridge`
+
     try:
-        recorded = importlib.metadata.distribution(DISTRIBUTION).read_text("direct_url.json")
+        recorded = metadata.distribution(DISTRIBUTION).read_text("direct_url.json")
         return dict(json.loads(recorded or "{}"))
-    except (importlib.metadata.PackageNotFoundError, ValueError, TypeError):
+    except (metadata.PackageNotFoundError, ValueError, TypeError):
         return {}
 
 
