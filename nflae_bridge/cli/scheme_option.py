@@ -42,7 +42,8 @@ class SchemeOption(click.Option):
 
         sic = " (receivers with SIC)"
         listed = [usage(name, known_options(name)) + sic * needs_sic_as_declared(name) for name in self._names()]
-        return f"{self._text} One of {', '.join(listed)}."
+        text, bracket, default = self._text.partition("  [default")
+        return f"{text} One of {', '.join(listed)}.{bracket}{default}"
 
     @help.setter
     def help(self, text: str) -> None:

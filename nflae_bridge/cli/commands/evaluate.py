@@ -90,8 +90,7 @@ def command(
         check_plot_drop(plotting, file)
         announce(file, choice)
 
-        from nflae_bridge.engine.devices import drops_per_block
-        from nflae_bridge.engine.devices import choose_device
+        from nflae_bridge.engine.devices import choose_device, drops_per_block
         from nflae_bridge.files.blocks import blocks
         from nflae_bridge.network.shipped import portable_model
         from nflae_bridge.studies.evaluation import BLOCK_DROPS, Comparison, evaluate

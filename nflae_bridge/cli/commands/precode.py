@@ -94,8 +94,7 @@ def command(
         announce(file, choice)
 
         from matlab_io import ResultFile
-        from nflae_bridge.engine.devices import drops_per_block
-        from nflae_bridge.engine.devices import choose_device
+        from nflae_bridge.engine.devices import choose_device, drops_per_block
         from nflae_bridge.engine.schemes import load_scheme
         from nflae_bridge.files.precode_file import precode_file
         from nflae_bridge.network.shipped import model_folder

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nflae_bridge.cli.source_option import SourceOption
 from nflae_bridge.cli.terminal import Advance, fact, progress
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ _CSI_STREAM = 1 << 40
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="OUT.mat", help="File to write."
 )
-@click.option("--source", metavar="NAME[:FILE]", help="Source of the channels, see below.  [default: uav]")
+@click.option("--source", cls=SourceOption, help="Source of the channels, see below.  [default: uav]")
 @click.option(
     "--scenario",
     type=click.Choice(["uav", "paper"]),

@@ -93,6 +93,8 @@ BROKEN = "scheme 'broken' of package acme-beams 1.2 cannot be loaded: ModuleNotF
 def test_names_are_in_the_help_and_completed(nflae: Run) -> None:
     for command in ("precode", "evaluate", "link", "bench", "stream"):
         assert "strongest-antennas" in " ".join(nflae(command, "--help").stdout.split())
+    sources = " ".join(nflae("simulate", "--help").stdout.split())
+    assert "ones" in sources[sources.index("One of") :].split(".")[0]
     option = next(each for each in evaluate.params if each.name == "schemes")
     completed = option.shell_complete(click.Context(evaluate), "rzf,stro")
     assert [item.value for item in completed] == ["rzf,strongest-antennas"]
@@ -201,5 +203,5 @@ def test_python_takes_options() -> None:
     channels = random_channels()
     few = precode(channels, scheme="wmmse:iterations=1").sum_rate
     assert (few < precode(channels, scheme="wmmse").sum_rate).all()
-    with pytest.raises(ValueError, match="iterations has to be a whole number from 1 to 10000, got '0.5'"):
+    with pytest.raises(ValueError, match=r"iterations has to be a whole number from 1 to 10000, got '0\.5'"):
         precode(channels, scheme="wmmse:iterations=0.5")

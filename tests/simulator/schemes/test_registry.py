@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import pytest
 import torch
 
+from simulator.channels.sources import source_names
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch
 from simulator.schemes import Between, SchemeError, check_scheme, needs_sic, register, scheme, scheme_names
@@ -133,3 +134,13 @@ def test_lists_of_schemes_in_documentation_and_help_are_complete() -> None:
     incomplete = {name: lists for name, lists in found.items() if any(set(scheme_names()) - each for each in lists)}
     assert not incomplete
     assert {"protocol.md", "command_line.md", "network.md", "matlab_live.md", "Client.m"} <= {*filter(found.get, found)}
+
+
+def test_help_and_page_of_sources_describe_every_source() -> None:
+    described = re.findall(
+        r"^      ([\w, :.]+?)  ", (ROOT / "nflae_bridge/cli/commands/simulate.py").read_text(), re.MULTILINE
+    )
+    names = {name.split(":")[0] for line in described for name in line.split(", ")}
+    assert set(source_names()) <= names
+    page = (ROOT / "docs/how_to/sources.md").read_text()
+    assert not [name for name in source_names() if f"`{name}" not in page]
