@@ -1,10 +1,11 @@
-"""Check and write the side outputs of a command: plots and CSV tables beside the results."""
+"""Check and write the outputs of a command: side files (plots, CSV tables) and folders of results."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from matlab_io.errors import NflaeError
 
@@ -61,3 +62,29 @@ def check_output_path(path: Path, forbidden: tuple[Path, ...]) -> None:
         raise NflaeError(f"{path}: cannot be written; name another file")
     if any(path.resolve() == other.resolve() for other in forbidden):
         raise NflaeError(f"{path}: is also the input or another output; name another file")
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of the results, if it is missing.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder.
+
+    Raises
+    ------
+    NflaeError
+        If it is a file, or cannot be made or written to.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise NflaeError(f"{folder}: is a file; name a folder for the results")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):  # permission bits do not suffice: not for root, not on every file system
+            pass
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise NflaeError(
+            f"{folder}: cannot be written to ({reason}); name another folder, or change its permissions"
+        ) from error

@@ -10,6 +10,7 @@ import click
 
 from matlab_io.extras import require_extra
 from nflae_bridge.cli.options import model_option
+from nflae_bridge.cli.outputs import make_folder
 from nflae_bridge.cli.scheme_option import SchemeOption
 from nflae_bridge.cli.terminal import Table, duration, fact, progress, warn
 
@@ -142,7 +143,6 @@ def command(
     from nflae_bridge.engine.devices import choose_device
     from nflae_bridge.network.shipped import load_model
     from nflae_bridge.studies.benchmark.comparison import Settings, compare, rounds
-    from nflae_bridge.studies.reproduction.output import prepare
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -164,7 +164,7 @@ def command(
     if "nflae" in schemes:
         for device in where:
             fact("model", f"{load_model(model, device).name} on {device}")
-    prepare(output)
+    make_folder(output)
     _announce(settings)
     with progress("bench", rounds(settings), "rounds") as advance:
         rows = compare(settings, advance)

@@ -9,6 +9,7 @@ import click
 from matlab_io.errors import NflaeError
 from matlab_io.extras import require_extra
 from nflae_bridge.cli.options import device_option
+from nflae_bridge.cli.outputs import make_folder
 from nflae_bridge.cli.terminal import Table, fact, progress
 from nflae_bridge.studies.reproduction import EXPERIMENTS
 
@@ -79,7 +80,7 @@ def command(
     from nflae_bridge.engine.devices import choose_device
     from nflae_bridge.studies.reproduction import load_experiment
     from nflae_bridge.studies.reproduction.compute_budget import COMPUTE_BUDGETS
-    from nflae_bridge.studies.reproduction.output import clear, prepare, require_no_strays
+    from nflae_bridge.studies.reproduction.output import clear, require_no_strays
     from nflae_bridge.studies.reproduction.runner import require_backbone, require_same_runs, run
     from nflae_bridge.studies.reproduction.study import Study
 
@@ -87,7 +88,7 @@ def command(
         torch.set_num_threads(threads)
     chosen = [load_experiment(name) for name in names]
     study = Study(output, COMPUTE_BUDGETS[budget], backbone, seed, choose_device(device))
-    prepare(output)
+    make_folder(output)
     if not overwrite:
         require_no_strays(output, names)
         require_same_runs(chosen, study)

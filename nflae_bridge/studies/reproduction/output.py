@@ -1,4 +1,4 @@
-"""Prepare the folder of the results and write an experiment's Markdown page."""
+"""Manage the files of the results and write an experiment's Markdown page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import pandas as pd
@@ -17,32 +16,6 @@ from nflae_bridge.studies.reproduction.study import Study
 
 # Rows as they are computed, then the files made of them.
 JOURNAL_SUFFIX, RESULTS = ".jsonl", (".csv", ".png", ".md")
-
-
-def prepare(folder: Path) -> None:
-    """Make the folder of the results, if it is missing.
-
-    Parameters
-    ----------
-    folder
-        The folder.
-
-    Raises
-    ------
-    NflaeError
-        If it is a file, or cannot be made or written to.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise NflaeError(f"{folder}: is a file; name a folder for the results")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):  # permission bits do not suffice: not for root, not on every file system
-            pass
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise NflaeError(
-            f"{folder}: cannot be written to ({reason}); name another folder, or change its permissions"
-        ) from error
 
 
 def clear(folder: Path, names: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,31 @@ def test_one_line_names_the_extra(missing: list[str], arguments: list[str], extr
     assert f" needs the extra '{extra}' (" in line
     assert install_command(extra) in line
     assert {path for path in folder.rglob("*") if path.is_file()} == {path for path in before if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("extra", "arguments"),
+    [
+        ("engine", ["inspect", "in.mat"]),
+        ("engine", ["precode", "in.mat", "-o", "out.mat"]),
+        ("engine", ["evaluate", "in.mat", "--csv", "table.csv"]),
+        ("plot", ["evaluate", "in.mat", "--plot", "users.png"]),
+        ("plot", ["bench", "-o", "bench", "--batches", "2", "--drops", "2", "--repeats", "1", "--antennas", "16"]),
+        pytest.param(
+            "link",
+            ["link", "in.mat", "-o", "link", "--snr-db", "10", "--drops", "2", "--scheme", "rzf"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("reproduce", ["reproduce", "gain", "-o", "results"], marks=pytest.mark.slow),
+    ],
+    ids=lambda value: " ".join(value)[:30] if isinstance(value, list) else value,
+)
+def test_the_extra_is_enough(extra: str, arguments: list[str], channels_file: Path) -> None:
+    if extra == "link" and find_spec("sionna") is None:
+        pytest.skip("sionna-no-rt is not installed")
+    blocked = sorted(set(ALL) - set(EXTRAS[extra]))
+    done = without(blocked, *arguments, folder=channels_file.parent)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_python_users_get_the_same_line(tmp_path: Path) -> None:
