@@ -1,11 +1,11 @@
-"""How much sooner `nflae evaluate` is done with two workers than with one, and that the figures are the same.
+"""Measure the speed-up of `nflae evaluate` by two workers over one, and check that the figures are the same.
 
-Clusters of one and of two processes score the same simulated drops, in turns, so that whatever else the machine does
-meets both alike. Starting them and loading the network is not counted: a first block on every worker comes before.
+Clusters of one and of two processes evaluate the same simulated drops in turns, so that other load on the machine
+affects both alike. Starting them and loading the network is not counted: every worker computes a first block before.
 
     python benchmarks/cluster_scaling.py --drops 4096 --rounds 3
 
-Read the ratio where as many cores are free as there are workers; the load average is printed with it.
+The ratio is valid where as many cores are free as there are workers; the load average is printed with it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SCHEMES = ("rzf", "wmmse", "nflae")
 
 
 def blocks(drops: int) -> Iterator[Block]:
-    """Drops of the scenario `uav`, 10 users, 256 antennas."""
+    """Yield drops of scenario `uav`, 10 users, 256 antennas."""
     start = 0
     for drawn in scenario("uav").stream(drops, torch.Generator().manual_seed(0), BLOCK_DROPS):
         yield Block(start, np.ones(len(drawn.channels), np.bool_), drawn.channels.numpy())
@@ -41,7 +41,7 @@ def blocks(drops: int) -> Iterator[Block]:
 
 
 def scored(cluster: LocalCluster, units: list[Block], comparison: Comparison) -> tuple[float, list[BlockScore]]:
-    """Seconds from the first outcome asked for to the last had, and the outcomes in order."""
+    """Return the time from the first request to the last outcome, s, and the outcomes in order."""
     began = time.perf_counter()
     with closing(run_units(partial(score_block, comparison), units, cluster.scheduler_address)) as outcomes:
         found = dict(outcomes)
@@ -49,7 +49,7 @@ def scored(cluster: LocalCluster, units: list[Block], comparison: Comparison) ->
 
 
 def processor_seconds(cluster: LocalCluster) -> float:
-    """What the workers have used of the processors so far."""
+    """Return the processor time of the workers so far, s."""
     with Client(cluster.scheduler_address, set_as_default=False) as client:
         return sum(client.run(lambda: sum(os.times()[:2])).values())
 
@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2, help="against one (default: 2)")
     options = parser.parse_args()
-    logging.disable(logging.CRITICAL)  # Dask tells of every worker it ends
+    logging.disable(logging.CRITICAL)  # Dask logs every worker it ends
     comparison = Comparison(SCHEMES, False, "tiny", "cpu", 0, LinkBudget())
     units = list(blocks(options.drops))
     seconds: dict[int, list[float]] = {1: [], options.workers: []}
@@ -85,7 +85,7 @@ def main() -> None:
         cluster.close()
     same = all(outcomes == answers[0] for outcomes in answers)
     lines = [
-        "| workers | drops | seconds, best of rounds | of the workers' processors | over one |",
+        "| workers | drops | seconds, best of rounds | processor seconds of the workers | speed-up |",
         "|---|---|---|---|---|",
     ]
     for count, times in seconds.items():

@@ -1,12 +1,11 @@
-"""How long the command line takes to start, over the imports it cannot do without.
+"""Measure the start-up time of the command line relative to the imports that it needs.
 
     python benchmarks/startup.py
     python benchmarks/startup.py --rounds 31
 
 help: `nflae --help` over `python -c "import click"`. precode: `nflae precode` on a file of one drop of 64 antennas
-and 4 users over `python -c "import torch"`. Each run is a process of its own, on files the system has read before;
-rounds of the four alternate, so that whatever else the machine does meets all alike; times and ratios are medians over
-rounds.
+and 4 users over `python -c "import torch"`. Each run is a separate process, with its files in the system's cache; the
+four alternate, so that other load on the machine affects all alike; times and ratios are medians over rounds.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ NFLAE = str(Path(sys.executable).with_name("nflae"))
 
 
 def one_drop(path: Path) -> None:
-    """A file with one drop of white channels of unit norm, on average."""
+    """Write a file with one drop of white Gaussian channels, unit norm on average."""
     parts = np.random.default_rng(1).standard_normal((2, 1, USERS, ANTENNAS)) / np.sqrt(2 * ANTENNAS)
     channels = (parts[0] + 1j * parts[1]).astype(np.complex64)
     write_channels(path, [channels], users=USERS, antennas=ANTENNAS, drops=1, extra={"noise_power": 0.01})
 
 
 def seconds(command: list[str]) -> float:
-    """From starting a process to its end."""
+    """Return the time from the start of a process to its end, s."""
     began = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - began
@@ -55,7 +54,7 @@ def main() -> None:
             "torch": [sys.executable, "-c", "import torch"],
             "precode": [NFLAE, "precode", str(channels), "-o", str(precoders), "--layout", "nk"],
         }
-        # The first round reads everything from the disk, and isn't counted.
+        # The first round reads everything from the disk and is not counted.
         rounds = [[seconds(command) for command in commands.values()] for _ in range(options.rounds + 1)][1:]
     times = dict(zip(commands, zip(*rounds, strict=True), strict=True))
     print("| command | s | over | s | ratio |")
