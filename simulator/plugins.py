@@ -115,6 +115,10 @@ class Registry(Generic[Entry]):
         """Return all names, sorted."""
         return sorted({*self.declared(), *self.third_party().entries, *self.loaded})
 
+    def __contains__(self, name: object) -> bool:
+        """Return whether there is such a name."""
+        return name in self.loaded or name in self.declared() or name in self.third_party().entries
+
     def load(self, name: str) -> Entry:
         """Import the object of a name.
 

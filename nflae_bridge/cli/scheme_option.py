@@ -79,10 +79,10 @@ class SchemeOption(click.Option):
         return checked
 
     def _all(self) -> list[str]:
-        from simulator.schemes.registry import unusable_schemes
+        from simulator.schemes.registry import REGISTRY, unusable_schemes
 
         unusable = unusable_schemes()
-        for reason in unusable.values():
+        for reason in (*REGISTRY.third_party().problems, *unusable.values()):
             warn(reason)
         names = [name for name in self._names() if name not in unusable]
         return [*(name for name in names if name != NETWORK), NETWORK]

@@ -125,7 +125,7 @@ def check_scheme(spec: str, others: Collection[str] = ()) -> str:
     name, texts = split_spec(spec)
     if name in others:
         parse_options(name, texts, ())
-    elif name not in REGISTRY.loaded and name not in REGISTRY.declared() and name not in REGISTRY.third_party().entries:
+    elif name not in REGISTRY:
         known = [*others, *(known for known in scheme_names() if known not in others)]
         problems = REGISTRY.third_party().problems
         raise SchemeError("; ".join([f"unknown scheme {name[:60]!r}: there are {', '.join(known)}", *problems]))
@@ -180,7 +180,7 @@ def needs_sic(spec: str) -> bool:
         If a third-party scheme cannot be loaded.
     """
     name = split_spec(spec)[0]
-    return name in scheme_names() and any(REGISTRY.load(name) is found for found in _NEEDING_SIC)
+    return name in REGISTRY and any(REGISTRY.load(name) is found for found in _NEEDING_SIC)
 
 
 def _options(name: str, texts: dict[str, str]) -> dict[str, int | float | bool | str]:

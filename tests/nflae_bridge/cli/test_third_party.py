@@ -116,7 +116,8 @@ def test_evaluate_runs_it_beside_the_others_and_names_the_broken_one(
 ) -> None:
     done = nflae("evaluate", channel_file, "--csv", tmp_path / "out.csv", "--model", "tiny")
     assert done.exit_code == 0, done.stderr
-    assert sum(BROKEN in line for line in done.stderr.splitlines()) == 1
+    for reason in (BROKEN, "acme-beams 1.2: scheme 'zf' is built in, this one is ignored"):
+        assert sum(reason in line for line in done.stderr.splitlines()) == 1
     assert "Traceback" not in done.stderr
     with open(tmp_path / "out.csv") as file:
         found = {row["scheme"] for row in csv.DictReader(file)}
