@@ -1,8 +1,9 @@
 """Export a network's real-valued parts to ONNX, for drops without constraints and for near-field labels.
 
-Two graphs stand beside a checkpoint's weights: ``powers.onnx`` maps the quantities of `FeatureInputs` to power
-fractions, ``wavefront.onnx`` maps sub-arrays to near-field logits. Both hold the SHA-256 of the weights' file, by which
-a graph of other weights is recognised. Training needs `onnx` for it; running the graphs needs ONNX Runtime alone.
+Two graphs lie beside a checkpoint's weights: ``powers.onnx`` maps the quantities of `FeatureInputs` to power
+fractions, ``wavefront.onnx`` maps sub-arrays to near-field logits. A graph refers to the tensors in the weights' file
+(ONNX external data) and holds only what is not there as it is; it holds the SHA-256 of that file too, by which a graph
+of other weights is recognised. Training needs `onnx` for it; running the graphs needs ONNX Runtime alone.
 
     python -m nflae_bridge.network.export FOLDER    writes the graphs of the checkpoint in FOLDER again
 """
@@ -11,10 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import sys
 import warnings
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +34,7 @@ WEIGHTS_HASH = "weights_sha256"
 """Key in a graph's metadata."""
 POWER_INPUTS = tuple(field.name for field in fields(FeatureInputs))
 _PER_PAIR = ("coherence", "inverse_power", "effective_gains")
+_SMALLEST_REFERENCE = 256  # bytes; a reference takes about as many
 _OPERATORS = 20  # the first ONNX operator set with a GELU
 
 
@@ -78,15 +82,15 @@ def is_exportable(network: PrecodingNetwork) -> bool:
     return isinstance(network.encoder, GramEncoder) and trunk
 
 
-def export_graphs(network: PrecodingNetwork, weights_hash: str) -> dict[str, bytes]:
+def export_graphs(network: PrecodingNetwork, weights: Path) -> dict[str, bytes]:
     """Export a network to ONNX graphs.
 
     Parameters
     ----------
     network
         Network for which `is_exportable` holds.
-    weights_hash
-        SHA-256 of the file with its weights, as `file_hash` gives it.
+    weights
+        File with its weights; the graphs are to lie in the same folder.
 
     Returns
     -------
@@ -107,12 +111,12 @@ def export_graphs(network: PrecodingNetwork, weights_hash: str) -> dict[str, byt
     axes = {name: {0: "drops", 1: "users"} for name in (*POWER_INPUTS, "uplink", "power")}
     for name in _PER_PAIR:
         axes[name][2] = "users"
-    powers = _export(_Powers(network), values, POWER_INPUTS, ("uplink", "power"), axes, weights_hash)
+    powers = _export(_Powers(network), values, POWER_INPUTS, ("uplink", "power"), axes, weights)
     length = 2
     subarrays, matrix = torch.randn(3, SUBARRAYS, 2 * length), fourier(length, torch.device("cpu"))
     axes = {"subarrays": {0: "users", 2: "parts"}, "matrix": {0: "parts", 1: "beams"}, "logit": {0: "users"}}
     wavefront = _export(
-        _Wavefront(encoder.classifier), (subarrays, matrix), ("subarrays", "matrix"), ("logit",), axes, weights_hash
+        _Wavefront(encoder.classifier), (subarrays, matrix), ("subarrays", "matrix"), ("logit",), axes, weights
     )
     return {POWERS: powers, WAVEFRONT: wavefront}
 
@@ -138,7 +142,7 @@ def export_checkpoint(folder: Path) -> tuple[Path, ...]:
     network = load_checkpoint(folder).network
     if not is_exportable(network):
         return ()
-    graphs = export_graphs(network, file_hash(folder / WEIGHTS))
+    graphs = export_graphs(network, folder / WEIGHTS)
     for name, content in graphs.items():
         write_atomically(folder / name, content)
     return tuple(folder / name for name in graphs)
@@ -166,7 +170,7 @@ def _export(
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
     axes: dict[str, dict[int, str]],
-    weights_hash: str,
+    weights: Path,
 ) -> bytes:
     try:
         import onnx
@@ -190,9 +194,31 @@ def _export(
         )
     model = onnx.load_from_string(content.getvalue())
     entry = model.metadata_props.add()
-    entry.key, entry.value = WEIGHTS_HASH, weights_hash
+    entry.key, entry.value = WEIGHTS_HASH, file_hash(weights)
+    _refer_to(weights, model)
     exported: bytes = model.SerializeToString()
     return exported
+
+
+def _refer_to(weights: Path, model: Any) -> None:
+    """Replace initializers whose bytes the weights' file holds by references to their place in it."""
+    content = weights.read_bytes()
+    data = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:data])
+    header.pop("__metadata__", None)
+    places = {}
+    for start, stop in (entry["data_offsets"] for entry in header.values()):
+        places[content[data + start : data + stop]] = data + start
+    for tensor in model.graph.initializer:
+        place = places.get(tensor.raw_data)
+        if place is None or len(tensor.raw_data) < _SMALLEST_REFERENCE:
+            continue
+        reference = {"location": weights.name, "offset": place, "length": len(tensor.raw_data)}
+        for key, value in reference.items():
+            entry = tensor.external_data.add()
+            entry.key, entry.value = key, str(value)
+        tensor.ClearField("raw_data")
+        tensor.data_location = type(tensor).EXTERNAL
 
 
 if __name__ == "__main__":

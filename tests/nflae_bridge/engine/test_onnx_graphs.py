@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import numpy_helper
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.engine.engine import Engine
@@ -58,8 +60,15 @@ def network(seed: int, heads: int, per_head: int, layers: int, blocks: int, head
     return built
 
 
-def session(content: bytes) -> Run:
-    return Run(content, providers=["CPUExecutionProvider"])
+def session(graph: Path) -> Run:
+    return Run(str(graph), providers=["CPUExecutionProvider"])
+
+
+def exported(folder: Path, built: PrecodingNetwork, name: str) -> Run:
+    """A session of a network's graph, exported to a new checkpoint in the folder."""
+    save_checkpoint(folder, built, {})
+    export_checkpoint(folder)
+    return session(folder / name)
 
 
 def quantities(seed: int, drops: int, users: int, snr_db: float = 10.0) -> tuple[UserInputs, FeatureInputs]:
@@ -79,9 +88,11 @@ def arrays(values: FeatureInputs) -> dict[str, np.ndarray]:
     [(2, 8, 2, 0, 0), (1, 12, 1, 0, 0), (4, 4, 3, 0, 0), (2, 8, 1, 1, 0), (2, 8, 1, 0, 6)],
     ids=lambda shape: "x".join(map(str, shape)),
 )
-def test_powers_are_pytorchs_for_every_number_of_drops_and_users(shape: tuple[int, int, int, int, int]) -> None:
+def test_powers_are_pytorchs_for_every_number_of_drops_and_users(
+    shape: tuple[int, int, int, int, int], tmp_path: Path
+) -> None:
     built = network(3, *shape)
-    run = session(export_graphs(built, "")[POWERS])
+    run = exported(tmp_path, built, POWERS)
     for seed, (drops, users, snr_db) in enumerate([(1, 1, 0.0), (1, 10, 20.0), (4, 3, -30.0), (3, 12, 30.0)]):
         inputs, values = quantities(seed, drops, users, snr_db)
         with torch.no_grad():
@@ -93,12 +104,12 @@ def test_powers_are_pytorchs_for_every_number_of_drops_and_users(shape: tuple[in
         np.testing.assert_allclose(power.sum(1), 1, rtol=1e-6)
 
 
-def test_a_user_that_is_given_nothing_makes_no_drop_without_numbers() -> None:
+def test_a_user_that_is_given_nothing_makes_no_drop_without_numbers(tmp_path: Path) -> None:
     built = network(1, 2, 8, 2, 0, 0)
     with torch.no_grad():
         built.heads["power"].bias.fill_(-300.0)
     _, values = quantities(1, 1, 4)
-    _, power = session(export_graphs(built, "")[POWERS]).run(None, arrays(values))
+    _, power = exported(tmp_path, built, POWERS).run(None, arrays(values))
     assert np.isfinite(power).all()
     assert power.std() > 0
     np.testing.assert_allclose(power.sum(1), 1, rtol=1e-6)
@@ -120,19 +131,38 @@ def test_networks_of_other_kinds_are_not_exported() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_shipped_graphs_are_those_of_the_shipped_weights(name: str) -> None:
+def test_shipped_graphs_are_those_of_the_shipped_weights(name: str, tmp_path: Path) -> None:
     folder = SHIPPED / name
-    fresh = export_graphs(load_checkpoint(folder).network, file_hash(folder / WEIGHTS))
+    shutil.copy(folder / WEIGHTS, tmp_path)
+    for file, content in export_graphs(load_checkpoint(folder).network, folder / WEIGHTS).items():
+        (tmp_path / file).write_bytes(content)
     channels = draw_channels(1, users=7, antennas=100, drops=3, spread_db=10)
     values = arrays(FeatureInputs.of(normalised_gram(channels, LinkBudget())))
     parts = torch.view_as_real(channels.flatten(0, 1)).flatten(1)
     subarrays = torch.nn.functional.pad(parts, (0, 24)).reshape(21, SUBARRAYS, -1).numpy()
     wavefront = {"subarrays": subarrays, "matrix": fourier(subarray_length(100), torch.device("cpu")).numpy()}
     for file, inputs in ((POWERS, values), (WAVEFRONT, wavefront)):
-        shipped, exported = session((folder / file).read_bytes()), session(fresh[file])
+        shipped, fresh = session(folder / file), session(tmp_path / file)
         assert shipped.get_modelmeta().custom_metadata_map[WEIGHTS_HASH] == file_hash(folder / WEIGHTS)
-        for first, second in zip(shipped.run(None, inputs), exported.run(None, inputs), strict=True):
+        for first, second in zip(shipped.run(None, inputs), fresh.run(None, inputs), strict=True):
             np.testing.assert_allclose(first, second, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_graph_refers_to_the_weights_instead_of_repeating_them(name: str) -> None:
+    folder = SHIPPED / name
+    tensors = load_checkpoint(folder).network.backbone.state_dict().values()
+    trunk = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    model = onnx.load(folder / POWERS, load_external_data=False)
+    referred = [tensor for tensor in model.graph.initializer if tensor.external_data]
+    places = [{entry.key: entry.value for entry in tensor.external_data} for tensor in referred]
+    assert {place["location"] for place in places} == {WEIGHTS}
+    assert sum(int(place["length"]) for place in places) > 0.9 * trunk
+    content, found = (folder / WEIGHTS).read_bytes(), onnx.load(folder / POWERS).graph.initializer
+    for tensor, place in zip(referred, places, strict=True):
+        start = int(place["offset"])
+        values = np.frombuffer(content[start : start + int(place["length"])], np.float32).reshape(tensor.dims)
+        np.testing.assert_array_equal(values, numpy_helper.to_array(next(e for e in found if e.name == tensor.name)))
 
 
 def users(seed: int, antennas: int, count: int, noise: float) -> torch.Tensor:
@@ -224,7 +254,7 @@ def assert_pytorch_answers(folder: Path, reason: str) -> None:
 def test_numpy_cannot_be_requested_without_graphs(folder: Path) -> None:
     (folder / POWERS).unlink()
     engine = Engine(load_checkpoint(folder), backend="numpy")
-    with pytest.raises(NflaeError, match="backend numpy cannot compute this batch: .* is missing"):
+    with pytest.raises(NflaeError, match=r"backend numpy cannot compute this batch: .* is missing"):
         engine(ChannelBatch(draw_channels(2, users=4, antennas=16)), LinkBudget())
 
 
@@ -237,16 +267,23 @@ def test_without_graphs_pytorch_computes(folder: Path) -> None:
 def test_graphs_of_other_weights_are_not_used_and_that_is_logged(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    network = load_checkpoint(folder).network
+    with torch.no_grad():
+        network.heads["power"].bias.add_(0.5)
+    save_checkpoint(folder, network, {})
     for name in (POWERS, WAVEFRONT):
-        shutil.copy(SHIPPED / "small" / name, folder / name)
+        shutil.copy(SHIPPED / "tiny" / name, folder / name)
     with caplog.at_level(logging.WARNING, "nflae_bridge.engine"):
         assert_pytorch_answers(folder, f"{POWERS} is of other weights than {WEIGHTS}")
     assert sum("powers.onnx is of other weights" in message for message in caplog.messages) == 1
 
 
-def test_damaged_graphs_are_not_used_and_that_is_logged(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("content", [b"no graph", (SHIPPED / "small" / POWERS).read_bytes()])
+def test_damaged_graphs_are_not_used_and_that_is_logged(
+    content: bytes, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     for name in (POWERS, WAVEFRONT):
-        (folder / name).write_bytes(b"no graph")
+        (folder / name).write_bytes(content)
     with caplog.at_level(logging.WARNING, "nflae_bridge.engine"):
         assert_pytorch_answers(folder, "cannot be loaded")
     assert any("PyTorch computes instead" in message for message in caplog.messages)
