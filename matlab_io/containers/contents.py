@@ -37,7 +37,7 @@ def detect_version(path: Path) -> str:
     """
     with reading(path):
         if path.exists() and not path.is_file() and not path.is_dir():
-            raise MatFileError(f"{path}: is not a regular file; a .mat file is read at random, save it to disk")
+            raise MatFileError(f"{path}: is not a regular file; random access is needed, save it to disk")
         with path.open("rb") as file:
             start = file.read(2048 + len(hdf5.HDF5_SIGNATURE))
         if not start:

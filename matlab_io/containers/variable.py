@@ -46,7 +46,7 @@ _CHANNEL_NAMES = frozenset(
 # Complex arrays that are no channels unless named: precoders, and QuaDRiGa's taps before the sum over paths.
 NEVER_GUESSED = {
     "precoder": "it is a precoder, as nflae writes them",
-    "coeff": "it looks like QuaDRiGa's path coefficients; save their frequency response, chan.fr(...)",
+    "coeff": "its name is that of QuaDRiGa's path coefficients; save their frequency response, chan.fr(...)",
 }
 
 

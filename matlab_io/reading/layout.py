@@ -243,7 +243,7 @@ def guess(shape: Sequence[int]) -> Layout:
         f" {SIGNAL_MODELS[reading.convention]}"
         for reading in readings
     )
-    raise MatFileError(f"an array of {shown} can be read as {meanings}; pass --layout to say which")
+    raise MatFileError(f"an array of {shown} can be read as {meanings}; pass --layout with one of them")
 
 
 def slabs(start: int, stop: int, drop_axes: Sequence[int]) -> Iterator[tuple[int, tuple[slice, ...]]]:

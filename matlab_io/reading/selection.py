@@ -52,12 +52,12 @@ def choose_variable(path: Path, variables: Sequence[Variable], wanted: str | Non
         return candidates[0]
     if len(candidates) > 1:
         raise MatFileError(
-            f"{path}: several arrays could be the channel: {_listing(named or candidates)}; pass --var to say which"
+            f"{path}: several arrays could be the channel: {_listing(named or candidates)}; pass --var with the name of one"
         )
     if real:
         raise MatFileError(
             f"{path}: {_listing(real)} is real, and channels are complex;"
-            " save the complex array, or pass --allow-real if it is meant"
+            " save the complex array, or pass --allow-real if that is intended"
         )
     refused = next((variable for variable in variables if variable.is_complex and variable.is_numeric), None)
     if refused is not None and refused.field in NEVER_GUESSED:
@@ -101,6 +101,6 @@ def _named(path: Path, variables: Sequence[Variable], wanted: str, allow_real: b
     if not found.is_complex and not allow_real:
         raise MatFileError(
             f"{path}: {found} is real, and channels are complex;"
-            " save the complex array, or pass --allow-real if it is meant"
+            " save the complex array, or pass --allow-real if that is intended"
         )
     return found

@@ -225,7 +225,7 @@ def test_the_meanings_of_an_ambiguous_array_are_listed() -> None:
         guess((8, 8, 5))
     assert str(caught.value) == (
         "an array of 8 x 8 x 5 can be read as nks = users in columns, y = H' x; kns = users in rows, y = H x;"
-        " pass --layout to say which"
+        " pass --layout with one of them"
     )
 
 
