@@ -51,4 +51,4 @@ def setup(app: Any) -> None:
         The build.
     """
     generate.write_api_pages(Path(app.srcdir) / "reference" / "api")
-    app.connect("autodoc-process-docstring", _escape, priority=900)
+    app.connect("autodoc-process-docstring", _escape, priority=100)  # before napoleon, which adds markup

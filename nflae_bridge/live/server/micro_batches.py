@@ -42,7 +42,7 @@ class Job:
 
     @property
     def key(self) -> BatchKey:
-        """Users, antennas, scheme, refinements, labels given or not: jobs of one key form one micro-batch."""
+        """Return users, antennas, scheme, refinements, and labels given or not, equal for jobs of one micro-batch."""
         _, users, antennas = self.request.channels.shape
         return users, antennas, self.request.scheme, self.request.refine, self.request.near_field is not None
 
