@@ -1,7 +1,7 @@
 """The code blocks of the README and docs/ run, generated pages equal the code, and the site builds without warnings.
 
-The bash, python and octave blocks of a page run in order in one folder. A bash block that begins with ``nflae serve`` or
-``nflae stream`` runs in the background until its page ends, and must end with exit status 0 on SIGTERM.
+The bash, python and octave blocks of a page run in order in one folder. A bash block that begins with ``nflae serve``
+or ``nflae stream`` runs in the background until its page ends, and must end with exit status 0 on SIGTERM.
 """
 
 from __future__ import annotations
