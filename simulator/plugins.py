@@ -103,13 +103,7 @@ class Registry(Generic[Entry]):
 
     def third_party(self) -> ThirdParty:
         """Return the third-party entry points, those with a built-in name excepted."""
-        found, declared = _entry_points(self.group), self.declared()
-        clashes = [name for name in found.entries if name in declared]
-        problems = (
-            f"{found.entries[name][1]}: {self.kind} {name!r} is built in, this one is ignored" for name in clashes
-        )
-        entries = {name: entry for name, entry in found.entries.items() if name not in declared}
-        return ThirdParty(entries, (*found.problems, *problems))
+        return _without_clashes(self.kind, self.group, tuple(self.declared()))
 
     def names(self) -> list[str]:
         """Return all names, sorted."""
@@ -197,6 +191,14 @@ def _literals(keywords: list[ast.keyword]) -> dict[str, object]:
 
 
 @cache
+def _without_clashes(kind: str, group: str, declared: tuple[str, ...]) -> ThirdParty:
+    found = _entry_points(group)
+    clashes = [name for name in found.entries if name in declared]
+    problems = (f"{found.entries[name][1]}: {kind} {name!r} is built in, this one is ignored" for name in clashes)
+    entries = {name: entry for name, entry in found.entries.items() if name not in declared}
+    return ThirdParty(entries, (*found.problems, *problems))
+
+
 def _entry_points(group: str) -> ThirdParty:
     from importlib.metadata import distributions  # takes longer to import than the command line's help
 

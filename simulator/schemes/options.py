@@ -7,6 +7,7 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, get_args, get_origin
 
 from matlab_io.errors import NflaeError
@@ -178,6 +179,7 @@ def usage(name: str, known: Sequence[SchemeOption]) -> str:
     return name + "".join(f"[:{option.name}={_shown(option.default)}]" for option in known)
 
 
+@cache
 def declared_options(function: ast.FunctionDef) -> tuple[SchemeOption, ...]:
     """Read the options of a built-in scheme from its definition, without importing it.
 

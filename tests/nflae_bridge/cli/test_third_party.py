@@ -72,12 +72,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def installed(site: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(site)
-    plugins._entry_points.cache_clear()
+    plugins._without_clashes.cache_clear()
     yield
     for registry in (SCHEMES, SOURCES):
         for name in registry.third_party().entries:
             registry.loaded.pop(name, None)
-    plugins._entry_points.cache_clear()
+    plugins._without_clashes.cache_clear()
     sys.modules.pop("acme_beams", None)
 
 
