@@ -99,7 +99,7 @@ class Device:
         is_network = request.scheme == "nflae"
         return {
             "scheme": request.scheme,
-            "receiver": "sic" if not ours and needs_sic(request.scheme) else "linear",
+            "receiver": "sic" if not is_network and needs_sic(request.scheme) else "linear",
             "model": self.model if is_network else "",
             "refine": request.refine if is_network else 0,
             "version": __version__,
