@@ -110,6 +110,14 @@ channel_options = option_group(
     click.option("--allow-real", is_flag=True, help="Accept an array without imaginary part as channels."),
 )
 
+alpha_c_option = click.option(
+    "--alpha-c",
+    type=float,
+    help="Largest fraction of P for the near-field users, in (0, 1].  [default: alpha_c in the file, else 1]",
+)
+min_rate_option = click.option(
+    "--min-rate", type=float, help="Minimum rate of every user, bps/Hz.  [default: min_rate in the file, else 0]"
+)
 budget_options = option_group(
     BudgetRequest,
     "request",
@@ -119,16 +127,8 @@ budget_options = option_group(
         type=float,
         help="Noise power sigma^2 per user, dBW.  [default: noise_power in the file, else -20]",
     ),
-    click.option(
-        "--alpha-c",
-        type=float,
-        help="Largest fraction of P for the near-field users, in (0, 1].  [default: alpha_c in the file, else 1]",
-    ),
-    click.option(
-        "--min-rate",
-        type=float,
-        help="Minimum rate of every user, bps/Hz.  [default: min_rate in the file, else 0]",
-    ),
+    alpha_c_option,
+    min_rate_option,
 )
 
 

@@ -120,9 +120,8 @@ class Table:
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        table = RichTable(
-            box=box.SIMPLE_HEAD, title=self.title, title_justify="left", title_style="bold", pad_edge=False
-        )
+        title = None if self.title is None else Text(self.title)
+        table = RichTable(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
         for index, column in enumerate(self.columns):
             table.add_column(Text(column), justify="left" if index == 0 else "right", overflow="fold")
         for section in self.sections:

@@ -259,10 +259,10 @@ def _report(rows: Sequence[Measurement]) -> None:
                 row.implementation,
             )
         listed.show()
-        ours = [row for row in found if row.scheme == "nflae"]
-        if ours:
-            compared = Table(("median time over nflae", *(row.name for row in ours)))
-            for line in zip(*(ratios(found, row) for row in ours), strict=True):
+        networks = [row for row in found if row.scheme == "nflae"]
+        if networks:
+            compared = Table(("median time over nflae", *(row.name for row in networks)))
+            for line in zip(*(ratios(found, row) for row in networks), strict=True):
                 compared.add_row(line[0].quantity, *map(_ratio, line))
             compared.show()
 

@@ -21,6 +21,8 @@ from nflae_bridge.cli.link_options import (
 from nflae_bridge.cli.options import (
     ChannelOptions,
     WorkOptions,
+    alpha_c_option,
+    min_rate_option,
     channel_options,
     cluster_option,
     work_options,
@@ -118,14 +120,8 @@ def _snr_points(ctx: click.Context, parameter: click.Parameter, value: str) -> l
     help="Stop an SNR after this many drops; those of a file repeat with new bits and noise.",
 )
 @scenario_options
-@click.option(
-    "--alpha-c",
-    type=float,
-    help="Largest fraction of P for the near-field users, in (0, 1].  [default: alpha_c in the file, else 1]",
-)
-@click.option(
-    "--min-rate", type=float, help="Minimum rate of every user, bps/Hz.  [default: min_rate in the file, else 0]"
-)
+@alpha_c_option
+@min_rate_option
 @click.option(
     "--seed",
     type=click.IntRange(min=0, max=2**39),

@@ -41,6 +41,43 @@ def test_what_an_earlier_run_did_does_not_count_as_pace(clock: list[float], caps
     ]
 
 
+def test_a_terminal_without_rich_gets_lines(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "rich", None)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    with terminal.progress("precode", 9000, "drops") as advance:
+        clock[0] += 20
+        advance(3000, "")
+    assert capsys.readouterr().err == "precode: 3000 of 9000 drops, 150 drops/s, 0:00:40 left\n"
+
+
+def test_a_table_shows_text_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    table = terminal.Table(("scheme", "sum rate"), title="[bold].mat")
+    table.add_row("[rzf]", "30.1")
+    table.show()
+    shown = capsys.readouterr().out
+    assert "[bold].mat" in shown
+    assert "[rzf]" in shown
+
+
+def test_a_table_in_plain_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "rich", None)
+    table = terminal.Table(("scheme", "sum rate\nbps/Hz"))
+    table.add_row("rzf", "30.1")
+    table.add_section()
+    table.add_row("capacity", "32.25")
+    table.show()
+    assert capsys.readouterr().out.splitlines() == [
+        "          sum rate",
+        "scheme      bps/Hz",
+        "------------------",
+        "rzf           30.1",
+        "------------------",
+        "capacity     32.25",
+    ]
+
+
 def test_a_terminal_sees_pace_and_time_left(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
