@@ -22,9 +22,9 @@ from nflae_bridge.cli.options import (
     ChannelOptions,
     WorkOptions,
     alpha_c_option,
-    min_rate_option,
     channel_options,
     cluster_option,
+    min_rate_option,
     work_options,
 )
 from nflae_bridge.cli.scheme_option import SchemeOption

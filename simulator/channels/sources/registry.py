@@ -19,15 +19,16 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from matlab_io.errors import NflaeError
 from simulator.plugins import Registry
 
-Channels = npt.NDArray[np.complex64]
+if TYPE_CHECKING:  # the help page of nflae simulate lists the sources without numpy
+    import numpy as np
+    import numpy.typing as npt
+
+Channels: TypeAlias = "npt.NDArray[np.complex64]"
 
 _PACKAGE = "simulator.channels.sources"
 
@@ -220,6 +221,8 @@ def channels(name: str, *, file: str | os.PathLike[str] | None = None, **request
     NflaeError, MatFileError
         As `draw`.
     """
+    import numpy as np
+
     return np.concatenate(list(draw(name, Request(file=None if file is None else Path(file), **request)).blocks))
 
 
