@@ -190,14 +190,17 @@ def escape_markup(line: str) -> str:
     Returns
     -------
     str
-        The line with bars, single asterisks and trailing underscores escaped outside literals.
+        The line with bars, single asterisks and trailing underscores escaped outside literals; the asterisk of a list
+        item stays.
     """
-    parts = _LITERAL.split(line)
+    bullet = re.match(r"\s*\* ", line)
+    start = bullet.end() if bullet else 0
+    parts = _LITERAL.split(line[start:])
     for index in range(0, len(parts), 2):
         text = parts[index].replace("|", r"\|")
         text = re.sub(r"(?<!\*)\*(?!\*)", r"\\*", text)
         parts[index] = re.sub(r"(?<=\w)_(?!\w)", r"\\_", text)
-    return "".join(parts)
+    return line[:start] + "".join(parts)
 
 
 def main() -> None:

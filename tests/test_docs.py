@@ -125,6 +125,7 @@ def test_every_public_module_is_in_the_api_reference() -> None:
 
 def test_formulas_in_docstrings_are_text() -> None:
     escaped = generator().escape_markup("1 - |b^H a| with 2 * lambda_ of ``a|b_`` and **x**")
+    assert generator().escape_markup("    * a * b") == r"    * a \* b"
     assert escaped == r"1 - \|b^H a\| with 2 \* lambda\_ of ``a|b_`` and **x**"
 
 
