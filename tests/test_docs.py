@@ -183,6 +183,12 @@ def test_mentioned_pages_exist() -> None:
     assert not missing
 
 
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+def test_links_of_the_pages_beside_docs_exist(page: str) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", (ROOT / page).read_text())
+    assert not [target for target in targets if "://" not in target and not (ROOT / target).exists()]
+
+
 def test_paths_in_contributing_exist() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     paths = re.findall(r"`((?:matlab_io|simulator|nflae_bridge|tests|docs)/[\w/.]*)`", text)
