@@ -49,7 +49,9 @@ class CommandGroup(click.Group):
             try:
                 return super().invoke(ctx)
             except ModuleNotFoundError as error:
-                raise explain_import(error, f"nflae {ctx.invoked_subcommand}") from error
+                # The packages name the Python function that needs the extra; here it is the command.
+                cause = error.__cause__ if isinstance(error.__cause__, ModuleNotFoundError) else error
+                raise explain_import(cause, f"nflae {ctx.invoked_subcommand}") from error
 
 
 @click.group(

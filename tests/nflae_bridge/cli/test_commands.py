@@ -31,6 +31,7 @@ from tests.channel_files import Run, WriteMat, random_channels
 
 HEAVY = ("torch", "numpy", "scipy", "h5py", "matplotlib", "transformers", "pandas")
 COMMANDS = ("inspect", "precode", "evaluate", "simulate", "models", "train", "serve", "keys", "stream", "link")
+COMMANDS += ("reproduce", "bench")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS), ["models"]])

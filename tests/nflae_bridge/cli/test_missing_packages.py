@@ -92,6 +92,7 @@ def test_one_line_names_the_extra(missing: list[str], arguments: list[str], extr
     (line,) = [line for line in done.stderr.splitlines() if " event=" not in line and line.startswith("nflae:")]
     assert line.startswith("nflae: error: ")
     assert f" needs the extra '{extra}' (" in line
+    assert line.startswith(("nflae: error: nflae ", "nflae: error: source umi ", "nflae: error: --cluster "))
     assert install_command(extra) in line
     assert {path for path in folder.rglob("*") if path.is_file()} == {path for path in before if path.is_file()}
 
