@@ -19,6 +19,7 @@ if importlib.util.find_spec("sionna") is None:
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason, allow_module_level=True)
 
+from matlab_io.errors import NflaeError
 from simulator.channels.scenario import scenario
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Precoding
@@ -26,6 +27,7 @@ from simulator.downlink.sinr import achieved_sinr
 from simulator.link_level.chain import Chain, RandomInputs, Received, Waveform, effective_channels, scheduled
 from simulator.link_level.counting import Tally, tally
 from simulator.link_level.modulation import choose_modulation
+from simulator.link_level.transceiver import Transceiver
 from simulator.schemes import scheme
 
 BITS = {"qpsk": 2, "16qam": 4, "64qam": 6}
@@ -201,6 +203,27 @@ def test_a_user_switched_off_is_sent_no_block_at_any_sinr() -> None:
         [True, False, True, True],
         [False, True, False, True],
     ]
+
+
+def test_decoders_are_given_the_error_variance_of_each_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    variances: list[Tensor] = []
+    receive = Transceiver.receive
+
+    def spy(self: Transceiver, equalised: Tensor, error_variance: Tensor) -> Tensor:
+        variances.append(error_variance)
+        return receive(self, equalised, error_variance)
+
+    monkeypatch.setattr(Transceiver, "receive", spy)
+    channels = scenario("uav", 3, 16).draw(4, torch.Generator().manual_seed(4)).channels
+    received, _ = sent(chain("qpsk", None, 48), "rzf", channels, 10.0)
+    torch.testing.assert_close(torch.cat(variances), 1 / received.sinr[received.sent])
+
+
+def test_blocks_fill_ofdm_symbols() -> None:
+    assert Waveform().samples(50) == 50
+    assert Waveform(12, 3).samples(48) == 4 * 15
+    with pytest.raises(NflaeError, match="50 symbols do not fill OFDM symbols of 12 subcarriers; give --symbols 60"):
+        Waveform(12, 3).samples(50)
 
 
 def test_signal_noise_and_errors_at_vanishing_and_at_enormous_snr() -> None:
