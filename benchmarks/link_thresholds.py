@@ -1,9 +1,9 @@
-"""The SINR at which each entry of the CQI tables loses 1 block in 10 over white Gaussian noise.
+"""Measure the SINR at which each entry of the CQI tables has a block error rate of 10 % over white Gaussian noise.
 
     python benchmarks/link_thresholds.py --symbols 168
     python benchmarks/link_thresholds.py --symbols 1008 --blocks 300
 
-The figures in `simulator.link_level.modulation` come from here: 1000 blocks of 168 symbols, 300 of 1008 (256QAM 200).
+The figures in `simulator.link_level.modulation` are from 1000 blocks of 168 symbols and 300 of 1008 (256QAM: 200).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TARGET = 0.1
 
 
 def block_error_rate(transceiver: Transceiver, symbols: int, sinr_db: float, blocks: int, seed: int) -> float:
-    """Share of lost blocks over white noise; the same bits and noise at every SINR of a search."""
+    """Return the block error rate over white noise, with the same bits and noise at every SINR of a search."""
     generator = torch.Generator().manual_seed(seed)
     bits = torch.randint(0, 2, (blocks, transceiver.information_bits), generator=generator).float()
     noise = torch.randn(blocks, symbols, dtype=torch.complex64, generator=generator)
@@ -33,7 +33,7 @@ def block_error_rate(transceiver: Transceiver, symbols: int, sinr_db: float, blo
 
 
 def threshold(form: Format, symbols: int, blocks: int, seed: int) -> float:
-    """By bisection, from the Shannon limit up; dB."""
+    """Return the SINR, dB, of a block error rate of 10 %, by bisection from the Shannon limit upwards."""
     assert form.rate is not None
     transceiver = Transceiver(form, symbols, choose_device("cpu"))
     low = 10 * math.log10(2 ** (form.bits_per_symbol * form.rate) - 1)
@@ -52,6 +52,7 @@ def threshold(form: Format, symbols: int, blocks: int, seed: int) -> float:
 
 
 def main() -> None:
+    """Print the required SINR of every entry."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--symbols", type=int, default=168)
     parser.add_argument("--blocks", type=int, default=1000)

@@ -1,11 +1,11 @@
-"""The link's throughput beside that of Sionna's blocks alone, in one run: how much the rest of the chain costs.
+"""Compare the throughput of the link with that of Sionna's blocks alone, in one run.
 
     python benchmarks/link_throughput.py
     python benchmarks/link_throughput.py --device cuda --drops 512 --repeats 20
 
 alone: encoder, mapper, white noise, demapper, decoder, for the same number of blocks in one batch. chain: the same
 blocks through effective channels and equalisers, from drawing bits to counting errors. link: a whole unit of work of
-`nflae link`, CSI, labels and precoder included; a precoder serves one block a user here. Rounds of the three alternate;
+`nflae link`, including CSI, labels and precoder; a precoder serves one block per user. Rounds of the three alternate;
 the ratios are medians over rounds.
 """
 
@@ -37,18 +37,18 @@ Work = Callable[[], object]
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A batch that is there already: drawing channels is no part of the link."""
+class DrawnBatch:
+    """Hold a batch drawn beforehand: drawing channels is no part of the link."""
 
     drops: Batch
 
     def batch(self) -> Batch:
-        """The batch."""
+        """Return the batch."""
         return self.drops
 
 
 def bare_blocks(transceiver: Transceiver, blocks: int, device: torch.device) -> Work:
-    """Sionna's blocks over white noise at 10 dB."""
+    """Return a function that runs Sionna's blocks over white noise at 10 dB."""
     variance = torch.full((blocks,), 0.1, device=device)
 
     def run() -> float:
@@ -61,21 +61,21 @@ def bare_blocks(transceiver: Transceiver, blocks: int, device: torch.device) -> 
 
 
 def whole_chain(chain: Chain, batch: Batch) -> Work:
-    """The chain with counting, for zero-forcing precoders that are there already."""
+    """Return a function that runs the chain and counts errors, with zero-forcing precoders computed beforehand."""
     channels, budget = batch.channels.to(chain.device), LinkBudget(1.0, 10 ** (-_SNR_DB / 10))
-    answer = scheme("zf")(ChannelBatch(channels), budget)
-    effective = effective_channels(channels, answer.precoder, answer.power, 10 ** (-_SNR_DB / 10))
-    serve, generator = scheduled(answer.power, 1.0), torch.Generator(device=chain.device).manual_seed(1)
+    precoding = scheme("zf")(ChannelBatch(channels), budget)
+    effective = effective_channels(channels, precoding.precoder, precoding.power, 10 ** (-_SNR_DB / 10))
+    serve, generator = scheduled(precoding.power, 1.0), torch.Generator(device=chain.device).manual_seed(1)
 
     def run() -> object:
         received = chain.run(effective, serve, chain.draw(*channels.shape[:2], generator))
-        return tally(received, chain.symbols, answer.rate, answer.near_field)
+        return tally(received, chain.symbols, precoding.rate, precoding.near_field)
 
     return run
 
 
 def rounds(works: list[Work], repeats: int, device: torch.device) -> list[list[float]]:
-    """Seconds of each work in each round, after one round to warm up; on the CPU, its seconds, whoever else uses it."""
+    """Return the seconds of each function in each round, after one warm-up round; on the CPU in process time."""
     clock = time.process_time if device.type == "cpu" else time.perf_counter
 
     def seconds(work: Work) -> float:
@@ -89,6 +89,7 @@ def rounds(works: list[Work], repeats: int, device: torch.device) -> list[list[f
 
 
 def main() -> None:
+    """Print throughputs and ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--schemes", default="zf,rzf,wmmse,nflae")
     parser.add_argument("--modulation", default="16qam")
@@ -116,13 +117,13 @@ def main() -> None:
         }
         for name in arguments.schemes.split(","):
             settings = Settings((name,), arguments.modulation, code, symbols, device=str(device))
-            unit = Unit(_SNR_DB, 0, Drawn(batch))
+            unit = Unit(_SNR_DB, 0, DrawnBatch(batch))
             works[f"link {name}"] = lambda settings=settings, unit=unit: run_unit(settings, unit)  # type: ignore[misc]
             run_unit(settings, unit)  # loads the model
         times = list(zip(*rounds(list(works.values()), arguments.repeats, device), strict=True))
-        for name, mine in zip(works, times, strict=True):
-            ratio = statistics.median(alone / each for alone, each in zip(times[0], mine, strict=True))
-            pace = blocks * transceiver.information_bits / statistics.median(mine)
+        for name, seconds in zip(works, times, strict=True):
+            ratio = statistics.median(alone / each for alone, each in zip(times[0], seconds, strict=True))
+            pace = blocks * transceiver.information_bits / statistics.median(seconds)
             print(f"{code:9} {name:12} {pace:12,.0f} bit/s   {ratio:.3f} of the blocks alone")
 
 

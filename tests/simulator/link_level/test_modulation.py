@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -46,6 +47,31 @@ def test_fixed_modulation() -> None:
     assert choose_modulation("16qam", "ldpc:0.75", 168).formats == (Format(4, 0.75),)
     assert Format(4, 0.5).information_bits(168) == 336
     assert Format(4).information_bits(168) == 672
+
+
+def test_information_bits_are_rounded_down_except_for_rounding_errors() -> None:
+    assert Format(2, 78 / 1024).information_bits(168) == 25  # 25.59
+    for symbols, bits, twentieths in itertools.product(range(7, 200), (2, 4, 6, 8), range(1, 20)):
+        exact = symbols * bits * twentieths // 20
+        assert Format(bits, twentieths / 20).information_bits(symbols) == exact
+
+
+def test_required_sinr_is_as_measured_and_interpolated_between() -> None:
+    entry = cqi_table("auto")[0]
+    assert (entry.required_db(168), entry.required_db(1008)) == pytest.approx((-6.34, -7.12))
+    along = (1 / math.sqrt(336) - 1 / math.sqrt(1008)) / (1 / math.sqrt(168) - 1 / math.sqrt(1008))
+    assert entry.required_db(336) == pytest.approx(-7.12 + along * (7.12 - 6.34))
+
+
+def test_the_highest_rate_and_the_ends_of_the_range_are_allowed() -> None:
+    assert choose_modulation("qpsk", "ldpc:948/1024", 168).formats == (Format(2, 948 / 1024),)
+    for symbols in (4, 2816):
+        assert choose_modulation("64qam", None, symbols).formats[0].information_bits(symbols) == 3 * symbols
+    for symbols in (3, 2817):
+        with pytest.raises(NflaeError, match=r"--symbols 4 (to|or)"):
+            choose_modulation("64qam", None, symbols)
+    for symbols in (79, 1520):
+        choose_modulation("auto", None, symbols)
 
 
 @pytest.mark.parametrize(
