@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from matlab_io.errors import NflaeError
+from matlab_io.extras import require
 from nflae_bridge.network.backbone import NoBackbone, OpenBackbone
 from nflae_bridge.network.checkpoint import GRAPHS, WEIGHTS, load_checkpoint, write_atomically
 from nflae_bridge.network.encoders.gram import Constraints, FeatureInputs, GramEncoder
@@ -172,12 +173,9 @@ def _export(
     axes: dict[str, dict[int, str]],
     weights: Path,
 ) -> bytes:
-    try:
-        import onnx
-    except ModuleNotFoundError:
-        raise NflaeError(
-            "exporting a network needs onnx, which is not installed: pip install 'nflae-bridge[train]'"
-        ) from None
+    require("onnx", "exporting a network")
+    import onnx
+
     content = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         # Of the exporter's age, and of lengths read from shapes, which it follows all the same.
