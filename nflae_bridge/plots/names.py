@@ -14,6 +14,8 @@ _NAMES = {
     "noma": "NOMA",
     "sdma": "SDMA",
     "rzf": "RZF",
+    "zf": "ZF",
+    "mrt": "MRT",
 }
 
 
