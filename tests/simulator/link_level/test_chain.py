@@ -26,7 +26,7 @@ from simulator.downlink.precoding import ChannelBatch, Precoding
 from simulator.downlink.sinr import achieved_sinr
 from simulator.link_level.chain import Chain, RandomInputs, Received, Waveform, effective_channels, scheduled
 from simulator.link_level.counting import Tally, tally
-from simulator.link_level.modulation import choose_modulation
+from simulator.link_level.modulation import choose_modulation, cqi_table
 from simulator.link_level.transceiver import Transceiver
 from simulator.schemes import scheme
 
@@ -217,6 +217,19 @@ def test_decoders_are_given_the_error_variance_of_each_block(monkeypatch: pytest
     channels = scenario("uav", 3, 16).draw(4, torch.Generator().manual_seed(4)).channels
     received, _ = sent(chain("qpsk", None, 48), "rzf", channels, 10.0)
     torch.testing.assert_close(torch.cat(variances), 1 / received.sinr[received.sent])
+
+
+@pytest.mark.parametrize("index", [1, 8])
+def test_code_and_repetition_reach_the_measured_sinr(index: int) -> None:
+    """Few blocks fail 1 dB above the SINR of 10 % block errors; CQI 2 repeats coded bits, which have to be combined."""
+    form, symbols, blocks = cqi_table("auto")[index].format, 168, 60
+    variance = 10 ** (-(cqi_table("auto")[index].required_db(symbols) + 1) / 10)
+    transceiver = Transceiver(form, symbols, torch.device("cpu"))
+    generator = torch.Generator().manual_seed(5)
+    bits = torch.randint(0, 2, (blocks, transceiver.information_bits), generator=generator).float()
+    noise = math.sqrt(variance) * torch.randn(blocks, symbols, dtype=torch.complex64, generator=generator)
+    decided = transceiver.receive(transceiver.transmit(bits) + noise, torch.full((blocks,), variance))
+    assert int((decided != bits).any(-1).sum()) <= 3
 
 
 def test_blocks_fill_ofdm_symbols() -> None:

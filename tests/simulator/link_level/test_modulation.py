@@ -82,6 +82,8 @@ def test_the_highest_rate_and_the_ends_of_the_range_are_allowed() -> None:
         ("16qam", "ldpc:", 168, "there are none and ldpc:RATE"),
         ("16qam", "ldpc:1/0", 168, "there are none and ldpc:RATE"),
         ("16qam", "ldpc:3/2", 168, "there are none and ldpc:RATE"),
+        ("16qam", "ldpc:0", 168, "there are none and ldpc:RATE"),
+        ("16qam", "ldpc:1", 168, "there are none and ldpc:RATE"),
         ("16qam", "ldpc:nan", 168, "there are none and ldpc:RATE"),
         ("16qam", "ldpc:0.97", 168, "rates from 0.0179 to 0.9257"),
         ("64qam", "ldpc:1/2", 5000, "--symbols 4 to 2816"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -72,3 +74,18 @@ def test_progress_is_told_and_nonsense_refused(flight: Flight) -> None:
         timeline(flight, scheme("mrt"), BUDGET, 0)
     with pytest.raises(ValueError, match="SIC"):
         timeline(flight, scheme("noma"), BUDGET)
+
+
+def test_labels_are_those_of_the_refresh_and_no_rate_demanded_is_no_outage(flight: Flight) -> None:
+    def silent(batch: ChannelBatch, budget: LinkBudget) -> Precoding:
+        precoding = scheme("rzf")(batch, budget)
+        near = batch.channels[..., 0].real > 0
+        return replace(precoding, compute_labels=lambda: (near, near.double()), power=0 * precoding.power)
+
+    found = timeline(flight, silent, BUDGET, 7)
+    expected = flight.channels[::7, :, 0].real > 0
+    assert expected.any()
+    assert not expected.all()
+    assert torch.equal(found.near_field, expected[torch.arange(300) // 7])
+    assert not found.rate.any()
+    assert not found.outage.any()
