@@ -22,7 +22,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from matlab_io.errors import NflaeError
 from matlab_io.extras import require
 from nflae_bridge.network.backbone import NoBackbone, OpenBackbone
 from nflae_bridge.network.checkpoint import GRAPHS, WEIGHTS, load_checkpoint, write_atomically
