@@ -359,7 +359,7 @@ def test_command_writes_table_and_picture_and_nothing_else(nflae: Run, tmp_path:
     assert (tmp_path / "mine.txt").read_text() == "kept"
     contestants_per_batch = 1 + 1 + len(ITERATIONS["wmmse"]) + len(ITERATIONS["inversion-free"]) + 1
     assert len(list(csv.DictReader((tmp_path / "bench.csv").open()))) == 2 * contestants_per_batch
-    for text in ("wmmse-20", "inversion-free-50", "ours over the floor", "tiny on cpu", "cpu, 4 drops a call"):
+    for text in ("wmmse-20", "inversion-free-50", "ours over the floor", "tiny on cpu", "cpu, 4 drops per call"):
         assert text in done.output
     assert "--repeats 30" in done.stderr
 
