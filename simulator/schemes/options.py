@@ -200,8 +200,7 @@ def declared_options(function: ast.FunctionDef) -> tuple[SchemeOption, ...]:
     for argument, default in list(zip(arguments, defaults, strict=True))[_POSITIONAL:]:
         assert argument.annotation is not None, f"{function.name}: {argument.arg} has no annotation"
         assert default is not None, f"{function.name}: {argument.arg} has no default"
-        annotation = _evaluated(ast.unparse(argument.annotation), {})
-        found.append(_option(argument.arg, annotation, ast.literal_eval(default)))
+        found.append(_option(argument.arg, _declared_type(argument.annotation), ast.literal_eval(default)))
     return tuple(option for option in found if option is not None)
 
 
@@ -223,12 +222,12 @@ def options_of(scheme: Callable[..., Any]) -> tuple[SchemeOption, ...]:
     TypeError
         If the object is not callable with channels and link budget alone.
     """
-    parameters = list(inspect.signature(scheme).parameters.values())
-    inspect.signature(scheme).bind(*[None] * _POSITIONAL)
-    names = getattr(scheme, "__globals__", {})
+    signature = inspect.signature(scheme)
+    signature.bind(*[None] * _POSITIONAL)
+    parameters = list(signature.parameters.values())
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     found = (
-        _option(parameter.name, _evaluated(parameter.annotation, names), parameter.default)
+        _option(parameter.name, _type_of(parameter.annotation), parameter.default)
         for parameter in parameters[_POSITIONAL:]
         if parameter.kind in named
     )
@@ -243,14 +242,20 @@ def _option(name: str, annotation: object, default: Any) -> SchemeOption | None:
     return SchemeOption(name, annotation, default, bounds) if annotation in _TYPES else None
 
 
-def _evaluated(annotation: object, names: dict[str, Any]) -> object:
-    """Evaluate an annotation given as text; one that cannot be is of no option's type."""
-    if not isinstance(annotation, str):
-        return annotation
-    try:
-        return eval(annotation, {"Annotated": Annotated, "Between": Between} | names)
-    except Exception:
-        return None
+def _type_of(annotation: object) -> object:
+    return _declared_type(ast.parse(annotation, mode="eval").body) if isinstance(annotation, str) else annotation
+
+
+def _declared_type(annotation: ast.expr) -> object:
+    """Read an annotation from its definition; None for one that is of no option's type."""
+    match annotation:
+        case ast.Name(name):
+            return next((each for each in _TYPES if each.__name__ == name), None)
+        case ast.Subscript(ast.Name("Annotated"), ast.Tuple([base, *notes])):
+            bounds = [note.args for note in notes if isinstance(note, ast.Call) and ast.unparse(note.func) == "Between"]
+            return Annotated[_declared_type(base), *(Between(*map(ast.literal_eval, each)) for each in bounds), None]
+        case _:
+            return None
 
 
 def _shown(value: Value) -> str:
