@@ -186,23 +186,36 @@ def fly(
     angle, distance = angle_and_distance(x, height, scene.array, scene.angle)
     closing_speed = -(x * speed_x + (height - scene.array.height) * speed_up) / distance.clamp(min=1e-9)
 
-    loss = path_loss(scene, distance)
-    channels = torch.empty(slots, len(paths), scene.array.antennas, dtype=torch.complex64)
-    for start in range(0, slots, _SLOTS_AT_A_TIME):  # the float64 phases need several times the channels' memory
-        block = slice(start, start + _SLOTS_AT_A_TIME)
-        wave = near_field_steering(scene.array, angle[block], distance[block])
-        channels[block] = wave * _propagated(distance[block], loss[block], scene.array.wavelength).unsqueeze(-1)
+    channels = _direct_waves(scene, angle, distance)
     if scene.scattered_paths:
-        scatterers = draw_scatterers(scene, (len(paths), scene.scattered_paths), generator)
-        scatterer_location = angle_and_distance(scatterers.x, scatterers.height, scene.array, scene.angle)
-        waves = near_field_steering(scene.array, *scatterer_location)
-        to_user = torch.hypot(x.unsqueeze(-1) - scatterers.x, height.unsqueeze(-1) - scatterers.height)
-        propagated = _propagated(scatterer_location[1] + to_user, loss.unsqueeze(-1), scene.array.wavelength)
-        gains = propagated * scatterers.gain.to(torch.complex64)
-        channels += torch.einsum("skl,kln->skn", gains, waves)
+        channels += _scattered_waves(scene, x, height, path_loss(scene, distance), generator)
     near = is_near_field(scene.array, angle, distance, scene.near_field_loss)
     doppler = closing_speed / scene.array.wavelength
     return Flight(channels, x, height, angle, distance, near, doppler, slot_seconds)
+
+
+def _direct_waves(scene: Scenario, angle: Tensor, distance: Tensor) -> Tensor:
+    """Return the line-of-sight channels of users at (angle, distance), complex64 (slots, users, antennas)."""
+    amplitude = path_loss(scene, distance)
+    channels = torch.empty(*distance.shape, scene.array.antennas, dtype=torch.complex64)
+    for start in range(0, len(distance), _SLOTS_AT_A_TIME):  # float64 phases need several times the channels' memory
+        block = slice(start, start + _SLOTS_AT_A_TIME)
+        wave = near_field_steering(scene.array, angle[block], distance[block])
+        phasor = _propagated(distance[block], amplitude[block], scene.array.wavelength)
+        channels[block] = wave * phasor.unsqueeze(-1)
+    return channels
+
+
+def _scattered_waves(
+    scene: Scenario, x: Tensor, height: Tensor, amplitude: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Return the channels by way of fixed scatterers, complex64 (slots, users, antennas)."""
+    scatterers = draw_scatterers(scene, (x.shape[-1], scene.scattered_paths), generator)
+    angle, distance = angle_and_distance(scatterers.x, scatterers.height, scene.array, scene.angle)
+    waves = near_field_steering(scene.array, angle, distance)
+    to_user = torch.hypot(x.unsqueeze(-1) - scatterers.x, height.unsqueeze(-1) - scatterers.height)
+    propagated = _propagated(distance + to_user, amplitude.unsqueeze(-1), scene.array.wavelength)
+    return torch.einsum("skl,kln->skn", propagated * scatterers.gain.to(torch.complex64), waves)
 
 
 def _propagated(length: Tensor, amplitude: Tensor, wavelength: float) -> Tensor:

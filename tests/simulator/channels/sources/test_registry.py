@@ -58,7 +58,7 @@ def test_scenarios_at_another_carrier() -> None:
         ("quadriga", {"file": Path("x.mat"), "antennas": 8}, "source quadriga takes no antennas: it takes bandwidth"),
         ("uav", {"base_station": 2}, "source uav takes no base station"),
         ("umi", {"subcarriers": 4}, "4 subcarriers need a bandwidth"),
-        ("umi", {"bandwidth": 1e6}, "a bandwidth without subcarriers changes nothing"),
+        ("umi", {"bandwidth": 1e6}, "a bandwidth without subcarriers has no effect"),
         ("umi", {"carrier": -1.0}, "carrier has to be a positive number, got -1"),
         ("umi", {"users": 0}, "users has to be a positive number, got 0"),
     ],
