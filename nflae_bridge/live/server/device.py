@@ -14,8 +14,7 @@ import torch
 
 from matlab_io.errors import NflaeError
 from matlab_io.version import __version__
-from nflae_bridge.engine.devices import drops_per_block
-from nflae_bridge.engine.devices import choose_device
+from nflae_bridge.engine.devices import choose_device, drops_per_block
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.files.validation import Channels, first_bad_drop
 from nflae_bridge.live.errors import WireError

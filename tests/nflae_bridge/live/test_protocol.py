@@ -399,6 +399,11 @@ def test_any_byte_but_zero_is_a_near_field_label() -> None:
     assert got.near_field.tolist() == [[False, True], [True, True], [False, True]]
 
 
+def test_a_status_request_has_no_other_fields() -> None:
+    header = json.dumps({"v": 1, "id": "1", "op": "status", "power": 1}).encode()
+    assert "unknown field `power`" in str(refusal([header]))
+
+
 def test_sizes_of_frames_are_stated() -> None:
     header, channels = a_request()
     status = json.dumps({"v": 1, "id": "1", "op": "status"}).encode()
