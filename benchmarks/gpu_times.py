@@ -1,4 +1,4 @@
-"""Times on a GPU, from channels in the host's memory to precoders there: our models, and the published networks.
+"""Measure times on a GPU, from channels in the host's memory to precoders there: shipped and published networks.
 
     python benchmarks/gpu_times.py
     python benchmarks/gpu_times.py --device cpu --batches 1,100 --repeats 3
@@ -53,8 +53,8 @@ def timed(call: Callable[[], object], repeats: int, device: torch.device) -> str
     return f"{1e6 * np.median(seconds):.0f} | {1e6 * np.quantile(seconds, 0.99):.0f}"
 
 
-def ours(channels: torch.Tensor, batches: list[int], repeats: int, device: torch.device) -> None:
-    """The shipped models."""
+def shipped(channels: torch.Tensor, batches: list[int], repeats: int, device: torch.device) -> None:
+    """Time the shipped models and print their table."""
     print("| model | budget | drops | p50, us | p99, us | mean sum rate against the CPU's | a drop's at most |")
     print("|---|---|---|---|---|---|---|")
     for name in ("tiny", "small"):
@@ -72,7 +72,7 @@ def ours(channels: torch.Tensor, batches: list[int], repeats: int, device: torch
 
 @torch.no_grad()
 def published(channels: torch.Tensor, repeats: int, device: torch.device) -> None:
-    """The published networks, of the published shapes."""
+    """Time the published networks, of the published shapes, and print their table."""
     print("\n| network | engine, p50, us | p99, us | alone, p50, us | p99, us |")
     print("|---|---|---|---|---|")
     for name in ("paper", "transformer", "cnn"):
@@ -107,7 +107,7 @@ def main() -> None:
     device = torch.device(options.device)
     channels = scenario("paper").draw(DRAWN, torch.Generator().manual_seed(1)).channels
     print(torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU", torch.__version__, "\n")
-    ours(channels, [int(number) for number in options.batches.split(",")], options.repeats, device)
+    shipped(channels, [int(number) for number in options.batches.split(",")], options.repeats, device)
     published(channels, options.repeats, device)
 
 

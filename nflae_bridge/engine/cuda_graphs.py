@@ -64,7 +64,7 @@ class Shape(NamedTuple):
 
     @property
     def holds_copies(self) -> bool:
-        """Whether copies from and to the host are part of the graph, by way of pinned memory of its own."""
+        """Return whether copies from and to the host are part of the graph, by way of pinned memory of its own."""
         return self.on_host and self.drops <= _FEW
 
 

@@ -1,4 +1,4 @@
-"""Find users with nearly parallel channels of whom only one is worth a beam.
+"""Find users with nearly parallel channels, only one of which is worth a beam.
 
 Two users alike in gain and in their coherences to all others are the same to any network that is equivariant to the
 order of users, so it can only treat them alike; yet serving one of them often gives more than serving both by half. The

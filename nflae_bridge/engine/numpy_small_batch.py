@@ -1,9 +1,10 @@
 """Compute small batches on a CPU in NumPy and ONNX Runtime, without PyTorch's overhead, where no constraint binds.
 
 The arithmetic of a drop of ten users takes 60 us, PyTorch's dispatch of it some 2 ms; NumPy and ONNX Runtime take a
-tenth of that. Time of the torch backend over this one, K = 10, N = 256, one thread: @R1@ for 1 drop, @R16@ for 16,
-@R64@ for 64. The mathematics of `simulator.downlink.structure`, `.sinr`, `.gram` and
-`nflae_bridge.engine.near_parallel` is stated here a second time for it; `tests/nflae_bridge/engine` holds both together.
+fraction of that. Time of the torch backend over this one, K = 10, N = 256, one thread, `tiny`: 3.8 for 1 drop, 2.3
+for 16, 1.6 for 64 (`python benchmarks/engine_stages.py --ratios`). The mathematics of `simulator.downlink.structure`,
+`.sinr`, `.gram` and `nflae_bridge.engine.near_parallel` is stated here a second time for it;
+`tests/nflae_bridge/engine/test_numpy_small_batch.py` compares both.
 """
 
 from __future__ import annotations
@@ -164,7 +165,7 @@ def solve(network: Run, drops: Drops, refinements: int, negligible: float) -> tu
     inverse, effective_gains, _ = _beams(drops.gram, gains, equal)
     rzf = Solution(inverse, equal, equal, _sinr(effective_gains, equal))
     rate = np.log2(1 + rzf.sinr)
-    uplink, power_fractions = network(
+    (fractions,) = network(
         {
             "gains": gains,
             "coherence": drops.coherence + np.eye(count),
@@ -174,6 +175,7 @@ def solve(network: Run, drops: Drops, refinements: int, negligible: float) -> tu
             "rate": rate,
         }
     )
+    uplink, power_fractions = fractions.reshape(2, *gains.shape)
     best = _pruned_or_not(drops, uplink, power_fractions, refinements, negligible)
     sum_rate = best.sum_rate
     fallback = ~(sum_rate < math.inf) | (np.add.reduce(rate, 1) > sum_rate * (1 + 1e-9))

@@ -1,1 +1,1 @@
-"""The network: input encoder -> backbone -> heads, and its checkpoints."""
+"""Define the network: input encoder, trunk, heads; its checkpoints and their export."""

@@ -1,4 +1,4 @@
-"""The trunk: GPT-2's blocks built here, or a language model from `transformers`, reading users instead of words."""
+"""Build the trunk: GPT-2's blocks as built here, or a language model of `transformers`, over users instead of words."""
 
 from __future__ import annotations
 
@@ -14,24 +14,47 @@ from matlab_io.errors import NflaeError
 from nflae_bridge.network.config import BackboneConfig
 from nflae_bridge.network.trunk import UserTrunk
 
-# What stays trainable in a frozen backbone: layer norms and position embeddings, by transformers' names.
+# Parts of a frozen backbone that stay trainable: layer norms and position embeddings, by transformers' names.
 _ADDITION = ("ln_1", "ln_2", "ln_f", "wpe", "layernorm", "norm.weight")
 
 
 class NoBackbone(nn.Module):
-    """No trunk: what the embedding says goes straight to the heads."""
+    """Stand in for a trunk: the embedding goes straight to the heads.
+
+    Parameters
+    ----------
+    config
+        The backbone's configuration.
+    """
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
         self.width, self.heads = config.width, config.heads
 
     def forward(self, tokens: Tensor, attention_bias: Tensor | None) -> Tensor:
-        """The tokens as they are."""
+        """Return the tokens unchanged.
+
+        Parameters
+        ----------
+        tokens, attention_bias
+            As in `Backbone.forward`.
+
+        Returns
+        -------
+        Tensor
+            The tokens.
+        """
         return tokens
 
 
 class OpenBackbone(nn.Module):
-    """GPT-2 built here, in which every user sees every other; see `network.trunk`."""
+    """Run GPT-2's blocks as built here, with attention between all users; see `nflae_bridge.network.trunk`.
+
+    Parameters
+    ----------
+    config
+        The backbone's configuration.
+    """
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
@@ -39,7 +62,18 @@ class OpenBackbone(nn.Module):
         self.model = UserTrunk(config.width, config.layers, config.heads, config.positions)
 
     def forward(self, tokens: Tensor, attention_bias: Tensor | None) -> Tensor:
-        """Run the trunk; users may come in any order. Shapes as in `Backbone.forward`."""
+        """Run the trunk over users in any order.
+
+        Parameters
+        ----------
+        tokens, attention_bias
+            As in `Backbone.forward`.
+
+        Returns
+        -------
+        Tensor
+            As in `Backbone.forward`.
+        """
         if attention_bias is None:
             attention_bias = tokens.new_zeros(tokens.shape[0], self.heads, tokens.shape[1], tokens.shape[1])
         result: Tensor = self.model(tokens, attention_bias)
@@ -47,7 +81,18 @@ class OpenBackbone(nn.Module):
 
 
 class Backbone(nn.Module):
-    """GPT-2, Llama or Qwen as `transformers` has it, as a map from (drops, users, width) to the same shape."""
+    """Run GPT-2, Llama or Qwen of `transformers` as a map from (drops, users, width) to the same shape.
+
+    Parameters
+    ----------
+    config
+        The backbone's configuration.
+
+    Raises
+    ------
+    NflaeError
+        If the weights cannot be loaded, or the family is unknown.
+    """
 
     def __init__(self, config: BackboneConfig) -> None:
         super().__init__()
@@ -66,8 +111,17 @@ class Backbone(nn.Module):
     def forward(self, tokens: Tensor, attention_bias: Tensor | None) -> Tensor:
         """Run the trunk over users in canonical order.
 
-        tokens: float32 (drops, users, width). attention_bias: (drops, heads, users, users), used if the
-        config's attention is ``coherence``.
+        Parameters
+        ----------
+        tokens
+            float32 (drops, users, width).
+        attention_bias
+            (drops, heads, users, users), used if the config's attention is ``coherence``; None: no bias.
+
+        Returns
+        -------
+        Tensor
+            float32 (drops, users, width).
         """
         users = tokens.shape[1]
         order = torch.arange(users, device=tokens.device).clamp(max=self.positions - 1)
@@ -83,7 +137,22 @@ class Backbone(nn.Module):
 
 
 def backbone_of(config: BackboneConfig) -> NoBackbone | OpenBackbone | Backbone:
-    """The trunk that a config describes. Raises NflaeError if it can't be had."""
+    """Build the trunk of a configuration.
+
+    Parameters
+    ----------
+    config
+        The backbone's configuration.
+
+    Returns
+    -------
+    NoBackbone, OpenBackbone or Backbone
+
+    Raises
+    ------
+    NflaeError
+        If its weights cannot be loaded, or its family is unknown.
+    """
     if config.source is None and config.family == "none":
         return NoBackbone(config)
     if config.source is None and config.family == "gpt2" and config.attention == "coherence" and not config.frozen:
@@ -92,7 +161,7 @@ def backbone_of(config: BackboneConfig) -> NoBackbone | OpenBackbone | Backbone:
 
 
 def _compute_gelu_at_once(model: nn.Module) -> None:
-    """GPT-2's GELU by PyTorch's own function, which is the same; `transformers` puts it together from eight."""
+    """Compute GPT-2's GELU by PyTorch's own function; `transformers` composes it of eight."""
     from transformers.activations import GELUTanh, NewGELUActivation
 
     for module in list(model.modules()):
@@ -144,13 +213,13 @@ def _build(config: BackboneConfig) -> nn.Module:
 
 
 def _load(config: BackboneConfig) -> nn.Module:
-    """Pretrained weights from a local folder or the hub. Raises NflaeError, naming it, if they can't be had."""
+    """Load pretrained weights from a local folder or the hub; raise NflaeError, naming it, where that fails."""
     import transformers
 
     source = str(config.source)
     hub = logging.getLogger("huggingface_hub")
     level = hub.level
-    hub.setLevel(logging.ERROR)  # what it says of each of its six tries is less than the one line below
+    hub.setLevel(logging.ERROR)  # the error below replaces its six lines, one per attempt
     transformers.utils.logging.disable_progress_bar()
     try:
         loaded: nn.Module = transformers.AutoModel.from_pretrained(
@@ -159,7 +228,7 @@ def _load(config: BackboneConfig) -> nn.Module:
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise NflaeError(
-            f"backbone {source!r} can't be loaded ({reason}); give a folder that holds its config.json and "
+            f"backbone {source!r} cannot be loaded ({reason}); give a folder that holds its config.json and "
             "model.safetensors, or connect to the hub"
         ) from error
     finally:

@@ -1,4 +1,4 @@
-"""The bidirectional transformer block that encoders are made of."""
+"""Define the bidirectional transformer block of the encoders."""
 
 from __future__ import annotations
 
@@ -7,9 +7,18 @@ from torch.nn.functional import scaled_dot_product_attention
 
 
 class Block(nn.Module):
-    """Pre-norm self-attention over users and an MLP; every user sees every other.
+    """Apply pre-norm self-attention between all users, then an MLP.
 
     Attention projections carry no bias, which the published parameter count (5.95 M trained) implies.
+
+    Parameters
+    ----------
+    width
+        Width of the tokens.
+    mlp_width
+        Hidden units of the MLP.
+    heads
+        Attention heads.
     """
 
     def __init__(self, width: int, mlp_width: int, heads: int) -> None:
@@ -22,7 +31,20 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, mlp_width), nn.GELU(), nn.Linear(mlp_width, width))
 
     def forward(self, tokens: Tensor, bias: Tensor | None = None) -> Tensor:
-        """tokens: float32 (drops, users, width); bias: (drops, heads, users, users) added to scores, or None."""
+        """Apply the block.
+
+        Parameters
+        ----------
+        tokens
+            float32 (drops, users, width).
+        bias
+            (drops, heads, users, users), added to attention scores, or None.
+
+        Returns
+        -------
+        Tensor
+            float32 (drops, users, width).
+        """
         query, key, value = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2)
             for part in self.project_in(self.norm_attention(tokens)).chunk(3, -1)

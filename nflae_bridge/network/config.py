@@ -1,4 +1,4 @@
-"""What defines a network, and what a checkpoint's JSON holds."""
+"""Define the configuration of a network, as a checkpoint's card holds it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,25 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class BackboneConfig:
-    """A language model's architecture, or its weights, used as a trunk over users; see `network.backbone`.
+    """Configure a language model's architecture, or its weights, as a trunk over users.
 
-    family: ``gpt2``, ``llama`` or ``qwen2``; the architecture of a backbone built from this config. ``none``: no trunk;
+    Parameters
+    ----------
+    family
+        ``gpt2``, ``llama`` or ``qwen2``: architecture of a backbone built from this configuration. ``none``: no trunk;
         the embedding, ``width`` wide, goes straight to the heads.
-    source: None to build it from width, layers and heads, randomly initialised; else the hub's name of pretrained
-        weights ("gpt2", "meta-llama/Llama-3.2-1B", ...) or a local folder that holds them.
-    width, layers, heads: of a backbone built here; with a source its own config decides.
-    positions: users the position embeddings tell apart; later users share the last.
-    frozen: keep attention and MLP as they are; train layer norms and position embeddings ("addition") alone.
-    attention: ``causal``, or ``coherence``: every user sees every other, biased by their channels' coherence,
-        and positions tell nothing, so that the network is equivariant by construction.
+    source
+        None: built from width, layers and heads, randomly initialised. Otherwise the hub's name of pretrained weights
+        ("gpt2", "meta-llama/Llama-3.2-1B", ...) or a local folder with them.
+    width, layers, heads
+        Size of a backbone built here; with a source its own configuration applies.
+    positions
+        Users with a position embedding of their own; later users share the last one.
+    frozen
+        Train layer norms and position embeddings ("addition") alone, not attention and MLP.
+    attention
+        ``causal``; or ``coherence``: attention between all users, biased by their channels' coherence, with the same
+        position for all, so that the network is equivariant by construction.
     """
 
     family: Literal["gpt2", "llama", "qwen2", "none"] = "gpt2"
@@ -33,14 +41,20 @@ class BackboneConfig:
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """How channels become one token a user.
+    """Configure the encoder of channels, one token per user.
 
-    kind: ``gram`` (any number of antennas, invariant to CSI scale and user phase), ``raw`` (the papers': real and
-        imaginary parts of every antenna, so one number of antennas) or ``cnn`` (the same parts as an image of users by
-        antennas).
-    blocks: bidirectional transformer blocks before the backbone; none in a ``cnn``.
-    antennas: for ``raw`` and ``cnn`` only, N.
-    edge_width: for ``gram`` only, width of the messages between pairs of users.
+    Parameters
+    ----------
+    kind
+        ``gram`` (any number of antennas, invariant to CSI scale and user phase), ``raw`` (as published: real and
+        imaginary parts of every antenna, for one number of antennas) or ``cnn`` (the same parts as an image of users
+        by antennas).
+    blocks
+        Bidirectional transformer blocks before the backbone; none in a ``cnn``.
+    antennas
+        N, for ``raw`` and ``cnn`` only.
+    edge_width
+        Width of the messages between pairs of users, for ``gram`` only.
     """
 
     kind: Literal["gram", "raw", "cnn"] = "gram"
@@ -51,9 +65,14 @@ class EncoderConfig:
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Encoder, backbone and heads.
+    """Configure encoder, backbone and heads.
 
-    head_width: hidden units of each head's MLP; 0: heads are linear.
+    Parameters
+    ----------
+    encoder, backbone
+        Their configurations.
+    head_width
+        Hidden units of each head's MLP; 0: linear heads.
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from matlab_io.extras import require
 from nflae_bridge.network.backbone import NoBackbone, OpenBackbone
 from nflae_bridge.network.checkpoint import GRAPHS, WEIGHTS, load_checkpoint, write_atomically
-from nflae_bridge.network.encoders.gram import Constraints, FeatureInputs, GramEncoder
+from nflae_bridge.network.encoders.gram import FeatureInputs, GramEncoder
 from nflae_bridge.network.encoders.wavefront import SUBARRAYS, WavefrontClassifier, fourier
 from nflae_bridge.network.model import PrecodingNetwork, power_fractions_of
 
@@ -39,20 +39,17 @@ _OPERATORS = 20  # the first ONNX operator set with a GELU
 
 
 class _Powers(nn.Module):
-    """Map the quantities of drops without constraints to lambda / P and P_k / P, float64 (drops, users)."""
+    """Map the quantities of drops without constraints to lambda / P, then P_k / P: float64 (2 drops, users)."""
 
     def __init__(self, network: PrecodingNetwork) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, *quantities: Tensor) -> tuple[Tensor, Tensor]:
-        drops = FeatureInputs(*quantities)
-        none = torch.zeros_like(drops.gains)
-        unconstrained = Constraints(none.bool(), 1 + none[:, 0], none[:, 0])
+    def forward(self, *quantities: Tensor) -> Tensor:
         encoder = self.network.encoder
         assert isinstance(encoder, GramEncoder)
-        logits = self.network.logits(*encoder.embed(drops, unconstrained))
-        return power_fractions_of(logits["uplink"]).double(), power_fractions_of(logits["power"]).double()
+        logits = self.network.logits(*encoder.embed(FeatureInputs(*quantities), None))
+        return power_fractions_of(torch.cat([logits["uplink"], logits["power"]])).double()
 
 
 class _Wavefront(nn.Module):
@@ -108,10 +105,11 @@ def export_graphs(network: PrecodingNetwork, weights: Path) -> dict[str, bytes]:
     channels = torch.randn(2, 3, 16, dtype=torch.complex128)
     quantities = FeatureInputs.of(channels.conj() @ channels.transpose(-1, -2))
     values = tuple(getattr(quantities, name).contiguous() for name in POWER_INPUTS)
-    axes = {name: {0: "drops", 1: "users"} for name in (*POWER_INPUTS, "uplink", "power")}
+    axes = {name: {0: "drops", 1: "users"} for name in POWER_INPUTS}
     for name in _PER_PAIR:
         axes[name][2] = "users"
-    powers = _export(_Powers(network), values, POWER_INPUTS, ("uplink", "power"), axes, weights)
+    axes["fractions"] = {0: "both", 1: "users"}
+    powers = _export(_Powers(network), values, POWER_INPUTS, ("fractions",), axes, weights)
     length = 2
     subarrays, matrix = torch.randn(3, SUBARRAYS, 2 * length), fourier(length, torch.device("cpu"))
     axes = {"subarrays": {0: "users", 2: "parts"}, "matrix": {0: "parts", 1: "beams"}, "logit": {0: "users"}}
@@ -188,6 +186,7 @@ def _export(
             output_names=list(outputs),
             dynamic_axes=axes,
             opset_version=_OPERATORS,
+            custom_opsets={"com.microsoft": 1},
         )
     model = onnx.load_from_string(content.getvalue())
     entry = model.metadata_props.add()

@@ -1,4 +1,4 @@
-"""The whole network: users in canonical order -> encoder -> embedding -> backbone -> heads -> users as they came."""
+"""Define the whole network: canonical order of users -> encoder -> embedding -> backbone -> heads -> given order."""
 
 from __future__ import annotations
 
@@ -19,10 +19,14 @@ from nflae_bridge.network.encoders.wavefront import mean_phase_step
 
 @dataclass(frozen=True)
 class NetworkOutput:
-    """What the heads say of each user; float32 (drops, users).
+    """Hold the outputs of the heads, float32 (drops, users).
 
-    near_field_logit: its sigmoid is the near-field score; None if neither channels nor a head were there for it.
-    uplink_shares, shares: lambda / P and P_k / P, each summing to 1.
+    Attributes
+    ----------
+    near_field_logit
+        Logit of the near-field score; None where neither channels nor a head give it.
+    dual_power_fractions, power_fractions
+        lambda / P and P_k / P, each summing to 1.
     """
 
     near_field_logit: Tensor | None
@@ -31,13 +35,24 @@ class NetworkOutput:
 
 
 class PrecodingNetwork(nn.Module):
-    """Maps a batch of drops to near-field scores and to the (lambda, p) that define precoders and powers."""
+    """Map a batch of drops to near-field scores and to the (lambda, p) that define precoders and powers.
+
+    Parameters
+    ----------
+    config
+        The network's configuration.
+
+    Raises
+    ------
+    NflaeError
+        If the encoder's kind is unknown, or the backbone cannot be loaded.
+    """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
         self.backbone = backbone_of(config.backbone)
-        # Where every user sees every other in the same way, the order of users makes no difference.
+        # With attention between all users alike the order of users makes no difference.
         self.ordered = config.encoder.kind != "gram" or not isinstance(self.backbone, OpenBackbone | NoBackbone)
         self.encoder: Encoder
         if config.encoder.kind == "raw":
@@ -58,7 +73,7 @@ class PrecodingNetwork(nn.Module):
         self.heads = nn.ModuleDict({name: _head(name, self.backbone.width, config.head_width) for name in names})
 
     def forward(self, inputs: UserInputs) -> NetworkOutput:
-        """Users may come in any order; the output has theirs."""
+        """Run the network on users in any order; the output has the same order."""
         if self.ordered:
             order = canonical_order(inputs.gram, inputs.channels)
             inputs, back = _reorder(inputs, order), order.argsort(-1)
@@ -86,32 +101,44 @@ class PrecodingNetwork(nn.Module):
             Logits by head, real (drops, users).
         """
         hidden = self.backbone(self.embedding(tokens), attention_bias)
-        return {name: head(hidden).squeeze(-1) for name, head in self.heads.items()}
+        return {name: head(hidden)[..., 0] for name, head in self.heads.items()}
 
     def near_field_logit(self, channels: Tensor) -> Tensor:
-        """Its sigmoid is the near-field score, float32 (drops, users), of a network whose encoder classifies."""
+        """Compute logits of the near-field scores, float32 (drops, users), of a network whose encoder classifies."""
         logit: Tensor = self.encoder.near_field_logit(channels)
         return logit
 
     def parameter_counts(self) -> tuple[int, int]:
-        """(trained, total) parameters."""
+        """Return the numbers of trained and of all parameters."""
         sizes = [(p.numel(), p.requires_grad) for p in self.parameters()]
         return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
 
 
 def _head(name: str, width: int, hidden: int) -> nn.Module:
     last = nn.Linear(hidden or width, 1)
-    if name in ("uplink", "power"):  # equal shares at first: training starts from RZF
+    if name in ("uplink", "power"):  # equal fractions at first: training starts from RZF
         nn.init.normal_(last.weight, std=1e-3)
         nn.init.zeros_(last.bias)
     return nn.Sequential(nn.Linear(width, hidden), nn.GELU(), last) if hidden else last
 
 
 def canonical_order(gram: Tensor, channels: Tensor | None = None) -> Tensor:
-    """The order a causal backbone reads users in: by falling sum_j |Gamma_kj|^2; int64 (drops, users).
+    """Return the order of users for a causal backbone, by falling sum_j |Gamma_kj|^2.
 
-    It depends on gains and coherences alone, so that neither the users' order nor their phases change it. Gains
-    alone would not do: normalised channels all have the same. Users alike to 1e-4 go by their mean phase step.
+    It depends on gains and coherences alone, so that neither the users' order nor their phases change it. Gains alone
+    do not suffice: those of normalised channels are equal. Users alike to 1e-4 are ordered by their mean phase step.
+
+    Parameters
+    ----------
+    gram
+        Gamma, complex (drops, users, users).
+    channels
+        complex (drops, users, antennas), for the mean phase step; None: without it.
+
+    Returns
+    -------
+    Tensor
+        int64 (drops, users).
     """
     level = (torch.log(gram.abs().square().sum(-1).clamp(min=1e-300)) * 1e4).round()
     if channels is None:

@@ -1,4 +1,4 @@
-"""The shipped models and the ones a user has trained."""
+"""Find and load models: those of the package and those that a user has trained."""
 
 from __future__ import annotations
 
@@ -19,7 +19,17 @@ SHIPPED = Path(__file__).parent / "checkpoints"
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A model in the package: its name, folder and what its ``model.json`` says."""
+    """Hold a model of the package.
+
+    Attributes
+    ----------
+    name
+        Its name.
+    folder
+        Its checkpoint.
+    card
+        Content of ``model.json``.
+    """
 
     name: str
     folder: Path
@@ -27,7 +37,7 @@ class ModelEntry:
 
 
 def shipped_models() -> list[ModelEntry]:
-    """The models that come with the package, by name."""
+    """Return the models of the package, by name."""
     return [
         ModelEntry(card.parent.name, card.parent, json.loads(card.read_text()))
         for card in sorted(SHIPPED.glob("*/model.json"))
@@ -35,9 +45,23 @@ def shipped_models() -> list[ModelEntry]:
 
 
 def model_folder(model: str, device_type: str = "cpu") -> Path:
-    """Where ``model`` lies: a shipped name, a folder, or ``auto``: tiny on the CPU, small on CUDA.
+    """Find the checkpoint of a model.
 
-    Raises NflaeError, listing the shipped models, if there is no such model.
+    Parameters
+    ----------
+    model
+        Name of a model of the package, a folder, or ``auto``: tiny on the CPU, small on CUDA.
+    device_type
+        ``cpu`` or ``cuda``.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    NflaeError
+        If there is no such model; the message lists those of the package.
     """
     name = {"cpu": "tiny", "cuda": "small"}[device_type] if model == "auto" else model
     if (SHIPPED / name / "model.json").is_file():
@@ -49,16 +73,46 @@ def model_folder(model: str, device_type: str = "cpu") -> Path:
 
 
 def portable_model(model: str, device_type: str = "cpu") -> str:
-    """``model`` said so that another process, on another device, takes the same one: a shipped name or a whole path.
+    """Return a name by which another process, on another device, finds the same model.
 
-    Raises NflaeError as `model_folder`.
+    Parameters
+    ----------
+    model, device_type
+        As in `model_folder`.
+
+    Returns
+    -------
+    str
+        Name of a model of the package, or an absolute path.
+
+    Raises
+    ------
+    NflaeError
+        If there is no such model.
     """
     folder = model_folder(model, device_type)
     return folder.name if folder.parent == SHIPPED else str(folder.resolve())
 
 
 def load_model(model: str, device: torch.device) -> Checkpoint:
-    """Load ``model`` (see `model_folder`) for ``device``. Raises NflaeError if it is missing or damaged."""
+    """Load a model.
+
+    Parameters
+    ----------
+    model
+        As in `model_folder`.
+    device
+        Device that ``auto`` chooses for.
+
+    Returns
+    -------
+    Checkpoint
+
+    Raises
+    ------
+    NflaeError
+        If the model is missing or damaged.
+    """
     from nflae_bridge.network.checkpoint import load_checkpoint
 
     return load_checkpoint(model_folder(model, device.type))

@@ -19,7 +19,22 @@ _TINY = tl.constexpr(torch.finfo(torch.float64).tiny)
 
 @triton.jit
 def antennas_at(channels, drop, start, antennas, K, P: tl.constexpr, BLOCK: tl.constexpr):
-    """Return channels at ``BLOCK`` antennas from ``start``, float64 (P, BLOCK) twice, 0 beyond the ends."""
+    """Load the channels at some antennas.
+
+    Parameters
+    ----------
+    channels
+        float32 (drops, K, antennas, 2).
+    drop, start
+        Index of the drop, and of the first antenna.
+    antennas, K, P, BLOCK
+        Antennas, users, and both padded.
+
+    Returns
+    -------
+    tuple
+        Real and imaginary parts, float64 (P, BLOCK), 0 beyond the ends.
+    """
     index, place = tl.arange(0, P), start + tl.arange(0, BLOCK)
     at = channels + ((drop * K + index[:, None]) * antennas + place[None, :]) * 2
     inside = (index[:, None] < K) & (place[None, :] < antennas)
@@ -31,7 +46,22 @@ def antennas_at(channels, drop, start, antennas, K, P: tl.constexpr, BLOCK: tl.c
 
 @triton.jit
 def structured_beams(real, imag, own, dual, K, P: tl.constexpr):
-    """Return C in two parts, F and the energies of `simulator.downlink.structure.structured_beams`."""
+    """Compute `simulator.downlink.structure.structured_beams`.
+
+    Parameters
+    ----------
+    real, imag, own
+        Gamma in two parts, (P, P), and its diagonal.
+    dual
+        lambda / P, (P,).
+    K, P
+        Users, and padded.
+
+    Returns
+    -------
+    tuple
+        C in two parts, F, and the beams' energies.
+    """
     index = tl.arange(0, P)
     re = dual[:, None] * real + tl.where(index[:, None] == index[None, :], 1.0, 0.0)
     im = dual[:, None] * imag
@@ -60,7 +90,22 @@ def structured_beams(real, imag, own, dual, K, P: tl.constexpr):
 
 @triton.jit
 def solve_wmmse(real, imag, own, dual, power_fractions, K, steps, P: tl.constexpr):
-    """Return (dual, power_fractions) after steps of `structure.wmmse_step`, C in two parts, and the SINRs."""
+    """Run steps of `simulator.downlink.structure.wmmse_step`.
+
+    Parameters
+    ----------
+    real, imag, own, dual, K, P
+        As in `structured_beams`.
+    power_fractions
+        P_k / P, (P,).
+    steps
+        Number of steps.
+
+    Returns
+    -------
+    tuple
+        lambda / P, P_k / P, C in two parts, and the SINRs.
+    """
     re, im, effective_gains, energy = structured_beams(real, imag, own, dual, K, P)
     for _ in tl.range(steps):
         weight = 1 + sinr(effective_gains, power_fractions, P)
@@ -76,13 +121,37 @@ def solve_wmmse(real, imag, own, dual, power_fractions, K, steps, P: tl.constexp
 
 @triton.jit
 def normalise(fractions):
-    """Return fractions that sum to 1."""
+    """Scale fractions to a sum of 1.
+
+    Parameters
+    ----------
+    fractions
+        (P,).
+
+    Returns
+    -------
+    tensor
+        (P,).
+    """
     return fractions / tl.maximum(tl.sum(fractions, 0), _TINY)
 
 
 @triton.jit
 def sinr(effective_gains, power_fractions, P: tl.constexpr):
-    """Return the SINRs of `simulator.downlink.sinr.sinr`."""
+    """Compute `simulator.downlink.sinr.sinr`.
+
+    Parameters
+    ----------
+    effective_gains, power_fractions
+        F, (P, P), and P_k / P, (P,).
+    P
+        Padded users.
+
+    Returns
+    -------
+    tensor
+        (P,).
+    """
     index = tl.arange(0, P)
     received = effective_gains * power_fractions[None, :]
     interference = tl.sum(tl.where(index[:, None] == index[None, :], 0.0, received), 1)
@@ -91,14 +160,42 @@ def sinr(effective_gains, power_fractions, P: tl.constexpr):
 
 @triton.jit
 def diagonal(matrix, P: tl.constexpr):
-    """Return the diagonal of a (P, P) matrix."""
+    """Extract a diagonal.
+
+    Parameters
+    ----------
+    matrix
+        (P, P).
+    P
+        Padded users.
+
+    Returns
+    -------
+    tensor
+        (P,).
+    """
     index = tl.arange(0, P)
     return tl.sum(tl.where(index[:, None] == index[None, :], matrix, 0.0), 1)
 
 
 @triton.jit
 def layer_norm(x, at, W: tl.constexpr):
-    """Apply a layer norm whose weights and biases lie at ``at``."""
+    """Apply a layer norm.
+
+    Parameters
+    ----------
+    x
+        (P, W).
+    at
+        Address of its weights and biases.
+    W
+        Width.
+
+    Returns
+    -------
+    tensor
+        (P, W).
+    """
     wide = tl.arange(0, W)
     centred = x - tl.sum(x, 1)[:, None] / W
     scale = tl.sqrt(tl.sum(centred * centred, 1) / W + 1e-5)[:, None]
@@ -107,11 +204,33 @@ def layer_norm(x, at, W: tl.constexpr):
 
 @triton.jit
 def gelu(x):
-    """Apply the exact GELU."""
+    """Apply the exact GELU.
+
+    Parameters
+    ----------
+    x
+        A tensor.
+
+    Returns
+    -------
+    tensor
+        Of the same shape.
+    """
     return 0.5 * x * (1 + tl.erf(x * _ROOT_HALF))
 
 
 @triton.jit
 def decades(x):
-    """Return log10, of at least 1e-12."""
+    """Compute log10, of at least 1e-12.
+
+    Parameters
+    ----------
+    x
+        A tensor.
+
+    Returns
+    -------
+    tensor
+        Of the same shape.
+    """
     return tl.log(tl.maximum(x, 1e-12)) * _PER_DECADE

@@ -17,7 +17,17 @@ def encode(
     channels, amplitude_scale, weights, position, gram, inverse, rzf, tokens, bias, antennas, K,
     P: tl.constexpr, W: tl.constexpr, E: tl.constexpr, HEADS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Write Gamma, C and SINRs of regularised zero forcing, tokens and attention biases of a drop."""
+    """Encode a drop: write Gamma, C and SINRs of regularised zero forcing, tokens and attention biases.
+
+    Parameters
+    ----------
+    channels, amplitude_scale, weights, position
+        Inputs, as `TritonKernels` lays them out.
+    gram, inverse, rzf, tokens, bias
+        Outputs.
+    antennas, K, P, W, E, HEADS, BLOCK
+        Sizes: of the drop, padded users, trunk's width, edges' width, heads, antennas read at a time.
+    """
     drop = tl.program_id(0).to(tl.int64)
     index = tl.arange(0, P)
     there = index < K

@@ -24,7 +24,21 @@ def serve(
     channels, gram, inverse, rzf, logits, precoder, table, antennas, less, K, steps,
     P: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Write the best of the answers with and without redundant users and regularised zero forcing, as beams."""
+    """Write the best of the answers with and without redundant users and regularised zero forcing, as beams.
+
+    Parameters
+    ----------
+    channels, gram, inverse, rzf, logits
+        Inputs, as the kernels before write them.
+    precoder, table
+        Outputs.
+    less
+        1 - the relative gain in sum rate that counts as rounding.
+    steps
+        WMMSE steps.
+    antennas, K, P, BLOCK
+        Sizes: of the drop, padded users, antennas read at a time.
+    """
     drop = tl.program_id(0).to(tl.int64)
     index = tl.arange(0, P)
     there = index < K

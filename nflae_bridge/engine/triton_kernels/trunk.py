@@ -19,7 +19,17 @@ def run_trunk(
     tokens, bias, weights, ends, logits, K,
     P: tl.constexpr, W: tl.constexpr, HEADS: tl.constexpr, LAYERS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Write the heads' logits of a drop."""
+    """Run the trunk: write the heads' logits of a drop.
+
+    Parameters
+    ----------
+    tokens, bias, weights, ends
+        Inputs, as `TritonKernels` lays them out.
+    logits
+        Output.
+    K, P, W, HEADS, LAYERS, BLOCK
+        Sizes: users, padded, trunk's width, heads, layers, hidden units computed at a time.
+    """
     drop = tl.program_id(0).to(tl.int64)
     index, wide = tl.arange(0, P), tl.arange(0, W)
     x = tl.load(tokens + (drop * P + index[:, None]) * W + wide[None, :])

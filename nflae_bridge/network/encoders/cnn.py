@@ -1,4 +1,4 @@
-"""The CNN encoder: a drop as an image, users by antennas, as the papers' CNN baseline takes it."""
+"""Encode a drop as an image, users by antennas, as the published CNN baseline does."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ _CHANNELS = (2, 32, 64, 128, 224, 256)
 
 
 class CnnEncoder(Encoder):
-    """Real and imaginary part as two planes of K x N -> 3 x 3 convolutions, each halving N -> mean over antennas.
+    """Map two planes of K x N, real and imaginary part, through 3 x 3 convolutions, each halving N, to tokens.
 
-    With heads of 64 hidden units it has the 0.92 M parameters of the papers' CNN, whose layers they don't list.
+    With heads of 64 hidden units it has the 0.92 M parameters of the published CNN, whose layers are not listed.
+
+    Parameters
+    ----------
+    config
+        The encoder's configuration.
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -33,7 +38,13 @@ class CnnEncoder(Encoder):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, inputs: UserInputs) -> Encoding:
-        """Encode a batch. Raises NflaeError unless the channels have the N this encoder was made for."""
+        """Encode a batch.
+
+        Raises
+        ------
+        NflaeError
+            If the channels have another number of antennas than the encoder.
+        """
         channels = inputs.channels_of(self.antennas)
         image = torch.stack([channels.real, channels.imag], 1).to(next(self.parameters()).dtype)
         return Encoding(self.layers(image).mean(-1).transpose(-1, -2))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -145,7 +146,7 @@ class GramEncoder(Encoder):
         tokens, bias = self.embed(quantities, Constraints(near, inputs.alpha_c, inputs.min_rate))
         return Encoding(tokens, bias, logit)
 
-    def embed(self, quantities: FeatureInputs, constraints: Constraints) -> tuple[Tensor, Tensor]:
+    def embed(self, quantities: FeatureInputs, constraints: Constraints | None) -> tuple[Tensor, Tensor]:
         """Encode drops whose labels are known, in real arithmetic.
 
         Parameters
@@ -153,7 +154,7 @@ class GramEncoder(Encoder):
         quantities
             Quantities of the drops.
         constraints
-            Labels and constraints of the drops.
+            Labels and constraints of the drops; None: no constraint binds.
 
         Returns
         -------
@@ -163,12 +164,9 @@ class GramEncoder(Encoder):
             real (drops, heads, users, users), added to attention scores.
         """
         precision = self.users.weight.dtype
-        users, pairs = (
-            user_features(quantities, constraints, precision),
-            pair_features(quantities, constraints, precision),
-        )
+        users, pairs = gram_features(quantities, constraints, precision)
         edges = self.pairs(pairs)
-        surroundings = torch.cat([edges.sum(-2) / math.sqrt(8.0), edges.amax(-2)], -1)
+        surroundings = torch.cat([edges.sum(-2) * 8**-0.5, edges.amax(-2)], -1)
         tokens = self.users(users) + self.surroundings(surroundings)
         bias = self.bias(edges).permute(0, 3, 1, 2).contiguous()
         for block in self.blocks:
@@ -176,64 +174,12 @@ class GramEncoder(Encoder):
         return tokens, bias
 
 
-def user_features(quantities: FeatureInputs, constraints: Constraints, precision: torch.dtype) -> Tensor:
-    """Form the features of each user.
+def gram_features(
+    quantities: FeatureInputs, constraints: Constraints | None, precision: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Form the features of users and of pairs of users.
 
     Every feature is invariant to a phase on a user's channel and moves with the users when they are permuted.
-
-    Parameters
-    ----------
-    quantities
-        Quantities of the drops.
-    constraints
-        Labels and constraints of the drops.
-    precision
-        Type of the features.
-
-    Returns
-    -------
-    Tensor
-        ``precision`` (drops, users, USER_FEATURES).
-    """
-    count = quantities.gains.shape[-1]
-    gains, rate = quantities.gains.to(precision), quantities.rate.to(precision)
-    others = 1 - torch.eye(count, dtype=precision, device=gains.device)
-    coherence = quantities.coherence.to(precision) * others
-    inverse = quantities.inverse_diagonal.clamp(min=_LEAST).to(precision)
-    interference = ((quantities.effective_gains / count).to(precision) * others).sum(-1)
-    near = constraints.near_field.to(precision)
-    level = _decades(gains)
-
-    def per_drop(value: Tensor) -> Tensor:
-        return value.to(precision).unsqueeze(-1).expand_as(gains)
-
-    return torch.stack(
-        [
-            level / 2,
-            level - level.amax(-1, keepdim=True),
-            level - level.mean(-1, keepdim=True),
-            rate / 4,
-            rate - rate.mean(-1, keepdim=True),
-            _decades(inverse),
-            coherence.amax(-1),
-            coherence.sum(-1) / 2,
-            _decades(1 + (coherence * gains.unsqueeze(-2)).sum(-1)) / 2,
-            interference.log1p() / 2,
-            near,
-            per_drop(near.mean(-1)),
-            per_drop(constraints.alpha_c),
-            per_drop(constraints.min_rate),
-            per_drop(constraints.min_rate > 0),
-            # A sum, not the shape: it exports for any number of users.
-            torch.ones_like(gains).sum(-1, keepdim=True).log2().expand_as(gains) / 2,
-        ],
-        -1,
-    )
-
-
-def pair_features(quantities: FeatureInputs, constraints: Constraints, precision: torch.dtype) -> Tensor:
-    """Form the features of each pair of users.
-
     Differences are formed in the precision of the quantities: 1 - coherence of near-parallel users has few digits.
 
     Parameters
@@ -241,38 +187,111 @@ def pair_features(quantities: FeatureInputs, constraints: Constraints, precision
     quantities
         Quantities of the drops.
     constraints
-        Labels and constraints of the drops.
+        Labels and constraints of the drops; None: no constraint binds.
     precision
         Type of the features.
 
     Returns
     -------
-    Tensor
+    users : Tensor
+        ``precision`` (drops, users, USER_FEATURES).
+    pairs : Tensor
         ``precision`` (drops, users, users, PAIR_FEATURES).
     """
-    count = quantities.gains.shape[-1]
-    coherence, incoherence = quantities.coherence.to(precision), (1 - quantities.coherence).to(precision)
-    same = torch.eye(count, dtype=precision, device=coherence.device)
+    gains = quantities.gains.to(precision).unsqueeze(-1)
+    same = torch.eye(gains.shape[1], dtype=precision, device=gains.device)
+    received = quantities.effective_gains.to(precision) / gains.shape[1]
+    inverse = quantities.inverse_diagonal.to(precision).unsqueeze(-1)
+    coherence = quantities.coherence.to(precision) * (1 - same)
+    logs = torch.log(torch.cat([gains, inverse, 1 + coherence @ gains], -1).clamp(min=_LEAST))
+    users = _user_features(logs, coherence, (received * (1 - same)).sum(-1, keepdim=True), quantities, constraints)
+    return users, _pair_features(logs[..., :1], received, same, quantities, constraints)
+
+
+def _user_features(
+    logs: Tensor, coherence: Tensor, interference: Tensor, quantities: FeatureInputs, constraints: Constraints | None
+) -> Tensor:
+    """Form the features of users.
+
+    ``logs``: of gains, of the diagonal of (I + Gamma / K)^-1, and of 1 + the gains of others weighted by coherence,
+    (drops, users, 3). ``interference``: between RZF's beams, (drops, users, 1).
+    """
+    level, rate = logs[..., :1], quantities.rate.to(logs.dtype).unsqueeze(-1)
+    relative = torch.cat([level, rate], -1)
+    relative = relative - relative.mean(1, keepdim=True)
+    features = [
+        level,
+        level - level.amax(1, keepdim=True),
+        relative[..., :1],
+        rate,
+        relative[..., 1:],
+        logs[..., 1:2],
+        coherence.amax(-1, keepdim=True),
+        coherence.sum(-1, keepdim=True),
+        logs[..., 2:],
+        torch.log(1 + interference),
+        *_constraint_features(level, constraints),
+    ]
+    return torch.cat(features, -1) * _scale(_USER_SCALE, logs.dtype, logs.device)
+
+
+def _constraint_features(level: Tensor, constraints: Constraints | None) -> list[Tensor]:
+    """Return near-field labels, their mean, alpha_c, R_min, whether there is one, and log K."""
+    zero = level * 0
+    # A sum, not the shape: it exports for any number of users.
+    count = (zero + 1).sum(1, keepdim=True).log() + zero
+    if constraints is None:
+        return [zero + _scale(_UNCONSTRAINED, level.dtype, level.device), count]
+    near = constraints.near_field.to(level.dtype).unsqueeze(-1)
+    alpha_c, min_rate = (value.reshape(-1, 1, 1) for value in (constraints.alpha_c, constraints.min_rate))
+    per_drop = (near.mean(1, keepdim=True), alpha_c, min_rate, min_rate > 0)
+    return [near, *(value.to(level.dtype).expand_as(level) for value in per_drop), count]
+
+
+def _pair_features(
+    level: Tensor, received: Tensor, same: Tensor, quantities: FeatureInputs, constraints: Constraints | None
+) -> Tensor:
+    """Form the features of pairs of users.
+
+    ``level``: logarithms of gains, (drops, users, 1). ``received``: F / K of RZF, (drops, users, users). ``same``: the
+    identity, (users, users).
+    """
     diagonal = quantities.inverse_diagonal.clamp(min=_LEAST)
-    spread = (quantities.inverse_power / (diagonal.unsqueeze(-1) * diagonal.unsqueeze(-2))).to(precision)
-    interference = (quantities.effective_gains / count).to(precision).log1p() / 2
-    level, near = _decades(quantities.gains.to(precision)), constraints.near_field
-    return torch.stack(
-        [
-            coherence,
-            coherence.sqrt(),
-            _decades(coherence + 1e-4) / 2,
-            -_decades(incoherence + 1e-4) / 2,
-            (level.unsqueeze(-1) - level.unsqueeze(-2)).clamp(-4, 4),
-            _decades(spread + 1e-4) / 2,
-            interference,
-            interference.transpose(-1, -2),
-            (near.unsqueeze(-1) == near.unsqueeze(-2)).to(precision),
-            same.expand_as(coherence),
-        ],
-        -1,
-    )
+    spread = quantities.inverse_power / (diagonal.unsqueeze(-1) * diagonal.unsqueeze(-2))
+    values = torch.stack([quantities.coherence, 1 - quantities.coherence, spread], -1).to(level.dtype)
+    coherence, logs = values[..., :1], torch.log(values + 1e-4)
+    interference = torch.log(1 + received).unsqueeze(-1)
+    if constraints is None:
+        alike = coherence * 0 + 1
+    else:
+        near = constraints.near_field
+        alike = (near.unsqueeze(-1) == near.unsqueeze(-2)).to(level.dtype).unsqueeze(-1)
+    features = [
+        coherence,
+        coherence.sqrt(),
+        logs[..., :2],
+        (level.unsqueeze(2) - level.unsqueeze(1)).clamp(-4 / _DECADE, 4 / _DECADE),
+        logs[..., 2:],
+        interference,
+        interference.transpose(1, 2),
+        alike,
+        same.unsqueeze(-1).expand_as(coherence),
+    ]
+    return torch.cat(features, -1) * _scale(_PAIR_SCALE, level.dtype, level.device)
 
 
-def _decades(value: Tensor) -> Tensor:
-    return torch.log10(value.clamp(min=_LEAST))
+_DECADE = 1 / math.log(10)
+_BIT = 1 / math.log(2)
+_USER_SCALE = (
+    *(_DECADE / 2, _DECADE, _DECADE, 1 / 4, 1, _DECADE, 1, 1 / 2, _DECADE / 2, 1 / 2),
+    *(1, 1, 1, 1, 1, _BIT / 2),
+)
+_PAIR_SCALE = (1, 1, _DECADE / 2, -_DECADE / 2, _DECADE, _DECADE / 2, 1 / 2, 1 / 2, 1, 1)
+_UNCONSTRAINED = (0, 0, 1, 0, 0)
+
+
+@cache
+def _scale(values: tuple[float, ...], precision: torch.dtype, device: torch.device) -> Tensor:
+    """Return constants as a tensor, made once: a copy to a GPU could not be captured."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, dtype=precision, device=device)

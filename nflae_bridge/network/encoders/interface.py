@@ -1,4 +1,4 @@
-"""The interface between input encoders and the backbone."""
+"""Define the interface between input encoders and the trunk."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ from simulator.downlink.structure import Beams
 
 @dataclass(frozen=True)
 class UserInputs:
-    """A batch of drops as an encoder sees it, users in canonical order.
+    """Hold a batch of drops, the input of an encoder, with users in canonical order.
 
-    channels: complex64 (drops, users, antennas); None if an encoder that needs only Gamma is trained without them.
-    gram: Gamma, complex (drops, users, users), see `simulator.downlink.gram.normalised_gram`.
-    alpha_c, min_rate: real (drops,), as in `simulator.downlink.budget.LinkBudget`.
-    near_field: bool (drops, users), labels to go by instead of the network's own; None: its own.
-    regularised: the beams of regularised zero forcing, if somebody has worked them out already.
+    Attributes
+    ----------
+    channels
+        complex64 (drops, users, antennas); None where an encoder that needs only Gamma is trained without them.
+    gram
+        Gamma, complex (drops, users, users); see `simulator.downlink.gram.normalised_gram`.
+    alpha_c, min_rate
+        real (drops,), as in `simulator.downlink.budget.LinkBudget`.
+    near_field
+        bool (drops, users), labels used instead of the network's own; None: its own.
+    regularised
+        Beams of regularised zero forcing, if they are computed already.
     """
 
     channels: Tensor | None
@@ -29,7 +36,23 @@ class UserInputs:
     regularised: Beams | None = None
 
     def channels_of(self, antennas: int) -> Tensor:
-        """The channels, for an encoder made for this N. Raises NflaeError if they have another, or are missing."""
+        """Return the channels for an encoder of one number of antennas.
+
+        Parameters
+        ----------
+        antennas
+            N of the encoder.
+
+        Returns
+        -------
+        Tensor
+            complex64 (drops, users, antennas).
+
+        Raises
+        ------
+        NflaeError
+            If the channels have another N, or are missing.
+        """
         if self.channels is None or self.channels.shape[-1] != antennas:
             found = "none" if self.channels is None else str(self.channels.shape[-1])
             raise NflaeError(f"this model takes {antennas} antennas, got {found}; use a gram model instead")
@@ -38,11 +61,16 @@ class UserInputs:
 
 @dataclass(frozen=True)
 class Encoding:
-    """What an encoder hands to the backbone.
+    """Hold the output of an encoder.
 
-    tokens: float32 (drops, users, token width).
-    attention_bias: float32 (drops, heads, users, users) added to attention scores, or None.
-    near_field_logit: float32 (drops, users) where the encoder itself classifies, or None: a head does.
+    Attributes
+    ----------
+    tokens
+        float32 (drops, users, token width).
+    attention_bias
+        float32 (drops, heads, users, users), added to attention scores, or None.
+    near_field_logit
+        float32 (drops, users) where the encoder itself classifies; None: a head does.
     """
 
     tokens: Tensor
@@ -51,16 +79,27 @@ class Encoding:
 
 
 class Encoder(nn.Module):
-    """An input encoder: ``token_width`` says how wide its tokens are; ``forward`` maps UserInputs to Encoding.
+    """Define an input encoder, a map from UserInputs to Encoding.
 
-    classifies: its Encoding has near-field logits; otherwise the network has a head for them.
+    Attributes
+    ----------
+    token_width
+        Width of the tokens.
+    classifies
+        Whether the Encoding has near-field logits; otherwise the network has a head for them.
     """
 
     token_width: int
     classifies: bool = False
 
     def near_field_logit(self, channels: Tensor) -> Tensor:
-        """Of an encoder that classifies: float32 (drops, users) for channels, complex64 (drops, users, antennas)."""
+        """Compute near-field logits, float32 (drops, users), from channels, complex64 (drops, users, antennas).
+
+        Raises
+        ------
+        TypeError
+            If the encoder does not classify.
+        """
         raise TypeError(f"{type(self).__name__} does not classify")
 
     def forward(self, inputs: UserInputs) -> Encoding:

@@ -1,4 +1,4 @@
-"""The raw encoder, as published: real and imaginary parts of every antenna's channel, for one array size."""
+"""Encode real and imaginary parts of every antenna's channel, as published, for one array size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ from nflae_bridge.network.encoders.interface import Encoder, Encoding, UserInput
 
 
 class RawEncoder(Encoder):
-    """X in R^(K x 2N) -> batch norm -> bidirectional transformer blocks of width 2N and MLP width 2N."""
+    """Map X in R^(K x 2N) through batch norm and bidirectional transformer blocks of width and MLP width 2N.
+
+    Parameters
+    ----------
+    config
+        The encoder's configuration.
+    heads
+        Attention heads of the blocks.
+    """
 
     def __init__(self, config: EncoderConfig, heads: int = 8) -> None:
         super().__init__()
@@ -21,7 +29,13 @@ class RawEncoder(Encoder):
         self.blocks = nn.ModuleList([Block(self.token_width, self.token_width, heads) for _ in range(config.blocks)])
 
     def forward(self, inputs: UserInputs) -> Encoding:
-        """Encode a batch. Raises NflaeError unless the channels have the N this encoder was made for."""
+        """Encode a batch.
+
+        Raises
+        ------
+        NflaeError
+            If the channels have another number of antennas than the encoder.
+        """
         channels = inputs.channels_of(self.antennas)
         parts = torch.cat([channels.real, channels.imag], -1).to(self.norm.weight.dtype)
         tokens = self.norm(parts.flatten(0, 1)).unflatten(0, parts.shape[:2])

@@ -1,4 +1,4 @@
-"""CUDA graphs give what PyTorch gives, for every shape, budget and place of the channels: on a GPU, and on a fake of it.
+"""CUDA graphs give what PyTorch gives, for every shape, budget and place of the channels, on a GPU and on a fake.
 
 The fake (`fake_cuda`) replays the captured closure, so the graphs' logic runs on a CPU: their shapes, sizes, memory,
 budgets, labels, eviction and failures. What it cannot show is whether the kernels can be captured.

@@ -145,7 +145,7 @@ def allocation(*shares: list[float]) -> object:
 
     def run(inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         shape = inputs["gains"].shape
-        return [np.broadcast_to(uplink, shape).copy(), np.broadcast_to(power, shape).copy()]
+        return [np.concatenate([np.broadcast_to(part, shape) for part in (uplink, power)])]
 
     return run
 
@@ -164,7 +164,7 @@ def test_users_that_get_next_to_nothing_are_switched_off_and_others_are_compared
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 2**31), kind=st.sampled_from(KINDS), users=st.integers(2, 6))
 def test_redundant_users_are_pytorchs(seed: int, kind: str, users: int) -> None:
-    """Seen in the powers: all of a redundant user's go to the others where the network gives it no more than rounding."""
+    """All of a redundant user's power goes to the others where the network gives it no more than rounding."""
     channels = draw_channels(seed, users, 8, kind, drops=3)
     shares = np.full(users, 1e-9)
     drops = Drops.of(channels.numpy(), 1.0)

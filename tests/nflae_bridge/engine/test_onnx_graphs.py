@@ -97,7 +97,7 @@ def test_powers_are_pytorchs_for_every_number_of_drops_and_users(
         inputs, values = quantities(seed, drops, users, snr_db)
         with torch.no_grad():
             expected = built(inputs)
-        uplink, power = run.run(None, arrays(values))
+        uplink, power = run.run(None, arrays(values))[0].reshape(2, drops, users)
         assert uplink.dtype == power.dtype == np.float64
         np.testing.assert_allclose(uplink, expected.dual_power_fractions.numpy(), rtol=5e-4, atol=1e-6)
         np.testing.assert_allclose(power, expected.power_fractions.numpy(), rtol=5e-4, atol=1e-6)
@@ -109,7 +109,7 @@ def test_a_user_that_is_given_nothing_makes_no_drop_without_numbers(tmp_path: Pa
     with torch.no_grad():
         built.heads["power"].bias.fill_(-300.0)
     _, values = quantities(1, 1, 4)
-    _, power = exported(tmp_path, built, POWERS).run(None, arrays(values))
+    _, power = exported(tmp_path, built, POWERS).run(None, arrays(values))[0].reshape(2, 1, 4)
     assert np.isfinite(power).all()
     assert power.std() > 0
     np.testing.assert_allclose(power.sum(1), 1, rtol=1e-6)

@@ -15,8 +15,7 @@ from nflae_bridge.network.encoders.gram import (
     USER_FEATURES,
     Constraints,
     FeatureInputs,
-    pair_features,
-    user_features,
+    gram_features,
 )
 from nflae_bridge.network.encoders.interface import UserInputs
 from nflae_bridge.network.encoders.wavefront import (
@@ -166,20 +165,25 @@ def test_channels_may_be_missing_if_labels_are_given(make_network: Make) -> None
         network(UserInputs(None, gram, one, one, None))
 
 
-def gram_features(
+def features_of(
     gram: torch.Tensor, near: torch.Tensor, alpha_c: float, min_rate: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     one = torch.ones(len(gram))
-    constraints = Constraints(near, alpha_c * one, min_rate * one)
-    inputs = FeatureInputs.of(gram)
-    return user_features(inputs, constraints, torch.float32), pair_features(inputs, constraints, torch.float32)
+    return gram_features(FeatureInputs.of(gram), Constraints(near, alpha_c * one, min_rate * one), torch.float32)
+
+
+def test_without_constraints_features_are_those_of_constraints_that_never_bind() -> None:
+    gram = normalised_gram(draw_channels(6, 4, 8, drops=3, spread_db=10), LinkBudget(1.0, 0.02))
+    free = gram_features(FeatureInputs.of(gram), None, torch.float32)
+    for found, expected in zip(free, features_of(gram, torch.zeros(3, 4, dtype=torch.bool), 1.0, 0.0), strict=True):
+        torch.testing.assert_close(found, expected)
 
 
 def test_features_are_what_they_are_called() -> None:
     channels, noise = draw_channels(6, 4, 8, drops=1, spread_db=10), 0.02
     near = torch.tensor([[True, False, False, True]])
     gram = normalised_gram(channels, LinkBudget(1.0, noise))
-    users, pairs = gram_features(gram, near, 0.7, 0.3)
+    users, pairs = features_of(gram, near, 0.7, 0.3)
     assert users.shape == (1, 4, USER_FEATURES)
     assert pairs.shape == (1, 4, 4, PAIR_FEATURES)
     h = channels[0].numpy().astype(complex)
@@ -216,7 +220,7 @@ def test_features_are_what_they_are_called() -> None:
 @pytest.mark.parametrize("noise", [1e-8, 1e8])
 def test_features_are_finite_on_degenerate_drops(kind: str, users: int, antennas: int, noise: float) -> None:
     gram = normalised_gram(draw_channels(7, users, antennas, kind, spread_db=60), LinkBudget(1.0, noise))
-    for features in gram_features(gram, labels(1, users), 1.0, 0.0):
+    for features in features_of(gram, labels(1, users), 1.0, 0.0):
         assert bool(features.isfinite().all())
         assert float(features.abs().max()) < 200
 
