@@ -3,8 +3,8 @@
 PyTorch launches some 500 kernels for it, and for one drop nearly all of their time goes into launching. Here a drop is
 one program: its users are padded to `USERS` and everything stays on its multiprocessor. On an H200 one drop takes 196
 us host to host and 4,096 take 3.39 ms (`tiny`); PyTorch's kernels as a CUDA graph, for C3 and C4, take 1.67 ms and 11.3
-ms, 8.5 and 3.3 times as long (docs/measurements/performance.md). Everything K x K is in double precision, the network in
-single, its matrix products in TF32. `tests/nflae_bridge/engine/test_triton_kernels.py` compares the kernels with the
+ms, 8.5 and 3.3 times as long (docs/measurements/performance.md). K x K matrices are in double precision, the network
+in single, its matrix products in TF32. `tests/nflae_bridge/engine/test_triton_kernels.py` compares the kernels with the
 torch backend.
 """
 
