@@ -294,3 +294,18 @@ def test_water_filling_by_hand() -> None:
     expected = [[0.25, 0.75, 0.0], [1 / 3, 1 / 3, 1 / 3]]
     np.testing.assert_allclose(water_filling(gain)[:2], expected, rtol=1e-14)
     np.testing.assert_allclose(water_filling(gain)[2], [(2.01 + 1) / 3 - 0.01, *[(2.01 + 1) / 3 - 1] * 2], rtol=1e-12)
+
+
+def test_only_proportions_of_the_target_count() -> None:
+    near = torch.tensor([[True, False, False]])
+    target = torch.tensor([[6.0, 1.0, 1.0]], dtype=torch.float64)
+    assert limit_power_fractions(target, near, None).tolist() == [[0.75, 0.125, 0.125]]
+    assert limit_power_fractions(target, near, torch.tensor([0.5]).double()).tolist() == [[0.5, 0.25, 0.25]]
+    assert limit_power_fractions(target, near, torch.tensor([0.875]).double()).tolist() == [[0.75, 0.125, 0.125]]
+
+
+def test_little_slack_moves_the_target_far() -> None:
+    """Gains 3, t = 1: q >= 1/3 each; the scaled minimum (1/2, 1/2) has slack 1/2, the target (1, 0) lacks 1."""
+    power_fractions, feasible = project([[3.0, 0.0], [0.0, 3.0]], [1.0, 0.0], [False, False], 1.0, 1.0)
+    assert power_fractions == pytest.approx([2 / 3, 1 / 3], rel=1e-14)
+    assert feasible
