@@ -198,8 +198,8 @@ def _pruned_or_not(drops: Drops, uplink: Real, power_fractions: Real, refinement
     )
     if np.logical_or.reduce(matters):
         tried = np.flatnonzero(matters)
-        fractions = (_normalised((part * ~redundant)[tried]) for part in (uplink, power_fractions))
-        pruned = _refined(drops.gram[tried], drops.gains[tried], *fractions, refinements)
+        fractions = [_normalised((part * ~redundant)[tried]) for part in (uplink, power_fractions)]
+        pruned = _refined(drops.gram[tried], drops.gains[tried], fractions[0], fractions[1], refinements)
         better = ~(pruned.sum_rate <= best.sum_rate[tried] * (1 - negligible))
         best.put(tried[better], pruned, better)
     return best

@@ -72,7 +72,7 @@ class Attention(nn.Module):
         """
         weight, shift = self.c_attn.weight, self.c_attn.bias
         if torch.onnx.is_in_onnx_export():
-            joined: Tensor = _OnnxAttention.apply(rows, weight, shift, bias, self.heads)
+            joined: Tensor = _OnnxAttention.apply(rows, weight, shift, bias, self.heads)  # type: ignore[no-untyped-call]
         else:
             joined = attend(rows, weight, shift, bias)
         result: Tensor = self.c_proj(joined)
@@ -104,7 +104,8 @@ def attend(rows: Tensor, weight: Tensor, shift: Tensor, bias: Tensor) -> Tensor:
     )
     weights = scores.clamp(-LARGEST_SCORE, LARGEST_SCORE).exp()
     mixed = (weights @ value) / weights.sum(-1, keepdim=True)
-    return mixed.view(drops, heads, users, -1).transpose(1, 2).reshape(drops * users, -1)
+    result: Tensor = mixed.view(drops, heads, users, -1).transpose(1, 2).reshape(drops * users, -1)
+    return result
 
 
 class _OnnxAttention(torch.autograd.Function):

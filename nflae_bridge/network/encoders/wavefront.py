@@ -157,9 +157,10 @@ def subarray_beams(subarrays: Tensor, matrix: Tensor | None) -> tuple[Parts, Ten
 def _spectra(subarrays: Tensor, matrix: Tensor | None) -> Tensor:
     """Return spatial spectra, float32 (users, 16, 2, beams), real and imaginary, of sub-arrays."""
     if matrix is not None:
-        return (subarrays @ matrix).unflatten(-1, (2, -1))
+        beams = subarrays @ matrix
+        return beams.reshape(beams.shape[0], SUBARRAYS, 2, -1)
     length = subarrays.shape[-1] // 2
-    antennas = torch.view_as_complex(subarrays.unflatten(-1, (length, 2)))
+    antennas = torch.view_as_complex(subarrays.reshape(-1, SUBARRAYS, length, 2))
     spectra = torch.fft.fft(antennas, n=OVERSAMPLING * length, dim=-1) / math.sqrt(length)
     return torch.stack([spectra.real, spectra.imag], -2)
 
@@ -188,7 +189,7 @@ def curvature_features(outputs: Parts, energies: Tensor) -> Tensor:
     mean_bend = [(part * SUBARRAYS).clamp(-3, 3) for part in _total(bends)]
     bends = _unit(bends, least=1e-12)
     products = (torch.cat(flat, -1) @ chirps(energies.device)).square()
-    match = products.unflatten(-1, (2, -1)).sum(1).unflatten(-1, (2 * CURVATURES, SLOPES)).amax(-1)
+    match = products.reshape(-1, 2, 2 * CURVATURES * SLOPES).sum(1).reshape(-1, 2 * CURVATURES, SLOPES).amax(-1)
     match = match.clamp(min=_LEAST).sqrt()
     even = [flat[0] * 4, (flat[0].square() + flat[1].square()).sqrt() * 4, bends[0]]
     odd = [flat[1] * 4, bends[1], mean_bend[1]]
@@ -327,5 +328,5 @@ class WavefrontClassifier(nn.Module):
             float32 (users,).
         """
         features = curvature_features(*subarray_beams(subarrays, matrix))
-        readings: Tensor = self.layers(features.to(self.layers[0].weight.dtype))
+        readings: Tensor = self.layers(features.to(next(self.parameters()).dtype))
         return readings.squeeze(-1).amax(-1)
