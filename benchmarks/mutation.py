@@ -188,11 +188,14 @@ class Covered:
     ----------
     tests : dict
         (file, line) -> identifiers of the tests that execute the line.
+    imported : set of (file, line)
+        Lines executed when a module is imported; every test depends on them.
     seconds : dict
         Identifier -> duration, s.
     """
 
     tests: dict[tuple[str, int], set[str]] = field(default_factory=dict)
+    imported: set[tuple[str, int]] = field(default_factory=set)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -228,7 +231,10 @@ def measure_coverage(tree: Path, sources: list[str], tests: list[str]) -> Covere
     data, covered = watch.get_data(), Covered(seconds=recorder.seconds)
     for name in data.measured_files():
         for line, contexts in data.contexts_by_lineno(name).items():
-            covered.tests[str(Path(name).relative_to(tree)), line] = set(contexts) - {""}
+            place = str(Path(name).relative_to(tree)), line
+            covered.tests[place] = set(contexts) - {""}
+            if "" in contexts:
+                covered.imported.add(place)
     return covered
 
 
@@ -279,7 +285,9 @@ def run_tests(tests: list[str]) -> bool:
 
 def examine(tree: Path, mutant: Mutant, covered: Covered) -> str:
     """Return the fate of a mutant: killed, survived, or not executed by any test."""
-    tests = sorted(covered.tests.get((mutant.path, mutant.line), ()), key=lambda test: covered.seconds.get(test, 0))
+    place = mutant.path, mutant.line
+    found = covered.tests.get(place) or (covered.seconds if place in covered.imported else ())
+    tests = sorted(found, key=lambda test: covered.seconds.get(test, 0))
     if not tests:
         return "not executed"
     target = tree / mutant.path
