@@ -258,8 +258,9 @@ def _pair_features(
     """
     diagonal = quantities.inverse_diagonal.clamp(min=_LEAST)
     spread = quantities.inverse_power / (diagonal.unsqueeze(-1) * diagonal.unsqueeze(-2))
-    values = torch.stack([quantities.coherence, 1 - quantities.coherence, spread], -1).to(level.dtype)
-    coherence, logs = values[..., :1], torch.log(values + 1e-4)
+    parts = (quantities.coherence, 1 - quantities.coherence, spread)
+    coherence, *_ = values = [part.to(level.dtype).unsqueeze(-1) for part in parts]
+    logs = [torch.log(value + 1e-4) for value in values]
     interference = torch.log(1 + received).unsqueeze(-1)
     if constraints is None:
         alike = coherence * 0 + 1
@@ -269,9 +270,9 @@ def _pair_features(
     features = [
         coherence,
         coherence.sqrt(),
-        logs[..., :2],
+        *logs[:2],
         (level.unsqueeze(2) - level.unsqueeze(1)).clamp(-4 / _DECADE, 4 / _DECADE),
-        logs[..., 2:],
+        logs[2],
         interference,
         interference.transpose(1, 2),
         alike,
