@@ -259,26 +259,27 @@ def _pair_features(
     diagonal = quantities.inverse_diagonal.clamp(min=_LEAST)
     spread = quantities.inverse_power / (diagonal.unsqueeze(-1) * diagonal.unsqueeze(-2))
     parts = (quantities.coherence, 1 - quantities.coherence, spread)
-    coherence, *_ = values = [part.to(level.dtype).unsqueeze(-1) for part in parts]
+    coherence, *_ = values = [part.to(level.dtype).unsqueeze(1) for part in parts]
     logs = [torch.log(value + 1e-4) for value in values]
-    interference = torch.log(1 + received).unsqueeze(-1)
+    interference = torch.log(1 + received).unsqueeze(1)
     if constraints is None:
         alike = coherence * 0 + 1
     else:
         near = constraints.near_field
-        alike = (near.unsqueeze(-1) == near.unsqueeze(-2)).to(level.dtype).unsqueeze(-1)
+        alike = (near.unsqueeze(-1) == near.unsqueeze(-2)).to(level.dtype).unsqueeze(1)
     features = [
         coherence,
         coherence.sqrt(),
         *logs[:2],
-        (level.unsqueeze(2) - level.unsqueeze(1)).clamp(-4 / _DECADE, 4 / _DECADE),
+        (level.unsqueeze(1) - level.transpose(1, 2).unsqueeze(1)).clamp(-4 / _DECADE, 4 / _DECADE),
         logs[2],
         interference,
-        interference.transpose(1, 2),
+        interference.transpose(2, 3),
         alike,
-        same.unsqueeze(-1).expand_as(coherence),
+        same.expand_as(coherence),
     ]
-    return torch.cat(features, -1) * _scale(_PAIR_SCALE, level.dtype, level.device)
+    # Whole matrices are joined and moved to the end at once: numbers one by one take several times as long.
+    return torch.cat(features, 1).permute(0, 2, 3, 1) * _scale(_PAIR_SCALE, level.dtype, level.device)
 
 
 _DECADE = 1 / math.log(10)
