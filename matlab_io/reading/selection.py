@@ -52,7 +52,8 @@ def choose_variable(path: Path, variables: Sequence[Variable], wanted: str | Non
         return candidates[0]
     if len(candidates) > 1:
         raise MatFileError(
-            f"{path}: several arrays could be the channel: {_listing(named or candidates)}; pass --var with the name of one"
+            f"{path}: several arrays could be the channel: {_listing(named or candidates)};"
+            " pass --var with the name of one"
         )
     if real:
         raise MatFileError(
