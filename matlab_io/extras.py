@@ -134,11 +134,14 @@ def _origin() -> dict[str, Any]:
     """Return pip's record of the installation's source, empty where there is none."""
     from importlib import metadata  # these imports take longer than the rest of `import nflae_bridge`
 
-    try:
-        recorded = metadata.distribution(DISTRIBUTION).read_text("direct_url.json")
-        return dict(json.loads(recorded or "{}"))
-    except (metadata.PackageNotFoundError, ValueError, TypeError):
-        return {}
+    # The folder of the sources, first on the path when work is done in it, has metadata without a record.
+    for found in metadata.distributions(name=DISTRIBUTION):
+        try:
+            if recorded := found.read_text("direct_url.json"):
+                return dict(json.loads(recorded))
+        except (ValueError, TypeError):
+            return {}
+    return {}
 
 
 def _smallest_extra(package: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,17 @@ def installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, origin: dict[str,
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: nflae-bridge\nVersion: 9\n")
     if origin is not None:
         (info / "direct_url.json").write_text(json.dumps(origin))
-    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    others = [path for path in sys.path if not any(Path(path).glob("nflae_bridge*-info"))]
+    monkeypatch.setattr(sys, "path", [*others, str(tmp_path / "site")])
+
+
+def test_metadata_in_the_folder_of_the_sources_hides_no_record(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    installed(monkeypatch, tmp_path, {"url": tmp_path.as_uri(), "dir_info": {"editable": True}})
+    sources = tmp_path / "sources" / "nflae_bridge.egg-info"
+    sources.mkdir(parents=True)
+    (sources / "PKG-INFO").write_text("Metadata-Version: 2.1\nName: nflae-bridge\nVersion: 9\n")
+    monkeypatch.setattr(sys, "path", [str(sources.parent), *sys.path])
+    assert install_command("engine") == f"pip install -e '{tmp_path}[engine]'"
 
 
 def test_the_command_installs_from_where_the_package_came(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
