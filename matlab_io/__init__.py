@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from matlab_io.extras import explain_import
+from matlab_io import extras as _extras
 
 if TYPE_CHECKING:
     from matlab_io.containers.contents import find_arrays, inspect_file
@@ -47,7 +47,7 @@ def __getattr__(name: str) -> Any:
         try:
             return getattr(import_module(_MODULES[name]), name)
         except ModuleNotFoundError as error:
-            raise explain_import(error, f"matlab_io.{name}") from error
+            raise _extras.explain_import(error, f"matlab_io.{name}") from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

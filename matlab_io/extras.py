@@ -30,7 +30,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "cluster": (*_ENGINE, "distributed", "dask"),
 }
 
-_REMARKS = {"link": " (Python 3.11 or 3.12)"}
+_REMARKS = {"link": "; for Python 3.11 or 3.12"}
+_CPU_TORCH = "pip install torch --index-url https://download.pytorch.org/whl/cpu"
 
 
 class MissingPackageError(NflaeError, ModuleNotFoundError):
@@ -149,7 +150,6 @@ def _smallest_extra(package: str) -> str:
 
 
 def _message(package: str, feature: str, extra: str) -> str:
-    return (
-        f"{feature} needs the extra {extra!r} ({package} is not installed): "
-        f"{install_command(extra)}{_REMARKS.get(extra, '')}"
-    )
+    reason = f"{package} is not installed{_REMARKS.get(extra, '')}"
+    hint = f"  # without a GPU, first: {_CPU_TORCH}" if package == "torch" else ""
+    return f"{feature} needs the extra {extra!r} ({reason}): {install_command(extra)}{hint}"

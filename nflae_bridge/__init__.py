@@ -1,12 +1,12 @@
-"""Compute near-field multi-user precoders with a GPT-2-backbone network, from and for engineers' own tools."""
+"""Compute near-field multi-user precoders with a GPT-2-backbone network, in files, in Python or over ZeroMQ."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from matlab_io import extras as _extras
 from matlab_io.errors import MatFileError, NflaeError
-from matlab_io.extras import explain_import
 from matlab_io.version import __version__
 
 if TYPE_CHECKING:
@@ -25,17 +25,21 @@ if TYPE_CHECKING:
         ServerStopping,
         TooLarge,
     )
+    from simulator.downlink.budget import BudgetError
+    from simulator.schemes.options import SchemeError
 
 _MODULES = {
     "AsyncClient": "nflae_bridge.live.client",
     "BadChannels": "nflae_bridge.live.errors",
     "BadRequest": "nflae_bridge.live.errors",
     "BridgeError": "nflae_bridge.live.errors",
+    "BudgetError": "simulator.downlink.budget",
     "Client": "nflae_bridge.live.client",
     "ConnectionLost": "nflae_bridge.live.errors",
     "Expired": "nflae_bridge.live.errors",
     "NoAnswer": "nflae_bridge.live.errors",
     "Result": "matlab_io.result",
+    "SchemeError": "simulator.schemes.options",
     "ServerBusy": "nflae_bridge.live.errors",
     "ServerFault": "nflae_bridge.live.errors",
     "ServerStopping": "nflae_bridge.live.errors",
@@ -48,6 +52,7 @@ __all__ = [
     "BadChannels",
     "BadRequest",
     "BridgeError",
+    "BudgetError",
     "Client",
     "ConnectionLost",
     "Expired",
@@ -55,6 +60,7 @@ __all__ = [
     "NflaeError",
     "NoAnswer",
     "Result",
+    "SchemeError",
     "ServerBusy",
     "ServerFault",
     "ServerStopping",
@@ -70,7 +76,7 @@ def __getattr__(name: str) -> Any:
         try:
             return getattr(import_module(_MODULES[name]), name)
         except ModuleNotFoundError as error:
-            raise explain_import(error, f"nflae_bridge.{name}") from error
+            raise _extras.explain_import(error, f"nflae_bridge.{name}") from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

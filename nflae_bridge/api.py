@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from matlab_io.errors import NflaeError
+from matlab_io.extras import explain_import
 from matlab_io.result import Result
-from nflae_bridge.engine.schemes import load_scheme
 from nflae_bridge.files.validation import first_bad_drop
 from simulator.downlink.budget import (
     DEFAULT_ALPHA_C,
@@ -19,7 +19,9 @@ from simulator.downlink.budget import (
     DEFAULT_POWER,
     LinkBudget,
 )
-from simulator.downlink.precoding import ChannelBatch, Scheme, result_arrays
+
+if TYPE_CHECKING:
+    from simulator.downlink.precoding import Scheme
 
 
 def precode(
@@ -45,14 +47,14 @@ def precode(
     power, noise_power : float
         Transmit power P and noise power sigma^2, W.
     alpha_c : float
-        Largest share of P for the near-field users, in (0, 1].
+        Largest share of P for the near-field users, in (0, 1] (constraint C3).
     min_rate : float
         Minimum rate of every user, bps/Hz.
     near_field : array_like, optional
         Labels, bool (drops, users), to be used for C3; by default the scheme finds them.
     scheme : str
-        ``"nflae"`` or the name of another registered scheme. The SINRs and rates of ``"noma"`` require receivers with
-        SIC.
+        ``"nflae"`` or the name of another registered scheme, with its options as ``"wmmse:iterations=50"``. The SINRs
+        and rates of ``"noma"`` require receivers with SIC.
     model : str
         For ``"nflae"``: a shipped model (see ``nflae models``), a folder written by ``nflae train``, or ``"auto"``.
     device : str
@@ -69,21 +71,43 @@ def precode(
     ------
     NflaeError
         If channels are not complex, finite and non-zero (the message names drop, user and antenna, counted from 0), or
-        a model or device is not available.
+        labels have another shape, or a scheme, model, device or package is not available.
     BudgetError
         If a quantity of the link budget is out of its range; a subclass of NflaeError and ValueError.
     """
     drops = _checked_drops(channels)
-    labels = None if near_field is None else torch.from_numpy(np.asarray(near_field, bool).reshape(drops.shape[:2]))
-    batch = ChannelBatch(torch.from_numpy(drops), labels)
+    labels = None if near_field is None else _checked_labels(near_field, drops.shape[:2])
     budget = LinkBudget(power, noise_power, alpha_c, min_rate)
-    precoding = _scheme(scheme, model, device, refine)(batch, budget)
+    if refine < 0:
+        raise NflaeError(f"refine must be a number of iterations of at least 0, got {refine}")
+    try:  # PyTorch belongs to the extra `engine`; without it this module can be imported and read about
+        import torch
+
+        from simulator.downlink.precoding import ChannelBatch, result_arrays
+
+        chosen = _scheme(scheme, model, device, refine)
+    except ModuleNotFoundError as error:
+        raise explain_import(error, "nflae_bridge.precode") from error
+    batch = ChannelBatch(torch.from_numpy(drops), None if labels is None else torch.from_numpy(labels))
+    precoding = chosen(batch, budget)
     return Result.from_arrays(result_arrays(precoding))
 
 
 @lru_cache(maxsize=8)
 def _scheme(name: str, model: str, device: str, refine: int) -> Scheme:
+    from nflae_bridge.engine.schemes import load_scheme
+
     return load_scheme(name, model, device, refine)
+
+
+def _checked_labels(near_field: npt.ArrayLike, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    """Return labels as bool (drops, users)."""
+    labels = np.asarray(near_field)
+    if labels.shape not in (shape, shape[1:] if shape[0] == 1 else shape) or not np.isin(labels, (0, 1)).all():
+        raise NflaeError(
+            f"near_field must be bool (drops, users) = {shape}, got {labels.dtype} of shape {labels.shape}"
+        )
+    return labels.astype(np.bool_).reshape(shape)
 
 
 def _checked_drops(channels: npt.ArrayLike) -> npt.NDArray[np.complex64]:

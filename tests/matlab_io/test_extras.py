@@ -96,10 +96,13 @@ def test_the_extra_is_the_smallest_one(monkeypatch: pytest.MonkeyPatch, tmp_path
         ("prometheus_client", "metrics"),
     ):
         found = explain_import(ModuleNotFoundError("", name=f"{package}.inner"), "nflae x")
-        assert str(found) == (
+        message, _, comment = str(found).partition("  # ")
+        assert message == (
             f"nflae x needs the extra '{named}' ({package} is not installed): "
             f"from the project's folder: pip install '.[{named}]'"
         )
+        # A shell ignores the comment, so that the rest of the line can be pasted.
+        assert ("https://download.pytorch.org/whl/cpu" in comment) == (package == "torch")
         assert isinstance(found, NflaeError)
 
 
@@ -113,7 +116,9 @@ def test_other_failed_imports_are_not_explained() -> None:
 def test_require_finds_an_installed_package(monkeypatch: pytest.MonkeyPatch) -> None:
     require("numpy", "nothing")
     monkeypatch.setitem(__import__("sys").modules, "sionna", None)
-    with pytest.raises(MissingPackageError, match=r"source umi needs the extra 'link' .*\(Python 3\.11 or 3\.12\)$"):
+    with pytest.raises(
+        MissingPackageError, match=r"source umi needs the extra 'link' \(.*; for Python 3\.11 or 3\.12\): "
+    ):
         require("sionna", "source umi")
     with pytest.raises(MissingPackageError, match=r"nflae link needs the extra 'link' \(sionna"):
         require_extra("link", "nflae link")

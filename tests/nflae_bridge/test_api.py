@@ -71,11 +71,24 @@ def test_real_channels_and_impossible_budgets_are_refused() -> None:
             precode(channels(), noise_power=0)
 
 
+@pytest.mark.parametrize("labels", [np.zeros((2, 2), bool), np.zeros(9, bool), np.full((3, 2), 2)])
+def test_labels_of_another_shape_or_value_are_refused(labels: np.ndarray) -> None:
+    h = np.tile(channels()[:1], (3, 1, 1))
+    with pytest.raises(NflaeError, match=r"near_field must be bool \(drops, users\) = \(3, "):
+        precode(h, near_field=labels)
+
+
+def test_a_negative_number_of_iterations_is_refused() -> None:
+    with pytest.raises(NflaeError, match="refine must be a number of iterations of at least 0, got -1"):
+        precode(channels(), refine=-1)
+
+
 PUBLIC_NAMES = {
     "AsyncClient",
     "BadChannels",
     "BadRequest",
     "BridgeError",
+    "BudgetError",
     "Client",
     "ConnectionLost",
     "Expired",
@@ -83,6 +96,7 @@ PUBLIC_NAMES = {
     "NflaeError",
     "NoAnswer",
     "Result",
+    "SchemeError",
     "ServerBusy",
     "ServerFault",
     "ServerStopping",
@@ -105,7 +119,7 @@ def test_every_public_exception_has_one_base() -> None:
     errors = {name for name, value in classes.items() if issubclass(value, Exception)}
     assert errors == PUBLIC_NAMES - {"AsyncClient", "Client", "Result", "__version__", "precode"}
     assert all(issubclass(classes[name], NflaeError) for name in errors)
-    assert errors - {"MatFileError", "NflaeError"} == {
+    assert errors - {"BudgetError", "MatFileError", "NflaeError", "SchemeError"} == {
         name for name in errors if issubclass(classes[name], BridgeError)
     }
 

@@ -124,10 +124,10 @@ def test_the_extra_is_enough(extra: str, arguments: list[str], channels_file: Pa
 
 def test_python_users_get_the_same_line(tmp_path: Path) -> None:
     script = WITHOUT.format(blocked=ALL)
-    script += "import nflae_bridge\ntry: nflae_bridge.precode\nexcept ImportError as error: print(error)"
+    script += "import nflae_bridge\ntry: nflae_bridge.precode([[1j, 1]])\nexcept ImportError as error: print(error)"
     said = run(script, tmp_path).stdout.strip()
     assert said.startswith("nflae_bridge.precode needs the extra 'engine' (")
-    assert said.endswith(install_command("engine"))
+    assert install_command("engine") in said
 
 
 @pytest.fixture(scope="module")
