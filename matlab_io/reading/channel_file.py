@@ -148,7 +148,7 @@ class ChannelFile:
         out = np.empty((stop - start, self.users, self.antennas), np.complex64)
         with reading(self.path, self.variable), np.errstate(over="ignore", invalid="ignore"):
             for offset, slab in slabs(start, stop, self.drop_axes):
-                piece = self._layout.to_drops(array.take(self._layout.index(slab)))
+                piece = self._layout.to_drops(array.read(self._layout.index(slab)))
                 count = math.prod(piece.shape[:-2])
                 if count == len(out):  # one piece: no copy where dtype and order are right already
                     out = np.ascontiguousarray(piece, np.complex64).reshape(out.shape)

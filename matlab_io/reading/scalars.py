@@ -78,7 +78,7 @@ def link_budget(
     read_value : callable
         Function that reads the first element of a variable.
     notes : list of str
-        Extended by a line per variable that is no real scalar, and so is not used.
+        Extended by a line per variable that is not a real scalar and so is ignored.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def link_budget(
             if parent != level:
                 continue
             if not is_scalar(variable):
-                notes.append(f"{variable} is no real scalar: not used")
+                notes.append(f"{variable} is not a real scalar and is ignored")
                 continue
             quantity, in_dbw = SCALAR_NAMES[name.lower()]
             value = _finite(path, variable.name, read_value(variable.name), in_dbw)

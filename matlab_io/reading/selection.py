@@ -68,7 +68,16 @@ def choose_variable(path: Path, variables: Sequence[Variable], wanted: str | Non
         )
     if not variables:
         raise MatFileError(f"{path}: holds no variables; save a complex array H (antennas x users x drops) in it")
-    raise MatFileError(f"{path}: no complex numeric array to take as the channel; it holds {_listing(variables)}")
+    cells = [variable for variable in variables if variable.matlab_class == "cell"]
+    cell = next((variable for variable in cells if variable.has_channel_name), cells[0] if cells else None)
+    advice = f"; {_cell_remedy(cell.name)}" if cell is not None else ""
+    raise MatFileError(
+        f"{path}: no complex numeric array to take as the channel; it holds {_listing(variables)}{advice}"
+    )
+
+
+def _cell_remedy(name: str) -> str:
+    return f"save the content of the cell array as one array, e.g. H = cat(3, {name}{{:}})"
 
 
 def _named(path: Path, variables: Sequence[Variable], wanted: str, allow_real: bool) -> Variable:
@@ -90,9 +99,7 @@ def _named(path: Path, variables: Sequence[Variable], wanted: str, allow_real: b
     if found.matlab_class == "sparse":
         raise MatFileError(f"{path}: {found} is sparse; save full({wanted}) instead")
     if found.matlab_class == "cell":
-        raise MatFileError(
-            f"{path}: {found} is a cell array; save its content as one array, e.g. H = cat(3, {wanted}{{:}})"
-        )
+        raise MatFileError(f"{path}: {found} is not a numeric array; {_cell_remedy(wanted)}")
     if not found.is_numeric:
         fields = [
             variable for variable in variables if variable.name.startswith(wanted + ".") and variable.is_candidate

@@ -25,7 +25,7 @@ _READ_AHEAD_BYTES = 64 << 20
 class StoredArray(Protocol):
     """Read parts of a numeric array in MATLAB's axis order."""
 
-    def take(self, index: tuple[slice, ...]) -> npt.NDArray[Any]:
+    def read(self, index: tuple[slice, ...]) -> npt.NDArray[Any]:
         """Read a part of the array.
 
         Parameters
@@ -49,7 +49,7 @@ class _Loaded:
     def __init__(self, parts: level5.Parts, shape: tuple[int, ...]) -> None:
         self._parts = [None if part is None else part.reshape(shape, order="F") for part in parts]
 
-    def take(self, index: tuple[slice, ...]) -> npt.NDArray[Any]:
+    def read(self, index: tuple[slice, ...]) -> npt.NDArray[Any]:
         real, imaginary = self._parts
         assert real is not None
         piece = np.zeros(real[index].shape, np.complex64, order="F")
@@ -68,7 +68,7 @@ class _OnDisk:
     def __init__(self, file: h5py.File, dataset: h5py.Dataset, shape: tuple[int, ...]) -> None:
         self._file, self._dataset, self._shape = file, dataset, shape
 
-    def take(self, index: tuple[slice, ...]) -> npt.NDArray[Any]:
+    def read(self, index: tuple[slice, ...]) -> npt.NDArray[Any]:
         bounds = [part.indices(size) for part, size in zip(index, self._shape, strict=True)]
         stored = tuple(slice(0, 1) for _ in range(self._dataset.ndim - len(index)))
         stored += tuple(reversed(index))

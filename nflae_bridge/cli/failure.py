@@ -73,7 +73,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, NflaeError):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted; no output was written"
+        return "interrupted; an unfinished output is removed"
     if isinstance(error, MemoryError) or _is(error, "torch", "OutOfMemoryError"):
         return "out of memory; give a smaller --batch, or --device cpu if the memory of the accelerator ran out"
     if isinstance(error, OSError):

@@ -12,7 +12,7 @@ from matlab_io.errors import NflaeError
 
 @dataclass(frozen=True)
 class SideFile:
-    """Content of a side output, made before the results are committed and written after them.
+    """Hold the content of a side output: rendered before the results are committed, written after them.
 
     Attributes
     ----------

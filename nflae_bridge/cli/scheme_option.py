@@ -70,7 +70,7 @@ class SchemeOption(click.Option):
         from simulator.schemes.registry import check_scheme, needs_sic_as_declared
 
         try:
-            checked = check_scheme(spec, self._also)
+            checked = check_scheme(spec, self._also, self._sic)
         except SchemeError as error:
             raise click.BadParameter(str(error)) from None
         if not self._sic and needs_sic_as_declared(split_spec(spec)[0]):

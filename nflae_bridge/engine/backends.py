@@ -40,7 +40,7 @@ class Selection:
     backend
         The backend.
     reason
-        Text for logs and for people.
+        Text of the reason, for logs and reports.
     """
 
     backend: Backend

@@ -17,6 +17,7 @@ from torch import Tensor
 from matlab_io.errors import NflaeError
 from nflae_bridge.network.config import BackboneConfig, EncoderConfig, NetworkConfig
 from nflae_bridge.network.model import PrecodingNetwork
+from nflae_bridge.network.shipped import read_card
 
 FORMAT = 1
 WEIGHTS, CARD = "model.safetensors", "model.json"
@@ -93,16 +94,16 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     NflaeError
         If a file is missing, damaged or does not fit the others; the message names it.
     """
+    card = read_card(folder)
     try:
-        card = json.loads((folder / CARD).read_text())
         config = NetworkConfig(
             EncoderConfig(**card["network"]["encoder"]),
             BackboneConfig(**card["network"]["backbone"]),
             card["network"].get("head_width", 0),
         )
-    except FileNotFoundError:
-        raise NflaeError(f"{folder} is no model: it has no {CARD}; `nflae models` lists the shipped ones") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except KeyError as error:
+        raise NflaeError(f"{folder / CARD} is damaged (no field {error}); train or copy the model again") from error
+    except (ValueError, TypeError) as error:
         raise NflaeError(f"{folder / CARD} is damaged ({error}); train or copy the model again") from error
     if card.get("format") != FORMAT:
         raise NflaeError(f"{folder / CARD} has format {card.get('format')}, this version reads {FORMAT}")

@@ -44,6 +44,36 @@ def shipped_models() -> list[ModelEntry]:
     ]
 
 
+def read_card(folder: Path) -> dict[str, Any]:
+    """Read the card of a model.
+
+    Parameters
+    ----------
+    folder
+        The checkpoint.
+
+    Returns
+    -------
+    dict
+        Content of ``model.json``.
+
+    Raises
+    ------
+    NflaeError
+        If the file is missing, unreadable or not a JSON object.
+    """
+    path = folder / "model.json"
+    try:
+        card = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise NflaeError(f"{folder} is not a model (no {path.name}); nflae models lists the shipped ones") from None
+    except (OSError, ValueError) as error:
+        raise NflaeError(f"{path} is damaged ({error}); train or copy the model again") from error
+    if not isinstance(card, dict):
+        raise NflaeError(f"{path} is damaged (not a JSON object); train or copy the model again")
+    return card
+
+
 def model_folder(model: str, device_type: str = "cpu") -> Path:
     """Find the checkpoint of a model.
 

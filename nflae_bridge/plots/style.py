@@ -173,7 +173,8 @@ def plot_format(path: Path) -> str:
     """
     suffix = path.suffix.lower().removeprefix(".")
     if suffix not in FORMATS:
-        raise NflaeError(f"{path}: no picture can be drawn as {path.suffix or 'that'}; name it .png, .pdf or .svg")
+        kind = f"{path.suffix} files" if path.suffix else "files without an extension"
+        raise NflaeError(f"{path}: plots cannot be written as {kind}; name it .png, .pdf or .svg")
     return suffix
 
 

@@ -150,10 +150,11 @@ def parse_options(name: str, texts: dict[str, str], known: Sequence[SchemeOption
         If an option is unknown or a value is out of range; the message lists the options.
     """
     by_name, values = {option.name: option for option in known}, {}
-    listed = f"options of {name}: {', '.join(option.describe() for option in known)}"
+    described = ", ".join(option.describe() for option in known)
+    listed = f"options of {name}: {described}" if known else "it has no options"
     for option, text in texts.items():
         if option not in by_name:
-            raise SchemeError(f"scheme {name} has no option {option[:40]!r}; {listed if known else 'it has none'}")
+            raise SchemeError(f"scheme {name} has no option {option[:40]!r}; {listed}")
         try:
             values[option] = by_name[option].parse(text)
         except ValueError as error:

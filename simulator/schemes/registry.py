@@ -22,7 +22,7 @@ AnyScheme = TypeVar("AnyScheme", bound="Scheme")
 
 def _adopt(name: str, found: object) -> Scheme:
     if not callable(found):
-        raise TypeError(f"it is no function but {type(found).__name__}")
+        raise TypeError(f"it is of type {type(found).__name__}, not a function")
     options_of(found)
     return found
 
@@ -100,7 +100,7 @@ def known_options(name: str) -> tuple[SchemeOption, ...]:
     return declared_options(declared[name].function) if name in declared else ()
 
 
-def check_scheme(spec: str, others: Collection[str] = ()) -> str:
+def check_scheme(spec: str, others: Collection[str] = (), offer_sic: bool = True) -> str:
     """Check the name and the options of a scheme; only a third-party scheme given with options is imported for it.
 
     Parameters
@@ -109,6 +109,8 @@ def check_scheme(spec: str, others: Collection[str] = ()) -> str:
         ``NAME`` or ``NAME:OPTION=VALUE:...``.
     others
         Further names allowed, without options.
+    offer_sic
+        List schemes that need receivers with SIC in the error for an unknown name.
 
     Returns
     -------
@@ -126,7 +128,8 @@ def check_scheme(spec: str, others: Collection[str] = ()) -> str:
     if name in others:
         parse_options(name, texts, ())
     elif name not in REGISTRY:
-        known = [*others, *(known for known in scheme_names() if known not in others)]
+        offered = (known for known in scheme_names() if offer_sic or not needs_sic_as_declared(known))
+        known = [*others, *(known for known in offered if known not in others)]
         problems = REGISTRY.third_party().problems
         raise SchemeError("; ".join([f"unknown scheme {name[:60]!r}: there are {', '.join(known)}", *problems]))
     elif texts:

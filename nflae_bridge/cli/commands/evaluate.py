@@ -136,7 +136,7 @@ def _report(found: Evaluation, in_file: int, budget: LinkBudget, model: str, dev
     rows.add_row("capacity (DPC)", f"{found.capacity:.3f}", "100 %", "", "")
     rows.show()
     used = f"the first {found.drops} of {in_file}" if found.drops < in_file else f"all {found.drops}"
-    skipped = f", {found.skipped} bad ones skipped" if found.skipped else ""
+    skipped = f", {found.skipped} bad drop{'s' if found.skipped > 1 else ''} skipped" if found.skipped else ""
     fact("drops", f"{used}{skipped}; {100 * found.near_field_share:.1f} % of the users near-field ({model})")
     fact("time", f"median of 5 runs on a block of {found.timed_drops} drops, on {device}, after one warm-up")
     sic = [score.scheme for score in found.scores if needs_sic(score.scheme)]

@@ -12,7 +12,7 @@ import click
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.cli.terminal import Table, fact
-from nflae_bridge.network.shipped import ModelEntry, model_folder, shipped_models
+from nflae_bridge.network.shipped import ModelEntry, model_folder, read_card, shipped_models
 
 
 @click.command(
@@ -81,15 +81,7 @@ def parameter_count(folder: Path) -> int:
 
 
 def _entry(folder: Path) -> ModelEntry:
-    card = folder / "model.json"
-    try:
-        return ModelEntry(folder.resolve().name, folder, json.loads(card.read_text()))
-    except FileNotFoundError:
-        raise NflaeError(
-            f"{folder} is not a model: it has no model.json; nflae models lists the shipped ones"
-        ) from None
-    except ValueError as error:
-        raise NflaeError(f"{card} is damaged ({error}); train or copy the model again") from None
+    return ModelEntry(folder.resolve().name, folder, read_card(folder))
 
 
 def _details(entry: ModelEntry) -> None:

@@ -157,7 +157,8 @@ def _report(summary: Summary, name: str, demands_rates: bool) -> None:
     served = summary.drops - summary.skipped
     fact("drops", f"{summary.drops} in {summary.seconds:.2f} s ({summary.drops / summary.seconds:.0f} drops/s)")
     if summary.skipped:
-        fact("skipped", f"{summary.skipped} bad drops: NaN in the results, near_field and feasible false")
+        noun = "drop" if summary.skipped == 1 else "drops"
+        fact("skipped", f"{summary.skipped} bad {noun}: NaN in the results, near_field and feasible false")
     if not served:
         return
     near = summary.near_field_users / summary.users

@@ -1,4 +1,4 @@
-"""Define ``nflae serve``: precoders for running programs, over ZeroMQ."""
+"""Define ``nflae serve``: serve precoders to running programs over ZeroMQ."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nflae_bridge.cli.options import device_option, model_option
 
 @click.command(
     "serve",
-    short_help="Precoders for running programs, over ZeroMQ.",
+    short_help="Serve precoders to running programs over ZeroMQ.",
     epilog="""\b
     Examples:
       nflae serve

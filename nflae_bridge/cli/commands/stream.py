@@ -1,4 +1,4 @@
-"""Define ``nflae stream``: precoders for running GNU Radio flowgraphs."""
+"""Define ``nflae stream``: precode the channels of a running GNU Radio flowgraph."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ _ENDPOINT: dict[str, Any] = {"callback": _endpoint, "metavar": "KIND:ADDRESS[,OP
 
 @click.command(
     "stream",
-    short_help="Precoders for running GNU Radio flowgraphs.",
+    short_help="Precode the channels of a running GNU Radio flowgraph.",
     epilog="""\b
     Examples:
       a flowgraph's ZMQ PUSH Sink sends CSI to port 5556, its ZMQ PULL Source receives precoders from 5557:

@@ -174,7 +174,7 @@ class Inlet:
                 items = self._decode(frames)
             except NflaeError as error:
                 self._counts.malformed += 1
-                self._warn("malformed", f"a message of {len(frames[-1])} bytes is ignored: {error}")
+                self._warn("malformed", f"message of {len(frames[-1])} bytes ignored: {error}")
                 continue
             if len(items.channels):
                 self._counts.received += len(items.channels)
@@ -213,7 +213,7 @@ class Inlet:
         drops, left_over = divmod(len(message) - start, size)
         if left_over:
             hint = "; its sink seems to pass tags: add ',tags' here" if not start and has_header(message) else ""
-            raise NflaeError(f"its samples are not a multiple of an item of {size} bytes{hint}")
+            raise NflaeError(f"the size of its samples is not a multiple of the item size of {size} bytes{hint}")
         if offset is not None and offset + drops > _MAX_NUMBER:
             raise NflaeError(f"its offset {offset} is out of range")
         samples = np.frombuffer(message, "<c8", offset=start)

@@ -94,7 +94,7 @@ def stream(settings: StreamSettings, make_precode: Callable[[], Precode], log: E
                 precode,
                 settings.relay,
                 counts,
-                warn=lambda event, text: log.warning(event, text=text),
+                warn=lambda event, text: log.warning(event, message=text),
                 tick=meter.tick,
                 stopping=stop_event.is_set,
             ).run()
@@ -116,7 +116,7 @@ def _open(
         settings.csi,
         settings.parameters,
         counts,
-        warn=lambda event, text: log.warning(event, text=text),
+        warn=lambda event, text: log.warning(event, message=text),
         resizable=all(endpoint.pdu for endpoint in settings.outputs.values()),
     )
     stack.callback(inlet.close)
@@ -136,7 +136,7 @@ def _log_endpoint(log: EventLog, name: str, endpoint: Endpoint, address: str) ->
         pdu=int(endpoint.pdu),
     )
     if endpoint.bind and not is_local(address):
-        log.warning("exposed", address=address, text="other machines can reach this address; nothing is encrypted")
+        log.warning("exposed", address=address, message="other machines can reach this address; nothing is encrypted")
 
 
 def _outlet(context: Context, settings: StreamSettings, name: Stream, endpoint: Endpoint) -> Outlet:

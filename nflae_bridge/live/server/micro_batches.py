@@ -42,7 +42,7 @@ class Job:
 
     @property
     def key(self) -> BatchKey:
-        """Return users, antennas, scheme, refinements, and labels given or not, equal for jobs of one micro-batch."""
+        """Fields equal for all jobs of a micro-batch: users, antennas, scheme, refinements, presence of labels."""
         _, users, antennas = self.request.channels.shape
         return users, antennas, self.request.scheme, self.request.refine, self.request.near_field is not None
 

@@ -1,8 +1,8 @@
 """Encode drops by Gamma = (P / sigma^2) H^H H, which holds all that a precoder needs.
 
 The network's inputs are dimensionless and free of the users' phases, so one checkpoint serves every number of antennas,
-carrier and CSI scale. Beside Gamma two K x K quantities serve that the engine computes anyway for regularised zero
-forcing: (I + Gamma / K)^-1, whose entries combine all coherences of a user, and the effective gains of RZF's beams.
+carrier and CSI scale. Two further K x K inputs are results of regularised zero forcing, which the engine computes
+anyway: (I + Gamma / K)^-1, whose entries combine all coherences of a user, and the effective gains of RZF's beams.
 Near-field labels come first, from the wavefront, so that powers depend on the users that count under C3.
 """
 

@@ -6,7 +6,7 @@ paper, of which only the abstract was available: step size, extrapolation and st
 of unweighted steps is chosen on the drops of the comparison.
 
 Receivers and weights restate those of `simulator.downlink.structure.wmmse_step` for arrays of PyTorch or NumPy;
-``test_gradient_steps_and_wmmse_have_the_same_fixed_point`` holds the two together.
+``test_gradient_steps_and_wmmse_have_the_same_fixed_point`` tests that the two agree.
 
 References
 ----------

@@ -137,7 +137,7 @@ def fastest_reaching(rows: Sequence[Measurement], sum_rate: float) -> Measuremen
 
 
 def ratios(rows: Sequence[Measurement], ours: Measurement) -> list[Ratio]:
-    """Compute the rivals' times over the network's, and the network's over the floor's.
+    """Compute ratios of median times: other schemes over the network, and the network over the floor.
 
     Parameters
     ----------
@@ -165,8 +165,8 @@ def ratios(rows: Sequence[Measurement], ours: Measurement) -> list[Ratio]:
     ]
     found += [over_ours(row.name, row) for row in of_scheme("wmmse") if row.iterations == 20]
     if any(row.scheme not in ("nflae", FLOOR) for row in rows):
-        found.append(over_ours("the fastest rival that reaches its sum rate", fastest_reaching(rows, ours.sum_rate)))
-    found += [Ratio("ours over the floor", row.name, ours.median / row.median) for row in of_scheme(FLOOR)]
+        found.append(over_ours("fastest scheme at an equal or higher sum rate", fastest_reaching(rows, ours.sum_rate)))
+    found += [Ratio("nflae over the floor", row.name, ours.median / row.median) for row in of_scheme(FLOOR)]
     return found
 
 

@@ -1,7 +1,7 @@
-"""Compute WMMSE with as few operations as it takes: one product and one Cholesky factorisation of K x K per step.
+"""Compute WMMSE with one product and one Cholesky factorisation of K x K per iteration.
 
-Restates `simulator.downlink.structure.wmmse_step` for arrays of PyTorch or NumPy, as the fastest rival of the network;
-``test_every_implementation_of_wmmse_computes_wmmse`` holds the two together.
+Restates `simulator.downlink.structure.wmmse_step` for arrays of PyTorch or NumPy, as the fastest form of WMMSE to
+compare the network with; ``test_every_implementation_of_wmmse_computes_wmmse`` tests that the two forms agree.
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ class FileDrops:
 
     @property
     def batches_per_pass(self) -> int:
-        """See `DropSource`."""
+        """Batches after which every drop has been used equally often."""
         return -(-len(self._usable) // self._size)
 
     @property
@@ -156,7 +156,7 @@ class FileDrops:
         return self._usable
 
     def recipe(self, index: int) -> FileBatch:
-        """See `DropSource`."""
+        """Return the recipe of batch ``index`` (0, 1, ...)."""
         start = index % self.batches_per_pass * self._size
         drops = self._usable[start : start + self._size]
         known, known_of = np.unique(self._known_of[drops], return_inverse=True)
@@ -164,12 +164,12 @@ class FileDrops:
         return FileBatch(self._channels[drops], None if same else self._channels[known], known_of.astype(np.int64))
 
     def batches(self, drops: int) -> int:
-        """See `DropSource`."""
+        """Return the number of batches that hold at least ``drops`` drops."""
         passes, rest = divmod(drops, len(self._usable))
         return passes * self.batches_per_pass + -(-rest // self._size)
 
     def identity(self) -> dict[str, str]:
-        """See `DropSource`."""
+        """Return what distinguishes these drops from others, in words."""
         digest = hashlib.sha256()
         for array in (self._channels, self._usable, self._known_of):
             digest.update(array.tobytes())
@@ -256,19 +256,19 @@ class ScenarioDrops:
 
     @property
     def batches_per_pass(self) -> int:
-        """See `DropSource`."""
+        """Batches after which every drop has been used equally often."""
         return 1
 
     def recipe(self, index: int) -> ScenarioBatch:
-        """See `DropSource`."""
+        """Return the recipe of batch ``index`` (0, 1, ...)."""
         return ScenarioBatch(self.name, self.users, self.antennas, self.size, self.speed, self.seed, index)
 
     def batches(self, drops: int) -> int:
-        """See `DropSource`."""
+        """Return the number of batches that hold at least ``drops`` drops."""
         return -(-drops // self.size)
 
     def identity(self) -> dict[str, str]:
-        """See `DropSource`."""
+        """Return what distinguishes these drops from others, in words."""
         return {
             "scenario": f"{self.name} with {self.users} users and {self.antennas} antennas",
             "speed": f"{self.speed:g}",

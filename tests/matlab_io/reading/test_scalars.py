@@ -55,4 +55,4 @@ def test_an_array_of_that_name_is_noted_and_not_used() -> None:
     notes: list[str] = []
     powers = Variable("power", (3, 10), "double", False)
     found = link_budget(Path("x"), Variable("H", (8, 2), "double", True), [powers], lambda _: 1.0, notes)
-    assert (found, notes) == ({}, ["power (3 x 10 double) is no real scalar: not used"])
+    assert (found, notes) == ({}, ["power (3 x 10 double) is not a real scalar and is ignored"])

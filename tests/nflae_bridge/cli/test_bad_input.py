@@ -230,7 +230,11 @@ def test_a_drop_that_cannot_be_drawn(fails: Fails, write_mat: WriteMat, tmp_path
 def test_no_such_model_and_no_such_device(fails: Fails, write_mat: WriteMat, tmp_path: Path) -> None:
     source = write_mat(random_channels())
     assert "no model 'absent'" in fails(source, "--scheme", "nflae", "--model", "absent")
-    assert "is no model" in fails(source, "--scheme", "nflae", "--model", tmp_path)
+    assert "is not a model" in fails(source, "--scheme", "nflae", "--model", tmp_path)
+    for card, fault in (("{}", "no field 'network'"), ("[]", "not a JSON object"), ("{", "is damaged")):
+        (tmp_path / "model.json").write_text(card)
+        assert fault in fails(source, "--scheme", "nflae", "--model", tmp_path)
+    (tmp_path / "model.json").unlink()
     assert "'tpu'" in fails(source, "--device", "tpu")
 
 

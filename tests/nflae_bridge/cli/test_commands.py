@@ -134,7 +134,7 @@ def test_an_interrupted_run_leaves_nothing(
     monkeypatch.setitem(simulator.schemes.registry.REGISTRY.loaded, "rzf", interrupted)
     done = nflae("precode", write_mat(random_channels()), "-o", tmp_path / "out.mat", "--scheme", "rzf")
     assert done.exit_code == 1
-    assert done.stderr == "nflae: error: interrupted; no output was written\n"
+    assert done.stderr == "nflae: error: interrupted; an unfinished output is removed\n"
     assert [path.name for path in tmp_path.iterdir()] == ["in.mat"]
     assert signal.getsignal(number) == before
 
@@ -242,7 +242,7 @@ def test_evaluate_takes_a_few_schemes_under_constraints(nflae: Run, write_mat: W
     assert "wmmse" not in done.output
     assert "(SIC)" not in done.output
     assert "100.0 %" in done.output  # nobody gets 30 bps/Hz
-    assert "1 bad ones skipped" in done.output
+    assert "1 bad drop skipped" in done.output
     assert "without alpha_c and min_rate" in done.output
 
 

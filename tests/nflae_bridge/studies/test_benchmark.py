@@ -265,8 +265,8 @@ def test_ratios_name_the_rivals_they_are_taken_to() -> None:
         "wmmse at an equal or lower sum rate": ("wmmse-20", 4.0),
         "inversion-free at an equal or lower sum rate": (None, None),
         "wmmse-20": ("wmmse-20", 4.0),
-        "the fastest rival that reaches its sum rate": ("inversion-free-30", 3.0),
-        "ours over the floor": (FLOOR, 5.0),
+        "fastest scheme at an equal or higher sum rate": ("inversion-free-30", 3.0),
+        "nflae over the floor": (FLOOR, 5.0),
     }
 
 
@@ -359,7 +359,13 @@ def test_command_writes_table_and_picture_and_nothing_else(nflae: Run, tmp_path:
     assert (tmp_path / "mine.txt").read_text() == "kept"
     contestants_per_batch = 1 + 1 + len(ITERATIONS["wmmse"]) + len(ITERATIONS["inversion-free"]) + 1
     assert len(list(csv.DictReader((tmp_path / "bench.csv").open()))) == 2 * contestants_per_batch
-    for text in ("wmmse-20", "inversion-free-50", "ours over the floor", "tiny on cpu", "cpu, 4 drops per call"):
+    for text in (
+        "wmmse-20",
+        "inversion-free-50",
+        "nflae over the floor",
+        "tiny on cpu",
+        "cpu, 4 drops per call",
+    ):
         assert text in done.output
     assert "--repeats 30" in done.stderr
 
@@ -367,7 +373,7 @@ def test_command_writes_table_and_picture_and_nothing_else(nflae: Run, tmp_path:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (["--schemes", "rzf,magic"], "unknown scheme 'magic': there are nflae, inversion-free,"),
+        (["--schemes", "rzf,magic"], "unknown scheme 'magic': there are nflae, inversion-free, ldma, mrt, rzf,"),
         (["--schemes", "noma"], "inversion-free"),
         (["--schemes", ","], "no scheme named"),
         (["--batches", "1,0"], "whole numbers from 1 on"),

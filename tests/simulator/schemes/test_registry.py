@@ -51,7 +51,7 @@ def test_options_reach_the_scheme() -> None:
         ("wmmse:iterations=1:iterations=2", "each option once"),
         ("ldma:coherence=nan", "a number from 0.25 to 0.99"),
         ("noma:coherence=inf", "a number from 0 to 1"),
-        ("rzf:x=1", "scheme rzf has no option 'x'; it has none"),
+        ("rzf:x=1", "scheme rzf has no option 'x'; it has no options"),
         ("", "unknown scheme ''"),
     ],
 )
@@ -65,7 +65,7 @@ def test_bad_specifications_are_refused_in_one_line(spec: str, message: str) -> 
 def test_specifications_are_checked_without_other_spaces_and_with_other_names() -> None:
     assert check_scheme(" wmmse : iterations = 5 ") == "wmmse:iterations=5"
     assert check_scheme("nflae", ("nflae",)) == "nflae"
-    with pytest.raises(SchemeError, match="scheme nflae has no option 'refine'; it has none"):
+    with pytest.raises(SchemeError, match="scheme nflae has no option 'refine'; it has no options"):
         check_scheme("nflae:refine=2", ("nflae",))
     with pytest.raises(SchemeError, match="there are nflae, ldma"):
         check_scheme("mmse", ("nflae",))

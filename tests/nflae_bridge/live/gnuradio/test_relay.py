@@ -126,7 +126,7 @@ def test_a_sender_that_starts_anew_is_no_gap() -> None:
 @pytest.mark.parametrize(
     ("csi", "message", "words"),
     [
-        ("pull", b"x" * 100, "not a multiple of an item of 384 bytes"),
+        ("pull", b"x" * 100, "not a multiple of the item size of 384 bytes"),
         ("pull", encode_header(0, []) + bytes(384), "add ',tags' here"),
         ("pull,tags", bytes(384), "leave out ',tags' here"),
         ("pull,tags", encode_header(0, [])[:-1], "leave out ',tags' here"),
