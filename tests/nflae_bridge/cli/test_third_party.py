@@ -138,7 +138,7 @@ def test_evaluate_runs_it_beside_the_others_and_names_the_broken_one(
         ("strongest-antennas:kept=two", "kept has to be a whole number, got 'two'"),
         ("strongest-antennas:conjugate=2", "conjugate has to be true or false, got '2'"),
         ("broken", BROKEN),
-        ("not-a-function", "scheme 'not-a-function' of package acme-beams 1.2 cannot be loaded: TypeError: it is no"),
+        ("not-a-function", "scheme 'not-a-function' of package acme-beams 1.2 cannot be loaded: TypeError: it is"),
         ("another name", "unknown scheme 'another name'"),
         ("nosuch", "acme-beams 1.2: scheme 'zf' is built in, this one is ignored"),
     ],
