@@ -183,7 +183,10 @@ def needs_sic(spec: str) -> bool:
         If a third-party scheme cannot be loaded.
     """
     name = split_spec(spec)[0]
-    return name in REGISTRY and any(REGISTRY.load(name) is found for found in _NEEDING_SIC)
+    if name not in REGISTRY:
+        return False
+    loaded = REGISTRY.load(name)  # before the search, since its import fills the list
+    return any(loaded is found for found in _NEEDING_SIC)
 
 
 def _options(name: str, texts: dict[str, str]) -> dict[str, int | float | bool | str]:

@@ -300,7 +300,7 @@ def test_another_run_in_the_folder_is_not_mixed_in(nflae: Run, link: Link, write
 def test_without_sionna(monkeypatch: pytest.MonkeyPatch, nflae: Run, write_mat: WriteMat, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "sionna", None)
     done = nflae("link", write_mat(random_channels()), "-o", tmp_path / "out")
-    assert (done.exit_code, "nflae link needs the extra 'link' (sionna is not installed)" in done.stderr) == (1, True)
+    assert (done.exit_code, "nflae link needs the extra 'link' (sionna is not installed" in done.stderr) == (1, True)
 
 
 def test_near_field_limit_is_held_by_the_same_labels(link: Link, write_mat: WriteMat) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -113,3 +115,9 @@ def test_a_scheme_registered_at_run_time_has_name_and_options(monkeypatch: pytes
     assert scheme("mine") is mine
     assert scheme("mine:gain=2")(None, None) == 2.0  # type: ignore[arg-type, comparison-overlap]
     assert not needs_sic("nflae")
+
+
+def test_receivers_of_a_scheme_that_is_not_loaded_yet() -> None:
+    code = "from simulator.schemes.registry import needs_sic; print(needs_sic('noma'), needs_sic('zf'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "False"]
