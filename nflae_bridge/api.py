@@ -80,17 +80,26 @@ def precode(
     budget = LinkBudget(power, noise_power, alpha_c, min_rate)
     if refine < 0:
         raise NflaeError(f"refine must be a number of iterations of at least 0, got {refine}")
-    try:  # PyTorch belongs to the extra `engine`; without it this module can be imported and read about
+    return _compute(drops, labels, budget, (scheme, model, device, refine))
+
+
+def _compute(
+    drops: npt.NDArray[np.complex64],
+    labels: npt.NDArray[np.bool_] | None,
+    budget: LinkBudget,
+    choice: tuple[str, str, str, int],
+) -> Result:
+    """Precode checked channels; `choice` holds scheme, model, device and number of WMMSE iterations."""
+    try:  # PyTorch belongs to the extra `engine`; this module is imported without it
         import torch
 
         from simulator.downlink.precoding import ChannelBatch, result_arrays
 
-        chosen = _scheme(scheme, model, device, refine)
+        scheme = _scheme(*choice)
     except ModuleNotFoundError as error:
         raise explain_import(error, "nflae_bridge.precode") from error
     batch = ChannelBatch(torch.from_numpy(drops), None if labels is None else torch.from_numpy(labels))
-    precoding = chosen(batch, budget)
-    return Result.from_arrays(result_arrays(precoding))
+    return Result.from_arrays(result_arrays(scheme(batch, budget)))
 
 
 @lru_cache(maxsize=8)
