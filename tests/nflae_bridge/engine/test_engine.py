@@ -216,6 +216,14 @@ def test_bad_advice_falls_back_on_rzf_and_says_so() -> None:
     torch.testing.assert_close(answer.uplink_power, textbook.uplink_power)
 
 
+def test_a_network_that_reads_antennas_gets_channels_in_units_of_the_noise(make_network: Make) -> None:
+    engine = Engine(Checkpoint("raw", make_network("raw", antennas=16), {}))
+    channels = draw_channels(22, users=3, antennas=16, drops=4)
+    first = engine(ChannelBatch(channels), LinkBudget(1.0, 0.01))
+    second = engine(ChannelBatch(10 * channels), LinkBudget(1.0, 1.0))
+    torch.testing.assert_close(first.power, second.power, rtol=1e-4, atol=1e-6)
+
+
 def test_advice_better_than_rzf_is_taken() -> None:
     channels = draw_channels(8, users=3, antennas=8, kind="orthogonal", drops=DROPS)
     channels = channels * torch.tensor([1.0, 1.0, 0.01])[:, None]
