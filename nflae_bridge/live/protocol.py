@@ -36,6 +36,7 @@ from simulator.downlink.budget import BudgetError, LinkBudget
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5555"
 
 _MAX_ENVELOPE = 8
+_MAX_IDENTITY_BYTES = 255  # ZeroMQ's own limit of a routing identity
 _COPIED_BYTES = 64 << 10  # below this size a copy takes less time than a view
 _DTYPES: dict[str, np.dtype[Any]] = {
     "complex64": np.dtype("<c8"),
@@ -136,13 +137,15 @@ def split_envelope(frames: list[bytes]) -> tuple[list[bytes], list[bytes]]:
     Returns
     -------
     envelope : list of bytes
-        Routing identities of the peers, with the empty delimiter if one was sent.
+        Routing identities of the peers, at most 7 of at most 255 bytes, with the empty delimiter if one was sent.
     message : list of bytes
         The remaining frames.
     """
     for index in range(1, min(len(frames), _MAX_ENVELOPE)):
         if not frames[index]:
             return frames[: index + 1], frames[index + 1 :]
+        if len(frames[index]) > _MAX_IDENTITY_BYTES:
+            break
     return frames[:1], frames[1:]
 
 
@@ -373,5 +376,7 @@ def _little_endian(array: Array) -> Frame:
         array = array.astype(dtype)
     if array.nbytes < _COPIED_BYTES:
         return array.tobytes()
+    if isinstance(array.base, np.ndarray) and array.base.nbytes > array.nbytes:
+        array = array.copy()  # a view would keep the arrays of its whole batch until the client has read it
     raw: memoryview = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     return raw

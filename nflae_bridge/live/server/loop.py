@@ -26,6 +26,7 @@ from nflae_bridge.live.protocol import (
     split_envelope,
 )
 from nflae_bridge.live.server.device import Answer, Device
+from nflae_bridge.live.server.memory import return_freed_memory
 from nflae_bridge.live.server.micro_batches import Job, JobQueue
 from nflae_bridge.live.server.outbox import Outbox
 from nflae_bridge.live.server.router_socket import RouterSocket
@@ -58,6 +59,7 @@ def serve(settings: ServerSettings, log: EventLog) -> None:
     NflaeError
         If an address, a key, a model or a device is unusable.
     """
+    return_freed_memory()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     router = RouterSocket(context, settings)
     try:
@@ -227,7 +229,9 @@ class ServerLoop:
         try:
             return expired + self._device.compute(jobs)
         except Exception as error:
-            self._log.exception("failed", jobs=len(jobs), shape=jobs[0].request.channels.shape)
+            if len(jobs) > 1:  # one of them may be the cause, and fails no other
+                return expired + [answer for job in jobs for answer in self._compute([job])]
+            self._log.exception("failed", shape=jobs[0].request.channels.shape, scheme=jobs[0].request.scheme)
             fault = WireError("internal", f"{type(error).__name__} while computing; the server's log has more")
             return expired + [Answer(job, fault, 0.0) for job in jobs]
 

@@ -550,6 +550,24 @@ def test_envelope_of_each_kind_of_peer(received: list[bytes], envelope: list[byt
     assert split_envelope(received) == (envelope, received[len(envelope) :])
 
 
+def test_an_envelope_is_bounded() -> None:
+    """What comes back with an answer is at most as long as ZeroMQ's own routing identities."""
+    long, longest = b"x" * 256, b"x" * 255
+    assert split_envelope([b"peer", longest, b"", b"{}"]) == ([b"peer", longest, b""], [b"{}"])
+    assert split_envelope([b"peer", b"a", long, b"", b"{}"]) == ([b"peer"], [b"a", long, b"", b"{}"])
+
+
+def test_an_answer_keeps_no_other_answers_of_its_batch() -> None:
+    batch = np.zeros((4, 16, 1024), np.complex64)
+    request = PrecodeRequest("1", batch[1:2], want=("precoder",))
+    _, frame = encode_answer(request, {"precoder": batch[1:2]}, {}, {})
+    assert len(frame) == batch[1:2].nbytes >= 1 << 16
+    assert not np.shares_memory(np.frombuffer(frame, np.uint8), batch)
+    request = PrecodeRequest("1", batch, want=("precoder",))
+    _, frame = encode_answer(request, {"precoder": batch}, {}, {})
+    assert np.shares_memory(np.frombuffer(frame, np.uint8), batch)
+
+
 @given(st.lists(st.binary(max_size=3), min_size=1, max_size=20))
 def test_envelope_and_message_are_the_frames_received(frames: list[bytes]) -> None:
     envelope, message = split_envelope(frames)

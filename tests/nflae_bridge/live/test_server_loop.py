@@ -104,6 +104,25 @@ def test_time_in_the_queue_is_the_computation_before() -> None:
     assert times["2"]["total"] > 1.8e6 * COMPUTE_SECONDS
 
 
+class FragileDevice(SlowDevice):
+    """A device that fails on every batch with a job called "poison", and is slow at first, so that batches form."""
+
+    def compute(self, jobs: Sequence[Job]) -> list[Answer]:
+        if any(job.request.id == "poison" for job in jobs):
+            raise ArithmeticError
+        return super().compute(jobs)
+
+
+def test_a_job_that_fails_its_batch_fails_alone() -> None:
+    with running(FragileDevice(float("inf"))) as peer:
+        for name in ("first", "1", "2", "poison", "3"):
+            send(peer, name, "mrt")
+        answers = {header["id"]: header for header in (json.loads(peer.recv_multipart()[0]) for _ in range(5))}
+    assert answers.pop("poison")["error"]["code"] == "internal"
+    assert all(header["ok"] for header in answers.values())
+    assert len(answers) == 4
+
+
 def test_the_device_measures_its_own_time_only() -> None:
     device = Device("auto", "cpu")
     request = PrecodeRequest("1", random_channels(1, 2, 8), scheme="rzf")
