@@ -186,7 +186,8 @@ def _dataset(dataset: h5py.Dataset, name: str) -> Variable:
         if is_complex and number.kind == "c":
             number = np.dtype(f"f{number.itemsize // 2}")
         matlab_class = _class_of(number)
-    return Variable(name, matlab_shape((dataset.shape or (0,))[::-1] or (1, 1)), matlab_class, is_complex)
+    shape = (0, 0) if dataset.shape is None else dataset.shape[::-1]  # None: a null dataspace
+    return Variable(name, matlab_shape(shape) if shape else (1, 1), matlab_class, is_complex)
 
 
 def _class_of(dtype: np.dtype[Any]) -> str:

@@ -15,7 +15,6 @@ from matlab_io.containers import hdf5, level4, level5
 from matlab_io.containers.variable import Variable
 from matlab_io.errors import reading
 from matlab_io.reading.layout import Layout
-from matlab_io.reading.scalars import is_scalar
 
 __all__ = ["LoadedStorage", "OnDiskStorage", "StoredArray"]
 
@@ -92,12 +91,12 @@ class LoadedStorage:
     chosen : Variable
         Channels.
     beside : sequence of Variable
-        Variables whose scalars are loaded too.
+        Variables that are loaded too, if numeric.
     """
 
     def __init__(self, path: Path, version: str, chosen: Variable, beside: Sequence[Variable]) -> None:
         self._path = path
-        names = [chosen.name] + [variable.name for variable in beside if is_scalar(variable)]
+        names = [chosen.name] + [variable.name for variable in beside if variable.is_numeric]
         read = level4.read_arrays if version == "4" else level5.read_arrays
         with reading(path):
             self._parts = read(path, names)
@@ -105,6 +104,10 @@ class LoadedStorage:
     def scalar(self, name: str) -> float:
         """Return the first element of a variable."""
         return float(self._parts[name][0].reshape(-1)[0])
+
+    def numbers(self, variable: Variable) -> npt.NDArray[np.float64]:
+        """Return a real array whole, float64, of the variable's shape."""
+        return np.asarray(self._parts[variable.name][0], np.float64).reshape(variable.shape, order="F")
 
     def array(self, variable: Variable, layout: Layout) -> tuple[StoredArray, int]:
         """Return access to the channels, and the number of drops best read at a time.
@@ -145,6 +148,12 @@ class OnDiskStorage:
         """Return the first element of a variable."""
         with reading(self._path, name):
             return float(np.asarray(self._file[name.replace(".", "/")][()]).reshape(-1)[0])
+
+    def numbers(self, variable: Variable) -> npt.NDArray[np.float64]:
+        """Return a real array whole, float64, of the variable's shape."""
+        with reading(self._path, variable.name):
+            stored = np.asarray(self._file[variable.name.replace(".", "/")][()], np.float64)
+            return stored.T.reshape(variable.shape, order="F")
 
     def array(self, variable: Variable, layout: Layout) -> tuple[StoredArray, int]:
         """Return access to the channels, and the number of drops best read at a time.
