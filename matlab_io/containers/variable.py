@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from matlab_io.containers.not_channels import not_channels
+
 __all__ = ["NUMERIC_CLASSES", "Variable", "field_of", "matlab_shape", "shape_text"]
 
 NUMERIC_CLASSES = frozenset(
@@ -42,13 +44,6 @@ _CHANNEL_NAMES = frozenset(
         "channelestimate",
     ]
 )
-
-# Complex arrays that are no channels unless named: precoders, and QuaDRiGa's taps before the sum over paths.
-NEVER_GUESSED = {
-    "precoder": "it is a precoder, as nflae writes them",
-    "coeff": "its name is that of QuaDRiGa's path coefficients; save their frequency response, chan.fr(...)",
-}
-
 
 _INDEX = re.compile(r"[({]\d+[)}]$")
 
@@ -108,7 +103,7 @@ class Variable:
             self.is_complex
             and self.is_numeric
             and (math.prod(self.shape) > 1 or self.has_channel_name)
-            and self.field not in NEVER_GUESSED
+            and not_channels(self.name) is None
         )
 
     @property

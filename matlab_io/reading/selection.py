@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from matlab_io.containers.variable import NEVER_GUESSED, Variable, shape_text
+from matlab_io.containers.variable import Variable, shape_text
 from matlab_io.errors import MatFileError
+from matlab_io.reading.refusals import refuse_not_channels
 
 __all__ = ["choose_variable"]
 
@@ -47,6 +48,7 @@ def choose_variable(path: Path, variables: Sequence[Variable], wanted: str | Non
     named = [variable for variable in candidates if variable.has_channel_name]
     if len(named) == 1:
         return named[0]
+    refuse_not_channels(path, variables)
     # Beside a real array with a channel's name, a single complex one is hardly the channel.
     if len(candidates) == 1 and not real:
         return candidates[0]
@@ -59,12 +61,6 @@ def choose_variable(path: Path, variables: Sequence[Variable], wanted: str | Non
         raise MatFileError(
             f"{path}: {_listing(real)} is real, and channels are complex;"
             " save the complex array, or pass --allow-real if that is intended"
-        )
-    refused = next((variable for variable in variables if variable.is_complex and variable.is_numeric), None)
-    if refused is not None and refused.field in NEVER_GUESSED:
-        raise MatFileError(
-            f"{path}: {refused} is not taken as a channel: {NEVER_GUESSED[refused.field]}"
-            f" (pass --var {refused.name} to take it)"
         )
     if not variables:
         raise MatFileError(f"{path}: holds no variables; save a complex array H (antennas x users x drops) in it")
