@@ -1,4 +1,4 @@
-"""QuaDRiGa: quadriga-lib's own paths and responses, and files laid out as the source of qd_channel says."""
+"""QuaDRiGa: files of QuaDRiGa 2.8.1 and of quadriga-lib against their own responses, and files laid out like theirs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from simulator.channels.sources import Request, channels, draw
 from tests.octave_session import run_octave
 
 Array = npt.NDArray[Any]
-RECORDED = Path(__file__).parent / "recorded" / "quadriga_lib_paths.npz"
+FOLDER = Path(__file__).parent / "recorded"
+RECORDED = FOLDER / "quadriga_lib_paths.npz"
+QUADRIGA_BAND = {"subcarriers": 4, "bandwidth": 100e6}  # of the responses in quadriga_record.m
 BAND = {"subcarriers": 3, "bandwidth": 30e6}
 OFFSETS = np.array([-10e6, 0.0, 10e6])
 
@@ -94,6 +96,48 @@ def test_every_layout(tmp_path: Path, lay_out: Callable[[Array, Array], dict[str
     assert found.dtype == np.complex64
     np.testing.assert_allclose(found, expected(coeff, delay), atol=3e-5)
     np.testing.assert_allclose(channels("quadriga", file=path), expected(coeff, delay, np.zeros(1)), atol=1e-5)
+
+
+def own_responses(file: str = "quadriga_fr.mat") -> list[Array]:
+    """Return qd_channel.fr of each user, [Rx, Tx, carrier, snapshot], as QuaDRiGa computed it."""
+    loaded = scipy.io.loadmat(FOLDER / file)["fr"]
+    return list(loaded[0]) if loaded.dtype == object else [loaded]
+
+
+def as_drops(responses: list[Array]) -> Array:
+    """h of y = h^H x: drops (snapshots x carriers, the latter fastest), users (each receive antenna), antennas."""
+    rows = np.concatenate(responses)
+    return rows.conj().transpose(3, 2, 0, 1).reshape(-1, len(rows), rows.shape[1])
+
+
+@pytest.mark.parametrize(
+    ("file", "users", "tolerance"),
+    [
+        ("quadriga_mat_save.mat", slice(1), 1e-4),  # mat_save stores delays in single precision
+        ("quadriga_users.mat", slice(2), 1e-6),
+    ],
+)
+def test_files_of_quadriga_give_its_own_responses(file: str, users: slice, tolerance: float) -> None:
+    drawn = draw("quadriga", Request(file=FOLDER / file, **QUADRIGA_BAND))
+    theirs = as_drops(own_responses()[users])
+    assert theirs.shape == (12, len(own_responses()[users]), 4)
+    np.testing.assert_allclose(
+        np.concatenate(list(drawn.blocks)), theirs, atol=tolerance * np.abs(theirs).max(), rtol=0
+    )
+    assert drawn.metadata["carrier_hz"] == pytest.approx(7e9)
+
+
+def test_delays_that_quadriga_averaged_over_antennas() -> None:
+    """individual_delays = 0: delay is [path, snapshot]."""
+    found = channels("quadriga", file=FOLDER / "quadriga_shared_delays.mat", **QUADRIGA_BAND)
+    theirs = as_drops(own_responses("quadriga_shared_delays.mat"))
+    np.testing.assert_allclose(found, theirs, atol=1e-6 * np.abs(theirs).max(), rtol=0)
+
+
+def test_responses_that_quadriga_computed() -> None:
+    np.testing.assert_allclose(
+        channels("quadriga", file=FOLDER / "quadriga_fr.mat"), as_drops(own_responses()), rtol=1e-6
+    )
 
 
 def test_quadriga_libs_own_paths(tmp_path: Path) -> None:
