@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ import numpy.typing as npt
 from matlab_io.errors import NflaeError
 from matlab_io.extras import explain_import
 from matlab_io.result import Result
+from nflae_bridge.files.budget import PLAUSIBLE_SNR_DB
+from nflae_bridge.files.user_snr import user_gains
 from nflae_bridge.files.validation import first_bad_drop
 from simulator.downlink.budget import (
     DEFAULT_ALPHA_C,
@@ -28,7 +31,7 @@ def precode(
     channels: npt.ArrayLike,
     *,
     power: float = DEFAULT_POWER,
-    noise_power: float = DEFAULT_NOISE_POWER,
+    noise_power: float | None = None,
     alpha_c: float = DEFAULT_ALPHA_C,
     min_rate: float = DEFAULT_MIN_RATE,
     near_field: npt.ArrayLike | None = None,
@@ -44,8 +47,10 @@ def precode(
     channels : array_like
         Complex, (drops, users, antennas), or (users, antennas) for one drop; row k is h_k with y_k = h_k^H x + n.
         Channels H of y = H x are passed as ``H.conj()``.
-    power, noise_power : float
-        Transmit power P and noise power sigma^2, W.
+    power : float
+        Transmit power P, W.
+    noise_power : float, optional
+        Noise power sigma^2, W; by default 0.01, for channels at which the SNR of the median user is then plausible.
     alpha_c : float
         Largest share of P for the near-field users, in (0, 1] (constraint C3).
     min_rate : float
@@ -71,16 +76,31 @@ def precode(
     ------
     NflaeError
         If channels are not complex, finite and non-zero (the message names drop, user and antenna, counted from 0), or
-        labels have another shape, or a scheme, model, device or package is not available.
+        labels have another shape, or a scheme, model, device or package is not available, or if `noise_power` is not
+        given and the SNR of the median user, P ||h_k||^2 / 0.01 W, is beyond -20 to 60 dB.
     BudgetError
         If a quantity of the link budget is out of its range; a subclass of NflaeError and ValueError.
     """
     drops = _checked_drops(channels)
     labels = None if near_field is None else _checked_labels(near_field, drops.shape[:2])
-    budget = LinkBudget(power, noise_power, alpha_c, min_rate)
+    budget = LinkBudget(power, DEFAULT_NOISE_POWER if noise_power is None else noise_power, alpha_c, min_rate)
+    if noise_power is None:
+        _check_default_noise(drops, power)
     if refine < 0:
         raise NflaeError(f"refine must be a number of iterations of at least 0, got {refine}")
     return _compute(drops, labels, budget, (scheme, model, device, refine))
+
+
+def _check_default_noise(drops: npt.NDArray[np.complex64], power: float) -> None:
+    """Check that the SNR of the median user is plausible with the default noise power."""
+    gain, (low, high) = float(np.median(user_gains(drops))), PLAUSIBLE_SNR_DB
+    snr_db = 10 * math.log10(power * gain / DEFAULT_NOISE_POWER) if gain > 0 else -math.inf
+    if not low <= snr_db <= high:
+        raise NflaeError(
+            f"channels: the SNR of the median user is {snr_db:.1f} dB with the default noise power of"
+            f" {DEFAULT_NOISE_POWER:g} W, beyond {low:g} to {high:g} dB; pass noise_power in W, in the units of the"
+            " channels"
+        )
 
 
 def _compute(

@@ -6,6 +6,8 @@ function [max_error, rates] = nflae_check_rates(channel_file, result_file)
 %
 %     SINR_k = p_k |h_k' w_k|^2 / (sum over j ~= k of p_j |h_k' w_j|^2 + noise_power),  R_k = log2(1 + SINR_k)
 %
+%   with the noise power of the result, one number or one per user or drop.
+%
 %   [max_error, rates] = nflae_check_rates(channel_file, result_file) also returns the recomputed rates, with the size
 %   of rate in the result. Skipped drops have NaN in both and are left out of max_error. Results of noma are an error:
 %   its rates require receivers that cancel other users' messages (SIC) before they decode their own.
@@ -35,12 +37,13 @@ function [max_error, rates] = nflae_check_rates(channel_file, result_file)
 
   W = reshape(double(result.precoder), antennas, users, drops);
   p = reshape(double(result.power), users, drops);
+  noise = reshape(ones(size(result.rate)) .* double(info.noise_power), users, drops);
   rates = zeros(users, drops);
   for drop = 1:drops
     received = abs(H(:, :, drop)' * W(:, :, drop)).^2 * diag(p(:, drop));  % (k, j): power of stream j at user k
     wanted = diag(received);
     interference = sum(received - diag(wanted), 2);
-    rates(:, drop) = log2(1 + wanted ./ (interference + info.noise_power));
+    rates(:, drop) = log2(1 + wanted ./ (interference + noise(:, drop)));
   end
   rates = reshape(rates, size(result.rate));
   max_error = max(abs(rates(:) - result.rate(:)));

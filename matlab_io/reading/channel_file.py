@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -16,7 +15,7 @@ from matlab_io.containers.variable import Variable
 from matlab_io.conventions import SIGNAL_MODELS, check_convention
 from matlab_io.errors import MatFileError, reading
 from matlab_io.reading.layout import Layout, guess, parse, slabs
-from matlab_io.reading.scalars import SCALAR_NAMES, BudgetScalar, link_budget
+from matlab_io.reading.scalars import BudgetQuantity, budget_variables, link_budget
 from matlab_io.reading.selection import choose_variable
 from matlab_io.reading.storage import LoadedStorage, OnDiskStorage, StoredArray
 
@@ -40,7 +39,7 @@ class ChannelFile:
         Convention of the array.
     storage : tuple of StoredArray and int
         Access to the numbers, and the number of drops best read at a time.
-    budget : mapping of str to BudgetScalar
+    budget : mapping of str to BudgetQuantity
         Link budget in the file.
     notes : list of str
         Lines to be shown to the user.
@@ -63,10 +62,11 @@ class ChannelFile:
         Sizes of the subcarrier and drop axes in the file's order; empty for one drop without such an axis.
     drops : int
         Their product: every subcarrier of every drop is a drop of its own.
-    budget : dict of str to BudgetScalar
-        Link budget in the file: the variables named like ``power``, ``noise_power``, ``alpha_c`` or ``min_rate``.
+    budget : dict of str to BudgetQuantity
+        Link budget in the file: the variables named like ``power``, ``noise_power``, ``alpha_c`` or ``min_rate``, with
+        the reason for each one that cannot be used.
     scalars : dict of str to float
-        Their values: ``power`` and ``noise_power`` in watts, ``alpha_c``, ``min_rate`` in bps/Hz.
+        Those of one usable number: ``power`` and ``noise_power`` in watts, ``alpha_c``, ``min_rate`` in bps/Hz.
     notes : list of str
         Lines to be shown to the user: the layout and convention that were used, and the reasons.
     """
@@ -79,7 +79,7 @@ class ChannelFile:
         layout: Layout,
         convention: str,
         storage: tuple[StoredArray, int],
-        budget: dict[str, BudgetScalar],
+        budget: dict[str, BudgetQuantity],
         notes: list[str],
     ) -> None:
         self.path = path
@@ -92,7 +92,9 @@ class ChannelFile:
         self.drop_axes = layout.drop_axes
         self.drops = layout.drops
         self.budget = budget
-        self.scalars = {quantity: scalar.value for quantity, scalar in budget.items()}
+        self.scalars = {
+            name: found.value for name, found in budget.items() if not found.problem and found.numbers.size == 1
+        }
         self.notes = notes
         self._layout = layout
         self._array: StoredArray | None = storage[0]
@@ -219,10 +221,10 @@ def open_channels(
     except MatFileError as error:
         raise MatFileError(f"{file}: {chosen.name}: {error}") from None
     notes = _notes(chosen, fitted, layout is None, convention)
-    beside = _scalar_variables(variables, chosen)
+    beside = budget_variables(variables, chosen)
     storage = OnDiskStorage(file) if version == "7.3" else LoadedStorage(file, version, chosen, beside)
     try:
-        budget = link_budget(file, chosen, beside, storage.scalar, notes)
+        budget = link_budget(chosen, beside, storage.numbers)
         stored = storage.array(chosen, fitted)
     except BaseException:
         storage.close()
@@ -239,13 +241,3 @@ def _notes(variable: Variable, layout: Layout, guessed: bool, convention: str | 
     used = convention or layout.convention
     given = ", as given" if convention else ""
     return [note, f"users in {side}: read as {SIGNAL_MODELS[used]} ({used}{given})"]
-
-
-def _scalar_variables(variables: Sequence[Variable], chosen: Variable) -> list[Variable]:
-    """Return the variables named like a link-budget scalar, beside the channels and at the top level."""
-    parents = {chosen.name.rpartition(".")[0], ""}
-    return [
-        variable
-        for variable in variables
-        if variable.name.rpartition(".")[0] in parents and variable.name.rpartition(".")[2].lower() in SCALAR_NAMES
-    ]

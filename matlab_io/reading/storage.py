@@ -101,10 +101,6 @@ class LoadedStorage:
         with reading(path):
             self._parts = read(path, names)
 
-    def scalar(self, name: str) -> float:
-        """Return the first element of a variable."""
-        return float(self._parts[name][0].reshape(-1)[0])
-
     def numbers(self, variable: Variable) -> npt.NDArray[np.float64]:
         """Return a real array whole, float64, of the variable's shape."""
         return np.asarray(self._parts[variable.name][0], np.float64).reshape(variable.shape, order="F")
@@ -143,11 +139,6 @@ class OnDiskStorage:
         self._path = path
         with reading(path):
             self._file = hdf5.open_file(path)
-
-    def scalar(self, name: str) -> float:
-        """Return the first element of a variable."""
-        with reading(self._path, name):
-            return float(np.asarray(self._file[name.replace(".", "/")][()]).reshape(-1)[0])
 
     def numbers(self, variable: Variable) -> npt.NDArray[np.float64]:
         """Return a real array whole, float64, of the variable's shape."""

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from matlab_io.conventions import check_convention
 from matlab_io.result import RESULT_ARRAYS, RESULT_NAMES
-from matlab_io.writing.mat_writer import DropArray
+from matlab_io.writing.mat_writer import DropArray, Value
 from matlab_io.writing.output import MatOutput, written_version
 
 __all__ = ["ResultFile"]
@@ -67,7 +67,7 @@ class ResultFile:
         users: int,
         drop_axes: Sequence[int],
         convention: str,
-        info: Mapping[str, str | float | int],
+        info: Mapping[str, Value],
         inputs: Iterable[str | os.PathLike[str]] = (),
     ) -> None:
         check_convention(convention)

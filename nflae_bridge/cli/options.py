@@ -25,7 +25,7 @@ def option_group(into: type[Any], name: str, *options: Callable[[Command], Comma
     Parameters
     ----------
     into : type
-        Dataclass with one field per option, named like its argument.
+        Dataclass with a field per option, named like its argument; fields without an option keep their default.
     name : str
         Name of the command's argument that receives the dataclass.
     *options : callable
@@ -40,7 +40,7 @@ def option_group(into: type[Any], name: str, *options: Callable[[Command], Comma
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
         def gathered(**values: Any) -> Any:
-            group = into(**{field.name: values.pop(field.name) for field in fields(into)})
+            group = into(**{field.name: values.pop(field.name) for field in fields(into) if field.name in values})
             return command(**values, **{name: group})
 
         wrapped: Any = gathered
@@ -118,17 +118,71 @@ alpha_c_option = click.option(
 min_rate_option = click.option(
     "--min-rate", type=float, help="Minimum rate of every user, bps/Hz.  [default: min_rate in the file, else 0]"
 )
-budget_options = option_group(
-    BudgetRequest,
-    "request",
+
+
+@dataclass(frozen=True)
+class BudgetOptions(BudgetRequest):
+    """Link-budget options of a command, of which at most one states each quantity."""
+
+    def __post_init__(self) -> None:
+        """Check that no quantity is stated twice.
+
+        Raises
+        ------
+        click.UsageError
+            If one is.
+        """
+        options = ("power_dbw", "power_dbm"), ("noise_dbw", "noise_dbm", "snr_db", "noise_figure_db")
+        for names in options:
+            given = [f"--{name.replace('_', '-')}" for name in names if getattr(self, name) is not None]
+            if len(given) > 1:
+                raise click.UsageError(f"{' and '.join(given)} state the same quantity; give one of them.")
+        for name in ("bandwidth_mhz", "temperature"):
+            number = getattr(self, name)
+            if number is not None and not 0 < number < float("inf"):
+                raise click.UsageError(f"--{name.replace('_', '-')} {number:g}: give a positive number.")
+
+
+# Options of commands that sweep the SNR: all but --snr-db and --power-scope, which have another meaning there or none.
+level_options = (
     click.option("--power-dbw", type=float, help="Transmit power budget P, dBW.  [default: power in the file, else 0]"),
+    click.option("--power-dbm", type=float, help="The same in dBm.  [default: power in the file, else 30]"),
     click.option(
         "--noise-dbw",
         type=float,
-        help="Noise power sigma^2 per user, dBW.  [default: noise_power in the file, else -20]",
+        help="Noise power sigma^2 of every user, dBW.  [default: noise_power in the file, else -20]",
     ),
+    click.option("--noise-dbm", type=float, help="The same in dBm.  [default: noise_power in the file, else 10]"),
+    click.option(
+        "--noise-figure-db",
+        type=float,
+        help="Noise figure F, dB: the noise power is k T B F, with B of --bandwidth-mhz.",
+    ),
+    click.option(
+        "--bandwidth-mhz", type=float, help="Noise bandwidth B, MHz; with an f axis in --layout of one subcarrier."
+    ),
+    click.option("--temperature", type=float, help="Noise temperature T, K.  [default: 290]"),
     alpha_c_option,
     min_rate_option,
+)
+budget_options = option_group(
+    BudgetOptions,
+    "request",
+    *level_options[:4],
+    click.option(
+        "--snr-db",
+        type=float,
+        help="SNR of the mean user, P mean(||h||^2) / sigma^2 over all users and drops, dB; sets the noise power.",
+    ),
+    *level_options[4:],
+    click.option(
+        "--power-scope",
+        type=click.Choice(["each", "total"]),
+        default="each",
+        show_default=True,
+        help="P is the power of each subcarrier (f axis), or of all of them together, in equal shares.",
+    ),
+    click.option("--yes", is_flag=True, help="Go on with the default noise power at an implausible SNR."),
 )
 
 

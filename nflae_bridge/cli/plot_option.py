@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from matlab_io import ChannelFile
+    from nflae_bridge.files.user_noise import UserNoise
     from nflae_bridge.plots.users_map import DropPicture
     from simulator.downlink.budget import LinkBudget
     from simulator.downlink.precoding import Scheme
@@ -72,7 +73,13 @@ def check_plot_drop(plotting: PlotOptions, file: ChannelFile) -> None:
 
 
 def precode_drop_to_plot(
-    plotting: PlotOptions, file: ChannelFile, name: str, scheme: Scheme, budget: LinkBudget, device: torch.device
+    plotting: PlotOptions,
+    file: ChannelFile,
+    name: str,
+    scheme: Scheme,
+    budget: LinkBudget,
+    device: torch.device,
+    noise: UserNoise | None = None,
 ) -> DropPicture | None:
     """Precode the drop to plot.
 
@@ -90,6 +97,8 @@ def precode_drop_to_plot(
         Link budget.
     device : torch.device
         Device of the computation.
+    noise : UserNoise, optional
+        Noise power per user or drop; that of `budget` is then their reference.
 
     Returns
     -------
@@ -98,7 +107,7 @@ def precode_drop_to_plot(
     """
     import torch
 
-    from nflae_bridge.files.blocks import drop_name
+    from nflae_bridge.files.blocks import drop_name, read_block
     from nflae_bridge.files.positions import scene_of
     from nflae_bridge.files.precode_file import precode_channels
     from nflae_bridge.plots.users_map import DropPicture
@@ -107,7 +116,7 @@ def precode_drop_to_plot(
     if drop is None:
         warn(f"{plotting.plot} is not drawn: no drop can be precoded")
         return None
-    channels = file.read(drop, drop + 1)
+    channels = read_block(file, drop, drop + 1, "error", noise).channels
     result = precode_channels(scheme, channels, budget, device)
     carrier = None if plotting.carrier_ghz is None else 1e9 * plotting.carrier_ghz
     scene = scene_of(file.path, drop, file.drops, torch.from_numpy(channels[0]), carrier)

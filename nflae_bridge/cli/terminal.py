@@ -35,8 +35,8 @@ def fact(label: str, text: str) -> None:
     click.echo(f"{label:<18} {text}")
 
 
-def announce(file: ChannelFile, choice: BudgetChoice) -> None:
-    """Print the reading of the channels and the link budget, before the work starts.
+def announce(file: ChannelFile, choice: BudgetChoice, yes: bool) -> None:
+    """Print the reading of the channels, the link budget and the SNR, before the work starts.
 
     Parameters
     ----------
@@ -44,11 +44,21 @@ def announce(file: ChannelFile, choice: BudgetChoice) -> None:
         Channel file, open; its notes state the variable, the layout and the convention.
     choice : BudgetChoice
         Link budget with the origin of each quantity.
+    yes : bool
+        Go on with a default noise power at an implausible SNR.
+
+    Raises
+    ------
+    NflaeError
+        If the noise power is the default and the SNR of the median user is implausible, unless `yes`.
     """
     for note in file.notes:
         fact("channels", note)
     for line in choice.lines():
         fact("link budget", line)
+    fact("SNR", choice.snr_line(file.drops))
+    if not yes:
+        choice.check_snr(f"{file.path}: {file.variable}")
 
 
 def warn(text: str) -> None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from matlab_io import ChannelFile
 from matlab_io.errors import NflaeError
+from nflae_bridge.files.user_noise import UserNoise
 from nflae_bridge.files.validation import BadDrop, Channels, fault_of, good_drops
 
 __all__ = ["Block", "OnBadDrop", "blocks", "describe_bad_drop", "drop_name", "read_block"]
@@ -37,7 +38,9 @@ class Block:
     channels: Channels
 
 
-def blocks(file: ChannelFile, stop: int, batch: int, on_bad_drop: OnBadDrop) -> Iterator[Block]:
+def blocks(
+    file: ChannelFile, stop: int, batch: int, on_bad_drop: OnBadDrop, noise: UserNoise | None = None
+) -> Iterator[Block]:
     """Read the first drops of a file in checked blocks.
 
     Parameters
@@ -50,16 +53,20 @@ def blocks(file: ChannelFile, stop: int, batch: int, on_bad_drop: OnBadDrop) -> 
         Drops per block.
     on_bad_drop : {"error", "skip"}
         See `read_block`.
+    noise : UserNoise, optional
+        See `read_block`.
 
     Yields
     ------
     Block
     """
     for start in range(0, stop, batch):
-        yield read_block(file, start, min(start + batch, stop), on_bad_drop)
+        yield read_block(file, start, min(start + batch, stop), on_bad_drop, noise)
 
 
-def read_block(file: ChannelFile, start: int, stop: int, on_bad_drop: OnBadDrop) -> Block:
+def read_block(
+    file: ChannelFile, start: int, stop: int, on_bad_drop: OnBadDrop, noise: UserNoise | None = None
+) -> Block:
     """Read consecutive drops of a file and check them.
 
     Parameters
@@ -70,6 +77,8 @@ def read_block(file: ChannelFile, start: int, stop: int, on_bad_drop: OnBadDrop)
         First drop, and the one after the last, counted from 0.
     on_bad_drop : {"error", "skip"}
         Raise an error for the first bad drop, or leave bad drops out.
+    noise : UserNoise, optional
+        Noise powers to which the channels are referred: h_k is multiplied by sqrt(sigma_ref^2 / sigma_k^2).
 
     Returns
     -------
@@ -82,6 +91,8 @@ def read_block(file: ChannelFile, start: int, stop: int, on_bad_drop: OnBadDrop)
     """
     channels = file.read(start, stop)
     good = good_drops(channels)
+    if noise is not None:
+        channels *= noise.amplitude(start, stop)
     if good.all():
         return Block(start, good, channels)
     if on_bad_drop == "error":

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from matlab_io.errors import NflaeError
+from nflae_bridge.files.noise_power import choose_noise
+from nflae_bridge.files.settings import Setting, from_file, from_option
 from simulator.downlink.budget import (
     DEFAULT_ALPHA_C,
     DEFAULT_MIN_RATE,
-    DEFAULT_NOISE_POWER,
     DEFAULT_POWER,
     LinkBudget,
-    check_quantity,
+    watts_from_dbm,
     watts_from_dbw,
 )
 
-if TYPE_CHECKING:
-    from matlab_io import ChannelFile
+if TYPE_CHECKING:  # numpy is not imported for the options of a command
+    import numpy as np
+    import numpy.typing as npt
 
-__all__ = ["BudgetChoice", "BudgetRequest", "Setting", "choose_budget"]
+    from matlab_io import ChannelFile
+    from nflae_bridge.files.user_noise import UserNoise
+    from nflae_bridge.files.user_snr import Progress, UserGains
+
+__all__ = ["PLAUSIBLE_SNR_DB", "BudgetChoice", "BudgetRequest", "PowerScope", "choose_budget"]
+
+PowerScope = Literal["each", "total"]
+# With a default noise power, SNRs of the median user outside this range, dB, are taken for an error of scale.
+PLAUSIBLE_SNR_DB = (-20.0, 60.0)
 
 
 @dataclass(frozen=True)
@@ -30,34 +39,36 @@ class BudgetRequest:
 
     Parameters
     ----------
-    power_dbw, noise_dbw : float, optional
-        Transmit power P and noise power sigma^2, dBW.
+    power_dbw, power_dbm : float, optional
+        Transmit power P, dBW or dBm.
+    noise_dbw, noise_dbm : float, optional
+        Noise power sigma^2, dBW or dBm.
+    snr_db : float, optional
+        P mean(||h_k||^2) / sigma^2, dB, which states sigma^2.
+    noise_figure_db, bandwidth_mhz, temperature : float, optional
+        Noise figure F, dB, bandwidth B, MHz, and temperature T, K, which state sigma^2 = k T B F.
     alpha_c : float, optional
         Largest share of P for the near-field users.
     min_rate : float, optional
         Minimum rate of every user, bps/Hz.
+    power_scope : {"each", "total"}
+        P is the power of each subcarrier, or of all together.
+    yes : bool
+        Go on with a default noise power at an implausible SNR.
     """
 
     power_dbw: float | None = None
+    power_dbm: float | None = None
     noise_dbw: float | None = None
+    noise_dbm: float | None = None
+    snr_db: float | None = None
+    noise_figure_db: float | None = None
+    bandwidth_mhz: float | None = None
+    temperature: float | None = None
     alpha_c: float | None = None
     min_rate: float | None = None
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Hold a valid number and its origin.
-
-    Parameters
-    ----------
-    value : float
-        Number in the unit of `LinkBudget`.
-    origin : str
-        Option, file and variable, or ``"default"``.
-    """
-
-    value: float
-    origin: str
+    power_scope: PowerScope = "each"
+    yes: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,38 +78,109 @@ class BudgetChoice:
     Parameters
     ----------
     power, noise_power : Setting
-        W.
+        W; the noise power is the reference where there is one per user.
     alpha_c : Setting
         Share of the power.
     min_rate : Setting
         bps/Hz.
+    noise : UserNoise, optional
+        Noise power per user or drop, to be referred to the reference by scaling the channels.
+    subcarriers : int
+        Number of subcarriers; 1 without such an axis.
+    power_scope : {"each", "total"}
+        Whether `power` is that of each subcarrier, or of all together.
+    gains : UserGains, optional
+        Gains of a sample of the file's users; None without a file.
     """
 
     power: Setting
     noise_power: Setting
     alpha_c: Setting
     min_rate: Setting
+    noise: UserNoise | None = None
+    subcarriers: int = 1
+    power_scope: PowerScope = "each"
+    gains: UserGains | None = None
+
+    @property
+    def power_per_subcarrier(self) -> float:
+        """Return the power of one subcarrier, W: all of P, or an equal share of it."""
+        return self.power.value / (self.subcarriers if self.power_scope == "total" else 1)
+
+    @property
+    def median_snr_db(self) -> float:
+        """Return the SNR of the median user, P ||h_k||^2 / sigma_k^2, dB; NaN if it is not known."""
+        if self.gains is None or not self.gains.median > 0:
+            return math.nan if self.gains is None or math.isnan(self.gains.median) else -math.inf
+        return 10 * math.log10(self.power_per_subcarrier * self.gains.median / self.noise_power.value)
 
     def link_budget(self) -> LinkBudget:
-        """Return the link budget that the schemes take."""
-        return LinkBudget(self.power.value, self.noise_power.value, self.alpha_c.value, self.min_rate.value)
+        """Return the link budget that the schemes take, of one subcarrier."""
+        return LinkBudget(self.power_per_subcarrier, self.noise_power.value, self.alpha_c.value, self.min_rate.value)
+
+    def noise_for_file(self) -> float | npt.NDArray[np.float64]:
+        """Return the noise power as result files hold it: one number, or an array that expands to that of ``rate``."""
+        return self.noise_power.value if self.noise is None else self.noise.matlab_array()
 
     def lines(self) -> list[str]:
         """Describe each quantity and its origin in one line."""
-
-        def watts(name: str, setting: Setting) -> str:
-            dbw = 10 * math.log10(setting.value)
-            return f"{name} = {setting.value:g} W ({dbw:.4g} dBW; {setting.origin})"
-
+        power = f"power = {_watts(self.power.value)}; {self.power.origin})"
+        if self.subcarriers > 1:
+            share = f"shared by the {self.subcarriers} subcarriers, {self.power_per_subcarrier:g} W each"
+            power += f", {share if self.power_scope == 'total' else f'on each of {self.subcarriers} subcarriers'}"
+        noise = f"noise_power = {_watts(self.noise_power.value)}; {self.noise_power.origin})"
+        if self.noise is not None:
+            noise = f"noise_power = {self.noise.describe()} ({self.noise_power.origin}): h_k is divided by its root"
         return [
-            watts("power", self.power),
-            watts("noise_power", self.noise_power),
+            power,
+            noise,
             f"alpha_c = {self.alpha_c.value:g} ({self.alpha_c.origin})",
             f"min_rate = {self.min_rate.value:g} bps/Hz ({self.min_rate.origin})",
         ]
 
+    def snr_line(self, drops: int) -> str:
+        """Describe the SNR of the median user in one line.
 
-def choose_budget(request: BudgetRequest, file: ChannelFile | None = None) -> BudgetChoice:
+        Parameters
+        ----------
+        drops : int
+            Number of drops of the file.
+
+        Returns
+        -------
+        str
+        """
+        if self.gains is None or math.isnan(self.gains.median):
+            return "not known: no drop can be used"
+        sample = "" if self.gains.drops >= drops else f" (of the first {self.gains.drops} of {drops} drops)"
+        return f"{self.median_snr_db:.1f} dB for the median user, P ||h||^2 / sigma^2{sample}"
+
+    def check_snr(self, where: str) -> None:
+        """Check that a default noise power suits the channels.
+
+        Parameters
+        ----------
+        where : str
+            File and variable, for the message.
+
+        Raises
+        ------
+        NflaeError
+            If the noise power is the default and the SNR of the median user is implausible.
+        """
+        low, high = PLAUSIBLE_SNR_DB
+        if not self.noise_power.is_default or math.isnan(self.median_snr_db) or low <= self.median_snr_db <= high:
+            return
+        raise NflaeError(
+            f"{where}: the SNR of the median user is {self.median_snr_db:.1f} dB with the default noise power of"
+            f" {self.noise_power.value:g} W, beyond {low:g} to {high:g} dB; pass --noise-dbm, --snr-db, or"
+            " --noise-figure-db with --bandwidth-mhz, or --yes if this is intended"
+        )
+
+
+def choose_budget(
+    request: BudgetRequest, file: ChannelFile | None = None, progress: Progress | None = None
+) -> BudgetChoice:
     """Choose each quantity of the link budget: the option, else the file's variable, else the default.
 
     Parameters
@@ -107,6 +189,8 @@ def choose_budget(request: BudgetRequest, file: ChannelFile | None = None) -> Bu
         Options of the command.
     file : ChannelFile, optional
         Channels whose file may state quantities too.
+    progress : callable, optional
+        Context manager that shows the progress of the pass over the file that an SNR requires.
 
     Returns
     -------
@@ -115,34 +199,45 @@ def choose_budget(request: BudgetRequest, file: ChannelFile | None = None) -> Bu
     Raises
     ------
     NflaeError
-        If a chosen number is out of the range of `simulator.downlink.budget.check_quantity`; the message names the
-        option, or the file and its variable.
+        If a chosen number is out of the range of `simulator.downlink.budget.check_quantity`, or a variable that states
+        a quantity not given by an option cannot be used; the message names the option, or the file and its variable.
     """
-
-    def choose(
-        name: str, option: str, given: float | None, default: float, convert: Callable[[float], float] = float
-    ) -> Setting:
-        if given is not None:
-            try:
-                value = convert(given)
-                check_quantity(name, value, value, given)
-            except ValueError as error:
-                raise NflaeError(f"{option} {given:g}: {error}") from None
-            return Setting(value, option)
-        if file is not None and name in file.budget:
-            scalar = file.budget[name]
-            try:
-                check_quantity(name, scalar.value, scalar.value, f"{scalar.value:g}")
-            except ValueError as error:
-                raise NflaeError(
-                    f"{file.path}: {scalar.variable}: {error}; correct it in the file or pass {option}"
-                ) from None
-            return Setting(scalar.value, f"{file.path.name}: {scalar.variable}")
-        return Setting(default, "default")
-
-    return BudgetChoice(
-        choose("power", "--power-dbw", request.power_dbw, DEFAULT_POWER, watts_from_dbw),
-        choose("noise_power", "--noise-dbw", request.noise_dbw, DEFAULT_NOISE_POWER, watts_from_dbw),
-        choose("alpha_c", "--alpha-c", request.alpha_c, DEFAULT_ALPHA_C),
-        choose("min_rate", "--min-rate", request.min_rate, DEFAULT_MIN_RATE),
+    power = (
+        from_option("power", "--power-dbw", request.power_dbw, watts_from_dbw)
+        or from_option("power", "--power-dbm", request.power_dbm, watts_from_dbm)
+        or from_file("power", "--power-dbw", file)
+        or Setting(DEFAULT_POWER, "default")
     )
+    alpha_c = (
+        from_option("alpha_c", "--alpha-c", request.alpha_c)
+        or from_file("alpha_c", "--alpha-c", file)
+        or Setting(DEFAULT_ALPHA_C, "default")
+    )
+    min_rate = (
+        from_option("min_rate", "--min-rate", request.min_rate)
+        or from_file("min_rate", "--min-rate", file)
+        or Setting(DEFAULT_MIN_RATE, "default")
+    )
+    subcarriers = 1 if file is None else _subcarriers(file)
+    if request.power_scope == "total" and file is not None and "f" not in file.layout:
+        raise NflaeError(
+            f"{file.path}: {file.variable}: --power-scope total needs a subcarrier axis; name it f in --layout (it is"
+            f" {file.layout} now)"
+        )
+    shares = subcarriers if request.power_scope == "total" else 1
+    noise_power, noise = choose_noise(request, file, power.value / shares, progress)
+    gains = None
+    if file is not None:
+        from nflae_bridge.files.user_snr import sample_gains
+
+        gains = sample_gains(file, noise)
+    return BudgetChoice(power, noise_power, alpha_c, min_rate, noise, subcarriers, request.power_scope, gains)
+
+
+def _subcarriers(file: ChannelFile) -> int:
+    letters = [letter for letter in file.layout if letter in "sf"]
+    return math.prod(size for letter, size in zip(letters, file.drop_axes, strict=False) if letter == "f")
+
+
+def _watts(value: float) -> str:
+    return f"{value:g} W ({10 * math.log10(value):.4g} dBW"

@@ -19,6 +19,7 @@ from matlab_io import ChannelFile, ResultFile
 from matlab_io.errors import NflaeError
 from nflae_bridge.files.blocks import Block, OnBadDrop, drop_name, read_block
 from nflae_bridge.files.prefetch import prefetch_map
+from nflae_bridge.files.user_noise import UserNoise
 from nflae_bridge.files.validation import Channels
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Precoding, Scheme, result_arrays
@@ -92,6 +93,7 @@ def precode_file(
     batch: int,
     on_bad_drop: OnBadDrop,
     advance: Callable[[int, str], None],
+    noise: UserNoise | None = None,
 ) -> Summary:
     """Precode every drop of a channel file into a result file.
 
@@ -112,6 +114,8 @@ def precode_file(
         Treatment of bad drops, see `read_block`.
     advance : callable
         Function of the number of finished drops and a note, called after each block.
+    noise : UserNoise, optional
+        Noise power per user or drop; that of `budget` is then their reference.
 
     Returns
     -------
@@ -124,7 +128,7 @@ def precode_file(
     """
 
     def read(start: int) -> Block:
-        return read_block(file, start, min(start + batch, file.drops), on_bad_drop)
+        return read_block(file, start, min(start + batch, file.drops), on_bad_drop, noise)
 
     def compute(block: Block) -> tuple[int, npt.NDArray[np.bool_], dict[str, npt.NDArray[Any]]]:
         precoding = precode_channels(scheme, block.channels, budget, device)

@@ -7,6 +7,7 @@ quantities. `check_quantity` holds their ranges; nothing here imports PyTorch, s
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from simulator.downlink.constraints import Limits
 
 __all__ = [
+    "BOLTZMANN",
     "DEFAULT_ALPHA_C",
     "DEFAULT_MIN_RATE",
     "DEFAULT_NOISE_POWER",
@@ -27,6 +29,8 @@ __all__ = [
     "LinkBudget",
     "check_quantity",
     "per_drop",
+    "thermal_noise",
+    "watts_from_dbm",
     "watts_from_dbw",
 ]
 
@@ -35,6 +39,8 @@ DEFAULT_POWER = 1.0
 DEFAULT_NOISE_POWER = 0.01
 DEFAULT_ALPHA_C = 1.0
 DEFAULT_MIN_RATE = 0.0
+
+BOLTZMANN = 1.380649e-23  # J/K, exact by definition
 
 MAX_DBW = 300.0
 _MAX_WATTS = 10 ** (MAX_DBW / 10)
@@ -113,6 +119,51 @@ def watts_from_dbw(dbw: float) -> float:
     if not abs(dbw) <= MAX_DBW:
         raise ValueError(f"a power in dBW must lie within -{MAX_DBW:g} and {MAX_DBW:g}, got {dbw:g}")
     return float(10 ** (dbw / 10))
+
+
+def watts_from_dbm(dbm: float) -> float:
+    """Convert a power from dBm to watts.
+
+    Parameters
+    ----------
+    dbm : float
+        Power, dBm.
+
+    Returns
+    -------
+    float
+        Power, W.
+
+    Raises
+    ------
+    ValueError
+        If `dbm` is not within -270 dBm and 330 dBm.
+    """
+    if not abs(dbm - 30) <= MAX_DBW:
+        raise ValueError(f"a power in dBm must lie within {30 - MAX_DBW:g} and {30 + MAX_DBW:g}, got {dbm:g}")
+    return watts_from_dbw(dbm - 30)
+
+
+def thermal_noise(bandwidth: float, noise_figure_db: float, temperature: float = 290.0) -> float:
+    """Return the thermal noise power k T B F of a receiver.
+
+    Parameters
+    ----------
+    bandwidth : float
+        Noise bandwidth B, Hz.
+    noise_figure_db : float
+        Noise figure F, dB.
+    temperature : float
+        Temperature T, K.
+
+    Returns
+    -------
+    float
+        Noise power, W; Inf or NaN where it cannot be represented.
+    """
+    with suppress(OverflowError):
+        return BOLTZMANN * temperature * bandwidth * 10 ** (noise_figure_db / 10)
+    return math.inf
 
 
 @dataclass(frozen=True)

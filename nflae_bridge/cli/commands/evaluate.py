@@ -86,9 +86,9 @@ def command(
     if csv_path is not None:
         check_output_path(csv_path, forbidden=(source, *([plotting.plot] if plotting.plot else [])))
     with reading.open(source) as file:
-        choice = choose_budget(request, file)
+        choice = choose_budget(request, file, progress)
         check_plot_drop(plotting, file)
-        announce(file, choice)
+        announce(file, choice, request.yes)
 
         from nflae_bridge.engine.devices import choose_device, drops_per_block
         from nflae_bridge.files.blocks import blocks
@@ -102,12 +102,14 @@ def command(
         engine = comparison.engine()
         stop = min(drops, file.drops)
         batch = work.batch or min(drops_per_block(file.users, file.antennas), BLOCK_DROPS)
+        drop_blocks = blocks(file, stop, batch, work.on_bad_drop, choice.noise)
         with progress("evaluate", stop, "drops") as advance:
-            found = evaluate(blocks(file, stop, batch, work.on_bad_drop), comparison, advance, cluster)
+            found = evaluate(drop_blocks, comparison, advance, cluster)
         shown = None
         if plotting.plot is not None:
             name = "nflae" if "nflae" in schemes else schemes[0]
-            shown = precode_drop_to_plot(plotting, file, name, comparison.schemes_by_name()[name], budget, device)
+            scheme = comparison.schemes_by_name()[name]
+            shown = precode_drop_to_plot(plotting, file, name, scheme, budget, device, choice.noise)
         outputs = [] if plotting.plot is None or shown is None else [_drawn(plotting.plot, shown, found)]
         if csv_path is not None:
             outputs.append(_table_file(csv_path, found))

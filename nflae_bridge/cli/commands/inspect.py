@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from matlab_io.errors import NflaeError
 from nflae_bridge.cli.options import ChannelOptions, channel_options
-from nflae_bridge.cli.terminal import Table, fact
+from nflae_bridge.cli.terminal import Table, fact, progress
+
+if TYPE_CHECKING:
+    from matlab_io import ChannelFile
 
 
 @click.command(
@@ -38,12 +43,22 @@ def command(source: Path, reading: ChannelOptions) -> None:
             fact("version", file.version)
             for note in file.notes:
                 fact("channels", note)
-            units = {"power": " W", "noise_power": " W", "alpha_c": "", "min_rate": " bps/Hz"}
-            for name, value in file.scalars.items():
-                fact("link budget", f"{name} = {value:g}{units[name]}")
-            if not file.scalars:
-                fact("link budget", "none in the file: options or defaults apply")
+            _report_budget(file)
     except MatFileError as error:
         if reading != ChannelOptions(None, None, None, reading.allow_real):
             raise
         fact("channels", f"not found: {error}")
+
+
+def _report_budget(file: ChannelFile) -> None:
+    """Print the link budget that commands use without options, or the reason why they refuse the file's."""
+    from nflae_bridge.files.budget import BudgetRequest, choose_budget
+
+    try:
+        choice = choose_budget(BudgetRequest(), file, progress)
+    except NflaeError as error:
+        fact("link budget", f"not usable: {error}")
+        return
+    for line in choice.lines():
+        fact("link budget", line)
+    fact("SNR", choice.snr_line(file.drops))

@@ -22,6 +22,7 @@ from nflae_bridge.files.budget import BudgetChoice, BudgetRequest, choose_budget
 
 if TYPE_CHECKING:
     from matlab_io import ChannelFile
+    from matlab_io.writing.mat_writer import Value
     from nflae_bridge.files.precode_file import Summary
 
 
@@ -89,9 +90,9 @@ def command(
 
     check_plot(plotting, forbidden=(source, output))
     with reading.open(source) as file:
-        choice = choose_budget(request, file)
+        choice = choose_budget(request, file, progress)
         check_plot_drop(plotting, file)
-        announce(file, choice)
+        announce(file, choice, request.yes)
 
         from matlab_io import ResultFile
         from nflae_bridge.engine.devices import choose_device, drops_per_block
@@ -119,10 +120,12 @@ def command(
         batch = work.batch or drops_per_block(file.users, file.antennas)
         with results:
             with progress("precode", file.drops, "drops") as advance:
-                summary = precode_file(file, results, scheme, budget, device, batch, work.on_bad_drop, advance)
+                summary = precode_file(
+                    file, results, scheme, budget, device, batch, work.on_bad_drop, advance, choice.noise
+                )
             picture = None
             if plotting.plot is not None:
-                shown = precode_drop_to_plot(plotting, file, name, scheme, budget, device)
+                shown = precode_drop_to_plot(plotting, file, name, scheme, budget, device, choice.noise)
                 picture = None if shown is None else draw_users(plotting.plot, shown)
         if picture is not None:
             picture.save()
@@ -130,7 +133,7 @@ def command(
     fact("written", f"{output} (version {results.version})" + (f", {plotting.plot}" if picture else ""))
 
 
-def _info(file: ChannelFile, choice: BudgetChoice, name: str, model: str, refine: int) -> dict[str, str | float | int]:
+def _info(file: ChannelFile, choice: BudgetChoice, name: str, model: str, refine: int) -> dict[str, Value]:
     from matlab_io.version import __version__
     from simulator.schemes import needs_sic
 
@@ -145,7 +148,10 @@ def _info(file: ChannelFile, choice: BudgetChoice, name: str, model: str, refine
         "layout": file.layout,
         "convention": file.convention,
         "power": choice.power.value,
-        "noise_power": choice.noise_power.value,
+        "power_scope": choice.power_scope,
+        "power_per_subcarrier": choice.power_per_subcarrier,
+        "noise_power": choice.noise_for_file(),
+        "median_snr_db": choice.median_snr_db,
         "alpha_c": choice.alpha_c.value,
         "min_rate": choice.min_rate.value,
     }

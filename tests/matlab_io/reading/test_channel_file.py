@@ -134,7 +134,7 @@ def test_a_struct_field_and_the_scalars_beside_it(tmp_path: Path, channels: Make
     with open_channels(tmp_path / "c.mat") as file:
         assert file.variable == "chan.info.H"
         assert np.array_equal(file.read(0, 4), h)
-        assert file.scalars == {"power": 3.0}
+        assert file.scalars == {"power": 3.0, "noise_power": 0.5}
     content = {"power": 3.0, "chan": {"H": h.T, "noise_power_dbw": -10, "power": np.uint8(5)}}
     scipy.io.savemat(tmp_path / "c.mat", content)
     with open_channels(tmp_path / "c.mat", variable="chan.H") as file:

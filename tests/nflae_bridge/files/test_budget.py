@@ -106,7 +106,7 @@ def test_the_variable_is_named_as_in_the_file(write_mat: WriteMat) -> None:
     assert (choice.noise_power.origin, choice.alpha_c.origin, choice.power.origin) == (
         "--noise-dbw",
         "in.mat: Alpha_C",
-        "default",
+        "in.mat: site.power",
     )
 
 
@@ -126,5 +126,6 @@ def test_options_count_more_than_the_file_and_the_file_more_than_defaults(write_
 def test_the_defaults() -> None:
     choice = choose_budget(BudgetRequest())
     assert choice.link_budget() == LinkBudget()
-    assert {setting.origin for setting in vars(choice).values()} == {"default"}
+    settings = (choice.power, choice.noise_power, choice.alpha_c, choice.min_rate)
+    assert {setting.origin for setting in settings} == {"default"}
     assert choice.lines()[:2] == ["power = 1 W (0 dBW; default)", "noise_power = 0.01 W (-20 dBW; default)"]
