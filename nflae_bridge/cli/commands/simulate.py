@@ -41,7 +41,7 @@ _CSI_STREAM = 1 << 40
       uav, paper          scenarios, also --scenario: UAVs and ground users; the published one
       flight:FILE.csv     users on waypoints, one drop per slot, also --trajectory
       umi, uma, rma, cdl  3GPP TR 38.901, by Sionna PHY
-      deepmimo:PATH       a DeepMIMO scenario folder (version 4) or a saved dataset
+      deepmimo:PATH       a DeepMIMO scenario folder or a saved dataset, versions 1 to 4
       quadriga:FILE.mat   paths or frequency responses of QuaDRiGa
       matlab5g:FILE.mat   path gains of MATLAB's 5G Toolbox
 
@@ -51,6 +51,7 @@ _CSI_STREAM = 1 << 40
       power, noise_power      W
       source, seed
       carrier_hz, subcarriers where the source has them
+      receive_combiner        R x K x S, with --receive-antennas strongest or eigen
       x, height, distance     K x S, m, of uav and paper
       angle_rad, near_field   K x S, of uav and paper: angle from the array normal, true label
       array_height (m), array_tilt_rad, scenario    of uav and paper
@@ -100,6 +101,12 @@ _CSI_STREAM = 1 << 40
 )
 @click.option("--base-station", type=click.IntRange(min=1), help="Base station of a file with several, from 1.")
 @click.option(
+    "--receive-antennas",
+    type=click.Choice(["each", "strongest", "eigen"]),
+    help="Users with several receive antennas in a file: every antenna as a user of its own; the strongest; combined by"
+    " the dominant left singular vector.",
+)
+@click.option(
     "--seed",
     type=click.IntRange(min=0, max=2**39),
     default=0,
@@ -129,6 +136,7 @@ def command(
     subcarriers: int | None,
     bandwidth_mhz: float | None,
     base_station: int | None,
+    receive_antennas: str | None,
     seed: int,
     csi_snr_db: float | None,
     mat_version: str,
@@ -155,6 +163,7 @@ def command(
         Path(file) if file else None,
         base_station,
         None if slot_ms is None else slot_ms / 1e3,
+        receive_antennas,
     )
     drawn = draw(name, request)
     extra: dict[str, Any] = {"power": 1.0} | dict(drawn.metadata) | {"source": name, "seed": seed}

@@ -1,19 +1,25 @@
-"""Compute or read ray-traced channels of DeepMIMO: scenario folders of version 4, and datasets saved as ``.mat``.
+"""Compute or read ray-traced channels of DeepMIMO: scenario folders and datasets saved as ``.mat``, versions 1 to 4.
 
-A **folder** (version 4) holds ``params.json`` and, for each base station and set of receiver positions, one array per
-property of the rays: ``power`` (dBW), ``phase`` (degrees), ``delay`` (s), ``aod_az`` and ``aod_el`` (degrees from the
-x- and the z-axis), (positions, rays), padded with NaN. From these the channel is computed as by DeepMIMO's generator
-with its defaults, isotropic antennas half a wavelength apart along the y-axis and one antenna per user:
+A **folder** holds the rays from base stations to the positions of users; `shared.deepmimo_rays` describes its files.
+From the rays' power P_l, phase phi_l, delay tau_l and departure angles (az from the x-axis, el from the z-axis) the
+channel is computed as by DeepMIMO's generator with its defaults, isotropic antennas half a wavelength apart along the
+y-axis and one antenna per user:
 
     h_n(f) = sum_l sqrt(P_l) exp(j phi_l) exp(j pi n sin(el_l) sin(az_l)) exp(-j 2 pi f tau_l),  n = 0 ... N - 1
 
 DeepMIMO counts f from its first subcarrier, this module from the middle of the band; at the carrier alone f = 0.
-DeepMIMO divides by the square root of its number of subcarriers, this module does not. For rotated arrays, dipoles or
-panels, let DeepMIMO compute the channels and save them as follows.
+DeepMIMO divides by the square root of its number of subcarriers, this module does not. Versions 1 to 3 take the 5 first
+rays of a position by default, this module all. For rotated arrays, dipoles or panels, let DeepMIMO compute the channels
+and save them as follows.
 
-A **.mat file** holds the dataset of a generator: ``DeepMIMO_dataset{i}.user{j}.channel`` [receive antenna,
-antenna, subcarrier] of versions 1 to 3 in MATLAB, or one array ``channel`` (users, receive antennas, antennas,
-subcarriers) as versions 3 and 4 in Python have it. Its subcarriers are fixed.
+A **.mat file** holds the dataset of a generator:
+
+- ``DeepMIMO_dataset{i}.user{j}.channel`` of MATLAB, [receive antenna, antenna, subcarrier] in versions 2 and 3,
+  [antenna, subcarrier] in version 1, which has none of the fields ``LoS_status``, ``distance`` and ``pathloss`` beside
+  it. With a field ``ToA`` beside it, its third axis counts rays with these delays (time-domain channels);
+- or one array ``channel`` (users, receive antennas, antennas, subcarriers) as versions 3 and 4 in Python have it.
+
+Subcarriers in a file are fixed.
 
 DeepMIMO's channels are those of y = H x: they are conjugated once, at the end of `deepmimo`. Gains include path loss.
 Positions without rays are left out.
@@ -26,25 +32,22 @@ https://www.deepmimo.net
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from matlab_io import find_arrays
-from matlab_io.errors import NflaeError, reading
+from matlab_io.errors import NflaeError
 from simulator.channels.sources.registry import Channels, ChannelSet, Request, register
-from simulator.channels.sources.shared import user_arrays
+from simulator.channels.sources.shared import deepmimo_rays, user_arrays
 from simulator.channels.sources.shared.frequency_response import frequency_response, subcarrier_offsets
 from simulator.channels.sources.shared.recordings import drops_of, same_length
 from simulator.channels.sources.shared.user_arrays import Array
 
-_RAYS = ("power", "phase", "delay", "aod_az", "aod_el")
-_POWER = re.compile(r"power_(?P<station>t\d+_tx\d+)_(?P<receivers>r\d+)\.(npz|mat|npy)")
+# Fields of `later` are in the datasets of versions 2 and 3, not of 1.
+_NAMES = {"channel": r"channels?(_VV)?", "delay": "ToA", "later": "LoS_status|distance|pathloss"}
 _USER = re.compile(r"(?P<station>.*?)\.?user\{\d+\}\.")
 _MAX_USERS = 10  # per drop by default: scenarios have thousands of positions
 _POSITIONS_PER_BLOCK = 1024
@@ -52,7 +55,7 @@ _POSITIONS_PER_BLOCK = 1024
 
 @register(
     "deepmimo",
-    ("drops", "users", "antennas", "bandwidth", "subcarriers", "base_station"),
+    ("drops", "users", "antennas", "bandwidth", "subcarriers", "base_station", "receive_antennas"),
     reads="a scenario folder or a .mat file",
 )
 def deepmimo(request: Request) -> ChannelSet:
@@ -71,43 +74,16 @@ def deepmimo(request: Request) -> ChannelSet:
     path, metadata = request.file, {}
     assert path is not None
     if path.is_dir():
-        params = _params(path)
-        direct = _of_scenario(path, params, request)
-        frequency = params.get("rt_params", {}).get("frequency")
-        metadata = {} if frequency is None else {"carrier_hz": float(frequency)}
+        rays = deepmimo_rays.read_rays(path, request.base_station)
+        direct = _of_rays(rays.values, request)
+        metadata = {} if rays.carrier is None else {"carrier_hz": rays.carrier}
     else:
         direct = _of_dataset(path, request)
     return drops_of(np.conjugate(direct), request, metadata, _MAX_USERS)
 
 
-def _params(folder: Path) -> dict[str, Any]:
-    for file in (
-        folder / "params.json",
-        folder.parent / "params.json",
-    ):  # the parent's for a scene of a dynamic scenario
-        if file.is_file():
-            with reading(file):
-                params: dict[str, Any] = json.loads(file.read_text())
-            return params
-    raise NflaeError(f"{folder}: no params.json, so no DeepMIMO 4 scenario; name the folder that has it")
-
-
-def _of_scenario(folder: Path, params: Mapping[str, Any], request: Request) -> Channels:
-    """Return H of y = H x, complex64 (positions, 1, subcarriers, antennas)."""
-    # Receiver sets at the positions of base stations hold no users.
-    sets = params.get("txrx_sets", params.get("txrx", {}))
-    station_sets = {f"r{entry['id']:03}" for entry in sets.values() if entry.get("is_tx")}
-    pairs: dict[str, list[str]] = {}
-    for match in filter(None, (_POWER.fullmatch(name) for name in sorted(file.name for file in folder.iterdir()))):
-        if match["receivers"] not in station_sets:
-            pairs.setdefault(match["station"], []).append(match["receivers"])
-    if not pairs:
-        raise NflaeError(
-            f"{folder}: no power_t..._tx..._r... file with the rays to any user; of a dynamic scenario name one scene's"
-            " folder"
-        )
-    station = user_arrays.select_station(folder, list(pairs), request.base_station)
-    rays = {name: _joined([_array(folder, name, f"{station}_{each}") for each in pairs[station]]) for name in _RAYS}
+def _of_rays(rays: Mapping[str, Array], request: Request) -> Channels:
+    """Return H of y = H x, complex64 (positions, 1, 1, subcarriers, antennas)."""
     offsets = subcarrier_offsets(request.subcarriers, request.bandwidth)
     _, _, antennas = request.size()
     blocks = [
@@ -116,13 +92,13 @@ def _of_scenario(folder: Path, params: Mapping[str, Any], request: Request) -> C
         )
         for start in range(0, len(rays["power"]), _POSITIONS_PER_BLOCK)
     ]
-    return np.concatenate(blocks)[:, None]
+    return np.concatenate(blocks)[:, None, None]
 
 
 def _channels(rays: Mapping[str, Array], antennas: int, offsets: torch.Tensor) -> Channels:
     """Evaluate the module's formula for rays (positions, rays); complex64 (positions, subcarriers, antennas)."""
     exists = np.isfinite(rays["power"])
-    power, phase, delay, azimuth, elevation = (np.where(exists, rays[name], 0.0) for name in _RAYS)
+    power, phase, delay, azimuth, elevation = (np.where(exists, rays[name], 0.0) for name in deepmimo_rays.PROPERTIES)
     amplitude = np.where(exists, 10 ** (power / 20), 0.0)
     direction = np.sin(np.deg2rad(elevation)) * np.sin(np.deg2rad(azimuth))
     angle = np.deg2rad(phase)[:, None] + np.pi * np.arange(antennas)[:, None] * direction[:, None]
@@ -131,60 +107,64 @@ def _channels(rays: Mapping[str, Array], antennas: int, offsets: torch.Tensor) -
     return response.numpy().swapaxes(-1, -2).astype(np.complex64)
 
 
-def _array(folder: Path, name: str, pair: str) -> Array:
-    """Return one property of the rays from a base station to a receiver set, float64 (positions, rays)."""
-    stem = f"{name}_{pair}"
-    for file in (folder / f"{stem}.npz", folder / f"{stem}.mat", folder / f"{stem}.npy"):
-        if not file.is_file():
-            continue
-        if file.suffix == ".mat":
-            found = find_arrays(file, lambda own: own == name)
-        else:
-            with reading(file):
-                loaded = np.load(file)
-                found = {name: loaded} if file.suffix == ".npy" else dict(loaded)
-        if name not in found or found[name].ndim != 2:
-            raise NflaeError(f"{file}: no matrix {name} (positions x rays) in it, as DeepMIMO 4 writes it")
-        return found[name].astype(np.float64)
-    raise NflaeError(f"{folder}: has no {stem}.npz or .mat; the channel needs {', '.join(_RAYS)} of every ray")
-
-
-def _joined(arrays: list[Array]) -> Array:
-    """Concatenate receiver sets, padding rays with NaN."""
-    rays = max(array.shape[1] for array in arrays)
-    widened = [np.pad(array, ((0, 0), (0, rays - array.shape[1])), constant_values=np.nan) for array in arrays]
-    return np.concatenate(widened)
-
-
 def _of_dataset(path: Path, request: Request) -> Channels:
-    """Return H of y = H x, complex64 (users, 1, subcarriers, antennas)."""
-    for option in ("antennas", "subcarriers"):
-        if getattr(request, option) is not None:
-            raise NflaeError(f"{path}: holds channels, whose {option} are fixed: leave out {option}")
-    found = user_arrays.find(path, {"channel": "channels?"})["channel"]
-    found = {location: array for location, array in found.items() if "basestation" not in location}
-    if not found:
+    """Return H of y = H x, complex64 (users, receive antennas, 1, subcarriers, antennas)."""
+    if request.antennas is not None:
+        raise NflaeError(f"{path}: holds channels, whose antennas are fixed: leave out antennas")
+    found = user_arrays.find(path, _NAMES)
+    arrays = {location: array for location, array in found["channel"].items() if "basestation" not in location}
+    if not arrays:
         raise NflaeError(
             f"{path}: no field channel, as in DeepMIMO_dataset{{1}}.user{{1}}.channel; it holds"
-            f" {user_arrays.describe_contents(path)}"
+            f" {user_arrays.describe_contents(path)}{_folder_advice(path)}"
         )
     users: dict[str, dict[str, Array]] = {}
-    for location, array in found.items():
+    for location, array in arrays.items():
         match = _USER.match(location)
         users.setdefault(match["station"] if match else location, {})[location if match else ""] = array
     selected = user_arrays.select_station(path, list(users.values()), request.base_station)
-    if "" in selected:  # one array: users, receive antennas, antennas, subcarriers
-        rows = user_arrays.restore_axes(selected[""], 4, f"{path}: channel")
+    if not any(location and location in found["delay"] for location in selected):
+        if request.subcarriers is not None:
+            raise NflaeError(f"{path}: holds channels, whose subcarriers are fixed: leave out subcarriers")
+        direct = _of_frequencies(path, selected, found["later"])
     else:
-        each = {
-            location: user_arrays.restore_axes(array, 3, f"{path}: {location}channel")
-            for location, array in selected.items()
-        }
-        same_length(path, {f"{location}channel": array.shape for location, array in each.items()})
-        rows = np.stack(list(each.values()))
-    if rows.shape[1] != 1:
-        raise NflaeError(
-            f"{path}: channel has {rows.shape[1]} receive antennas, and users must have one: save channel(1, :, :), or"
-            " generate with one antenna per user"
-        )
-    return rows.transpose(0, 1, 3, 2).astype(np.complex64)
+        direct = _of_impulses(path, selected, found["delay"], request)
+    return direct[:, :, None].swapaxes(-1, -2).astype(np.complex64)
+
+
+def _of_frequencies(path: Path, selected: Mapping[str, Array], later: Mapping[str, Array]) -> Array:
+    """Return channels, (users, receive antennas, antennas, subcarriers)."""
+    if "" in selected:
+        return user_arrays.restore_axes(selected[""], 4, f"{path}: channel")
+    each = {}
+    for location, array in selected.items():
+        is_version_1 = array.ndim == 2 and len(array) > 1 and location not in later
+        label = f"{path}: {location}channel"
+        each[f"{location}channel"] = array[None] if is_version_1 else user_arrays.restore_axes(array, 3, label)
+    same_length(path, {name: array.shape for name, array in each.items()}, "receive antennas, antennas, subcarriers")
+    return np.stack(list(each.values()))
+
+
+def _of_impulses(path: Path, selected: Mapping[str, Array], delays: Mapping[str, Array], request: Request) -> Array:
+    """Return channels, (users, receive antennas, antennas, subcarriers), of time-domain channels."""
+    offsets = subcarrier_offsets(request.subcarriers, request.bandwidth)
+    responses = {}
+    for location, array in selected.items():
+        rays = user_arrays.restore_axes(array, 3, f"{path}: {location}channel")
+        delay = np.real(delays.get(location, np.zeros(0))).reshape(-1).astype(np.float64)
+        if len(delay) != rays.shape[2]:
+            raise NflaeError(
+                f"{path}: {location}channel has {rays.shape[2]} rays and its ToA {len(delay)} numbers; expected one per"
+                " ray"
+            )
+        response = frequency_response(torch.from_numpy(rays.astype(np.complex128)), torch.from_numpy(delay), offsets)
+        responses[f"{location}channel"] = response.numpy()
+    sizes = {name: array.shape for name, array in responses.items()}
+    same_length(path, sizes, "receive antennas, antennas, subcarriers")
+    return np.stack(list(responses.values()))
+
+
+def _folder_advice(path: Path) -> str:
+    """Return the advice for a file of a scenario folder, or ""."""
+    is_scenario = re.search(r"BS\d+_UE_\d+-\d+\.mat|\.(DoD|DoA|CIR|LoS|PL)\.mat|params\.mat", path.name)
+    return f"; it is a file of a scenario folder, name the folder: deepmimo:{path.parent}" if is_scenario else ""

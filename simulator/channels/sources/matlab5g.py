@@ -10,8 +10,8 @@ one element per user:
   then that of the toolbox's own filters, including their delay, as in ``nrPerfectChannelEstimate``. Filters take
   precedence over delays.
 
-The base station transmits (downlink), each user receives with one antenna. Without subcarriers neither delays nor
-filters are needed: the channel at the carrier is the sum over paths.
+The base station transmits (downlink), the fourth axis counts the receive antennas of a user. Without subcarriers
+neither delays nor filters are needed: the channel at the carrier is the sum over paths.
 
 Gains are those of y = H x: the response is conjugated once, at the end of `matlab5g`.
 """
@@ -37,9 +37,10 @@ _NAMES = {
     "rate": "sample_?rate",
     "carrier": "carrier_?frequency",
 }
+_OPTIONS = ("drops", "users", "bandwidth", "subcarriers")
 
 
-@register("matlab5g", ("drops", "users", "bandwidth", "subcarriers"), reads="a .mat file")
+@register("matlab5g", (*_OPTIONS, "receive_antennas"), reads="a .mat file")
 def matlab5g(request: Request) -> ChannelSet:
     """Read channels of the 5G Toolbox, one drop per snapshot and subcarrier.
 
@@ -68,16 +69,11 @@ def matlab5g(request: Request) -> ChannelSet:
         for user in range(all_users.shape[4]):
             name = (location or "the user") if all_users.shape[4] == 1 else f"user {user + 1}"
             one_user = all_users[..., user]
-            if one_user.shape[3] != 1:
-                raise NflaeError(
-                    f"{path}: pathGains of {name} has {one_user.shape[3]} receive antennas, and users must have one:"
-                    " save pathGains(:, :, :, 1), or set ReceiveAntennaArray.Size to [1 1 1 1 1]"
-                )
-            rays = torch.from_numpy(one_user[..., 0].swapaxes(1, 2).astype(np.complex128))  # snapshots, antennas, paths
+            rays = torch.from_numpy(one_user.transpose(3, 0, 2, 1).astype(np.complex128))  # ..., antennas, paths
             response = _response(path, found, location, len(responses), rays, offsets)
             responses.append(response.numpy().swapaxes(-1, -2))
-            sizes[name] = (one_user.shape[2], one_user.shape[0])
-    same_length(path, sizes)
+            sizes[name] = (one_user.shape[3], one_user.shape[2], one_user.shape[0])
+    same_length(path, sizes, "receive antennas, antennas, snapshots")
     carrier = user_arrays.common_number(found["carrier"])
     metadata = {} if carrier is None else {"carrier_hz": carrier}
     return drops_of(np.conjugate(np.stack(responses)).astype(np.complex64), request, metadata)

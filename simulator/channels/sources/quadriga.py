@@ -5,11 +5,11 @@ Supported forms, for one user or several, in ``.mat`` files of any version:
 - a struct (array or cell of structs) with the properties of ``qd_channel``: ``coeff``, ``delay``, and optionally
   ``center_frequency``; or cells ``coeff`` and ``delay``; or, for one user, these as plain variables;
 - the output of ``qd_channel.mat_save``: ``channel_00001_Coeffs``, ``channel_00001_Delays``, ...;
-- frequency responses ``fr`` (or ``H``), one per user as ``qd_channel.fr`` returns them, or one array with users first.
+- frequency responses ``fr`` (or ``H``) as ``qd_channel.fr`` returns them, of one user or in a cell of users.
 
 Layout in QuaDRiGa: ``coeff`` is [Rx, Tx, path, snapshot]; ``delay`` is the same, or [path, snapshot] if all antennas
-share the delays; a response is [Rx, Tx, carrier, snapshot]. Tx is the base station, Rx a user with one antenna. An
-array of users x base stations has one column per base station.
+share the delays; a response is [Rx, Tx, carrier, snapshot]. Tx is the base station, Rx are the receive antennas of one
+user. An array of users x base stations has one column per base station.
 
 Coefficients are those of y = H x at the centre frequency (a direct ray has phase -2 pi d / lambda): the response is
 conjugated once, at the end of `quadriga`. Gains include path loss, as in QuaDRiGa.
@@ -42,9 +42,11 @@ _NAMES = {
     "carrier": r"center_frequency|(?P<location>channel_\d+)_CenterFrequency",
     "grid": r"ChannelDims",
 }
+_OPTIONS = ("drops", "users", "bandwidth", "subcarriers")
+_AXES = "receive antennas, antennas, snapshots"
 
 
-@register("quadriga", ("drops", "users", "bandwidth", "subcarriers", "base_station"), reads="a .mat file")
+@register("quadriga", (*_OPTIONS, "base_station", "receive_antennas"), reads="a .mat file")
 def quadriga(request: Request) -> ChannelSet:
     """Read channels of QuaDRiGa, one drop per snapshot and subcarrier.
 
@@ -80,26 +82,25 @@ def quadriga(request: Request) -> ChannelSet:
 
 
 def _from_paths(path: Path, found: user_arrays.FoundArrays, locations: list[str], offsets: torch.Tensor) -> np.ndarray:
-    """Return H of y = H x, (users, snapshots, subcarriers, antennas)."""
+    """Return H of y = H x, (users, receive antennas, snapshots, subcarriers, antennas)."""
     sizes, responses = {}, []
     for location in locations:
         label = f"{path}: coeff of {location or 'the user'}"
         coeff = user_arrays.restore_axes(found["coeff"][location], 4, label)
-        _one_receive_antenna(coeff.shape[0], label, "coeff(1, :, :, :)")
         delay = user_arrays.array_at(found["delay"], location)
         if delay is None and len(offsets) > 1:
             raise NflaeError(
                 f"{label} has no delay beside it, which a response at several subcarriers needs: save both"
             )
         shared = np.zeros(coeff.shape[2:]) if delay is None else delay
-        antennas, _, snapshots = coeff.shape[1:]
-        # (snapshots, antennas, paths)
-        delays = np.broadcast_to(_delays(shared, coeff.shape, label), coeff.shape)[0].transpose(2, 0, 1)
-        rays = coeff[0].transpose(2, 0, 1).astype(np.complex128)
+        receive, antennas, _, snapshots = coeff.shape
+        # (receive antennas, snapshots, antennas, paths)
+        delays = np.broadcast_to(_delays(shared, coeff.shape, label), coeff.shape).transpose(0, 3, 1, 2)
+        rays = coeff.transpose(0, 3, 1, 2).astype(np.complex128)
         response = frequency_response(torch.from_numpy(rays), torch.from_numpy(delays.copy()), offsets)
         responses.append(response.numpy().swapaxes(-1, -2))
-        sizes[location or "the user"] = (antennas, snapshots)
-    same_length(path, sizes)
+        sizes[location or "the user"] = (receive, antennas, snapshots)
+    same_length(path, sizes, _AXES)
     return np.stack(responses)
 
 
@@ -114,26 +115,16 @@ def _delays(delay: Array, shape: tuple[int, ...], label: str) -> Array:
 
 
 def _from_responses(path: Path, responses: dict[str, Array], locations: list[str]) -> np.ndarray:
-    """Return H of y = H x, (users, snapshots, subcarriers, antennas)."""
-    if len(locations) == 1 and not user_arrays.is_element(locations[0]):  # one array with users first
-        whole = user_arrays.restore_axes(
-            responses[locations[0]], 4, f"{path}: {locations[0] or 'the frequency response'}"
-        )
-        return whole.transpose(0, 3, 2, 1)
-    sizes, rows = {}, []
+    """Return H of y = H x, (users, receive antennas, snapshots, subcarriers, antennas)."""
+    sizes, stacked = {}, []
     for location in locations:
-        label = f"{path}: frequency response of {location}"
+        label = f"{path}: frequency response of {location or 'the user'}"
         response = user_arrays.restore_axes(responses[location], 4, label)
-        _one_receive_antenna(response.shape[0], label, "fr(1, :, :, :)")
-        rows.append(response[0].transpose(2, 1, 0))
-        sizes[location] = response.shape[1:]
-    same_length(path, sizes)
-    return np.stack(rows)
-
-
-def _one_receive_antenna(antennas: int, label: str, remedy: str) -> None:
-    if antennas != 1:
-        raise NflaeError(f"{label} has {antennas} receive antennas, and users must have one: save {remedy}")
+        stacked.append(response.transpose(0, 3, 2, 1))
+        receive, antennas, subcarriers, snapshots = response.shape
+        sizes[location or "the user"] = (receive, antennas, subcarriers, snapshots)
+    same_length(path, sizes, "receive antennas, antennas, subcarriers, snapshots")
+    return np.stack(stacked)
 
 
 def _missing(path: Path) -> str:

@@ -54,6 +54,9 @@ class Request:
         Base station, counted from 1, where a file holds several.
     slot_seconds
         Slot duration, s, of a source whose users move.
+    receive_antennas
+        Use of the receive antennas of users that have several: "each", "strongest" or "eigen", as in
+        `matlab_io.reading.receive_antennas.combine`.
     """
 
     drops: int | None = None
@@ -66,6 +69,7 @@ class Request:
     file: Path | None = None
     base_station: int | None = None
     slot_seconds: float | None = None
+    receive_antennas: str | None = None
 
     def size(self) -> tuple[int, int, int]:
         """Return drops, users and antennas of a source without sizes of its own: 100, 10 and 256 by default."""

@@ -39,6 +39,69 @@ def test_folder_gives_what_deepmimo_computes(station: int) -> None:
     np.testing.assert_allclose(found[0], expected, atol=1e-6 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("version", ["v2", "v3"])
+@pytest.mark.parametrize("station", [1, 2])
+def test_folders_of_earlier_versions_give_what_deepmimo_3_computes(version: str, station: int) -> None:
+    """Of its first subcarrier, f = 0, times sqrt(64); no ray reaches one place of each base station."""
+    with np.load(RECORDED / "deepmimo3_channels.npz") as answers:
+        direct = answers[f"places_{version}_{station}"][:, 0, :, 0] * 8
+    expected = direct[np.abs(direct).max(1) > 0].conj()
+    drawn = draw("deepmimo", Request(file=RECORDED / f"places_{version}", antennas=8, base_station=station))
+    assert drawn.metadata["carrier_hz"] == 28e9
+    found = np.concatenate(list(drawn.blocks))
+    assert found.shape == (1, 6, 8)
+    np.testing.assert_allclose(found[0], expected, atol=1e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("version", ["v2", "v3"])
+def test_subcarriers_of_earlier_versions(version: str) -> None:
+    """The places with one ray turn from one subcarrier to the next as in DeepMIMO 3: their products agree."""
+    with np.load(RECORDED / "deepmimo3_channels.npz") as answers:
+        theirs = answers[f"places_{version}_1"][3, 0].conj() * 8
+    found = channels(
+        "deepmimo", file=RECORDED / f"places_{version}", antennas=8, base_station=1, subcarriers=4, bandwidth=50e6
+    )
+    steps = found[1:, 2] * found[:-1, 2].conj()  # without the third place, which no ray reaches
+    np.testing.assert_allclose(steps, (theirs[:, 1:] * theirs[:, :-1].conj()).T, rtol=1e-4)
+
+
+def test_damaged_folders_of_earlier_versions(tmp_path: Path) -> None:
+    for version in ("v2", "v3"):
+        shutil.copytree(RECORDED / f"places_{version}", tmp_path / version)
+    asked = {"antennas": 8, "base_station": 1}
+    with pytest.raises(NflaeError, match="v3: holds channels of 2 base stations"):
+        channels("deepmimo", file=tmp_path / "v3", antennas=8)
+    with pytest.raises(NflaeError, match="v2: holds channels of 2 base stations"):
+        channels("deepmimo", file=tmp_path / "v2", antennas=8)
+    file = tmp_path / "v2" / "places_v2.1.CIR.mat"
+    vector = scipy.io.loadmat(file)["CIR_array"]
+    scipy.io.savemat(file, {"CIR_array": vector[:, :-3]})
+    with pytest.raises(NflaeError, match=r"places_v2\.1\.CIR\.mat: ends after 6 of 7 positions"):
+        channels("deepmimo", file=tmp_path / "v2", **asked)
+    vector[0, 0] = 6
+    scipy.io.savemat(file, {"CIR_array": vector})
+    with pytest.raises(NflaeError, match=r"places_v2\.1\.DoD\.mat and \.CIR\.mat have different positions"):
+        channels("deepmimo", file=tmp_path / "v2", **asked)
+    scipy.io.savemat(tmp_path / "v3" / "BS1_UE_4-7.mat", {"channels": np.zeros((1, 2))})
+    with pytest.raises(NflaeError, match=r"BS1_UE_4-7\.mat: no matrix rx_locs"):
+        channels("deepmimo", file=tmp_path / "v3", **asked)
+    with pytest.raises(NflaeError, match=r"it is a file of a scenario folder, name the folder: deepmimo:.*v3"):
+        channels("deepmimo", file=tmp_path / "v3" / "BS1_UE_0-4.mat")
+
+
+def test_scene_of_a_dynamic_scenario(tmp_path: Path) -> None:
+    """scene_0, ... below the folder that has params.mat."""
+    shutil.copytree(RECORDED / "places_v3", tmp_path / "scene_0")
+    (tmp_path / "scene_0" / "params.mat").rename(tmp_path / "params.mat")
+    asked = {"antennas": 8, "base_station": 1}
+    np.testing.assert_array_equal(
+        channels("deepmimo", file=tmp_path / "scene_0", **asked),
+        channels("deepmimo", file=RECORDED / "places_v3", **asked),
+    )
+    with pytest.raises(NflaeError, match="of a dynamic scenario one scene's"):
+        channels("deepmimo", file=tmp_path, **asked)
+
+
 def test_subcarriers_turn_as_deepmimos_do() -> None:
     """Its subcarriers 0, 16, 32, 48 are 12.5 MHz apart, as four of ours in 50 MHz: their products agree."""
     ours = channels("deepmimo", file=FOLDER, antennas=8, base_station=1, subcarriers=4, bandwidth=50e6)
@@ -115,6 +178,57 @@ def test_matlab_dataset(tmp_path: Path) -> None:
         channels("deepmimo", file=path)
 
 
+def version_1(content: npt.NDArray[Any], **beside: Any) -> dict[str, Any]:
+    """DeepMIMO_dataset{1}.user{j}.channel of content (users, axes of the channel), and further fields of a user."""
+    users = np.empty((1, len(content)), object)
+    for j, channel in enumerate(content):
+        users[0, j] = {"channel": channel, "loc": np.arange(3.0)} | beside
+    cells = np.empty((1, 1), object)
+    cells[0, 0] = {"user": users}
+    return {"DeepMIMO_dataset": cells}
+
+
+@pytest.mark.parametrize("subcarriers", [1, 4])
+def test_version_1_has_antennas_by_subcarriers(tmp_path: Path, subcarriers: int) -> None:
+    content = dataset(subcarriers=subcarriers)[0, :, 0]
+    scipy.io.savemat(tmp_path / "set.mat", version_1(content))
+    found = channels("deepmimo", file=tmp_path / "set.mat")
+    np.testing.assert_array_equal(found, content.conj().transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("mode", ["each", "strongest", "eigen"])
+def test_version_2_with_one_subcarrier_has_receive_antennas(tmp_path: Path, mode: str) -> None:
+    """MATLAB drops the third axis of length one; the fields beside the channel tell the version."""
+    content = dataset(subcarriers=1, receive=2)[0]
+    scipy.io.savemat(tmp_path / "set.mat", version_1(content[..., 0], LoS_status=1.0, pathloss=90.0))
+    found = channels("deepmimo", file=tmp_path / "set.mat", receive_antennas=mode)[0]
+    rows = content[..., 0].conj()
+    if mode == "each":
+        np.testing.assert_array_equal(found, rows.reshape(6, 8))
+    elif mode == "strongest":
+        strongest = np.linalg.norm(rows, axis=-1).argmax(-1)
+        np.testing.assert_array_equal(found, rows[np.arange(3), strongest])
+    else:
+        np.testing.assert_allclose(
+            np.linalg.norm(found, axis=-1), np.linalg.svd(content[..., 0], compute_uv=False)[:, 0], rtol=1e-6
+        )
+
+
+def test_time_domain_channels_become_responses(tmp_path: Path) -> None:
+    """generate_OFDM_channels = 0: the third axis counts rays, with their delays ToA beside."""
+    content, delays = dataset()[0], np.array([[1e-7, 2e-7, 5e-7, 8e-7]])
+    scipy.io.savemat(tmp_path / "set.mat", version_1(content, ToA=delays, LoS_status=1.0))
+    found = channels("deepmimo", file=tmp_path / "set.mat", subcarriers=2, bandwidth=10e6)
+    offsets = np.array([-2.5e6, 2.5e6])
+    expected = np.einsum("kal,lf->fka", content[:, 0], np.exp(-2j * np.pi * delays.T * offsets)).conj()
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    carrier = channels("deepmimo", file=tmp_path / "set.mat")
+    np.testing.assert_allclose(carrier[0], content[:, 0].sum(-1).conj(), atol=1e-5)
+    scipy.io.savemat(tmp_path / "set.mat", version_1(content, ToA=delays[:, 1:]))
+    with pytest.raises(NflaeError, match="has 4 rays and its ToA 3 numbers"):
+        channels("deepmimo", file=tmp_path / "set.mat")
+
+
 def test_python_dataset(tmp_path: Path) -> None:
     content = dataset()
     scipy.io.savemat(tmp_path / "set.mat", {"channel": content[0]})
@@ -147,7 +261,8 @@ def test_what_a_scenario_lacks(tmp_path: Path) -> None:
     ("content", "asked", "told"),
     [
         ({"other": np.ones((2, 2))}, {}, "no field channel.*it holds other"),
-        ({"channel": dataset(receive=2)[0]}, {}, "2 receive antennas"),
+        ({"channel": dataset(receive=2)[0]}, {}, "2 receive antennas; add --receive-antennas each"),
+        ({"channel": dataset()[0]}, {"subcarriers": 2, "bandwidth": 1e6}, "whose subcarriers are fixed"),
         ({"channel": dataset()[0]}, {"antennas": 8}, "whose antennas are fixed"),
         ({"channel": dataset()[0]}, {"users": 4}, "holds 3 users with a channel, and 4 per drop"),
         ({"channel": 0 * dataset()[0]}, {}, "the channel of every user is zero"),

@@ -129,7 +129,10 @@ def without(name: str) -> dict[str, Any]:
         (without("pathDelays") | {"pathDelays": np.ones((1, 3))}, "has 5 paths and pathDelays 3 numbers"),
         (as_cells(*made_up()) | {"pathFilters": np.ones((9, 3))}, "has 5 paths and pathFilters 3 columns"),
         (as_cells(*made_up()) | {"pathFilters": np.ones((9, 5))}, "pathFilters without a sampleRate"),
-        ({"pathGains": np.ones((4, 5, 6, 2)) * 1j}, "2 receive antennas, .* ReceiveAntennaArray"),
+        (
+            {"pathGains": np.ones((4, 5, 6, 2)) * 1j, "pathDelays": np.arange(5) * 1e-7},
+            "2 receive antennas; add --receive-antennas each",
+        ),
         ({"pathGains": np.ones((2, 2, 2, 1, 2, 2)) * 1j}, "has 6 axes, and 5 were expected"),
     ],
 )

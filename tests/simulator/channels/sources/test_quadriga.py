@@ -200,21 +200,74 @@ def test_struct_array_written_by_octave(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, expected(coeff, delay), atol=1e-5)
 
 
-@pytest.mark.parametrize("cells", [False, True])
-def test_frequency_responses(tmp_path: Path, cells: bool) -> None:
-    """[Rx, Tx, carrier, snapshot] each, as chan.fr gives it; or one array, users first."""
+def test_frequency_responses(tmp_path: Path) -> None:
+    """[Rx, Tx, carrier, snapshot] each, as chan.fr gives it."""
     coeff, delay = made_up()
     h = expected(coeff, delay)
     response = h.conj().reshape(5, 3, 2, 6).transpose(2, 3, 1, 0)  # users, antennas, carriers, snapshots
-    content: dict[str, Any] = {"H": response}
-    if cells:
-        content = {"fr": np.empty((1, 2), object)}
-        for user in range(2):
-            content["fr"][0, user] = response[user][None]
+    content = {"fr": np.empty((1, 2), object)}
+    for user in range(2):
+        content["fr"][0, user] = response[user][None]
     scipy.io.savemat(tmp_path / "fr.mat", content)
     np.testing.assert_allclose(channels("quadriga", file=tmp_path / "fr.mat"), h, atol=1e-6)
     with pytest.raises(NflaeError, match="whose carriers are fixed"):
         channels("quadriga", file=tmp_path / "fr.mat", **BAND)
+
+
+def receive_antennas_of_quadriga(tmp_path: Path, form: str) -> tuple[Path, dict[str, Any]]:
+    """A user with two receive antennas as QuaDRiGa made it: paths, or a plain fr or H."""
+    content = scipy.io.loadmat(FOLDER / "quadriga_two_receive.mat")
+    assert content["fr"].shape == (2, 4, 4, 3)
+    if form == "paths":
+        return FOLDER / "quadriga_two_receive.mat", QUADRIGA_BAND
+    scipy.io.savemat(tmp_path / "fr.mat", {form: content["fr"]})
+    return tmp_path / "fr.mat", {}
+
+
+@pytest.mark.parametrize("form", ["paths", "fr", "H"])
+def test_first_axis_counts_receive_antennas(tmp_path: Path, form: str) -> None:
+    path, band = receive_antennas_of_quadriga(tmp_path, form)
+    theirs = as_drops(own_responses("quadriga_two_receive.mat"))  # (12, 2, 4)
+    with pytest.raises(NflaeError, match="users have 2 receive antennas; add --receive-antennas each"):
+        channels("quadriga", file=path, **band)
+    each = channels("quadriga", file=path, receive_antennas="each", **band)
+    np.testing.assert_allclose(each, theirs, atol=1e-6 * np.abs(theirs).max(), rtol=0)
+    strongest = channels("quadriga", file=path, receive_antennas="strongest", **band)
+    best = np.linalg.norm(theirs, axis=-1).argmax(1)
+    np.testing.assert_allclose(strongest[:, 0], theirs[np.arange(12), best], atol=1e-6 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("form", ["paths", "fr"])
+def test_receive_antennas_combined_by_the_dominant_singular_vector(tmp_path: Path, form: str) -> None:
+    """With H = U S V' of the responses, u' H = s v'; the combiner is reported, R x K x S."""
+    path, band = receive_antennas_of_quadriga(tmp_path, form)
+    drawn = draw("quadriga", Request(file=path, receive_antennas="eigen", **band))
+    combined = np.concatenate(list(drawn.blocks))
+    assert (drawn.drops, drawn.users, combined.shape) == (12, 1, (12, 1, 4))
+    combiner = drawn.metadata["receive_combiner"]
+    assert combiner.shape == (2, 1, 12)
+    for drop, H in enumerate(as_drops(own_responses("quadriga_two_receive.mat")).conj()):
+        gain = np.linalg.svd(H, compute_uv=False)[0]
+        u = combiner[:, 0, drop]
+        assert np.linalg.norm(u) == pytest.approx(1, rel=1e-6)
+        assert np.linalg.norm(combined[drop, 0]) == pytest.approx(gain, rel=1e-4)
+        np.testing.assert_allclose(combined[drop, 0].conj(), u.conj() @ H, atol=1e-4 * gain)
+
+
+def test_combiners_of_users_drawn_at_random(tmp_path: Path) -> None:
+    """Each drop's combiners are those of its users."""
+    rng = np.random.default_rng(5)
+    response = rng.standard_normal((4, 2, 6, 1, 3)) + 1j * rng.standard_normal((4, 2, 6, 1, 3))
+    cells = np.empty((1, 4), object)
+    for user in range(4):
+        cells[0, user] = response[user]
+    scipy.io.savemat(tmp_path / "fr.mat", {"fr": cells})
+    drawn = draw("quadriga", Request(20, 2, file=tmp_path / "fr.mat", receive_antennas="eigen"))
+    combiner = drawn.metadata["receive_combiner"]
+    for drop, h in enumerate(np.concatenate(list(drawn.blocks))):
+        for user in range(2):
+            candidates = np.einsum("r,krns->ksn", combiner[:, user, drop].conj(), response[:, :, :, 0])
+            assert np.abs(candidates - h[user].conj()).max(-1).min() < 1e-5
 
 
 def test_grid_of_users_and_base_stations(tmp_path: Path) -> None:
@@ -277,8 +330,8 @@ def two_receive_antennas() -> dict[str, Any]:
         ({"x": np.ones((3, 3))}, r"no field coeff .*; it holds x \(3 x 3 double\)"),
         (without_delay(), "has no delay beside it"),
         ({**without_delay(), "delay": np.ones((3, 2))}, r"is 1 x 6 x 4 x 5 .* its delay 3 x 2; expected .* or 4 x 5"),
-        (two_receive_antennas(), r"2 receive antennas.*coeff\(1, :, :, :\)"),
-        (unequal(), r"\{2\} has \(antennas, snapshots\) \(6, 3\) and \{1\} \(6, 5\)"),
+        (two_receive_antennas(), "users have 2 receive antennas; add --receive-antennas each .*strongest, or eigen"),
+        (unequal(), r"\{2\} has \(receive antennas, antennas, snapshots\) \(1, 6, 3\) and \{1\} \(1, 6, 5\)"),
     ],
 )
 def test_what_a_file_lacks(tmp_path: Path, content: dict[str, Any], told: str) -> None:
