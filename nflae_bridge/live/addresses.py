@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import os
 import socket as system_sockets
+import stat
 
 import zmq
 
@@ -15,6 +17,7 @@ _REMEDIES = {
     "EADDRNOTAVAIL": "this machine has no such address: bind to one of its own, or to tcp://*:PORT, or connect instead",
     "ENODEV": "this machine has no such address: bind to one of its own, or to tcp://*:PORT, or connect instead",
     "EACCES": "permission denied: choose a port above 1023, or a folder with write permission",
+    "ENAMETOOLONG": "its path is too long for a socket: choose one of at most 107 characters",
     "ENOENT": "its folder does not exist: create it first",
     "EPROTONOSUPPORT": "this ZeroMQ does not support the protocol: use tcp://HOST:PORT or ipc:///PATH",
 }
@@ -100,8 +103,30 @@ def check_well_formed(address: str) -> None:
         raise NflaeError(f"{address}: {_MALFORMED}")
 
 
+def check_connectable(address: str) -> None:
+    """Check the form of an address to connect to, whose port is a number from 1.
+
+    Parameters
+    ----------
+    address : str
+        ZeroMQ address.
+
+    Raises
+    ------
+    NflaeError
+        If it is not ``tcp://HOST:PORT`` with a port from 1 to 65535 and one machine as host, or ``ipc://FILE``.
+    """
+    check_well_formed(address)
+    transport, _, rest = address.partition("://")
+    host, _, port = rest.rpartition(":")
+    if transport == "tcp" and (port == "*" or int(port) == 0):
+        raise NflaeError(f"{address}: port {port} cannot be connected to: give the server's, from 1 to 65535")
+    if "*" in (host, rest):
+        raise NflaeError(f"{address}: * is for binding: give the name or address of the server, e.g. 127.0.0.1")
+
+
 def bind(socket: zmq.Socket[bytes], address: str) -> str:
-    """Bind a socket.
+    """Bind a socket; a file that is not an abandoned socket is never replaced.
 
     Parameters
     ----------
@@ -121,8 +146,8 @@ def bind(socket: zmq.Socket[bytes], address: str) -> str:
         If the address cannot be bound; the message names it.
     """
     check_well_formed(address)
-    if address.startswith("ipc://") and _is_in_use(address.removeprefix("ipc://")):
-        raise NflaeError(f"{address}: {_REMEDIES['EADDRINUSE']}")  # ZeroMQ would replace the other program's file
+    if address.startswith("ipc://"):
+        _check_replaceable(address, address.removeprefix("ipc://"))
     try:
         socket.bind(address)
     except zmq.ZMQError as error:
@@ -130,10 +155,24 @@ def bind(socket: zmq.Socket[bytes], address: str) -> str:
     return socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
 
-def _is_in_use(path: str) -> bool:
+def _check_replaceable(address: str, path: str) -> None:
+    """Raise NflaeError unless there is no file, or a socket without a program: ZeroMQ deletes any file at the path."""
+    if path == "*" or path.startswith("@"):  # a file or name of ZeroMQ's own choice; Linux's abstract names
+        return
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise NflaeError(f"{address}: {(error.strerror or 'not accessible').lower()}: choose another path") from None
+    if not stat.S_ISSOCK(mode):
+        raise NflaeError(f"{address}: a file that is not a socket is at this path: choose another path, or remove it")
     with system_sockets.socket(system_sockets.AF_UNIX) as trial:
+        trial.setblocking(False)
         try:
             trial.connect(path)
-        except OSError:
-            return False
-        return True
+        except (ConnectionRefusedError, FileNotFoundError):
+            return
+        except OSError:  # a full backlog, another kind of socket, another account's: a program has it
+            pass
+    raise NflaeError(f"{address}: {_REMEDIES['EADDRINUSE']}")

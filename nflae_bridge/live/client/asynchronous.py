@@ -1,9 +1,12 @@
-"""Request precoders from asyncio: many requests at a time over one connection."""
+"""Request precoders from asyncio: many requests at a time over one connection.
+
+Requests beyond the outstanding ones wait in the client, in the order of the calls.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import time
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -11,38 +14,44 @@ from typing import Any
 
 import numpy.typing as npt
 import zmq
-import zmq.asyncio
 
 from matlab_io.result import Result
-from nflae_bridge.live.client.connection import (
+from nflae_bridge.live.client.connection import MAX_LOSSES, Connection, ServerAddress
+from nflae_bridge.live.client.requests import (
     DEFAULT_TIMEOUT,
-    MAX_LOSSES,
-    RETRY_SECONDS,
-    ServerAddress,
+    Deadline,
     address_request,
-    close_sockets,
-    decode_if_valid,
+    check_frame_limit,
+    frame_limit,
+    is_final,
     make_request,
-    raise_error,
+    needs_frame_limit,
+    pauses,
+    payload_bytes,
     request_ids,
 )
 from nflae_bridge.live.errors import BridgeError
 from nflae_bridge.live.protocol import DEFAULT_ADDRESS, PrecodeRequest, Reply, StatusRequest, result_of
 from simulator.downlink.budget import DEFAULT_ALPHA_C, DEFAULT_MIN_RATE, DEFAULT_NOISE_POWER, DEFAULT_POWER
 
+# Outstanding requests: two of the server's micro-batches, and few enough not to fill its queue.
+_MAX_OUTSTANDING = 128
+_MAX_OUTSTANDING_BYTES = 32 << 20
 
-@dataclass
+
+@dataclass(eq=False)
 class _OpenRequest:
-    """A request without an answer yet."""
+    """A request without an answer yet; its reply is done before that if the call has ended otherwise."""
 
-    frames: list[Any]
+    request: PrecodeRequest | StatusRequest
+    deadline: Deadline
     reply: asyncio.Future[Reply]
     losses: int = 0
 
     @property
     def size(self) -> int:
-        """Size of its frames, bytes."""
-        return sum(len(frame) for frame in self.frames)
+        """Size of its channels, bytes."""
+        return payload_bytes(self.request)
 
 
 class AsyncClient:
@@ -51,12 +60,17 @@ class AsyncClient:
     Parameters
     ----------
     address, timeout, server_key, client_key
-        As for `Client`.
+        As for `Client`; a time limit includes the wait for other calls of this client.
 
     Raises
     ------
     NflaeError
         If the address or a key is unusable.
+
+    Notes
+    -----
+    The connection belongs to the event loop of the first call. After the end of that loop (a second ``asyncio.run``)
+    and in a child of ``fork`` the client connects anew; a call from another loop before that raises BridgeError.
 
     Examples
     --------
@@ -74,15 +88,12 @@ class AsyncClient:
     ) -> None:
         self._server = ServerAddress(address, timeout, server_key, client_key)
         self._ids = request_ids()
-        self._open: dict[str, _OpenRequest] = {}
-        self._socket = zmq.asyncio.Context.instance().socket(zmq.DEALER)
-        self._events = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        self._tasks: list[asyncio.Task[None]] = []
-        try:
-            self._server.connect(self._socket)
-        except BaseException:
-            close_sockets(self._socket, self._events)
-            raise
+        self._waiting: dict[str, _OpenRequest] = {}
+        self._sent: dict[str, _OpenRequest] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = os.getpid()
+        self._closed = False
+        self._connection = Connection(self._server)
 
     async def precode(
         self,
@@ -114,20 +125,24 @@ class AsyncClient:
         BridgeError
             As for `Client.precode`.
         """
+        deadline = Deadline.after(self._server.timeout if timeout is None else timeout)
         budget = {"power": power, "noise_power": noise_power, "alpha_c": alpha_c, "min_rate": min_rate}
-        return result_of(await self._call(make_request(channels, near_field, budget, scheme, refine), timeout))
+        return result_of(await self._call(make_request(channels, near_field, budget, scheme, refine), deadline))
 
     async def status(self, timeout: float | None = None) -> dict[str, Any]:
         """Return the server's status, as `Client.status` does."""
-        return (await self._call(StatusRequest(""), timeout)).status
+        deadline = Deadline.after(self._server.timeout if timeout is None else timeout)
+        return (await self._call(StatusRequest(""), deadline)).status
 
     async def close(self) -> None:
-        """Disconnect; open calls are cancelled."""
-        for task in self._tasks:
-            task.cancel()
-        for request in self._open.values():
-            request.reply.cancel()
-        close_sockets(self._socket, self._events)
+        """Disconnect; calls in progress raise BridgeError."""
+        if self._closed:
+            return
+        self._attach()
+        self._closed = True
+        self._fail(BridgeError("this client was closed during the call"))
+        self._watch(False)
+        self._connection.close()
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -137,50 +152,123 @@ class AsyncClient:
     ) -> None:
         await self.close()
 
-    async def _call(self, request: PrecodeRequest | StatusRequest, timeout: float | None) -> Reply:
-        timeout = self._server.timeout if timeout is None else timeout
-        deadline = time.monotonic() + timeout
-        if self._socket.closed:
+    async def _call(self, request: PrecodeRequest | StatusRequest, deadline: Deadline) -> Reply:
+        for pause in pauses():
+            if needs_frame_limit(request):
+                self._attach()
+                if self._connection.frame_limit is None:
+                    status = (await self._exchange(StatusRequest(""), deadline)).status
+                    self._connection.frame_limit = frame_limit(status)
+                check_frame_limit(request, self._connection.frame_limit)
+            reply = await self._exchange(request, deadline)
+            if is_final(reply, deadline, pause):
+                break
+            await asyncio.sleep(pause)
+        return reply
+
+    async def _exchange(self, request: PrecodeRequest | StatusRequest, deadline: Deadline) -> Reply:
+        self._attach()
+        request_id = next(self._ids)
+        opened = _OpenRequest(request, deadline, asyncio.get_running_loop().create_future())
+        self._waiting[request_id] = opened
+        try:
+            async with asyncio.timeout(deadline.left):
+                self._process_socket()
+                return await opened.reply
+        except TimeoutError:
+            raise self._server.no_answer(deadline, self._connection.established) from None
+        finally:
+            opened.reply.cancel()
+            self._waiting.pop(request_id, None)
+            if request_id in self._sent and all(other.reply.done() for other in self._sent.values()):
+                # No other call needs this connection: its end is what stops the server's work, too.
+                self._reset()
+
+    def _attach(self) -> None:
+        """Connect within the running loop, unless it is done; raise BridgeError if another loop has the connection."""
+        if self._closed:
             raise BridgeError("this client is closed")
-        if not self._tasks:
-            self._tasks = [asyncio.create_task(self._receive()), asyncio.create_task(self._send_again())]
-        while True:
-            request_id = next(self._ids)
-            future = asyncio.get_running_loop().create_future()
-            opened = _OpenRequest(address_request(request, request_id, deadline), future)
-            self._open[request_id] = opened
-            try:
-                reply = await asyncio.wait_for(self._exchange(opened), deadline - time.monotonic())
-            except TimeoutError:
-                raise self._server.no_answer(timeout) from None
-            finally:
-                del self._open[request_id]
-            if reply.error is None or reply.error.code != "stopping":
-                raise_error(reply)
-                return reply
-            if time.monotonic() + RETRY_SECONDS > deadline:
-                raise_error(reply)
-            await asyncio.sleep(RETRY_SECONDS)
+        loop = asyncio.get_running_loop()
+        if loop is self._loop and self._process == os.getpid():
+            return
+        if self._process != os.getpid():  # a child of fork: the connection is its parent's
+            self._connection = Connection(self._server)
+        elif self._loop is not None and not self._loop.is_closed():
+            raise BridgeError("this client is in use in another event loop: make an AsyncClient in each loop")
+        elif self._loop is not None:
+            self._connection.reset()
+        self._waiting, self._sent = {}, {}  # the calls of a closed loop have ended with it
+        self._loop, self._process = loop, os.getpid()
+        self._watch(True)
 
-    async def _exchange(self, request: _OpenRequest) -> Reply:
-        await self._socket.send_multipart(request.frames)
-        return await request.reply
+    def _watch(self, begin: bool) -> None:
+        assert self._loop is not None
+        for descriptor in self._connection.descriptors:
+            if begin:
+                self._loop.add_reader(descriptor, self._process_socket)
+            else:
+                self._loop.remove_reader(descriptor)
 
-    async def _receive(self) -> None:
-        while True:
-            reply = decode_if_valid(await self._socket.recv_multipart())
-            request = self._open.get(reply.id or "") if reply is not None else None
-            if reply is not None and request is not None and not request.reply.done():
-                request.reply.set_result(reply)
+    def _reset(self) -> None:
+        """Replace the connection; requests still open are sent again."""
+        if self._closed:
+            return
+        self._watch(False)
+        self._connection.reset()
+        self._watch(True)
+        self._requeue()
 
-    async def _send_again(self) -> None:
-        while True:
-            await self._events.recv_multipart()
-            # A frame above the server's limit costs every request its connection: only the largest is given up.
-            largest = max((request.size for request in self._open.values()), default=0)
-            for request in list(self._open.values()):
-                request.losses += 1
-                if request.losses < MAX_LOSSES or request.size < largest:
-                    await self._socket.send_multipart(request.frames)
-                elif not request.reply.done():
-                    request.reply.set_exception(self._server.connection_lost())
+    def _fail(self, error: BridgeError) -> None:
+        for opened in (*self._sent.values(), *self._waiting.values()):
+            if not opened.reply.done():
+                opened.reply.set_exception(error)
+
+    # Socket and monitor
+
+    def _process_socket(self) -> None:
+        """Process what has happened on the socket, then send what it can take; called when anything has changed."""
+        if self._closed:
+            return
+        loss = self._connection.loss()
+        if loss:
+            self._fail(self._server.refused(loss))
+            self._reset()
+            return
+        if loss is not None:
+            self._count_loss()
+            self._requeue()
+        while (reply := self._connection.receive()) is not None:
+            opened = self._sent.pop(reply.id or "", None)
+            if opened is not None and not opened.reply.done():
+                opened.reply.set_result(reply)
+        self._send_waiting()
+        # ZeroMQ's descriptors report changes, and any use of the socket may have consumed one.
+        if self._connection.is_ready(zmq.POLLIN):
+            assert self._loop is not None
+            self._loop.call_soon(self._process_socket)
+
+    def _count_loss(self) -> None:
+        # A frame that the server does not accept costs every request its connection: only the largest is given up.
+        largest = max((opened.size for opened in self._sent.values()), default=0)
+        for opened in self._sent.values():
+            opened.losses += 1
+            if opened.losses >= MAX_LOSSES and opened.size == largest and not opened.reply.done():
+                opened.reply.set_exception(self._server.connection_lost())
+
+    def _requeue(self) -> None:
+        self._waiting = self._sent | self._waiting
+        self._sent = {}
+        self._waiting = {name: opened for name, opened in self._waiting.items() if not opened.reply.done()}
+
+    def _send_waiting(self) -> None:
+        outstanding = sum(opened.size for opened in self._sent.values())
+        while self._waiting and len(self._sent) < _MAX_OUTSTANDING and self._connection.is_ready(zmq.POLLOUT):
+            request_id, opened = next(iter(self._waiting.items()))
+            if self._sent and outstanding + opened.size > _MAX_OUTSTANDING_BYTES:
+                return
+            if not opened.reply.done():
+                if not self._connection.send(address_request(opened.request, request_id, opened.deadline)):
+                    return
+                self._sent[request_id] = opened
+                outstanding += opened.size
+            del self._waiting[request_id]

@@ -1,46 +1,55 @@
 """Request precoders by blocking calls.
 
-A request is idempotent: after the loss of a connection it is sent again until its deadline. The first answer is
-returned; messages that answer no open request are ignored.
+A request is idempotent: after the loss of a connection, and after ``busy`` or ``stopping``, it is sent again until its
+deadline. The first answer is returned; messages that answer no open request are ignored.
 """
 
 from __future__ import annotations
 
-import math
+import os
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy.typing as npt
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from matlab_io.result import Result
-from nflae_bridge.live.client.connection import (
+from nflae_bridge.live.client.connection import MAX_LOSSES, Connection, ServerAddress
+from nflae_bridge.live.client.requests import (
     DEFAULT_TIMEOUT,
-    MAX_LOSSES,
-    RETRY_SECONDS,
-    ServerAddress,
+    Deadline,
     address_request,
-    close_sockets,
-    decode_if_valid,
+    check_frame_limit,
+    frame_limit,
+    is_final,
     make_request,
-    raise_error,
+    needs_frame_limit,
+    pauses,
     request_ids,
 )
-from nflae_bridge.live.errors import BridgeError
+from nflae_bridge.live.errors import BridgeError, NoAnswer
 from nflae_bridge.live.protocol import DEFAULT_ADDRESS, PrecodeRequest, Reply, StatusRequest, result_of
 from simulator.downlink.budget import DEFAULT_ALPHA_C, DEFAULT_MIN_RATE, DEFAULT_NOISE_POWER, DEFAULT_POWER
 
-_POLL_MS = 50  # interval between checks of the connection while a reply is awaited
+_POLL_SECONDS = 0.05  # interval between checks of the connection while a reply is awaited
+_CLOSE_SECONDS = 1.0  # a call in progress ends within one interval; in a signal handler its own thread waits
+
+
+@dataclass(frozen=True)
+class _State:
+    lock: threading.Lock
+    connection: Connection
 
 
 class Client:
     """Connect to ``nflae serve``; a context manager that threads may share, one request at a time.
 
-    The connection is made in the background: the absence of a server is reported by the first call.
+    The connection is made in the background: the absence of a server is reported by the first call. A call that ends
+    without an answer takes its request with it. A child of ``fork`` connects anew.
 
     Parameters
     ----------
@@ -71,15 +80,10 @@ class Client:
         client_key: Path | None = None,
     ) -> None:
         self._server = ServerAddress(address, timeout, server_key, client_key)
-        self._lock = threading.Lock()
         self._ids = request_ids()
-        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
-        self._events: zmq.Socket[bytes] = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        try:
-            self._server.connect(self._socket)
-        except BaseException:
-            self.close()
-            raise
+        self._closed = False
+        self._states: dict[int, _State] = {}
+        self._own_state()
 
     def precode(
         self,
@@ -114,7 +118,8 @@ class Client:
         refine : int
             WMMSE steps after the network.
         timeout : float, optional
-            Time limit, s; by default the client's.
+            Time limit from the call to its result, s, including the wait for calls of other threads; by default the
+            client's.
 
         Returns
         -------
@@ -126,16 +131,22 @@ class Client:
         BridgeError
             By its subclass for each error code; `NoAnswer`, also a TimeoutError, at the deadline.
         """
+        deadline = Deadline.after(self._server.timeout if timeout is None else timeout)
         budget = {"power": power, "noise_power": noise_power, "alpha_c": alpha_c, "min_rate": min_rate}
-        return result_of(self._call(make_request(channels, near_field, budget, scheme, refine), timeout))
+        return result_of(self._call(make_request(channels, near_field, budget, scheme, refine), deadline))
 
     def status(self, timeout: float | None = None) -> dict[str, Any]:
         """Return the server's model, device, queue depth, counts, latency percentiles and drops per second."""
-        return self._call(StatusRequest(""), timeout).status
+        deadline = Deadline.after(self._server.timeout if timeout is None else timeout)
+        return self._call(StatusRequest(""), deadline).status
 
     def close(self) -> None:
-        """Disconnect; later calls raise BridgeError."""
-        close_sockets(self._socket, self._events)
+        """Disconnect; later calls, and one in progress in another thread, raise BridgeError."""
+        self._closed = True
+        own = self._states.get(os.getpid())
+        if own is not None and own.lock.acquire(timeout=_CLOSE_SECONDS):
+            own.connection.close()
+            own.lock.release()
 
     def __enter__(self) -> Client:
         return self
@@ -145,52 +156,77 @@ class Client:
     ) -> None:
         self.close()
 
-    def _call(self, request: PrecodeRequest | StatusRequest, timeout: float | None) -> Reply:
-        timeout = self._server.timeout if timeout is None else timeout
-        deadline = time.monotonic() + timeout
-        with self._lock:
-            if self._socket.closed:
-                raise BridgeError("this client is closed")
-            while True:
-                request_id = next(self._ids)
-                frames = address_request(request, request_id, deadline)
-                reply = self._exchange(frames, request_id, deadline, timeout)
-                if reply.error is None or reply.error.code != "stopping":
-                    raise_error(reply)
-                    return reply
-                if time.monotonic() + RETRY_SECONDS > deadline:
-                    raise_error(reply)
-                time.sleep(RETRY_SECONDS)
+    def _call(self, request: PrecodeRequest | StatusRequest, deadline: Deadline) -> Reply:
+        own = self._own_state()
+        if not own.lock.acquire(timeout=max(0.0, deadline.left)):
+            raise NoAnswer(
+                f"{self._server.address}: other calls of this client took the whole time limit of {deadline.limit:g} s;"
+                " raise timeout, or use a Client per thread"
+            )
+        try:
+            for pause in pauses():
+                self._check_frame_limit(own.connection, request, deadline)
+                reply = self._exchange(own.connection, request, deadline)
+                if is_final(reply, deadline, pause):
+                    break
+                time.sleep(pause)
+            return reply
+        finally:
+            if self._closed:
+                own.connection.close()
+            own.lock.release()
 
-    def _exchange(self, frames: list[Any], request_id: str, deadline: float, timeout: float) -> Reply:
-        self._connection_was_lost()
-        self._send(frames, deadline, timeout)
+    def _own_state(self) -> _State:
+        """Return the state of this process: a child of ``fork`` shares neither connection nor lock with its parent."""
+        if self._closed:
+            raise BridgeError("this client is closed")
+        own = self._states.get(os.getpid())
+        if own is None:
+            made = _State(threading.Lock(), Connection(self._server))
+            own = self._states.setdefault(os.getpid(), made)
+            if own is not made:  # another thread was first
+                made.connection.close()
+        return own
+
+    def _check_frame_limit(
+        self, connection: Connection, request: PrecodeRequest | StatusRequest, deadline: Deadline
+    ) -> None:
+        if not needs_frame_limit(request):
+            return
+        if connection.frame_limit is None:
+            connection.frame_limit = frame_limit(self._exchange(connection, StatusRequest(""), deadline).status)
+        check_frame_limit(request, connection.frame_limit)
+
+    def _exchange(self, connection: Connection, request: PrecodeRequest | StatusRequest, deadline: Deadline) -> Reply:
+        request_id = next(self._ids)
         losses = 0
-        while (left := deadline - time.monotonic()) > 0:
-            if not self._socket.poll(min(_POLL_MS, math.ceil(1e3 * left))):
-                if self._connection_was_lost():
+        is_sent = False
+        self._count_loss(connection)  # one between two calls
+        try:
+            while deadline.left > 0:
+                if self._closed:
+                    raise BridgeError("this client was closed during the call")
+                if self._count_loss(connection):
                     losses += 1
+                    is_sent = False
                     if losses == MAX_LOSSES:
                         raise self._server.connection_lost()
-                    self._send(frames, deadline, timeout)  # stays in the socket until it is connected again
-                continue
-            reply = decode_if_valid(self._socket.recv_multipart())
-            if reply is not None and reply.id == request_id:
-                return reply
-        raise self._server.no_answer(timeout)
+                if not is_sent and connection.is_ready(zmq.POLLOUT):
+                    is_sent = connection.send(address_request(request, request_id, deadline))
+                connection.wait(min(_POLL_SECONDS, deadline.left), zmq.POLLIN if is_sent else zmq.POLLIN | zmq.POLLOUT)
+                while (reply := connection.receive()) is not None:
+                    if reply.id == request_id:
+                        is_sent = False
+                        return reply
+            raise self._server.no_answer(deadline, connection.established)
+        finally:
+            if is_sent:  # without an answer: neither the request nor a late answer to it outlives the call
+                connection.reset()
 
-    def _send(self, frames: list[Any], deadline: float, timeout: float) -> None:
-        # Without a time limit the send would never return where the server has refused the key.
-        self._socket.sndtimeo = max(0, math.ceil(1e3 * (deadline - time.monotonic())))
-        try:
-            self._socket.send_multipart(frames)
-        except zmq.Again:
-            raise self._server.no_answer(timeout) from None
-
-    def _connection_was_lost(self) -> bool:
-        """Return whether the connection was lost since the last call."""
-        lost = False
-        while self._events.poll(0):
-            recv_monitor_message(self._events)
-            lost = True
-        return lost
+    def _count_loss(self, connection: Connection) -> bool:
+        """Return whether the connection was lost since the last call; raise ConnectionLost if it is refused."""
+        loss = connection.loss()
+        if loss:
+            connection.reset()
+            raise self._server.refused(loss)
+        return loss is not None

@@ -1,32 +1,34 @@
-"""Set up connections to a server, and make and check the messages of both clients."""
+"""Connect to a server: one socket that holds requests for a connected server only, and the events of its connection."""
 
 from __future__ import annotations
 
-import time
-import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from itertools import count
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.live.addresses import explain_failure
-from nflae_bridge.live.errors import BadRequest, ConnectionLost, NoAnswer, WireError, error_of_code
+from nflae_bridge.live.addresses import check_connectable, explain_failure
+from nflae_bridge.live.client.requests import Deadline, check_seconds
+from nflae_bridge.live.errors import ConnectionLost, NoAnswer, WireError
+from nflae_bridge.live.headers import Frame
 from nflae_bridge.live.keys import read_key_pair, read_public_key
-from nflae_bridge.live.protocol import PrecodeRequest, Reply, StatusRequest, decode_reply, encode_request
-from simulator.downlink.budget import BudgetError, LinkBudget
+from nflae_bridge.live.protocol import Reply, decode_reply
 
-DEFAULT_TIMEOUT = 30.0  # s
-RETRY_SECONDS = 0.1  # pause before a request to a server that is shutting down is sent again
-MAX_LOSSES = 3  # connections per request: a frame above the server's limit costs one each time it is sent
+MAX_LOSSES = 3  # connections per request
 
 _HEARTBEAT_MS = 2_000
 _HEARTBEAT_TIMEOUT_MS = 10_000
+_MAX_UNREAD = 1024
+_EVENTS = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_DISCONNECTED
+)
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,10 @@ class ServerAddress:
 
     Raises
     ------
-    ValueError
-        If the timeout is not positive.
+    BadRequest
+        If the timeout is not a positive finite number.
     NflaeError
-        If only one key is given.
+        If the address is malformed, or only one key is given.
     """
 
     address: str
@@ -56,16 +58,17 @@ class ServerAddress:
     client_key: Path | None
 
     def __post_init__(self) -> None:
-        if not self.timeout > 0:
-            raise ValueError(f"timeout must be positive, in seconds, got {self.timeout}")
+        check_connectable(self.address)
+        check_seconds(self.timeout)
         if (self.server_key is None) != (self.client_key is None):
             raise NflaeError("server_key (its .key) and client_key (your .key_secret) must be given together")
 
     def connect(self, socket: zmq.Socket[Any]) -> None:
         """Set the options of a DEALER socket and connect it; raises NflaeError for an unusable address or key."""
         socket.setsockopt(zmq.LINGER, 0)
+        socket.setsockopt(zmq.IMMEDIATE, 1)  # no request is queued for a server that is not connected
         socket.setsockopt(zmq.SNDHWM, 0)
-        socket.setsockopt(zmq.RCVHWM, 0)
+        socket.setsockopt(zmq.RCVHWM, _MAX_UNREAD)
         socket.setsockopt(zmq.IPV6, "[" in self.address)
         # Detects a server that vanished without closing the connection (power, network).
         socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
@@ -80,144 +83,143 @@ class ServerAddress:
         except zmq.ZMQError as error:
             raise NflaeError(f"{self.address}: {explain_failure(error)}") from None
 
-    def no_answer(self, timeout: float) -> NoAnswer:
-        """Make the error of a request whose deadline passed after `timeout` seconds."""
+    def no_answer(self, deadline: Deadline, established: bool) -> NoAnswer:
+        """Make the error of a request whose deadline passed, by whether the connection was established."""
         keys = " with this client's key in its --client-keys" if self.server_key else ""
-        return NoAnswer(f"{self.address}: no answer within {timeout:g} s; is `nflae serve` running there{keys}?")
+        reason = (
+            "it is connected: is it `nflae serve`, and does the request need more time? raise timeout"
+            if established
+            else f"is `nflae serve` running there{keys}? nothing accepted the connection"
+        )
+        return NoAnswer(f"{self.address}: no answer within {deadline.limit:g} s; {reason}")
 
     def connection_lost(self) -> ConnectionLost:
         """Make the error of a request that has cost `MAX_LOSSES` connections."""
         return ConnectionLost(
-            f"{self.address}: the connection was lost {MAX_LOSSES} times on this request; is it larger than the"
-            f" server's --max-message-mb, does the server have {'another' if self.server_key else 'a'} key, or does"
-            " it fail?"
+            f"{self.address}: the connection was lost {MAX_LOSSES} times on this request; is it `nflae serve`, has it"
+            f" {'another key' if self.server_key else 'a key'}, or does it fail? its log has more"
         )
 
+    def refused(self, reason: str) -> ConnectionLost:
+        """Make the error of a connection that the server refuses, which ZeroMQ does not try again."""
+        return ConnectionLost(f"{self.address}: {reason}")
 
-def make_request(
-    channels: npt.ArrayLike,
-    near_field: npt.ArrayLike | None,
-    budget: dict[str, float],
-    scheme: str,
-    refine: int,
-) -> PrecodeRequest:
-    """Make a request without an identifier.
+
+class Connection:
+    """Hold the socket of a client and the monitor of its connection; no method blocks but `wait`.
 
     Parameters
     ----------
-    channels : array_like
-        Complex channels, (drops, users, antennas) or (users, antennas).
-    near_field : array_like or None
-        Given near-field labels, bool (drops, users).
-    budget : dict
-        Fields of `LinkBudget`.
-    scheme : str
-        Name of the scheme.
-    refine : int
-        WMMSE steps after the network.
+    server : ServerAddress
+        Server to connect to.
 
-    Returns
-    -------
-    PrecodeRequest
-        Request.
+    Attributes
+    ----------
+    established : bool
+        The handshake with the server has succeeded.
+    frame_limit : float or None
+        Largest frame that the server accepts, bytes; None until it is known, and after a loss.
 
     Raises
     ------
-    BadRequest
-        For channels of a wrong type or shape, and for a link budget out of range.
+    NflaeError
+        If the address or a key is unusable.
     """
-    given = np.asarray(channels)
-    if not np.iscomplexobj(given) or given.ndim not in (2, 3) or given.size == 0:
-        raise BadRequest(f"channels must be complex (drops, users, antennas), got {given.dtype} of {given.shape}")
-    drops = given if given.ndim == 3 else given[None]
-    labels = None if near_field is None else np.asarray(near_field, bool).reshape(drops.shape[:2])
-    try:
-        checked = LinkBudget(**{name: float(value) for name, value in budget.items()})
-    except BudgetError as error:
-        raise BadRequest(str(error)) from None
-    return PrecodeRequest(
-        "",
-        drops.astype(np.complex64, copy=False),
-        checked,
-        scheme=scheme,
-        refine=refine,
-        near_field=labels,
-    )
+
+    def __init__(self, server: ServerAddress) -> None:
+        self._server = server
+        self._open()
+
+    def _open(self) -> None:
+        self.established = False
+        self.frame_limit: float | None = None
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
+        self._events: zmq.Socket[bytes] = self._socket.get_monitor_socket(_EVENTS)
+        try:
+            self._server.connect(self._socket)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def descriptors(self) -> tuple[int, int]:
+        """File descriptors that become readable when a message or an event may have arrived."""
+        return self._socket.FD, self._events.FD
+
+    def close(self) -> None:
+        """Disconnect at once; everything unsent is discarded."""
+        if not self._socket.closed:
+            self._socket.disable_monitor()
+            self._events.close(linger=0)
+            self._socket.close(linger=0)
+
+    def reset(self) -> None:
+        """Replace the connection by a new one: unsent requests are discarded, the server ends its work on sent ones."""
+        self.close()
+        self._open()
+
+    def is_ready(self, flag: int) -> bool:
+        """Return whether the socket can send (``zmq.POLLOUT``) or receive (``zmq.POLLIN``) without waiting."""
+        return bool(_state(self._socket) & flag)
+
+    def send(self, frames: list[Frame]) -> bool:
+        """Send a message; return False if no server is connected."""
+        try:
+            self._socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def receive(self) -> Reply | None:
+        """Return the next reply that has arrived, None if there is none; messages outside the protocol are ignored."""
+        while True:
+            try:
+                return decode_reply(self._socket.recv_multipart(zmq.NOBLOCK))
+            except zmq.Again:
+                return None
+            except WireError:
+                continue
+
+    def wait(self, seconds: float, flags: int) -> None:
+        """Wait until the socket can do one of ``flags``, at most `seconds`."""
+        self._socket.poll(max(1, int(1e3 * seconds)), flags)
+
+    def loss(self) -> str | None:
+        """Return the loss of the connection since the last call.
+
+        Returns
+        -------
+        str or None
+            None for no loss, the empty string for a connection that ZeroMQ makes again, else the reason for which the
+            server refuses this client; after that the connection must be reset.
+        """
+        found: str | None = None
+        refused = ""
+        retried = False
+        while _state(self._events) & zmq.POLLIN:
+            event = recv_monitor_message(self._events, zmq.NOBLOCK)["event"]
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self.established, retried = True, False
+            elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+                retried = True
+            elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                refused = "the server refuses this client's key: put its NAME.key into the folder of --client-keys"
+            elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+                refused = self._mismatch()
+            elif event == zmq.EVENT_DISCONNECTED:
+                found = ""
+                if not self.established and not retried:
+                    refused = refused or "the program at this address is not `nflae serve`: check host and port"
+                self.established, self.frame_limit = False, None
+        return refused or found
+
+    def _mismatch(self) -> str:
+        if self._server.server_key is None:
+            return "the server requires keys, or is not `nflae serve`: give server_key and client_key"
+        return "the server has no keys, or is not `nflae serve`: leave out server_key and client_key"
 
 
-def address_request(request: PrecodeRequest | StatusRequest, request_id: str, deadline: float) -> list[Any]:
-    """Encode a request under an identifier.
-
-    Parameters
-    ----------
-    request : PrecodeRequest or StatusRequest
-        Request.
-    request_id : str
-        Identifier.
-    deadline : float
-        Deadline on the clock of `time.monotonic`, s.
-
-    Returns
-    -------
-    list of bytes or memoryview
-        Frames of the message.
-    """
-    if isinstance(request, StatusRequest):
-        return list(encode_request(StatusRequest(request_id)))
-    return list(encode_request(replace(request, id=request_id, deadline=max(deadline - time.monotonic(), 1e-3))))
-
-
-def request_ids() -> Iterator[str]:
-    """Yield identifiers that no other client uses."""
-    client_id = uuid.uuid4().hex[:12]
-    return (f"{client_id}-{number}" for number in count())
-
-
-def decode_if_valid(frames: list[bytes]) -> Reply | None:
-    """Decode a reply.
-
-    Parameters
-    ----------
-    frames : list of bytes
-        Frames of the message.
-
-    Returns
-    -------
-    Reply or None
-        Reply; None for a message outside the protocol, which is ignored.
-    """
-    try:
-        return decode_reply(frames)
-    except WireError:
-        return None
-
-
-def raise_error(reply: Reply) -> None:
-    """Raise the exception of a reply that holds an error.
-
-    Parameters
-    ----------
-    reply : Reply
-        Reply.
-
-    Raises
-    ------
-    BridgeError
-        If the reply holds an error.
-    """
-    if reply.error is not None:
-        raise error_of_code(reply.error.code, str(reply.error))
-
-
-def close_sockets(socket: zmq.Socket[Any], events: zmq.Socket[Any]) -> None:
-    """Close a socket and its monitor, at once; without effect on closed ones.
-
-    Parameters
-    ----------
-    socket, events : zmq.Socket
-        Socket and its monitor.
-    """
-    if not socket.closed:
-        socket.disable_monitor()
-        events.close(linger=0)
-        socket.close(linger=0)
+def _state(socket: zmq.Socket[bytes]) -> int:
+    events = socket.getsockopt(zmq.EVENTS)
+    assert isinstance(events, int)
+    return events
