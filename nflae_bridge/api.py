@@ -75,7 +75,7 @@ def precode(
     Raises
     ------
     NflaeError
-        If channels are not complex, finite and non-zero (the message names drop, user and antenna, counted from 0), or
+        If channels are not complex, finite and non-zero (the message names drop, user and antenna, counted from 1), or
         labels have another shape, or a scheme, model, device or package is not available, or if `noise_power` is not
         given and the SNR of the median user, P ||h_k||^2 / 0.01 W, is beyond -20 to 60 dB.
     BudgetError
@@ -147,5 +147,5 @@ def _checked_drops(channels: npt.ArrayLike) -> npt.NDArray[np.complex64]:
     drops = np.ascontiguousarray(given if given.ndim == 3 else given[None], dtype=np.complex64)
     bad = first_bad_drop(drops)
     if bad is not None:
-        raise NflaeError(f"channels: drop {bad.drop}, {bad.describe(first=0)}")
+        raise NflaeError(f"channels: drop {bad.drop + 1}, {bad.describe()}")
     return drops

@@ -116,7 +116,7 @@ def describe_bad_drop(file: ChannelFile, bad: BadDrop) -> str:
     str
     """
     return (
-        f"{file.path}: {file.variable}: {drop_name(file, bad.drop)}, {bad.describe(first=1)}; correct the channels, or"
+        f"{file.path}: {file.variable}: {drop_name(file, bad.drop)}, {bad.describe()}; correct the channels, or"
         " leave such drops out with --on-bad-drop skip"
     )
 

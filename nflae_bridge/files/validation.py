@@ -31,10 +31,10 @@ class BadDrop:
     antenna: int | None
     fault: str
 
-    def describe(self, first: int) -> str:
-        """Describe user, antenna and fault, with indices counted from `first`: 1 as in MATLAB, 0 as in Python."""
-        antenna = "" if self.antenna is None else f", antenna {self.antenna + first}"
-        return f"user {self.user + first}{antenna} is {self.fault} (counted from {first})"
+    def describe(self) -> str:
+        """Describe user, antenna and fault, with indices counted from 1 as in MATLAB and in files."""
+        antenna = "" if self.antenna is None else f", antenna {self.antenna + 1}"
+        return f"user {self.user + 1}{antenna} is {self.fault} (counted from 1)"
 
 
 def good_drops(channels: Channels) -> npt.NDArray[np.bool_]:

@@ -7,26 +7,18 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import stat
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import zmq
 from zmq.utils import z85
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.live.log import EventLog
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", re.ASCII)
 _ENTRY = re.compile(rb'^[ \t]*(public|secret)-key[ \t]*=[ \t]*["\']?([!-~]{40})["\']?[ \t\r]*$', re.MULTILINE)
 _MAX_FILE_BYTES = 64 << 10
 _OTHER_ACCOUNTS = 0o077
-_ZAP_ADDRESS = "inproc://zeromq.zap.01"
-_CHECK_SECONDS = 0.5  # interval between checks of the folder while no client connects
 
 
 def check_name(name: str) -> None:
@@ -75,10 +67,11 @@ def make_keys(folder: Path, name: str) -> tuple[Path, Path]:
     folder.mkdir(parents=True, exist_ok=True)
     public, secret = folder / f"{name}.key", folder / f"{name}.key_secret"
     public_key, secret_key = (key.decode() for key in zmq.curve_keypair())
-    lines = "# ZeroMQ CURVE {} certificate\n\nmetadata\ncurve\n" + f'    public-key = "{public_key}"\n'
-    _create(public, lines.format("public"), 0o644)
+    entries = f'metadata\ncurve\n    public-key = "{public_key}"\n'
+    _create(public, f"# Public ZeroMQ CURVE certificate\n\n{entries}", 0o644)
     try:
-        _create(secret, lines.format("**secret**") + f'    secret-key = "{secret_key}"\n', 0o600)
+        text = f'# Secret ZeroMQ CURVE certificate: for its owner only\n\n{entries}    secret-key = "{secret_key}"\n'
+        _create(secret, text, 0o600)
     except BaseException:
         public.unlink()
         raise
@@ -180,142 +173,43 @@ def _is_key(key: bytes) -> bool:
         return False
 
 
-class KeyGuard:
-    """Admit the clients whose public keys are in a folder: ZeroMQ's authentication handler, in a thread of its own.
-
-    The folder is read again when it has changed, and on `reread`. A key that was removed is refused from the next
-    connection on; connections that exist remain.
+def read_client_keys(folder: Path) -> set[bytes]:
+    """Read the public keys of the clients that may connect.
 
     Parameters
     ----------
-    context : zmq.Context
-        Context of the sockets to protect.
     folder : Path
-        Folder of the clients' NAME.key files.
-    log : EventLog
-        Log of refused keys and of changes of the folder.
+        Folder of NAME.key files.
+
+    Returns
+    -------
+    set of bytes
+        Keys, Z85-encoded.
 
     Raises
     ------
     NflaeError
-        If the folder has no .key file, or one without a public key.
-
-    References
-    ----------
-    ZeroMQ RFC 27, "ZeroMQ Authentication Protocol".
+        If it has no .key file, or one without a public key.
     """
-
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], folder: Path, log: EventLog) -> None:
-        self._folder = folder
-        self._log = log
-        self._state = _folder_state(folder)
-        self._keys = _read_client_keys(folder)
-        self._must_reread = False
-        self._stopping = False
-        self._socket = context.socket(zmq.REP)
-        self._socket.linger = 0
-        self._socket.bind(_ZAP_ADDRESS)
-        self._thread = threading.Thread(target=self._run, name="keys", daemon=True)
-        self._thread.start()
-
-    def reread(self) -> None:
-        """Read the folder again, soon; safe in a signal handler."""
-        self._must_reread = True
-
-    def stop(self) -> None:
-        """Admit nobody further and end the thread."""
-        self._stopping = True
-        self._thread.join()
-
-    def _run(self) -> None:
-        with self._socket:
-            while not self._stopping:
-                try:
-                    arrived = self._socket.poll(1e3 * _CHECK_SECONDS)
-                    self._refresh()
-                    if arrived:
-                        self._socket.send_multipart(self._reply(self._socket.recv_multipart()))
-                except zmq.ContextTerminated:
-                    return
-                except zmq.ZMQError as error:
-                    self._log.warning("authentication_failed", reason=error)
-
-    def _reply(self, request: list[bytes]) -> list[bytes]:
-        version, number, _, address, _, mechanism, *credentials = request
-        key = z85.encode(credentials[0]) if mechanism == b"CURVE" and credentials and len(credentials[0]) == 32 else b""
-        if key in self._keys:
-            return [version, number, b"200", b"OK", key, b""]
-        self._log.warning(
-            "client_refused", address=address.decode(errors="replace"), key=key.decode(), reason="key not registered"
-        )
-        return [version, number, b"400", b"key not registered", b"", b""]
-
-    def _refresh(self) -> None:
-        state = _folder_state(self._folder)
-        if state == self._state and not self._must_reread:
-            return
-        self._state, self._must_reread = state, False
-        keys = set()
-        for path in _key_files(self._folder):
-            try:
-                keys.add(read_public_key(path))
-            except NflaeError as error:  # refused, as a removed key is; the others remain
-                self._log.warning("client_key_ignored", reason=error)
-        self._log.info("client_keys", folder=self._folder, keys=len(keys), added=len(keys - self._keys))
-        self._keys = keys
-
-
-@contextmanager
-def reread_on_hangup(guard: KeyGuard | None) -> Iterator[None]:
-    """Read the clients' keys again on SIGHUP.
-
-    Without a guard, outside the main thread, and where there is no such signal, without effect.
-
-    Parameters
-    ----------
-    guard : KeyGuard or None
-        Guard of the server.
-
-    Yields
-    ------
-    None
-        While the handler is in place.
-    """
-    number = getattr(signal, "SIGHUP", None)
-    if guard is None or number is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(received: int, frame: FrameType | None) -> None:
-        guard.reread()
-
-    before = signal.signal(number, handle)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
-
-
-def _read_client_keys(folder: Path) -> set[bytes]:
     if not folder.is_dir():
         raise NflaeError(f"{folder} is not a folder: put the clients' NAME.key files into a folder and give that")
-    keys = {read_public_key(path) for path in _key_files(folder)}
+    keys = {read_public_key(path) for path in key_files(folder)}
     if not keys:
         raise NflaeError(f"{folder} has no NAME.key file, so no client could connect: `nflae keys` makes a pair")
     return keys
 
 
-def _key_files(folder: Path) -> list[Path]:
+def key_files(folder: Path) -> list[Path]:
+    """Return the files of public keys in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder.
+
+    Returns
+    -------
+    list of Path
+        Files NAME.key, sorted.
+    """
     return sorted(folder.glob("*.key"))
-
-
-def _folder_state(folder: Path) -> list[tuple[str, int, int, int]]:
-    """Return name, inode, size and time of change of each key file; equal as long as none has changed."""
-    found = []
-    for path in _key_files(folder):
-        try:
-            status = path.stat()
-        except OSError:
-            continue
-        found.append((path.name, status.st_ino, status.st_size, status.st_mtime_ns))
-    return found

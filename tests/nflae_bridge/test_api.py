@@ -51,9 +51,9 @@ def test_given_labels_steer_the_power_shares() -> None:
 @pytest.mark.parametrize(
     ("place", "value", "words"),
     [
-        ((4, 1, 7), np.nan, "drop 4, user 1, antenna 7 is NaN"),
-        ((2, 3, 0), np.inf, "drop 2, user 3, antenna 0 is Inf"),
-        ((5, 2), 0, "drop 5, user 2 is zero at every antenna"),
+        ((4, 1, 7), np.nan, "drop 5, user 2, antenna 8 is NaN"),
+        ((2, 3, 0), np.inf, "drop 3, user 4, antenna 1 is Inf"),
+        ((5, 2), 0, "drop 6, user 3 is zero at every antenna"),
     ],
 )
 def test_unusable_channels_are_named(place: tuple[int, ...], value: float, words: str) -> None:

@@ -6,7 +6,18 @@ from pathlib import Path
 
 import click
 
+from matlab_io.errors import NflaeError
 from nflae_bridge.cli.terminal import fact
+
+
+def _checked_name(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+    from nflae_bridge.live.keys import check_name
+
+    try:
+        check_name(value)
+    except NflaeError as error:
+        raise click.BadParameter(str(error)) from None
+    return value
 
 
 @click.command(
@@ -23,12 +34,13 @@ from nflae_bridge.cli.terminal import fact
       nflae_bridge.Client('tcp://server:5555', server_key=Path('server.key'), client_key=Path('lab.key_secret'))
     """,
 )
-@click.argument("name")
+@click.argument("name", callback=_checked_name)
 @click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), default=Path("."))
 def command(name: str, folder: Path) -> None:
     """Make NAME.key, the public key, and NAME.key_secret, the secret key, in DIR (default: the current folder).
 
-    The files have ZeroMQ's certificate format, which pyzmq, czmq and others read too.
+    NAME has letters, digits, '.', '_' and '-' only. The files have ZeroMQ's certificate format, which pyzmq, czmq and
+    others read too; a secret key that other accounts may read is refused by serve and by the clients.
     """
     from nflae_bridge.live.keys import make_keys
 

@@ -84,7 +84,20 @@ class ServerAddress:
             raise NflaeError(f"{self.address}: {explain_failure(error)}") from None
 
     def no_answer(self, deadline: Deadline, established: bool) -> NoAnswer:
-        """Make the error of a request whose deadline passed, by whether the connection was established."""
+        """Make the error of a request whose deadline passed.
+
+        Parameters
+        ----------
+        deadline : Deadline
+            Deadline.
+        established : bool
+            A server was connected.
+
+        Returns
+        -------
+        NoAnswer
+            Exception to raise.
+        """
         keys = " with this client's key in its --client-keys" if self.server_key else ""
         reason = (
             "it is connected: is it `nflae serve`, and does the request need more time? raise timeout"
@@ -181,7 +194,15 @@ class Connection:
                 continue
 
     def wait(self, seconds: float, flags: int) -> None:
-        """Wait until the socket can do one of ``flags``, at most `seconds`."""
+        """Wait until the socket can send or receive.
+
+        Parameters
+        ----------
+        seconds : float
+            Longest time, s.
+        flags : int
+            ``zmq.POLLIN``, ``zmq.POLLOUT`` or both.
+        """
         self._socket.poll(max(1, int(1e3 * seconds)), flags)
 
     def loss(self) -> str | None:

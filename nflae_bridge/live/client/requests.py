@@ -56,7 +56,18 @@ class Deadline:
 
 
 def check_seconds(seconds: float) -> None:
-    """Check a time limit; raises BadRequest unless it is a positive finite number."""
+    """Check a time limit.
+
+    Parameters
+    ----------
+    seconds : float
+        Time limit, s.
+
+    Raises
+    ------
+    BadRequest
+        Unless it is a positive finite number.
+    """
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float, np.number)):
         raise BadRequest(f"timeout must be a number of seconds, got {seconds!r}")
     if not 0 < seconds < math.inf:
@@ -159,17 +170,50 @@ def address_request(request: PrecodeRequest | StatusRequest, request_id: str, de
 
 
 def payload_bytes(request: PrecodeRequest | StatusRequest) -> int:
-    """Return the size of a request's channels, bytes."""
+    """Return the size of a request's channels.
+
+    Parameters
+    ----------
+    request : PrecodeRequest or StatusRequest
+        Request.
+
+    Returns
+    -------
+    int
+        Size, bytes.
+    """
     return request.channels.nbytes if isinstance(request, PrecodeRequest) else 0
 
 
 def needs_frame_limit(request: PrecodeRequest | StatusRequest) -> bool:
-    """Return whether the server's limit must be known before a request is sent; a larger frame ends the connection."""
+    """Return whether the server's limit must be known before a request is sent; a larger frame ends the connection.
+
+    Parameters
+    ----------
+    request : PrecodeRequest or StatusRequest
+        Request.
+
+    Returns
+    -------
+    bool
+        False for one that every server accepts.
+    """
     return payload_bytes(request) > _ALWAYS_ACCEPTED_BYTES
 
 
 def frame_limit(status: dict[str, Any]) -> float:
-    """Return the size of the largest frame that a server accepts by its status, bytes."""
+    """Return the size of the largest frame that a server accepts.
+
+    Parameters
+    ----------
+    status : dict
+        Status of the server.
+
+    Returns
+    -------
+    float
+        Size, bytes; infinite where the status has none.
+    """
     limit = status.get("max_message_bytes")
     return float(limit) if isinstance(limit, int) and limit > 0 else math.inf
 

@@ -230,5 +230,5 @@ def _faults(items: list[InputItems], channels: npt.NDArray[np.complex64]) -> lis
     faults = [block.fault for block in items for _ in block.channels]
     for drop in np.flatnonzero(~good_drops(channels)).tolist():
         if not faults[drop]:
-            faults[drop] = fault_of(channels[drop], drop).describe(first=0)
+            faults[drop] = fault_of(channels[drop], drop).describe()
     return faults

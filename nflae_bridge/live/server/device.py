@@ -174,7 +174,7 @@ def _channels(request: PrecodeRequest) -> Channels | WireError:
     if request.convention == "direct":
         np.conj(channels, out=channels)
     bad = first_bad_drop(channels)
-    return channels if bad is None else WireError("bad_channels", f"drop {bad.drop + 1}, {bad.describe(first=1)}")
+    return channels if bad is None else WireError("bad_channels", f"drop {bad.drop + 1}, {bad.describe()}")
 
 
 def _labels(requests: Sequence[PrecodeRequest], device: torch.device) -> torch.Tensor | None:

@@ -26,6 +26,7 @@ from nflae_bridge.live.protocol import (
     split_envelope,
 )
 from nflae_bridge.live.server.device import Answer, Device
+from nflae_bridge.live.server.key_guard import reread_on_hangup
 from nflae_bridge.live.server.memory import return_freed_memory
 from nflae_bridge.live.server.micro_batches import Job, JobQueue
 from nflae_bridge.live.server.outbox import Outbox
@@ -61,7 +62,7 @@ def serve(settings: ServerSettings, log: EventLog) -> None:
     """
     return_freed_memory()
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    router = RouterSocket(context, settings)
+    router = RouterSocket(context, settings, log)
     try:
         device = Device(settings.model, settings.device)
         device.warm_up()
@@ -69,7 +70,7 @@ def serve(settings: ServerSettings, log: EventLog) -> None:
         gc.collect()
         gc.freeze()
         loop = ServerLoop(settings, context, router, device, log)
-        with stopped_by_signals(loop.stop):
+        with stopped_by_signals(loop.stop), reread_on_hangup(router.guard):
             loop.run()
     finally:
         router.close(_LINGER_MS)

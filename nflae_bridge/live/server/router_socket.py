@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import zmq
-from zmq.auth.thread import ThreadAuthenticator
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.live.addresses import bind, check_well_formed, is_local
-from nflae_bridge.live.keys import check_client_keys, read_key_pair
+from nflae_bridge.live.keys import read_key_pair
+from nflae_bridge.live.log import EventLog
+from nflae_bridge.live.server.key_guard import KeyGuard
 from nflae_bridge.live.server.settings import ServerSettings
 
 # Small answers queued per client; further ones are discarded, so that a client that does not read fills no memory.
@@ -18,7 +19,7 @@ _HANDSHAKE_MS = 10_000
 
 
 class RouterSocket:
-    """Hold a bound ROUTER socket and, with CURVE, the thread that authenticates clients.
+    """Hold a bound ROUTER socket and, with CURVE, the guard that admits clients.
 
     Parameters
     ----------
@@ -26,6 +27,8 @@ class RouterSocket:
         Context of the socket.
     settings : ServerSettings
         Addresses, keys and limits.
+    log : EventLog
+        Log of refused clients.
 
     Raises
     ------
@@ -33,20 +36,20 @@ class RouterSocket:
         If an address cannot be bound, or is in reach of other machines without keys; the message names it.
     """
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], settings: ServerSettings) -> None:
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], settings: ServerSettings, log: EventLog) -> None:
         for address in settings.bind:
             check_well_formed(address)
         _check_exposure(settings)
-        self._authenticator: ThreadAuthenticator | None = None
+        self.guard: KeyGuard | None = None
         self.socket = context.socket(zmq.ROUTER)
         try:
-            self._prepare(context, settings)
+            self._prepare(context, settings, log)
             self.addresses = [bind(self.socket, address) for address in settings.bind]
         except BaseException:
             self.close(linger_ms=0)
             raise
 
-    def _prepare(self, context: zmq.Context[zmq.Socket[bytes]], settings: ServerSettings) -> None:
+    def _prepare(self, context: zmq.Context[zmq.Socket[bytes]], settings: ServerSettings, log: EventLog) -> None:
         socket = self.socket
         socket.setsockopt(zmq.MAXMSGSIZE, settings.max_message_bytes)
         socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # sending to a client that has disconnected is an error
@@ -59,10 +62,7 @@ class RouterSocket:
             return
         public, secret = read_key_pair(settings.server_key)
         assert settings.client_keys is not None
-        check_client_keys(settings.client_keys)
-        self._authenticator = ThreadAuthenticator(context)
-        self._authenticator.start()
-        self._authenticator.configure_curve("*", settings.client_keys)
+        self.guard = KeyGuard(context, settings.client_keys, log)
         socket.curve_publickey = public
         socket.curve_secretkey = secret
         socket.curve_server = True
@@ -70,8 +70,8 @@ class RouterSocket:
     def close(self, linger_ms: int) -> None:
         """Close the socket; messages already sent have `linger_ms` milliseconds to leave."""
         self.socket.close(linger=linger_ms)
-        if self._authenticator is not None:
-            self._authenticator.stop()
+        if self.guard is not None:
+            self.guard.stop()
 
 
 def _check_exposure(settings: ServerSettings) -> None:

@@ -10,7 +10,7 @@ import zmq.auth
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.live.addresses import is_local
-from nflae_bridge.live.keys import check_client_keys, make_keys, read_key_pair, read_public_key
+from nflae_bridge.live.keys import make_keys, read_client_keys, read_key_pair, read_public_key
 from tests.channel_files import Run
 
 
@@ -20,7 +20,7 @@ def test_the_files_are_zeromq_certificates_and_the_secret_is_closed(tmp_path: Pa
     assert zmq.auth.load_certificate(secret) == read_key_pair(secret)
     assert read_public_key(public) == read_public_key(secret) == zmq.curve_public(read_key_pair(secret)[1])
     assert stat.S_IMODE(secret.stat().st_mode) == 0o600
-    check_client_keys(public.parent)
+    read_client_keys(public.parent)
 
 
 def test_keys_are_never_overwritten(nflae: Run, tmp_path: Path) -> None:
@@ -44,9 +44,9 @@ def test_what_is_no_key_is_named(tmp_path: Path) -> None:
     with pytest.raises(NflaeError, match="no secret key"):
         read_key_pair(public)
     with pytest.raises(NflaeError, match=r"no NAME\.key file"):
-        check_client_keys(tmp_path / "empty")
+        read_client_keys(tmp_path / "empty")
     with pytest.raises(NflaeError, match="not a folder"):
-        check_client_keys(tmp_path / "text")
+        read_client_keys(tmp_path / "text")
 
 
 @pytest.mark.parametrize(

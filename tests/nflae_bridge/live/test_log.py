@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from types import SimpleNamespace
 
@@ -20,6 +21,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    for handler in logging.getLogger("nflae.live").handlers:
+        handler.flush()  # a thread writes
     return capsys.readouterr().err.splitlines()
 
 

@@ -52,7 +52,7 @@ def running(device: Any) -> Iterator[zmq.Socket[bytes]]:
     """A server loop in a thread; a DEALER connected to it."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     settings = ServerSettings(bind=("tcp://127.0.0.1:*",))
-    router = RouterSocket(context, settings)
+    router = RouterSocket(context, settings, EventLog("error"))
     loop = ServerLoop(settings, context, router, device, EventLog("error"))
     thread = threading.Thread(target=loop.run)
     thread.start()

@@ -24,7 +24,7 @@ import zmq
 
 import nflae_bridge
 from nflae_bridge.live.client import AsyncClient, Client
-from nflae_bridge.live.errors import BridgeError, ConnectionLost, NoAnswer
+from nflae_bridge.live.errors import BridgeError, ConnectionLost, NoAnswer, TooLarge
 from nflae_bridge.live.keys import make_keys
 from tests.channel_files import random_channels
 from tests.nflae_bridge.live.live_server import LiveServer
@@ -609,12 +609,12 @@ def test_an_oversized_frame_costs_its_sender_the_connection_and_nobody_else() ->
         with good_client(server.address) as seconds:
             with Client(server.address, timeout=PATIENCE) as client:
                 for call in range(2):
-                    with pytest.raises(ConnectionLost, match="max-message-mb"):
+                    with pytest.raises(TooLarge, match="max-message-mb"):
                         client.precode(oversized, scheme="mrt")
                     check_mrt(client, call)
 
             results = asyncio.run(among_others(server.address))
-            assert isinstance(results.pop(10), ConnectionLost)
+            assert isinstance(results.pop(10), TooLarge)
             for seed, result in enumerate(results):
                 assert is_mrt(result, random_channels(seed=seed))
 

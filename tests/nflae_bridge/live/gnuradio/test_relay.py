@@ -164,7 +164,7 @@ def test_bad_items_are_answered_with_zeros() -> None:
     assert not precoders[[1, 4]].any()
     assert not powers[[1, 4]].any()
     assert (relay.counts.bad, relay.counts.sent) == (2, 6)
-    assert relay.warnings[0] == ("bad_drop", "item 1 is answered with zeros: user 2, antenna 5 is NaN (counted from 0)")
+    assert relay.warnings[0] == ("bad_drop", "item 1 is answered with zeros: user 3, antenna 6 is NaN (counted from 1)")
 
 
 def test_bad_items_stop_it_if_asked_to() -> None:
@@ -174,7 +174,7 @@ def test_bad_items_stop_it_if_asked_to() -> None:
         relay.peer(zmq.PUSH, relay.inlet.address).send(spoilt.tobytes())
         relay.thread.join(10)
     assert isinstance(relay.error, NflaeError)
-    assert "item 1: user 0, antenna 0 is Inf" in str(relay.error)
+    assert "item 1: user 1, antenna 1 is Inf" in str(relay.error)
 
 
 def test_req_asks_and_rep_answers_as_many_as_asked_for() -> None:
