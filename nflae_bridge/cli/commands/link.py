@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -15,21 +14,24 @@ from matlab_io.extras import require_extra
 from nflae_bridge.cli.link_options import (
     ScenarioOptions,
     TransmissionOptions,
+    choose_link_budget,
+    default_sweep,
+    link_budget_options,
     scenario_options,
+    snr_points,
+    sweep_line,
     transmission_options,
 )
 from nflae_bridge.cli.options import (
     ChannelOptions,
     WorkOptions,
-    alpha_c_option,
     channel_options,
     cluster_option,
-    min_rate_option,
     work_options,
 )
 from nflae_bridge.cli.scheme_option import SchemeOption
 from nflae_bridge.cli.terminal import Table, fact, progress
-from nflae_bridge.files.budget import BudgetChoice, BudgetRequest, choose_budget
+from nflae_bridge.files.budget import BudgetChoice, BudgetRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,24 +40,6 @@ if TYPE_CHECKING:
     from nflae_bridge.studies.link.source import DropSource
     from nflae_bridge.studies.link.sweep import Point, Settings
     from simulator.link_level.modulation import Format
-
-_MAX_POINTS = 1000
-_MAX_SNR_DB = 200.0
-
-
-def _snr_points(ctx: click.Context, parameter: click.Parameter, value: str) -> list[float]:
-    """Parse ``-5:25:2.5`` (first, last and step) or numbers with commas between them."""
-    try:
-        numbers = [float(part) for part in value.split(":" if ":" in value else ",")]
-    except ValueError:
-        numbers = []
-    if ":" in value and len(numbers) in (2, 3):
-        first, last, step = numbers if len(numbers) == 3 else (*numbers, 1.0)
-        steps = (last - first) / step if step > 0 else math.nan
-        numbers = [first + index * step for index in range(int(steps + 1e-9) + 1)] if 0 <= steps < _MAX_POINTS else []
-    if not numbers or not all(abs(number) <= _MAX_SNR_DB for number in numbers):
-        raise click.BadParameter(f"{value!r}: give FIRST:LAST:STEP in dB, e.g. -5:25:2.5, or numbers, e.g. 0,10,20")
-    return sorted({round(number, 3) for number in numbers})
 
 
 @click.command(
@@ -93,11 +77,11 @@ def _snr_points(ctx: click.Context, parameter: click.Parameter, value: str) -> l
 @transmission_options
 @click.option(
     "--snr-db",
-    callback=_snr_points,
-    default="-5:25:2.5",
-    show_default=True,
+    "sweep",
+    callback=snr_points,
     metavar="FIRST:LAST:STEP|DB,...",
-    help="Transmit SNR P / sigma^2, dB; the channels are not normalised.",
+    help="Transmit SNR P / sigma^2, dB; the channels are not normalised.  [default: 15 dB around the link budget of the"
+    " file or the options; without one, where the median user has 10 dB]",
 )
 @click.option(
     "--refresh",
@@ -120,8 +104,7 @@ def _snr_points(ctx: click.Context, parameter: click.Parameter, value: str) -> l
     help="Stop an SNR after this many drops; those of a file repeat with new bits and noise.",
 )
 @scenario_options
-@alpha_c_option
-@min_rate_option
+@link_budget_options
 @click.option(
     "--seed",
     type=click.IntRange(min=0, max=2**39),
@@ -136,16 +119,15 @@ def command(
     source: Path | None,
     output: Path,
     schemes: list[str],
-    snr_db: list[float],
+    sweep: list[float] | None,
     refresh: int | None,
     errors: int,
     drops: int,
-    alpha_c: float | None,
-    min_rate: float | None,
     seed: int,
     cluster: str | None,
     transmission: TransmissionOptions,
     scene: ScenarioOptions,
+    request: BudgetRequest,
     reading: ChannelOptions,
     work: WorkOptions,
 ) -> None:
@@ -160,27 +142,28 @@ def command(
     require_extra("link", "nflae link")
 
     from nflae_bridge.engine.devices import choose_device
-    from nflae_bridge.studies.link.sweep import sweep
+    from nflae_bridge.studies.link.sweep import sweep as run_sweep
     from nflae_bridge.studies.link.unit_journal import UnitJournal
 
     device = choose_device(work.device).type
     settings = _settings(schemes, transmission, work, device, seed, timeline=refresh is not None)
     batch = work.batch or {"cpu": 32, "cuda": 512}[device]
-    request = BudgetRequest(alpha_c=alpha_c, min_rate=min_rate)
     if source is None:
-        drop_source, budget = _scenario_drops(scene, batch, seed), choose_budget(request)
+        drop_source, budget = _scenario_drops(scene, batch, seed), choose_link_budget(request, None, sweep)
     else:
         with reading.open(source) as file:
-            drop_source, budget = _file_drops(file, drops, batch, settings, refresh or 1, work.on_bad_drop, request)
+            budget = choose_link_budget(request, file, sweep)
+            drop_source = _file_drops(file, drops, batch, settings, refresh or 1, work.on_bad_drop, budget)
     settings = replace(settings, alpha_c=budget.alpha_c.value, min_rate=budget.min_rate.value)
-    _announce(settings, budget)
+    snr_db = default_sweep(budget) if sweep is None else sweep
+    _announce(settings, budget, snr_db)
     record = UnitJournal(output, _identity(settings, drop_source, device))
     if record.outcomes:
         fact("resumed", f"{len(record.outcomes)} batches of an earlier run")
     total = len(snr_db) * drop_source.batches(drops)
     with closing(record), progress("link", total, "batches") as advance:
         try:
-            points = sweep(drop_source, settings, snr_db, errors, drops, record, cluster, advance)
+            points = run_sweep(drop_source, settings, snr_db, errors, drops, record, cluster, advance)
         except KeyboardInterrupt:
             raise NflaeError(
                 f"interrupted; the finished batches are in {record.path}: repeat the command to resume"
@@ -231,24 +214,24 @@ def _file_drops(
     settings: Settings,
     refresh: int,
     on_bad_drop: Literal["error", "skip"],
-    request: BudgetRequest,
-) -> tuple[DropSource, BudgetChoice]:
+    budget: BudgetChoice,
+) -> DropSource:
     from nflae_bridge.studies.link.source import FileDrops
 
     for note in file.notes:
         fact("channels", note)
-    budget = choose_budget(request, file)
-    return FileDrops(file, drops, batch, settings.csi, refresh, on_bad_drop), budget
+    return FileDrops(file, drops, batch, settings.csi, refresh, on_bad_drop, budget.noise)
 
 
-def _announce(settings: Settings, budget: BudgetChoice) -> None:
+def _announce(settings: Settings, budget: BudgetChoice, snr_db: list[float]) -> None:
     formats = _formats(settings)
     first, last = str(formats[0]), str(formats[-1])
     named = first if len(formats) == 1 else f"{len(formats)} formats from {first} to {last}"
     fact("blocks", f"{settings.symbols} symbols, {named}")
     fact("CSI", f"{settings.csi}")
-    for line in budget.lines()[2:]:  # power and noise are swept
+    for line in budget.lines()[2 if budget.noise_power.is_default else 0 :]:
         fact("link budget", line)
+    fact("SNR", sweep_line(budget, snr_db))
 
 
 def _formats(settings: Settings) -> Sequence[Format]:

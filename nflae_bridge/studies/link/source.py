@@ -14,6 +14,7 @@ from torch import Tensor
 from matlab_io import ChannelFile
 from matlab_io.errors import NflaeError
 from nflae_bridge.files.blocks import OnBadDrop, blocks
+from nflae_bridge.files.user_noise import UserNoise
 from nflae_bridge.files.validation import Channels
 from simulator.channels.csi import CsiModel, jakes_correlation
 from simulator.channels.scenario import ScenarioName, scenario
@@ -119,6 +120,8 @@ class FileDrops:
         Successive drops that one precoder serves.
     on_bad_drop
         As in `nflae_bridge.files.blocks`.
+    noise
+        Noise power per user or drop; the noise power swept is then their reference.
 
     Raises
     ------
@@ -127,12 +130,19 @@ class FileDrops:
     """
 
     def __init__(
-        self, file: ChannelFile, drops: int, size: int, csi: CsiModel, refresh: int, on_bad_drop: OnBadDrop
+        self,
+        file: ChannelFile,
+        drops: int,
+        size: int,
+        csi: CsiModel,
+        refresh: int,
+        on_bad_drop: OnBadDrop,
+        noise: UserNoise | None = None,
     ) -> None:
         self.users = file.users
         # The first drops of the file have no earlier drop to take outdated CSI from.
         stop = min(file.drops, drops + csi.slots * (file.drops // _slots(file)))
-        parts = list(blocks(file, stop, size, on_bad_drop))
+        parts = list(blocks(file, stop, size, on_bad_drop, noise))
         good = np.concatenate([part.good for part in parts])
         self._channels = np.zeros((stop, file.users, file.antennas), np.complex64)
         self._channels[good] = np.concatenate([part.channels for part in parts])
