@@ -1,0 +1,121 @@
+"""Test whether a channel is a single spherical wave, the premise of near-field labels.
+
+The share of the energy of a channel y that one wave explains is max over (theta, r) of |b(theta, r)^H y|^2 / ||y||^2.
+Scattering lowers it, and so does any array but a uniform line. White noise at an SNR per antenna of s lowers it to
+s / (1 + s); in contrast to a few scattered paths, noise fills every bin of the spectrum alike and is subtracted.
+
+The curvature of the wave is found as the peak of the spectrum of y_(n + m) y_n^*, which is a tone for a quadratic phase
+(second-order ambiguity function); the angle as the peak of the spectrum of y without that curvature. A table of slowly
+varying phases, correlated with the bins around that peak, removes the errors of both grids and the cubic phase of
+waves from a distance of a few apertures. Nearer than about two apertures a wave is not recognised.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from simulator.downlink.gram import squared_magnitude
+
+LEAST_SHARE = 0.6
+"""Share of the energy, without that of noise, that one wave has in a channel taken as a single wave."""
+LEAST_DETECTED = 0.3
+"""Least such share with the noise; in noise alone, 10,000 channels of 64 antennas, all shares were below it."""
+LEAST_ANTENNAS = 32
+"""Antennas below which the test is not made: the wave that fits best explains too much of any channel."""
+
+_BINS = 16
+_LARGEST = (1.0, 1.5, 3.0)  # linear, quadratic and cubic phase of the table, cycles over t, t^2, t^3 with |t| <= 1/2
+_STEPS = (7, 5, 3)
+_LAGS = (2, 4)  # N / m; the second serves what the first does not find in noise, with few antennas
+_FEW_ANTENNAS = 128
+_PART = 1 << 16  # users x antennas whose intermediate results stay in a processor's cache
+_TINY = torch.finfo(torch.float32).tiny
+
+
+def is_single_wave(channels: Tensor) -> Tensor:
+    """Return whether each channel is a single spherical or plane wave at a uniform linear array, noise excepted.
+
+    Parameters
+    ----------
+    channels
+        complex64 (..., antennas), of any scale, phase and spacing of the antennas.
+
+    Returns
+    -------
+    Tensor
+        bool (...), on the device of ``channels``; true without a test below `LEAST_ANTENNAS` antennas.
+    """
+    antennas = channels.shape[-1]
+    if antennas < LEAST_ANTENNAS:
+        return torch.ones(channels.shape[:-1], dtype=torch.bool, device=channels.device)
+    users = channels.reshape(-1, antennas)
+    parts = torch.split(users, max(1, _PART // antennas)) if users.device.type == "cpu" else [users]
+    return torch.cat([_is_single_wave(part) for part in parts]).reshape(channels.shape[:-1])
+
+
+def _is_single_wave(users: Tensor) -> Tensor:
+    users, antennas = _normalised(users), users.shape[-1]
+    single = torch.zeros(len(users), dtype=torch.bool, device=users.device)
+    for lag in _LAGS if antennas <= _FEW_ANTENNAS else _LAGS[:1]:
+        rest = torch.nonzero(~single).squeeze(-1)
+        if not len(rest):
+            break
+        single[rest] = _share(users[rest], antennas // lag) >= LEAST_SHARE
+    return single
+
+
+def _normalised(users: Tensor) -> Tensor:
+    parts = torch.view_as_real(users.resolve_conj()).flatten(-2)
+    parts = parts / parts.abs().amax(-1, keepdim=True).clamp(min=_TINY)
+    parts = parts / torch.linalg.vector_norm(parts, dim=-1, keepdim=True).clamp(min=_TINY)
+    return torch.view_as_complex(parts.unflatten(-1, (-1, 2)))
+
+
+def _share(users: Tensor, lag: int) -> Tensor:
+    """Return the share of the energy, without that of noise, in the strongest wave of channels of unit norm.
+
+    Parameters
+    ----------
+    users
+        complex64 (users, antennas).
+    lag
+        m, in antennas.
+
+    Returns
+    -------
+    Tensor
+        float32 (users,); with the noise where less than `LEAST_DETECTED`.
+    """
+    antennas = users.shape[-1]
+    products = users[:, lag:] * users[:, : antennas - lag].conj()
+    tone = squared_magnitude(torch.fft.fft(products, n=antennas)).argmax(-1, keepdim=True)
+    curvature = ((tone / antennas + 0.5) % 1 - 0.5) * (antennas * antennas / (2 * lag))  # cycles over t^2
+    t = (torch.arange(antennas, device=users.device) + 0.5) / antennas - 0.5
+    cycles = curvature * t.square()
+    phase = 2 * math.pi * (cycles - cycles.round())
+    bins = torch.fft.fft(users * torch.complex(torch.cos(phase), -torch.sin(phase)))
+    spectrum = squared_magnitude(bins)
+    around = torch.arange(_BINS, device=users.device) - _BINS // 2
+    near = bins.gather(-1, (spectrum.argmax(-1, keepdim=True) + around) % antennas)
+    share = squared_magnitude(near @ _slow_waves(antennas, users.device)).amax(-1) / antennas
+    unclear = (share >= LEAST_DETECTED) & (share < LEAST_SHARE)
+    noise = spectrum[unclear].median(-1).values / math.log(2)  # the median of an exponential is log 2 of its mean
+    scattered = (1 - share[unclear] - noise).clamp(min=0)
+    share[unclear] /= share[unclear] + scattered
+    return share
+
+
+@cache
+def _slow_waves(antennas: int, device: torch.device) -> Tensor:
+    """Tabulate the conjugate spectra of slowly varying waves around bin 0, complex64 (bins, waves)."""
+    t = (torch.arange(antennas, dtype=torch.float64) + 0.5) / antennas - 0.5
+    axes = [torch.linspace(-largest, largest, steps).double() for largest, steps in zip(_LARGEST, _STEPS, strict=True)]
+    slope, bend, twist = (grid.reshape(-1, 1) for grid in torch.meshgrid(*axes, indexing="ij"))
+    phase = 2 * math.pi * t * (slope + t * (bend + t * twist))
+    spectra = torch.fft.fft(torch.polar(torch.ones_like(phase), phase)) / antennas
+    around = (torch.arange(_BINS) - _BINS // 2) % antennas
+    return spectra[:, around].conj().T.to(torch.complex64).contiguous().to(device)
