@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Collection
 from dataclasses import dataclass
 
 __all__ = ["NEVER_GUESSED", "NotChannels", "not_channels"]
@@ -22,11 +23,14 @@ class NotChannels:
         Content of the arrays.
     source : str
         Channel source that reads them; "" for none.
+    beside : str
+        Name of an array beside them without which they are not recognised; "" for none.
     """
 
     names: str
     reason: str
     source: str = ""
+    beside: str = ""
 
     def remedy(self, path: str | os.PathLike[str]) -> str:
         """Return the reason, and the command line that makes channels of the arrays.
@@ -68,6 +72,16 @@ NEVER_GUESSED = (
         "deepmimo",
     ),
     NotChannels(
+        rf"{_OWN}a",
+        "with tau beside it, its name is that of Sionna's path coefficients, which become a channel with their delays",
+        "sionna",
+        beside="tau",
+    ),
+    NotChannels(
+        rf"{_OWN}CIR_(MIMO|SISO)_\w+\.(H|HSmallScale){_INDEX}",
+        "its name is that of NYUSIM's paths; their sum H_ensemble beside it is a channel: pass --var with its name",
+    ),
+    NotChannels(
         rf"{_OWN}(\w*_)?(cir|impulse_?response|taps)s?{_INDEX}",
         "its name is that of impulse responses; channels are their Fourier transform over the axis of the delay, e.g."
         " H = fft(cir, [], 3) for the third axis",
@@ -75,20 +89,25 @@ NEVER_GUESSED = (
 )
 
 
-def not_channels(name: str) -> NotChannels | None:
+def not_channels(name: str, beside: Collection[str] = ()) -> NotChannels | None:
     """Return the description of an array that is not taken as channels unless named.
 
     Parameters
     ----------
     name : str
         MATLAB expression of the array, e.g. ``"chan(2).coeff"``.
+    beside : collection of str
+        MATLAB expressions of the other arrays of the file.
 
     Returns
     -------
     NotChannels or None
         The description; None for an array that may be the channels.
     """
-    return next(
-        (each for each in NEVER_GUESSED if re.search(rf"(?:{each.names})\Z", name, re.IGNORECASE)),
-        None,
-    )
+    parent, dot, _ = name.rpartition(".")
+    for each in NEVER_GUESSED:
+        if re.search(rf"(?:{each.names})\Z", name, re.IGNORECASE) and (
+            not each.beside or parent + dot + each.beside in beside
+        ):
+            return each
+    return None

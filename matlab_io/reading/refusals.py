@@ -30,9 +30,10 @@ def refuse_not_channels(path: Path, variables: Sequence[Variable]) -> None:
     MatFileError
         If there is such an array; the message names the command line that makes channels of it.
     """
+    names = {variable.name for variable in variables}
     for variable in variables:
         is_container = variable.matlab_class in _NESTED
-        found = not_channels(variable.name) if is_container or (variable.is_complex and variable.is_numeric) else None
+        found = not_channels(variable.name, names) if is_container or variable.is_complex else None
         if found is not None:
             itself = "" if is_container else f" (pass --var {variable.name} to take it)"
             raise MatFileError(f"{path}: {variable} is not taken as a channel: {found.remedy(path)}{itself}")

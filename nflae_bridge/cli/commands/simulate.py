@@ -44,6 +44,7 @@ _CSI_STREAM = 1 << 40
       deepmimo:PATH       a DeepMIMO scenario folder or a saved dataset, versions 1 to 4
       quadriga:FILE.mat   paths or frequency responses of QuaDRiGa
       matlab5g:FILE.mat   path gains of MATLAB's 5G Toolbox
+      sionna:FILE         impulse responses (a, tau) of Sionna PHY and RT, .mat or .npz
 
     \b
     Variables of OUT.mat (N antennas, K users, S drops):

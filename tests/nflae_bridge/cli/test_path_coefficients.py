@@ -62,6 +62,8 @@ FORMS: dict[str, tuple[dict[str, Any], str]] = {
     "path_gains per user": ({"path_gains": _cell(GAINS)}, "matlab5g"),
     "struct of path gains": ({"out": {"PathGains": GAINS[0]}}, "matlab5g"),
     "DeepMIMO_dataset of MATLAB": ({"DeepMIMO_dataset": _cell([{"user": _cell(SEEN)}])}, "deepmimo"),
+    "cir of Sionna RT": ({"a": _random(2, 1, 1, 16, 5, 3), "tau": _rng.random((2, 1, 5)) * 1e-6}, "sionna"),
+    "cir of Sionna PHY": ({"a": _random(4, 2, 1, 1, 16, 5, 1), "tau": _rng.random((4, 2, 1, 5)) * 1e-6}, "sionna"),
     "DeepMIMO dataset of one user": ({"deepmimo": {"user": _cell(SEEN[:1])}}, "deepmimo"),
 }  # fmt: skip
 
@@ -96,6 +98,16 @@ def test_impulse_responses_are_refused(nflae: Run, tmp_path: Path, name: str) ->
     refused = nflae("precode", tmp_path / "in.mat", "-o", tmp_path / "out.mat", "--scheme", "rzf")
     assert refused.exit_code == 1
     assert re.search(rf"{name} .* is not taken as a channel: .*H = fft\(.*--var {name}", refused.stderr)
+
+
+def test_paths_of_nyusim_are_refused(nflae: Run, tmp_path: Path) -> None:
+    """CIR_MIMO_Struct.CIR_MIMO_1.H is a cell with a matrix per path; H_ensemble is their sum."""
+    paths = [_random(2, 16) for _ in range(3)]
+    user = {"H": _cell(paths), "HSmallScale": _random(3, 2), "H_ensemble": sum(paths)}
+    scipy.io.savemat(tmp_path / "in.mat", {"CIR_MIMO_Struct": {"CIR_MIMO_1": user}})
+    refused = nflae("precode", tmp_path / "in.mat", "-o", tmp_path / "out.mat", "--scheme", "rzf")
+    assert refused.exit_code == 1
+    assert re.search(r"CIR_MIMO_1\.H .*of NYUSIM's paths; their sum H_ensemble .* pass --var", refused.stderr)
 
 
 @pytest.mark.parametrize("name", ["coefficients", "mycoeff_H", "pathGainsTable", "circle", "fr", "user_channel"])

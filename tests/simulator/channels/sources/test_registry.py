@@ -22,7 +22,7 @@ SIONNA = ("umi", "uma", "rma", "cdl")
 
 
 def test_every_source_is_in_the_help_and_in_the_docs(nflae: Run) -> None:
-    assert set(source_names()) == {"uav", "paper", *SIONNA, "deepmimo", "flight", "quadriga", "matlab5g"}
+    assert set(source_names()) == {"uav", "paper", *SIONNA, "deepmimo", "flight", "quadriga", "matlab5g", "sionna"}
     told = nflae("simulate", "--help").output.split("Sources (")[1]
     page = (Path(__file__).parents[4] / "docs" / "how_to" / "sources.md").read_text()
     for name in source_names():
@@ -50,7 +50,7 @@ def test_scenarios_at_another_carrier() -> None:
         (
             "ray",
             {},
-            "unknown source 'ray': there are cdl, deepmimo, flight, matlab5g, paper, quadriga, rma, uav, uma, umi",
+            "unknown source 'ray': there are cdl, deepmimo, flight, matlab5g, paper, quadriga, rma, sionna, uav, uma,",
         ),
         ("quadriga", {}, "source quadriga reads a .mat file: name it, quadriga:PATH"),
         ("uav", {"file": Path("x.mat")}, "generates its channels and reads no file: leave out x.mat"),
