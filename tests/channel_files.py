@@ -27,5 +27,6 @@ def load(path: Path) -> dict[str, Any]:
     """A result file's variables as MATLAB shows them, its struct as a dictionary."""
     content: dict[str, Any] = scipy.io.loadmat(path, simplify_cells=False)
     info = content["nflae_info"][0, 0]
-    content["nflae_info"] = {name: info[name].item() for name in info.dtype.names if info[name].size}
+    fields = {name: info[name] for name in info.dtype.names if info[name].size}
+    content["nflae_info"] = {name: field.item() if field.size == 1 else field for name, field in fields.items()}
     return content

@@ -136,7 +136,25 @@ link_budget_options = option_group(BudgetOptions, "request", *level_options)
 
 
 def snr_points(ctx: click.Context, parameter: click.Parameter, value: str | None) -> list[float] | None:
-    """Parse ``-5:25:2.5`` (first, last and step) or numbers with commas between them; None stays None."""
+    """Parse ``-5:25:2.5`` (first, last and step) or numbers with commas between them.
+
+    Parameters
+    ----------
+    ctx, parameter : click.Context, click.Parameter
+        Context and option.
+    value : str or None
+        Text given.
+
+    Returns
+    -------
+    list of float or None
+        SNRs in ascending order, dB; None if the option was not given.
+
+    Raises
+    ------
+    click.BadParameter
+        If the text is neither.
+    """
     if value is None:
         return None
     try:

@@ -114,6 +114,14 @@ class BudgetChoice:
             return math.nan if self.gains is None or math.isnan(self.gains.median) else -math.inf
         return 10 * math.log10(self.power_per_subcarrier * self.gains.median / self.noise_power.value)
 
+    @property
+    def sum_rate_scope(self) -> str:
+        """Return the words that follow a mean sum rate in bps/Hz, with a blank before; empty without subcarriers."""
+        if self.subcarriers == 1:
+            return ""
+        power = "an equal share of P" if self.power_scope == "total" else "the whole P"
+        return f" per subcarrier, each with {power}; mean over {self.subcarriers} subcarriers and the drops"
+
     def link_budget(self) -> LinkBudget:
         """Return the link budget that the schemes take, of one subcarrier."""
         return LinkBudget(self.power_per_subcarrier, self.noise_power.value, self.alpha_c.value, self.min_rate.value)

@@ -71,6 +71,21 @@ def test_real_channels_and_impossible_budgets_are_refused() -> None:
             precode(channels(), noise_power=0)
 
 
+@pytest.mark.parametrize(("db", "stops"), [(-20.2, True), (-19.8, False), (59.8, False), (60.2, True)])
+def test_a_default_noise_power_stops_beyond_plausible_snrs(db: float, stops: bool) -> None:
+    h = channels()
+    median = np.median((np.abs(h) ** 2).sum(-1))
+    h = h * np.sqrt(0.5 * 0.01 * 10 ** (db / 10) / median)
+    if stops:
+        with pytest.raises(
+            NflaeError, match=rf"SNR of the median user is {db:.1f} dB with the default.*; pass noise_power"
+        ):
+            precode(h, power=2.0, scheme="mrt")
+    else:
+        precode(h, power=2.0, scheme="mrt")
+    precode(h, power=2.0, noise_power=0.01, scheme="mrt")
+
+
 @pytest.mark.parametrize("labels", [np.zeros((2, 2), bool), np.zeros(9, bool), np.full((3, 2), 2)])
 def test_labels_of_another_shape_or_value_are_refused(labels: np.ndarray) -> None:
     h = np.tile(channels()[:1], (3, 1, 1))

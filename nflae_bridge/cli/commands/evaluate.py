@@ -116,6 +116,8 @@ def command(
         for output in outputs:
             output.save()
         _report(found, file.drops, budget, f"model {engine.checkpoint.name}", str(device))
+        if choice.sum_rate_scope:
+            fact("sum rate", f"in bps/Hz{choice.sum_rate_scope}")
     for output in outputs:
         fact("written", str(output.path))
     if found.lost is not None:

@@ -129,7 +129,7 @@ def command(
                 picture = None if shown is None else draw_users(plotting.plot, shown)
         if picture is not None:
             picture.save()
-    _report(summary, name, budget.demands_rates)
+    _report(summary, name, budget.demands_rates, choice.sum_rate_scope)
     fact("written", f"{output} (version {results.version})" + (f", {plotting.plot}" if picture else ""))
 
 
@@ -152,12 +152,13 @@ def _info(file: ChannelFile, choice: BudgetChoice, name: str, model: str, refine
         "power_per_subcarrier": choice.power_per_subcarrier,
         "noise_power": choice.noise_for_file(),
         "median_snr_db": choice.median_snr_db,
+        "sum_rate_of": "subcarrier" if "f" in file.layout else "drop",
         "alpha_c": choice.alpha_c.value,
         "min_rate": choice.min_rate.value,
     }
 
 
-def _report(summary: Summary, name: str, demands_rates: bool) -> None:
+def _report(summary: Summary, name: str, demands_rates: bool, scope: str) -> None:
     from simulator.schemes import needs_sic
 
     served = summary.drops - summary.skipped
@@ -168,7 +169,7 @@ def _report(summary: Summary, name: str, demands_rates: bool) -> None:
     if not served:
         return
     near = summary.near_field_users / summary.users
-    fact("mean sum rate", f"{summary.mean_sum_rate:.3f} bps/Hz")
+    fact("mean sum rate", f"{summary.mean_sum_rate:.3f} bps/Hz{scope}")
     fact("near-field users", f"{100 * near:.1f} % ({summary.near_field_users} of {summary.users})")
     if demands_rates:
         fact("min_rate missed", f"on {summary.infeasible} of {served} drops: feasible is false there")
