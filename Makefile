@@ -8,9 +8,9 @@ INSTALLED := $(VENV)/.installed
 
 demo: $(INSTALLED)  ## the main job on a shipped .mat file: a table of schemes, precoders, a plot
 	@mkdir -p out
-	$(BIN)/nflae inspect examples/octave_channels.mat
-	$(BIN)/nflae evaluate examples/octave_channels.mat --plot out/schemes.png
-	$(BIN)/nflae precode examples/octave_channels.mat -o out/precoders.mat --plot out/users.png
+	$(BIN)/nflae inspect examples/octave_channels.mat --layout nks
+	$(BIN)/nflae evaluate examples/octave_channels.mat --layout nks --plot out/schemes.png
+	$(BIN)/nflae precode examples/octave_channels.mat --layout nks -o out/precoders.mat --plot out/users.png
 	@echo "Wrote out/precoders.mat, out/users.png and out/schemes.png"
 
 test: $(INSTALLED) peers  ## the whole suite, the tests against GNU Octave and GNU Radio included

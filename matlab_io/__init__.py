@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from matlab_io.containers.variable import Variable
     from matlab_io.errors import MatFileError
     from matlab_io.reading.channel_file import ChannelFile, open_channels
+    from matlab_io.reading.readings import AmbiguousLayout
     from matlab_io.result import RESULT_NAMES
     from matlab_io.writing.channels import write_channels
     from matlab_io.writing.results import ResultFile
 
 _MODULES = {
     "RESULT_NAMES": "matlab_io.result",
+    "AmbiguousLayout": "matlab_io.reading.readings",
     "ChannelFile": "matlab_io.reading.channel_file",
     "MatFileError": "matlab_io.errors",
     "ResultFile": "matlab_io.writing.results",
@@ -30,6 +32,7 @@ _MODULES = {
 
 __all__ = [
     "RESULT_NAMES",
+    "AmbiguousLayout",
     "ChannelFile",
     "MatFileError",
     "ResultFile",

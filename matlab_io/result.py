@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["RESULT_ARRAYS", "RESULT_NAMES", "Result", "ResultArray", "markdown_table"]
+__all__ = ["RECEIVE_COMBINER", "RESULT_ARRAYS", "RESULT_NAMES", "Result", "ResultArray", "markdown_table"]
 
 _MATLAB_CLASSES = {"complex64": "complex single", "float64": "double", "bool": "logical"}
 
@@ -29,7 +29,8 @@ class ResultArray:
     field : str
         Name as an attribute in Python; differs from `name` where that is a Python keyword.
     axes : str
-        Axes of one drop's block in MATLAB order: ``n`` transmit antenna, ``k`` user, ``""`` for one value per drop.
+        Axes of one drop's block in MATLAB order: ``n`` transmit antenna, ``k`` user, ``r`` receive antenna, ``""`` for
+        one value per drop.
     dtype : numpy.dtype
         Element type in files, on the wire and in Python.
     unit : str
@@ -45,33 +46,33 @@ class ResultArray:
     unit: str
     description: str
 
-    def shape(self, drops: int, users: int, antennas: int) -> tuple[int, ...]:
+    def shape(self, drops: int, users: int, antennas: int, receive: int = 1) -> tuple[int, ...]:
         """Return the shape in Python's axis order, drops first.
 
         Parameters
         ----------
-        drops, users, antennas : int
-            Sizes of the batch.
+        drops, users, antennas, receive : int
+            Sizes of the batch; the last are receive antennas per user.
 
         Returns
         -------
         tuple of int
         """
-        return (drops, *(_size(axis, users, antennas) for axis in reversed(self.axes)))
+        return (drops, *(_size(axis, users, antennas, receive) for axis in reversed(self.axes)))
 
-    def matlab_shape(self, drops: int, users: int, antennas: int) -> tuple[int, ...]:
+    def matlab_shape(self, drops: int, users: int, antennas: int, receive: int = 1) -> tuple[int, ...]:
         """Return the shape in MATLAB order, drops last; one value per drop is a row vector.
 
         Parameters
         ----------
-        drops, users, antennas : int
-            Sizes of the batch.
+        drops, users, antennas, receive : int
+            Sizes of the batch; the last are receive antennas per user.
 
         Returns
         -------
         tuple of int
         """
-        return (*(_size(axis, users, antennas) for axis in self.axes or "1"), drops)
+        return (*(_size(axis, users, antennas, receive) for axis in self.axes or "1"), drops)
 
     @property
     def matlab_class(self) -> str:
@@ -79,8 +80,8 @@ class ResultArray:
         return _MATLAB_CLASSES[self.dtype.name]
 
 
-def _size(axis: str, users: int, antennas: int) -> int:
-    return {"n": antennas, "k": users, "1": 1}[axis]
+def _size(axis: str, users: int, antennas: int, receive: int) -> int:
+    return {"n": antennas, "k": users, "r": receive, "1": 1}[axis]
 
 
 def _entry(axes: str, dtype: type[np.generic], unit: str, description: str, name: str = "") -> dict[str, Any]:
@@ -101,6 +102,8 @@ class Result:
         (drops, users).
     sum_rate, feasible, fallback : numpy.ndarray
         (drops,).
+    receive_combiner : numpy.ndarray or None
+        (drops, users, receive antennas), where users with several receive antennas were combined, else None.
     """
 
     precoder: npt.NDArray[np.complex64] = field(
@@ -134,6 +137,16 @@ class Result:
         metadata=_entry("", np.bool_, "", "a classical scheme's result, better than the network's, is returned")
     )
 
+    receive_combiner: npt.NDArray[np.complex64] | None = field(
+        default=None,
+        metadata=_entry(
+            "rk",
+            np.complex64,
+            "",
+            "unit-norm receive combiners u_k, z_k = u_k^H y_k; only where receive antennas were combined",
+        ),
+    )
+
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Result:
         """Make a result of arrays keyed by their names in files and on the wire.
@@ -141,7 +154,7 @@ class Result:
         Parameters
         ----------
         arrays : mapping of str to numpy.ndarray
-            Every array of `RESULT_ARRAYS`, drops first.
+            Every array of `RESULT_ARRAYS`, drops first, and ``receive_combiner`` if there is one.
 
         Returns
         -------
@@ -152,10 +165,11 @@ class Result:
         KeyError
             If an array is missing.
         """
-        return cls(**{entry.field: arrays[entry.name] for entry in RESULT_ARRAYS})
+        combiner = arrays.get(RECEIVE_COMBINER.name)
+        return cls(**{entry.field: arrays[entry.name] for entry in RESULT_ARRAYS}, receive_combiner=combiner)
 
 
-RESULT_ARRAYS = tuple(
+_ENTRIES = tuple(
     ResultArray(
         entry.metadata["name"] or entry.name,
         entry.name,
@@ -166,6 +180,7 @@ RESULT_ARRAYS = tuple(
     )
     for entry in fields(Result)
 )
+RESULT_ARRAYS, RECEIVE_COMBINER = _ENTRIES[:-1], _ENTRIES[-1]
 RESULT_NAMES = tuple(entry.name for entry in RESULT_ARRAYS)
 
 
@@ -175,11 +190,11 @@ def markdown_table() -> str:
     Returns
     -------
     str
-        One row per array: name, size in MATLAB order (N antennas, K users, S drops), dtype, MATLAB class, unit and
-        meaning.
+        One row per array: name, size in MATLAB order (N antennas, K users, R receive antennas, S drops), dtype, MATLAB
+        class, unit and meaning.
     """
     rows = ["| array | size | type | in MATLAB | unit | meaning |", "| --- | --- | --- | --- | --- | --- |"]
-    for entry in RESULT_ARRAYS:
+    for entry in (*RESULT_ARRAYS, RECEIVE_COMBINER):
         size = " × ".join((*(entry.axes.upper() or "1"), "S"))
         meaning = entry.description + (f"; `{entry.field}` in Python" if entry.field != entry.name else "")
         cells = (f"`{entry.name}`", size, entry.dtype.name, entry.matlab_class, entry.unit, meaning)

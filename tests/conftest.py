@@ -108,7 +108,8 @@ def write_mat(tmp_path: Path) -> WriteMat:
     """Writes variables to in.mat: H (drops, users, antennas) as N x K x S, the others as they are."""
 
     def write(H: npt.NDArray[Any] | None = None, name: str = "in.mat", **others: Any) -> Path:
-        content = others if H is None else {"H": np.asarray(H).T, **others}
+        stated = {"layout": "nks"} if np.ndim(H) == 3 else {}
+        content = others if H is None else {"H": np.asarray(H).T, **stated, **others}
         scipy.io.savemat(tmp_path / name, content, do_compression=True)
         return tmp_path / name
 

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from matlab_io.containers import hdf5, level4, level5
+from matlab_io.containers import hdf5, level4, level5, numpy_files
 from matlab_io.containers.variable import Variable, matlab_shape
 from matlab_io.errors import MatFileError, reading
 
-__all__ = ["detect_version", "find_arrays", "inspect_file", "list_variables"]
+__all__ = ["detect_version", "find_arrays", "inspect_file", "list_variables", "read_text", "stated_text"]
+
+_TEXT = frozenset(b"0123456789.,;+-*/eEijnfaNIFA()\"' \t\r\n_xyhHk")  # numbers, complex ones, and short headings
+# First bytes of files that are often given in place of a channel file, and the remedy.
+_OTHER_FILES = (
+    (b"version https://git-lfs", "is a Git LFS pointer, not the file itself; fetch it with git lfs pull"),
+    (b"\x1f\x8b", "is compressed by gzip; unpack it with gunzip first"),
+    (b"PK", "is a zip archive; unpack it first"),
+    (b"BZh", "is compressed by bzip2; unpack it with bunzip2 first"),
+    (b"\xfd7zXZ", "is compressed by xz; unpack it with unxz first"),
+    (b"7z\xbc\xaf", "is a 7-Zip archive; unpack it first"),
+    (b"# Created by Octave", "is in Octave's text format; save it with save -v7"),
+    (b"Octave-1-", "is in Octave's binary format; save it with save -v7"),
+    (b"\x80\x04\x95", "is a Python pickle, which is not read; save the array with numpy.save"),
+)
 
 
 def detect_version(path: Path) -> str:
@@ -28,12 +42,12 @@ def detect_version(path: Path) -> str:
     Returns
     -------
     str
-        ``"4"``, ``"6"``, ``"7"`` (level 5, plain or compressed) or ``"7.3"``.
+        ``"4"``, ``"6"``, ``"7"`` (level 5, plain or compressed), ``"7.3"`` (HDF5), ``"npy"`` or ``"npz"``.
 
     Raises
     ------
     MatFileError
-        If it is none of these, or cannot be read.
+        If it is none of these, with its kind where that is known, or cannot be read.
     """
     with reading(path):
         if path.exists() and not path.is_file() and not path.is_dir():
@@ -51,9 +65,32 @@ def detect_version(path: Path) -> str:
             return "7" if level5.is_compressed(path) else "6"
         if start[:19] == b"MATLAB 5.0 MAT-file":
             raise MatFileError(f"{path}: damaged or cut short in its header; save or copy the file again")
+        if start.startswith(numpy_files.NPY_SIGNATURE):
+            return "npy"
+        if start.startswith(b"PK") and numpy_files.is_npz(path):
+            return "npz"
         if level4.is_level4(start):
             return "4"
-    raise MatFileError(f"{path}: not a .mat file; save the channels with MATLAB's or Octave's save -v7")
+    raise MatFileError(f"{path}: {_kind(start)}")
+
+
+def _kind(start: bytes) -> str:
+    """Describe a file that is not read, and the remedy."""
+    for signature, text in _OTHER_FILES:
+        if start.startswith(signature):
+            return text
+    head = start[:512].lstrip().lower()
+    if head.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "is a web page (HTML or XML), not the file itself; download the file again, e.g. by its raw link"
+    if _is_table(start):
+        return "is a table of text (CSV), which is not read; save a complex array with save -v7, or with numpy.save"
+    return "not a .mat file; save the channels with MATLAB's or Octave's save -v7 (raw complex64 numbers need --shape)"
+
+
+def _is_table(start: bytes) -> bool:
+    """Return whether a file begins like a table of numbers in text."""
+    lines = start[:2048].splitlines()[:2]
+    return bool(lines) and all(byte in _TEXT for byte in lines[-1]) and any(mark in lines[-1] for mark in b",;\t ")
 
 
 def list_variables(path: Path, version: str) -> list[Variable]:
@@ -79,6 +116,8 @@ def list_variables(path: Path, version: str) -> list[Variable]:
     with reading(path):
         if version == "7.3":
             found = hdf5.list_variables(path)
+        elif version in ("npy", "npz"):
+            found = numpy_files.list_variables(path, version)
         else:
             found = level4.list_variables(path) if version == "4" else level5.list_variables(path)
     return list({variable.name: variable for variable in found}.values())
@@ -104,6 +143,66 @@ def inspect_file(path: str | os.PathLike[str]) -> list[Variable]:
     """
     file = Path(path)
     return list_variables(file, detect_version(file))
+
+
+def read_text(path: Path, version: str, name: str) -> str:
+    """Read a text variable.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File.
+    version : str
+        Its version, from `detect_version`.
+    name : str
+        Variable, dotted for a field.
+
+    Returns
+    -------
+    str
+        Text without surrounding spaces.
+    """
+    with reading(path, name):
+        if version == "7.3":
+            return hdf5.read_text(path, name).strip()
+        if version in ("npy", "npz"):
+            return str(numpy_files.load(path, version, name).reshape(-1)[0]).strip()
+        read = level4.read_arrays if version == "4" else level5.read_arrays
+        codes, _ = read(path, [name])[name]
+        return "".join(chr(int(code)) for code in codes.reshape(-1)).strip()
+
+
+def stated_text(path: Path, version: str, channel: str, variables: Sequence[Variable], name: str) -> str:
+    """Return a text that a file states about its channels.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File.
+    version : str
+        Its version, from `detect_version`.
+    channel : str
+        Name of the channels.
+    variables : sequence of Variable
+        Variables of the file.
+    name : str
+        Name of the text, e.g. ``"layout"``: a text variable beside the channels, at the top level or in the struct
+        ``nflae_info``, or an attribute in an HDF5 file.
+
+    Returns
+    -------
+    str
+        Text; ``""`` where the file states none.
+    """
+    texts = {variable.name.lower(): variable.name for variable in variables if variable.matlab_class == "char"}
+    struct = channel.rpartition(".")[0]
+    for place in (f"{struct}.{name}" if struct else name, name, f"nflae_info.{name}"):
+        if place.lower() in texts:
+            return read_text(path, version, texts[place.lower()])
+    if version == "7.3":
+        with reading(path):
+            return hdf5.attribute_text(path, channel, name).strip()
+    return ""
 
 
 def find_arrays(path: str | os.PathLike[str], wanted: Callable[[str], bool]) -> dict[str, npt.NDArray[Any]]:
@@ -135,6 +234,10 @@ def find_arrays(path: str | os.PathLike[str], wanted: Callable[[str], bool]) -> 
     with reading(file):
         if version == "7.3":
             return {name: _two_axes(_number(array)) for name, array in hdf5.find_arrays(file, wanted).items()}
+        if version in ("npy", "npz"):
+            names = [variable.name for variable in list_variables(file, version) if wanted(variable.name)]
+            arrays = {name: numpy_files.load(file, version, name).T for name in names}
+            return {name: _two_axes(_number(array)) for name, array in arrays.items() if array.dtype.kind in "iufc"}
         if version == "4":
             names = [variable.name for variable in list_variables(file, version) if wanted(variable.name)]
             parts = level4.read_arrays(file, names)

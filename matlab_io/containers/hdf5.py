@@ -16,7 +16,7 @@ import numpy.typing as npt
 from matlab_io.containers.variable import Variable, field_of, matlab_shape
 from matlab_io.errors import MatFileError
 
-__all__ = ["HDF5_SIGNATURE", "find_arrays", "list_variables", "open_file"]
+__all__ = ["HDF5_SIGNATURE", "attribute_text", "find_arrays", "list_variables", "open_file", "read_text"]
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _DEPTH = 16
@@ -106,6 +106,52 @@ def find_arrays(path: Path, wanted: Callable[[str], bool]) -> dict[str, npt.NDAr
     return found
 
 
+def read_text(path: Path, name: str) -> str:
+    """Read a text variable.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File.
+    name : str
+        Variable, dotted for a field.
+
+    Returns
+    -------
+    str
+    """
+    with open_file(path) as file:
+        dataset = file[name.replace(".", "/")]
+        if h5py.check_string_dtype(dataset.dtype) is not None:
+            return str(np.asarray(dataset.asstr()[()]).reshape(-1)[0])
+        return "".join(chr(code) for code in np.asarray(dataset[()]).reshape(-1).tolist())
+
+
+def attribute_text(path: Path, name: str, attribute: str) -> str:
+    """Read a text attribute of an array, or else of the file.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File.
+    name : str
+        Array, dotted for a field.
+    attribute : str
+        Name of the attribute.
+
+    Returns
+    -------
+    str
+        Text; ``""`` without such an attribute.
+    """
+    with open_file(path) as file:
+        for holder in (file[name.replace(".", "/")], file):
+            value = holder.attrs.get(attribute)
+            if isinstance(value, (str, bytes)):
+                return value.decode("latin-1") if isinstance(value, bytes) else value
+    return ""
+
+
 def _open_matlab(path: Path) -> h5py.File:
     file = open_file(path)
     if _is_octave(file):
@@ -176,6 +222,7 @@ def _holds_references(dataset: h5py.Dataset) -> bool:
 
 def _dataset(dataset: h5py.Dataset, name: str) -> Variable:
     matlab_class, dtype = _matlab_class(dataset), dataset.dtype
+    by_matlab = bool(matlab_class)
     parts = dtype.names or ()
     if dataset.attrs.get("MATLAB_empty"):
         sizes = np.asarray(dataset[()]).ravel() if dataset.size <= 32 else ()
@@ -186,8 +233,11 @@ def _dataset(dataset: h5py.Dataset, name: str) -> Variable:
         if is_complex and number.kind == "c":
             number = np.dtype(f"f{number.itemsize // 2}")
         matlab_class = _class_of(number)
-    shape = (0, 0) if dataset.shape is None else dataset.shape[::-1]  # None: a null dataspace
-    return Variable(name, matlab_shape(shape) if shape else (1, 1), matlab_class, is_complex)
+    if dataset.shape is None:  # a null dataspace
+        return Variable(name, (0, 0), matlab_class, is_complex)
+    if by_matlab or len(dataset.shape) < 2:
+        return Variable(name, matlab_shape(dataset.shape[::-1]), matlab_class, is_complex)
+    return Variable(name, dataset.shape, matlab_class, is_complex, row_major=True)
 
 
 def _class_of(dtype: np.dtype[Any]) -> str:

@@ -265,7 +265,7 @@ class _Walk:
         elif matlab_class == "cell" and depth and self._everywhere:
             for index in range(1, count + 1):
                 self._inner(stream, f"{name}{{{index}}}", depth)
-        elif kind in _NUMERIC_CODES:
+        elif kind in _NUMERIC_CODES or (matlab_class == "char" and not self._everywhere and self._wanted(name)):
             if not self._wanted(name) or (is_logical and self._everywhere):
                 self._decoder.number_type(self._decoder.read_tag(stream), count, stream)
                 return False

@@ -12,7 +12,20 @@ from matlab_io.containers.level5_streams import Damaged, Stream
 
 __all__ = ["ElementDecoder", "Tag"]
 
-_DTYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
+_DTYPES = {
+    1: "i1",
+    2: "u1",
+    3: "i2",
+    4: "u2",
+    5: "i4",
+    6: "u4",
+    7: "f4",
+    9: "f8",
+    12: "i8",
+    13: "u8",
+    16: "u1",
+    17: "u2",
+}
 _MAX_SMALL_BYTES = 1 << 20  # names and sizes are far smaller; a longer one is damage
 
 Tag = tuple[int, int, bytes | None]  # data type, bytes, the data themselves where the tag has room for them

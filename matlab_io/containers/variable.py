@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 from matlab_io.containers.not_channels import not_channels
 
-__all__ = ["NUMERIC_CLASSES", "Variable", "field_of", "matlab_shape", "shape_text"]
+__all__ = ["CHANNEL_NAMES", "NUMERIC_CLASSES", "Variable", "field_of", "matlab_shape", "shape_text"]
 
 NUMERIC_CLASSES = frozenset(
     ["double", "single", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
 )
 
 # Usual names of channels, compared in lower case without underscores; of a struct field, its last part.
-_CHANNEL_NAMES = frozenset(
+CHANNEL_NAMES = frozenset(
     [
         "h",
         "hest",
@@ -73,18 +73,21 @@ class Variable:
     name : str
         Name, dotted for a struct field, e.g. ``"chan.H"``.
     shape : tuple of int
-        Shape in MATLAB order, as ``size`` shows it.
+        Shape in MATLAB order, as ``size`` shows it, or in the array's own order if `row_major`.
     matlab_class : str
         ``"double"``, ``"single"``, ``"int16"``, ``"logical"``, ``"char"``, ``"struct"``, ``"cell"``, ``"sparse"``,
         ``"function_handle"``, ...
     is_complex : bool
         True if it has an imaginary part.
+    row_major : bool
+        True if `shape` is in row-major order, as numpy has it: numpy files, and HDF5 data without MATLAB's attributes.
     """
 
     name: str
     shape: tuple[int, ...]
     matlab_class: str
     is_complex: bool
+    row_major: bool = False
 
     @property
     def field(self) -> str:
@@ -95,6 +98,11 @@ class Variable:
     def is_numeric(self) -> bool:
         """Return whether it is a full, non-empty numeric array."""
         return self.matlab_class in NUMERIC_CLASSES and math.prod(self.shape) > 0
+
+    @property
+    def is_struct_array(self) -> bool:
+        """Return whether it is a struct array of several elements, whose fields have no single value."""
+        return self.matlab_class == "struct" and math.prod(self.shape) > 1
 
     @property
     def is_candidate(self) -> bool:
@@ -109,7 +117,7 @@ class Variable:
     @property
     def has_channel_name(self) -> bool:
         """Return whether it has one of the usual names of channels."""
-        return self.field.lower().replace("_", "") in _CHANNEL_NAMES
+        return self.field.lower().replace("_", "") in CHANNEL_NAMES
 
     @property
     def is_real_channel(self) -> bool:

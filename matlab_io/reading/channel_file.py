@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
 
-from matlab_io.containers.contents import detect_version, list_variables
-from matlab_io.containers.variable import Variable
-from matlab_io.conventions import SIGNAL_MODELS, check_convention
+from matlab_io.containers.contents import detect_version, list_variables, stated_text
+from matlab_io.containers.numpy_files import load_raw
+from matlab_io.containers.variable import Variable, matlab_shape
+from matlab_io.conventions import check_convention
 from matlab_io.errors import MatFileError, reading
-from matlab_io.reading.layout import Layout, guess, parse, slabs
+from matlab_io.reading.expressions import Gathered, gather, is_expression
+from matlab_io.reading.fitting import Choices, Reading, fit
+from matlab_io.reading.layout import slabs
+from matlab_io.reading.readings import AmbiguousLayout
+from matlab_io.reading.receive_antennas import MODES, combine
 from matlab_io.reading.scalars import BudgetQuantity, budget_variables, link_budget
 from matlab_io.reading.selection import choose_variable
-from matlab_io.reading.storage import LoadedStorage, OnDiskStorage, StoredArray
+from matlab_io.reading.storage import StoredArray, hold, open_storage
 
 __all__ = ["ChannelFile", "open_channels"]
 
@@ -33,33 +39,37 @@ class ChannelFile:
         Array that holds the channels.
     version : {"4", "6", "7", "7.3"}
         Version of the file.
-    layout : Layout
-        Axes of the array.
-    convention : {"hermitian", "direct"}
-        Convention of the array.
+    reading : Reading
+        Axes and convention of the array, and the treatment of receive antennas.
     storage : tuple of StoredArray and int
         Access to the numbers, and the number of drops best read at a time.
     budget : mapping of str to BudgetQuantity
         Link budget in the file.
-    notes : list of str
-        Lines to be shown to the user.
 
     Attributes
     ----------
     path : pathlib.Path
         File.
     variable : str
-        Name of the array, dotted for a struct field, e.g. ``"chan.H"``.
+        Name of the array, dotted for a struct field, e.g. ``"chan.H"``, or the expression of several arrays.
     version : str
-        ``"4"``, ``"6"``, ``"7"`` or ``"7.3"``.
+        ``"4"``, ``"6"``, ``"7"``, ``"7.3"``, ``"npy"``, ``"npz"`` or ``"raw"``.
     layout : str
-        One letter per axis in MATLAB order, e.g. ``"nks"``.
+        One letter per axis in the array's own order, e.g. ``"nks"``.
     convention : str
         ``"hermitian"`` (y = H' x) or ``"direct"`` (y = H x), as in the file.
     antennas, users : int
-        Numbers N of antennas and K of users.
+        Numbers N of antennas and K of users, after the treatment of receive antennas.
+    antenna_axes : tuple of int
+        Sizes of the antenna axes in MATLAB order; their product is `antennas`.
+    receive_antennas : int
+        Number of receive antennas per user in the file.
+    receive_mode : str
+        ``"each"``, ``"strongest"`` or ``"eigen"``; ``""`` for a layout without receive antennas.
+    drop_letters : str
+        ``s`` or ``f`` per drop axis, in MATLAB order.
     drop_axes : tuple of int
-        Sizes of the subcarrier and drop axes in the file's order; empty for one drop without such an axis.
+        Sizes of the subcarrier and drop axes in MATLAB order; empty for one drop without such an axis.
     drops : int
         Their product: every subcarrier of every drop is a drop of its own.
     budget : dict of str to BudgetQuantity
@@ -76,31 +86,35 @@ class ChannelFile:
         path: Path,
         variable: Variable,
         version: str,
-        layout: Layout,
-        convention: str,
+        reading: Reading,
         storage: tuple[StoredArray, int],
         budget: dict[str, BudgetQuantity],
-        notes: list[str],
     ) -> None:
+        layout = reading.layout
         self.path = path
         self.variable = variable.name
         self.version = version
-        self.layout = layout.axes
-        self.convention = convention
+        self.layout = layout.text
+        self.convention = reading.convention
         self.antennas = layout.antennas
-        self.users = layout.users
+        self.antenna_axes = layout.antenna_axes
+        self.users = reading.users
+        self.receive_antennas = layout.receive_antennas
+        self.receive_mode = reading.receive_mode
+        self.drop_letters = layout.drop_letters
         self.drop_axes = layout.drop_axes
         self.drops = layout.drops
         self.budget = budget
         self.scalars = {
             name: found.value for name, found in budget.items() if not found.problem and found.numbers.size == 1
         }
-        self.notes = notes
+        self.notes = reading.notes
         self._layout = layout
         self._array: StoredArray | None = storage[0]
         self._drops_per_read = storage[1]
+        self._block = (layout.users, *((layout.receive_antennas,) if "r" in layout.axes else ()), layout.antennas)
         self._ahead_start = 0
-        self._ahead = np.empty((0, self.users, self.antennas), np.complex64)
+        self._ahead = np.empty((0, *self._block), np.complex64)
 
     def read(self, start: int, stop: int) -> npt.NDArray[np.complex64]:
         """Read consecutive drops, in MATLAB's linear order over the drop axes.
@@ -128,12 +142,41 @@ class ChannelFile:
         ValueError
             If the file was closed.
         """
+        return self.read_combined(start, stop)[0]
+
+    def read_combined(
+        self, start: int, stop: int
+    ) -> tuple[npt.NDArray[np.complex64], npt.NDArray[np.complex64] | None]:
+        """Read consecutive drops, with the vectors that combine the receive antennas of each user.
+
+        Parameters
+        ----------
+        start, stop : int
+            First drop, and the one after the last, counted from 0.
+
+        Returns
+        -------
+        channels : numpy.ndarray
+            As from `read`.
+        receive_combiner : numpy.ndarray or None
+            Complex64, (stop - start, users, receive antennas), u_k with z_k = u_k^H y_k; None where every antenna is a
+            user.
+
+        Raises
+        ------
+        MatFileError, IndexError, ValueError
+            As `read`.
+        """
+        channels = self._read(start, stop)
+        return combine(channels, self.receive_mode) if channels.ndim == 4 else (channels, None)
+
+    def _read(self, start: int, stop: int) -> npt.NDArray[np.complex64]:
         if not 0 <= start <= stop <= self.drops:
             raise IndexError(f"drops {start}:{stop} of {self.drops}")
         if self._array is None:
             raise ValueError(f"{self.path}: is closed")
         if start == stop:
-            return np.empty((0, self.users, self.antennas), np.complex64)
+            return np.empty((0, *self._block), np.complex64)
         if stop - start >= self._drops_per_read:
             return self._fetch(self._array, start, stop)
         if not self._ahead_start <= start <= stop <= self._ahead_start + len(self._ahead):
@@ -147,11 +190,11 @@ class ChannelFile:
         return self._ahead[offset : offset + stop - start].copy()
 
     def _fetch(self, array: StoredArray, start: int, stop: int) -> npt.NDArray[np.complex64]:
-        out = np.empty((stop - start, self.users, self.antennas), np.complex64)
+        out = np.empty((stop - start, *self._block), np.complex64)
         with reading(self.path, self.variable), np.errstate(over="ignore", invalid="ignore"):
             for offset, slab in slabs(start, stop, self.drop_axes):
                 piece = self._layout.to_drops(array.read(self._layout.index(slab)))
-                count = math.prod(piece.shape[:-2])
+                count = math.prod(piece.shape[: -len(self._block)])
                 if count == len(out):  # one piece: no copy where dtype and order are right already
                     out = np.ascontiguousarray(piece, np.complex64).reshape(out.shape)
                 else:
@@ -183,21 +226,30 @@ def open_channels(
     layout: str | None = None,
     convention: str | None = None,
     allow_real: bool = False,
+    receive_antennas: str | None = None,
+    shape: Sequence[int] | None = None,
 ) -> ChannelFile:
-    """Open the channels in a ``.mat`` file of any version.
+    """Open the channels in a ``.mat`` file of any version, a numpy file, or a file of raw complex64 numbers.
 
     Parameters
     ----------
     path : str or os.PathLike
         File.
     variable : str, optional
-        Name of the array, dotted for a struct field; by default the only sensible candidate.
+        Name of the array, dotted for a struct field, or an expression for several (see
+        `matlab_io.reading.expressions`); by default the only sensible candidate.
     layout : str, optional
-        Axes in MATLAB order, e.g. ``"nks"``; by default guessed, where only one reading is possible.
+        Axes in the array's own order, e.g. ``"nks"``; by default what the file states, or for two axes the only
+        possible reading.
     convention : {"hermitian", "direct"}, optional
-        Signal model y = H' x or y = H x; by default hermitian for users in columns (n before k), else direct.
+        Signal model y = H' x or y = H x; by default what the file states, else by the layout: direct for users in rows
+        and for an axis of length one before the antennas. Required for row-major files, which state none.
     allow_real : bool
         Accept an array without an imaginary part too.
+    receive_antennas : {"each", "strongest", "eigen"}, optional
+        Treatment of several receive antennas per user, see `matlab_io.reading.receive_antennas.combine`.
+    shape : sequence of int, optional
+        Shape in MATLAB order of a file of raw complex64 numbers.
 
     Returns
     -------
@@ -205,39 +257,69 @@ def open_channels(
 
     Raises
     ------
+    AmbiguousLayout
+        If the axes of the array can be read in several ways; the message lists them.
     MatFileError
         If the file, the variable, the layout or a scalar beside it is wrong; the message is one line.
     ValueError
-        If there is no such convention.
+        If there is no such convention, or treatment of receive antennas.
     """
     if convention is not None:
         check_convention(convention)
-    file = Path(path)
-    version = detect_version(file)
-    variables = list_variables(file, version)
-    chosen = choose_variable(file, variables, variable, allow_real)
-    try:
-        fitted = guess(chosen.shape) if layout is None else parse(layout, chosen.shape)
-    except MatFileError as error:
-        raise MatFileError(f"{file}: {chosen.name}: {error}") from None
-    notes = _notes(chosen, fitted, layout is None, convention)
+    if receive_antennas is not None and receive_antennas not in MODES:
+        raise ValueError(f"receive_antennas {receive_antennas!r}: expected one of {', '.join(MODES)}")
+    file, gathered = Path(path), None
+    if shape is not None:
+        with reading(file):
+            gathered = Gathered(load_raw(file, shape), "H", 1, stacked=False)
+        version, variables = "raw", []
+    else:
+        version = detect_version(file)
+        variables = list_variables(file, version)
+        with reading(file):
+            gathered = gather(file, variable, variables) if variable and is_expression(variable) else None
+    if gathered is None:
+        chosen = choose_variable(file, variables, variable, allow_real or "c" in (layout or "").lower())
+    else:
+        chosen = _described(gathered, variable or "H")
+    choices = Choices(layout, convention, receive_antennas)
+    decided = _decide(file, version, variables, chosen, gathered, choices)
     beside = budget_variables(variables, chosen)
-    storage = OnDiskStorage(file) if version == "7.3" else LoadedStorage(file, version, chosen, beside)
+    storage = open_storage(file, version, chosen if gathered is None else None, beside)
     try:
         budget = link_budget(chosen, beside, storage.numbers)
-        stored = storage.array(chosen, fitted)
+        stored = storage.array(chosen, decided.layout) if gathered is None else hold(gathered.array, decided.layout)
     except BaseException:
         storage.close()
         raise
-    return ChannelFile(file, chosen, version, fitted, convention or fitted.convention, stored, budget, notes)
+    if gathered is not None:
+        storage.close()
+    return ChannelFile(file, chosen, version, decided, stored, budget)
 
 
-def _notes(variable: Variable, layout: Layout, guessed: bool, convention: str | None) -> list[str]:
-    origin = "from the shape" if guessed else "as given"
-    note = f"{variable.name} read as {layout.describe()} (layout {layout.axes}, {origin})"
-    if guessed and len(layout.axes) == 3 and layout.shape[1] <= layout.shape[2]:
-        note += "; if its first axis counts drops, pass --layout skn"
-    side = "columns" if layout.convention == "hermitian" else "rows"
-    used = convention or layout.convention
-    given = ", as given" if convention else ""
-    return [note, f"users in {side}: read as {SIGNAL_MODELS[used]} ({used}{given})"]
+def _decide(
+    file: Path,
+    version: str,
+    variables: Sequence[Variable],
+    chosen: Variable,
+    gathered: Gathered | None,
+    choices: Choices,
+) -> Reading:
+    """Decide the reading; errors name the file and the variable."""
+    shape = chosen.shape if gathered is None else matlab_shape(gathered.element_shape)
+
+    def stated(name: str) -> str:
+        return "" if version == "raw" else stated_text(file, version, chosen.name, variables, name)
+
+    try:
+        return fit(chosen.name, shape, chosen.row_major, gathered, choices, stated)
+    except AmbiguousLayout as error:
+        raise AmbiguousLayout(f"{file}: {chosen.name}: {error}", error.readings) from None
+    except MatFileError as error:
+        raise error if str(error).startswith(f"{file}: ") else MatFileError(f"{file}: {chosen.name}: {error}") from None
+
+
+def _described(gathered: Gathered, name: str) -> Variable:
+    """Describe gathered channels as a variable."""
+    kind = "single" if gathered.array.dtype.itemsize <= 8 else "double"
+    return Variable(name, gathered.element_shape, kind, np.iscomplexobj(gathered.array), gathered.row_major)

@@ -1,16 +1,19 @@
-"""Decide the layout of a MATLAB array: parse or guess the meaning of its axes, and permute them, only here.
+"""Fit a layout, one letter per axis, to an array, and permute its axes, only here.
 
-A layout names the axes of an array in MATLAB order, one letter per axis: ``n`` antenna, ``k`` user, ``s`` drop, ``f``
-subcarrier (each subcarrier is its own drop), ``1`` an axis of length one. ``nks`` is N x K x S.
+Letters: ``n`` transmit antenna (twice or more for a panel: ``nn`` rows x columns), ``k`` user, ``r`` receive antenna of
+a user, ``s`` drop (may recur), ``f`` subcarrier (each subcarrier is a drop of its own), ``c`` an axis of length two,
+real and imaginary part, ``1`` an axis of length one. ``nks`` is N x K x S.
 
 In Python channels are ``(drops, users, antennas)``, C-contiguous, which is byte for byte MATLAB's column-major
-N x K x S. Drops are numbered in MATLAB's linear (column-major) order over the drop axes.
+N x K x S. Drops are numbered in MATLAB's linear (column-major) order over the drop axes, and so are antennas over
+several antenna axes. An array in row-major order (numpy, HDF5 without MATLAB's attributes) is, with its axes reversed,
+the same memory in column-major order: its `Layout` holds the reversed axes, and shows them in the array's own order.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +24,14 @@ from matlab_io.containers.variable import matlab_shape, shape_text
 from matlab_io.conventions import SIGNAL_MODELS
 from matlab_io.errors import MatFileError
 
-__all__ = ["Layout", "guess", "parse", "possible", "slabs"]
+__all__ = ["AXES", "Layout", "parse", "slabs"]
 
-_AXIS_NAMES = {"n": "antennas", "k": "users", "s": "drops", "f": "subcarriers"}
+AXES = (
+    "n (transmit antenna), k (user), r (receive antenna), s (drop), f (subcarrier),"
+    " c (real and imaginary part) and 1 (length one)"
+)
+_DROP_NAMES = {"s": "drops", "f": "subcarriers"}
+_ONCE = {"k": "user", "r": "receive antenna", "f": "subcarrier", "c": "real and imaginary part"}
 
 
 @dataclass(frozen=True)
@@ -33,22 +41,35 @@ class Layout:
     Parameters
     ----------
     axes : str
-        One letter per axis, given by the user or guessed, e.g. ``"nks"``.
+        One letter per axis in MATLAB (column-major) order, e.g. ``"nks"``.
     shape : tuple of int
         Shape of the array in MATLAB order, padded with ones to as many axes as `axes` has letters.
+    row_major : bool
+        The array is row-major: its own axes are those of `axes` in reverse.
     """
 
     axes: str
     shape: tuple[int, ...]
+    row_major: bool = False
 
-    def size(self, axis: str) -> int:
-        """Return the length of the axis of a letter; 1 for an axis that the layout does not have."""
-        return self.shape[self.axes.index(axis)] if axis in self.axes else 1
+    def size(self, letter: str) -> int:
+        """Return the product of the lengths of the axes of a letter; 1 for a letter that the layout does not have."""
+        return math.prod(size for axis, size in zip(self.axes, self.shape, strict=True) if axis == letter)
+
+    @property
+    def text(self) -> str:
+        """Return the letters in the array's own order, as given with ``--layout``."""
+        return self.axes[::-1] if self.row_major else self.axes
 
     @property
     def antennas(self) -> int:
-        """Return the number of antennas N."""
+        """Return the number of transmit antennas N."""
         return self.size("n")
+
+    @property
+    def antenna_axes(self) -> tuple[int, ...]:
+        """Return the lengths of the antenna axes in MATLAB order: one for a line array, two for a panel."""
+        return tuple(size for axis, size in zip(self.axes, self.shape, strict=True) if axis == "n")
 
     @property
     def users(self) -> int:
@@ -56,14 +77,19 @@ class Layout:
         return self.size("k")
 
     @property
+    def receive_antennas(self) -> int:
+        """Return the number of receive antennas per user."""
+        return self.size("r")
+
+    @property
     def drop_letters(self) -> str:
-        """Return the drop axes in the array's order: ``""``, ``"s"``, ``"f"``, ``"fs"`` or ``"sf"``."""
+        """Return the drop axes in MATLAB order, e.g. ``""``, ``"s"``, ``"fs"`` or ``"sfs"``."""
         return "".join(letter for letter in self.axes if letter in "sf")
 
     @property
     def drop_axes(self) -> tuple[int, ...]:
-        """Return the lengths of the drop axes in the array's order."""
-        return tuple(self.size(letter) for letter in self.drop_letters)
+        """Return the lengths of the drop axes in MATLAB order."""
+        return tuple(size for axis, size in zip(self.axes, self.shape, strict=True) if axis in "sf")
 
     @property
     def drops(self) -> int:
@@ -72,15 +98,14 @@ class Layout:
 
     @property
     def convention(self) -> str:
-        """Return ``"hermitian"`` for users in columns (n before k), ``"direct"`` for users in rows.
+        """Return the convention that the order of the axes implies in MATLAB code.
 
-        Without a user axis the antenna axis decides: if it is the first, the user's channel is a column, else a row.
+        ``"direct"`` for users or receive antennas in rows (k or r before n), for a ``1`` before n, and without users
+        for a leading drop axis; else ``"hermitian"``, users in columns.
         """
-        if "k" in self.axes:
-            columns = self.axes.index("n") < self.axes.index("k")
-        else:
-            columns = self.axes.lstrip("1").startswith("n")
-        return "hermitian" if columns else "direct"
+        before = self.text[: self.text.index("n")]
+        rows = set(before) & set("kr1") or ("k" not in self.text and set(before) & set("sf"))
+        return "direct" if rows else "hermitian"
 
     @property
     def drops_are_slowest(self) -> bool:
@@ -88,12 +113,64 @@ class Layout:
         return self.axes.replace("1", "").endswith(self.drop_letters)
 
     def describe(self) -> str:
-        """Describe the sizes, e.g. ``"256 antennas x 8 users x 100 drops"``; drop axes are in the array's order."""
-        parts = [_count(self.antennas, "antennas"), _count(self.users, "users")]
-        parts += [_count(self.size(letter), _AXIS_NAMES[letter]) for letter in self.drop_letters]
-        if not self.drop_letters:
-            parts.append("1 drop")
+        """Describe the sizes, e.g. ``"256 antennas x 8 users x 100 drops"``; drop axes are in the array's own order."""
+        antennas = _count(self.antennas, "antennas")
+        if len(self.antenna_axes) > 1:
+            order = reversed(self.antenna_axes) if self.row_major else self.antenna_axes
+            antennas += f" ({shape_text(tuple(order))})"
+        parts = [antennas, _count(self.users, "users")]
+        if "r" in self.axes:
+            parts[1] += f" with {_count(self.receive_antennas, 'receive antennas')}"
+            parts[1] += " each" if self.users > 1 else ""
+        drops = [_count(size, _DROP_NAMES[axis]) for axis, size in zip(self.drop_letters, self.drop_axes, strict=True)]
+        parts += (drops[::-1] if self.row_major else drops) or ["1 drop"]
         return " x ".join(parts)
+
+    def formula(self, convention: str, name: str = "H") -> str:
+        """Write the signal model with the array's indices, as an expression of MATLAB, or of numpy if row-major.
+
+        Parameters
+        ----------
+        convention : {"hermitian", "direct"}
+            Convention of the array.
+        name : str
+            Name of the array.
+
+        Returns
+        -------
+        str
+            For example ``"y_k = H(:,k,s)' * x"``, ``"y_k = H(k,:) * x"`` or ``"y_k = H[s, k].conj() @ x"``.
+        """
+        letters = self.text
+        left = "y" + "".join(f"_{letter}" for letter in "kr" if letter in letters)
+        indices = _indices(letters, "0" if self.row_major else "1")
+        if self.row_major:
+            row = _parts(lambda each: f"{name}[{', '.join(each)}]", indices, ("0", "1"), "({} + 1j*{})")
+            row += ".ravel()" if letters.count("n") > 1 else ""
+            return f"{left} = {row}{'.conj()' if convention == 'hermitian' else ''} @ x"
+        column = _parts(lambda each: f"{name}({','.join(each)})", indices, ("1", "2"), "complex({}, {})")
+        if letters.count("n") > 1:
+            column = f"reshape({column}, [], 1)"
+        elif letters.index("n") > 1:
+            column = f"squeeze({column})"
+        elif letters.index("n") == 1:
+            return f"{left} = " + (f"{column} * x" if convention == "direct" else f"conj({column}) * x")
+        return f"{left} = {column}{chr(39) if convention == 'hermitian' else '.' + chr(39)} * x"
+
+    def meaning(self, convention: str | None = None) -> str:
+        """Describe the reading in words, e.g. ``"64 antennas x 4 users x 5 drops, users in columns, y = H' x"``.
+
+        Parameters
+        ----------
+        convention : {"hermitian", "direct"}, optional
+            Convention; by default the implied one.
+
+        Returns
+        -------
+        str
+        """
+        side = "columns" if self.convention == "hermitian" else "rows"
+        return f"{self.describe()}, users in {side}, {SIGNAL_MODELS[convention or self.convention]}"
 
     def index(self, slab: Sequence[slice]) -> tuple[slice, ...]:
         """Return the index of the MATLAB-order array that selects a box of drops.
@@ -101,20 +178,23 @@ class Layout:
         Parameters
         ----------
         slab : sequence of slice
-            One slice per drop axis, in the array's order.
+            One slice per drop axis, in MATLAB order.
 
         Returns
         -------
         tuple of slice
             One slice per axis of the array.
         """
-        chosen = dict(zip(self.drop_letters, slab, strict=True))
-        return tuple(chosen.get(letter, slice(None)) for letter in self.axes)
+        if len(slab) != len(self.drop_letters):
+            raise ValueError(f"{len(slab)} slices for the drop axes of layout {self.axes}: zip needs one each")
+        chosen = iter(slab)
+        return tuple(next(chosen) if letter in "sf" else slice(None) for letter in self.axes)
 
     def to_drops(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Permute a MATLAB-order array to (*drop axes reversed, users, antennas), as a view.
+        """Permute a MATLAB-order array to (*drop axes reversed, users, antennas), as a view where the order permits it.
 
-        Flattening the leading axes in C order then numbers the drops as MATLAB's linear index does.
+        Flattening the leading axes in C order then numbers the drops as MATLAB's linear index does. A layout with
+        receive antennas gives (*drop axes reversed, users, receive antennas, antennas).
 
         Parameters
         ----------
@@ -125,29 +205,56 @@ class Layout:
         -------
         numpy.ndarray
         """
-        wanted = [letter for letter in ("n", "k", *self.drop_letters) if letter in self.axes]
-        order = [self.axes.index(letter) for letter in reversed(wanted)]
-        singletons = [axis for axis, letter in enumerate(self.axes) if letter == "1"]
-        moved = array.transpose(singletons + order).reshape([array.shape[axis] for axis in order])
-        return moved if "k" in self.axes else moved[..., np.newaxis, :]
+        axes = self.axes
+        if "c" in axes:
+            real, imaginary = np.moveaxis(array.real, axes.index("c"), 0)
+            array, axes = real + 1j * imaginary, axes.replace("c", "")
+        wanted = [at for letter in ("n", "r", "k", "sf") for at, axis in enumerate(axes) if axis in letter]
+        order = wanted[::-1]
+        singletons = [at for at, axis in enumerate(axes) if axis == "1"]
+        lengths = [array.shape[at] for at in order]
+        drops, antenna_axes = len(self.drop_letters), axes.count("n")
+        users = [array.shape[axes.index(letter)] if letter in axes else 1 for letter in ("k", "r")]
+        shape = [*lengths[:drops], users[0], *(users[1:] if "r" in axes else ()), math.prod(lengths[-antenna_axes:])]
+        return array.transpose(singletons + order).reshape(shape)
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun[:-1] if number == 1 else noun}"
 
 
-def parse(axes: str, shape: Sequence[int]) -> Layout:
+def _indices(letters: str, first: str) -> list[str]:
+    """Return one index per axis: a colon for antennas, the first for an axis of length one, else its letter."""
+    indices = []
+    for at, letter in enumerate(letters):
+        number = str(letters[: at + 1].count(letter)) if letters.count(letter) > 1 else ""
+        indices.append({"n": ":", "1": first}.get(letter, letter + number))
+    return indices
+
+
+def _parts(write: Callable[[list[str]], str], indices: list[str], numbers: tuple[str, str], join: str) -> str:
+    """Write an indexed array; with an axis of real and imaginary part, both parts and their sum."""
+    if "c" not in indices:
+        return write(indices)
+    both = [write([number if each == "c" else each for each in indices]) for number in numbers]
+    return join.format(*both)
+
+
+def parse(axes: str, shape: Sequence[int], row_major: bool = False) -> Layout:
     """Fit a layout given by the user to an array's shape.
 
     MATLAB drops trailing axes of length one, so a layout may have more letters than the array has axes; the missing
-    axes have length one. It may have fewer only if the trailing axes it does not name have length one.
+    axes have length one. It may have fewer only if the trailing axes it does not name have length one. A row-major
+    array has exactly as many axes as letters.
 
     Parameters
     ----------
     axes : str
-        Layout, one letter per axis in MATLAB order; letter case and surrounding spaces are ignored.
+        Layout, one letter per axis in the array's own order; letter case and surrounding spaces are ignored.
     shape : sequence of int
-        Shape of the array in MATLAB order.
+        Shape of the array in its own order.
+    row_major : bool
+        Order of the array: row-major (numpy) or column-major (MATLAB).
 
     Returns
     -------
@@ -159,91 +266,34 @@ def parse(axes: str, shape: Sequence[int]) -> Layout:
         If a letter is unknown or repeated, the antenna axis is missing, or an axis does not fit.
     """
     letters = axes.strip().lower()
-    unknown = sorted(set(letters) - set("nksf1"))
+    unknown = sorted(set(letters) - set("nkrsfc1"))
     if unknown:
-        raise MatFileError(
-            f"layout {axes!r}: unknown axis {unknown[0]!r}; use n (antenna), k (user), s (drop),"
-            " f (subcarrier) and 1 (length one), in MATLAB order, e.g. nks"
-        )
-    repeated = [letter for letter in "nksf" if letters.count(letter) > 1]
+        order = "in the array's order, e.g. skn" if row_major else "in MATLAB order, e.g. nks"
+        raise MatFileError(f"layout {axes!r}: unknown axis {unknown[0]!r}; use {AXES}, {order}")
+    repeated = [letter for letter in _ONCE if letters.count(letter) > 1]
     if repeated:
-        raise MatFileError(f"layout {axes!r}: axis {repeated[0]!r} is named twice; name each axis once, e.g. nks")
+        raise MatFileError(
+            f"layout {axes!r}: axis {repeated[0]!r} ({_ONCE[repeated[0]]}) is named twice; only n and s may recur"
+        )
     if "n" not in letters:
-        raise MatFileError(f"layout {axes!r}: no antenna axis; name it n, e.g. nks")
-    sizes = list(matlab_shape(shape))
+        raise MatFileError(f"layout {axes!r}: no antenna axis; name it n, e.g. {'skn' if row_major else 'nks'}")
+    sizes = list(shape) if row_major else list(matlab_shape(shape))
+    shown = shape_text(tuple(sizes))
     if len(letters) == 1 and sizes[1:] == [1]:  # a column vector
         del sizes[1]
-    if len(sizes) > len(letters):
+    if len(sizes) > len(letters) or (row_major and len(sizes) < len(letters)):
         raise MatFileError(
-            f"layout {axes!r} names {len(letters)} axes but the array is {shape_text(matlab_shape(shape))};"
+            f"layout {axes!r} names {len(letters)} axes but the array is {shown};"
             " name every axis, with 1 for one of length one"
         )
     sizes += [1] * (len(letters) - len(sizes))
     for position, (letter, size) in enumerate(zip(letters, sizes, strict=True), start=1):
-        if letter == "1" and size != 1:
+        if letter in "1c" and size != (1 if letter == "1" else 2):
             raise MatFileError(
-                f"layout {axes!r}: axis {position} is named 1 but has length {size}"
-                f" (the array is {shape_text(matlab_shape(shape))}); name it n, k, s or f"
+                f"layout {axes!r}: axis {position} is named {letter} but has length {size}"
+                f" (the array is {shown}); name it n, k, r, s or f"
             )
-    return Layout(letters, tuple(sizes))
-
-
-def possible(shape: Sequence[int]) -> list[Layout]:
-    """List the layouts from which `guess` chooses.
-
-    The first two axes are antennas and users, in either order, with no more users than antennas; the axes after them
-    count drops, as MATLAB code has it: none, drops, or subcarriers and drops.
-
-    Parameters
-    ----------
-    shape : sequence of int
-        Shape of the array in MATLAB order.
-
-    Returns
-    -------
-    list of Layout
-        None, one or two layouts.
-    """
-    sizes = matlab_shape(shape)
-    if len(sizes) > 4:
-        return []
-    tail = {2: "", 3: "s", 4: "fs"}[len(sizes)]
-    readings = [Layout("nk" + tail, sizes), Layout("kn" + tail, sizes)]
-    return [reading for reading in readings if reading.users <= reading.antennas]
-
-
-def guess(shape: Sequence[int]) -> Layout:
-    """Return the only possible layout of an array without a given one.
-
-    Parameters
-    ----------
-    shape : sequence of int
-        Shape of the array in MATLAB order.
-
-    Returns
-    -------
-    Layout
-
-    Raises
-    ------
-    MatFileError
-        If several layouts are possible, whose meanings the message lists, or none.
-    """
-    readings = possible(shape)
-    if len(readings) == 1:
-        return readings[0]
-    shown = shape_text(matlab_shape(shape))
-    if not readings:
-        raise MatFileError(
-            f"an array of {shown} has more axes than can be guessed; pass --layout, one letter per axis:"
-            " n (antenna), k (user), s (drop), f (subcarrier), 1 (length one)"
-        )
-    meanings = "; ".join(
-        f"{reading.axes} = users in {'columns' if reading.convention == 'hermitian' else 'rows'},"
-        f" {SIGNAL_MODELS[reading.convention]}"
-        for reading in readings
-    )
-    raise MatFileError(f"an array of {shown} can be read as {meanings}; pass --layout with one of them")
+    return Layout(letters[::-1], tuple(sizes[::-1]), True) if row_major else Layout(letters, tuple(sizes))
 
 
 def slabs(start: int, stop: int, drop_axes: Sequence[int]) -> Iterator[tuple[int, tuple[slice, ...]]]:
@@ -256,7 +306,7 @@ def slabs(start: int, stop: int, drop_axes: Sequence[int]) -> Iterator[tuple[int
     start, stop : int
         First drop in linear order, and the one after the last.
     drop_axes : sequence of int
-        Lengths of the drop axes in MATLAB order, at most two.
+        Lengths of the drop axes in MATLAB order.
 
     Yields
     ------
@@ -266,15 +316,17 @@ def slabs(start: int, stop: int, drop_axes: Sequence[int]) -> Iterator[tuple[int
     if len(drop_axes) < 2:
         yield 0, tuple(slice(start, stop) for _ in drop_axes)
         return
-    fast, _ = drop_axes
+    *inner, _ = drop_axes
+    fast = math.prod(inner)
     position = start
     while position < stop:
         row, column = position % fast, position // fast
         whole = (stop - position) // fast
         if row == 0 and whole:
-            yield position - start, (slice(0, fast), slice(column, column + whole))
+            yield position - start, (*(slice(0, size) for size in inner), slice(column, column + whole))
             position += whole * fast
         else:
             end = min(fast, row + stop - position)
-            yield position - start, (slice(row, end), slice(column, column + 1))
+            for offset, boxes in slabs(row, end, inner):
+                yield position - start + offset, (*boxes, slice(column, column + 1))
             position += end - row

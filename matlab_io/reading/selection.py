@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from matlab_io.containers.variable import Variable, shape_text
+import numpy as np
+
+from matlab_io.containers.contents import find_arrays
+from matlab_io.containers.not_channels import not_channels
+from matlab_io.containers.variable import CHANNEL_NAMES, Variable, shape_text
 from matlab_io.errors import MatFileError
+from matlab_io.reading.expressions import part_names
 from matlab_io.reading.refusals import refuse_not_channels
 
 __all__ = ["choose_variable"]
+
+_INDEX = re.compile(r"[({]\d+[)}]")
 
 
 def _listing(variables: Sequence[Variable], limit: int = 12) -> str:
@@ -57,23 +65,53 @@ def choose_variable(path: Path, variables: Sequence[Variable], wanted: str | Non
             f"{path}: several arrays could be the channel: {_listing(named or candidates)};"
             " pass --var with the name of one"
         )
-    if real:
+    if pair := part_names(variables):
         raise MatFileError(
-            f"{path}: {_listing(real)} is real, and channels are complex;"
-            " save the complex array, or pass --allow-real if that is intended"
+            f"{path}: {pair[0]} and {pair[1]} have the names of a real and an imaginary part;"
+            f" pass --var re:{pair[0]},im:{pair[1]}"
         )
+    if real:
+        raise MatFileError(_is_real(path, _listing(real), real[0]))
     if not variables:
         raise MatFileError(f"{path}: holds no variables; save a complex array H (antennas x users x drops) in it")
-    cells = [variable for variable in variables if variable.matlab_class == "cell"]
-    cell = next((variable for variable in cells if variable.has_channel_name), cells[0] if cells else None)
-    advice = f"; {_cell_remedy(cell.name)}" if cell is not None else ""
+    nested = any(variable.matlab_class == "cell" or variable.is_struct_array for variable in variables)
+    within = _within(path) if nested else ""
+    advice = f"; pass {within}" if within else ""
     raise MatFileError(
         f"{path}: no complex numeric array to take as the channel; it holds {_listing(variables)}{advice}"
     )
 
 
-def _cell_remedy(name: str) -> str:
-    return f"save the content of the cell array as one array, e.g. H = cat(3, {name}{{:}})"
+def _within(path: Path, top: str = "") -> str:
+    """Return the option that takes the complex arrays within cells or struct arrays; ``""`` for none."""
+    found = find_arrays(path, lambda own: top == own or own.lower().replace("_", "") in CHANNEL_NAMES)
+    if not found and not top:
+        found = find_arrays(path, lambda own: not_channels(own) is None)
+    for name, array in found.items():
+        if np.iscomplexobj(array) and name.startswith(top) and _INDEX.search(name):
+            every = _INDEX.sub(lambda match: match.group()[0] + ":" + match.group()[-1], name)
+            one = f" (or one of them, --var '{name}')"
+            return f"--var '{every}' to take every element as a user" + one
+    return ""
+
+
+def _is_real(path: Path, shown: str, variable: Variable) -> str:
+    """Return the message for a real array, with the remedy for an axis of real and imaginary part."""
+    advice = "pass --allow-real if that is intended"
+    if 2 in (variable.shape[0], variable.shape[-1]) and len(variable.shape) > 2:
+        at = len(variable.shape) - 1 if variable.shape[-1] == 2 else 0
+        colons = [":"] * len(variable.shape)
+        parts = [",".join([*colons[:at], part, *colons[at + 1 :]]) for part in "12"]
+        axis = "last" if at else "first"
+        letters = {3: "nk", 4: "nks", 5: "nkfs"}.get(len(variable.shape), "nk")
+        letters = letters + "c" if at else "c" + letters
+        advice = (
+            f"if its {axis} axis is real and imaginary part, name that axis c, e.g. --layout {letters}, or save"
+            f" complex({', '.join(f'{variable.name}({part})' for part in parts)}); else {advice}"
+        )
+    else:
+        advice = f"save the complex array, or {advice}"
+    return f"{path}: {shown} is real, and channels are complex; {advice}"
 
 
 def _named(path: Path, variables: Sequence[Variable], wanted: str, allow_real: bool) -> Variable:
@@ -83,11 +121,12 @@ def _named(path: Path, variables: Sequence[Variable], wanted: str, allow_real: b
         holds = f"candidates: {_listing(candidates)}" if candidates else f"it holds {_listing(variables) or 'nothing'}"
         parent = wanted.rpartition(".")[0]
         above = next((variable for variable in variables if variable.name == parent), None)
-        if above is not None and above.matlab_class == "struct" and math.prod(above.shape) > 1:
+        if above is not None and above.is_struct_array:
             field = wanted.rpartition(".")[2]
             raise MatFileError(
                 f"{path}: {parent} is a struct array ({shape_text(above.shape)}), which has no single field"
-                f" {field}; save the one array, e.g. H = {parent}(1).{field}"
+                f" {field}; pass --var '{parent}(:).{field}' to take every element as a user,"
+                f" or --var '{parent}(1).{field}'"
             )
         raise MatFileError(f"{path}: no variable {wanted}; {holds}")
     if math.prod(found.shape) == 0:
@@ -95,7 +134,8 @@ def _named(path: Path, variables: Sequence[Variable], wanted: str, allow_real: b
     if found.matlab_class == "sparse":
         raise MatFileError(f"{path}: {found} is sparse; save full({wanted}) instead")
     if found.matlab_class == "cell":
-        raise MatFileError(f"{path}: {found} is not a numeric array; {_cell_remedy(wanted)}")
+        advice = _within(path, found.name) or "it holds no complex arrays"
+        raise MatFileError(f"{path}: {found} is not a numeric array; pass {advice}")
     if not found.is_numeric:
         fields = [
             variable for variable in variables if variable.name.startswith(wanted + ".") and variable.is_candidate
@@ -103,8 +143,5 @@ def _named(path: Path, variables: Sequence[Variable], wanted: str, allow_real: b
         advice = f"; its complex arrays: {_listing(fields)}" if fields else "; channels are a complex numeric array"
         raise MatFileError(f"{path}: {found} is not a numeric array{advice}")
     if not found.is_complex and not allow_real:
-        raise MatFileError(
-            f"{path}: {found} is real, and channels are complex;"
-            " save the complex array, or pass --allow-real if that is intended"
-        )
+        raise MatFileError(_is_real(path, str(found), found))
     return found

@@ -11,12 +11,12 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from matlab_io.containers import hdf5, level4, level5
+from matlab_io.containers import hdf5, level4, level5, numpy_files
 from matlab_io.containers.variable import Variable
 from matlab_io.errors import reading
 from matlab_io.reading.layout import Layout
 
-__all__ = ["LoadedStorage", "OnDiskStorage", "StoredArray"]
+__all__ = ["LoadedStorage", "NumpyStorage", "OnDiskStorage", "Storage", "StoredArray", "hold", "open_storage"]
 
 _READ_AHEAD_BYTES = 64 << 20
 
@@ -88,15 +88,17 @@ class LoadedStorage:
         File.
     version : {"4", "6", "7"}
         Its version.
-    chosen : Variable
-        Channels.
+    chosen : Variable or None
+        Channels; None where only scalars are needed.
     beside : sequence of Variable
         Variables that are loaded too, if numeric.
     """
 
-    def __init__(self, path: Path, version: str, chosen: Variable, beside: Sequence[Variable]) -> None:
+    def __init__(self, path: Path, version: str, chosen: Variable | None, beside: Sequence[Variable]) -> None:
         self._path = path
-        names = [chosen.name] + [variable.name for variable in beside if variable.is_numeric]
+        names = ([] if chosen is None else [chosen.name]) + [
+            variable.name for variable in beside if variable.is_numeric
+        ]
         read = level4.read_arrays if version == "4" else level5.read_arrays
         with reading(path):
             self._parts = read(path, names)
@@ -144,7 +146,7 @@ class OnDiskStorage:
         """Return a real array whole, float64, of the variable's shape."""
         with reading(self._path, variable.name):
             stored = np.asarray(self._file[variable.name.replace(".", "/")][()], np.float64)
-            return stored.T.reshape(variable.shape, order="F")
+            return stored if variable.row_major else stored.T.reshape(variable.shape, order="F")
 
     def array(self, variable: Variable, layout: Layout) -> tuple[StoredArray, int]:
         """Return access to the channels, and the number of drops best read at a time.
@@ -169,17 +171,103 @@ class OnDiskStorage:
         self._file.close()
 
 
+class NumpyStorage:
+    """Read the channels and scalars of a ``.npy`` or ``.npz`` file.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File.
+    version : {"npy", "npz"}
+        Its kind.
+    """
+
+    def __init__(self, path: Path, version: str) -> None:
+        self._path, self._version = path, version
+
+    def numbers(self, variable: Variable) -> npt.NDArray[np.float64]:
+        """Return a real array whole, float64, of the variable's shape."""
+        with reading(self._path, variable.name):
+            return numpy_files.load(self._path, self._version, variable.name).astype(np.float64).reshape(variable.shape)
+
+    def array(self, variable: Variable, layout: Layout) -> tuple[StoredArray, int]:
+        """Return access to the channels, and the number of drops best read at a time.
+
+        Parameters
+        ----------
+        variable : Variable
+            Channels.
+        layout : Layout
+            Their axes.
+
+        Returns
+        -------
+        tuple of StoredArray and int
+        """
+        with reading(self._path, variable.name):
+            array = numpy_files.load(self._path, self._version, variable.name)
+        return hold(array.T, layout)
+
+    def close(self) -> None:
+        """Free what was loaded or close the file."""
+
+
+Storage = LoadedStorage | OnDiskStorage | NumpyStorage
+
+
+def open_storage(path: Path, version: str, chosen: Variable | None, beside: Sequence[Variable]) -> Storage:
+    """Open the storage of a file of any version.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File.
+    version : str
+        Its version.
+    chosen : Variable or None
+        Channels; None where only scalars are needed.
+    beside : sequence of Variable
+        Variables whose scalars are needed.
+
+    Returns
+    -------
+    Storage
+    """
+    if version == "7.3":
+        return OnDiskStorage(path)
+    if version in ("npy", "npz"):
+        return NumpyStorage(path, version)
+    return LoadedStorage(path, version, chosen, beside)
+
+
+def hold(array: npt.NDArray[Any], layout: Layout) -> tuple[StoredArray, int]:
+    """Return access to an array in memory, and the number of drops best read at a time.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+        Array in MATLAB's axis order.
+    layout : Layout
+        Its axes.
+
+    Returns
+    -------
+    tuple of StoredArray and int
+    """
+    return _Loaded((array.real, array.imag if np.iscomplexobj(array) else None), layout.shape), 1
+
+
 def _drops_per_read(dataset: h5py.Dataset, layout: Layout) -> int:
     """Return the number of drops best read at a time: whole chunks, or as many as fit if drops are scattered."""
-    bytes_per_drop = max(1, dataset.dtype.itemsize * layout.antennas * layout.users)
+    bytes_per_drop = max(1, dataset.dtype.itemsize * math.prod(layout.shape) // layout.drops)
     budget = max(1, _READ_AHEAD_BYTES // bytes_per_drop)
     if dataset.chunks is None:
         return 1 if layout.drops_are_slowest else min(budget, layout.drops)
-    chunks = dict(zip(layout.axes, reversed(dataset.chunks), strict=False))
-    extents = [min(chunks.get(letter, 1), layout.size(letter)) for letter in layout.drop_letters]
-    wanted = math.prod(extents)
-    if len(extents) == 2 and extents[1] > 1:  # a chunk spans rows of the linear order: read whole rows
-        wanted = layout.drop_axes[0] * extents[1]
+    axes = zip(layout.axes, reversed(dataset.chunks), layout.shape, strict=False)
+    extents = [min(chunk, size) for letter, chunk, size in axes if letter in "sf"]
+    last = max((at for at, extent in enumerate(extents) if extent > 1), default=0)
+    # A chunk that spans an axis of the linear order is read with the whole of the faster ones.
+    wanted = math.prod(layout.drop_axes[:last]) * math.prod(extents[last : last + 1])
     return int(max(1, min(budget, wanted)))
 
 

@@ -42,7 +42,7 @@ def write_channels(
         Version to write; 4 holds one drop only, 7.3 is written block by block.
     convention : {"hermitian", "direct"}
         ``"hermitian"`` writes N x K x S with y = H' x; ``"direct"`` writes K x N x S, conjugated, with y = H x.
-        `open_channels` reads both correctly without options, unless K >= N.
+        The text variables ``layout`` and ``convention`` state which, so that `open_channels` needs no options.
     extra : mapping of str to Value, optional
         Further variables: numbers, strings, arrays in MATLAB order, mappings as structs (not in version 4).
 
@@ -55,8 +55,9 @@ def write_channels(
     """
     check_convention(convention)
     level, direct, values = written_version(version), convention == "direct", dict(extra or {})
-    if "H" in values:
-        raise ValueError("H is the channels' own name; extra cannot hold another")
+    if reserved := {"H", "layout", "convention"} & set(values):
+        raise ValueError(f"{min(reserved)} is a variable of the channels' own; extra cannot hold another")
+    values = {"layout": "kns" if direct else "nks", "convention": convention, **values}
     if level == "4":
         for name, value in values.items():
             if isinstance(value, Mapping) or np.ndim(value) > 2:

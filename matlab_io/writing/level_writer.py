@@ -1,7 +1,8 @@
-"""Write ``.mat`` files of versions 4, 6 and 7."""
+"""Write ``.mat`` files of versions 4, 6 and 7, and ``.npz`` files."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,16 @@ __all__ = ["LevelWriter"]
 
 
 class LevelWriter:
-    """Write versions 4, 6 and 7 by scipy in one piece at the end; arrays are held in memory until then.
+    """Write versions 4, 6 and 7 by scipy, or ``.npz``, in one piece at the end; arrays are in memory until then.
 
-    The methods are those of `MatWriter`.
+    The methods are those of `MatWriter`. A ``.npz`` file has the axes in reverse, drops first as in Python, which is
+    the same memory; structs are text in JSON.
 
     Parameters
     ----------
     part : pathlib.Path
         Existing empty file to write to.
-    version : {"4", "6", "7"}
+    version : {"4", "6", "7", "npz"}
         Version to write.
     """
 
@@ -62,6 +64,9 @@ class LevelWriter:
 
     def finish(self) -> None:
         """Write the file and free the memory."""
+        if self._version == "npz":
+            self._finish_npz()
+            return
         content: dict[str, Any] = {
             name: memory.reshape(-1).reshape(array.shape, order="F") for name, (array, memory) in self._arrays.items()
         }
@@ -75,6 +80,21 @@ class LevelWriter:
                 )
         self.abandon()
 
+    def _finish_npz(self) -> None:
+        content: dict[str, Any] = {}
+        for name, (array, memory) in self._arrays.items():
+            block = () if array.per_drop else array.block
+            content[name] = memory.reshape(*reversed(array.drops), *reversed(block))
+        for name, value in self._values.items():
+            content[name] = np.array(json.dumps(dict(value), default=_to_list)) if isinstance(value, Mapping) else value
+        with self._part.open("r+b") as file:
+            np.savez(file, **content)
+        self.abandon()
+
     def abandon(self) -> None:
         """Free the memory."""
         self._arrays = {}
+
+
+def _to_list(value: Any) -> Any:
+    return np.asarray(value).tolist()

@@ -35,12 +35,15 @@ class DropArray:
         Sizes of the drop axes, which follow the block's.
     dtype : numpy.dtype
         Type of the numbers in the file.
+    per_drop : bool
+        One number per drop: ``.npz`` files have no axis for the block.
     """
 
     name: str
     block: tuple[int, ...]
     drops: tuple[int, ...]
     dtype: np.dtype[Any]
+    per_drop: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -114,7 +117,7 @@ def check_size(path: Path, version: str, arrays: Sequence[DropArray]) -> None:
             raise MatFileError(
                 f"{path}: version 4 holds matrices only, {array.name} is {shape_text(array.shape)}; write version 7"
             )
-        if version != "7.3" and array.nbytes > _LEVEL5_LIMIT:
+        if version not in ("7.3", "npz") and array.nbytes > _LEVEL5_LIMIT:
             raise MatFileError(
                 f"{path}: {array.name} ({shape_text(array.shape)}) would take {array.nbytes / 2**30:.1f} GiB, and"
                 " before version 7.3 a variable holds less than 2 GiB; write version 7.3"

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from matlab_io.conventions import check_convention
-from matlab_io.result import RESULT_ARRAYS, RESULT_NAMES
+from matlab_io.result import RECEIVE_COMBINER, RESULT_ARRAYS, ResultArray
 from matlab_io.writing.mat_writer import DropArray, Value
 from matlab_io.writing.output import MatOutput, written_version
 
@@ -20,7 +20,7 @@ __all__ = ["ResultFile"]
 
 
 class ResultFile:
-    """Write the results of precoding to a ``.mat`` file; a context manager.
+    """Write the results of precoding to a ``.mat`` or ``.npz`` file; a context manager.
 
     On a clean exit the file is forced to the disk and appears under its name; on an exception nothing appears and a
     file at its path stays unchanged. Version 7.3 is written block by block and takes its disk space at the start;
@@ -32,9 +32,13 @@ class ResultFile:
     path : str or os.PathLike
         Output file.
     version : {"4", "5", "6", "7", "7.3"}
-        Version of the input, or the one to write; ``"5"`` is version 7.
-    antennas, users : int
-        Sizes N and K.
+        Version of the input, or the one to write; ``"5"`` is version 7. Inputs that are no ``.mat`` files (``"npy"``,
+        ``"npz"``, ``"raw"``) give version 7. A path that ends in ``.npz`` is written as such a file whatever the
+        version, its arrays with reversed axes, as numpy has them.
+    antennas : int or sequence of int
+        Size N, or the sizes of several antenna axes, which the precoders keep.
+    users : int
+        Size K.
     drop_axes : sequence of int
         Sizes of the input's subcarrier and drop axes in its order; empty for one drop.
     convention : {"hermitian", "direct"}
@@ -43,11 +47,13 @@ class ResultFile:
         Fields of the struct ``nflae_info``.
     inputs : iterable of str or os.PathLike, optional
         Files that the output must not replace.
+    receive_antennas : int, optional
+        Number of receive antennas per user, where the results have their combiners.
 
     Attributes
     ----------
     version : str
-        Version written.
+        Version written; ``"npz"`` for such a file.
     notes : list of str
         Lines to be shown to the user.
 
@@ -63,29 +69,38 @@ class ResultFile:
         path: str | os.PathLike[str],
         *,
         version: str,
-        antennas: int,
+        antennas: int | Sequence[int],
         users: int,
         drop_axes: Sequence[int],
         convention: str,
         info: Mapping[str, Value],
         inputs: Iterable[str | os.PathLike[str]] = (),
+        receive_antennas: int | None = None,
     ) -> None:
         check_convention(convention)
         self.path = Path(path)
         self.convention = convention
-        self.version = "7" if version == "4" else written_version(version)
+        self.version = _version(self.path, version)
         self.notes: list[str] = []
-        if version == "4":
+        if version == "4" and self.version != "npz":
             self.notes.append(f"{self.path}: written as version 7, since version 4 has no structs and no 3-D arrays")
-        if min(antennas, users, *drop_axes, 1) < 1:
+        antenna_axes = (antennas,) if isinstance(antennas, int) else tuple(antennas)
+        if min(*antenna_axes, users, *drop_axes, 1) < 1:
             raise ValueError(f"no results of {antennas} antennas, {users} users and drops {tuple(drop_axes)}")
+        self._entries = (*RESULT_ARRAYS, *([] if receive_antennas is None else [RECEIVE_COMBINER]))
+        self._users, self._antennas, self._receive = users, math.prod(antenna_axes), receive_antennas or 1
         drops = tuple(int(size) for size in drop_axes)
         arrays = [
-            DropArray(entry.name, entry.matlab_shape(1, users, antennas)[:-1], drops, entry.dtype)
-            for entry in RESULT_ARRAYS
+            DropArray(entry.name, self._block(entry, antenna_axes), drops, entry.dtype, per_drop=not entry.axes)
+            for entry in self._entries
         ]
         self._output = MatOutput(self.path, self.version, arrays, {"nflae_info": dict(info)}, inputs)
-        self._drops, self._users, self._antennas = math.prod(drops), users, antennas
+        self._drops = math.prod(drops)
+
+    def _block(self, entry: ResultArray, antenna_axes: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the sizes of one drop's block of an array, in MATLAB order, with every antenna axis."""
+        block = entry.matlab_shape(1, self._users, self._antennas, self._receive)[:-1]
+        return (*antenna_axes, *block[1:]) if entry.axes.startswith("n") else block
 
     def __enter__(self) -> ResultFile:
         self._output.begin()
@@ -103,7 +118,8 @@ class ResultFile:
             First drop, counted from 0.
         arrays : mapping of str to array_like
             Every array of `matlab_io.result.RESULT_ARRAYS` by its name, drops first: ``precoder`` is (n, K, N) with
-            row k = w_k for the channels from `ChannelFile.read`, the others are (n, K) or (n,).
+            row k = w_k for the channels from `ChannelFile.read`, the others are (n, K) or (n,); and
+            ``receive_combiner``, (n, K, R), of a file with receive antennas.
 
         Raises
         ------
@@ -112,18 +128,19 @@ class ResultFile:
         MatFileError
             If the file cannot be written.
         """
-        if set(arrays) != set(RESULT_NAMES):
-            wrong = sorted(set(arrays) ^ set(RESULT_NAMES))
+        if set(arrays) != (expected := {entry.name for entry in self._entries}):
+            wrong = sorted(set(arrays) ^ expected)
             raise ValueError(f"results are missing or unknown: {', '.join(wrong)}")
         count = len(np.asarray(arrays["sum_rate"]))
         if start < 0 or start + count > self._drops:
             raise ValueError(f"drops {start}:{start + count} of {self._drops}")
         blocks = {}
-        for entry in RESULT_ARRAYS:
-            block, shape = np.asarray(arrays[entry.name]), entry.shape(count, self._users, self._antennas)
+        for entry in self._entries:
+            block = np.asarray(arrays[entry.name])
+            shape = entry.shape(count, self._users, self._antennas, self._receive)
             if block.shape != shape:
                 raise ValueError(f"{entry.name} has shape {block.shape}, expected {shape}")
-            stored = entry.matlab_shape(count, self._users, self._antennas)[::-1]
+            stored = (count, *reversed(self._output.arrays[entry.name].block))
             blocks[entry.name] = np.ascontiguousarray(block.reshape(stored), entry.dtype)
         self._output.write(start, blocks)
 
@@ -134,3 +151,10 @@ class ResultFile:
             self._output.commit()
         else:
             self._output.discard()
+
+
+def _version(path: Path, version: str) -> str:
+    """Return the version to write for the version of the input."""
+    if path.suffix.lower() == ".npz":
+        return "npz"
+    return "7" if version in ("4", "npy", "npz", "raw") else written_version(version)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from matlab_io.conventions import SIGNAL_MODELS
 from matlab_io.errors import NflaeError
 from nflae_bridge.files.budget import BudgetRequest
 
@@ -65,12 +66,18 @@ class ChannelOptions:
         ``hermitian`` (y = H' x) or ``direct`` (y = H x).
     allow_real : bool
         Accept an array without imaginary part.
+    receive_antennas : str, optional
+        Treatment of several receive antennas per user: ``each``, ``strongest`` or ``eigen``.
+    shape : tuple of int, optional
+        Shape of a file of raw complex64 numbers.
     """
 
     variable: str | None
     layout: str | None
     convention: str | None
     allow_real: bool
+    receive_antennas: str | None
+    shape: tuple[int, ...] | None
 
     def open(self, path: Path) -> ChannelFile:
         """Open the channels of the file ``path``.
@@ -88,24 +95,55 @@ class ChannelOptions:
             layout=self.layout,
             convention=self.convention,
             allow_real=self.allow_real,
+            receive_antennas=self.receive_antennas,
+            shape=self.shape,
         )
+
+
+class _Shape(click.ParamType[tuple[int, ...]]):
+    """Convert ``64x4x100`` to a shape."""
+
+    name = "NxKxS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        sizes = str(value).lower().split("x")
+        if not all(size.strip().isdecimal() and int(size) for size in sizes):
+            self.fail(f"{value!r} is not a shape; give sizes joined by x, e.g. 64x4x100", param, ctx)
+        return tuple(int(size) for size in sizes)
 
 
 channel_options = option_group(
     ChannelOptions,
     "reading",
     click.option(
-        "--var", "variable", metavar="NAME", help="Variable that holds the channels; chan.H for the field of a struct."
+        "--var",
+        "variable",
+        metavar="NAME",
+        help="Variable that holds the channels: H, chan.H, 'H{:}' (a user per cell), 'user(:).h', h1,h2,h3, 'H{3}',"
+        " re:Hr,im:Hi or abs:A,angle:P.",
     ),
     click.option(
         "--layout",
         metavar="AXES",
-        help="Axes in MATLAB order: n antenna, k user, s drop, f subcarrier, 1 singleton; e.g. nks, kn, knfs.",
+        help="Axes in the file's order: n transmit antenna (nn panel), k user, r receive antenna, s drop, f subcarrier,"
+        " c real and imaginary part, 1 singleton; e.g. nks, kn, rnfs."
+        "  [default: as the file states; two axes by their shape]",
     ),
     click.option(
         "--convention",
-        type=click.Choice(["hermitian", "direct"]),
+        type=click.Choice(list(SIGNAL_MODELS)),
         help="hermitian: y = H' x; direct: y = H x.  [default: by the layout, n before k is hermitian]",
+    ),
+    click.option(
+        "--receive-antennas",
+        type=click.Choice(["each", "strongest", "eigen"]),
+        help="Users with several receive antennas (axis r): each antenna as a user, the strongest one, or combined by"
+        " the dominant left singular vector.",
+    ),
+    click.option(
+        "--shape", type=_Shape(), help="Read raw complex64 numbers of this shape, the first axis fastest: 64x4x100."
     ),
     click.option("--allow-real", is_flag=True, help="Accept an array without imaginary part as channels."),
 )

@@ -31,11 +31,14 @@ class Block:
         Bool, (drops,), true where the drop can be precoded.
     channels : numpy.ndarray
         Complex64, (good drops, users, antennas).
+    receive_combiner : numpy.ndarray or None
+        Complex64, (drops, users, receive antennas), where these were combined; bad drops included.
     """
 
     start: int
     good: npt.NDArray[np.bool_]
     channels: Channels
+    receive_combiner: npt.NDArray[np.complex64] | None = None
 
 
 def blocks(
@@ -89,16 +92,16 @@ def read_block(
     NflaeError
         If a drop has NaN, Inf or an all-zero user and `on_bad_drop` is ``"error"``.
     """
-    channels = file.read(start, stop)
+    channels, combiner = file.read_combined(start, stop)
     good = good_drops(channels)
     if noise is not None:
         channels *= noise.amplitude(start, stop)
     if good.all():
-        return Block(start, good, channels)
+        return Block(start, good, channels, combiner)
     if on_bad_drop == "error":
         first = int(np.flatnonzero(~good)[0])
         raise NflaeError(describe_bad_drop(file, fault_of(channels[first], start + first)))
-    return Block(start, good, channels[good])
+    return Block(start, good, channels[good], combiner)
 
 
 def describe_bad_drop(file: ChannelFile, bad: BadDrop) -> str:
@@ -135,10 +138,10 @@ def drop_name(file: ChannelFile, drop: int) -> str:
     -------
     str
     """
-    letters = [letter for letter in file.layout if letter in "sf"]
+    letters = list(file.drop_letters)
     if not letters:
         return "drop 1"
-    indices = np.unravel_index(drop, file.drop_axes, order="F")
-    position = {letter: int(index) + 1 for letter, index in zip(letters, indices, strict=True)}
+    indices = [str(int(index) + 1) for index in np.unravel_index(drop, file.drop_axes, order="F")]
+    positions = {letter: [at for axis, at in zip(letters, indices, strict=True) if axis == letter] for letter in "sf"}
     names = {"s": "drop", "f": "subcarrier"}
-    return ", ".join(f"{names[letter]} {position[letter]}" for letter in "sf" if letter in position)
+    return ", ".join(f"{names[letter]} {' x '.join(positions[letter])}" for letter in "sf" if positions[letter])

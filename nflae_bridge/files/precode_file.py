@@ -17,6 +17,7 @@ import torch
 
 from matlab_io import ChannelFile, ResultFile
 from matlab_io.errors import NflaeError
+from matlab_io.result import RECEIVE_COMBINER
 from nflae_bridge.files.blocks import Block, OnBadDrop, drop_name, read_block
 from nflae_bridge.files.prefetch import prefetch_map
 from nflae_bridge.files.user_noise import UserNoise
@@ -133,7 +134,10 @@ def precode_file(
     def compute(block: Block) -> tuple[int, npt.NDArray[np.bool_], dict[str, npt.NDArray[Any]]]:
         precoding = precode_channels(scheme, block.channels, budget, device)
         _check_rates(file, block, precoding)
-        return block.start, block.good, result_arrays(precoding, block.good)
+        arrays = result_arrays(precoding, block.good)
+        if block.receive_combiner is not None:
+            arrays[RECEIVE_COMBINER.name] = block.receive_combiner
+        return block.start, block.good, arrays
 
     summary, started = Summary(), time.perf_counter()
     with (

@@ -58,13 +58,15 @@ def as_saved() -> Callable[[str, tuple[int, ...], npt.NDArray[Any]], npt.NDArray
 
     def lay_out(axes: str, shape: tuple[int, ...], drops: npt.NDArray[Any]) -> npt.NDArray[Any]:
         out = np.empty(shape, drops.dtype)
-        extents = [size for letter, size in zip(axes, shape, strict=True) if letter in "sf"]
         for at in np.ndindex(*shape):
-            index = dict(zip(axes, at, strict=True))
-            drop, stride = 0, 1
-            for position, extent in zip((i for a, i in zip(axes, at, strict=True) if a in "sf"), extents, strict=True):
-                drop, stride = drop + position * stride, stride * extent
-            out[at] = drops[drop, index.get("k", 0), index["n"]]
+            index = []
+            for letters in ("sf", "k", "n"):
+                linear, stride = 0, 1
+                for letter, position, extent in zip(axes, at, shape, strict=True):
+                    if letter in letters:
+                        linear, stride = linear + position * stride, stride * extent
+                index.append(linear)
+            out[at] = drops[tuple(index)]
         return out
 
     return lay_out

@@ -30,14 +30,15 @@ if TYPE_CHECKING:
 @channel_options
 def command(source: Path, reading: ChannelOptions) -> None:
     """List the variables of FILE.mat; name the one read as H, its layout and convention, and the reason."""
-    from matlab_io import MatFileError, inspect_file
+    from matlab_io import AmbiguousLayout, MatFileError, inspect_file
 
-    variables = inspect_file(source)
+    variables = [] if reading.shape else inspect_file(source)
     rows = Table(("variable", "size", "class"), title=str(source))
     for variable in variables:
         kind = f"complex {variable.matlab_class}" if variable.is_complex else variable.matlab_class
         rows.add_row(variable.name, " x ".join(str(size) for size in variable.shape), kind)
-    rows.show()
+    if variables:
+        rows.show()
     try:
         with reading.open(source) as file:
             fact("version", file.version)
@@ -45,8 +46,15 @@ def command(source: Path, reading: ChannelOptions) -> None:
                 fact("channels", note)
             _report_budget(file)
     except MatFileError as error:
-        if reading != ChannelOptions(None, None, None, reading.allow_real):
+        if reading != ChannelOptions(None, None, None, reading.allow_real, None, None):
             raise
+        if isinstance(error, AmbiguousLayout) and error.readings:
+            ways = Table(("--layout", "meaning"), title="possible readings, the likely ones first")
+            for each in error.readings:
+                ways.add_row(each.text, each.meaning())
+            ways.show()
+            fact("channels", "not read: pass --layout with one of the readings above")
+            return
         fact("channels", f"not found: {error}")
 
 

@@ -106,12 +106,13 @@ def command(
         results = ResultFile(
             output,
             version=mat_version or file.version,
-            antennas=file.antennas,
+            antennas=file.antenna_axes,
             users=file.users,
             drop_axes=file.drop_axes,
             convention=file.convention,
             info=_info(file, choice, name, model, work.refine),
             inputs=[source],
+            receive_antennas=file.receive_antennas if file.receive_mode in ("strongest", "eigen") else None,
         )
         for note in results.notes:
             warn(note)
@@ -146,6 +147,7 @@ def _info(file: ChannelFile, choice: BudgetChoice, name: str, model: str, refine
         "input": str(file.path),
         "variable": file.variable,
         "layout": file.layout,
+        "receive_antennas": file.receive_mode,
         "convention": file.convention,
         "power": choice.power.value,
         "power_scope": choice.power_scope,

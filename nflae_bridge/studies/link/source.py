@@ -192,14 +192,19 @@ class FileDrops:
 
 def _slots(file: ChannelFile) -> int:
     """Return the length of the file's axis of drops, subcarriers excluded."""
-    letters = [letter for letter in file.layout if letter in "sf"]
+    letters = list(file.drop_letters)
+    if letters.count("s") > 1:
+        raise NflaeError(
+            f"{file.path}: layout {file.layout} has several axes of drops, and the blocks of the link follow one axis"
+            " of time; save the channels with one"
+        )
     sizes = dict(zip(letters, file.drop_axes, strict=True))
     return sizes.get("s", 1)
 
 
 def _known_drops(file: ChannelFile, stop: int, slots: int, refresh: int) -> Indices:
     """Return for each drop the one its precoder is computed from, ``slots`` before the last refresh; -1 for none."""
-    letters = [letter for letter in file.layout if letter in "sf"] or ["s"]
+    letters = list(file.drop_letters) or ["s"]
     sizes = file.drop_axes or (1,)
     positions = dict(zip(letters, np.unravel_index(np.arange(stop), sizes, order="F"), strict=True))
     slot = positions.get("s", np.zeros(stop, np.int64))

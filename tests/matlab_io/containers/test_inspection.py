@@ -24,9 +24,11 @@ CONTENT = {
 LISTED = [
     "a (2 x 3 x 4 double)",
     "b (2 x 3 complex single)",
+    "convention (1 x 9 char)",
     "empty (0 x 0 double)",
     "flag (1 x 1 logical)",
     "i (1 x 1 int16)",
+    "layout (1 x 3 char)",
     "name (1 x 3 char)",
     "s (1 x 1 struct)",
     "s.deep (1 x 1 struct)",

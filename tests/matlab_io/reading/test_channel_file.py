@@ -15,7 +15,7 @@ import scipy.io
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from matlab_io import ChannelFile, MatFileError, open_channels
+from matlab_io import AmbiguousLayout, ChannelFile, MatFileError, open_channels
 
 Channels = npt.NDArray[np.complex64]
 Make = Callable[..., Channels]
@@ -94,20 +94,21 @@ def test_rows_are_read_as_direct_and_conjugated(tmp_path: Path, version: str, ch
         assert np.array_equal(file.read(0, 1), wanted)
         assert file.notes == [
             "H read as 16 antennas x 3 users x 1 drop (layout kn, from the shape)",
-            "users in rows: read as y = H x (direct)",
+            "users in rows: read as y = H x (direct): y_k = H(k,:) * x",
         ]
     with open_channels(tmp_path / "c.mat", convention="hermitian") as file:
         assert np.array_equal(file.read(0, 1), wanted.conj())
-        assert file.notes[1] == "users in rows: read as y = H' x (hermitian, as given)"
+        assert file.notes[1] == "users in rows: read as y = H' x (hermitian, as given): y_k = conj(H(k,:)) * x"
 
 
 def test_what_was_read_is_said(tmp_path: Path, channels: Make) -> None:
     save(tmp_path / "c.mat", "7", channels(2, 3, 16).T)
-    with open_channels(tmp_path / "c.mat") as file:
-        assert file.notes[0] == "H read as 16 antennas x 3 users x 2 drops (layout nks, from the shape)"
+    with open_channels(tmp_path / "c.mat", layout="nks") as file:
+        assert file.notes[0] == "H read as 16 antennas x 3 users x 2 drops (layout nks, as given)"
     save(tmp_path / "c.mat", "7", channels(16, 3, 6))  # a Python array (drops, users, antennas), saved as it is
-    with open_channels(tmp_path / "c.mat") as file:
-        assert file.notes[0].endswith("if its first axis counts drops, pass --layout skn")
+    listed = "--layout skn = 6 antennas x 3 users x 16 drops, users in rows, y = H x"
+    with pytest.raises(AmbiguousLayout, match=listed):
+        open_channels(tmp_path / "c.mat")
     with open_channels(tmp_path / "c.mat", layout="skn") as file:
         assert file.notes[0] == "H read as 6 antennas x 3 users x 16 drops (layout skn, as given)"
 
@@ -131,13 +132,13 @@ def test_a_struct_field_and_the_scalars_beside_it(tmp_path: Path, channels: Make
     h = channels(4, 2, 8)
     content = {"power": 3.0, "chan": {"info": {"H": h.T}, "noise_power": 0.5, "name": "uav"}}
     scipy.io.savemat(tmp_path / "c.mat", content, do_compression=True)
-    with open_channels(tmp_path / "c.mat") as file:
+    with open_channels(tmp_path / "c.mat", layout="nks") as file:
         assert file.variable == "chan.info.H"
         assert np.array_equal(file.read(0, 4), h)
         assert file.scalars == {"power": 3.0, "noise_power": 0.5}
     content = {"power": 3.0, "chan": {"H": h.T, "noise_power_dbw": -10, "power": np.uint8(5)}}
     scipy.io.savemat(tmp_path / "c.mat", content)
-    with open_channels(tmp_path / "c.mat", variable="chan.H") as file:
+    with open_channels(tmp_path / "c.mat", variable="chan.H", layout="nks") as file:
         assert file.scalars == pytest.approx({"power": 5.0, "noise_power": 0.1})
 
 
@@ -158,9 +159,7 @@ def test_real_and_integer_arrays_need_leave(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [("r", "i"), ("real", "imag")])
-def test_other_peoples_hdf5_is_read_with_its_axes_reversed(
-    tmp_path: Path, names: tuple[str, str], channels: Make
-) -> None:
+def test_other_peoples_hdf5_is_read_in_row_major_order(tmp_path: Path, names: tuple[str, str], channels: Make) -> None:
     h = channels(4, 2, 8)
     stored = np.empty(h.shape, [(name, np.float32) for name in names])
     stored[names[0]], stored[names[1]] = h.real, h.imag
@@ -168,9 +167,17 @@ def test_other_peoples_hdf5_is_read_with_its_axes_reversed(
         file["chan/H"] = stored
         file["native"] = h
     for variable in ("chan.H", "native"):
-        with open_channels(tmp_path / "c.h5", variable=variable) as channel:
-            assert channel.layout == "nks"
-            assert np.array_equal(channel.read(0, 4), h)
+        with pytest.raises(
+            MatFileError, match=r"row-major order \(4 x 2 x 8.*likely skn = 8 antennas x 2 users.*--conv"
+        ):
+            open_channels(tmp_path / "c.h5", variable=variable)
+        with pytest.raises(MatFileError, match=r"states no convention; pass --convention hermitian .*direct"):
+            open_channels(tmp_path / "c.h5", variable=variable, layout="skn")
+        for convention, wanted in (("hermitian", h), ("direct", h.conj())):
+            options = {"variable": variable, "layout": "skn", "convention": convention}
+            with open_channels(tmp_path / "c.h5", **options) as channel:
+                assert channel.layout == "skn"
+                assert np.array_equal(channel.read(0, 4), wanted)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +196,7 @@ def test_complex_numbers_may_lie_in_the_file_in_any_way(tmp_path: Path, kind: np
     stored["real"], stored["imag"] = h.real, h.imag
     with h5py.File(tmp_path / "c.h5", "w") as file:
         file["H"] = stored
-    with open_channels(tmp_path / "c.h5") as channel:
+    with open_channels(tmp_path / "c.h5", layout="skn", convention="hermitian") as channel:
         read = channel.read(1, 4)
         assert read.dtype == np.complex64
         assert read.flags.c_contiguous
@@ -215,7 +222,7 @@ def test_single_overflow_gives_infinity_without_a_warning(tmp_path: Path) -> Non
 
 def test_drops_that_do_not_exist_and_a_closed_file(tmp_path: Path, channels: Make) -> None:
     save(tmp_path / "c.mat", "7.3", channels().T)
-    with open_channels(tmp_path / "c.mat") as file:
+    with open_channels(tmp_path / "c.mat", layout="nks") as file:
         for start, stop in [(-1, 2), (3, 2), (0, 11)]:
             with pytest.raises(IndexError):
                 file.read(start, stop)

@@ -47,11 +47,6 @@ def test_a_height_does_not_hide_the_channel() -> None:
         ([array("H"), array("H_est")], None, r"several.*: H \(8 x 2 complex double\), H_est .*--var"),
         ([array("a"), array("b")], None, r"several arrays could be the channel: a .*b .*--var"),
         ([], None, "holds no variables"),
-        (
-            [real("x"), array("c", kind="cell", is_complex=False)],
-            None,
-            r"no complex numeric.* x \(8 x 2 double\), c .*H = cat\(3, c\{:\}\)",
-        ),
         ([real("H")], None, r"H \(8 x 2 double\) is real.*--allow-real"),
         ([real("H"), array("w")], None, r"H \(8 x 2 double\) is real.*--allow-real"),
         ([real("H")], "H", r"H \(8 x 2 double\) is real.*--allow-real"),
@@ -61,7 +56,6 @@ def test_a_height_does_not_hide_the_channel() -> None:
         ([real("x")], "G", r"no variable G; it holds x"),
         ([array("H", shape=(0, 0))], "H", "is empty"),
         ([array("H", kind="sparse")], "H", r"save full\(H\)"),
-        ([array("H", kind="cell", is_complex=False)], "H", r"cell.* is not a numeric array; .*H = cat\(3, H\{:\}\)"),
         ([array("H", kind="logical", is_complex=False)], "H", "not a numeric array"),
         ([array("H", kind="function_handle", is_complex=False)], "H", "not a numeric array"),
         (

@@ -104,7 +104,7 @@ def test_channels_hdf5storage_wrote_are_read(tmp_path: Path, channels: Make) -> 
     h = channels(4, 2, 8)
     content = {"chan": {"H": np.asfortranarray(h.T), "power": np.array([[2.0]])}, "name": "uav"}
     writer.savemat(str(tmp_path / "c.mat"), content, format="7.3", store_python_metadata=False)
-    with open_channels(tmp_path / "c.mat") as file:
+    with open_channels(tmp_path / "c.mat", layout="nks") as file:
         assert (file.version, file.variable, file.scalars) == ("7.3", "chan.H", {"power": 2.0})
         assert np.array_equal(file.read(0, 4), h)
 

@@ -150,11 +150,12 @@ def test_inspect_says_what_is_taken_as_the_channels(nflae: Run, write_mat: Write
 
 
 def test_inspect_names_the_readings_of_an_ambiguous_file(nflae: Run, write_mat: WriteMat) -> None:
-    source = write_mat(random_channels(users=4, antennas=4))
+    source = write_mat(H=None, channel=random_channels(users=4, antennas=4).T)
     done = nflae("inspect", source)
     assert done.exit_code == 0
-    assert "nks = users in columns" in done.output
-    assert "kns = users in rows" in done.output
+    assert "4 antennas x 4 users x 6 drops, users in columns, y = H' x" in done.output
+    assert "4 antennas x 4 users x 6 drops, users in rows, y = H x" in done.output
+    assert "not read: pass --layout" in done.output
     assert nflae("inspect", source, "--layout", "kns").exit_code == 0
 
 

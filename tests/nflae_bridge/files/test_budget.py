@@ -96,7 +96,7 @@ def test_ends_of_the_dbw_range() -> None:
 
 def test_the_variable_is_named_as_in_the_file(write_mat: WriteMat) -> None:
     H = random_channels().T
-    source = write_mat(site={"chan": {"H": H, "Noise_dBW": -310.0}, "power": 3.0}, Alpha_C=0.5)
+    source = write_mat(site={"chan": {"H": H, "Noise_dBW": -310.0}, "power": 3.0}, Alpha_C=0.5, layout="nks")
     with open_channels(source) as file, pytest.raises(NflaeError) as caught:
         choose_budget(BudgetRequest(), file)
     assert str(caught.value).startswith(f"{source}: site.chan.Noise_dBW: noise_power must be positive")

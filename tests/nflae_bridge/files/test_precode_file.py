@@ -31,6 +31,7 @@ class FakeFile:
 
     def __init__(self, channels: np.ndarray, fails_at: int | None = None) -> None:
         self.path, self.variable, self.layout, self.convention = Path("fake.mat"), "H", "nks", "hermitian"
+        self.drop_letters = "s"
         self.drops, self.users, self.antennas = channels.shape
         self.drop_axes = (self.drops,)
         self.channels, self.fails_at = channels, fails_at
@@ -38,6 +39,9 @@ class FakeFile:
         self.alive: weakref.WeakValueDictionary[int, np.ndarray] = weakref.WeakValueDictionary()
         self.most_alive = 0
         self.threads: set[int] = set()
+
+    def read_combined(self, start: int, stop: int) -> tuple[np.ndarray, None]:
+        return self.read(start, stop), None
 
     def read(self, start: int, stop: int) -> np.ndarray:
         if self.fails_at is not None and start <= self.fails_at < stop:

@@ -1,0 +1,135 @@
+"""List the possible readings of an array whose axes are not named: chosen only where two axes leave one reading."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from matlab_io.containers.variable import matlab_shape, shape_text
+from matlab_io.errors import MatFileError
+from matlab_io.reading.layout import AXES, Layout
+
+__all__ = ["AmbiguousLayout", "only_reading", "possible"]
+
+_MAX_AXES = 6  # axes longer than one; with more the list would fill pages
+_MAX_RECEIVE = 16  # receive antennas per user
+_SHOWN = 13
+
+
+class AmbiguousLayout(MatFileError):
+    """Report an array whose axes are not named by the file and must be named by an option.
+
+    Parameters
+    ----------
+    message : str
+        One line.
+    readings : sequence of Layout
+        Possible readings, the likely ones first.
+    """
+
+    def __init__(self, message: str, readings: Sequence[Layout] = ()) -> None:
+        super().__init__(message)
+        self.readings = tuple(readings)
+
+
+def possible(shape: Sequence[int], row_major: bool = False) -> list[Layout]:
+    """List the possible layouts of an array, the likely ones first.
+
+    One axis is the transmit antennas; at most one counts users, at most one receive antennas (up to 16), neither more
+    than the transmit antennas; the others count drops. Two axes are antennas and users.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape of the array in its own order.
+    row_major : bool
+        Order of the array.
+
+    Returns
+    -------
+    list of Layout
+        None for more than six axes longer than one.
+    """
+    sizes = tuple(shape) if row_major else matlab_shape(shape)
+    if len(sizes) == 2:
+        candidates: Iterator[str] = iter(("nk", "kn"))
+    else:
+        longer = [size for size in sizes if size > 1]
+        candidates = _assignments(sizes) if 0 < len(longer) <= _MAX_AXES else iter(())
+    found = [_fitted(axes, sizes, row_major) for axes in candidates]
+    kept = [each for each in found if max(each.users, each.receive_antennas) <= each.antennas]
+    return sorted((each for each in kept if each.receive_antennas <= _MAX_RECEIVE), key=_unlikeliness)
+
+
+def only_reading(shape: Sequence[int], row_major: bool = False) -> Layout:
+    """Return the only possible layout of an array of two axes.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Shape of the array in its own order.
+    row_major : bool
+        Order of the array.
+
+    Returns
+    -------
+    Layout
+
+    Raises
+    ------
+    AmbiguousLayout
+        If several layouts are possible, which the message lists; always for three axes or more.
+    """
+    sizes = tuple(shape) if row_major else matlab_shape(shape)
+    readings = possible(sizes, row_major)
+    if len(sizes) == 2 and len(readings) == 1:
+        return readings[0]
+    shown = shape_text(sizes)
+    order = ", its axes in row-major order as numpy has them," if row_major else ""
+    if not readings:
+        raise AmbiguousLayout(f"an array of {shown}{order} needs --layout, one letter per axis: {AXES}")
+    choices = "; ".join(f"--layout {each.text} = {each.meaning()}" for each in readings[:_SHOWN])
+    more = len(readings) - _SHOWN
+    rest = f"; and {more} more, which nflae inspect lists" if more > 0 else ""
+    raise AmbiguousLayout(
+        f"an array of {shown}{order} can be read in {len(readings)} ways; pass --layout: {choices}{rest}", readings
+    )
+
+
+def _assignments(sizes: tuple[int, ...]) -> Iterator[str]:
+    """Yield the ways to name the axes: one of antennas, at most one of users and of receive antennas, others drops."""
+    longer = [at for at, size in enumerate(sizes) if size > 1]
+    users_or_not, receive_or_not = [*longer, None], [*longer, None]
+    for antenna, user, receive in itertools.product(longer, users_or_not, receive_or_not):
+        named = [at for at in (antenna, user, receive) if at is not None]
+        if len(set(named)) < len(named):
+            continue
+        letters = {antenna: "n", user: "k", receive: "r"}
+        axes = "".join(letters.get(at, "s") if at in longer else "1" for at in range(len(sizes)))
+        yield axes.replace("ss", "fs", 1)
+
+
+def _fitted(axes: str, sizes: tuple[int, ...], row_major: bool) -> Layout:
+    return Layout(axes[::-1], sizes[::-1], True) if row_major else Layout(axes, sizes)
+
+
+def _unlikeliness(reading: Layout) -> float:
+    """Rate a reading by the habits of MATLAB and numpy code and of channel tools, for the order of the list alone."""
+    letters = reading.text.replace("1", "")
+    block = [letter for letter in letters if letter not in "sf"]
+    drops = [at for at, letter in enumerate(letters) if letter in "sf"]
+    sizes = reading.shape[::-1] if reading.row_major else reading.shape
+    grid = letters.startswith("fs") and sizes[0] % 12 == 0 and sizes[1] % 14 in (0, 12)  # whole resource blocks, slots
+    receive_first = letters.startswith("rn") and reading.receive_antennas <= 4  # [Rx, Tx, ...] of channel tools
+    cost = 0.0 if reading.users > 1 else 2.0
+    if "r" in letters:
+        cost += 2.0 + (letters.index("r") > letters.index("n")) + (reading.receive_antennas > 4)
+    if block[-1] == "n" and len(block) > 1 and "r" not in letters:
+        cost += 0.5
+    if drops and drops[0] < len(block) and drops[-1] >= len(drops):  # drop axes between the others
+        cost += 2.0
+    if drops and drops[0] == 0 and not reading.row_major:
+        cost += 1.0
+    cost += (reading.antennas < max(reading.shape)) + 1.5 * (reading.antennas & (reading.antennas - 1) != 0)
+    cost -= 5.0 * grid + 4.0 * (grid and block == ["r", "n"])
+    return cost - (5.0 if receive_first and reading.users == 1 else 2.5 * receive_first)
