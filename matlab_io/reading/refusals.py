@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matlab_io.containers.contents import find_arrays
-from matlab_io.containers.not_channels import not_channels
+from matlab_io.containers.not_channels import SCENARIO, not_channels
 from matlab_io.containers.variable import Variable
 from matlab_io.errors import MatFileError
 
@@ -36,14 +36,17 @@ def refuse_not_channels(path: Path, variables: Sequence[Variable]) -> None:
         found = not_channels(variable.name, names) if is_container or variable.is_complex else None
         if found is not None:
             itself = "" if is_container else f" (pass --var {variable.name} to take it)"
-            raise MatFileError(f"{path}: {variable} is not taken as a channel: {found.remedy(path)}{itself}")
+            shape = () if is_container else variable.shape
+            raise MatFileError(f"{path}: {variable} is not taken as a channel: {found.remedy(path, shape)}{itself}")
     if any(variable.is_candidate for variable in variables):
         return
+    if any(SCENARIO.matches(name) for name in names):
+        raise MatFileError(f"{path}: holds no channels: {SCENARIO.remedy(path)}")
     for variable in variables:
         if variable.matlab_class in _NESTED and (own := _nested_name(path)) is not None:
-            found = not_channels(own)
-            assert found is not None
-            raise MatFileError(f"{path}: {own} in {variable} is not taken as a channel: {found.remedy(path)}")
+            nested = not_channels(own)
+            assert nested is not None
+            raise MatFileError(f"{path}: {own} in {variable} is not taken as a channel: {nested.remedy(path)}")
 
 
 def _nested_name(path: Path) -> str | None:

@@ -92,6 +92,50 @@ def test_the_command_line_in_the_refusal_reads_them(
     assert nflae("precode", "channels.mat", "-o", "out.mat", "--scheme", "rzf").exit_code == 0
 
 
+RECORDED = Path(__file__).parents[2] / "simulator" / "channels" / "sources" / "recorded"
+
+
+@pytest.mark.parametrize(
+    ("file", "read", "chosen"),
+    [
+        ("quadriga_mat_save.mat", "quadriga:", []),
+        ("quadriga_users.mat", "quadriga:", []),
+        ("quadriga_shared_delays.mat", "quadriga:", []),
+        ("quadriga_two_receive.mat", "quadriga:", ["--receive-antennas", "strongest"]),
+        ("places_v3/BS1_UE_0-4.mat", "deepmimo:", ["--base-station", "1"]),
+        ("places_v2/places_v2.1.CIR.mat", "deepmimo:", ["--base-station", "1"]),
+    ],
+)
+def test_files_that_quadriga_and_deepmimo_wrote(
+    nflae: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, read: str, chosen: list[str]
+) -> None:
+    """The line works as typed, with the base station that its own message names where there are several."""
+    refused = nflae("precode", RECORDED / file, "-o", tmp_path / "out.mat", "--scheme", "rzf")
+    assert refused.exit_code == 1
+    line = re.search(r"type: (nflae .*? -o channels\.mat( --receive-antennas strongest)?)", refused.stderr)
+    assert line is not None
+    arguments = shlex.split(line[1])[1:]
+    path = RECORDED / file if read == "quadriga:" else (RECORDED / file).parent
+    assert arguments[:3] == ["simulate", "--source", f"{read}{path}"]
+    monkeypatch.chdir(tmp_path)
+    if "--base-station" in chosen:
+        several = nflae(*arguments)
+        assert several.exit_code == 1
+        assert "holds channels of 2 base stations; add --base-station with a number from 1 to 2" in several.stderr
+        arguments += chosen
+    assert arguments[-len(chosen) :] == chosen or not chosen
+    typed = nflae(*arguments)
+    assert typed.exit_code == 0, typed.output
+    assert nflae("precode", "channels.mat", "-o", "out.mat", "--scheme", "rzf").exit_code == 0
+
+
+def test_several_receive_antennas_of_path_gains(nflae: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default receive array of nrCDLChannel has two antennas."""
+    scipy.io.savemat(tmp_path / "in.mat", {"pathGains": _random(3, 5, 16, 2)})
+    refused = nflae("precode", tmp_path / "in.mat", "-o", tmp_path / "out.mat")
+    assert refused.stderr.count("-o channels.mat --receive-antennas strongest (or each, or eigen)") == 1
+
+
 @pytest.mark.parametrize("name", ["cir", "CIR", "h_cir", "impulseResponse", "taps"])
 def test_impulse_responses_are_refused(nflae: Run, tmp_path: Path, name: str) -> None:
     scipy.io.savemat(tmp_path / "in.mat", {name: _random(16, 4, 30)})

@@ -159,7 +159,7 @@ def select_station(path: Path, stations: Sequence[Station], number: int | None) 
         If the base station does not exist, or if there are several and none is given.
     """
     if (number or 1) > len(stations) or (number is None and len(stations) > 1):
-        several = "s; choose one, base station 1 to " if len(stations) > 1 else ", base station "
+        several = "s; add --base-station with a number from 1 to " if len(stations) > 1 else ", base station "
         raise NflaeError(f"{path}: holds channels of {len(stations)} base station{several}{len(stations)}")
     return stations[(number or 1) - 1]
 

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import hdf5storage
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -87,6 +88,20 @@ def test_damaged_folders_of_earlier_versions(tmp_path: Path) -> None:
         channels("deepmimo", file=tmp_path / "v3", **asked)
     with pytest.raises(NflaeError, match=r"it is a file of a scenario folder, name the folder: deepmimo:.*v3"):
         channels("deepmimo", file=tmp_path / "v3" / "BS1_UE_0-4.mat")
+
+
+def test_dual_polarised_scenario(tmp_path: Path) -> None:
+    """channels_VV, as DeepMIMO 3 takes by default."""
+    shutil.copytree(RECORDED / "places_v3", tmp_path / "dual")
+    for file in (tmp_path / "dual").glob("BS*"):
+        content = scipy.io.loadmat(file)
+        rays = content.pop("channels")
+        scipy.io.savemat(file, {"rx_locs": content["rx_locs"], "channels_HV": rays[:, ::-1], "channels_VV": rays})
+    asked = {"antennas": 8, "base_station": 2}
+    np.testing.assert_array_equal(
+        channels("deepmimo", file=tmp_path / "dual", **asked),
+        channels("deepmimo", file=RECORDED / "places_v3", **asked),
+    )
 
 
 def test_scene_of_a_dynamic_scenario(tmp_path: Path) -> None:
@@ -174,7 +189,9 @@ def test_matlab_dataset(tmp_path: Path) -> None:
     found = channels("deepmimo", file=path, base_station=2)
     assert found.shape == (4, 3, 8)  # a drop a subcarrier
     np.testing.assert_array_equal(found, content[1, :, 0].conj().transpose(2, 0, 1))
-    with pytest.raises(NflaeError, match="holds channels of 2 base stations; choose one, base station 1 to 2"):
+    with pytest.raises(
+        NflaeError, match="holds channels of 2 base stations; add --base-station with a number from 1 to 2"
+    ):
         channels("deepmimo", file=path)
 
 
@@ -192,8 +209,10 @@ def version_1(content: npt.NDArray[Any], **beside: Any) -> dict[str, Any]:
 def test_version_1_has_antennas_by_subcarriers(tmp_path: Path, subcarriers: int) -> None:
     content = dataset(subcarriers=subcarriers)[0, :, 0]
     scipy.io.savemat(tmp_path / "set.mat", version_1(content))
-    found = channels("deepmimo", file=tmp_path / "set.mat")
-    np.testing.assert_array_equal(found, content.conj().transpose(2, 0, 1))
+    hdf5storage.savemat(str(tmp_path / "saved.mat"), version_1(content), format="7.3")  # as saveDataset = 1 does
+    for file in ("set.mat", "saved.mat"):
+        found = channels("deepmimo", file=tmp_path / file)
+        np.testing.assert_array_equal(found, content.conj().transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize("mode", ["each", "strongest", "eigen"])

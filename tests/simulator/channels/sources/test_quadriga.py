@@ -280,7 +280,7 @@ def test_grid_of_users_and_base_stations(tmp_path: Path) -> None:
     saved = as_mat_save(coeff, delay) | {"ChannelDims": np.array([[3, 2, 1, 1]], np.int64)}
     scipy.io.savemat(tmp_path / "saved.mat", saved)
     np.testing.assert_allclose(channels("quadriga", file=tmp_path / "saved.mat", base_station=2), found, atol=1e-5)
-    with pytest.raises(NflaeError, match="2 base stations; choose one, base station 1 to 2"):
+    with pytest.raises(NflaeError, match="2 base stations; add --base-station with a number from 1 to 2"):
         channels("quadriga", file=tmp_path / "chan.mat")
 
 

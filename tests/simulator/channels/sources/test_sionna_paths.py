@@ -71,7 +71,7 @@ def test_forms_of_sionna_rt(tmp_path: Path, suffix: str, per_antenna: bool, step
 def test_base_stations_and_receive_antennas(tmp_path: Path) -> None:
     a, tau = made_up(receive=2, stations=2)
     path = save(tmp_path / "cir.mat", a, tau)
-    with pytest.raises(NflaeError, match="2 base stations; choose one, base station 1 to 2"):
+    with pytest.raises(NflaeError, match="2 base stations; add --base-station with a number from 1 to 2"):
         channels("sionna", file=path, receive_antennas="each")
     with pytest.raises(NflaeError, match="2 receive antennas; add --receive-antennas each"):
         channels("sionna", file=path, base_station=2)
