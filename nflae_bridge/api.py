@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from matlab_io.errors import NflaeError
 from matlab_io.extras import explain_import
+from matlab_io.reading.arrays import read_array
 from matlab_io.result import Result
 from nflae_bridge.files.budget import PLAUSIBLE_SNR_DB
 from nflae_bridge.files.user_snr import user_gains
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 def precode(
     channels: npt.ArrayLike,
     *,
+    layout: str | None = None,
+    convention: str = "hermitian",
+    receive_antennas: str | None = None,
     power: float = DEFAULT_POWER,
     noise_power: float | None = None,
     alpha_c: float = DEFAULT_ALPHA_C,
@@ -46,7 +51,15 @@ def precode(
     ----------
     channels : array_like
         Complex, (drops, users, antennas), or (users, antennas) for one drop; row k is h_k with y_k = h_k^H x + n.
-        Channels H of y = H x are passed as ``H.conj()``.
+    layout : str, optional
+        Axes of any other array, in its order: ``n`` transmit antenna, ``k`` user, ``r`` receive antenna, ``s`` drop,
+        ``f`` subcarrier, ``c`` real and imaginary part, ``1`` singleton, e.g. ``"skrn"`` or ``"nks"``; several drop
+        axes are flattened in the array's order.
+    convention : {"hermitian", "direct"}
+        ``"direct"`` for channels H of y = H x.
+    receive_antennas : {"each", "strongest", "eigen"}, optional
+        Treatment of users with several receive antennas: each antenna as a user, the strongest one, or combined by the
+        dominant left singular vector, which ``receive_combiner`` of the result holds.
     power : float
         Transmit power P, W.
     noise_power : float, optional
@@ -81,14 +94,16 @@ def precode(
     BudgetError
         If a quantity of the link budget is out of its range; a subclass of NflaeError and ValueError.
     """
-    drops = _checked_drops(channels)
+    drops, combiner = read_array(channels, layout, convention, receive_antennas)
+    _check_drops(drops)
     labels = None if near_field is None else _checked_labels(near_field, drops.shape[:2])
     budget = LinkBudget(power, DEFAULT_NOISE_POWER if noise_power is None else noise_power, alpha_c, min_rate)
     if noise_power is None:
         _check_default_noise(drops, power)
     if refine < 0:
         raise NflaeError(f"refine must be a number of iterations of at least 0, got {refine}")
-    return _compute(drops, labels, budget, (scheme, model, device, refine))
+    result = _compute(drops, labels, budget, (scheme, model, device, refine))
+    return result if combiner is None else replace(result, receive_combiner=combiner)
 
 
 def _check_default_noise(drops: npt.NDArray[np.complex64], power: float) -> None:
@@ -139,13 +154,8 @@ def _checked_labels(near_field: npt.ArrayLike, shape: tuple[int, ...]) -> npt.ND
     return labels.astype(np.bool_).reshape(shape)
 
 
-def _checked_drops(channels: npt.ArrayLike) -> npt.NDArray[np.complex64]:
-    """Return channels as complex64 (drops, users, antennas)."""
-    given = np.asarray(channels)
-    if not np.iscomplexobj(given) or given.ndim not in (2, 3) or given.size == 0:
-        raise NflaeError(f"channels must be complex (drops, users, antennas), got {given.dtype} of shape {given.shape}")
-    drops = np.ascontiguousarray(given if given.ndim == 3 else given[None], dtype=np.complex64)
+def _check_drops(drops: npt.NDArray[np.complex64]) -> None:
+    """Refuse drops with NaN, Inf or an all-zero user."""
     bad = first_bad_drop(drops)
     if bad is not None:
         raise NflaeError(f"channels: drop {bad.drop + 1}, {bad.describe()}")
-    return drops

@@ -135,7 +135,7 @@ def attribute_text(path: Path, name: str, attribute: str) -> str:
     path : pathlib.Path
         File.
     name : str
-        Array, dotted for a field.
+        Array, dotted for a field; an expression of several has no attributes.
     attribute : str
         Name of the attribute.
 
@@ -145,8 +145,8 @@ def attribute_text(path: Path, name: str, attribute: str) -> str:
         Text; ``""`` without such an attribute.
     """
     with open_file(path) as file:
-        for holder in (file[name.replace(".", "/")], file):
-            value = holder.attrs.get(attribute)
+        for holder in (file.get(name.replace(".", "/")), file):
+            value = None if holder is None else holder.attrs.get(attribute)
             if isinstance(value, (str, bytes)):
                 return value.decode("latin-1") if isinstance(value, bytes) else value
     return ""

@@ -48,6 +48,8 @@ class Gathered:
         Whether the last axis counts the elements.
     row_major : bool
         The file is row-major: the elements' own axes are those of the array in reverse.
+    joined : bool
+        Whether two real arrays were joined to the array; `name` then is its definition.
     """
 
     array: npt.NDArray[Any]
@@ -55,6 +57,7 @@ class Gathered:
     elements: int
     stacked: bool
     row_major: bool = False
+    joined: bool = False
 
     @property
     def element_shape(self) -> tuple[int, ...]:
@@ -141,7 +144,7 @@ def _joined(path: Path, parts: dict[str, str], variables: Sequence[Variable], ro
         joined = arrays["abs"] * np.exp(1j * angle.astype(np.float64))
     names = list(parts.values())
     text = f"complex({','.join(names)})" if "re" in parts else f"({names[0]} at angle {names[1]})"
-    return Gathered(joined, text, 1, stacked=False, row_major=row_major)
+    return Gathered(joined, text, 1, stacked=False, row_major=row_major, joined=True)
 
 
 def _matches(path: Path, term: str, variables: Sequence[Variable]) -> dict[str, npt.NDArray[Any]]:

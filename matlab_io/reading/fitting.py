@@ -141,8 +141,9 @@ def _formula(layout: Layout, convention: str, name: str, gathered: Gathered | No
     if gathered is None:
         return layout.formula(convention, name)
     if not gathered.stacked:
-        definition = "" if gathered.name == "H" else f" with H = {gathered.name}"
-        return layout.formula(convention) + definition
+        if not gathered.joined:
+            return layout.formula(convention, gathered.name)
+        return f"{layout.formula(convention)} with H = {gathered.name}"
     stack = layout.axes[-1]
     element = replace(layout, axes=layout.axes[:-1], shape=layout.shape[:-1])
     name = gathered.name.replace("{k}", f"{{{stack}}}").replace("(k)", f"({stack})")

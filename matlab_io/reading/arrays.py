@@ -1,0 +1,99 @@
+"""Read channels from arrays of Python users, in any layout."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from matlab_io.conventions import check_convention
+from matlab_io.errors import MatFileError, NflaeError
+from matlab_io.reading.layout import Layout, parse
+from matlab_io.reading.readings import possible
+from matlab_io.reading.receive_antennas import MODES, combine
+
+__all__ = ["read_array"]
+
+
+def read_array(
+    channels: npt.ArrayLike,
+    layout: str | None = None,
+    convention: str = "hermitian",
+    receive_antennas: str | None = None,
+) -> tuple[npt.NDArray[np.complex64], npt.NDArray[np.complex64] | None]:
+    """Convert an array of channels to (drops, users, antennas).
+
+    Parameters
+    ----------
+    channels : array_like
+        Channels: complex, or real with an axis ``c`` of real and imaginary part.
+    layout : str, optional
+        Axes in the array's order, see `matlab_io.reading.layout`; by default ``"skn"``, or ``"kn"`` for two axes.
+    convention : {"hermitian", "direct"}
+        Signal model: y = h^H x with rows h, or y = H x.
+    receive_antennas : {"each", "strongest", "eigen"}, optional
+        Treatment of several receive antennas per user, see `combine`.
+
+    Returns
+    -------
+    channels : numpy.ndarray
+        Complex64, (drops, users, antennas), row k is h_k with y_k = h_k^H x; drops in the array's (C) order. A view
+        where type and order permit it.
+    receive_combiner : numpy.ndarray or None
+        Complex64, (drops, users, receive antennas); None where none were combined.
+
+    Raises
+    ------
+    NflaeError
+        If the array is not complex, its axes are not named where they must be, or a choice does not fit; one line.
+    """
+    given = np.asarray(channels)
+    try:
+        check_convention(convention)
+    except ValueError as error:
+        raise NflaeError(str(error)) from None
+    fitted = _fit(given, layout)
+    if not np.iscomplexobj(given) and "c" not in fitted.axes:
+        raise NflaeError(f"channels must be complex, got {given.dtype} of shape {given.shape}")
+    mode = _mode(fitted, receive_antennas)
+    with np.errstate(over="ignore"):  # beyond single precision: Inf, which is reported by drop, user and antenna
+        drops = fitted.to_drops(given.T).astype(np.complex64, copy=False)
+    if convention == "direct":
+        drops = drops.conj()
+    if "r" not in fitted.axes:
+        return np.ascontiguousarray(drops.reshape(fitted.drops, fitted.users, fitted.antennas)), None
+    return combine(drops.reshape(fitted.drops, fitted.users, fitted.receive_antennas, fitted.antennas), mode)
+
+
+def _fit(given: npt.NDArray[Any], layout: str | None) -> Layout:
+    if given.size == 0 or given.ndim == 0:
+        raise NflaeError(f"channels must be complex (drops, users, antennas), got {given.dtype} of shape {given.shape}")
+    if layout is None:
+        if given.ndim not in (2, 3):
+            likely = [each.text for each in possible(given.shape, row_major=True)[:4]]
+            examples = ", ".join(f"layout={text!r}" for text in likely) or "layout='sfkn'"
+            raise NflaeError(
+                f"channels must be complex (drops, users, antennas), got {given.dtype} of shape {given.shape};"
+                f" name the axes of any other array, e.g. {examples}"
+            )
+        layout = "kn" if given.ndim == 2 else "skn"
+    try:
+        return parse(layout, given.shape, row_major=True)
+    except MatFileError as error:
+        raise NflaeError(f"channels: {error}") from None
+
+
+def _mode(layout: Layout, mode: str | None) -> str:
+    """Return the treatment of receive antennas, checked against the layout."""
+    choices = " or ".join(repr(each) for each in MODES)
+    if mode is not None and mode not in MODES:
+        raise NflaeError(f"receive_antennas must be {choices}, got {mode!r}")
+    if "r" not in layout.axes and mode is not None:
+        raise NflaeError(f"receive_antennas={mode!r}: layout {layout.text!r} has no such axis; name it r")
+    if mode is None and layout.receive_antennas > 1:
+        raise NflaeError(
+            f"channels have {layout.receive_antennas} receive antennas per user (layout {layout.text!r}); pass"
+            f" receive_antennas={choices}"
+        )
+    return mode or "each"
