@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+WORKERS ?= 2  # processes of the test suite, one per core; 0: pytest's own
 
 .PHONY: demo test lint docs peers clean
 
@@ -14,7 +15,7 @@ demo: $(INSTALLED)  ## the main job on a shipped .mat file: a table of schemes, 
 	@echo "Wrote out/precoders.mat, out/users.png and out/schemes.png"
 
 test: $(INSTALLED) peers  ## the whole suite, the tests against GNU Octave and GNU Radio included
-	$(BIN)/python -m pytest --slow
+	$(BIN)/python -m pytest --slow -n $(WORKERS) --dist worksteal
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 # pytest puts tests/ on the path, where tests/simulator would pass for the (namespace) package `simulator`.
 sys.path.insert(0, str(Path(__file__).parents[1]))
+# Before numpy and torch are loaded, and for every process that a test starts: the workers share the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.channel_files import Run, WriteMat
 from tests.nflae_bridge.live.live_server import LiveServer
+from tests.ports import free_tcp_port
 
 if TYPE_CHECKING:
     from nflae_bridge.network.model import PrecodingNetwork
@@ -126,6 +128,4 @@ def server() -> Iterator[LiveServer]:
 @pytest.fixture
 def free_port() -> int:
     """A TCP port of the loopback that nobody listens on."""
-    with socket.socket() as trial:
-        trial.bind(("127.0.0.1", 0))
-        return int(trial.getsockname()[1])
+    return free_tcp_port()

@@ -28,6 +28,7 @@ from nflae_bridge.live.errors import BridgeError, ConnectionLost, NoAnswer, TooL
 from nflae_bridge.live.keys import make_keys
 from tests.channel_files import random_channels
 from tests.nflae_bridge.live.live_server import LiveServer
+from tests.ports import free_tcp_port
 
 Message = list[bytes]
 
@@ -583,9 +584,7 @@ def test_a_hundred_thousand_malformed_messages() -> None:
 
 def test_a_peer_that_takes_the_name_of_the_server_s_own_thread() -> None:
     """From before the server is up: names are the peers' to choose."""
-    with sockets.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    address = f"tcp://127.0.0.1:{free_tcp_port()}"
     with raw_dealer(address, routing_id=b"nflae device", reconnect_ivl=5) as impostor:
         impostor.send(b"ring")
         with LiveServer(bind=address) as server, Client(address, timeout=PATIENCE) as client:

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +22,7 @@ import pytest
 from nflae_bridge import precode
 from nflae_bridge.live.gnuradio.pmt import Pair, Vector, decode, encode
 from tests.nflae_bridge.live.gnuradio.test_pmt import assert_same
+from tests.ports import free_tcp_port
 
 FLOWGRAPHS = Path(__file__).parent / "flowgraphs.py"
 USERS, ANTENNAS = 4, 16
@@ -64,9 +64,7 @@ def flowgraph(gnuradio: str, tmp_path: Path) -> Flowgraph:
 
 
 def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    return f"tcp://127.0.0.1:{free_tcp_port()}"
 
 
 class Streaming:

@@ -1,0 +1,23 @@
+"""TCP ports for programs that a test starts later."""
+
+from __future__ import annotations
+
+import random
+import socket
+from pathlib import Path
+
+EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_CHOICE = random.SystemRandom()  # not of the generator that tests seed: tests run side by side
+
+
+def free_tcp_port() -> int:
+    """Choose a free TCP port of the loopback that the system gives to no connection and no other test by itself."""
+    first = int(EPHEMERAL.read_text().split()[0]) if EPHEMERAL.exists() else 32768
+    while True:
+        port = _CHOICE.randrange(10_000, max(first, 20_000))
+        with socket.socket() as trial:
+            try:
+                trial.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
