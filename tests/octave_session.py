@@ -34,7 +34,7 @@ def require_zeromq() -> None:
 
 def run_octave(script: str, folder: Path) -> str:
     """Runs a script in ``folder``; what it printed."""
-    done = subprocess.run(octave_command(script), cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(octave_command(script), cwd=folder, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -31,7 +31,7 @@ def octave() -> Callable[[str, Path], str]:
             cwd=folder,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             check=False,
         )
         assert done.returncode == 0, done.stderr

@@ -32,7 +32,7 @@ class LiveServer:
         for line in self.process.stderr:
             self.lines.append(line.rstrip("\n"))
 
-    def wait_for(self, text: str, seconds: float = 60.0) -> str:
+    def wait_for(self, text: str, seconds: float = 120.0) -> str:
         """The first line of the log with ``text``, waited for."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

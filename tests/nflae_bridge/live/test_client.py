@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import subprocess
 import sys
@@ -67,8 +68,12 @@ def refusal(frames: list[bytes], code: str) -> list[bytes]:
         ("a code of tomorrow", bridge.ServerFault, Exception),
     ],
 )
-def test_every_code_has_its_exception(code: str, kind: type[Exception], builtin: type[Exception]) -> None:
-    with impostor(lambda frames: [refusal(frames, code)]) as address, Client(address, timeout=1) as client:
+def test_every_code_has_its_exception(
+    code: str, kind: type[Exception], builtin: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What is worth asking again is asked once more; the pause after that would end past the deadline.
+    monkeypatch.setattr("nflae_bridge.live.client.blocking.pauses", lambda: iter((0.01, math.inf)))
+    with impostor(lambda frames: [refusal(frames, code)]) as address, Client(address, timeout=60) as client:
         with pytest.raises(kind, match=f"{code} it is") as raised:
             client.precode(channels(1, 2, 8))
         assert isinstance(raised.value, (bridge.BridgeError, NflaeError))
@@ -80,18 +85,18 @@ def test_nobody_there_is_told_when_time_is_up(free_port: int) -> None:
         began = time.monotonic()
         with pytest.raises(bridge.NoAnswer, match=rf"127.0.0.1:{free_port}: no answer within 0.3 s; is `nflae serve`"):
             client.status()
-        assert 0.3 <= time.monotonic() - began < 5
+        assert 0.3 <= time.monotonic() - began < 30
         with pytest.raises(TimeoutError):
             client.precode(channels(1, 2, 8), timeout=0.05)
 
 
 def test_a_server_that_starts_late_is_waited_for(free_port: int) -> None:
-    with Client(f"tcp://127.0.0.1:{free_port}") as client:
+    with Client(f"tcp://127.0.0.1:{free_port}", timeout=120) as client:
         answers = []
         asking = threading.Thread(target=lambda: answers.append(client.precode(channels(1, 4, 32), scheme="rzf")))
         asking.start()
         with LiveServer(bind=f"tcp://127.0.0.1:{free_port}"):
-            asking.join(30)
+            asking.join(120)
     np.testing.assert_allclose(answers[0].power, precode(channels(1, 4, 32), scheme="rzf").power)
 
 
@@ -110,7 +115,7 @@ def test_late_and_foreign_answers_are_thrown_away(server: LiveServer) -> None:
         asked.send_multipart(frames)
         return list(asked.recv_multipart())
 
-    with impostor(answer) as address, Client(address, timeout=5) as client:
+    with impostor(answer) as address, Client(address, timeout=60) as client:
         np.testing.assert_array_equal(client.precode(channels(1, 2, 8), scheme="rzf").power, right.power)
     asked.close()
 
@@ -125,7 +130,7 @@ def test_a_server_about_to_leave_is_asked_again_until_another_comes() -> None:
         status = {"v": 1, "id": json.loads(frames[0])["id"], "ok": True, "arrays": [], "status": {"model": "next"}}
         return [[json.dumps(status).encode()]]
 
-    with impostor(answer) as address, Client(address, timeout=5) as client:
+    with impostor(answer) as address, Client(address, timeout=60) as client:
         assert client.status() == {"model": "next"}
     assert len(times) == 3
 

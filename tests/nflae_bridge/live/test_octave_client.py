@@ -278,13 +278,14 @@ def test_where_nobody_listens_a_call_ends_in_time_and_so_does_octave(octave: Oct
     started = time.monotonic()
     printed = octave("""
         c = nflae.Client('tcp://127.0.0.1:1', 'Timeout', 1);
-        call = tic; try_(@() c.precode(ones(4, 1) * 1i)); assert(toc(call) < 2);
-        call = tic; try_(@() c.status()); assert(toc(call) < 2);
-        call = tic; try_(@() c.precode(ones(4, 1) * 1i, 'Timeout', 0.2)); assert(toc(call) < 1);
+        call = tic; try_(@() c.precode(ones(4, 1) * 1i)); assert(toc(call) > 0.9 && toc(call) < 15);
+        call = tic; try_(@() c.status()); assert(toc(call) > 0.9 && toc(call) < 15);
+        c = nflae.Client('tcp://127.0.0.1:1', 'Timeout', 60);
+        call = tic; try_(@() c.precode(ones(4, 1) * 1i, 'Timeout', 0.2)); assert(toc(call) < 15);
         """)
     assert identifiers(printed) == ["nflae:timeout"] * 3
     assert "nflae serve" in printed
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 55
 
 
 def test_files_for_matlab_only_are_read_by_octave_too(octave: Octave) -> None:
@@ -467,7 +468,7 @@ def test_what_a_new_server_cannot_know_is_sent_again(octave: Octave) -> None:
 
 def test_what_the_network_lost_is_sent_again_after_half_the_time(octave: Octave) -> None:
     with Puppet(lambda request: echo(request) if len(puppet.requests) == 2 else []) as puppet:
-        octave(f"c = nflae.Client('{puppet.address}'); c.precode([1i; 1], 'Timeout', 2.5);")
+        octave(f"c = nflae.Client('{puppet.address}'); c.precode([1i; 1], 'Timeout', 6);")
     assert [header["id"] for header in puppet.headers()] == ["1", "1"]
 
 

@@ -277,7 +277,7 @@ def test_prometheus_reads_the_same_counts(free_port: int) -> None:
     with LiveServer("--metrics-port", free_port) as server, Client(server.address) as client:
         for _ in range(3):
             client.precode(channels(2, 4, 32), scheme="mrt")
-        with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/metrics", timeout=10) as page:
+        with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/metrics", timeout=60) as page:
             text = page.read().decode()
     lines = text.splitlines()
     assert "nflae_answers_total 3.0" in lines

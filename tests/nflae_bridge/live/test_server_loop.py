@@ -63,7 +63,7 @@ def running(device: Any) -> Iterator[zmq.Socket[bytes]]:
         yield peer
     finally:
         loop.stop()
-        thread.join(20)
+        thread.join(60)
         peer.close(linger=0)
         router.close(0)
         context.destroy(linger=0)

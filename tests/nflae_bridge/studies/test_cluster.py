@@ -71,7 +71,7 @@ def pair() -> Iterator[LocalCluster]:
 @pytest.fixture
 def passing(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalCluster]:
     """A cluster within this process, quickly gone."""
-    monkeypatch.setattr("nflae_bridge.studies.cluster._TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr("nflae_bridge.studies.cluster._TIMEOUT_SECONDS", 3)  # less is too little on a busy machine
     with LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, protocol="tcp://", dashboard_address="127.0.0.1:0"
     ) as running:
@@ -166,7 +166,7 @@ def test_another_version_there_is_refused(pair: LocalCluster, tmp_path: Path, mo
 def test_a_cluster_without_workers_and_none_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: int
 ) -> None:
-    monkeypatch.setattr("nflae_bridge.studies.cluster._TIMEOUT_SECONDS", 1)
+    monkeypatch.setattr("nflae_bridge.studies.cluster._TIMEOUT_SECONDS", 3)
     with (
         LocalCluster(n_workers=0, processes=False, protocol="tcp://", dashboard_address="127.0.0.1:0") as empty,
         pytest.raises(NflaeError, match="has no worker; start `dask worker tcp://"),

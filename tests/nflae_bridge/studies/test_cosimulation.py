@@ -53,7 +53,7 @@ def test_rates_are_those_the_answer_promises_while_it_is_fresh(example: ModuleTy
 def test_it_flies_and_draws(server: LiveServer, tmp_path: Path) -> None:
     output = tmp_path / "timeline.png"
     command = [sys.executable, str(EXAMPLE), "--server", server.address, "--slots", "12", "--refresh", "1", "6"]
-    done = subprocess.run([*command, "-o", str(output)], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([*command, "-o", str(output)], capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
     every, rarely = (float(line.split(":")[1].split()[0]) for line in done.stdout.splitlines()[:2])
     assert every > rarely > 0
@@ -64,7 +64,7 @@ def test_it_flies_and_draws(server: LiveServer, tmp_path: Path) -> None:
 def test_it_says_in_one_line_that_nobody_answers(free_port: int) -> None:
     code = "import sys, cosimulation; cosimulation.TIMEOUT = 0.2; cosimulation.main()"
     command = [sys.executable, "-c", code, "--server", f"tcp://127.0.0.1:{free_port}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=EXAMPLE.parent, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, cwd=EXAMPLE.parent, check=False)
     assert done.returncode == 1
     assert "is `nflae serve` running there" in done.stderr
     assert len(done.stderr.splitlines()) == 1

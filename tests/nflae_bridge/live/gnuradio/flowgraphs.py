@@ -61,15 +61,15 @@ def compare_pmts():
     )
 
 
-def settled(count, wanted, seconds):
-    """Wait until ``count()`` is ``wanted``, or has stayed what it is, above zero, for a second."""
+def settled(count, wanted, seconds, pause=10):
+    """Wait until ``count()`` is ``wanted``, or has stayed what it is, above zero, for ``pause`` seconds."""
     deadline = time.monotonic() + seconds
     last, since = count(), time.monotonic()
     while count() < wanted and time.monotonic() < deadline:
         time.sleep(0.02)
         if count() != last:
             last, since = count(), time.monotonic()
-        elif last and time.monotonic() - since > 1:
+        elif last and time.monotonic() - since > pause:
             return
 
 
@@ -111,10 +111,10 @@ def samples(csi, precoders, kind, items, length, pass_tags, seconds=0, rate=0, l
     time.sleep(seconds)
     if seconds:
         sending.stop()
-    settled(lambda: len(answers.data()) // length, 10**9 if seconds else items, 20)
+    settled(lambda: len(answers.data()) // length, 10**9 if seconds else items, 60, 3 if kind == "pub" else 10)
     if powers:
-        settled(lambda: len(power_sink.data()) // users, items, 20)
-        settled(lambda: len(label_sink.data()) // users, items, 20)
+        settled(lambda: len(power_sink.data()) // users, items, 60)
+        settled(lambda: len(label_sink.data()) // users, items, 60)
     for flowgraph in (sending, receiving):
         flowgraph.stop()
         flowgraph.wait()
@@ -147,7 +147,7 @@ def pdus(csi, precoders, kind, items, length):
     flowgraph.msg_connect((poster, "out"), (sink, "in"))
     flowgraph.msg_connect((source, "out"), (store, "store"))
     flowgraph.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     posted = 0
     while store.num_messages() < items and time.monotonic() < deadline:
         # Only what goes over pub and sub may have to be said again.

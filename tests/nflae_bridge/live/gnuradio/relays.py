@@ -23,14 +23,14 @@ from nflae_bridge.live.gnuradio.relay import Precode, Relay, RelayOptions
 
 USERS, ANTENNAS = 3, 16
 PARAMETERS = LinkParameters(USERS, ANTENNAS)
-PATIENCE_MS = 10_000
+PATIENCE_MS = 60_000
 
 
 def rzf(channels: npt.NDArray[np.complex64], **budget: float) -> Any:
     return precode(channels, scheme="rzf", **budget)  # type: ignore[arg-type]
 
 
-def wait_until(what: Callable[[], bool], seconds: float = 10.0) -> None:
+def wait_until(what: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline, "waited in vain"
@@ -108,7 +108,7 @@ class RunningRelay:
     def stop(self) -> None:
         """As a signal would; returns when the relay has."""
         self._stop.set()
-        self.thread.join(20)
+        self.thread.join(60)
         assert not self.thread.is_alive()
 
     def __enter__(self) -> Self:

@@ -55,7 +55,7 @@ def flowgraph(gnuradio: str, tmp_path: Path) -> Flowgraph:
     def run(which: str, **settings: Any) -> dict[str, npt.NDArray[Any]]:
         target = tmp_path / "received.npz"
         command = [gnuradio, str(FLOWGRAPHS), which, json.dumps(settings), str(target)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         with np.load(target) as content:
             return dict(content)
@@ -91,13 +91,13 @@ class Streaming:
         self._ready.set()
 
     def wait_ready(self) -> None:
-        assert self._ready.wait(60)
+        assert self._ready.wait(120)
         assert self.process.poll() is None, self.lines
 
     def stop(self, number: int = signal.SIGTERM) -> dict[str, float]:
         """The counts it reports at its end."""
         self.process.send_signal(number)
-        assert self.process.wait(30) == 0, self.lines
+        assert self.process.wait(60) == 0, self.lines
         self._reader.join(10)
         (last,) = (line for line in self.lines if "event=stopped" in line)
         return {name: float(value) for name, value in re.findall(r"(\w+)=([\d.]+)(?= |$)", last.split("stopped")[1])}
@@ -157,7 +157,7 @@ def test_pmts_are_the_same_on_both_sides(gnuradio: str) -> None:
         whole[name] = np.array([first, 2, 3], f"{kind}{width}")
     ours = {name: encode(value).hex() for name, value in whole.items()}
     done = subprocess.run(
-        [gnuradio, str(FLOWGRAPHS), "pmts"], input=json.dumps(ours), capture_output=True, text=True, timeout=60
+        [gnuradio, str(FLOWGRAPHS), "pmts"], input=json.dumps(ours), capture_output=True, text=True, timeout=180
     )
     assert done.returncode == 0, done.stderr
     theirs = json.loads(done.stdout)
@@ -298,7 +298,7 @@ def test_the_example_improves_every_users_constellation(gnuradio: str, tmp_path:
         compiler = shutil.which("grcc")
         assert compiler is not None
         compile_ = [compiler, "-o", tmp_path, EXAMPLE / "downlink.grc"]
-        subprocess.run(compile_, env=environment, capture_output=True, check=True, timeout=60)
+        subprocess.run(compile_, env=environment, capture_output=True, check=True, timeout=180)
         outputs += ["--picture", str(tmp_path / "seen.png")]
     flowgraph = str((tmp_path if companion else EXAMPLE) / "downlink.py")
     csi, precoders = free_address(), free_address()
@@ -306,7 +306,7 @@ def test_the_example_improves_every_users_constellation(gnuradio: str, tmp_path:
     with streaming("--csi", f"pull:{csi}", "--precoders", f"push:{precoders}", *arguments):
         addresses = ["--csi-address", csi, "--precoder-address", precoders]
         command = [gnuradio, flowgraph, "--drops", "100", *addresses, *outputs]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=180)
     assert done.returncode == 0, done.stderr
     assert "100 drops" in done.stdout
     table = np.loadtxt(tmp_path / "evm.csv", delimiter=",", skiprows=1)

@@ -255,7 +255,7 @@ def test_a_push_output_nobody_reads_makes_the_sender_wait_and_nothing_is_lost() 
         assert sent < messages
         sink = relay.peer(zmq.PULL, relay.outlets[0].address)
         rows = collect(sink, 64 * messages)
-        feeder.join(10)
+        feeder.join(60)
     assert len(rows) == 64 * messages == relay.counts.sent
     np.testing.assert_allclose(rows.reshape(messages, 64, -1), np.tile(expected(channels), (messages, 1, 1)), atol=1e-6)
 
@@ -335,13 +335,13 @@ def test_what_was_taken_is_finished_before_the_end() -> None:
 
     def slow(block: npt.NDArray[np.complex64], **budget: float) -> Any:
         started.set()
-        go.wait(10)
+        go.wait(60)
         return rzf(block, **budget)
 
     with RunningRelay("pull", {"precoders": "push"}, RelayOptions(max_batch=4), precode=slow) as relay:
         source, sink = relay.peer(zmq.PUSH, relay.inlet.address), relay.peer(zmq.PULL, relay.outlets[0].address)
         source.send(channels.tobytes())
-        started.wait(10)
+        started.wait(60)
         threading.Timer(0.2, go.set).start()
         relay.stop()
         assert len(collect(sink, 8)) == 8

@@ -111,7 +111,7 @@ def test_signals_end_it_with_the_counts(number: int) -> None:
         source.send(channels.tobytes())
         rows = b""
         while len(rows) < channels.nbytes:
-            assert sink.poll(10_000)
+            assert sink.poll(60_000)
             rows += sink.recv()
         wait_until(lambda: any("event=status received=100 sent=100" in line for line in running.lines))
         counts = running.stop(number)
@@ -154,10 +154,10 @@ def test_a_server_may_compute() -> None:
             source.connect(csi)
             sink.connect(precoders)
             source.send(channels.tobytes())
-            assert sink.poll(20_000)
+            assert sink.poll(60_000)
             rows = np.frombuffer(sink.recv(), np.complex64).reshape(channels.shape)
             running.stop()
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(60)
     np.testing.assert_allclose(rows, precode(channels, scheme="rzf").precoder, atol=1e-5)
