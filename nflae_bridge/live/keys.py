@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import struct
 from pathlib import Path
 
 import zmq
@@ -169,7 +170,7 @@ def _load(path: Path) -> tuple[bytes, bytes | None]:
 def _is_key(key: bytes) -> bool:
     try:
         return len(z85.decode(key)) == 32
-    except (KeyError, ValueError, OverflowError):
+    except (KeyError, ValueError, struct.error):
         return False
 
 

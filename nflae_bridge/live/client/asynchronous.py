@@ -168,6 +168,8 @@ class AsyncClient:
 
     async def _exchange(self, request: PrecodeRequest | StatusRequest, deadline: Deadline) -> Reply:
         self._attach()
+        if self._connection.refused:
+            self._reset()
         request_id = next(self._ids)
         opened = _OpenRequest(request, deadline, asyncio.get_running_loop().create_future())
         self._waiting[request_id] = opened
@@ -231,8 +233,7 @@ class AsyncClient:
             return
         loss = self._connection.loss()
         if loss:
-            self._fail(self._server.refused(loss))
-            self._reset()
+            self._fail(self._server.refusal(loss))
             return
         if loss is not None:
             self._count_loss()

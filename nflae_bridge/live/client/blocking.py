@@ -201,7 +201,9 @@ class Client:
         request_id = next(self._ids)
         losses = 0
         is_sent = False
-        self._count_loss(connection)  # one between two calls
+        connection.loss()  # between two calls
+        if connection.refused:
+            connection.reset()
         try:
             while deadline.left > 0:
                 if self._closed:
@@ -227,6 +229,5 @@ class Client:
         """Return whether the connection was lost since the last call; raise ConnectionLost if it is refused."""
         loss = connection.loss()
         if loss:
-            connection.reset()
-            raise self._server.refused(loss)
+            raise self._server.refusal(loss)
         return loss is not None

@@ -113,7 +113,7 @@ class ServerAddress:
             f" {'another key' if self.server_key else 'a key'}, or does it fail? its log has more"
         )
 
-    def refused(self, reason: str) -> ConnectionLost:
+    def refusal(self, reason: str) -> ConnectionLost:
         """Make the error of a connection that the server refuses, which ZeroMQ does not try again."""
         return ConnectionLost(f"{self.address}: {reason}")
 
@@ -130,6 +130,8 @@ class Connection:
     ----------
     established : bool
         The handshake with the server has succeeded.
+    refused : bool
+        The server refuses this client, or is none; a new attempt requires `reset`.
     frame_limit : float or None
         Largest frame that the server accepts, bytes; None until it is known, and after a loss.
 
@@ -145,6 +147,7 @@ class Connection:
 
     def _open(self) -> None:
         self.established = False
+        self.refused = False
         self.frame_limit: float | None = None
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
         self._events: zmq.Socket[bytes] = self._socket.get_monitor_socket(_EVENTS)
@@ -212,7 +215,7 @@ class Connection:
         -------
         str or None
             None for no loss, the empty string for a connection that ZeroMQ makes again, else the reason for which the
-            server refuses this client; after that the connection must be reset.
+            server refuses this client; ZeroMQ does not try again, so the next call must reset the connection.
         """
         found: str | None = None
         refused = ""
@@ -232,6 +235,7 @@ class Connection:
                 if not self.established and not retried:
                     refused = refused or "the program at this address is not `nflae serve`: check host and port"
                 self.established, self.frame_limit = False, None
+        self.refused = self.refused or bool(refused)
         return refused or found
 
     def _mismatch(self) -> str:

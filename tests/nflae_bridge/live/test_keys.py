@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
 import stat
 from pathlib import Path
 
 import pytest
 import zmq.auth
+from zmq.utils.monitor import recv_monitor_message
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.live.addresses import is_local
+from nflae_bridge import AsyncClient, Client
+from nflae_bridge.live.addresses import bind, is_local
+from nflae_bridge.live.errors import ConnectionLost
 from nflae_bridge.live.keys import make_keys, read_client_keys, read_key_pair, read_public_key
+from nflae_bridge.live.log import EventLog
+from nflae_bridge.live.server.key_guard import KeyGuard, reread_on_hangup
 from tests.channel_files import Run
+from tests.nflae_bridge.live.live_server import LiveServer
 
 
 def test_the_files_are_zeromq_certificates_and_the_secret_is_closed(tmp_path: Path) -> None:
@@ -49,6 +61,196 @@ def test_what_is_no_key_is_named(tmp_path: Path) -> None:
         read_client_keys(tmp_path / "text")
 
 
+@pytest.mark.parametrize("name", ["../lab", "a/b", "", ".hidden", "-o", "a b", "a\nb", "läb", "x" * 65, "a\0"])
+def test_names_are_plain(name: str, nflae: Run, tmp_path: Path) -> None:
+    with pytest.raises(NflaeError, match="letters, digits"):
+        make_keys(tmp_path / "keys", name)
+    assert not (tmp_path / "keys").exists()
+    if "\0" not in name:
+        refused = nflae("keys", "--", name, tmp_path)
+        assert refused.exit_code == 2
+        assert "letters, digits" in refused.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o777])
+def test_modes_whatever_the_umask(umask: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        public, secret = make_keys(tmp_path, "lab")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(secret.stat().st_mode) == 0o600
+    assert stat.S_IMODE(public.stat().st_mode) == 0o644
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "lab.key_secret").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(NflaeError, match=r"lab\.key_secret exists already"):
+        make_keys(tmp_path, "lab")
+    assert [path.name for path in tmp_path.iterdir()] == ["lab.key_secret"]
+
+
+def test_keys_with_any_characters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Z85 has braces, quotes' neighbours and comment signs."""
+    secret = next(pair for pair in iter(zmq.curve_keypair, None) if b"{" in pair[0] and b"#" in pair[1])
+    monkeypatch.setattr(zmq, "curve_keypair", lambda: secret)
+    assert read_key_pair(make_keys(tmp_path, "lab")[1]) == secret
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620])
+def test_a_secret_open_to_other_accounts_is_refused(mode: int, tmp_path: Path) -> None:
+    public, secret = make_keys(tmp_path, "lab")
+    secret.chmod(mode)
+    for read in (read_key_pair, read_public_key):
+        with pytest.raises(
+            NflaeError, match=rf"lab\.key_secret is open to other accounts \(mode {mode:o}\).*chmod 600"
+        ):
+            read(secret)
+    with pytest.raises(NflaeError, match="open to other accounts"):
+        Client("tcp://127.0.0.1:5555", server_key=public, client_key=secret)
+
+
+def test_files_that_only_resemble_keys(tmp_path: Path) -> None:
+    _, secret = make_keys(tmp_path, "lab")
+    _, other = make_keys(tmp_path, "other")
+    stolen = secret.read_text().splitlines()[-1]
+    other.write_text("\n".join([*other.read_text().splitlines()[:-1], stolen]))
+    with pytest.raises(NflaeError, match="not of one pair"):
+        read_key_pair(other)
+    (tmp_path / "short.key").write_text('curve\n    public-key = "short"\n')
+    (tmp_path / "beyond.key").write_text(f'curve\n    public-key = "{"#" * 40}"\n')  # more than 32 bits a group
+    os.mkfifo(tmp_path / "fifo.key")
+    for name in ("short.key", "beyond.key", "fifo.key"):
+        with pytest.raises(NflaeError, match=f"{name} is not a key file"):
+            read_public_key(tmp_path / name)
+
+
+# The guard of a server
+
+
+class Door:
+    """A CURVE server's socket behind a guard, and attempts to enter."""
+
+    def __init__(self, folder: Path) -> None:
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.guard = KeyGuard(self.context, folder, EventLog("info"))
+        self.public, secret = zmq.curve_keypair()
+        self._socket = self.context.socket(zmq.ROUTER)
+        self._socket.curve_secretkey, self._socket.curve_publickey, self._socket.curve_server = (
+            secret,
+            self.public,
+            True,
+        )
+        self._port = self._socket.bind_to_random_port("tcp://127.0.0.1")
+
+    def admits(self, key_pair: tuple[bytes, bytes]) -> bool:
+        with self.context.socket(zmq.DEALER) as peer:
+            peer.linger = 0
+            peer.curve_publickey, peer.curve_secretkey, peer.curve_serverkey = *key_pair, self.public
+            outcomes = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+            with peer.get_monitor_socket(outcomes) as events:
+                peer.connect(f"tcp://127.0.0.1:{self._port}")
+                assert events.poll(30_000)
+                admitted = recv_monitor_message(events)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
+                peer.disable_monitor()
+            return admitted
+
+    def __enter__(self) -> Door:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.guard.stop()
+        self.context.destroy(linger=0)
+
+
+def test_keys_are_read_again_when_the_folder_changes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clients = tmp_path / "clients"
+    first, second = (read_key_pair(make_keys(clients, name)[1]) for name in ("first", "second"))
+    waiting = (clients / "second.key").rename(tmp_path / "second.key")
+    with Door(clients) as door:
+        assert door.admits(first)
+        assert not door.admits(second)
+        waiting.rename(clients / "second.key")
+        assert door.admits(second)
+        (clients / "broken.key").write_text("half a fi")
+        (clients / "first.key").unlink()
+        assert not door.admits(first)
+        assert door.admits(second)
+        shutil.rmtree(clients)
+        assert not door.admits(second)
+    EventLog().flush()
+    log = capsys.readouterr().err
+    assert f"event=client_refused address=127.0.0.1 key={json.dumps(second[0].decode())}" in log or (
+        f"event=client_refused address=127.0.0.1 key={second[0].decode()}" in log
+    )
+    assert "event=client_key_ignored" in log
+    assert "broken.key is not a key file" in log
+    assert "keys=2 added=1" in log
+
+
+def test_refused_clients_do_not_flood_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_keys(tmp_path, "lab")
+    with Door(tmp_path) as door:
+        for _ in range(20):
+            assert not door.admits(zmq.curve_keypair())
+        assert door.admits(read_key_pair(tmp_path / "lab.key_secret"))
+    EventLog().flush()
+    assert capsys.readouterr().err.count("event=client_refused") == 10
+
+
+def test_a_hangup_rereads_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_keys(tmp_path, "lab")
+    before = signal.getsignal(signal.SIGHUP)
+    with Door(tmp_path) as door:
+        with reread_on_hangup(door.guard):
+            signal.raise_signal(signal.SIGHUP)
+            assert door.admits(read_key_pair(tmp_path / "lab.key_secret"))
+        assert signal.getsignal(signal.SIGHUP) == before
+    with reread_on_hangup(None):
+        assert signal.getsignal(signal.SIGHUP) == before
+    EventLog().flush()
+    assert "event=client_keys" in capsys.readouterr().err
+
+
+def test_both_clients_name_what_the_server_refuses(tmp_path: Path) -> None:
+    """At once, not when the time is up; ZeroMQ itself would not try again."""
+    for name in ("server", "known", "stranger"):
+        make_keys(tmp_path / ("clients" if name == "known" else ""), name)
+    clients, server_key = tmp_path / "clients", tmp_path / "server.key"
+    stranger = {"server_key": server_key, "client_key": tmp_path / "stranger.key_secret"}
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    plain = context.socket(zmq.ROUTER)
+    address = f"tcp://127.0.0.1:{plain.bind_to_random_port('tcp://127.0.0.1')}"
+    with Client(address, **stranger) as client, pytest.raises(ConnectionLost, match="the server has no keys"):
+        client.status()
+    context.destroy(linger=0)
+
+    async def call(address: str) -> None:
+        async with AsyncClient(address, **stranger) as client:
+            await client.status()
+
+    arguments = ("--server-key", tmp_path / "server.key_secret", "--client-keys", clients)
+    with LiveServer(*arguments) as server:
+        with Client(server.address) as client, pytest.raises(ConnectionLost, match="the server requires keys"):
+            client.status()
+        with Client(server.address, **stranger) as client:
+            for _ in range(2):
+                with pytest.raises(ConnectionLost, match="refuses this client's key: put its NAME"):
+                    client.status()
+            with pytest.raises(ConnectionLost, match="refuses this client's key"):
+                asyncio.run(call(server.address))
+            server.wait_for("event=client_refused")
+            shutil.copy(tmp_path / "stranger.key", clients)
+            assert client.status()["device"] == "cpu"
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for("event=client_keys")
+        assert server.process.poll() is None
+
+
+# Addresses
+
+
 @pytest.mark.parametrize(
     "address",
     [
@@ -70,3 +272,36 @@ def test_addresses_that_stay_on_this_machine(address: str) -> None:
 )
 def test_addresses_that_others_reach(address: str) -> None:
     assert not is_local(address)
+
+
+def test_ipc_replaces_abandoned_sockets_only(tmp_path: Path) -> None:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    try:
+        for name in ("file", "folder", "link", "fifo"):
+            path = tmp_path / name
+            {
+                "file": lambda path: path.write_text("results"),
+                "folder": lambda path: path.mkdir(),
+                "link": lambda path: path.symlink_to(tmp_path / "file"),
+                "fifo": os.mkfifo,
+            }[name](path)
+            with pytest.raises(NflaeError, match=rf"{name}: a file that is not a socket is at this path"):
+                bind(context.socket(zmq.ROUTER), f"ipc://{path}")
+            assert path.lstat()
+        assert (tmp_path / "file").read_text() == "results"
+
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+            with socket.socket(socket.AF_UNIX, kind) as other:
+                path = tmp_path / f"socket {kind}"
+                other.bind(str(path))
+                if kind == socket.SOCK_STREAM:
+                    other.listen(0)
+                with pytest.raises(NflaeError, match="in use by another program"):
+                    bind(context.socket(zmq.ROUTER), f"ipc://{path}")
+        abandoned = tmp_path / f"socket {socket.SOCK_STREAM}"
+        assert stat.S_ISSOCK(abandoned.lstat().st_mode)
+        assert bind(context.socket(zmq.ROUTER), f"ipc://{abandoned}") == f"ipc://{abandoned}"
+        with pytest.raises(NflaeError, match=r"too long|not an address"):
+            bind(context.socket(zmq.ROUTER), f"ipc://{tmp_path}/{'x' * 120}")
+    finally:
+        context.destroy(linger=0)

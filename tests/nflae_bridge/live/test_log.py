@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
+import subprocess
+import sys
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -97,3 +100,59 @@ def test_values_are_quoted_where_they_need_it(capsys: pytest.CaptureFixture[str]
     assert re.match(r"time=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z level=info ", first)
     assert " level=error event=failed jobs=2 traceback=" in second
     assert "ValueError: a fault" in second
+
+
+def test_tracebacks_are_limited_and_cut(clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    log = EventLog()
+    for _ in range(25):
+        try:
+            raise ValueError("x" * 100_000)
+        except ValueError:
+            log.exception("failed")
+    written = lines(capsys)
+    assert len(written) == 10
+    assert max(map(len, written)) < 20_000
+
+
+def test_a_log_that_is_not_read_delays_no_one() -> None:
+    """The pipe is full after 64 KB; the lines that do not fit are counted once it is read again."""
+    code = """
+import sys, time
+from nflae_bridge.live.log import EventLog
+log = EventLog()
+began = time.monotonic()
+for number in range(20_000):
+    log.info("event", number=number, text="x" * 100)
+print(time.monotonic() - began, flush=True)
+sys.stdin.readline()
+log.info("last")
+log.flush()
+log.info("end")
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert float(process.stdout.readline()) < 30
+        read: list[str] = []
+        reader = threading.Thread(target=lambda: read.extend(process.stderr))  # type: ignore[arg-type]
+        reader.start()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.wait(30) == 0
+        reader.join(30)
+    left_out = sum(int(number) for number in re.findall(r"event=log_lines_left_out number=(\d+)", "".join(read)))
+    written = sum("event=event" in line for line in read)
+    assert left_out > 0
+    assert written + left_out + sum("event=last" in line or "event=end" in line for line in read) == 20_002
+    assert "event=end" in "".join(read[-2:])
+
+
+def test_a_program_ends_although_its_log_is_not_read() -> None:
+    code = (
+        "from nflae_bridge.live.log import EventLog as Log; l = Log(); [l.info('x', t='y' * 100) for _ in range(5000)]"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) as process:
+        assert process.wait(30) == 0

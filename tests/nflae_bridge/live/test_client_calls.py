@@ -1,0 +1,481 @@
+"""Calls that end without an answer, and clients across threads, event loops and processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from nflae_bridge import AsyncClient, Client, Result, precode
+from nflae_bridge.live import errors as bridge
+from nflae_bridge.live.client import asynchronous
+from tests.nflae_bridge.live.live_server import LiveServer
+from tests.nflae_bridge.live.test_server import channels
+
+PATIENCE = 30.0  # s, for what should take far less: the machine may be busy
+
+
+class Scripted:
+    """A ROUTER socket that records headers and answers by a script; events of its connections count too."""
+
+    def __init__(self, answer: Callable[[dict[str, Any]], dict[str, Any] | None], port: int = 0) -> None:
+        self.headers: list[dict[str, Any]] = []
+        self.ended = threading.Event()
+        self._answer = answer
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._events = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        if port:
+            self._socket.bind(f"tcp://127.0.0.1:{port}")
+        else:
+            port = self._socket.bind_to_random_port("tcp://127.0.0.1")
+        self.address = f"tcp://127.0.0.1:{port}"
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._events, zmq.POLLIN)
+        try:
+            while True:
+                ready = dict(poller.poll())
+                if self._events in ready:
+                    recv_monitor_message(self._events)
+                    self.ended.set()
+                if self._socket in ready:
+                    identity, frame, *_ = self._socket.recv_multipart()
+                    header = json.loads(frame)
+                    self.headers.append(header)
+                    answer = self._answer(header)
+                    if answer is not None:
+                        self._socket.send_multipart([identity, json.dumps(answer).encode()])
+        except zmq.ContextTerminated:
+            self._events.close(linger=0)
+            self._socket.close(linger=0)
+
+    def __enter__(self) -> Scripted:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._context.term()
+        self._thread.join(PATIENCE)
+
+
+def ok(header: dict[str, Any], **status: Any) -> dict[str, Any]:
+    return {"v": 1, "id": header["id"], "ok": True, "arrays": [], "status": status}
+
+
+def refusal(header: dict[str, Any], code: str) -> dict[str, Any]:
+    return {"v": 1, "id": header["id"], "ok": False, "error": {"code": code, "message": f"{code} it is"}}
+
+
+def never(header: dict[str, Any]) -> None:
+    return None
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def failure_of(client: Client) -> str:
+    with pytest.raises(bridge.BridgeError) as raised:
+        client.status()
+    return str(raised.value)
+
+
+def resident() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+# An absent server
+
+
+@contextmanager
+def many_calls(kind: str, address: str) -> Iterator[Callable[[int], None]]:
+    """Make calls of 2 MB to an absent server, each with its own short time limit."""
+    drops = channels(4, 128, 512)
+    if kind == "Client":
+        with Client(address) as client:
+
+            def call(number: int) -> None:
+                for _ in range(number):
+                    with pytest.raises(bridge.NoAnswer):
+                        client.precode(drops, timeout=0.001)
+
+            yield call
+        return
+    with asyncio.Runner() as runner:
+
+        async def connect() -> AsyncClient:
+            return AsyncClient(address)
+
+        many = runner.run(connect())
+
+        async def gathered(number: int) -> None:
+            calls = (many.precode(drops, timeout=0.001) for _ in range(number))
+            assert {type(each) for each in await asyncio.gather(*calls, return_exceptions=True)} == {bridge.NoAnswer}
+
+        yield lambda number: runner.run(gathered(number))
+        runner.run(many.close())
+
+
+@pytest.mark.parametrize("kind", ["Client", "AsyncClient"])
+def test_calls_to_an_absent_server_leave_nothing(kind: str, free_port: int) -> None:
+    with many_calls(kind, f"tcp://127.0.0.1:{free_port}") as call:
+        call(100)
+        before = resident()
+        call(1000)
+        assert resident() - before < 20 << 20  # 2 GB of requests
+        with Scripted(never, free_port) as server:
+            time.sleep(0.7)  # longer than the pause between attempts to connect
+            assert not server.headers
+
+
+# Deadlines
+
+
+def test_the_wait_for_other_threads_counts() -> None:
+    with Scripted(never) as server, Client(server.address, timeout=PATIENCE) as client:
+        holder = threading.Thread(target=lambda: failure_of(client))
+        holder.start()
+        until(lambda: bool(server.headers))
+        began = time.monotonic()
+        with pytest.raises(bridge.NoAnswer, match=r"other calls of this client took the whole time limit of 0\.2 s"):
+            client.status(timeout=0.2)
+        assert time.monotonic() - began < 5
+        client.close()
+        holder.join(PATIENCE)
+        assert not holder.is_alive()
+        assert len(server.headers) == 1
+
+
+def test_the_server_is_given_the_time_that_is_left() -> None:
+    def answer(header: dict[str, Any]) -> dict[str, Any]:
+        return refusal(header, "busy")
+
+    with Scripted(answer) as server, Client(server.address) as client:
+        with pytest.raises(bridge.ServerBusy):
+            client.precode(channels(1, 2, 8), timeout=0.6)
+        left = [header["deadline_ms"] for header in server.headers]
+    assert len(left) >= 3
+    assert left == sorted(left, reverse=True)
+    assert left[0] <= 600
+    assert left[-1] < 400
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "5", True])
+def test_time_limits_that_are_none(timeout: Any, free_port: int) -> None:
+    address = f"tcp://127.0.0.1:{free_port}"
+    for make in (lambda: Client(address, timeout=timeout), lambda: AsyncClient(address, timeout=timeout)):
+        with pytest.raises(bridge.BadRequest, match="timeout must be"):
+            make()
+    with Client(address) as client:
+        for call in (lambda: client.status(timeout), lambda: client.precode(channels(1, 2, 8), timeout=timeout)):
+            with pytest.raises(ValueError, match="timeout must be"):
+                call()
+
+
+# Calls that end early end the server's work
+
+
+def test_a_call_without_answer_ends_its_connection() -> None:
+    with Scripted(never) as server, Client(server.address) as client:
+        with pytest.raises(bridge.NoAnswer, match="it is connected"):
+            client.status(timeout=0.3)
+        assert server.ended.wait(PATIENCE)
+
+
+@pytest.mark.parametrize("end", ["cancelled", "closed", "timed out"])
+def test_the_only_asyncio_call_ends_its_connection(end: str) -> None:
+    async def run(address: str) -> None:
+        client = AsyncClient(address)
+        call = asyncio.create_task(client.status(0.3 if end == "timed out" else PATIENCE))
+        while not server.headers:
+            await asyncio.sleep(0.01)
+        if end == "cancelled":
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(call, 0.01)
+        elif end == "closed":
+            await client.close()
+            with pytest.raises(bridge.BridgeError, match="closed during the call"):
+                await call
+        else:
+            with pytest.raises(bridge.NoAnswer):
+                await call
+        assert await asyncio.to_thread(server.ended.wait, PATIENCE)
+        await client.close()
+
+    with Scripted(never) as server:
+        asyncio.run(run(server.address))
+
+
+def test_a_cancelled_asyncio_call_leaves_the_others_alone() -> None:
+    """They keep their connection, are sent once, and the cancelled one's answer reaches no one."""
+    release = threading.Event()
+
+    def answer(header: dict[str, Any]) -> dict[str, Any]:
+        if len(server.headers) == 2:
+            assert release.wait(PATIENCE)
+        return ok(header, number=len(server.headers))
+
+    async def run(address: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        async with AsyncClient(address, timeout=PATIENCE) as client:
+            await client.status()
+            kept, cancelled = asyncio.create_task(client.status()), asyncio.create_task(client.status())
+            while len(server.headers) < 2:
+                await asyncio.sleep(0.01)
+            cancelled.cancel()
+            await asyncio.wait([cancelled])
+            release.set()
+            return await kept, await client.status()
+
+    with Scripted(answer) as server:
+        first, last = asyncio.run(run(server.address))
+    assert [first["number"], last["number"]] == [2, 4]
+    assert len({header["id"] for header in server.headers}) == len(server.headers) == 4
+
+
+def test_close_ends_a_call_of_another_thread() -> None:
+    failures: list[str] = []
+    with Scripted(never) as server:
+        client = Client(server.address, timeout=PATIENCE)
+        caller = threading.Thread(target=lambda: failures.append(failure_of(client)))
+        caller.start()
+        until(lambda: bool(server.headers))
+        client.close()
+        caller.join(5)
+        assert not caller.is_alive()
+        assert "closed during the call" in failures[0]
+        assert server.ended.wait(PATIENCE)
+
+
+# Many at a time
+
+
+def test_three_thousand_asyncio_calls_wait_their_turn() -> None:
+    """In the order of the calls, each sent once."""
+
+    async def run(address: str) -> None:
+        async with AsyncClient(address, timeout=PATIENCE) as client:
+            await asyncio.gather(*(client.status() for _ in range(3000)))
+
+    with Scripted(ok) as server:
+        asyncio.run(run(server.address))
+        numbers = [int(header["id"].rpartition("-")[2]) for header in server.headers]
+    assert numbers == sorted(numbers)
+    assert len(numbers) == 3000
+
+
+def test_outstanding_requests_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asynchronous, "_MAX_OUTSTANDING", 5)
+    monkeypatch.setattr(asynchronous, "_MAX_OUTSTANDING_BYTES", 3 * channels(1, 8, 64).nbytes)
+
+    async def run(address: str, drops: int) -> int:
+        async with AsyncClient(address) as client:
+            calls = [client.status(0.5) for _ in range(20)] if not drops else []
+            calls += [client.precode(channels(1, 8, 64), timeout=0.5) for _ in range(drops)]  # type: ignore[misc]
+            assert all(
+                isinstance(each, bridge.NoAnswer) for each in await asyncio.gather(*calls, return_exceptions=True)
+            )
+        return len(server.headers)
+
+    with Scripted(never) as server:
+        assert asyncio.run(run(server.address, 0)) == 5
+    with Scripted(never) as server:
+        assert asyncio.run(run(server.address, 20)) == 3
+
+
+def test_a_busy_server_is_sent_the_request_again() -> None:
+    def answer(header: dict[str, Any]) -> dict[str, Any]:
+        return refusal(header, "busy") if len(server.headers) < 4 else ok(header, model="free")
+
+    async def run(address: str) -> dict[str, Any]:
+        async with AsyncClient(address, timeout=PATIENCE) as client:
+            return await client.status()
+
+    for call in (lambda address: Client(address).status(), lambda address: asyncio.run(run(address))):
+        with Scripted(answer) as server:
+            assert call(server.address) == {"model": "free"}
+            assert len(server.headers) == 4
+
+
+# Processes and event loops
+
+
+def in_child(work: Callable[[], bool]) -> bool:
+    """Return the outcome of work in a child of fork, which exits without Python's own end."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if work() else 1)
+        finally:
+            os._exit(2)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_of_fork_connects_anew() -> None:
+    def answer(header: dict[str, Any]) -> dict[str, Any] | None:
+        return None if len(server.headers) == 2 else ok(header, model=len(server.headers))
+
+    with Scripted(answer) as server, Client(server.address, timeout=PATIENCE) as client:
+        assert client.status() == {"model": 1}
+        holder = threading.Thread(target=lambda: failure_of(client))
+        holder.start()  # the lock is held when the process forks
+        until(lambda: len(server.headers) == 2)
+        assert in_child(lambda: client.status(5) == {"model": 3})
+        client.close()
+        holder.join(PATIENCE)
+        assert in_child(lambda: "closed" in failure_of(client))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_an_asyncio_client_in_a_child_of_fork() -> None:
+    async def run(address: str) -> None:
+        async with AsyncClient(address, timeout=PATIENCE) as client:
+            assert await client.status() == {"number": 1}
+            assert in_child(lambda: asyncio.run(client.status()) == {"number": 2})
+            assert await client.status() == {"number": 3}
+
+    with Scripted(lambda header: ok(header, number=len(server.headers))) as server:
+        asyncio.run(run(server.address))
+
+
+def test_a_second_event_loop_connects_anew() -> None:
+    with Scripted(lambda header: ok(header, number=len(server.headers))) as server:
+        client = AsyncClient(server.address, timeout=PATIENCE)
+        assert [asyncio.run(client.status())["number"] for _ in range(3)] == [1, 2, 3]
+        asyncio.run(client.close())
+        with pytest.raises(bridge.BridgeError, match="closed"):
+            asyncio.run(client.status())
+
+
+def test_another_thread_s_event_loop_is_refused_at_once() -> None:
+    async def run(address: str) -> None:
+        async with AsyncClient(address, timeout=PATIENCE) as client:
+            await client.status()
+            with pytest.raises(bridge.BridgeError, match="another event loop: make an AsyncClient in each"):
+                await asyncio.to_thread(lambda: asyncio.run(client.status()))
+            assert await client.status() == {}
+
+    with Scripted(ok) as server:
+        asyncio.run(run(server.address))
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("address", "fault"),
+    [
+        ("tcp://127.0.0.1:99999", "not an address"),
+        ("tcp://127.0.0.1:80x", "not an address"),
+        ("tcp://127.0.0.1:0", "port 0 cannot be connected to"),
+        ("tcp://127.0.0.1:*", r"port \* cannot be connected to"),
+        ("tcp://*:5555", r"\* is for binding"),
+        ("ipc://*", r"\* is for binding"),
+    ],
+)
+def test_addresses_that_nothing_can_have(address: str, fault: str) -> None:
+    for kind in (Client, AsyncClient):
+        with pytest.raises(bridge.NflaeError, match=fault):
+            kind(address)
+
+
+@pytest.mark.parametrize("kind", [zmq.PUB, zmq.PULL])
+def test_a_port_of_another_kind_of_socket_is_refused_at_once(kind: int) -> None:
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    other = context.socket(kind)
+    address = f"tcp://127.0.0.1:{other.bind_to_random_port('tcp://127.0.0.1')}"
+    began = time.monotonic()
+    with Client(address) as client:
+        for _ in range(2):
+            with pytest.raises(bridge.ConnectionLost, match="not `nflae serve`: check host and port"):
+                client.status()
+    assert time.monotonic() - began < 10
+
+    async def run() -> None:
+        async with AsyncClient(address) as several:
+            for _ in range(2):
+                with pytest.raises(bridge.ConnectionLost, match="not `nflae serve`"):
+                    await several.status()
+
+    asyncio.run(run())
+    context.destroy(linger=0)
+
+
+def test_users_and_antennas_swapped_are_named(free_port: int) -> None:
+    with (
+        Client(f"tcp://127.0.0.1:{free_port}") as client,
+        pytest.warns(UserWarning, match=r"\(1, 64, 8\) are read as 64 users and 8 antennas; if .* swapped"),
+        pytest.raises(bridge.NoAnswer),
+    ):
+        client.precode(channels(1, 64, 8), timeout=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        ({"near_field": np.zeros((8, 1))}, r"near_field must be bool \(drops, users\) = \(1, 8\)"),
+        ({"near_field": np.full((1, 8), 0.5)}, "near_field must be bool"),
+        ({"refine": 1.5}, "refine must be a whole number"),
+        ({"refine": -1}, "refine must be a whole number"),
+        ({"scheme": 3}, "scheme must be the name"),
+        ({"noise_power": float("nan")}, "noise_power must be positive"),
+        ({"noise_power": np.ones(3)}, "must be one number each"),
+        ({"channels": np.ones((1, 1, 8, 64), complex)}, "subcarriers are drops: reshape"),
+    ],
+)
+def test_arguments_that_are_not_sent(arguments: dict[str, Any], fault: str, free_port: int) -> None:
+    with Client(f"tcp://127.0.0.1:{free_port}") as client, pytest.raises(bridge.BadRequest, match=fault):
+        client.precode(**{"channels": channels(1, 8, 64), **arguments})
+
+
+def test_a_request_beyond_the_server_s_limit_is_not_sent() -> None:
+    def answer(header: dict[str, Any]) -> dict[str, Any]:
+        assert header["op"] == "status"
+        return ok(header, max_message_bytes=3 << 20)
+
+    large = channels(4, 128, 1024)
+    text = r"4\.0 MB of channels: this server accepts 3 MB per request \(--max-message-mb\); send fewer drops"
+
+    async def run(address: str) -> None:
+        async with AsyncClient(address, timeout=PATIENCE) as client:
+            with pytest.raises(bridge.TooLarge, match=text):
+                await client.precode(large)
+
+    with Scripted(answer) as server:
+        with Client(server.address, timeout=PATIENCE) as client:
+            for _ in range(2):
+                with pytest.raises(bridge.TooLarge, match=text):
+                    client.precode(large)
+        asyncio.run(run(server.address))
+        assert [header["op"] for header in server.headers] == ["status"] * 2  # once per connection
+
+
+def test_more_requests_than_the_queue_holds() -> None:
+    drops = channels(200, 4, 32)
+
+    async def run(address: str) -> list[Result]:
+        async with AsyncClient(address, timeout=60) as client:
+            return await asyncio.gather(*(client.precode(drop, scheme="rzf") for drop in drops))
+
+    with LiveServer("--queue", 4) as server:
+        results = asyncio.run(run(server.address))
+    expected = precode(drops, scheme="rzf", noise_power=0.01)
+    np.testing.assert_allclose([result.power[0] for result in results], expected.power, rtol=1e-5)
