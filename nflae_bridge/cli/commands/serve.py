@@ -6,8 +6,20 @@ from pathlib import Path
 
 import click
 
+from matlab_io.errors import NflaeError
 from matlab_io.extras import require
 from nflae_bridge.cli.options import device_option, model_option
+
+
+def _checked_addresses(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    from nflae_bridge.live.addresses import check_well_formed
+
+    try:
+        for address in value:
+            check_well_formed(address)
+    except NflaeError as error:
+        raise click.BadParameter(str(error)) from None
+    return value
 
 
 @click.command(
@@ -34,6 +46,7 @@ from nflae_bridge.cli.options import device_option, model_option
     multiple=True,
     default=("tcp://127.0.0.1:5555",),
     show_default=True,
+    callback=_checked_addresses,
     metavar="ADDRESS",
     help="Address to bind: tcp://ADDRESS:PORT or ipc://FILE. May be given several times.",
 )
@@ -85,13 +98,13 @@ from nflae_bridge.cli.options import device_option, model_option
     "--server-key",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The server's .key_secret; encrypts, with --client-keys.",
+    help="The server's .key_secret, of mode 0600; encrypts, with --client-keys.",
 )
 @click.option(
     "--client-keys",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Folder with the .key files of the clients that may connect.",
+    help="Folder with the .key files of the clients that may connect; read again when it changes, and on SIGHUP.",
 )
 @click.option("--insecure", is_flag=True, help="Permit connections of other machines without keys.")
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Prometheus metrics on http://127.0.0.1:PORT.")
@@ -123,6 +136,8 @@ def command(
     Requests of any size and scheme share one device; those of equal size and scheme are computed together.
     docs/reference/protocol.md specifies the protocol. The log, one line per event, goes to stderr.
     """
+    if (server_key is None) != (client_keys is None):
+        raise click.UsageError("--server-key and --client-keys must be given together")
     if metrics_port is not None:
         require("prometheus_client", "nflae serve --metrics-port")
     from nflae_bridge.live.log import EventLog
