@@ -88,9 +88,9 @@ def _entry(axes: str, dtype: type[np.generic], unit: str, description: str, name
     return {"axes": axes, "dtype": np.dtype(dtype), "unit": unit, "text": description, "name": name}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Result:
-    """Hold the result of precoding as numpy arrays, drops first.
+    """Hold the result of precoding as numpy arrays, drops first; two results are equal only if they are one object.
 
     Dtypes, units and meanings are in `RESULT_ARRAYS`.
 
@@ -120,7 +120,13 @@ class Result:
         )
     )
     near_field_score: npt.NDArray[np.float64] = field(
-        metadata=_entry("k", np.float64, "", "near-field score in [0, 1]")
+        metadata=_entry(
+            "k",
+            np.float64,
+            "",
+            "near-field score in [0, 1]; 0 or 1 for given labels; in files 0.5, undecided, where the channel is not a"
+            " single spherical wave",
+        )
     )
     near_field: npt.NDArray[np.bool_] = field(
         metadata=_entry("k", np.bool_, "", "near-field labels, by which C3 is counted")

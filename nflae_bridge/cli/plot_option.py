@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from matlab_io import ChannelFile
+    from nflae_bridge.files.labels import LabelSource
     from nflae_bridge.files.user_noise import UserNoise
     from nflae_bridge.plots.users_map import DropPicture
     from simulator.downlink.budget import LinkBudget
@@ -80,6 +81,7 @@ def precode_drop_to_plot(
     budget: LinkBudget,
     device: torch.device,
     noise: UserNoise | None = None,
+    labels: LabelSource | None = None,
 ) -> DropPicture | None:
     """Precode the drop to plot.
 
@@ -99,6 +101,8 @@ def precode_drop_to_plot(
         Device of the computation.
     noise : UserNoise, optional
         Noise power per user or drop; that of `budget` is then their reference.
+    labels : LabelSource, optional
+        Source of the near-field labels; by default the scheme.
 
     Returns
     -------
@@ -108,6 +112,7 @@ def precode_drop_to_plot(
     import torch
 
     from nflae_bridge.files.blocks import drop_name, read_block
+    from nflae_bridge.files.labels import SCHEME_LABELS, UNDECIDED
     from nflae_bridge.files.positions import scene_of
     from nflae_bridge.files.precode_file import precode_channels
     from nflae_bridge.plots.users_map import DropPicture
@@ -116,8 +121,10 @@ def precode_drop_to_plot(
     if drop is None:
         warn(f"{plotting.plot} is not drawn: no drop can be precoded")
         return None
-    channels = read_block(file, drop, drop + 1, "error", noise).channels
-    result = precode_channels(scheme, channels, budget, device)
+    block = read_block(file, drop, drop + 1, "error", noise)
+    channels, labels = block.channels, labels or SCHEME_LABELS
+    given = labels.of_drops(drop, block.good)
+    result = precode_channels(scheme, channels, budget, device, labels, given)
     carrier = None if plotting.carrier_ghz is None else 1e9 * plotting.carrier_ghz
     scene = scene_of(file.path, drop, file.drops, torch.from_numpy(channels[0]), carrier)
     return DropPicture(
@@ -127,6 +134,7 @@ def precode_drop_to_plot(
         power=result.power[0].cpu(),
         rate=result.rate[0].cpu(),
         near_field=result.near_field[0].cpu(),
+        undecided=result.near_field_score[0].cpu() == UNDECIDED,
     )
 
 

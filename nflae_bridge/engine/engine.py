@@ -173,7 +173,24 @@ class Engine:
         Tensor
             bool (drops, users).
         """
-        return self(ChannelBatch(channels), LinkBudget()).near_field
+        return self.near_field_score(channels) > 0.5
+
+    def near_field_score(self, channels: Tensor) -> Tensor:
+        """Return the network's near-field scores.
+
+        Parameters
+        ----------
+        channels
+            complex64 (drops, users, antennas).
+
+        Returns
+        -------
+        Tensor
+            float64 (drops, users), in [0, 1], on the device of ``channels``.
+        """
+        if not self.network.encoder.classifies:
+            return self(ChannelBatch(channels), LinkBudget()).near_field_score
+        return self._scores(channels.to(self.device)).to(channels.device)
 
     def _note_use(self, batch: ChannelBatch, budget: LinkBudget) -> None:
         """Prepare the backends that take over from PyTorch at the second batch of a kind."""

@@ -36,6 +36,27 @@ def load_scheme(name: str, model: str = "auto", device: str = "auto", refinement
         If the scheme or an option of it is unknown or a value is out of range; a `ValueError` too.
     """
     if check_scheme(name, ("nflae",)) == "nflae":
-        chosen = choose_device(device)
-        return Engine(load_model(model, chosen), chosen, refinements)
+        return load_network(model, device, refinements)
     return scheme(name)
+
+
+def load_network(model: str = "auto", device: str = "auto", refinements: int = 0) -> Engine:
+    """Load the engine with a model.
+
+    Parameters
+    ----------
+    model, device, refinements
+        As for `load_scheme`.
+
+    Returns
+    -------
+    Engine
+        The scheme ``nflae``, which also labels users for other schemes.
+
+    Raises
+    ------
+    NflaeError
+        If the model or the device is not available.
+    """
+    chosen = choose_device(device)
+    return Engine(load_model(model, chosen), chosen, refinements)

@@ -12,6 +12,7 @@ from matlab_io import Variable, inspect_file, open_channels
 from simulator.geometry.arrays import UniformLinearArray, angle_and_distance
 from simulator.geometry.localization import most_likely_positions
 from simulator.geometry.near_field import effective_rayleigh_distance
+from simulator.geometry.single_wave import is_single_wave
 from simulator.geometry.steering import near_field_steering
 
 # Variables that `nflae simulate` writes beside H: per user and drop, and of the array.
@@ -29,10 +30,12 @@ class Scene:
     array
         The base station's array.
     x, height
-        float64 (users,), m, in the plane of `simulator.geometry.arrays`. For estimated positions the array's centre is
-        the origin and x its boresight.
+        float64 (users,), m, in the plane of `simulator.geometry.arrays`; NaN where not located. For estimated positions
+        the array's centre is the origin and x its boresight.
     resolved
         bool (users,); false where only the direction is known because the wavefront is nearly plane.
+    located
+        bool (users,); false where no position is known: the channel is not a single spherical wave.
     conjugated
         Whether the channels have the opposite sign of phase, exp(+j k r): conj(h) is then a steering vector.
     from_file
@@ -43,6 +46,7 @@ class Scene:
     x: Tensor
     height: Tensor
     resolved: Tensor
+    located: Tensor
     conjugated: bool
     from_file: bool
 
@@ -84,12 +88,17 @@ def scene_of(path: Path, drop: int, drops: int, channels: Tensor, carrier: float
             array = UniformLinearArray(antennas, carrier, height, tilt)
             location = angle_and_distance(x, z, array)
             match = [_correlation(array, sign, *location) for sign in (channels, channels.conj())]
-            resolved = torch.ones(users, dtype=torch.bool)
-            return Scene(array, x, z, resolved, conjugated=match[1] > match[0], from_file=True)
+            known = torch.ones(users, dtype=torch.bool)
+            return Scene(array, x, z, known, known, conjugated=match[1] > match[0], from_file=True)
     array = UniformLinearArray(antennas, carrier, height=0.0, tilt=0.0)
-    angle, distance, conjugated = most_likely_positions(array, channels)
-    resolved = distance < _RESOLVABLE * effective_rayleigh_distance(array, angle)
-    return Scene(array, distance * torch.cos(angle), -distance * torch.sin(angle), resolved, conjugated, False)
+    located = is_single_wave(channels)
+    places = torch.full((2, users), torch.nan, dtype=torch.float64)
+    resolved, conjugated = torch.zeros(users, dtype=torch.bool), False
+    if bool(located.any()):
+        angle, distance, conjugated = most_likely_positions(array, channels[located])
+        places[:, located] = torch.stack([distance * torch.cos(angle), -distance * torch.sin(angle)])
+        resolved[located] = distance < _RESOLVABLE * effective_rayleigh_distance(array, angle)
+    return Scene(array, places[0], places[1], resolved, located, conjugated, from_file=False)
 
 
 def _correlation(array: UniformLinearArray, channels: Tensor, angle: Tensor, distance: Tensor) -> float:

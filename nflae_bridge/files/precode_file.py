@@ -19,11 +19,12 @@ from matlab_io import ChannelFile, ResultFile
 from matlab_io.errors import NflaeError
 from matlab_io.result import RECEIVE_COMBINER
 from nflae_bridge.files.blocks import Block, OnBadDrop, drop_name, read_block
+from nflae_bridge.files.labels import SCHEME_LABELS, UNDECIDED, LabelSource, precode_labelled
 from nflae_bridge.files.prefetch import prefetch_map
 from nflae_bridge.files.user_noise import UserNoise
 from nflae_bridge.files.validation import Channels
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import ChannelBatch, Precoding, Scheme, result_arrays
+from simulator.downlink.precoding import Precoding, Scheme, result_arrays
 
 __all__ = ["Summary", "precode_channels", "precode_file"]
 
@@ -47,6 +48,8 @@ class Summary:
         Precoded drops in which a user misses the minimum rate; skipped drops are not among them.
     fallback : int
         Precoded drops whose result is that of a classical scheme instead of the network's.
+    undecided : int
+        Users of the precoded drops whose near-field score is `nflae_bridge.files.labels.UNDECIDED`.
     seconds : float
         Wall-clock time.
     """
@@ -58,6 +61,7 @@ class Summary:
     sum_rate: float = 0.0
     infeasible: int = 0
     fallback: int = 0
+    undecided: int = 0
     seconds: float = 0.0
 
     def add(self, good: npt.NDArray[np.bool_], results: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -77,6 +81,7 @@ class Summary:
         self.sum_rate += float(results["sum_rate"][good].sum())
         self.infeasible += int((~results["feasible"][good]).sum())
         self.fallback += int(results["fallback"].sum())
+        self.undecided += int((results["near_field_score"] == UNDECIDED).sum())
 
     @property
     def mean_sum_rate(self) -> float:
@@ -95,6 +100,7 @@ def precode_file(
     on_bad_drop: OnBadDrop,
     advance: Callable[[int, str], None],
     noise: UserNoise | None = None,
+    labels: LabelSource = SCHEME_LABELS,
 ) -> Summary:
     """Precode every drop of a channel file into a result file.
 
@@ -117,6 +123,8 @@ def precode_file(
         Function of the number of finished drops and a note, called after each block.
     noise : UserNoise, optional
         Noise power per user or drop; that of `budget` is then their reference.
+    labels : LabelSource
+        Source of the near-field labels; by default the scheme.
 
     Returns
     -------
@@ -132,7 +140,8 @@ def precode_file(
         return read_block(file, start, min(start + batch, file.drops), on_bad_drop, noise)
 
     def compute(block: Block) -> tuple[int, npt.NDArray[np.bool_], dict[str, npt.NDArray[Any]]]:
-        precoding = precode_channels(scheme, block.channels, budget, device)
+        given = labels.of_drops(block.start, block.good)
+        precoding = precode_channels(scheme, block.channels, budget, device, labels, given)
         _check_rates(file, block, precoding)
         arrays = result_arrays(precoding, block.good)
         if block.receive_combiner is not None:
@@ -182,7 +191,14 @@ def _workers(device: torch.device) -> Iterator[int]:
         torch.set_num_threads(threads)
 
 
-def precode_channels(scheme: Scheme, channels: Channels, budget: LinkBudget, device: torch.device) -> Precoding:
+def precode_channels(
+    scheme: Scheme,
+    channels: Channels,
+    budget: LinkBudget,
+    device: torch.device,
+    labels: LabelSource = SCHEME_LABELS,
+    given: npt.NDArray[np.bool_] | None = None,
+) -> Precoding:
     """Apply a scheme to channels on a device; an empty batch gives an empty result.
 
     Parameters
@@ -195,6 +211,10 @@ def precode_channels(scheme: Scheme, channels: Channels, budget: LinkBudget, dev
         Link budget of every drop.
     device : torch.device
         Device that computes.
+    labels : LabelSource
+        Source of the near-field labels; by default the scheme.
+    given : numpy.ndarray, optional
+        Labels of these drops where the source holds labels, bool (drops, users).
 
     Returns
     -------
@@ -202,7 +222,7 @@ def precode_channels(scheme: Scheme, channels: Channels, budget: LinkBudget, dev
     """
     if not len(channels):
         return _no_drops(*channels.shape[1:])
-    return scheme(ChannelBatch(torch.from_numpy(channels).to(device)), budget)
+    return precode_labelled(scheme, torch.from_numpy(channels).to(device), budget, labels, given)
 
 
 def _no_drops(users: int, antennas: int) -> Precoding:

@@ -23,6 +23,7 @@ FORMATS = ("png", "pdf", "svg")
 # The palette of Okabe and Ito, readable with colour vision deficiencies; markers keep schemes apart in grey.
 OURS = NEAR_FIELD = "#D55E00"
 FAR_FIELD = "#56B4E9"
+UNDECIDED = "#999999"
 CAPACITY = "#000000"
 
 # The network stands out, bounds are black, classical schemes dashed. `tiny` often coincides with `small`, so it is thin

@@ -15,12 +15,13 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from nflae_bridge.files.positions import Scene
-from nflae_bridge.plots.style import FAR_FIELD, NEAR_FIELD
+from nflae_bridge.plots.style import FAR_FIELD, NEAR_FIELD, UNDECIDED
 from simulator.geometry.arrays import angle_and_distance
 from simulator.geometry.near_field import effective_rayleigh_distance, focusing_gain
 from simulator.geometry.steering import near_field_steering
 
-_MARKERS = {True: "o", False: "s"}
+_NEAR, _FAR, _UNDECIDED = ("o", NEAR_FIELD), ("s", FAR_FIELD), ("D", UNDECIDED)  # marker and colour
+_LISTED = 8  # users listed by number in the legend
 _DYNAMIC_RANGE_DB = 30.0
 _MAX_PIXELS = 120_000
 _MAX_PIXEL_ANTENNAS = 30_000_000  # pixels x antennas: one to two seconds
@@ -45,6 +46,8 @@ class DropPicture:
         (users,), bps/Hz.
     near_field
         Bool (users,).
+    undecided
+        Bool (users,), users whose label is not reliable.
     """
 
     title: str
@@ -53,6 +56,7 @@ class DropPicture:
     power: Tensor
     rate: Tensor
     near_field: Tensor
+    undecided: Tensor
 
 
 def users_figure(picture: DropPicture) -> Figure:
@@ -116,22 +120,29 @@ def draw_users(figure: Any, picture: DropPicture) -> None:
     _draw_map(figure, figure.add_subplot(grid[0]), picture)
     figure.legend(handles=_legend(picture), loc="outside lower left", ncols=5, fontsize=9.5, frameon=False)
     powers, rates = figure.add_subplot(grid[1]), figure.add_subplot(grid[2])
-    near = [bool(label) for label in picture.near_field]
-    users = np.arange(1, len(near) + 1)
-    colours = [NEAR_FIELD if label else FAR_FIELD for label in near]
+    count = len(picture.near_field)
+    users = np.arange(1, count + 1)
+    colours = [_looks(picture, user)[1] for user in range(count)]
     total = float(picture.power.sum())
     share = 100 * picture.power.double().numpy() / (total or 1.0)
     for axes, values, label in ((powers, share, "share of power [%]"), (rates, picture.rate, "rate [bps/Hz]")):
         axes.barh(users, np.asarray(values), color=colours, height=0.75)
         axes.set_xlabel(label)
-        axes.set_ylim(max(len(near), 4) + 0.6, 0.4)
+        axes.set_ylim(max(count, 4) + 0.6, 0.4)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="x", color="#dddddd", linewidth=0.8)
         axes.set_axisbelow(True)
-    number_all = len(near) <= 32
-    powers.set_yticks(users if number_all else [1, len(near)])
+    number_all = count <= 32
+    powers.set_yticks(users if number_all else [1, count])
     powers.set_ylabel("user")
-    rates.set_yticks(users if number_all else [1, len(near)], [])
+    rates.set_yticks(users if number_all else [1, count], [])
+
+
+def _looks(picture: DropPicture, user: int) -> tuple[str, str]:
+    """Return the marker and the colour of a user."""
+    if picture.undecided[user]:
+        return _UNDECIDED
+    return _NEAR if picture.near_field[user] else _FAR
 
 
 def _draw_map(figure: Any, axes: Any, picture: DropPicture) -> None:
@@ -166,18 +177,18 @@ def _draw_map(figure: Any, axes: Any, picture: DropPicture) -> None:
 
 
 def _draw_positions(axes: Any, picture: DropPicture, extent: tuple[float, float, float, float]) -> None:
-    """Mark every user with its number; hollow where only the direction is known."""
+    """Mark every located user with its number; hollow where only the direction is known."""
     scene, right = picture.scene, extent[1]
     x_shown, height_shown = _drawn_positions(scene, extent)
-    for user in range(len(x_shown)):
-        near, resolved = bool(picture.near_field[user]), bool(scene.resolved[user])
+    for user in torch.nonzero(scene.located).flatten().tolist():
+        (marker, colour), resolved = _looks(picture, user), bool(scene.resolved[user])
         axes.plot(
             x_shown[user],
             height_shown[user],
-            marker=_MARKERS[near],
+            marker=marker,
             markersize=9,
-            markerfacecolor=(NEAR_FIELD if near else FAR_FIELD) if resolved else "none",
-            markeredgecolor="white" if resolved else (NEAR_FIELD if near else FAR_FIELD),
+            markerfacecolor=colour if resolved else "none",
+            markeredgecolor="white" if resolved else colour,
             markeredgewidth=1.3 if resolved else 2.2,
             clip_on=False,
         )
@@ -204,8 +215,8 @@ def _extent(scene: Scene) -> tuple[float, float, float, float]:
     reach = 1.15 * float(np.hypot(x, height).max(initial=0.0))
     if reach == 0.0:
         reach = max(10.0, float(effective_rayleigh_distance(scene.array, torch.zeros(1))))
-    directions = scene.height / torch.hypot(scene.x, scene.height)
-    across = np.concatenate([height, reach * directions[~scene.resolved].numpy(), [-0.12 * reach, 0.12 * reach]])
+    directions = (scene.height / torch.hypot(scene.x, scene.height))[scene.located & ~scene.resolved]
+    across = np.concatenate([height, reach * directions.numpy(), [-0.12 * reach, 0.12 * reach]])
     return 0.0, reach, 1.15 * float(across.min()), 1.15 * float(across.max())
 
 
@@ -234,13 +245,15 @@ def _legend(picture: DropPicture) -> list[Line2D]:
         face, edge = (colour, "black") if filled else ("none", colour)
         return Line2D([], [], linestyle="", marker=marker, markersize=8, mfc=face, mec=edge, label=label)
 
-    near = picture.near_field.numpy()
     border = Line2D([], [], linestyle="--", color="#666666", label="border of the near field")
     entries = [entry(">", "white", f"array, {picture.scene.array.antennas} antennas"), border]
-    if near.any():
-        entries.append(entry("o", NEAR_FIELD, f"near-field user ({int(near.sum())})"))
-    if not near.all():
-        entries.append(entry("s", FAR_FIELD, f"far-field user ({int((~near).sum())})"))
-    if not picture.scene.resolved.all():
+    looks = [_looks(picture, user) for user in range(len(picture.near_field))]
+    names = {_NEAR: "near-field user", _FAR: "far-field user", _UNDECIDED: "user without a label that holds"}
+    entries += [entry(*look, f"{name} ({looks.count(look)})") for look, name in names.items() if look in looks]
+    if not picture.scene.resolved[picture.scene.located].all():
         entries.append(entry("s", "black", "hollow: direction only", filled=False))
+    missing = (torch.nonzero(~picture.scene.located).flatten() + 1).tolist()
+    if missing:
+        listed = ", ".join(map(str, missing[:_LISTED])) + (", ..." if len(missing) > _LISTED else "")
+        entries.append(Line2D([], [], linestyle="", label=f"not on the map, no single wave: {listed}"))
     return entries

@@ -118,4 +118,5 @@ def _slow_waves(antennas: int, device: torch.device) -> Tensor:
     phase = 2 * math.pi * t * (slope + t * (bend + t * twist))
     spectra = torch.fft.fft(torch.polar(torch.ones_like(phase), phase)) / antennas
     around = (torch.arange(_BINS) - _BINS // 2) % antennas
-    return spectra[:, around].conj().T.to(torch.complex64).contiguous().to(device)
+    table: Tensor = spectra[:, around].conj().T.to(torch.complex64).contiguous().to(device)
+    return table

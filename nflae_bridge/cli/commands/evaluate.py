@@ -92,6 +92,7 @@ def command(
 
         from nflae_bridge.engine.devices import choose_device, drops_per_block
         from nflae_bridge.files.blocks import blocks
+        from nflae_bridge.files.labels import LabelSource
         from nflae_bridge.network.shipped import portable_model
         from nflae_bridge.studies.evaluation import BLOCK_DROPS, Comparison, evaluate
 
@@ -109,7 +110,8 @@ def command(
         if plotting.plot is not None:
             name = "nflae" if "nflae" in schemes else schemes[0]
             scheme = comparison.schemes_by_name()[name]
-            shown = precode_drop_to_plot(plotting, file, name, scheme, budget, device, choice.noise)
+            labels = LabelSource(score=engine.near_field_score)
+            shown = precode_drop_to_plot(plotting, file, name, scheme, budget, device, choice.noise, labels)
         outputs = [] if plotting.plot is None or shown is None else [_drawn(plotting.plot, shown, found)]
         if csv_path is not None:
             outputs.append(_table_file(csv_path, found))

@@ -16,14 +16,19 @@ from nflae_bridge.cli.options import (
     plot_options,
     work_options,
 )
-from nflae_bridge.cli.scheme_option import SchemeOption
+from nflae_bridge.cli.scheme_option import NETWORK, SchemeOption
 from nflae_bridge.cli.terminal import announce, fact, progress, warn
 from nflae_bridge.files.budget import BudgetChoice, BudgetRequest, choose_budget
 
 if TYPE_CHECKING:
+    import torch
+
     from matlab_io import ChannelFile
     from matlab_io.writing.mat_writer import Value
+    from nflae_bridge.files.labels import LabelSource
     from nflae_bridge.files.precode_file import Summary
+
+_MOSTLY = 0.9  # of the drops: from here on the network is not worth its time
 
 
 @click.command(
@@ -63,6 +68,12 @@ if TYPE_CHECKING:
     help="Precoding scheme, with its own options, e.g. wmmse:iterations=50.",
 )
 @channel_options
+@click.option(
+    "--near-field",
+    "labels",
+    metavar="VAR",
+    help="Variable of near-field labels, 0 and 1, K x S; none: the network labels.  [default: near_field in the file]",
+)
 @budget_options
 @work_options
 @click.option(
@@ -75,6 +86,7 @@ def command(
     source: Path,
     output: Path,
     name: str,
+    labels: str | None,
     mat_version: str | None,
     reading: ChannelOptions,
     request: BudgetRequest,
@@ -88,6 +100,7 @@ def command(
     """
     from nflae_bridge.cli.plot_option import check_plot, check_plot_drop, draw_users, precode_drop_to_plot
 
+    _check_network_options(name, work)
     check_plot(plotting, forbidden=(source, output))
     with reading.open(source) as file:
         choice = choose_budget(request, file, progress)
@@ -101,7 +114,8 @@ def command(
         from nflae_bridge.network.shipped import model_folder
 
         device, budget = choose_device(work.device), choice.link_budget()
-        model = model_folder(work.model, device.type).resolve().name if name == "nflae" else ""
+        model = model_folder(work.model, device.type).resolve().name
+        label_source, origin = _labels(file, labels, name, model, device)
         # Before the model is loaded, so that an output that cannot be written is reported at once.
         results = ResultFile(
             output,
@@ -110,28 +124,52 @@ def command(
             users=file.users,
             drop_axes=file.drop_axes,
             convention=file.convention,
-            info=_info(file, choice, name, model, work.refine),
+            info=_info(file, choice, name, model, work.refine) | {"labels": origin},
             inputs=[source],
             receive_antennas=file.receive_antennas if file.receive_mode in ("strongest", "eigen") else None,
         )
         for note in results.notes:
             warn(note)
         scheme = load_scheme(name, work.model, str(device), work.refine)
-        fact("scheme", f"{name}{f' (model {model})' if model else ''} on {device}")
+        fact("scheme", f"{name}{f' (model {model})' if name == NETWORK else ''} on {device}")
+        fact("labels", origin)
         batch = work.batch or drops_per_block(file.users, file.antennas)
         with results:
             with progress("precode", file.drops, "drops") as advance:
                 summary = precode_file(
-                    file, results, scheme, budget, device, batch, work.on_bad_drop, advance, choice.noise
+                    file, results, scheme, budget, device, batch, work.on_bad_drop, advance, choice.noise, label_source
                 )
             picture = None
             if plotting.plot is not None:
-                shown = precode_drop_to_plot(plotting, file, name, scheme, budget, device, choice.noise)
+                shown = precode_drop_to_plot(plotting, file, name, scheme, budget, device, choice.noise, label_source)
                 picture = None if shown is None else draw_users(plotting.plot, shown)
         if picture is not None:
             picture.save()
     _report(summary, name, budget.demands_rates, choice.sum_rate_scope)
     fact("written", f"{output} (version {results.version})" + (f", {plotting.plot}" if picture else ""))
+
+
+def _check_network_options(name: str, work: WorkOptions) -> None:
+    """Refuse options of the network with another scheme, which would ignore them."""
+    if name == NETWORK:
+        return
+    for option, given in (("--refine", work.refine or None), ("--model", work.model if work.model != "auto" else None)):
+        if given is not None:
+            raise click.UsageError(f"{option} {given} applies to --scheme nflae only; leave it out with {name}.")
+
+
+def _labels(
+    file: ChannelFile, wanted: str | None, name: str, model: str, device: torch.device
+) -> tuple[LabelSource, str]:
+    """Return the source of the labels, the network's for every scheme where the file holds none, and its name."""
+    from nflae_bridge.engine.schemes import load_network
+    from nflae_bridge.files.labels import LabelSource, read_labels
+
+    given, origin = read_labels(file, wanted)
+    if given is not None:
+        return LabelSource(given), origin
+    score = None if name == NETWORK else load_network("auto", str(device)).near_field_score
+    return LabelSource(score=score), f"of the network (model {model})"
 
 
 def _info(file: ChannelFile, choice: BudgetChoice, name: str, model: str, refine: int) -> dict[str, Value]:
@@ -141,8 +179,8 @@ def _info(file: ChannelFile, choice: BudgetChoice, name: str, model: str, refine
     return {
         "scheme": name,
         "receiver": "sic" if needs_sic(name) else "linear",
-        "model": model,
-        "refine": refine if name == "nflae" else 0,
+        "model": model if name == NETWORK else "",
+        "refine": refine,
         "version": __version__,
         "input": str(file.path),
         "variable": file.variable,
@@ -173,9 +211,33 @@ def _report(summary: Summary, name: str, demands_rates: bool, scope: str) -> Non
     near = summary.near_field_users / summary.users
     fact("mean sum rate", f"{summary.mean_sum_rate:.3f} bps/Hz{scope}")
     fact("near-field users", f"{100 * near:.1f} % ({summary.near_field_users} of {summary.users})")
+    if summary.undecided:
+        fact("undecided users", _undecided(summary))
     if demands_rates:
         fact("min_rate missed", f"on {summary.infeasible} of {served} drops: feasible is false there")
     if needs_sic(name):
         fact("receivers", f"the rates of {name} need users that decode and cancel the messages of others (SIC)")
-    if name == "nflae":
-        fact("fallback to RZF", f"on {summary.fallback} of {served} drops")
+    if name == NETWORK:
+        fact(
+            "fallback to RZF", f"on {summary.fallback} of {served} drops: {_fallback_meaning(summary.fallback, served)}"
+        )
+
+
+def _undecided(summary: Summary) -> str:
+    share = 100 * summary.undecided / summary.users
+    return (
+        f"{share:.1f} % ({summary.undecided} of {summary.users}): their channels are not a single spherical wave"
+        " (scattering); near_field_score is 0.5 and the label is not reliable, --near-field VAR takes your own"
+    )
+
+
+def _fallback_meaning(fallback: int, served: int) -> str:
+    """Say what the number of drops on which a classical result is returned means for the reader."""
+    if not fallback:
+        return "every result is that of the network"
+    meaning = "a classical result is the better one there and is returned, the others are those of the network"
+    if fallback == served:
+        meaning = "a classical result is the better one on every drop and is returned"
+    if fallback >= _MOSTLY * served:
+        meaning += "; the network adds next to nothing on these channels, --scheme rzf serves them in less time"
+    return meaning

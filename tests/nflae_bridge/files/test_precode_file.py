@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -194,9 +195,9 @@ def test_of_two_errors_the_first_drops_is_told() -> None:
 def test_rates_that_are_no_numbers_are_told_with_their_drop() -> None:
     def spoilt(batch: ChannelBatch, budget: LinkBudget) -> Precoding:
         answer = PRECODE(batch, budget)
-        bad = batch.channels.abs().amax((1, 2)) > 100
-        answer.sum_rate[bad] = torch.nan
-        return answer
+        bad = (batch.channels.abs().amax((1, 2)) > 100).unsqueeze(-1)
+        sinr = torch.where(bad, torch.nan, answer.sinr)
+        return replace(answer, compute_sinr=lambda: sinr)
 
     channels = random_channels(40, USERS, ANTENNAS)
     channels[[10, 30]] *= 1000
@@ -270,11 +271,13 @@ def test_a_summary_adds_only_what_was_precoded() -> None:
         "sum_rate": np.array([1.0, np.nan, 2.0, np.nan]),
         "feasible": np.array([False, False, True, False]),
         "fallback": np.array([True, False, True, False]),
+        "near_field_score": np.array([[0.5, 0.4], [np.nan, np.nan], [0.9, 0.5], [np.nan, np.nan]]),
     }
     summary.add(good, block)
     summary.add(good, block)
     assert (summary.drops, summary.skipped, summary.users, summary.near_field_users) == (8, 4, 8, 6)
     assert (summary.sum_rate, summary.infeasible, summary.fallback, summary.mean_sum_rate) == (6.0, 2, 4, 1.5)
+    assert summary.undecided == 4
     assert np.isnan(Summary(drops=3, skipped=3).mean_sum_rate)
 
 

@@ -48,7 +48,7 @@ def test_the_map_peaks_at_the_point_in_focus(conjugated: bool) -> None:
     angle = torch.atan2(torch.tensor([15.0 - 9.0]).double(), torch.tensor([12.0]).double()) - array.tilt
     beam = near_field_steering(array, angle, torch.hypot(torch.tensor([12.0]), torch.tensor([6.0])))
     nobody = torch.empty(0, dtype=torch.float64)
-    scene = Scene(array, nobody, nobody, nobody.bool(), conjugated, from_file=True)
+    scene = Scene(array, nobody, nobody, nobody.bool(), nobody.bool(), conjugated, from_file=True)
     sent = beam.conj().resolve_conj() if conjugated else beam
     power = torch.tensor([0.5]).double()
     intensity = intensity_map(scene, sent, power, x, height)
@@ -61,11 +61,12 @@ def test_the_map_peaks_at_the_point_in_focus(conjugated: bool) -> None:
 def picture(users: int, antennas: int = 32, resolved: bool = True) -> DropPicture:
     array = UniformLinearArray(antennas=antennas, height=0.0, tilt=0.0)
     x = torch.linspace(2, 8, users, dtype=torch.float64)
-    scene = Scene(array, x, x.flip(0) / 4 - 1, torch.full((users,), resolved), False, from_file=False)
+    located = torch.ones(users, dtype=torch.bool)
+    scene = Scene(array, x, x.flip(0) / 4 - 1, torch.full((users,), resolved), located, False, from_file=False)
     angle = torch.atan2(-scene.height, scene.x)
     precoder = near_field_steering(array, angle, torch.hypot(scene.x, scene.height))
     near = torch.arange(users) % 2 == 0
-    return DropPicture("title", scene, precoder, torch.full((users,), 1 / users), torch.ones(users), near)
+    return DropPicture("title", scene, precoder, torch.full((users,), 1 / users), torch.ones(users), near, ~located)
 
 
 @pytest.mark.parametrize("users", [1, 5, 40])

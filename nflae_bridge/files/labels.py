@@ -1,0 +1,204 @@
+"""Label the users of a channel file near-field or far-field: by a variable of the file, or by a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from matlab_io.containers.variable import NUMERIC_CLASSES, Variable, matlab_shape, shape_text
+from matlab_io.errors import NflaeError
+from simulator.downlink.budget import LinkBudget
+from simulator.downlink.precoding import ChannelBatch, Precoding, Scheme
+from simulator.geometry.single_wave import is_single_wave
+
+if TYPE_CHECKING:
+    from matlab_io import ChannelFile
+
+__all__ = ["NO_VARIABLE", "SCHEME_LABELS", "UNDECIDED", "LabelSource", "precode_labelled", "read_labels"]
+
+NO_VARIABLE = "none"
+"""Name that stands for labels of the network although the file holds some."""
+UNDECIDED = 0.5
+"""Near-field score of a user whose channel is not a single spherical wave."""
+
+_VARIABLE = "near_field"
+Labels = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class LabelSource:
+    """Hold the labels of a file's users, or the network that finds them.
+
+    Parameters
+    ----------
+    given : numpy.ndarray, optional
+        Labels of every drop of the file, bool (drops, users).
+    score : callable, optional
+        Near-field scores, float64 (drops, users), of channels, complex64 (drops, users, antennas); by default those of
+        the scheme.
+    tests_waves : bool
+        Set the score to `UNDECIDED` where the channel is not a single spherical wave.
+    """
+
+    given: Labels | None = None
+    score: Callable[[Tensor], Tensor] | None = None
+    tests_waves: bool = True
+
+    def of_drops(self, start: int, good: npt.NDArray[np.bool_]) -> Labels | None:
+        """Return the given labels of the good drops of a block.
+
+        Parameters
+        ----------
+        start : int
+            First drop of the block, counted from 0.
+        good : numpy.ndarray
+            Bool, (drops,), true for good drops.
+
+        Returns
+        -------
+        numpy.ndarray or None
+            Bool, (good drops, users); None if no labels are given.
+        """
+        return None if self.given is None else self.given[start : start + len(good)][good]
+
+
+SCHEME_LABELS = LabelSource()
+"""Labels of the scheme itself."""
+
+
+def precode_labelled(
+    scheme: Scheme, channels: Tensor, budget: LinkBudget, source: LabelSource, given: Labels | None
+) -> Precoding:
+    """Precode with labels that do not depend on the scheme, and score them.
+
+    Parameters
+    ----------
+    scheme : Scheme
+        Precoding scheme.
+    channels : Tensor
+        Complex64, (drops, users, antennas).
+    budget : LinkBudget
+        Link budget of every drop.
+    source : LabelSource
+        Source of the labels.
+    given : numpy.ndarray or None
+        Labels of these drops where `source` has labels, bool (drops, users).
+
+    Returns
+    -------
+    Precoding
+        The scores are 0 and 1 for given labels; else those of the source, and `UNDECIDED` where the channel is not a
+        single spherical wave.
+    """
+    if given is not None:
+        near = torch.from_numpy(given).to(channels.device)
+        precoding, score = scheme(ChannelBatch(channels, near), budget), near.double()
+        return replace(precoding, compute_labels=lambda: (near, score))
+    if source.score is None:
+        precoding = scheme(ChannelBatch(channels), budget)
+        near, score = precoding.near_field, precoding.near_field_score
+    else:
+        score = source.score(channels)
+        near = score > UNDECIDED
+        precoding = scheme(ChannelBatch(channels, near), budget)
+    if source.tests_waves:
+        score = torch.where(is_single_wave(channels), score, UNDECIDED)
+    return replace(precoding, compute_labels=lambda: (near, score))
+
+
+def read_labels(file: ChannelFile, wanted: str | None) -> tuple[Labels | None, str]:
+    """Read the near-field labels that a channel file holds.
+
+    Parameters
+    ----------
+    file : ChannelFile
+        Open file.
+    wanted : str or None
+        Name of the variable, or ``"none"``; by default ``near_field`` beside the channels, where there is one.
+
+    Returns
+    -------
+    labels : numpy.ndarray or None
+        Bool, (drops, users); None if the file holds none or they are not to be used.
+    origin : str
+        Variable and size, for the report.
+
+    Raises
+    ------
+    NflaeError
+        If there is no such variable, or its size or a value of it is not that of labels.
+    """
+    if wanted == NO_VARIABLE:
+        return None, ""
+    variable = _variable(file, wanted)
+    if variable is None:
+        return None, ""
+    where = f"{file.path}: {variable.name}"
+    remedy = f"correct it, or pass --near-field {NO_VARIABLE} for the labels of the network"
+    if variable.matlab_class not in (*NUMERIC_CLASSES, "logical") or variable.is_complex:
+        raise NflaeError(f"{where} ({variable.matlab_class}) holds no labels; expected 0 and 1 per user; {remedy}")
+    order = next((order for order in _orders(file) if _sizes(order) == variable.shape), None)
+    if order is None:
+        expected = " or ".join(dict.fromkeys(shape_text(_sizes(order)) for order in _orders(file)))
+        raise NflaeError(f"{where} is {shape_text(variable.shape)}; expected a label per user, {expected}; {remedy}")
+    numbers = _numbers(file, variable)
+    wrong = np.argwhere(~np.isin(numbers, (0, 1)))
+    if len(wrong):
+        index = ",".join(str(position + 1) for position in wrong[0])
+        raise NflaeError(f"{where}({index}) = {numbers[tuple(wrong[0])]:g}; labels are 0 and 1; {remedy}")
+    labels = numbers.astype(np.bool_).reshape([size for _, size in order], order="F")
+    users = [name for name, _ in order].index("k")
+    labels = np.moveaxis(labels, users, 0).reshape((file.users, file.drops), order="F")
+    return np.ascontiguousarray(labels.T), f"{variable.name} in {file.path.name}, {shape_text(variable.shape)}"
+
+
+def _variable(file: ChannelFile, wanted: str | None) -> Variable | None:
+    """Return the variable of the labels: the one named, else that of the channels' struct, else that at the top."""
+    from matlab_io.containers.contents import inspect_file  # h5py is not imported where no file is read
+
+    variables = {variable.name: variable for variable in inspect_file(file.path)}
+    if wanted is not None:
+        if wanted not in variables:
+            raise NflaeError(
+                f"{file.path}: no variable {wanted}; pass --near-field with the name of an array of 0 and 1 per user,"
+                f" or {NO_VARIABLE} for the labels of the network"
+            )
+        return variables[wanted]
+    beside = file.variable.rpartition(".")[0]
+    names = (f"{beside}.{_VARIABLE}", _VARIABLE)
+    return next((variables[name] for name in names if name in variables), None)
+
+
+Axes = list[tuple[str, int]]
+
+
+def _orders(file: ChannelFile) -> Iterator[Axes]:
+    """Yield the possible axes of the labels: those of the channels, users before drops, and users by all drops."""
+    sizes = iter(file.drop_axes)
+    drops = [(letter, next(sizes)) for letter in file.layout if letter in "sf"]
+    users = [("k", file.users)]
+    before = [letter for letter in file.layout.partition("k")[0] if letter in "sf"] if "k" in file.layout else []
+    yield drops[: len(before)] + users + drops[len(before) :]
+    yield users + drops
+    yield [*users, ("s", file.drops)]
+
+
+def _sizes(order: Sequence[tuple[str, int]]) -> tuple[int, ...]:
+    return matlab_shape([size for _, size in order])
+
+
+def _numbers(file: ChannelFile, variable: Variable) -> npt.NDArray[Any]:
+    from matlab_io.containers.contents import detect_version
+    from matlab_io.reading.storage import LoadedStorage, OnDiskStorage
+
+    version = detect_version(file.path)
+    storage = OnDiskStorage(file.path) if version == "7.3" else LoadedStorage(file.path, version, variable, [])
+    with closing(storage):
+        return storage.numbers(variable)
