@@ -124,8 +124,7 @@ class Result:
             "k",
             np.float64,
             "",
-            "near-field score in [0, 1]; 0 or 1 for given labels; in files 0.5, undecided, where the channel is not a"
-            " single spherical wave",
+            "near-field score in [0, 1]; 0.5 in files: undecided, not a single spherical wave",
         )
     )
     near_field: npt.NDArray[np.bool_] = field(

@@ -9,7 +9,7 @@ classdef Client < handle
 %     precoder          N x K x S complex single   unit-norm precoding vectors w_k
 %     power             K x S double               transmit powers P_k, W
 %     lambda            K x S double               dual uplink powers lambda_k (optimal structure); NaN where unused, W
-%     near_field_score  K x S double               near-field score in [0, 1]
+%     near_field_score  K x S double               near-field score in [0, 1]; 0.5 in files: undecided, not a single spherical wave
 %     near_field        K x S logical              near-field labels, by which C3 is counted
 %     sinr              K x S double               SINR, linear
 %     rate              K x S double               rates log2(1 + SINR), bps/Hz
