@@ -126,7 +126,8 @@ def precode_drop_to_plot(
     given = labels.of_drops(drop, block.good)
     result = precode_channels(scheme, channels, budget, device, labels, given)
     carrier = None if plotting.carrier_ghz is None else 1e9 * plotting.carrier_ghz
-    scene = scene_of(file.path, drop, file.drops, torch.from_numpy(channels[0]), carrier)
+    path = None if file.version == "raw" else file.path
+    scene = scene_of(path, drop, file.drops, torch.from_numpy(channels[0]), carrier)
     return DropPicture(
         title=f"{file.path.name}, {drop_name(file, drop)}: {name}, {float(result.sum_rate[0]):.2f} bps/Hz",
         scene=scene,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -144,10 +144,11 @@ def read_labels(file: ChannelFile, wanted: str | None) -> tuple[Labels | None, s
     remedy = f"correct it, or pass --near-field {NO_VARIABLE} for the labels of the network"
     if variable.matlab_class not in (*NUMERIC_CLASSES, "logical") or variable.is_complex:
         raise NflaeError(f"{where} ({variable.matlab_class}) holds no labels; expected 0 and 1 per user; {remedy}")
-    order = next((order for order in _orders(file) if _sizes(order) == variable.shape), None)
+    orders, shape = _orders(file, variable.row_major), _matlab_shape(variable)
+    order = next((order for order in orders if _sizes(order) == shape), None)
     if order is None:
-        expected = " or ".join(dict.fromkeys(shape_text(_sizes(order)) for order in _orders(file)))
-        raise NflaeError(f"{where} is {shape_text(variable.shape)}; expected a label per user, {expected}; {remedy}")
+        expected = " or ".join(dict.fromkeys(shape_text(_sizes(order)) for order in orders))
+        raise NflaeError(f"{where} is {shape_text(shape)}; expected a label per user, {expected}; {remedy}")
     numbers = _numbers(file, variable)
     wrong = np.argwhere(~np.isin(numbers, (0, 1)))
     if len(wrong):
@@ -156,14 +157,15 @@ def read_labels(file: ChannelFile, wanted: str | None) -> tuple[Labels | None, s
     labels = numbers.astype(np.bool_).reshape([size for _, size in order], order="F")
     users = [name for name, _ in order].index("k")
     labels = np.moveaxis(labels, users, 0).reshape((file.users, file.drops), order="F")
-    return np.ascontiguousarray(labels.T), f"{variable.name} in {file.path.name}, {shape_text(variable.shape)}"
+    return np.ascontiguousarray(labels.T), f"{variable.name} in {file.path.name}, {shape_text(shape)}"
 
 
 def _variable(file: ChannelFile, wanted: str | None) -> Variable | None:
     """Return the variable of the labels: the one named, else that of the channels' struct, else that at the top."""
-    from matlab_io.containers.contents import inspect_file  # h5py is not imported where no file is read
+    from matlab_io.containers.contents import list_variables  # h5py is not imported where no file is read
 
-    variables = {variable.name: variable for variable in inspect_file(file.path)}
+    listed = [] if file.version == "raw" else list_variables(file.path, file.version)
+    variables = {variable.name: variable for variable in listed}
     if wanted is not None:
         if wanted not in variables:
             raise NflaeError(
@@ -179,26 +181,27 @@ def _variable(file: ChannelFile, wanted: str | None) -> Variable | None:
 Axes = list[tuple[str, int]]
 
 
-def _orders(file: ChannelFile) -> Iterator[Axes]:
-    """Yield the possible axes of the labels: those of the channels, users before drops, and users by all drops."""
-    sizes = iter(file.drop_axes)
-    drops = [(letter, next(sizes)) for letter in file.layout if letter in "sf"]
+def _orders(file: ChannelFile, row_major: bool) -> list[Axes]:
+    """Return the possible axes in MATLAB order: as in the channels, users before drops, users by all drops."""
+    drops = list(zip(file.drop_letters, file.drop_axes, strict=True))
     users = [("k", file.users)]
-    before = [letter for letter in file.layout.partition("k")[0] if letter in "sf"] if "k" in file.layout else []
-    yield drops[: len(before)] + users + drops[len(before) :]
-    yield users + drops
-    yield [*users, ("s", file.drops)]
+    letters = file.layout[::-1] if row_major else file.layout
+    before = sum(letter in file.drop_letters for letter in letters.partition("k")[0]) if "k" in letters else 0
+    return [drops[:before] + users + drops[before:], users + drops, [*users, ("s", file.drops)]]
 
 
-def _sizes(order: Sequence[tuple[str, int]]) -> tuple[int, ...]:
+def _sizes(order: Axes) -> tuple[int, ...]:
     return matlab_shape([size for _, size in order])
 
 
-def _numbers(file: ChannelFile, variable: Variable) -> npt.NDArray[Any]:
-    from matlab_io.containers.contents import detect_version
-    from matlab_io.reading.storage import LoadedStorage, OnDiskStorage
+def _matlab_shape(variable: Variable) -> tuple[int, ...]:
+    return matlab_shape(variable.shape[::-1] if variable.row_major else variable.shape)
 
-    version = detect_version(file.path)
-    storage = OnDiskStorage(file.path) if version == "7.3" else LoadedStorage(file.path, version, variable, [])
-    with closing(storage):
-        return storage.numbers(variable)
+
+def _numbers(file: ChannelFile, variable: Variable) -> npt.NDArray[np.float64]:
+    """Return the array in MATLAB's order of axes."""
+    from matlab_io.reading.storage import open_storage
+
+    with closing(open_storage(file.path, file.version, variable, [])) as storage:
+        numbers = storage.numbers(variable)
+    return numbers.T if variable.row_major else numbers

@@ -51,13 +51,13 @@ class Scene:
     from_file: bool
 
 
-def scene_of(path: Path, drop: int, drops: int, channels: Tensor, carrier: float | None) -> Scene:
+def scene_of(path: Path | None, drop: int, drops: int, channels: Tensor, carrier: float | None) -> Scene:
     """Return the scene of one drop of a file, with the file's positions or, without them, estimated ones.
 
     Parameters
     ----------
     path
-        Channel file.
+        Channel file; None for one that holds nothing but channels.
     drop, drops
         Index of the drop, counted from 0, and number of drops in the file.
     channels
@@ -76,12 +76,12 @@ def scene_of(path: Path, drop: int, drops: int, channels: Tensor, carrier: float
         If the file cannot be read.
     """
     users, antennas = channels.shape
-    variables = {variable.name: variable for variable in inspect_file(path)}
+    variables = {} if path is None else {variable.name: variable for variable in inspect_file(path)}
     if carrier is None:
-        carrier = _scalar(path, variables, "carrier_hz") or 30e9
+        carrier = (path and _scalar(path, variables, "carrier_hz")) or 30e9
     shapes = {(users, drops), (users, 1)} if drops == 1 else {(users, drops)}
     has_positions = all(name in variables and variables[name].shape in shapes for name in _POSITIONS)
-    if has_positions and all(name in variables for name in _MOUNTING):
+    if path and has_positions and all(name in variables for name in _MOUNTING):
         height, tilt = _scalar(path, variables, "array_height"), _scalar(path, variables, "array_tilt_rad")
         if height is not None and tilt is not None:
             x, z = (_column(path, name, drop) for name in _POSITIONS)
