@@ -92,6 +92,26 @@ def test_rates_agree_in_every_layout(
     assert largest_rate_error(octave) < 1e-5
 
 
+@pytest.mark.parametrize(
+    ("size", "noise", "arguments"),
+    [
+        ("32, 4, 10", "0.01 * [1; 2; 4; 8]", ("--layout", "nks")),
+        ("10, 4, 32", "0.01 * (1:10)'", ("--layout", "skn")),
+        ("32, 4, 3, 5", "0.01 * reshape(1:60, 4, 3, 5)", ("--layout", "nkfs", "--power-scope", "total")),
+        ("32, 4, 3, 5", "[0.1 0.2 0.3]", ("--layout", "nkfs")),
+    ],
+)
+def test_rates_agree_with_a_noise_power_per_user_or_drop(
+    octave: Octave, nflae: Run, tmp_path: Path, size: str, noise: str, arguments: tuple[str, ...]
+) -> None:
+    save(octave, "-v7", size, f"sigma2 = {noise};", "'H', 'sigma2'")
+    for version in ("7", "7.3"):
+        output = ("-o", tmp_path / "precoded.mat", "--mat-version", version, "--scheme", "rzf")
+        done = nflae("precode", tmp_path / "channels.mat", *output, *arguments)
+        assert done.exit_code == 0, done.output
+        assert largest_rate_error(octave) < 2e-5
+
+
 def test_skipped_drops_do_not_disturb_the_check(octave: Octave, nflae: Run, tmp_path: Path) -> None:
     save(octave, "-v7", scalars="H(3, 2, 5) = NaN; H(:, 1, 8) = 0;")
     arguments = ("--scheme", "rzf", "--on-bad-drop", "skip")
