@@ -56,6 +56,8 @@ class ChannelFile:
         ``"4"``, ``"6"``, ``"7"``, ``"7.3"``, ``"npy"``, ``"npz"`` or ``"raw"``.
     layout : str
         One letter per axis in the array's own order, e.g. ``"nks"``.
+    row_major : bool
+        The file stores arrays in row-major order (numpy, HDF5 without MATLAB's attributes).
     convention : str
         ``"hermitian"`` (y = H' x) or ``"direct"`` (y = H x), as in the file.
     antennas, users : int
@@ -95,6 +97,7 @@ class ChannelFile:
         self.variable = variable.name
         self.version = version
         self.layout = layout.text
+        self.row_major = layout.row_major
         self.convention = reading.convention
         self.antennas = layout.antennas
         self.antenna_axes = layout.antenna_axes

@@ -243,8 +243,7 @@ def choose_budget(
 
 
 def _subcarriers(file: ChannelFile) -> int:
-    letters = [letter for letter in file.layout if letter in "sf"]
-    return math.prod(size for letter, size in zip(letters, file.drop_axes, strict=False) if letter == "f")
+    return math.prod(size for letter, size in zip(file.drop_letters, file.drop_axes, strict=True) if letter == "f")
 
 
 def _watts(value: float) -> str:

@@ -70,6 +70,14 @@ class UserNoise:
         return f"{low:g} to {high:g} W ({decibels}), one per {' and '.join(kinds) or 'file'}"
 
 
+@dataclass(frozen=True)
+class _Axis:
+    """Axis of users (`place` 0), or of drops: `place` 1, 2, ... in MATLAB's order."""
+
+    place: int
+    size: int
+
+
 def fit_user_noise(file: ChannelFile, numbers: npt.NDArray[np.float64]) -> UserNoise | str:
     """Match the axes of an array of noise powers with the users and drops of a file.
 
@@ -78,61 +86,54 @@ def fit_user_noise(file: ChannelFile, numbers: npt.NDArray[np.float64]) -> UserN
     file : ChannelFile
         Open file.
     numbers : numpy.ndarray
-        Noise powers, W, in MATLAB's axis order.
+        Noise powers, W, in the order of axes in which the file stores its arrays.
 
     Returns
     -------
     UserNoise or str
         Noise powers, or why they fit no reading, or more than one.
     """
-    drop_sizes = iter(file.drop_axes)
-    axes = [
-        ("k", file.users) if letter == "k" else (f"{letter}{place}", next(drop_sizes, 1))
-        for place, letter in enumerate(file.layout)
-        if letter in "ksf"
-    ]
-    if ("k", file.users) not in axes:
-        axes.append(("k", file.users))
-    shape = matlab_shape(numbers.shape)
     found: dict[bytes, UserNoise] = {}
-    for order in _orders(axes):
-        noise = _read_as(numbers.reshape(shape), order, axes, file.drop_axes)
+    for order in _orders(file):
+        noise = _read_as(numbers, order, file)
         if noise is not None:
             found.setdefault(noise.power.tobytes() + bytes(str(noise.power.shape), "ascii"), noise)
-    expected = f"{file.users} x 1 for a number per user, 1 x {math.prod(file.drop_axes)} per drop"
+    shape = shape_text(matlab_shape(numbers.shape))
     if not found:
-        return f"is {shape_text(shape)}, which fits neither users nor drops; expected {expected}, or one number"
+        drops = math.prod(file.drop_axes)
+        return (
+            f"is {shape}, which fits neither users nor drops; save {file.users} numbers, one per user, or {drops}, one"
+            " per drop, or both, or one number"
+        )
     if len(found) > 1:
-        return f"is {shape_text(shape)}, which may count users or drops; save it with an entry per user and drop"
+        return f"is {shape}, which may count users or drops; save it with an entry per user and drop"
     return next(iter(found.values()))
 
 
-Axes = list[tuple[str, int]]
+def _orders(file: ChannelFile) -> list[list[_Axis]]:
+    """Return the orders in which axes may come: that of the file, that of results, and parts of the former."""
+    drops = [_Axis(place, size) for place, size in enumerate(file.drop_axes, start=1)]
+    drops = drops[::-1] if file.row_major else drops
+    users, rest = _Axis(0, file.users), iter(drops)
+    axes = [users if letter == "k" else next(rest) for letter in file.layout if letter in "ksf"]
+    results = [*drops, users] if file.row_major else [users, *drops]
+    axes = axes if users in axes else results
+    singles = [[axis] for axis in axes if axis.size > 1]
+    pairs = [list(pair) for pair in itertools.combinations(axes, 2) if all(axis.size > 1 for axis in pair)]
+    return [axes, results, *singles, *pairs]
 
 
-def _orders(axes: Axes) -> list[Axes]:
-    """Return the axes in the order of the file and with the users first, as results have them, and parts of them."""
-    users = [axis for axis in axes if axis[0] == "k"]
-    drops = [axis for axis in axes if axis[0] != "k"]
-    whole = [axes, users + drops]
-    singles = [[axis] for axis in axes if axis[1] > 1]
-    pairs = [list(pair) for pair in itertools.combinations(axes, 2) if all(size > 1 for _, size in pair)]
-    return whole + singles + pairs
-
-
-def _read_as(numbers: npt.NDArray[np.float64], order: Axes, axes: Axes, drop_axes: tuple[int, ...]) -> UserNoise | None:
+def _read_as(numbers: npt.NDArray[np.float64], order: list[_Axis], file: ChannelFile) -> UserNoise | None:
     """Return the noise powers if the axes of `numbers` are `order`; None if they cannot be."""
-    sizes = tuple(size for _, size in order)
+    sizes = tuple(axis.size for axis in order)
     is_vector = len(order) == 1 and max(numbers.shape) == numbers.size == sizes[0]
-    if not is_vector and (len(order) == 1 or matlab_shape(sizes) != numbers.shape):
+    if not is_vector and (len(order) == 1 or matlab_shape(sizes) != matlab_shape(numbers.shape)):
         return None
-    where = {letter: index for index, (letter, _) in enumerate(order)}
-    wanted = [axis for axis in axes if axis[0] == "k"] + [axis for axis in axes if axis[0] != "k"]
-    array = numbers.reshape(sizes)
-    array = array.transpose([where[letter] for letter, _ in wanted if letter in where])
-    array = array.reshape([size if letter in where else 1 for letter, size in wanted])
-    if all(letter not in where or size == 1 for letter, size in wanted if letter != "k"):
-        return UserNoise(array.reshape(-1, 1), drop_axes)
-    whole = np.broadcast_to(array, (array.shape[0], *(size for letter, size in wanted if letter != "k")))
-    power = whole.reshape(array.shape[0], -1, order="F")
-    return UserNoise(power, drop_axes)
+    places = [axis.place for axis in order]
+    array = numbers.reshape(sizes).transpose(sorted(range(len(order)), key=places.__getitem__))
+    whole = (file.users, *file.drop_axes)
+    array = array.reshape([size if place in places else 1 for place, size in enumerate(whole)])
+    if all(size == 1 for size in array.shape[1:]):
+        return UserNoise(array.reshape(-1, 1), file.drop_axes)
+    array = np.broadcast_to(array, (array.shape[0], *file.drop_axes))
+    return UserNoise(array.reshape(array.shape[0], -1, order="F"), file.drop_axes)

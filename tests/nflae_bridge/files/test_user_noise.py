@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -68,6 +69,38 @@ def test_axes_of_noise_powers(
 
 
 @pytest.mark.parametrize(
+    ("layout", "stored", "given", "expected"),
+    [
+        ("skn", (5, 3, 8), (3,), "k"),
+        ("skn", (5, 3, 8), (5, 1), "s"),
+        ("skn", (3, 3, 8), (3, 3), "sk"),  # the file's order and that of results
+        ("skn", (5, 3, 8), (5, 3), "sk"),
+        ("skfn", (5, 3, 4, 8), (5, 3, 4), "skf"),
+        ("skfn", (5, 3, 4, 8), (5, 4, 3), "sfk"),
+        ("skfn", (5, 3, 4, 8), (5, 4), "sf"),
+    ],
+)
+def test_axes_of_row_major_files(
+    tmp_path: Path, layout: str, stored: tuple[int, ...], given: tuple[int, ...], expected: str
+) -> None:
+    numbers, sizes = powers(*given), dict(zip(layout, stored, strict=True))
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file["G"], file["sigma2"] = np.ones(stored) * 1j, numbers
+    with open_channels(tmp_path / "in.h5", variable="G", layout=layout, convention="direct") as channels:
+        noise = fit_user_noise(channels, channels.budget["noise_power"].numbers)
+    assert isinstance(noise, UserNoise), noise
+    squeezed = numbers.reshape([sizes[letter] for letter in expected])
+    drops, letters = channels.drop_axes, channels.drop_letters
+    for drop in range(int(np.prod(drops))):
+        place = dict(zip(letters, np.unravel_index(drop, drops, order="F"), strict=True))
+        for user in range(sizes["k"]):
+            place["k"] = np.intp(user)
+            amplitude = np.broadcast_to(noise.amplitude(drop, drop + 1), (1, sizes["k"], 1))[0, user, 0]
+            sigma2 = squeezed[tuple(place[letter] for letter in expected)]
+            assert amplitude == pytest.approx(np.sqrt(noise.reference / sigma2), rel=1e-6)
+
+
+@pytest.mark.parametrize(
     ("layout", "stored", "given", "words"),
     [
         ("nks", (8, 3, 3), (3, 1), "may count users or drops"),
@@ -77,7 +110,7 @@ def test_axes_of_noise_powers(
             "nks",
             (8, 3, 5),
             (1, 7),
-            "neither users nor drops; expected 3 x 1 for a number per user, 1 x 5 per drop",
+            "neither users nor drops; save 3 numbers, one per user, or 5, one per drop",
         ),
         ("nks", (8, 3, 5), (8, 1), "is 8 x 1, which fits neither"),
         ("nks", (8, 3, 5), (3, 5, 2), "is 3 x 5 x 2, which fits neither"),
@@ -139,7 +172,6 @@ def test_equal_noise_powers_are_one(nflae: Run, write_mat: WriteMat, tmp_path: P
 
 
 def test_noise_per_subcarrier_in_a_v73_file_and_its_plot(nflae: Run, tmp_path: Path) -> None:
-    h5py = pytest.importorskip("h5py")
     H = random_channels(drops=20)  # 4 subcarriers x 5 drops
     noise, source, output = powers(4, 1), tmp_path / "in.mat", tmp_path / "out.mat"
     scipy.io.savemat(tmp_path / "v7.mat", {"H": H.reshape(5, 4, 3, 16).T, "sigma2": noise})
