@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 import threading
@@ -14,6 +15,9 @@ from typing import IO, Any
 import click
 
 from matlab_io.errors import NflaeError
+
+# After a callback that has discarded an interrupt, s.
+_REPEAT_SECONDS = 0.01
 
 
 class Failure(click.ClickException):
@@ -89,7 +93,10 @@ def _is(error: BaseException, module: str, name: str) -> bool:
 
 @contextmanager
 def _signals_as_interrupts() -> Iterator[list[int]]:
-    """Handle SIGTERM like Ctrl-C, so that a scheduler's stop leaves as little behind. Yield the signals received."""
+    """Handle SIGTERM like Ctrl-C, so that a scheduler's stop leaves as little behind. Yield the signals received.
+
+    Python discards an exception that is raised in a weakref callback or a ``__del__``; the signal is then sent again.
+    """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield received
@@ -99,9 +106,19 @@ def _signals_as_interrupts() -> Iterator[list[int]]:
         received.append(number)
         raise KeyboardInterrupt
 
+    def repeat_if_discarded(discarded: sys.UnraisableHookArgs) -> None:
+        if received and issubclass(discarded.exc_type, KeyboardInterrupt):
+            again = threading.Timer(_REPEAT_SECONDS, os.kill, (os.getpid(), received[-1]))
+            again.daemon = True
+            again.start()
+        else:
+            hook(discarded)
+
+    hook, sys.unraisablehook = sys.unraisablehook, repeat_if_discarded
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield received
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        sys.unraisablehook = hook

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,16 +18,15 @@ from nflae_bridge.cli.scheme_option import SchemeOption
 from nflae_bridge.files.budget import BudgetRequest, choose_budget
 
 if TYPE_CHECKING:
-    from matlab_io.result import Result
-    from nflae_bridge.files.validation import Channels
-    from nflae_bridge.live.client import Client
-    from nflae_bridge.live.gnuradio.endpoints import Endpoint
+    from nflae_bridge.live.gnuradio.counts import Counts
     from nflae_bridge.live.gnuradio.items import Stream
     from nflae_bridge.live.gnuradio.relay import Precode
     from nflae_bridge.live.gnuradio.session import StreamSettings
+    from nflae_bridge.live.gnuradio.sockets.endpoints import Endpoint
+    from nflae_bridge.live.log import EventLog
 
-# A request that a busy server refused is sent again for half a minute.
-_ATTEMPTS, _PAUSE_SECONDS = 600, 0.05
+
+_SERVER_TIMEOUT = 10.0  # s
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class _Options:
     server: str | None
     server_key: Path | None
     client_key: Path | None
+    server_timeout: float | None
+    fallback: Literal["stop", "hold", "rzf"] | None
     max_batch: int
     on_bad_drop: Literal["error", "skip"]
     status_every: float
@@ -68,7 +71,7 @@ class _Options:
 
 
 def _endpoint(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Endpoint | None:
-    from nflae_bridge.live.gnuradio.endpoints import parse_endpoint
+    from nflae_bridge.live.gnuradio.sockets.endpoints import parse_endpoint
 
     try:
         return None if value is None else parse_endpoint(value, is_input=parameter.name == "csi")
@@ -105,14 +108,20 @@ _ENDPOINT: dict[str, Any] = {"callback": _endpoint, "metavar": "KIND:ADDRESS[,OP
               tags            Pass Tags is on in the flowgraph's block
               pdu             the flowgraph's block is the Message one
               key=TEXT        of sub and pub: the Filter Key
+              latest          of --csi: only the newest item is computed, the others are counted as skipped
+              pmt=3.10|3.9|3.8
+                              PDUs and tags as of GNU Radio 3.10.5 and later | 3.9.0 to 3.10.4 | 3.8
+                              [default: 3.10, for the outputs that of --csi; 3.8 is recognised]
 
     \b
     An item of --csi is one drop, a vector of antennas x users complex numbers: MATLAB's H(:), N x K, user after
     user. An item of --precoders is the same of W; of --labels users bytes, 1 for near field; of --powers users
     floats, W. Item i out belongs to item i in. push and pull lose nothing; pub and sub lose what is not read in time,
-    and with tags the gaps are counted. docs/how_to/gnuradio.md has the details.
+    and with tags the gaps are counted. docs/how_to/gnuradio.md has the details, docs/how_to/restarts.md what survives
+    which restart.
 
-    Ctrl-C or SIGTERM: what was taken is finished, the counts go to the log (stderr), exit status 0.""",
+    Ctrl-C or SIGTERM: what was taken is finished within half a second, the counts go to the log (stderr), exit status
+    0.""",
 )
 @click.option("--csi", required=True, **_ENDPOINT, help="Input of the channels.")
 @click.option("--precoders", **_ENDPOINT, help="Output of the precoders.")
@@ -153,6 +162,17 @@ _ENDPOINT: dict[str, Any] = {"callback": _endpoint, "metavar": "KIND:ADDRESS[,OP
 @click.option("--server-key", type=click.Path(path_type=Path), metavar="FILE", help="The server's .key.")
 @click.option("--client-key", type=click.Path(path_type=Path), metavar="FILE", help="This client's .key_secret.")
 @click.option(
+    "--server-timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help=f"Time limit of a computation on the server.  [default: {_SERVER_TIMEOUT:g}]",
+)
+@click.option(
+    "--fallback",
+    type=click.Choice(["stop", "hold", "rzf"]),
+    help="After that time: stop, send the last precoders again, or compute RZF here.  [default: stop]",
+)
+@click.option(
     "--max-batch",
     type=click.IntRange(min=1),
     default=64,
@@ -184,14 +204,14 @@ def command(**values: Any) -> None:
     from nflae_bridge.live.gnuradio.session import stream
     from nflae_bridge.live.log import EventLog
 
+    log = EventLog()
     settings = _settings(options)
-    if options.server is None:
-        stream(settings, partial(_local_precode, options), EventLog())
-        return
-    from nflae_bridge.live.client import Client
-
-    with Client(options.server, server_key=options.server_key, client_key=options.client_key) as client:
-        stream(settings, partial(_remote_precode, client, options), EventLog())
+    with ExitStack() as stack:
+        make_precode = partial(_local_precode, options) if options.server is None else _remote(options, log, stack)
+        over = stream(settings, make_precode, log)
+    log.flush()
+    if not over:
+        os._exit(0)  # a computation cannot be interrupted, and the end of the interpreter would wait for it
 
 
 def _check(options: _Options) -> None:
@@ -201,9 +221,13 @@ def _check(options: _Options) -> None:
     if options.result_tags and not (options.precoders and options.precoders.tags):
         raise click.UsageError("--result-tags needs --precoders with ',tags'")
     if options.server is None:
+        if options.server_timeout or options.fallback:
+            raise click.UsageError("--server-timeout and --fallback are for a computation on a --server")
         require("torch", "nflae stream without --server")
     elif (options.model, options.device) != ("auto", "auto"):
         raise click.UsageError("--model and --device are options of the server: give them to nflae serve")
+    elif options.fallback == "rzf":
+        require("torch", "nflae stream --fallback rzf")
 
 
 def _settings(options: _Options) -> StreamSettings:
@@ -211,7 +235,12 @@ def _settings(options: _Options) -> StreamSettings:
     from nflae_bridge.live.gnuradio.relay import RelayOptions
     from nflae_bridge.live.gnuradio.session import StreamSettings
 
-    request = BudgetRequest(options.power_dbw, options.noise_dbw, options.alpha_c, options.min_rate)
+    request = BudgetRequest(
+        power_dbw=options.power_dbw,
+        noise_dbw=options.noise_dbw,
+        alpha_c=options.alpha_c,
+        min_rate=options.min_rate,
+    )
     outputs = options.outputs
     return StreamSettings(
         csi=options.csi,
@@ -229,22 +258,32 @@ def _settings(options: _Options) -> StreamSettings:
     )
 
 
-def _local_precode(options: _Options) -> Precode:
+def _local_precode(options: _Options, counts: Counts) -> Precode:
     from nflae_bridge.api import precode
 
     return partial(precode, scheme=options.scheme, model=options.model, device=options.device, refine=options.refine)
 
 
-def _remote_precode(client: Client, options: _Options) -> Precode:
-    """Return a function that computes on the server, again after a pause while other clients keep it busy."""
-    from nflae_bridge.live.errors import ServerBusy
+def _remote(options: _Options, log: EventLog, stack: ExitStack) -> Callable[[Counts], Precode]:
+    """Connect to the server; return the function that makes the precoding function."""
+    from nflae_bridge.live.client import Client
+    from nflae_bridge.live.client.connection import ServerAddress
+    from nflae_bridge.live.gnuradio.computation.remote import RemoteOptions, RemotePrecode, ServerWatch
 
-    def precode(channels: Channels, **budget: float) -> Result:
-        for _ in range(_ATTEMPTS):
-            try:
-                return client.precode(channels, scheme=options.scheme, refine=options.refine, **budget)
-            except ServerBusy:
-                time.sleep(_PAUSE_SECONDS)
-        return client.precode(channels, scheme=options.scheme, refine=options.refine, **budget)
+    assert options.server is not None
+    timeout = options.server_timeout or _SERVER_TIMEOUT
+    remote = RemoteOptions(options.scheme, options.refine, timeout, options.fallback or "stop")
+    client = Client(options.server, timeout=timeout, server_key=options.server_key, client_key=options.client_key)
+    stack.callback(client.close)
+    watch = ServerWatch(ServerAddress(options.server, timeout, options.server_key, options.client_key), log)
+    stack.callback(watch.close)
 
-    return precode
+    def make_precode(counts: Counts) -> Precode:
+        rzf = None
+        if options.fallback == "rzf":
+            from nflae_bridge.api import precode
+
+            rzf = partial(precode, scheme="rzf")
+        return RemotePrecode(client.precode, watch, remote, rzf, counts, log)
+
+    return make_precode

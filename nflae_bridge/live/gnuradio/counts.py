@@ -18,13 +18,22 @@ class Counts:
     bad : int
         Received and answered by zeros.
     lost, gaps : int
-        Items missing between two messages, and the number of such places; known for a tagged input only.
+        Items missing between two messages or before the first of a later run, and the number of such places; known for
+        a tagged input only.
     restarts : int
-        Times that the sender's offsets began anew.
+        Times that the sender began anew.
+    stale : int
+        Received, and discarded because the sender and all readers of that run had left.
+    skipped : int
+        Received, and discarded for newer ones (``latest``).
+    substituted : int
+        Computed by the fallback in the absence of the server.
     malformed : int
         Messages that held no items.
     unsent : int
         Received, and at the end not taken by every output.
+    lag_ms : float
+        Largest time from the arrival of an item to its answer since the last status line, ms.
     """
 
     received: int = 0
@@ -33,5 +42,9 @@ class Counts:
     lost: int = 0
     gaps: int = 0
     restarts: int = 0
+    stale: int = 0
+    skipped: int = 0
+    substituted: int = 0
     malformed: int = 0
     unsent: int = 0
+    lag_ms: float = 0.0

@@ -6,23 +6,32 @@ import struct
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import zmq
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.live.gnuradio.counts import Counts
-from nflae_bridge.live.gnuradio.endpoints import MAX_MESSAGE_BYTES, Context, Endpoint, bound_address, open_socket
 from nflae_bridge.live.gnuradio.link_parameters import LinkParameters
-from nflae_bridge.live.gnuradio.pmt import Pair, Pmt, PmtError, decode
+from nflae_bridge.live.gnuradio.pmt import Dialect, Pair, Pmt, PmtError, decode
+from nflae_bridge.live.gnuradio.sockets.endpoints import MAX_MESSAGE_BYTES, Context, Endpoint
+from nflae_bridge.live.gnuradio.sockets.peers import Write
+from nflae_bridge.live.gnuradio.sockets.sender import SenderSocket
 from nflae_bridge.live.gnuradio.tags import Tag, TagError, decode_header, has_header
+
+T = TypeVar("T")
 
 # Reports a fault of a message: the kind of event, and a text.
 Warn = Callable[[str, str], None]
 
 _MAX_NUMBER = 2**64 - 1
-_CONNECT_POLL_MS = 50
+# Messages read in one call: with more waiting, signals and readers have their turn first.
+_MAX_MESSAGES = 1000
+
+
+class StreamSizeError(NflaeError):
+    """Report vectors of another length than the options state."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,10 @@ class InputItems:
         Metadata of a PDU.
     fault : str
         Reason why a PDU is unusable; its channels are zero then.
+    run : int
+        Number of the sender's connection.
+    arrived : float
+        Time at which the message was read, on the clock of `time.monotonic`, s.
     """
 
     number: int
@@ -51,6 +64,8 @@ class InputItems:
     tags: tuple[Tag, ...] = ()
     metadata: Mapping[Pmt, Pmt] = field(default_factory=dict)
     fault: str = ""
+    run: int = 1
+    arrived: float = field(default_factory=time.monotonic)
 
     def split(self, drops: int) -> tuple[InputItems, InputItems]:
         """Split into the first `drops` items and the others."""
@@ -82,6 +97,15 @@ class Inlet:
         Accept PDUs of another size than `parameters`.
     messages : int
         Largest number of messages queued in the socket; then a sender that can wait does.
+    write : callable
+        Writes the events of peers.
+
+    Attributes
+    ----------
+    dialect : {"3.10", "3.9", "3.8"}
+        Form of the PMTs that arrive.
+    sender : SenderSocket
+        Connection to the sender.
 
     Raises
     ------
@@ -98,6 +122,7 @@ class Inlet:
         warn: Warn,
         resizable: bool = False,
         messages: int = 64,
+        write: Write = lambda event, **fields: None,
     ) -> None:
         if 8 * parameters.length > MAX_MESSAGE_BYTES:
             raise NflaeError(
@@ -106,51 +131,44 @@ class Inlet:
                 " use nflae precode on a file"
             )
         self.endpoint = endpoint
-        self._socket = open_socket(context, endpoint, messages)
+        self.dialect: Dialect = endpoint.pmt or "3.10"
+        self.sender = SenderSocket(context, endpoint, messages, write)
         self._parameters, self._counts, self._warn, self._resizable = parameters, counts, warn, resizable
         self._next: int | None = None
+        self._run = 0
+        self._previous: tuple[int, int] | None = None
+        self._valid_run = 0
+        self._requested = 0
         self._rest: InputItems | None = None
-        self._request_open = False
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED) if endpoint.kind == "req" else None
 
-    @property
-    def address(self) -> str:
-        """Address that the socket is bound or connecting to."""
-        return bound_address(self._socket)
-
-    def start(self) -> None:
-        """Subscribe, where the socket is a sub; until then the messages of a pub socket are missed, not queued."""
-        if self.endpoint.kind == "sub":
-            self._socket.subscribe(self.endpoint.key)
-
-    def close(self) -> None:
-        """Close the socket; its queued messages are lost."""
-        if self._monitor is not None:
-            self._socket.disable_monitor()
-            self._monitor.close(linger=0)
-        self._socket.close(linger=0)
-
-    def gather(self, limit: int, seconds: float, request: bool = True) -> list[InputItems]:
-        """Return the items that have arrived, or the first to arrive within a time limit.
+    def gather(self, limit: int, request: bool = True) -> list[InputItems]:
+        """Return the items that have arrived; with ``latest`` the newest of them only.
 
         Parameters
         ----------
         limit : int
             Largest number of drops.
-        seconds : float
-            Time limit, s.
         request : bool
             Permit a req socket to request more items.
 
         Returns
         -------
         list of InputItems
-            Items; empty if none arrived.
+            Items; empty if none has arrived.
+
+        Raises
+        ------
+        StreamSizeError
+            If the sender's vectors have another length than the options state.
         """
+        if self.endpoint.latest:
+            self.skip_to_newest(request)
+            newest, self._rest = self._rest, None
+            return [] if newest is None else [newest]
         gathered: list[InputItems] = []
-        room, deadline = limit, time.monotonic() + seconds
+        room = limit
         while room:
-            items = self._rest or self._receive(room, 0 if gathered else deadline - time.monotonic(), request)
+            items = self._rest or self._receive(room, request)
             self._rest = None
             if items is None:
                 break
@@ -160,40 +178,44 @@ class Inlet:
             room -= len(items.channels)
         return gathered
 
-    def _receive(self, room: int, seconds: float, request: bool) -> InputItems | None:
-        """Return the next message that holds items, or None if none arrives within the time."""
-        deadline = time.monotonic() + seconds
-        while True:
-            if self.endpoint.kind == "req" and not self._ensure_request(room, request):
+    def skip_to_newest(self, request: bool = True) -> None:
+        """Read the messages that have arrived, and keep the newest item; for ``latest``.
+
+        Parameters
+        ----------
+        request : bool
+            Permit a req socket to request more items.
+        """
+        for _ in range(_MAX_MESSAGES):
+            items = self._receive(1, request)
+            if items is None:
+                return
+            last = len(items.channels) - 1
+            self._counts.skipped += last + (self._rest is not None)
+            self._rest = items.split(last)[1]
+
+    def _receive(self, room: int, request: bool) -> InputItems | None:
+        """Return the next message that holds items, or None if there is none yet."""
+        for _ in range(_MAX_MESSAGES):
+            if self.endpoint.kind == "req" and request and not self.sender.request_open:
+                self._requested = 1 if self.endpoint.pdu else room
+                self.sender.request(struct.pack("<I", self._requested))
+            frames = self.sender.receive()
+            if frames is None:
                 return None
-            if not self._socket.poll(max(0, round(1e3 * (deadline - time.monotonic())))):
-                return None
-            frames = self._socket.recv_multipart()
-            self._request_open = False
             try:
-                items = self._decode(frames)
+                items = replace(self._decode(frames), run=self.sender.run)
+            except StreamSizeError:
+                raise
             except NflaeError as error:
                 self._counts.malformed += 1
                 self._warn("malformed", f"message of {len(frames[-1])} bytes ignored: {error}")
                 continue
             if len(items.channels):
+                self._valid_run = self.sender.run
                 self._counts.received += len(items.channels)
                 return items
-
-    def _ensure_request(self, room: int, request: bool) -> bool:
-        """Send a request if none is open or its peer has disconnected; return whether one is open."""
-        assert self._monitor is not None
-        while self._monitor.poll(0):
-            self._monitor.recv_multipart()
-            self._request_open = False
-        if not self._request_open and request:
-            try:
-                self._socket.send(struct.pack("<I", 1 if self.endpoint.pdu else room), zmq.NOBLOCK)
-            except zmq.Again:  # a bound req socket without a peer
-                self._socket.poll(_CONNECT_POLL_MS, zmq.POLLOUT)
-                return False
-            self._request_open = True
-        return self._request_open
+        return None
 
     def _decode(self, frames: list[bytes]) -> InputItems:
         if self.endpoint.pdu:
@@ -206,28 +228,51 @@ class Inlet:
         start = 0
         if self.endpoint.tags:
             try:
-                offset, tags, start = decode_header(message)
+                offset, tags, start = self._in_dialect(lambda dialect: decode_header(message, dialect))
             except TagError as error:
                 raise NflaeError(f"{error}; if the sink does not pass tags, leave out ',tags' here") from None
         size = 8 * self._parameters.length
         drops, left_over = divmod(len(message) - start, size)
         if left_over:
             hint = "; its sink seems to pass tags: add ',tags' here" if not start and has_header(message) else ""
+            if not hint:
+                self._check_length((len(message) - start) / 8)
             raise NflaeError(f"the size of its samples is not a multiple of the item size of {size} bytes{hint}")
         if offset is not None and offset + drops > _MAX_NUMBER:
             raise NflaeError(f"its offset {offset} is out of range")
+        self._check_vectors(offset, drops)
         samples = np.frombuffer(message, "<c8", offset=start)
         number = self._number(offset, drops)
         own = tuple(tag for tag in tags if number <= tag.offset < number + drops)
         channels = samples.reshape(drops, self._parameters.users, self._parameters.antennas)
         return InputItems(number, channels, self._parameters, own)
 
+    def _in_dialect(self, read: Callable[[Dialect], T]) -> T:
+        """Read PMTs; recognise those of GNU Radio 3.8, by their length, where the option pmt is absent."""
+        try:
+            return read(self.dialect)
+        except NflaeError:
+            other: Dialect = "3.10" if self.dialect == "3.8" else "3.8"
+            if self.endpoint.pmt:
+                raise
+            try:
+                value = read(other)
+            except NflaeError:
+                other = self.dialect
+            if other == self.dialect:
+                raise
+        self.dialect = other
+        self._warn("pmt_recognised", f"the PMTs that arrive are read as pmt={other}")
+        return value
+
     def _decode_pdu(self, message: bytes) -> InputItems:
         try:
-            pdu = decode(message)
+            pdu = self._in_dialect(lambda dialect: decode(message, dialect))
         except PmtError as error:
             raise NflaeError(f"it is not a PMT: {error}") from None
         metadata = _metadata_of(pdu)
+        if not {"users", "antennas"} & set(metadata):
+            self._check_length(pdu.cdr.size, whole=True)
         number = self._number(None, 1)
         try:
             parameters = self._parameters.updated(metadata)
@@ -239,10 +284,50 @@ class Inlet:
             return InputItems(number, zeros, self._parameters, metadata=metadata, fault=str(error))
         return InputItems(number, channels, parameters, metadata=metadata)
 
+    def _check_length(self, numbers: float, whole: bool = False) -> None:
+        """Raise StreamSizeError if a run's first message does not hold items of the size of the options."""
+        users, antennas, length = self._parameters.users, self._parameters.antennas, self._parameters.length
+        fits = numbers == length if whole else numbers % length == 0
+        if self._valid_run == self.sender.run or not numbers or numbers % 1 or fits:
+            return
+        raise StreamSizeError(
+            f"{self.sender.address}: a message holds {numbers:.0f} complex numbers, not"
+            f" {'' if whole else 'a multiple of '}--users {users} x --antennas {antennas} = {length};"
+            f" {_sizes_for(int(numbers), users, antennas)}"
+        )
+
+    def _check_vectors(self, offset: int | None, drops: int) -> None:
+        """Raise StreamSizeError if the sender counts fewer vectors than items arrive."""
+        length, previous = self._parameters.length, self._previous
+        vectors = items = 0
+        if self.endpoint.kind == "req" and self._requested < drops:
+            vectors, items = self._requested, drops
+        elif offset is not None and previous is not None and self._run == self.sender.run:
+            vectors, items = offset - previous[0], previous[1]
+        self._previous = None if offset is None else (offset, drops)
+        if 0 < vectors < items:
+            numbers = items * length // vectors
+            raise StreamSizeError(
+                f"{self.sender.address}: the sender counts {vectors} vectors in {items * length} complex numbers;"
+                f" {_sizes_for(numbers, self._parameters.users, self._parameters.antennas)}"
+            )
+
     def _number(self, offset: int | None, drops: int) -> int:
         """Return the number of a message's first item; count the items missing before it."""
-        expected = self._next
-        number = offset if offset is not None else expected or 0
+        expected, number = self._next, 0 if offset is None else offset
+        if self._run == self.sender.run:
+            number = number if offset is not None else expected or 0
+        elif expected is None:
+            expected = number
+            if number:
+                self._warn(
+                    "late_start", f"the first item received is {number}; those before it are not counted as lost"
+                )
+        elif offset is None or number < expected:
+            self._counts.restarts += 1
+            self._warn("restart", f"the sender began anew; its first item here is {number}")
+            expected = 0
+        self._run = self.sender.run
         if expected is not None and number > expected:
             self._counts.gaps += 1
             self._counts.lost += number - expected
@@ -252,6 +337,18 @@ class Inlet:
             self._warn("restart", f"the sender's offsets begin anew at {number}, where {expected} was next")
         self._next = number + drops
         return number
+
+
+def _sizes_for(numbers: int, users: int, antennas: int) -> str:
+    """Describe the options that fit a vector of as many complex numbers."""
+    fits = []
+    if not numbers % users:
+        fits.append(f"--users {users} --antennas {numbers // users}")
+    if not numbers % antennas:
+        fits.append(f"--users {numbers // antennas} --antennas {antennas}")
+    if fits:
+        return f"if that is one vector, {' or '.join(dict.fromkeys(fits))} would fit it"
+    return f"a vector's length is users x antennas, and {numbers} is a multiple of neither"
 
 
 def _metadata_of(pdu: Pmt) -> Mapping[Pmt, Pmt]:

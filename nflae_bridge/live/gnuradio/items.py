@@ -41,6 +41,8 @@ class OutputItems:
         Tags of the input, with item numbers as offsets.
     metadata : mapping
         Metadata of the input's PDU.
+    run : int
+        Number of the sender's connection.
     """
 
     number: int
@@ -48,6 +50,7 @@ class OutputItems:
     results: Sequence[Mapping[str, Pmt]] = ()
     tags: tuple[Tag, ...] = ()
     metadata: Mapping[Pmt, Pmt] = field(default_factory=dict)
+    run: int = 1
 
     @property
     def drops(self) -> int:

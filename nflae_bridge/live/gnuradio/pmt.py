@@ -10,13 +10,21 @@
 
 In GNU Radio the empty list and the empty dictionary are null: both are decoded as None. A pair whose second half is a
 list is a longer list, and is decoded as one. Numbers are big-endian on the wire.
+
+Releases of GNU Radio write the elements of an f32vector and a c32vector in three ways, the `Dialect`:
+
+    3.10     float; float real, float imaginary                 3.10.5 and later
+    3.9      float; float imaginary, float real                 3.9.0 to 3.10.4
+    3.8      double; double real, double imaginary              3.8 and before
+
+The length of a PMT distinguishes 3.8 from the others; nothing in a PMT distinguishes 3.9 from 3.10.
 """
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +33,9 @@ from matlab_io.errors import NflaeError
 
 Pmt: TypeAlias = Any
 Buffer: TypeAlias = bytes | bytearray | memoryview
+Dialect: TypeAlias = Literal["3.10", "3.9", "3.8"]
+
+DIALECTS: tuple[Dialect, ...] = get_args(Dialect)
 
 MAX_DEPTH = 64
 
@@ -36,6 +47,8 @@ _UNIFORM_TYPES = tuple(
     np.dtype(name) for name in ["u1", "i1", ">u2", ">i2", ">u4", ">i4", ">u8", ">i8", ">f4", ">f8", ">c8", ">c16"]
 )
 _UNIFORM_CODES = {dtype.newbyteorder("="): code for code, dtype in enumerate(_UNIFORM_TYPES)}
+_FLOAT, _COMPLEX_FLOAT = np.dtype(np.float32), np.dtype(np.complex64)
+_DOUBLE_OF = {_FLOAT: np.dtype(">f8"), _COMPLEX_FLOAT: np.dtype(">c16")}
 
 
 class PmtError(NflaeError):
@@ -62,13 +75,15 @@ class Vector(tuple[Pmt, ...]):
     __slots__ = ()
 
 
-def encode(value: Pmt) -> bytes:
+def encode(value: Pmt, dialect: Dialect = "3.10") -> bytes:
     """Serialise a value as GNU Radio does.
 
     Parameters
     ----------
     value : Pmt
         Value, see the table of this module.
+    dialect : {"3.10", "3.9", "3.8"}
+        Form of the elements of f32vectors and c32vectors.
 
     Returns
     -------
@@ -80,18 +95,20 @@ def encode(value: Pmt) -> bytes:
     PmtError
         If no PMT can hold the value.
     """
-    out = bytearray()
-    _write(value, out, 0)
-    return bytes(out)
+    writer = _Writer(dialect)
+    writer.value(value, 0)
+    return bytes(writer.out)
 
 
-def decode(data: Buffer) -> Pmt:
+def decode(data: Buffer, dialect: Dialect = "3.10") -> Pmt:
     """Decode one serialised PMT.
 
     Parameters
     ----------
     data : bytes-like
         The PMT and nothing else.
+    dialect : {"3.10", "3.9", "3.8"}
+        Form of the elements of f32vectors and c32vectors.
 
     Returns
     -------
@@ -103,13 +120,13 @@ def decode(data: Buffer) -> Pmt:
     PmtError
         If the PMT is cut short, malformed, or followed by other bytes.
     """
-    value, end = decode_at(data, 0)
+    value, end = decode_at(data, 0, dialect)
     if end != len(data):
         raise PmtError(f"{len(data) - end} bytes follow the PMT that ends at byte {end}")
     return value
 
 
-def decode_at(data: Buffer, start: int) -> tuple[Pmt, int]:
+def decode_at(data: Buffer, start: int, dialect: Dialect = "3.10") -> tuple[Pmt, int]:
     """Decode the PMT that begins at a byte.
 
     Parameters
@@ -118,6 +135,8 @@ def decode_at(data: Buffer, start: int) -> tuple[Pmt, int]:
         Bytes that contain the PMT.
     start : int
         Its first byte.
+    dialect : {"3.10", "3.9", "3.8"}
+        Form of the elements of f32vectors and c32vectors.
 
     Returns
     -------
@@ -131,79 +150,108 @@ def decode_at(data: Buffer, start: int) -> tuple[Pmt, int]:
     PmtError
         If the PMT is cut short or malformed.
     """
-    reader = _Reader(memoryview(data), start)
+    reader = _Reader(memoryview(data), start, dialect)
     return reader.value(0), reader.position
 
 
-def _write(value: Pmt, out: bytearray, depth: int) -> None:
-    if depth > MAX_DEPTH:
-        raise PmtError(f"a PMT nested deeper than {MAX_DEPTH} levels")
-    if value is None:
-        out.append(_NULL)
-    elif isinstance(value, (bool, np.bool_)):
-        out.append(_TRUE if value else _FALSE)
-    elif isinstance(value, str):
+class _Writer:
+    """Append serialised PMTs to ``out``."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self.out = bytearray()
+        self.dialect = dialect
+
+    def value(self, value: Pmt, depth: int) -> None:
+        out = self.out
+        if depth > MAX_DEPTH:
+            raise PmtError(f"a PMT nested deeper than {MAX_DEPTH} levels")
+        if value is None:
+            out.append(_NULL)
+        elif isinstance(value, (bool, np.bool_)):
+            out.append(_TRUE if value else _FALSE)
+        elif isinstance(value, str):
+            self.symbol(value)
+        elif isinstance(value, np.uint64):
+            out += struct.pack(">BQ", _UINT64, int(value))
+        elif isinstance(value, (int, np.integer)):
+            self.integer(int(value))
+        elif isinstance(value, (float, np.floating)):
+            out += struct.pack(">Bd", _DOUBLE, value)
+        elif isinstance(value, (complex, np.complexfloating)):
+            out += struct.pack(">Bdd", _COMPLEX, value.real, value.imag)
+        elif isinstance(value, np.ndarray):
+            self.uniform(value)
+        elif isinstance(value, Pair):
+            out.append(_PAIR)
+            self.value(value.car, depth + 1)
+            self.value(value.cdr, depth + 1)
+        elif isinstance(value, (list, tuple, dict)):
+            self.collection(value, depth)
+        else:
+            raise PmtError(f"no PMT holds a {type(value).__name__}")
+
+    def symbol(self, value: str) -> None:
         name = value.encode("utf-8", "surrogateescape")
         if len(name) > 0xFFFF:
             raise PmtError(f"a symbol of {len(name)} bytes; 65535 is the most")
-        out += struct.pack(">BH", _SYMBOL, len(name)) + name
-    elif isinstance(value, np.uint64):
-        out += struct.pack(">BQ", _UINT64, int(value))
-    elif isinstance(value, (int, np.integer)):
-        _write_integer(int(value), out)
-    elif isinstance(value, (float, np.floating)):
-        out += struct.pack(">Bd", _DOUBLE, value)
-    elif isinstance(value, (complex, np.complexfloating)):
-        out += struct.pack(">Bdd", _COMPLEX, value.real, value.imag)
-    elif isinstance(value, np.ndarray):
-        _write_uniform(value, out)
-    elif isinstance(value, Pair):
-        out.append(_PAIR)
-        _write(value.car, out, depth + 1)
-        _write(value.cdr, out, depth + 1)
-    elif isinstance(value, list):
-        for element in value:
-            out.append(_PAIR)
-            _write(element, out, depth + 1)
-        out.append(_NULL)
-    elif isinstance(value, tuple):
-        out += struct.pack(">BI", _VECTOR if isinstance(value, Vector) else _TUPLE, len(value))
-        for element in value:
-            _write(element, out, depth + 1)
-    elif isinstance(value, dict):
-        for key, element in value.items():
-            out += bytes((_DICT, _PAIR))
-            _write(key, out, depth + 1)
-            _write(element, out, depth + 1)
-        out.append(_NULL)
-    else:
-        raise PmtError(f"no PMT holds a {type(value).__name__}")
+        self.out += struct.pack(">BH", _SYMBOL, len(name)) + name
+
+    def collection(self, value: list[Pmt] | tuple[Pmt, ...] | dict[Pmt, Pmt], depth: int) -> None:
+        if isinstance(value, tuple):
+            self.out += struct.pack(">BI", _VECTOR if isinstance(value, Vector) else _TUPLE, len(value))
+            for element in value:
+                self.value(element, depth + 1)
+            return
+        if isinstance(value, dict):
+            for key, element in value.items():
+                self.out += bytes((_DICT, _PAIR))
+                self.value(key, depth + 1)
+                self.value(element, depth + 1)
+        else:
+            for element in value:
+                self.out.append(_PAIR)
+                self.value(element, depth + 1)
+        self.out.append(_NULL)
+
+    def integer(self, value: int) -> None:
+        if -(2**31) <= value < 2**31:
+            self.out += struct.pack(">Bi", _INT32, value)
+        elif -(2**63) <= value < 2**63:
+            self.out += struct.pack(">Bq", _INT64, value)
+        else:
+            raise PmtError(f"{value} does not fit in 64 bits; numpy.uint64 holds unsigned ones")
+
+    def uniform(self, array: npt.NDArray[Any]) -> None:
+        native = array.dtype.newbyteorder("=")
+        code = _UNIFORM_CODES.get(native)
+        if code is None or array.ndim != 1:
+            raise PmtError(f"no PMT holds an array of {array.dtype} with {array.ndim} axes")
+        # GNU Radio writes one byte of padding, after its length.
+        self.out += struct.pack(">BBIBx", _UNIFORM, code, len(array), 1)
+        self.out += _swapped(array, self.dialect).astype(_element_type(code, self.dialect)).tobytes()
 
 
-def _write_integer(value: int, out: bytearray) -> None:
-    if -(2**31) <= value < 2**31:
-        out += struct.pack(">Bi", _INT32, value)
-    elif -(2**63) <= value < 2**63:
-        out += struct.pack(">Bq", _INT64, value)
-    else:
-        raise PmtError(f"{value} does not fit in 64 bits; numpy.uint64 holds unsigned ones")
+def _element_type(code: int, dialect: Dialect) -> np.dtype[Any]:
+    """Return the type of a uniform vector's elements on the wire."""
+    dtype = _UNIFORM_TYPES[code]
+    return _DOUBLE_OF.get(dtype.newbyteorder("="), dtype) if dialect == "3.8" else dtype
 
 
-def _write_uniform(array: npt.NDArray[Any], out: bytearray) -> None:
-    code = _UNIFORM_CODES.get(array.dtype.newbyteorder("="))
-    if code is None or array.ndim != 1:
-        raise PmtError(f"no PMT holds an array of {array.dtype} with {array.ndim} axes")
-    # GNU Radio writes one byte of padding, after its length.
-    out += struct.pack(">BBIBx", _UNIFORM, code, len(array), 1)
-    out += array.astype(_UNIFORM_TYPES[code]).tobytes()
+def _swapped(array: npt.NDArray[Any], dialect: Dialect) -> npt.NDArray[Any]:
+    """Exchange real and imaginary parts where the dialect does."""
+    if dialect != "3.9" or array.dtype.newbyteorder("=") != _COMPLEX_FLOAT:
+        return array
+    parts = np.ascontiguousarray(array).view(np.dtype(np.float32).newbyteorder(array.dtype.byteorder))
+    return parts.reshape(-1, 2)[:, ::-1].copy().view(array.dtype)[:, 0]
 
 
 class _Reader:
     """Read PMTs from ``data``, from byte ``position`` on."""
 
-    def __init__(self, data: memoryview, position: int) -> None:
+    def __init__(self, data: memoryview, position: int, dialect: Dialect) -> None:
         self.data = data
         self.position = position
+        self.dialect = dialect
 
     def value(self, depth: int) -> Pmt:
         if depth > MAX_DEPTH:
@@ -275,9 +323,9 @@ class _Reader:
         if code >= len(_UNIFORM_TYPES):
             raise PmtError(f"a uniform vector of unknown type {code}, before byte {self.position}")
         self.take(padding)
-        dtype = _UNIFORM_TYPES[code]
+        dtype = _element_type(code, self.dialect)
         values = np.frombuffer(self.take(count * dtype.itemsize), dtype)
-        return values.astype(dtype.newbyteorder("="))
+        return _swapped(values.astype(_UNIFORM_TYPES[code].newbyteorder("=")), self.dialect)
 
     def next_is(self, kind: int) -> bool:
         """Return whether the next byte is ``kind``; if so, consume it."""

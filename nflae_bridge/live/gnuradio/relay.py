@@ -1,11 +1,13 @@
 """Run the loop from inlet to outlets: gather items, precode them, and send them to every output.
 
 The next items are gathered only when all outputs have taken the last. Outputs that wait (push, rep) thus make the input
-wait, and with it a sender on a push socket: nothing is lost.
+wait, and with it a sender on a push socket: nothing is lost. The computation runs in a thread of its own; meanwhile the
+loop serves peers, requests, the log and signals.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +21,7 @@ import zmq
 from matlab_io.errors import NflaeError
 from matlab_io.result import Result
 from nflae_bridge.files.validation import fault_of, good_drops
+from nflae_bridge.live.gnuradio.computation.worker import Worker
 from nflae_bridge.live.gnuradio.counts import Counts
 from nflae_bridge.live.gnuradio.inlet import Inlet, InputItems, Warn
 from nflae_bridge.live.gnuradio.items import (
@@ -32,10 +35,9 @@ from nflae_bridge.live.gnuradio.link_parameters import LinkParameters
 from nflae_bridge.live.gnuradio.outlets import Outlet
 from nflae_bridge.live.gnuradio.pmt import Pmt
 
-_POLL_SECONDS = 0.1
-# After a stop: for messages that have arrived already, and for readers to take the last items.
-_DRAIN_SECONDS = 2.0
-_FLUSH_SECONDS = 5.0
+_POLL_SECONDS = 0.05
+# Time after which an output without a reader is reported, s.
+_NO_READER_SECONDS = 1.0
 
 
 class Precode(Protocol):
@@ -70,6 +72,8 @@ class RelayOptions:
         Some output carries tags or metadata with the further results.
     on_bad_drop : {"error", "skip"}
         Stop at an unusable drop, or answer it with zeros.
+    drain_seconds, stop_seconds : float
+        Times after a stop at which no more messages are read, and at which the loop ends whatever waits, s.
     """
 
     max_batch: int = 64
@@ -77,6 +81,8 @@ class RelayOptions:
     direct: bool = False
     with_results: bool = False
     on_bad_drop: Literal["error", "skip"] = "skip"
+    drain_seconds: float = 0.3
+    stop_seconds: float = 0.5
 
 
 class Relay:
@@ -88,8 +94,8 @@ class Relay:
         Input.
     outlets : sequence of Outlet
         Outputs.
-    precode : Precode
-        Precoding function.
+    prepare : callable
+        Returns the precoding function; called in the thread of the computation.
     options : RelayOptions
         Options.
     counts : Counts
@@ -100,76 +106,169 @@ class Relay:
         Called several times per second.
     stopping : callable
         Returns true when the loop is to end.
+    ready : callable
+        Called when `prepare` has returned.
     """
 
     def __init__(
         self,
         inlet: Inlet,
         outlets: Sequence[Outlet],
-        precode: Precode,
+        prepare: Callable[[], Precode],
         options: RelayOptions,
         counts: Counts,
         warn: Warn,
         tick: Callable[[], None],
         stopping: Callable[[], bool],
+        ready: Callable[[], None] = lambda: None,
     ) -> None:
-        self._inlet, self._outlets, self._precode, self._options = inlet, outlets, precode, options
-        self._counts, self._warn, self._tick, self._stopping = counts, warn, tick, stopping
+        self._inlet, self._outlets, self._prepare, self._options = inlet, outlets, prepare, options
+        self._counts, self._warn, self._tick, self._stopping, self._ready = counts, warn, tick, stopping, ready
+        self._worker = Worker()
+        self._precode: Precode | None = None
+        self._batch: list[InputItems] = []
+        self._discarded = [0 for _ in outlets]
+        self._delivered = self._progress = False
+        self._waiting_since: float | None = None
+        self._stop_at: float | None = None
+        self._ended_run = 0
+
+    @property
+    def abandoned(self) -> bool:
+        """True after a stop during a computation that was not over in time."""
+        return self._worker.busy
 
     def run(self) -> None:
-        """Run until stopped, then pass on the messages that have arrived.
+        """Run until stopped; then pass on what has arrived, as far as time permits.
 
         Raises
         ------
         NflaeError
             For an unusable drop with ``on_bad_drop="error"``, and whatever the precoding function raises.
         """
-        self._inlet.start()
+        self._worker.submit(self._prepare)
         try:
-            self._loop()
+            while not self._is_over():
+                self._tick()
+                self._follow()
+                self._progress = self._step()
+                if not self._progress:
+                    self._poll()
         finally:
-            self._counts.unsent = self._counts.received - self._counts.sent
+            if self._delivered:
+                self._settle(max(outlet.waiting for outlet in self._outlets))
+            counts = self._counts
+            counts.unsent = counts.received - counts.sent - counts.stale - counts.skipped
+            self._worker.close()
 
-    def _loop(self) -> None:
-        all_sent = True
-        while not self._stopping():
-            self._tick()
-            all_sent = self._pass_on(self._inlet.gather(self._options.max_batch, _POLL_SECONDS))
-        deadline = time.monotonic() + _DRAIN_SECONDS
-        while all_sent and time.monotonic() < deadline:
-            items = self._inlet.gather(self._options.max_batch, 0, request=False)
-            all_sent = bool(items) and self._pass_on(items)
-
-    def _pass_on(self, items: list[InputItems]) -> bool:
-        """Return whether every output has taken all items before the end."""
-        if not items:
+    def _is_over(self) -> bool:
+        """Return whether a stop was ordered and nothing is left to do, or no time."""
+        if not self._stopping():
+            return False
+        if self._stop_at is None:
+            self._stop_at, self._progress = time.monotonic(), True
+        if self._precode is None or time.monotonic() - self._stop_at > self._options.stop_seconds:
             return True
-        blocks = list(self._precoded(items))
-        for outlet in self._outlets:
-            outlet.put(blocks)
-        self._flush()
-        left = max(outlet.waiting for outlet in self._outlets)
-        self._counts.sent += sum(len(block.channels) for block in items) - left
-        return not left
+        sender = self._inlet.sender
+        awaits_answer = self._may_begin() and sender.connected and sender.request_open
+        return not (self._worker.busy or self._batch or self._progress or awaits_answer)
 
-    def _flush(self) -> None:
-        """Advance every outlet until it is empty; for a few seconds at most after a stop."""
-        deadline = None
-        while True:
+    def _may_begin(self) -> bool:
+        return self._stop_at is None or time.monotonic() - self._stop_at < self._options.drain_seconds
+
+    def _follow(self) -> None:
+        """Read the events of all peers, and report an output that nobody reads."""
+        for outlet in self._outlets:
+            outlet.follow()
+        sender = self._inlet.sender
+        sender.follow()
+        if sender.run in sender.ended and self._ended_run != sender.run:
+            self._ended_run = sender.run
             for outlet in self._outlets:
-                outlet.advance()
-            waiting = [outlet for outlet in self._outlets if outlet.waiting]
-            if not waiting:
-                return
-            if deadline is None and self._stopping():
-                deadline = time.monotonic() + _FLUSH_SECONDS
-            if deadline is not None and time.monotonic() > deadline:
-                return
-            poller = zmq.Poller()
-            for outlet in waiting:
-                outlet.register(poller)
-            poller.poll(round(1e3 * _POLL_SECONDS))
-            self._tick()
+                outlet.follow(sender.run, sender.began)
+        now = time.monotonic()
+        unread = [outlet for outlet in self._outlets if outlet.waiting and not outlet.has_reader]
+        if not unread:
+            self._waiting_since = None
+        elif self._waiting_since is None:
+            self._waiting_since = now
+        elif now - self._waiting_since > _NO_READER_SECONDS:
+            self._waiting_since = math.inf
+            for outlet in unread:
+                self._warn(
+                    "no_reader", f"{outlet.stream}: items wait at {outlet.address}, where no reader is connected"
+                )
+
+    def _step(self) -> bool:
+        """Do what can be done without waiting; return whether anything was done."""
+        latest = self._inlet.endpoint.latest
+        if latest and self._precode is not None and (self._worker.busy or self._batch):
+            self._inlet.skip_to_newest()
+        if self._worker.busy:
+            return self._worker.done and self._take_result()
+        if self._batch:
+            return self._flush()
+        return self._may_begin() and self._begin()
+
+    def _take_result(self) -> bool:
+        """Take the precoding function, or computed items, from the worker."""
+        result = self._worker.result()
+        if self._precode is None:
+            self._precode = result
+            self._inlet.sender.subscribe()
+            self._ready()
+            return True
+        for outlet in self._outlets:
+            outlet.put(result, self._inlet.dialect)
+        self._discarded = [0 for _ in self._outlets]
+        self._delivered = True
+        self._flush()
+        return True
+
+    def _begin(self) -> bool:
+        """Start the computation of the items that have arrived; return whether there are any."""
+        items = self._inlet.gather(self._options.max_batch, request=self._stop_at is None)
+        wanted = [
+            block
+            for block in items
+            if any(outlet.accepts(self._inlet.sender.run_of(block.run)) for outlet in self._outlets)
+        ]
+        self._counts.stale += _drops(items) - _drops(wanted)
+        if wanted:
+            self._batch = wanted
+            self._worker.submit(lambda: list(self._precoded(wanted)))
+        return bool(items)
+
+    def _flush(self) -> bool:
+        """Send what the outputs take; return whether they have taken anything."""
+        before = [outlet.waiting for outlet in self._outlets]
+        for index, outlet in enumerate(self._outlets):
+            self._discarded[index] += outlet.advance(self._inlet.sender.run_of)
+        after = [outlet.waiting for outlet in self._outlets]
+        if not any(after):
+            self._settle(0)
+        return after != before
+
+    def _settle(self, waiting: int) -> None:
+        """Count the items of the batch that the outputs have taken or discarded."""
+        stale = max(self._discarded)
+        self._counts.stale += stale
+        self._counts.sent += _drops(self._batch) - stale - waiting
+        lag = time.monotonic() - min(block.arrived for block in self._batch)
+        self._counts.lag_ms = max(self._counts.lag_ms, round(1e3 * lag, 1))
+        self._batch, self._delivered = [], False
+
+    def _poll(self) -> None:
+        """Wait for an event of a socket or the end of the computation, for a moment at most."""
+        poller = zmq.Poller()
+        idle = not (self._worker.busy or self._batch) and self._may_begin()
+        self._inlet.sender.register(
+            poller, messages=idle or (self._inlet.endpoint.latest and self._precode is not None)
+        )
+        for outlet in self._outlets:
+            outlet.register(poller)
+        self._worker.register(poller)
+        poller.poll(round(1e3 * _POLL_SECONDS))
 
     def _precoded(self, items: list[InputItems]) -> Iterator[OutputItems]:
         """Compute consecutive items of equal parameters together."""
@@ -180,7 +279,7 @@ class Relay:
             for block in group:
                 part = slice(start, start + len(block.channels))
                 own = {stream: array[part] for stream, array in values.items()}
-                yield OutputItems(block.number, own, results[part], block.tags, block.metadata)
+                yield OutputItems(block.number, own, results[part], block.tags, block.metadata, block.run)
                 start = part.stop
 
     def _compute(
@@ -194,6 +293,7 @@ class Relay:
         good = np.array([not fault for fault in faults])
         if good.any():
             kept = channels if good.all() else channels[good]
+            assert self._precode is not None
             result = self._precode(kept.conj() if self._options.direct else kept, **asdict(parameters.budget))
             self._fill(values, good, result)
             for row, drop in enumerate(np.flatnonzero(good).tolist() if self._options.with_results else ()):
@@ -223,6 +323,10 @@ class Relay:
             raise NflaeError(f"item {number}: {fault}; --on-bad-drop skip answers such items with zeros")
         self._counts.bad += 1
         self._warn("bad_drop", f"item {number} is answered with zeros: {fault}")
+
+
+def _drops(items: list[InputItems]) -> int:
+    return sum(len(block.channels) for block in items)
 
 
 def _faults(items: list[InputItems], channels: npt.NDArray[np.complex64]) -> list[str]:

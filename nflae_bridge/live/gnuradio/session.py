@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -14,17 +13,18 @@ import zmq
 
 from nflae_bridge.live.addresses import is_local
 from nflae_bridge.live.gnuradio.counts import Counts
-from nflae_bridge.live.gnuradio.endpoints import Context, Endpoint
 from nflae_bridge.live.gnuradio.inlet import Inlet
 from nflae_bridge.live.gnuradio.items import Stream, item_bytes
 from nflae_bridge.live.gnuradio.link_parameters import LinkParameters
 from nflae_bridge.live.gnuradio.outlets import Outlet, PduOutlet, StreamOutlet
 from nflae_bridge.live.gnuradio.relay import Precode, Relay, RelayOptions
+from nflae_bridge.live.gnuradio.sockets.endpoints import Context, Endpoint
+from nflae_bridge.live.gnuradio.sockets.peers import Write
 from nflae_bridge.live.log import EventLog
 from nflae_bridge.live.signals import stopped_by_signals
 
-# Time for messages already sent to leave after the sockets are closed.
-_LINGER_SECONDS = 5.0
+# Time for messages already sent to leave after the sockets are closed: a stop takes less than a second in all.
+_LINGER_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -55,52 +55,59 @@ class StreamSettings:
     status_seconds: float = 10.0
 
 
-def stream(settings: StreamSettings, make_precode: Callable[[], Precode], log: EventLog) -> Counts:
-    """Relay until SIGTERM or SIGINT, then pass on the items already received.
+def stream(settings: StreamSettings, make_precode: Callable[[Counts], Precode], log: EventLog) -> bool:
+    """Relay until SIGTERM or SIGINT, then pass on the items already received, for half a second at most.
 
     Parameters
     ----------
     settings : StreamSettings
         Settings.
     make_precode : callable
-        Returns the precoding function; called after the sockets are open, because loading a model takes seconds.
+        Returns the precoding function for the counts to update; called in a thread after the sockets are open, because
+        loading a model takes seconds.
     log : EventLog
         Log of events; the counts are written at the end in any case.
 
     Returns
     -------
-    Counts
-        Counts of the whole run.
+    bool
+        False if a computation was not over at the end and its thread still runs.
 
     Raises
     ------
     NflaeError
         If an address is unusable, and whatever precoding raises.
     """
-    stop_event = threading.Event()
+    stopped: list[bool] = []
     counts = Counts()
     context: Context = zmq.Context()
-    with ExitStack() as stack, stopped_by_signals(stop_event.set):
+    with ExitStack() as stack, stopped_by_signals(lambda: stopped.append(True)):
         stack.callback(context.term)
         inlet, outlets = _open(context, settings, counts, log, stack)
-        precode = make_precode()
-        _warm_up(precode, settings.parameters)
         meter = _Meter(counts, log, settings.status_seconds)
-        log.info("ready", pid=os.getpid(), users=settings.parameters.users, antennas=settings.parameters.antennas)
+        size = {"users": settings.parameters.users, "antennas": settings.parameters.antennas}
+
+        def prepare() -> Precode:
+            precode = make_precode(counts)
+            _warm_up(precode, settings.parameters)
+            return precode
+
+        relay = Relay(
+            inlet,
+            outlets,
+            prepare,
+            settings.relay,
+            counts,
+            warn=lambda event, text: log.warning(event, message=text),
+            tick=meter.tick,
+            stopping=lambda: bool(stopped),
+            ready=lambda: log.info("ready", pid=os.getpid(), **size),
+        )
         try:
-            Relay(
-                inlet,
-                outlets,
-                precode,
-                settings.relay,
-                counts,
-                warn=lambda event, text: log.warning(event, message=text),
-                tick=meter.tick,
-                stopping=stop_event.is_set,
-            ).run()
+            relay.run()
         finally:
             meter.write("stopped", meter.began, 0)
-    return counts
+    return not relay.abandoned
 
 
 def _open(
@@ -108,7 +115,7 @@ def _open(
 ) -> tuple[Inlet, list[Outlet]]:
     outlets: list[Outlet] = []
     for name, endpoint in settings.outputs.items():
-        outlet = _outlet(context, settings, name, endpoint)
+        outlet = _outlet(context, settings, name, endpoint, _writer(log, name))
         stack.callback(outlet.close, _LINGER_SECONDS)
         outlets.append(outlet)
     inlet = Inlet(
@@ -118,12 +125,39 @@ def _open(
         counts,
         warn=lambda event, text: log.warning(event, message=text),
         resizable=all(endpoint.pdu for endpoint in settings.outputs.values()),
+        write=_writer(log, "csi"),
     )
-    stack.callback(inlet.close)
-    _log_endpoint(log, "csi", inlet.endpoint, inlet.address)
+    stack.callback(inlet.sender.close)
+    _log_endpoint(log, "csi", inlet.endpoint, inlet.sender.address)
     for outlet in outlets:
         _log_endpoint(log, outlet.stream, outlet.endpoint, outlet.address)
+    _log_assumptions(log, settings.csi)
     return inlet, outlets
+
+
+def _log_assumptions(log: EventLog, csi: Endpoint) -> None:
+    """Write what the messages of the input do not tell."""
+    if csi.pdu and not csi.pmt:
+        log.warning(
+            "pmt_assumed",
+            message="PDUs are read as GNU Radio 3.10.5 and later write them; for 3.9.0 to 3.10.4, which exchange real"
+            " and imaginary parts, add ,pmt=3.9 or the precoders are wrong; ,pmt=3.10 confirms",
+        )
+    elif not (csi.tags or csi.pdu):
+        log.info(
+            "untagged",
+            message="items are counted from each connection on; items lost in a restart of this program are not"
+            " detected without ,tags",
+        )
+
+
+def _writer(log: EventLog, name: str) -> Write:
+    """Return a function that writes the events of the peers of a stream; failures are limited in number."""
+
+    def write(event: str, **fields: object) -> None:
+        (log.info if event == "connected" else log.warning)(event, stream=name, **fields)
+
+    return write
 
 
 def _log_endpoint(log: EventLog, name: str, endpoint: Endpoint, address: str) -> None:
@@ -139,12 +173,12 @@ def _log_endpoint(log: EventLog, name: str, endpoint: Endpoint, address: str) ->
         log.warning("exposed", address=address, message="other machines can reach this address; nothing is encrypted")
 
 
-def _outlet(context: Context, settings: StreamSettings, name: Stream, endpoint: Endpoint) -> Outlet:
+def _outlet(context: Context, settings: StreamSettings, name: Stream, endpoint: Endpoint, write: Write) -> Outlet:
     size = item_bytes(name, settings.parameters.users, settings.parameters.antennas)
     if endpoint.pdu:
-        return PduOutlet(context, endpoint, name, size)
+        return PduOutlet(context, endpoint, name, size, write)
     result_tags = settings.result_tags and name == "precoders"
-    return StreamOutlet(context, endpoint, name, size * settings.relay.max_batch, result_tags)
+    return StreamOutlet(context, endpoint, name, size * settings.relay.max_batch, result_tags, write)
 
 
 def _warm_up(precode: Precode, parameters: LinkParameters) -> None:
@@ -168,6 +202,7 @@ class _Meter:
         if time.monotonic() - self._last >= self._seconds:
             self.write("status", self._last, self._sent)
             self._last, self._sent = time.monotonic(), self._counts.sent
+            self._counts.lag_ms = 0.0
 
     def write(self, event: str, since: float, sent: int) -> None:
         """Write the counts, and the items per second since a moment at which `sent` had been sent."""

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.live.gnuradio.pmt import Buffer, Pmt, PmtError, decode_at, encode
+from nflae_bridge.live.gnuradio.pmt import Buffer, Dialect, Pmt, PmtError, decode_at, encode
 
 _HEADER = struct.Struct("<HBQQ")
 _OFFSET = struct.Struct("<Q")
@@ -44,7 +44,7 @@ class Tag:
     srcid: Pmt = False
 
 
-def encode_header(offset: int, tags: Sequence[Tag]) -> bytes:
+def encode_header(offset: int, tags: Sequence[Tag], dialect: Dialect = "3.10") -> bytes:
     """Encode the header of a message.
 
     Parameters
@@ -53,6 +53,8 @@ def encode_header(offset: int, tags: Sequence[Tag]) -> bytes:
         Number of the message's first item.
     tags : sequence of Tag
         Tags of its items.
+    dialect : {"3.10", "3.9", "3.8"}
+        Form of the PMTs, see `nflae_bridge.live.gnuradio.pmt`.
 
     Returns
     -------
@@ -61,17 +63,20 @@ def encode_header(offset: int, tags: Sequence[Tag]) -> bytes:
     """
     parts = [_HEADER.pack(_MAGIC, _VERSION, offset, len(tags))]
     for tag in tags:
-        parts += _OFFSET.pack(tag.offset), encode(tag.key), encode(tag.value), encode(tag.srcid)
+        parts.append(_OFFSET.pack(tag.offset))
+        parts += [encode(value, dialect) for value in (tag.key, tag.value, tag.srcid)]
     return b"".join(parts)
 
 
-def decode_header(message: Buffer) -> tuple[int, list[Tag], int]:
+def decode_header(message: Buffer, dialect: Dialect = "3.10") -> tuple[int, list[Tag], int]:
     """Decode the header of a message.
 
     Parameters
     ----------
     message : bytes-like
         Message.
+    dialect : {"3.10", "3.9", "3.8"}
+        Form of the PMTs.
 
     Returns
     -------
@@ -102,7 +107,7 @@ def decode_header(message: Buffer) -> tuple[int, list[Tag], int]:
         pmts = []
         for _ in range(3):
             try:
-                value, position = decode_at(message, position)
+                value, position = decode_at(message, position, dialect)
             except PmtError as error:
                 raise TagError(f"its tags are damaged: {error}") from None
             pmts.append(value)

@@ -10,20 +10,26 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
+import torch  # noqa: F401  loaded before a test counts seconds
 import zmq
 
 from nflae_bridge.api import precode
 from nflae_bridge.live.gnuradio.counts import Counts
-from nflae_bridge.live.gnuradio.endpoints import Context, parse_endpoint
 from nflae_bridge.live.gnuradio.inlet import Inlet
 from nflae_bridge.live.gnuradio.items import Stream
 from nflae_bridge.live.gnuradio.link_parameters import LinkParameters
 from nflae_bridge.live.gnuradio.outlets import Outlet, PduOutlet, StreamOutlet
 from nflae_bridge.live.gnuradio.relay import Precode, Relay, RelayOptions
+from nflae_bridge.live.gnuradio.sockets.endpoints import Context, parse_endpoint
 
 USERS, ANTENNAS = 3, 16
 PARAMETERS = LinkParameters(USERS, ANTENNAS)
 PATIENCE_MS = 60_000
+
+
+def patient(**options: Any) -> RelayOptions:
+    """Options of a relay that takes its time at the end, whatever the load of the machine."""
+    return RelayOptions(drain_seconds=5, stop_seconds=10, **options)
 
 
 def rzf(channels: npt.NDArray[np.complex64], **budget: float) -> Any:
@@ -46,13 +52,14 @@ class RunningRelay:
 
     csi: str
     outputs: dict[Stream, str]
-    options: RelayOptions = field(default_factory=RelayOptions)
+    options: RelayOptions = field(default_factory=lambda: patient())
     precode: Precode = rzf
     result_tags: bool = False
     messages: int = 64
 
     def __post_init__(self) -> None:
         self.counts, self.warnings = Counts(), list[tuple[str, str]]()
+        self.events = list[tuple[str, dict[str, object]]]()
         self.error: BaseException | None = None
         self.peers: list[zmq.Socket[bytes]] = []
         self.context: Context = zmq.Context()
@@ -66,12 +73,13 @@ class RunningRelay:
             lambda event, text: self.warnings.append((event, text)),
             resizable=everything_pdu,
             messages=self.messages,
+            write=lambda event, **fields: self.events.append((event, fields)),
         )
         self.outlets = [self._outlet(stream, output) for stream, output in self.outputs.items()]
         self.relay = Relay(
             self.inlet,
             self.outlets,
-            self.precode,
+            lambda: self.precode,
             self.options,
             self.counts,
             lambda event, text: self.warnings.append((event, text)),
@@ -117,7 +125,7 @@ class RunningRelay:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        self.inlet.close()
+        self.inlet.sender.close()
         for outlet in self.outlets:
             outlet.close(0)
         self.context.destroy(linger=0)

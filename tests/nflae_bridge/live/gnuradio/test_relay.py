@@ -15,10 +15,9 @@ import zmq
 from matlab_io.errors import NflaeError
 from nflae_bridge.api import precode
 from nflae_bridge.live.gnuradio.pmt import Pair, decode, encode
-from nflae_bridge.live.gnuradio.relay import RelayOptions
 from nflae_bridge.live.gnuradio.tags import Tag, decode_header, encode_header
 from tests.channel_files import random_channels
-from tests.nflae_bridge.live.gnuradio.relays import ANTENNAS, USERS, RunningRelay, rzf, wait_until
+from tests.nflae_bridge.live.gnuradio.relays import ANTENNAS, USERS, RunningRelay, patient, rzf, wait_until
 
 
 def drops(count: int, seed: int = 0) -> npt.NDArray[np.complex64]:
@@ -60,7 +59,7 @@ def tagged(socket: zmq.Socket[bytes], count: int) -> tuple[npt.NDArray[np.comple
 def test_answers_come_in_order_whatever_the_messages() -> None:
     channels = drops(200)
     with RunningRelay("pull", {"precoders": "push", "labels": "push", "powers": "push"}) as relay:
-        source = relay.peer(zmq.PUSH, relay.inlet.address)
+        source = relay.peer(zmq.PUSH, relay.inlet.sender.address)
         sinks = [relay.peer(zmq.PULL, outlet.address) for outlet in relay.outlets]
         for part in np.split(channels, [1, 2, 5, 90, 91]):
             source.send(part.tobytes())
@@ -74,8 +73,8 @@ def test_answers_come_in_order_whatever_the_messages() -> None:
 
 def test_scaled_precoders_carry_the_power() -> None:
     channels = drops(4)
-    with RunningRelay("pull", {"precoders": "push"}, RelayOptions(scaled=True)) as relay:
-        source, sink = relay.peer(zmq.PUSH, relay.inlet.address), relay.peer(zmq.PULL, relay.outlets[0].address)
+    with RunningRelay("pull", {"precoders": "push"}, patient(scaled=True)) as relay:
+        source, sink = relay.peer(zmq.PUSH, relay.inlet.sender.address), relay.peer(zmq.PULL, relay.outlets[0].address)
         source.send(channels.tobytes())
         scaled = collect(sink, 4).reshape(channels.shape)
     result = precode(channels, scheme="rzf")
@@ -84,18 +83,16 @@ def test_scaled_precoders_carry_the_power() -> None:
 
 def test_direct_convention_takes_the_conjugate() -> None:
     channels = drops(4)
-    with RunningRelay("pull", {"precoders": "push"}, RelayOptions(direct=True)) as relay:
-        source, sink = relay.peer(zmq.PUSH, relay.inlet.address), relay.peer(zmq.PULL, relay.outlets[0].address)
+    with RunningRelay("pull", {"precoders": "push"}, patient(direct=True)) as relay:
+        source, sink = relay.peer(zmq.PUSH, relay.inlet.sender.address), relay.peer(zmq.PULL, relay.outlets[0].address)
         source.send(channels.conj().tobytes())
         np.testing.assert_allclose(collect(sink, 4), expected(channels), atol=1e-6)
 
 
 def test_numbers_and_tags_go_from_end_to_end() -> None:
     channels = drops(12)
-    with RunningRelay(
-        "pull,tags", {"precoders": "push,tags"}, RelayOptions(with_results=True), result_tags=True
-    ) as relay:
-        source, sink = relay.peer(zmq.PUSH, relay.inlet.address), relay.peer(zmq.PULL, relay.outlets[0].address)
+    with RunningRelay("pull,tags", {"precoders": "push,tags"}, patient(with_results=True), result_tags=True) as relay:
+        source, sink = relay.peer(zmq.PUSH, relay.inlet.sender.address), relay.peer(zmq.PULL, relay.outlets[0].address)
         source.send(encode_header(100, [Tag(103, "rx_time", (7, 0.25))]) + channels[:5].tobytes())
         source.send(encode_header(105, []) + channels[5:7].tobytes())
         source.send(encode_header(110, [Tag(114, "freq", 1e9, "usrp")]) + channels[7:].tobytes())
@@ -110,12 +107,12 @@ def test_numbers_and_tags_go_from_end_to_end() -> None:
     np.testing.assert_allclose(tags[8]["nflae_power"], result.power[8], atol=1e-6)
     assert tags[8]["nflae_sum_rate"] == pytest.approx(result.sum_rate[8])
     assert (relay.counts.gaps, relay.counts.lost) == (1, 3)
-    assert [event for event, _ in relay.warnings] == ["gap"]
+    assert [event for event, _ in relay.warnings] == ["late_start", "gap"]
 
 
 def test_a_sender_that_starts_anew_is_no_gap() -> None:
     with RunningRelay("pull,tags", {"precoders": "push,tags"}) as relay:
-        source, sink = relay.peer(zmq.PUSH, relay.inlet.address), relay.peer(zmq.PULL, relay.outlets[0].address)
+        source, sink = relay.peer(zmq.PUSH, relay.inlet.sender.address), relay.peer(zmq.PULL, relay.outlets[0].address)
         source.send(encode_header(5, []) + drops(2).tobytes())
         source.send(encode_header(0, []) + drops(2).tobytes())
         _, tags = tagged(sink, 4)
@@ -142,7 +139,7 @@ def test_messages_without_items_are_counted_and_shift_nothing(csi: str, message:
     whole = encode_header(0, []) if "tags" in csi else b""
     whole = encode(Pair(None, channels.ravel())) if "pdu" in csi else whole + channels.tobytes()
     with RunningRelay(csi, {"precoders": "push"}) as relay:
-        source, sink = relay.peer(zmq.PUSH, relay.inlet.address), relay.peer(zmq.PULL, relay.outlets[0].address)
+        source, sink = relay.peer(zmq.PUSH, relay.inlet.sender.address), relay.peer(zmq.PULL, relay.outlets[0].address)
         source.send(message)
         source.send(whole)
         np.testing.assert_allclose(collect(sink, 1), expected(channels), atol=1e-6)
@@ -155,7 +152,7 @@ def test_bad_items_are_answered_with_zeros() -> None:
     spoilt = channels.copy()
     spoilt[1, 2, 5], spoilt[4, 0] = np.nan, 0
     with RunningRelay("pull", {"precoders": "push", "labels": "push", "powers": "push"}) as relay:
-        source = relay.peer(zmq.PUSH, relay.inlet.address)
+        source = relay.peer(zmq.PUSH, relay.inlet.sender.address)
         sinks = [relay.peer(zmq.PULL, outlet.address) for outlet in relay.outlets]
         source.send(spoilt.tobytes())
         precoders, _, powers = collect(sinks[0], 6), collect(sinks[1], 6, np.uint8), collect(sinks[2], 6, np.float32)
@@ -170,8 +167,8 @@ def test_bad_items_are_answered_with_zeros() -> None:
 def test_bad_items_stop_it_if_asked_to() -> None:
     spoilt = drops(3)
     spoilt[1] = np.inf
-    with RunningRelay("pull", {"precoders": "push"}, RelayOptions(on_bad_drop="error")) as relay:
-        relay.peer(zmq.PUSH, relay.inlet.address).send(spoilt.tobytes())
+    with RunningRelay("pull", {"precoders": "push"}, patient(on_bad_drop="error")) as relay:
+        relay.peer(zmq.PUSH, relay.inlet.sender.address).send(spoilt.tobytes())
         relay.thread.join(10)
     assert isinstance(relay.error, NflaeError)
     assert "item 1: user 1, antenna 1 is Inf" in str(relay.error)
@@ -179,9 +176,9 @@ def test_bad_items_stop_it_if_asked_to() -> None:
 
 def test_req_asks_and_rep_answers_as_many_as_asked_for() -> None:
     channels = drops(10)
-    options = RelayOptions(max_batch=4)
+    options = patient(max_batch=4)
     with RunningRelay("req,tags", {"precoders": "rep,tags", "labels": "rep"}, options) as relay:
-        source = relay.peer(zmq.REP, relay.inlet.address)
+        source = relay.peer(zmq.REP, relay.inlet.sender.address)
         sinks = [relay.peer(zmq.REQ, outlet.address) for outlet in relay.outlets]
         for start in range(0, 10, 4):
             (asked,) = struct.unpack("<I", source.recv())
@@ -207,10 +204,10 @@ def test_req_asks_again_when_the_one_it_asked_is_gone() -> None:
     channels = drops(2)
     with RunningRelay("req", {"precoders": "push"}) as relay:
         sink = relay.peer(zmq.PULL, relay.outlets[0].address)
-        gone = relay.peer(zmq.REP, relay.inlet.address)
+        gone = relay.peer(zmq.REP, relay.inlet.sender.address)
         gone.recv()
         gone.close(linger=0)
-        heir = relay.peer(zmq.REP, relay.inlet.address)
+        heir = relay.peer(zmq.REP, relay.inlet.sender.address)
         heir.recv()
         heir.send(channels.tobytes())
         np.testing.assert_allclose(collect(sink, 2), expected(channels), atol=1e-6)
@@ -219,7 +216,7 @@ def test_req_asks_again_when_the_one_it_asked_is_gone() -> None:
 def test_pub_and_sub_filter_by_key() -> None:
     channels = drops(3)
     with RunningRelay("sub,key=csi", {"precoders": "pub,key=w"}) as relay:
-        source, sink = relay.peer(zmq.PUB, relay.inlet.address), relay.peer(zmq.SUB, relay.outlets[0].address)
+        source, sink = relay.peer(zmq.PUB, relay.inlet.sender.address), relay.peer(zmq.SUB, relay.outlets[0].address)
 
         def publish() -> bool:
             source.send_multipart([b"other", drops(1, seed=9).tobytes()])
@@ -236,7 +233,7 @@ def test_a_push_output_nobody_reads_makes_the_sender_wait_and_nothing_is_lost() 
     channels, messages = drops(64), 400
     block = channels.tobytes()
     with RunningRelay("pull", {"precoders": "push"}, messages=2) as relay:
-        source = relay.peer(zmq.PUSH, relay.inlet.address, hwm=2)
+        source = relay.peer(zmq.PUSH, relay.inlet.sender.address, hwm=2)
         sent = 0
 
         def feed() -> None:
@@ -263,7 +260,7 @@ def test_a_push_output_nobody_reads_makes_the_sender_wait_and_nothing_is_lost() 
 def test_a_subscriber_that_stops_reading_stops_nobody() -> None:
     block = drops(64)
     with RunningRelay("pull", {"precoders": "pub,tags"}) as relay:
-        source = relay.peer(zmq.PUSH, relay.inlet.address)
+        source = relay.peer(zmq.PUSH, relay.inlet.sender.address)
         stuck = relay.peer(zmq.SUB, relay.outlets[0].address, hwm=1)
         reader = relay.peer(zmq.SUB, relay.outlets[0].address)
         source.send(block.tobytes())
@@ -285,10 +282,8 @@ def test_a_subscriber_that_stops_reading_stops_nobody() -> None:
 
 def test_pdus_keep_their_metadata_and_bring_their_budget() -> None:
     channels, wide = drops(1)[0], random_channels(1, 2, 24)[0]
-    with RunningRelay(
-        "pull,pdu", {"precoders": "push,pdu", "powers": "push,pdu"}, RelayOptions(with_results=True)
-    ) as relay:
-        source = relay.peer(zmq.PUSH, relay.inlet.address)
+    with RunningRelay("pull,pdu", {"precoders": "push,pdu", "powers": "push,pdu"}, patient(with_results=True)) as relay:
+        source = relay.peer(zmq.PUSH, relay.inlet.sender.address)
         sinks = [relay.peer(zmq.PULL, outlet.address) for outlet in relay.outlets]
         source.send(encode(Pair({"cell": "north", "noise_power": 0.5, "power": 2}, channels.ravel())))
         source.send(encode(Pair({"users": 2, "antennas": 24}, wide.ravel())))
@@ -320,7 +315,7 @@ def test_pdus_keep_their_metadata_and_bring_their_budget() -> None:
 def test_pdus_in_and_a_stream_out() -> None:
     channels = drops(3)
     with RunningRelay("pull,pdu", {"precoders": "push"}) as relay:
-        source, sink = relay.peer(zmq.PUSH, relay.inlet.address), relay.peer(zmq.PULL, relay.outlets[0].address)
+        source, sink = relay.peer(zmq.PUSH, relay.inlet.sender.address), relay.peer(zmq.PULL, relay.outlets[0].address)
         source.send(encode(Pair(None, channels[0].ravel())))
         source.send(encode(Pair({"users": 2, "antennas": 8}, channels[1].ravel()[:16])))
         source.send(encode(Pair(None, channels[2].ravel())))
@@ -338,8 +333,8 @@ def test_what_was_taken_is_finished_before_the_end() -> None:
         go.wait(60)
         return rzf(block, **budget)
 
-    with RunningRelay("pull", {"precoders": "push"}, RelayOptions(max_batch=4), precode=slow) as relay:
-        source, sink = relay.peer(zmq.PUSH, relay.inlet.address), relay.peer(zmq.PULL, relay.outlets[0].address)
+    with RunningRelay("pull", {"precoders": "push"}, patient(max_batch=4), precode=slow) as relay:
+        source, sink = relay.peer(zmq.PUSH, relay.inlet.sender.address), relay.peer(zmq.PULL, relay.outlets[0].address)
         source.send(channels.tobytes())
         started.wait(60)
         threading.Timer(0.2, go.set).start()
@@ -353,7 +348,7 @@ def test_an_error_of_the_scheme_ends_it() -> None:
         raise NflaeError("tcp://127.0.0.1:5555: no answer")
 
     with RunningRelay("pull", {"precoders": "push"}, precode=broken) as relay:
-        relay.peer(zmq.PUSH, relay.inlet.address).send(drops(1).tobytes())
+        relay.peer(zmq.PUSH, relay.inlet.sender.address).send(drops(1).tobytes())
         relay.thread.join(10)
     assert "no answer" in str(relay.error)
 
@@ -365,7 +360,7 @@ def test_rates_that_are_no_numbers_are_bad_items() -> None:
         return result
 
     with RunningRelay("pull", {"precoders": "push"}, precode=odd) as relay:
-        source, sink = relay.peer(zmq.PUSH, relay.inlet.address), relay.peer(zmq.PULL, relay.outlets[0].address)
+        source, sink = relay.peer(zmq.PUSH, relay.inlet.sender.address), relay.peer(zmq.PULL, relay.outlets[0].address)
         source.send(drops(3).tobytes())
         rows = collect(sink, 3)
     assert rows.any(1).tolist() == [True, False, True]
@@ -386,8 +381,8 @@ def test_rates_that_are_no_numbers_are_bad_items() -> None:
     ],
 )
 def test_metadata_nobody_can_serve_is_answered_with_an_error(metadata: dict[str, Any]) -> None:
-    with RunningRelay("pull,pdu", {"precoders": "push,pdu"}, RelayOptions(with_results=True)) as relay:
-        source, sink = relay.peer(zmq.PUSH, relay.inlet.address), relay.peer(zmq.PULL, relay.outlets[0].address)
+    with RunningRelay("pull,pdu", {"precoders": "push,pdu"}, patient(with_results=True)) as relay:
+        source, sink = relay.peer(zmq.PUSH, relay.inlet.sender.address), relay.peer(zmq.PULL, relay.outlets[0].address)
         source.send(encode(Pair(metadata, drops(1).ravel())))
         answer = decode(sink.recv())
     assert answer.car["nflae_error"].startswith(f"its metadata's {next(iter(metadata))} must be")

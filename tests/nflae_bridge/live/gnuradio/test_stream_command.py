@@ -13,7 +13,7 @@ import pytest
 import zmq
 
 from nflae_bridge import precode
-from nflae_bridge.live.gnuradio.endpoints import Endpoint, parse_endpoint
+from nflae_bridge.live.gnuradio.sockets.endpoints import Endpoint, parse_endpoint
 from tests.channel_files import Run, random_channels
 from tests.nflae_bridge.live.gnuradio.relays import wait_until
 from tests.nflae_bridge.live.gnuradio.test_flowgraphs import ANTENNAS, USERS, free_address, streaming

@@ -7,22 +7,36 @@ connect.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
 
 import zmq
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.live.addresses import bind, explain_failure, is_well_formed
+from nflae_bridge.live.gnuradio.pmt import DIALECTS, Dialect
 
 Socket: TypeAlias = "zmq.Socket[bytes]"
 Context: TypeAlias = "zmq.Context[Socket]"
 
 INPUT_KINDS = {"pull": zmq.PULL, "sub": zmq.SUB, "req": zmq.REQ}
-OUTPUT_KINDS = {"push": zmq.PUSH, "pub": zmq.PUB, "rep": zmq.REP}
+OUTPUT_KINDS = {"push": zmq.PUSH, "pub": zmq.PUB, "rep": zmq.ROUTER}
 
 # No message of a flowgraph comes near this size; ZeroMQ disconnects a sender that announces more.
 MAX_MESSAGE_BYTES = 64 << 20
+
+# GNU Radio's block at the other end, by the kind of socket here.
+BLOCKS = {
+    "pull": "ZMQ PUSH Sink",
+    "sub": "ZMQ PUB Sink",
+    "req": "ZMQ REP Sink",
+    "push": "ZMQ PULL Source",
+    "pub": "ZMQ SUB Source",
+    "rep": "ZMQ REQ Source",
+}
+
+_HEARTBEAT_MS, _HEARTBEAT_TIMEOUT_MS = 2_000, 10_000
+_NEVER_MS = 10**8
 
 
 @dataclass(frozen=True)
@@ -43,6 +57,10 @@ class Endpoint:
         Messages are PDUs (serialised PMTs) instead of samples.
     key : str
         Frame sent before each message of pub, and the subscription of sub; empty for no such frame.
+    latest : bool
+        Take the newest item only; inputs.
+    pmt : {"3.10", "3.9", "3.8", ""}
+        Form of the PMTs, see `nflae_bridge.live.gnuradio.pmt`; empty for the form of the input, or that of 3.10.5.
     """
 
     kind: str
@@ -51,6 +69,8 @@ class Endpoint:
     tags: bool = False
     pdu: bool = False
     key: str = ""
+    latest: bool = False
+    pmt: Dialect | Literal[""] = ""
 
     @property
     def is_input(self) -> bool:
@@ -58,7 +78,8 @@ class Endpoint:
         return self.kind in INPUT_KINDS
 
     def __str__(self) -> str:
-        options = [name for name in ("tags", "pdu") if getattr(self, name)] + ([f"key={self.key}"] if self.key else [])
+        options = [name for name in ("tags", "pdu", "latest") if getattr(self, name)]
+        options += [f"{name}={getattr(self, name)}" for name in ("key", "pmt") if getattr(self, name)]
         return ",".join([f"{self.kind}:{self.address}", "bind" if self.bind else "connect", *options])
 
 
@@ -90,24 +111,39 @@ def parse_endpoint(text: str, is_input: bool) -> Endpoint:
         raise ValueError(f"{text!r}: expected KIND:ADDRESS, KIND one of {', '.join(kinds)}; for instance {example}")
     if not is_well_formed(address):
         raise ValueError(f"{text!r}: an address is tcp://HOST:PORT, PORT at most 65535 or * for any, or ipc://FILE")
-    bind, flags, key = not is_input, {"tags": False, "pdu": False}, ""
+    return _with_options(Endpoint(kind, address, bind=not is_input), options, text)
+
+
+def _with_options(endpoint: Endpoint, options: list[str], text: str) -> Endpoint:
+    """Return the endpoint with the options after its address; raise ValueError for an unknown one."""
+    values: dict[str, Any] = {}
+    flags = ("tags", "pdu", *(("latest",) if endpoint.is_input else ()))
     for option in options:
+        name, _, value = option.partition("=")
         if option in ("bind", "connect"):
-            bind = option == "bind"
+            values["bind"] = option == "bind"
         elif option in flags:
-            flags[option] = True
-        elif option.startswith("key=") and kind in ("pub", "sub"):
-            key = option.removeprefix("key=")
+            values[option] = True
+        elif value and name == "key" and endpoint.kind in ("pub", "sub"):
+            values["key"] = value
+        elif name == "pmt" and value in DIALECTS:
+            values["pmt"] = value
         else:
-            known = "bind, connect, tags, pdu" + (", key=TEXT" if kind in ("pub", "sub") else "")
-            raise ValueError(f"{text!r}: no option {option!r} for {kind}; the options are {known}")
-    if all(flags.values()):
+            named = (*(("key=TEXT",) if endpoint.kind in ("pub", "sub") else ()), f"pmt={'|'.join(DIALECTS)}")
+            known = ", ".join(("bind", "connect", *flags, *named))
+            raise ValueError(f"{text!r}: no option {option!r} for {endpoint.kind}; the options are {known}")
+    found = replace(endpoint, **values)
+    if found.tags and found.pdu:
         raise ValueError(f"{text!r}: PDUs carry metadata instead of tags; leave out tags or pdu")
-    return Endpoint(kind, address, bind, key=key, **flags)
+    if found.pmt and not (found.tags or found.pdu):
+        raise ValueError(f"{text!r}: pmt={found.pmt} is for PDUs and tags; add pdu or tags, or leave it out")
+    return found
 
 
-def open_socket(context: Context, endpoint: Endpoint, messages: int) -> Socket:
-    """Open the socket of an endpoint; a sub socket has no subscription yet.
+def open_socket(context: Context, endpoint: Endpoint, messages: int, reconnect: bool = True) -> Socket:
+    """Make the socket of an endpoint, not yet bound or connected; a sub socket has no subscription yet.
+
+    A rep endpoint has a ROUTER socket, which distinguishes its readers.
 
     Parameters
     ----------
@@ -117,37 +153,53 @@ def open_socket(context: Context, endpoint: Endpoint, messages: int) -> Socket:
         Endpoint to bind or to connect.
     messages : int
         Largest number of queued messages in each direction.
+    reconnect : bool
+        Connect again after the loss of a connection.
 
     Returns
     -------
     zmq.Socket
         Socket.
+    """
+    kind = (INPUT_KINDS | OUTPUT_KINDS)[endpoint.kind]
+    socket = context.socket(kind)
+    socket.set_hwm(messages)
+    socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, _HEARTBEAT_TIMEOUT_MS)
+    if kind == zmq.ROUTER:
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)
+    if not endpoint.is_input:
+        # Queues hold messages for connected peers only, not for the next one.
+        socket.setsockopt(zmq.IMMEDIATE, 1)
+    if not reconnect:
+        # ZeroMQ's own value for "never" discards the messages that have arrived.
+        socket.setsockopt(zmq.RECONNECT_IVL, _NEVER_MS)
+    return socket
+
+
+def attach(socket: Socket, endpoint: Endpoint) -> None:
+    """Bind or connect the socket of an endpoint.
+
+    Parameters
+    ----------
+    socket : zmq.Socket
+        Socket.
+    endpoint : Endpoint
+        Endpoint to bind or to connect.
 
     Raises
     ------
     NflaeError
         If the address is unusable; the message names it.
     """
-    kind = (INPUT_KINDS | OUTPUT_KINDS)[endpoint.kind]
-    socket = context.socket(kind)
-    socket.set_hwm(messages)
-    socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
-    if kind == zmq.REQ:
-        # Permits a second request after the peer of the first has disconnected; see `Inlet`.
-        socket.setsockopt(zmq.REQ_RELAXED, 1)
-        socket.setsockopt(zmq.REQ_CORRELATE, 1)
     try:
         if endpoint.bind:
             bind(socket, endpoint.address)
         else:
             socket.connect(endpoint.address)
     except zmq.ZMQError as error:
-        socket.close(linger=0)
         raise NflaeError(f"{endpoint.address}: {explain_failure(error)}") from None
-    except NflaeError:
-        socket.close(linger=0)
-        raise
-    return socket
 
 
 def bound_address(socket: Socket) -> str:
