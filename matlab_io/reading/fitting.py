@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from matlab_io.containers.variable import shape_text
+from matlab_io.containers.variable import field_of, shape_text
 from matlab_io.conventions import SIGNAL_MODELS
 from matlab_io.errors import MatFileError
 from matlab_io.reading.expressions import Gathered
 from matlab_io.reading.layout import Layout, parse
-from matlab_io.reading.readings import AmbiguousLayout, only_reading, possible
+from matlab_io.reading.readings import AmbiguousLayout, known_axes, only_reading, possible
 from matlab_io.reading.receive_antennas import MODES
 
 __all__ = ["Choices", "Reading", "fit"]
@@ -121,6 +121,8 @@ def fit(
     if gathered is not None and gathered.stacked:
         layout = _fit_stack(gathered, shape, given)
         origin = "from the shape" if given is None else origin
+    elif given is None and (known := known_axes(field_of(name), shape)):
+        layout, origin = parse(known[0], shape), f"as {known[1]} has them"
     elif given is None:
         layout, origin = only_reading(shape), "from the shape"
     else:

@@ -1,4 +1,10 @@
-"""List the possible readings of an array whose axes are not named: chosen only where two axes leave one reading."""
+"""List the possible readings of an array whose axes are not named: chosen only where two axes leave one reading.
+
+References
+----------
+Axes of arrays that are known by their names: QuaDRiGa 2.8.1, ``qd_channel.fr``; NYUSIM 4.0, ``getLocalCIR``; MATLAB 5G
+Toolbox, ``nrPerfectChannelEstimate``; MATLAB WLAN Toolbox, ``wlanHTLTFChannelEstimate``.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +15,19 @@ from matlab_io.containers.variable import matlab_shape, shape_text
 from matlab_io.errors import MatFileError
 from matlab_io.reading.layout import AXES, Layout
 
-__all__ = ["AmbiguousLayout", "only_reading", "possible"]
+__all__ = ["AmbiguousLayout", "known_axes", "only_reading", "possible"]
 
 _MAX_AXES = 6  # axes longer than one; with more the list would fill pages
 _MAX_RECEIVE = 16  # receive antennas per user
 _SHOWN = 13
+# Own name, in lower case without underscores -> (axes, tool that names its output so).
+_KNOWN = {
+    "fr": ("rnfs", "QuaDRiGa's fr"),
+    "freqresponse": ("rnfs", "QuaDRiGa's fr"),
+    "hensemble": ("rn", "NYUSIM's H_ensemble"),
+    "chest": ("fnr", "the WLAN Toolbox's channel estimates"),
+    "chanest": ("fnr", "the WLAN Toolbox's channel estimates"),
+}
 
 
 class AmbiguousLayout(MatFileError):
@@ -61,6 +75,25 @@ def possible(shape: Sequence[int], row_major: bool = False) -> list[Layout]:
     return sorted((each for each in kept if each.receive_antennas <= _MAX_RECEIVE), key=_unlikeliness)
 
 
+def known_axes(name: str, shape: Sequence[int]) -> tuple[str, str] | None:
+    """Return the axes of an array that a channel tool names so.
+
+    Parameters
+    ----------
+    name : str
+        Own name of the array, without struct or index.
+    shape : sequence of int
+        Shape in MATLAB order.
+
+    Returns
+    -------
+    tuple of str, or None
+        Layout and tool; None for other names, and for more axes than the tool's.
+    """
+    axes, tool = _KNOWN.get(name.lower().replace("_", ""), ("", ""))
+    return (axes, tool) if len(matlab_shape(shape)) <= len(axes) else None
+
+
 def only_reading(shape: Sequence[int], row_major: bool = False) -> Layout:
     """Return the only possible layout of an array of two axes.
 
@@ -82,10 +115,18 @@ def only_reading(shape: Sequence[int], row_major: bool = False) -> Layout:
     """
     sizes = tuple(shape) if row_major else matlab_shape(shape)
     readings = possible(sizes, row_major)
-    if len(sizes) == 2 and len(readings) == 1:
+    grid = len(sizes) == 2 and _is_grid(sizes)
+    if len(sizes) == 2 and len(readings) == 1 and not grid:
         return readings[0]
     shown = shape_text(sizes)
     order = ", its axes in row-major order as numpy has them," if row_major else ""
+    if grid:
+        raise AmbiguousLayout(
+            f"an array of {shown} is {readings[0].meaning()} (--layout {readings[0].text}), or an OFDM grid of"
+            f" {sizes[0]} subcarriers x {sizes[1]} symbols of one antenna, for which there is nothing to precode; pass"
+            f" --layout {readings[0].text} if it is the former",
+            readings,
+        )
     if not readings:
         raise AmbiguousLayout(f"an array of {shown}{order} needs --layout, one letter per axis: {AXES}")
     choices = "; ".join(f"--layout {each.text} = {each.meaning()}" for each in readings[:_SHOWN])
@@ -113,13 +154,18 @@ def _fitted(axes: str, sizes: tuple[int, ...], row_major: bool) -> Layout:
     return Layout(axes[::-1], sizes[::-1], True) if row_major else Layout(axes, sizes)
 
 
+def _is_grid(sizes: Sequence[int]) -> bool:
+    """Return whether the first axes are those of an OFDM grid: whole resource blocks x whole slots."""
+    return sizes[0] % 12 == 0 and sizes[1] > 0 and (sizes[1] % 14 == 0 or sizes[1] == 12)
+
+
 def _unlikeliness(reading: Layout) -> float:
     """Rate a reading by the habits of MATLAB and numpy code and of channel tools, for the order of the list alone."""
     letters = reading.text.replace("1", "")
     block = [letter for letter in letters if letter not in "sf"]
     drops = [at for at, letter in enumerate(letters) if letter in "sf"]
     sizes = reading.shape[::-1] if reading.row_major else reading.shape
-    grid = letters.startswith("fs") and sizes[0] % 12 == 0 and sizes[1] % 14 in (0, 12)  # whole resource blocks, slots
+    grid = letters.startswith("fs") and _is_grid(sizes)
     receive_first = letters.startswith("rn") and reading.receive_antennas <= 4  # [Rx, Tx, ...] of channel tools
     cost = 0.0 if reading.users > 1 else 2.0
     if "r" in letters:

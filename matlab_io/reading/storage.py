@@ -101,7 +101,7 @@ class LoadedStorage:
         ]
         read = level4.read_arrays if version == "4" else level5.read_arrays
         with reading(path):
-            self._parts = read(path, names)
+            self._parts = read(path, names) if names else {}
 
     def numbers(self, variable: Variable) -> npt.NDArray[np.float64]:
         """Return a real array whole, float64, of the variable's shape."""

@@ -84,7 +84,7 @@ class LevelWriter:
         content: dict[str, Any] = {}
         for name, (array, memory) in self._arrays.items():
             block = () if array.per_drop else array.block
-            content[name] = memory.reshape(*reversed(array.drops), *reversed(block))
+            content[name] = memory.reshape((*reversed(array.drops), *reversed(block)))
         for name, value in self._values.items():
             content[name] = np.array(json.dumps(dict(value), default=_to_list)) if isinstance(value, Mapping) else value
         with self._part.open("r+b") as file:

@@ -94,6 +94,13 @@ def test_readings_of_a_row_major_array_are_in_its_own_order() -> None:
     assert readings[0].meaning() == "64 antennas x 4 users x 50 drops, users in rows, y = H x"
 
 
+@pytest.mark.parametrize("shape", [(300, 14), (612, 14), (72, 28), (624, 12)])
+def test_a_resource_grid_of_one_antenna_is_not_antennas_and_users(shape: tuple[int, int]) -> None:
+    """5G Toolbox: hest of one transmit and one receive antenna is subcarriers x symbols, two axes."""
+    with pytest.raises(AmbiguousLayout, match=rf"grid of {shape[0]} subcarriers x {shape[1]} symbols.*--layout nk"):
+        only_reading(shape)
+
+
 def test_a_long_list_is_cut_and_many_axes_are_not_listed() -> None:
     with pytest.raises(AmbiguousLayout, match=r"can be read in 21 ways.*and 8 more, which nflae inspect lists"):
         only_reading((72, 14, 2, 32))
