@@ -91,14 +91,10 @@ def precode_drop_to_plot(
         Plot options of the command; ``plot`` is given.
     file : ChannelFile
         Channel file, open.
-    name : str
-        Name of the scheme, for the title.
-    scheme : Scheme
-        Precoding scheme.
-    budget : LinkBudget
-        Link budget.
-    device : torch.device
-        Device of the computation.
+    name, scheme : str, Scheme
+        Precoding scheme, and its name for the title.
+    budget, device : LinkBudget, torch.device
+        Link budget, and device of the computation.
     noise : UserNoise, optional
         Noise power per user or drop; that of `budget` is then their reference.
     labels : LabelSource, optional
@@ -121,13 +117,12 @@ def precode_drop_to_plot(
     if drop is None:
         warn(f"{plotting.plot} is not drawn: no drop can be precoded")
         return None
-    block = read_block(file, drop, drop + 1, "error", noise)
-    channels, labels = block.channels, labels or SCHEME_LABELS
+    block, labels = read_block(file, drop, drop + 1, "error", noise), labels or SCHEME_LABELS
     given = labels.of_drops(drop, block.good)
-    result = precode_channels(scheme, channels, budget, device, labels, given)
+    result = precode_channels(scheme, block.channels, budget, device, labels, given)
     carrier = None if plotting.carrier_ghz is None else 1e9 * plotting.carrier_ghz
     path = None if file.version == "raw" else file.path
-    scene = scene_of(path, drop, file.drops, torch.from_numpy(channels[0]), carrier)
+    scene = scene_of(path, drop, file.drops, torch.from_numpy(block.channels[0]), carrier)
     return DropPicture(
         title=f"{file.path.name}, {drop_name(file, drop)}: {name}, {float(result.sum_rate[0]):.2f} bps/Hz",
         scene=scene,

@@ -102,10 +102,7 @@ def precode_file(
     noise: UserNoise | None = None,
     labels: LabelSource = SCHEME_LABELS,
 ) -> Summary:
-    """Precode every drop of a channel file into a result file.
-
-    One thread reads, others compute, the calling one writes, all in the order of the drops. Skipped drops get NaN for
-    numbers and false for flags.
+    """Precode every drop of a channel file into a result file: NaN and false for skipped drops.
 
     Parameters
     ----------
@@ -113,10 +110,8 @@ def precode_file(
         Open channels and results.
     scheme, budget : Scheme, LinkBudget
         Precoding scheme, and the link budget of every drop.
-    device : torch.device
-        Device that computes.
-    batch : int
-        Drops per block.
+    device, batch : torch.device, int
+        Device that computes, and drops per block.
     on_bad_drop : {"error", "skip"}
         Treatment of bad drops, see `read_block`.
     advance : callable
@@ -140,13 +135,7 @@ def precode_file(
         return read_block(file, start, min(start + batch, file.drops), on_bad_drop, noise)
 
     def compute(block: Block) -> tuple[int, npt.NDArray[np.bool_], dict[str, npt.NDArray[Any]]]:
-        given = labels.of_drops(block.start, block.good)
-        precoding = precode_channels(scheme, block.channels, budget, device, labels, given)
-        _check_rates(file, block, precoding)
-        arrays = result_arrays(precoding, block.good)
-        if block.receive_combiner is not None:
-            arrays[RECEIVE_COMBINER.name] = block.receive_combiner
-        return block.start, block.good, arrays
+        return block.start, block.good, _block_arrays(file, block, scheme, budget, device, labels)
 
     summary, started = Summary(), time.perf_counter()
     with (
@@ -160,6 +149,19 @@ def precode_file(
             summary.seconds = time.perf_counter() - started
             advance(summary.drops, f"{summary.mean_sum_rate:.2f} bps/Hz")
     return summary
+
+
+def _block_arrays(
+    file: ChannelFile, block: Block, scheme: Scheme, budget: LinkBudget, device: torch.device, labels: LabelSource
+) -> dict[str, npt.NDArray[Any]]:
+    """Precode a block; return the arrays of its drops, NaN and false for skipped ones."""
+    given = labels.of_drops(block.start, block.good)
+    precoding = precode_channels(scheme, block.channels, budget, device, labels, given)
+    _check_rates(file, block, precoding)
+    arrays = result_arrays(precoding, block.good)
+    if block.receive_combiner is not None:
+        arrays[RECEIVE_COMBINER.name] = block.receive_combiner
+    return arrays
 
 
 def _check_rates(file: ChannelFile, block: Block, precoding: Precoding) -> None:

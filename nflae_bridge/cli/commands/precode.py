@@ -23,7 +23,7 @@ from nflae_bridge.files.budget import BudgetChoice, BudgetRequest, choose_budget
 if TYPE_CHECKING:
     import torch
 
-    from matlab_io import ChannelFile
+    from matlab_io import ChannelFile, ResultFile
     from matlab_io.writing.mat_writer import Value
     from nflae_bridge.files.labels import LabelSource
     from nflae_bridge.files.precode_file import Summary
@@ -107,7 +107,6 @@ def command(
         check_plot_drop(plotting, file)
         announce(file, choice, request.yes)
 
-        from matlab_io import ResultFile
         from nflae_bridge.engine.devices import choose_device, drops_per_block
         from nflae_bridge.engine.schemes import load_scheme
         from nflae_bridge.files.precode_file import precode_file
@@ -117,19 +116,8 @@ def command(
         model = model_folder(work.model, device.type).resolve().name
         label_source, origin = _labels(file, labels, name, model, device)
         # Before the model is loaded, so that an output that cannot be written is reported at once.
-        results = ResultFile(
-            output,
-            version=mat_version or file.version,
-            antennas=file.antenna_axes,
-            users=file.users,
-            drop_axes=file.drop_axes,
-            convention=file.convention,
-            info=_info(file, choice, name, model, work.refine) | {"labels": origin},
-            inputs=[source],
-            receive_antennas=file.receive_antennas if file.receive_mode in ("strongest", "eigen") else None,
-        )
-        for note in results.notes:
-            warn(note)
+        info = _info(file, choice, name, model, work.refine) | {"labels": origin}
+        results = _result_file(output, mat_version or file.version, file, info)
         scheme = load_scheme(name, work.model, str(device), work.refine)
         fact("scheme", f"{name}{f' (model {model})' if name == NETWORK else ''} on {device}")
         fact("labels", origin)
@@ -147,6 +135,26 @@ def command(
             picture.save()
     _report(summary, name, budget.demands_rates, choice.sum_rate_scope)
     fact("written", f"{output} (version {results.version})" + (f", {plotting.plot}" if picture else ""))
+
+
+def _result_file(output: Path, version: str, file: ChannelFile, info: dict[str, Value]) -> ResultFile:
+    """Prepare the file of the results and print its notes."""
+    from matlab_io import ResultFile
+
+    results = ResultFile(
+        output,
+        version=version,
+        antennas=file.antenna_axes,
+        users=file.users,
+        drop_axes=file.drop_axes,
+        convention=file.convention,
+        info=info,
+        inputs=[file.path],
+        receive_antennas=file.receive_antennas if file.receive_mode in ("strongest", "eigen") else None,
+    )
+    for note in results.notes:
+        warn(note)
+    return results
 
 
 def _check_network_options(name: str, work: WorkOptions) -> None:
