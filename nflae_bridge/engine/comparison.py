@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,7 +15,11 @@ from nflae_bridge.network.encoders.interface import UserInputs
 from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
 from simulator.downlink.candidates import Candidate, project_powers
 from simulator.downlink.constraints import Limits
+from simulator.downlink.rounding import loses_digits, measure_gains, measured
 from simulator.downlink.structure import Beams, structured_beams, wmmse_step
+
+Measure = Callable[[Tensor], Tensor]
+"""Function from C to the gains F of the beams as they are returned."""
 
 NEGLIGIBLE = 1e-5
 """Relative difference in sum rate, and in SINR, that may be rounding.
@@ -87,8 +92,10 @@ class Comparison:
     def __init__(self, network: PrecodingNetwork, scores: Callable[[Tensor], Tensor], with_fallback: bool) -> None:
         self._network, self._scores, self._with_fallback = network, scores, with_fallback
 
-    def best(self, problem: DeviceProblem, gram: Tensor, refinements: int, without_transfers: bool = False) -> Chosen:
+    def best(self, problem: DeviceProblem, gram: Tensor, refinements: int, suspects: Tensor | None = None) -> Chosen:
         """Choose the best answer per drop.
+
+        Drops on which K x K algebra loses digits are compared by the gains of the beams in single precision.
 
         Parameters
         ----------
@@ -98,8 +105,9 @@ class Comparison:
             Gamma, complex128 (drops, users, users).
         refinements
             WMMSE steps from the network's answer.
-        without_transfers
-            Whether no value may be read on the host, as in a captured CUDA graph; always so on a GPU.
+        suspects
+            Drops that may lose digits, bool (drops,). None: no value may be read on the host, as in a captured CUDA
+            graph, and no drop is measured.
 
         Returns
         -------
@@ -116,10 +124,20 @@ class Comparison:
             best = _serve(gram, allocation, near, problem.limits, refinements)
             return Chosen(best, torch.zeros_like(best.feasible), target, near, score)
         redundant = redundant_users(gram, problem.channels, near, target)
-        select = _pruned_everywhere if without_transfers or gram.is_cuda else _pruned_where_needed
+        select = _pruned_everywhere if suspects is None or gram.is_cuda else _pruned_where_needed
         best = select(gram, allocation, redundant, near, problem.limits, refinements)
         rzf = project_powers(regularised.coefficients, regularised.effective_gains, equal, near, problem.limits, equal)
-        return Chosen(*best.better_of(rzf), target, near, score)
+        best, fallback = best.better_of(rzf)
+        if suspects is not None and bool(suspects.any()):
+            lossy = suspects & loses_digits(gram, regularised)
+            if bool(lossy.any()):
+                part, target_part = problem.select(lossy), allocation.select(lossy)
+                measure = partial(measure_gains, part.channels, part.amplitude_scale)
+                rivals = (gram[lossy], target_part, redundant[lossy], near[lossy], part.limits, refinements, measure)
+                rzf = measured(rzf.select(lossy), measure, equal[lossy], near[lossy], part.limits)
+                exact, by_rzf = _pruned_everywhere(*rivals).better_of(rzf)
+                best, fallback[lossy] = best.replaced(lossy, exact), by_rzf
+        return Chosen(best, fallback, target, near, score)
 
     def _run_network(
         self, problem: DeviceProblem, gram: Tensor, regularised: Beams | None
@@ -141,14 +159,20 @@ class Comparison:
 
 
 def _pruned_everywhere(
-    gram: Tensor, allocation: Allocation, redundant: Tensor, near_field: Tensor, limits: Limits, refinements: int
+    gram: Tensor,
+    allocation: Allocation,
+    redundant: Tensor,
+    near_field: Tensor,
+    limits: Limits,
+    refinements: int,
+    measure: Measure | None = None,
 ) -> Candidate:
     """Return the better of the answers with and without redundant users, both computed on every drop.
 
     On a GPU that takes less time than finding the drops on which both are needed.
     """
-    own = _serve(gram, allocation, near_field, limits, refinements)
-    pruned = _serve(gram, allocation.without(redundant), near_field, limits, refinements)
+    own = _serve(gram, allocation, near_field, limits, refinements, measure)
+    pruned = _serve(gram, allocation.without(redundant), near_field, limits, refinements, measure)
     return own.better_of(pruned, margin=-NEGLIGIBLE)[0]
 
 
@@ -170,13 +194,21 @@ def _pruned_where_needed(
     return own.replaced(drops, own.select(drops).better_of(pruned, margin=-NEGLIGIBLE)[0])
 
 
-def _serve(gram: Tensor, allocation: Allocation, near_field: Tensor, limits: Limits, refinements: int) -> Candidate:
-    """Turn an allocation into directions and powers, after WMMSE steps."""
+def _serve(
+    gram: Tensor,
+    allocation: Allocation,
+    near_field: Tensor,
+    limits: Limits,
+    refinements: int,
+    measure: Measure | None = None,
+) -> Candidate:
+    """Turn an allocation into directions and powers, after WMMSE steps; by measured gains where given."""
     uplink, power_fractions = allocation.dual_power_fractions, allocation.power_fractions
     beams = structured_beams(gram, uplink)
     for _ in range(refinements):
         uplink, beams, power_fractions = wmmse_step(gram, beams, power_fractions)
-    return project_powers(beams.coefficients, beams.effective_gains, power_fractions, near_field, limits, uplink)
+    gains = beams.effective_gains if measure is None else measure(beams.coefficients)
+    return project_powers(beams.coefficients, gains, power_fractions, near_field, limits, uplink)
 
 
 def _without(users: Tensor, fractions: Tensor) -> Tensor:

@@ -64,3 +64,10 @@ class DeviceProblem:
         min_rate = per_drop(budget.min_rate, one).expand(drops)
         scale = compute_amplitude_scale(budget, device)
         return DeviceProblem(batch.channels, scale, alpha_c, min_rate, budget.limits(one), near)
+
+    def select(self, drops: Tensor) -> DeviceProblem:
+        """Return the drops where ``drops``, bool (drops,), is true."""
+        scale = self.amplitude_scale if len(self.amplitude_scale) == 1 else self.amplitude_scale[drops]
+        near = None if self.near_field is None else self.near_field[drops]
+        limits = self.limits.select(drops)
+        return DeviceProblem(self.channels[drops], scale, self.alpha_c[drops], self.min_rate[drops], limits, near)

@@ -25,12 +25,14 @@ from nflae_bridge.engine.numpy_small_batch import Drops, solve
 from nflae_bridge.engine.onnx_graphs import PowerGraph, Run, WavefrontGraph
 from nflae_bridge.network.backbone import Backbone
 from nflae_bridge.network.checkpoint import Checkpoint
+from nflae_bridge.network.encoders.wavefront import scaled_to_range
 from nflae_bridge.network.model import PrecodingNetwork
 from simulator.downlink.balancing import max_min_candidate
 from simulator.downlink.budget import LinkBudget, per_drop
 from simulator.downlink.candidates import assemble, form_beams
 from simulator.downlink.gram import mixed_precision_gram, scaled_gram
 from simulator.downlink.precoding import ChannelBatch, Precoding
+from simulator.downlink.rounding import measured_where_lossy
 
 if TYPE_CHECKING:
     from nflae_bridge.engine.triton_kernels import TritonKernels
@@ -207,13 +209,17 @@ class Engine:
         given = None if batch.near_field is None else batch.near_field.to(self.device)
         batch = ChannelBatch(batch.channels.to(self.device), given)
         gram, needs_float64 = mixed_precision_gram(batch.channels, budget)
-        chosen = self._comparison.best(DeviceProblem.of(batch, budget), gram, self.refinements)
+        chosen = self._comparison.best(DeviceProblem.of(batch, budget), gram, self.refinements, needs_float64)
         best, fallback = chosen.best, chosen.fallback
         if self.with_fallback and budget.demands_rates:
             unmet = ~best.feasible
             if bool(unmet.any()):
                 near, target = chosen.near_field[unmet], chosen.power_fractions[unmet]
-                max_min = max_min_candidate(gram[unmet], target, near, budget.select(unmet))
+                part, scaled = ChannelBatch(batch.channels[unmet]), gram[unmet]
+                max_min = max_min_candidate(scaled, target, near, budget.select(unmet))
+                max_min = measured_where_lossy(
+                    max_min, part, scaled, needs_float64[unmet], target, near, budget.select(unmet)
+                )
                 better, rescued = best.select(unmet).better_of(max_min)
                 best = best.replaced(unmet, better)
                 fallback[unmet] |= rescued
@@ -247,7 +253,7 @@ class Engine:
     def _by_operations(self, problem: DeviceProblem) -> tuple[Tensor, Tensor]:
         """Compute in PyTorch, without a transfer to the host, as two tensors: the precoder, and a table per user."""
         gram = scaled_gram(problem.amplitude_scale, problem.channels)
-        chosen = self._comparison.best(problem, gram, self.refinements, without_transfers=True)
+        chosen = self._comparison.best(problem, gram, self.refinements)
         best = chosen.best
         flags = torch.stack([best.feasible, chosen.fallback], -1).double()
         scores = [] if chosen.score is None else [chosen.score]
@@ -263,7 +269,9 @@ class Engine:
         """Compute a small batch without constraints in NumPy and ONNX Runtime."""
         power = _column(budget.power)
         drops = Drops.of(batch.channels.resolve_conj().numpy(), power / _column(budget.noise_power))
-        best, fallback = solve(network, drops, self.refinements, NEGLIGIBLE)
+        best, fallback, lossy = solve(network, drops, self.refinements, NEGLIGIBLE)
+        if lossy is not None and lossy.any():
+            return self._by_torch(batch, budget)
         sinr = torch.from_numpy(best.sinr)
         return Precoding(
             precoder=torch.from_numpy(best.precoder(drops)),
@@ -293,7 +301,7 @@ class Engine:
         On a CPU the exported classifier computes them from the second call on, up to as many antennas as it is faster.
         """
         logit = None
-        exported = self._wavefront
+        channels, exported = scaled_to_range(channels), self._wavefront
         if channels.device.type == "cpu" and channels.shape[-1] <= exported.max_antennas:
             if exported.requested and self.backend is not Backend.TORCH and not exported.unusable:
                 found = exported.logits(channels.resolve_conj().contiguous().numpy())

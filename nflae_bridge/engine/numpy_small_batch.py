@@ -20,6 +20,7 @@ from scipy.linalg import lapack
 from nflae_bridge.engine.near_parallel import COHERENCE, SAME_GAIN, SAME_PHASE_STEP, SAME_POWER
 from nflae_bridge.engine.onnx_graphs import Real, Run
 from simulator.downlink.gram import MAX_FP32_COHERENCE, MAX_FP32_SNR, MIN_FP32_ENERGY
+from simulator.downlink.rounding import MAX_ALGEBRA_SNR, MAX_CANCELLATION
 
 Complex = npt.NDArray[np.complexfloating[Any, Any]]
 Bool = npt.NDArray[np.bool_]
@@ -139,7 +140,7 @@ class Solution:
         return beams
 
 
-def solve(network: Run, drops: Drops, refinements: int, negligible: float) -> tuple[Solution, Bool]:
+def solve(network: Run, drops: Drops, refinements: int, negligible: float) -> tuple[Solution, Bool, Bool | None]:
     """Return the best of the network's answer, of the same without redundant users, and of regularised zero forcing.
 
     Parameters
@@ -159,10 +160,13 @@ def solve(network: Run, drops: Drops, refinements: int, negligible: float) -> tu
         The answer per drop.
     fallback : Bool
         bool (drops,), drops answered by regularised zero forcing.
+    lossy : Bool or None
+        bool (drops,), drops that `simulator.downlink.rounding.loses_digits` marks; None: none.
     """
     gains, count = drops.gains, drops.gains.shape[1]
     equal = np.full(gains.shape, 1 / count)
-    inverse, effective_gains, _ = _beams(drops.gram, gains, equal)
+    inverse, effective_gains, energy = _beams(drops.gram, gains, equal)
+    lossy = None if drops.needs_float64 is None else _loses_digits(gains, inverse, energy)
     rzf = Solution(inverse, equal, equal, _sinr(effective_gains, equal))
     rate = np.log2(1 + rzf.sinr)
     (fractions,) = network(
@@ -181,7 +185,14 @@ def solve(network: Run, drops: Drops, refinements: int, negligible: float) -> tu
     fallback = ~(sum_rate < math.inf) | (np.add.reduce(rate, 1) > sum_rate * (1 + 1e-9))
     if np.logical_or.reduce(fallback):
         best.put(fallback, rzf, fallback)
-    return best, fallback
+    return best, fallback, lossy
+
+
+def _loses_digits(gains: Real, coefficients: Complex, energy: Real) -> Bool:
+    strongest = gains.max(1)
+    cancels = (np.vecmat(gains, _squares(coefficients)) > MAX_CANCELLATION * energy).any(1)
+    result: Bool = (strongest > MAX_ALGEBRA_SNR) | (cancels & (strongest > MAX_FP32_SNR))
+    return result
 
 
 def _pruned_or_not(drops: Drops, uplink: Real, power_fractions: Real, refinements: int, negligible: float) -> Solution:
@@ -236,6 +247,7 @@ def _beams(gram: Complex, gains: Real, dual_power_fractions: Real) -> tuple[Comp
     coefficients = _inverse(system)
     seen = gram @ coefficients
     energy: Real = np.vecdot(coefficients, seen, axis=1).real  # type: ignore[call-overload]  # its stub lacks axis
+    energy = np.maximum(energy, 0)
     rounding = _ROUNDING * np.vecmat(gains, _squares(coefficients))
     least = np.maximum(np.maximum(energy, rounding), _TINY)
     return coefficients, np.minimum(_squares(seen) / least[:, None], gains[:, :, None]), energy

@@ -229,7 +229,8 @@ def form_beams(channels: Tensor, coefficients: Tensor, needs_float64: Tensor | N
     Tensor
         Beams in rows, complex64 (drops, users, antennas).
     """
-    largest = coefficients.abs().amax(-2, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    largest = coefficients.abs().amax(-2, keepdim=True)
+    largest = largest.clamp(min=torch.finfo(largest.dtype).tiny)
     scaled = (coefficients / largest).transpose(-1, -2)
     count = len(scaled) if needs_float64 is None else int(needs_float64.sum())
     if count == len(scaled):
@@ -256,8 +257,8 @@ def _unit_beams(channels: Tensor, coefficients: Tensor) -> Tensor:
 def _normalise(beams: Tensor) -> Tensor:
     """Scale rows to unit norm, in place."""
     parts = torch.view_as_real(beams).flatten(-2)  # a complex norm takes three times as long
-    norm = torch.linalg.vector_norm(parts, dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
-    parts.div_(norm)
+    norm = torch.linalg.vector_norm(parts, dim=-1, keepdim=True)
+    parts.div_(norm.clamp(min=torch.finfo(norm.dtype).tiny))
     return beams
 
 

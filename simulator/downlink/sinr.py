@@ -41,7 +41,7 @@ def effective_gains_and_beam_energy(gram: Tensor, coefficients: Tensor) -> tuple
     effective_gains : Tensor
         F, real (drops, users, users).
     energy : Tensor
-        (P / sigma^2) ||sum_i c_ij h_i||^2, real (drops, users).
+        (P / sigma^2) ||sum_i c_ij h_i||^2 >= 0, real (drops, users).
     """
     received = gram @ coefficients
     energy = (coefficients.real * received.real + coefficients.imag * received.imag).sum(-2, keepdim=True)
@@ -51,7 +51,7 @@ def effective_gains_and_beam_energy(gram: Tensor, coefficients: Tensor) -> tuple
     precision = torch.finfo(energy.dtype)
     rounding = 8 * precision.eps * (squared_magnitude(coefficients) * own).sum(-2, keepdim=True)
     effective_gains = squared_magnitude(received) / torch.maximum(energy, rounding).clamp(min=precision.tiny)
-    return torch.minimum(effective_gains, own), energy.squeeze(-2)
+    return torch.minimum(effective_gains, own), energy.squeeze(-2).clamp(min=0)
 
 
 def precoder_gain_matrix(channels: Tensor, precoder: Tensor, budget: LinkBudget) -> Tensor:

@@ -7,6 +7,7 @@ from simulator.downlink.budget import LinkBudget
 from simulator.downlink.candidates import Candidate, assemble, project_powers
 from simulator.downlink.gram import mixed_precision_gram
 from simulator.downlink.precoding import ChannelBatch, Precoding, constrained_labels
+from simulator.downlink.rounding import measured_where_lossy
 from simulator.downlink.structure import structured_beams
 from simulator.schemes.registry import register
 
@@ -52,5 +53,8 @@ def rzf(batch: ChannelBatch, budget: LinkBudget) -> Precoding:
         Precoding of every drop.
     """
     gram, needs_float64 = mixed_precision_gram(batch.channels, budget)
-    chosen = rzf_candidate(gram, constrained_labels(batch, budget), budget)
+    near_field = constrained_labels(batch, budget)
+    chosen = rzf_candidate(gram, near_field, budget)
+    equal = torch.full_like(chosen.power_fractions, 1 / gram.shape[-1])
+    chosen = measured_where_lossy(chosen, batch, gram, needs_float64, equal, near_field, budget)
     return assemble(batch, chosen, budget, needs_float64=needs_float64)

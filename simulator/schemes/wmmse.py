@@ -6,6 +6,7 @@ from simulator.downlink.budget import LinkBudget
 from simulator.downlink.candidates import assemble, project_powers
 from simulator.downlink.gram import mixed_precision_gram
 from simulator.downlink.precoding import ChannelBatch, Precoding, constrained_labels
+from simulator.downlink.rounding import measured_where_lossy
 from simulator.downlink.structure import wmmse_iterations
 from simulator.schemes.options import Between
 from simulator.schemes.registry import register
@@ -35,4 +36,5 @@ def wmmse(batch: ChannelBatch, budget: LinkBudget, iterations: Annotated[int, Be
     dual, beams, power_fractions = wmmse_iterations(gram, iterations)
     near_field, limits = constrained_labels(batch, budget), budget.limits(power_fractions)
     chosen = project_powers(beams.coefficients, beams.effective_gains, power_fractions, near_field, limits, dual)
+    chosen = measured_where_lossy(chosen, batch, gram, needs_float64, power_fractions, near_field, budget)
     return assemble(batch, chosen, budget, needs_float64=needs_float64)

@@ -26,6 +26,7 @@ USERS_PER_PART = 320
 FEATURES = 3 * SUBARRAYS + 2 * (SUBARRAYS - 2) + 3 + 2 * CURVATURES + 2
 
 _LEAST = 1e-30
+_LEAST_NORM = 1e-15
 
 Parts = tuple[Tensor, Tensor]
 
@@ -103,6 +104,31 @@ def subarray_length(antennas: int) -> int:
         ceil(N / 16).
     """
     return -(-antennas // SUBARRAYS)
+
+
+def scaled_to_range(channels: Tensor) -> Tensor:
+    """Scale users whose energy is near the ends of the single-precision range by a power of two, to entries of order 1.
+
+    Labels do not depend on scale, but squares of entries below 1e-19 are zero in single precision.
+
+    Parameters
+    ----------
+    channels
+        complex64 (..., antennas).
+
+    Returns
+    -------
+    Tensor
+        complex64 (..., antennas): on a CPU the channels themselves if no user is out of range.
+    """
+    parts = torch.view_as_real(channels.resolve_conj()).flatten(-2)
+    norm = torch.linalg.vector_norm(parts, dim=-1, keepdim=True)
+    in_range = (norm > _LEAST_NORM) & (norm < 1 / _LEAST_NORM)
+    if not channels.is_cuda and bool(in_range.all()):
+        return channels
+    exponent = torch.frexp(parts.abs().amax(-1, keepdim=True)).exponent.clamp(min=-126)
+    one = torch.ones_like(norm)
+    return channels * torch.where(in_range, one, torch.ldexp(one, -exponent))
 
 
 def subarrays_of(channels: Tensor) -> Tensor:
