@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 WORKERS ?= 2  # processes of the test suite, one per core; 0: pytest's own
 
-.PHONY: demo test lint docs peers clean
+.PHONY: demo test fuzz lint docs peers clean
 
 demo: $(INSTALLED)  ## the main job on a shipped .mat file: a table of schemes, precoders, a plot
 	@mkdir -p out
@@ -16,6 +16,10 @@ demo: $(INSTALLED)  ## the main job on a shipped .mat file: a table of schemes, 
 
 test: $(INSTALLED) peers  ## the whole suite, the tests against GNU Octave and GNU Radio included
 	$(BIN)/python -m pytest --slow -n $(WORKERS) --dist worksteal
+
+SECONDS ?= 60
+fuzz: $(INSTALLED)  ## every fuzzer for a minute, or SECONDS=3600 each; failing seeds are kept in tests/fuzz/seeds
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

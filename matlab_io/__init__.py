@@ -9,6 +9,7 @@ from matlab_io import extras as _extras
 
 if TYPE_CHECKING:
     from matlab_io.containers.contents import find_arrays, inspect_file
+    from matlab_io.containers.limits import max_inflate
     from matlab_io.containers.variable import Variable
     from matlab_io.errors import MatFileError
     from matlab_io.reading.channel_file import ChannelFile, open_channels
@@ -26,6 +27,7 @@ _MODULES = {
     "Variable": "matlab_io.containers.variable",
     "find_arrays": "matlab_io.containers.contents",
     "inspect_file": "matlab_io.containers.contents",
+    "max_inflate": "matlab_io.containers.limits",
     "open_channels": "matlab_io.reading.channel_file",
     "write_channels": "matlab_io.writing.channels",
 }
@@ -39,6 +41,7 @@ __all__ = [
     "Variable",
     "find_arrays",
     "inspect_file",
+    "max_inflate",
     "open_channels",
     "write_channels",
 ]

@@ -5,6 +5,7 @@ h5py shows the axes of a MATLAB array in reverse.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from matlab_io.containers.limits import Allowance
 from matlab_io.containers.variable import Variable, field_of, matlab_shape
 from matlab_io.errors import MatFileError
 
@@ -20,6 +22,8 @@ __all__ = ["HDF5_SIGNATURE", "attribute_text", "find_arrays", "list_variables", 
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _DEPTH = 16
+_ITEM_COST = 16  # an object of HDF5 takes hundreds of bytes, and 0.2 ms to read
+_LONGEST_CLASS = 256
 _CACHE_BYTES = 64 << 20
 _FLOATS = {"f2": "single", "f4": "single", "f8": "double"}
 
@@ -61,7 +65,7 @@ def list_variables(path: Path) -> list[Variable]:
         If it is one of Octave's own HDF5 files, which have another structure.
     """
     with _open_matlab(path) as file:
-        return _walk(file, "", _DEPTH)
+        return _Walk(path).members(file, "", _DEPTH)
 
 
 def find_arrays(path: Path, wanted: Callable[[str], bool]) -> dict[str, npt.NDArray[Any]]:
@@ -85,21 +89,25 @@ def find_arrays(path: Path, wanted: Callable[[str], bool]) -> dict[str, npt.NDAr
         If it is one of Octave's own HDF5 files.
     """
     found: dict[str, npt.NDArray[Any]] = {}
+    walk = _Walk(path)
 
     def visit(item: Any, name: str, depth: int) -> None:
+        walk.enter(item, name)
         if isinstance(item, h5py.Group):
             for key in _members(item):
-                member, references = item[key], _references(item[key])
+                member, references = item[key], walk.references(item[key], name)
                 if references is None or _matlab_class(member):  # a field of one struct, which may be a cell
                     visit(member, f"{name}.{key}" if name else key, depth)
                 elif depth:  # a field of a struct array, an array of references
                     for index, reference in enumerate(references, start=1):
                         visit(item.file[reference], f"{name}({index}).{key}", depth - 1)
-        elif (references := _references(item)) is not None:
+        elif (references := walk.references(item, name)) is not None:
             for index, reference in enumerate(references if depth else (), start=1):
                 visit(item.file[reference], f"{name}{{{index}}}", depth - 1)
         elif wanted(field_of(name)) and _dataset(item, name).is_numeric:
+            walk.check(item, name)
             found[name] = np.asarray(item[()]).T
+        walk.leave(item)
 
     with _open_matlab(path) as file:
         visit(file, "", _DEPTH)
@@ -152,6 +160,84 @@ def attribute_text(path: Path, name: str, attribute: str) -> str:
     return ""
 
 
+class _Walk:
+    """Pass over a file within the bounds of its size.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._allowance = path, Allowance(path, _ITEM_COST)
+        self._open: set[int] = set()
+        self._groups: set[int] = set()
+
+    def enter(self, item: Any, name: str) -> None:
+        """Count an object; refuse one inside itself, and a group that is linked twice."""
+        self._allowance.item(name)
+        address = h5py.h5o.get_info(item.id).addr
+        if address in self._open or address in self._groups:
+            raise MatFileError(f"{self._path}: {name} is linked more than once, which MATLAB never does")
+        if isinstance(item, h5py.Group):
+            self._groups.add(address)
+        if isinstance(item, h5py.Group) or _holds_references(item):
+            self._open.add(address)
+
+    def leave(self, item: Any) -> None:
+        """Leave an object entered before."""
+        self._open.discard(h5py.h5o.get_info(item.id).addr)
+
+    def check(self, dataset: Any, name: str) -> None:
+        """Refuse a dataset whose numbers are in another file, or are far more than the file stores."""
+        if dataset.is_virtual or dataset.external:
+            raise MatFileError(f"{self._path}: {name} refers to data in other files; save a copy that holds them")
+        self._allowance.check_array(dataset.size * dataset.dtype.itemsize if dataset.shape is not None else 0)
+        self._allowance.check_array(math.prod(dataset.chunks or ()) * dataset.dtype.itemsize)
+
+    def references(self, item: Any, name: str) -> npt.NDArray[Any] | None:
+        """Return the references in a cell or in a field of a struct array, in MATLAB's linear order; else None."""
+        if not isinstance(item, h5py.Dataset) or not _holds_references(item):
+            return None
+        self.check(item, name)
+        return np.asarray(item[()]).ravel()
+
+    def members(self, group: Any, prefix: str, depth: int) -> list[Variable]:
+        """List the members of a group as variables."""
+        found: list[Variable] = []
+        for key in _members(group):
+            item, name = group[key], prefix + key
+            self.enter(item, name)
+            if isinstance(item, h5py.Group):
+                found += self._group(item, name, depth)
+            elif isinstance(item, h5py.Dataset):
+                self.check(item, name)
+                found.append(_dataset(item, name))
+            self.leave(item)
+        return found
+
+    def _group(self, group: h5py.Group, name: str, depth: int) -> list[Variable]:
+        matlab_class = _matlab_class(group) or "struct"
+        if "MATLAB_sparse" in group.attrs:
+            return [Variable(name, (int(group.attrs["MATLAB_sparse"]), 1), "sparse", False)]
+        if matlab_class != "struct":
+            return [Variable(name, (1, 1), matlab_class, False)]
+        # A struct array has an array of references per field; the fields of a scalar struct are the group's members.
+        array = next(
+            (
+                item
+                for item in (group[key] for key in _members(group))
+                if isinstance(item, h5py.Dataset) and _holds_references(item) and not _matlab_class(item)
+            ),
+            None,
+        )
+        if array is not None:
+            return [Variable(name, matlab_shape(array.shape[::-1]), "struct", False)]
+        found = [Variable(name, (1, 1), "struct", False)]
+        return found + (self.members(group, name + ".", depth - 1) if depth else [])
+
+
 def _open_matlab(path: Path) -> h5py.File:
     file = open_file(path)
     if _is_octave(file):
@@ -160,29 +246,11 @@ def _open_matlab(path: Path) -> h5py.File:
     return file
 
 
-def _references(item: Any) -> npt.NDArray[Any] | None:
-    """Return the references in a cell or in a field of a struct array, in MATLAB's linear order; else None."""
-    if not isinstance(item, h5py.Dataset) or not _holds_references(item):
-        return None
-    return np.asarray(item[()]).ravel()
-
-
 def _is_octave(file: h5py.File) -> bool:
     return any(
         isinstance(item, h5py.Group) and "type" in item and "value" in item and "MATLAB_class" not in item.attrs
-        for item in (file.get(name) for name in list(file)[:4])
+        for item in (file[name] for name in _members(file)[:4])
     )
-
-
-def _walk(group: Any, prefix: str, depth: int) -> list[Variable]:
-    found: list[Variable] = []
-    for key in _members(group):
-        item, name = group[key], prefix + key
-        if isinstance(item, h5py.Group):
-            found += _group(item, name, depth)
-        elif isinstance(item, h5py.Dataset):
-            found.append(_dataset(item, name))
-    return found
 
 
 def _members(group: Any) -> list[str]:
@@ -192,28 +260,7 @@ def _members(group: Any) -> list[str]:
 
 def _matlab_class(item: Any) -> str:
     value = item.attrs.get("MATLAB_class", b"")
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
-
-
-def _group(group: h5py.Group, name: str, depth: int) -> list[Variable]:
-    matlab_class = _matlab_class(group) or "struct"
-    if "MATLAB_sparse" in group.attrs:
-        return [Variable(name, (int(group.attrs["MATLAB_sparse"]), 1), "sparse", False)]
-    if matlab_class != "struct":
-        return [Variable(name, (1, 1), matlab_class, False)]
-    # A struct array has an array of references per field; the fields of a scalar struct are the group's members.
-    array = next(
-        (
-            item
-            for item in (group[key] for key in group)
-            if isinstance(item, h5py.Dataset) and _holds_references(item) and not _matlab_class(item)
-        ),
-        None,
-    )
-    if array is not None:
-        return [Variable(name, matlab_shape(array.shape[::-1]), "struct", False)]
-    found = [Variable(name, (1, 1), "struct", False)]
-    return found + (_walk(group, name + ".", depth - 1) if depth else [])
+    return (value.decode("latin-1") if isinstance(value, bytes) else str(value))[:_LONGEST_CLASS]
 
 
 def _holds_references(dataset: h5py.Dataset) -> bool:

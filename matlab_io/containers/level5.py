@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from matlab_io.containers.level5_elements import ElementDecoder
 from matlab_io.containers.level5_streams import Damaged, InflatedStream, PlainStream, Stream, WindowStream
+from matlab_io.containers.limits import MAX_NAME, Allowance
 from matlab_io.containers.variable import Variable, field_of
 from matlab_io.errors import MatFileError
 
@@ -54,6 +55,7 @@ _CLASSES = {
 }
 _NUMERIC_CODES = range(6, 16)
 _DEPTH = 16  # levels of nested structs that are followed
+_MAX_FIELD_NAMES = 1 << 20  # bytes of all field names of a struct
 
 Parts = tuple[npt.NDArray[Any], npt.NDArray[Any] | None]
 
@@ -195,7 +197,7 @@ class _Walk:
     ) -> None:
         self._path, self._wanted, self._tops, self._everywhere = path, wanted, tops, everywhere
         self._reads = everywhere or tops is not None
-        self._decoder = ElementDecoder("<")
+        self._decoder, self._allowance = ElementDecoder("<"), Allowance(path)
         self.variables: list[Variable] = []
         self.arrays: dict[str, Parts] = {}
 
@@ -228,7 +230,7 @@ class _Walk:
         if kind == _MI_MATRIX:
             self._matrix(PlainStream(file, count), "", _DEPTH)
             return
-        stream = InflatedStream(file, count)
+        stream = InflatedStream(file, count, self._allowance)
         kind, count = self._decoder.pair(stream.read(8))
         if kind != _MI_MATRIX or count > stream.left():
             raise Damaged
@@ -258,6 +260,7 @@ class _Walk:
             matlab_class = self._decoder.read_small(stream).decode("latin-1")
         elif is_logical:
             matlab_class = "logical"
+        self._allowance.item(name)
         self.variables.append(Variable(name, shape, matlab_class, is_complex))
         count = math.prod(shape)
         if matlab_class == "struct" and depth and (count == 1 or self._everywhere):
@@ -276,8 +279,8 @@ class _Walk:
 
     def _fields(self, stream: Stream, name: str, elements: int, depth: int) -> None:
         lengths = self._decoder.integers(self._decoder.read_small(stream))
-        names = self._decoder.read_small(stream)
-        if len(lengths) != 1 or not lengths[0]:
+        names = self._decoder.read_small(stream, _MAX_FIELD_NAMES)
+        if len(lengths) != 1 or not 0 < lengths[0] <= MAX_NAME:
             raise Damaged
         starts = range(0, len(names), lengths[0])
         fields = [names[start : start + lengths[0]].split(b"\0")[0].decode("latin-1") for start in starts]
@@ -290,6 +293,7 @@ class _Walk:
         kind, count, packed = self._decoder.read_tag(stream)
         if kind != _MI_MATRIX or packed is not None or count > stream.left():
             raise Damaged
+        self._allowance.item(name)
         if count == 0:  # how an empty array may be stored
             self.variables.append(Variable(name, (0, 0), "double", False))
             return

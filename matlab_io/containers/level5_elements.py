@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from matlab_io.containers.level5_streams import Damaged, Stream
+from matlab_io.containers.limits import MAX_AXES, MAX_NAME
 
 __all__ = ["ElementDecoder", "Tag"]
 
@@ -26,7 +27,6 @@ _DTYPES = {
     16: "u1",
     17: "u2",
 }
-_MAX_SMALL_BYTES = 1 << 20  # names and sizes are far smaller; a longer one is damage
 
 Tag = tuple[int, int, bytes | None]  # data type, bytes, the data themselves where the tag has room for them
 
@@ -89,10 +89,27 @@ class ElementDecoder:
         stream.skip(min(-count % 8, stream.left()))
         return content
 
-    def read_small(self, stream: Stream) -> bytes:
-        """Read an element of flags, sizes or names, which is short in every valid file."""
+    def read_small(self, stream: Stream, most: int = MAX_NAME) -> bytes:
+        """Read an element of flags, sizes or names.
+
+        Parameters
+        ----------
+        stream : Stream
+            Bytes, at the element's tag.
+        most : int
+            Bytes that it has at most in every valid file.
+
+        Returns
+        -------
+        bytes
+
+        Raises
+        ------
+        Damaged
+            If it has more.
+        """
         tag = self.read_tag(stream)
-        if tag[1] > _MAX_SMALL_BYTES:
+        if tag[1] > most:
             raise Damaged
         return bytes(self.read_content(stream, tag))
 
@@ -104,7 +121,9 @@ class ElementDecoder:
         return first, second
 
     def integers(self, raw: bytes) -> tuple[int, ...]:
-        """Decode 32-bit integers, none of which may be negative."""
+        """Decode the sizes of axes, 32-bit integers, none of which may be negative."""
+        if len(raw) > 4 * MAX_AXES:
+            raise Damaged
         numbers = struct.unpack(f"{self._order}{len(raw) // 4}i", raw)
         if any(number < 0 for number in numbers):
             raise Damaged

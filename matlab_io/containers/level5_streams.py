@@ -8,6 +8,8 @@ from __future__ import annotations
 import zlib
 from typing import BinaryIO, Protocol
 
+from matlab_io.containers.limits import Allowance
+
 __all__ = ["Damaged", "InflatedStream", "PlainStream", "Stream", "WindowStream"]
 
 _MAX_EXPANSION = 1040  # no zlib stream expands by more
@@ -73,14 +75,16 @@ class InflatedStream:
         File, at the first byte of the compressed data.
     count : int
         Number of compressed bytes.
+    allowance : Allowance
+        Bound of the decompressed bytes.
     """
 
     _PIECE = 1 << 16
 
-    def __init__(self, file: BinaryIO, count: int) -> None:
-        self._file, self._packed = file, count
+    def __init__(self, file: BinaryIO, count: int, allowance: Allowance) -> None:
+        self._file, self._packed, self._allowance = file, count, allowance
         self._zlib = zlib.decompressobj()
-        self._buffer = b""
+        self._buffer, self._at = b"", 0
 
     def read(self, count: int) -> bytearray:
         """Read exactly `count` bytes."""
@@ -96,7 +100,11 @@ class InflatedStream:
 
     def left(self) -> int:
         """Return an upper bound of the bytes that remain; the number is not known before they are inflated."""
-        return len(self._buffer) + _MAX_EXPANSION * (self._packed + len(self._zlib.unconsumed_tail) + self._PIECE)
+        return (
+            len(self._buffer)
+            - self._at
+            + _MAX_EXPANSION * (self._packed + len(self._zlib.unconsumed_tail) + self._PIECE)
+        )
 
     def finish(self) -> None:
         """Inflate the rest, so that zlib compares its checksum."""
@@ -104,9 +112,10 @@ class InflatedStream:
             self._more()
 
     def _next(self, limit: int) -> bytes:
-        if not self._buffer:
-            self._buffer = self._more()
-        head, self._buffer = self._buffer[:limit], self._buffer[limit:]
+        if self._at >= len(self._buffer):
+            self._buffer, self._at = self._more(), 0
+        head = self._buffer[self._at : self._at + limit]
+        self._at += len(head)
         return head
 
     def _more(self) -> bytes:
@@ -117,6 +126,7 @@ class InflatedStream:
         piece = self._zlib.decompress(packed, self._PIECE)
         if not piece and not packed:
             raise Damaged
+        self._allowance.inflate(len(piece))
         return piece
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cache
 
 import numpy as np
 import torch
 
+from nflae_bridge.engine.engine import Engine
+from nflae_bridge.network.shipped import load_model
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.constraints import check_constraints
 from simulator.downlink.precoding import ChannelBatch, Precoding
 from simulator.downlink.sinr import achieved_sinr, rates
+from simulator.schemes import scheme
 
 KINDS = ("gaussian", "identical", "parallel", "low-rank", "orthogonal", "one-antenna", "constant", "scattered-scale")
 SCHEMES = ("mrt", "zf", "rzf", "wmmse:iterations=1", "wmmse:iterations=30", "sdma", "ldma", "noma")
@@ -130,3 +134,21 @@ def faults(case: Situation, answer: Precoding, rzf: Precoding) -> list[str]:
         if not bool((off <= 1e-3).all()):
             found.append(f"reported rate is off by {float(off.max()):.3g}")
     return found
+
+
+@cache
+def _engine(backend: str | None) -> Engine:
+    return Engine(load_model("tiny", torch.device("cpu")), backend=backend)
+
+
+def attempt(seed: int, folder: object = None) -> list[str]:
+    """What the answer of a seed must not be, in words."""
+    case = situation(seed)
+    if case.scheme == "nflae":
+        solver = _engine("torch" if seed % 2 else None).refined(case.refinements)
+    else:
+        solver = scheme(case.scheme)
+    answer = solver(case.batch, case.budget)
+    textbook = scheme("rzf")(ChannelBatch(case.batch.channels, answer.near_field), case.budget)
+    found = faults(case, answer, textbook)
+    return [f"{fault} ({case.text})" for fault in found]

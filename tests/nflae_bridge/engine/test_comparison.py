@@ -121,6 +121,8 @@ def test_without_transfers_the_choice_is_the_same() -> None:
     comparison = Comparison(Said([0.5, 0.5], [0.6, 0.4]), lambda channels: channels.real.sum(-1).double(), True)  # type: ignore[arg-type]
     gram = normalised_gram(channels, budget)
     problem = DeviceProblem.of(batch, budget)
-    first, second = (comparison.best(problem, gram, 1, suspects) for suspects in (torch.zeros(4, dtype=torch.bool), None))
+    first, second = (
+        comparison.best(problem, gram, 1, suspects) for suspects in (torch.zeros(4, dtype=torch.bool), None)
+    )
     torch.testing.assert_close(first.best.sum_rate, second.best.sum_rate, rtol=1e-5, atol=0)
     assert torch.equal(first.fallback, second.fallback)

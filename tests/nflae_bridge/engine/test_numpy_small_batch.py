@@ -155,7 +155,7 @@ def test_users_that_get_next_to_nothing_are_switched_off_and_others_are_compared
     channels = draw_channels(10, users=2, antennas=8, kind="identical").numpy()
     for share in (1e-8, 0.2):
         network = allocation([1 - share, share], [1 - share, share])
-        best, fallback = solve(network, Drops.of(channels, 10.0), 0, NEGLIGIBLE)  # type: ignore[arg-type]
+        best, fallback, _ = solve(network, Drops.of(channels, 10.0), 0, NEGLIGIBLE)  # type: ignore[arg-type]
         np.testing.assert_allclose(best.power_fractions, [[1, 0]], atol=1e-12)
         np.testing.assert_allclose(best.sinr, [[10, 0]], rtol=1e-5, atol=1e-12)
         assert not fallback.any()
@@ -170,6 +170,6 @@ def test_redundant_users_are_pytorchs(seed: int, kind: str, users: int) -> None:
     drops = Drops.of(channels.numpy(), 1.0)
     equal = torch.full((3, users), 1e-9, dtype=torch.float64)
     expected = redundant_users(torch.from_numpy(drops.gram), channels, torch.zeros(3, users, dtype=torch.bool), equal)
-    best, fallback = solve(allocation(list(shares), list(shares)), drops, 0, 1.0)  # type: ignore[arg-type]
+    best, fallback, _ = solve(allocation(list(shares), list(shares)), drops, 0, 1.0)  # type: ignore[arg-type]
     own = torch.from_numpy(~fallback)
     assert torch.equal((torch.from_numpy(best.power_fractions) == 0)[own], expected[own])

@@ -1,0 +1,44 @@
+"""Run the fuzzers: ``python -m tests.fuzz [--seconds 60] [--start SEED] [NAME ...]``; exit status 1 after a fault."""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import itertools
+import random
+import sys
+
+import torch
+
+from tests.fuzz.fuzzers import FUZZERS, SEEDS, failures, kept_seeds
+
+
+def main() -> int:
+    """Run fuzzers in turn; new failing seeds are added to seeds/NAME.txt."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"fuzzers: {', '.join(FUZZERS)}; all by default")
+    parser.add_argument("--seconds", type=float, default=60.0, help="time for each")
+    parser.add_argument("--start", type=int, help="first seed; a random one by default")
+    arguments = parser.parse_args()
+    if unknown := [name for name in arguments.names if name not in FUZZERS]:
+        parser.error(f"unknown fuzzer {unknown[0]!r}: there are {', '.join(FUZZERS)}")
+    faulthandler.enable()
+    torch.set_num_threads(1)
+    failed = 0
+    for name in arguments.names or FUZZERS:
+        start = random.SystemRandom().randrange(10**9) if arguments.start is None else arguments.start
+        known, count = set(kept_seeds(name)), 0
+        for seed, found in failures(name, itertools.chain(known, itertools.count(start)), arguments.seconds):
+            count += 1
+            for fault in found:
+                print(f"{name} {seed}: {fault}", flush=True)
+            if found and seed not in known:
+                with (SEEDS / f"{name}.txt").open("a") as file:
+                    file.write(f"{seed}  # {found[0][:80]}\n")
+            failed += bool(found)
+        print(f"{name}: {count} seeds from {start}, {failed} failed so far", flush=True)
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
