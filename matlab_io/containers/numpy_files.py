@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from matlab_io.containers.limits import Allowance
 from matlab_io.containers.variable import Variable
 from matlab_io.errors import MatFileError
 
@@ -58,13 +59,15 @@ def list_variables(path: Path, version: str) -> list[Variable]:
     """
     if version == "npy":
         return [_describe(_SINGLE_NAME, np.load(path, mmap_mode="r"))]
-    found = []
+    found, allowance = [], Allowance(path)
     with zipfile.ZipFile(path) as archive:
         for member in archive.namelist():
+            allowance.item(member)
             with archive.open(member) as stream:
                 major, _ = np.lib.format.read_magic(stream)
                 read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
                 shape, _, dtype = read(stream)
+            allowance.check_array(math.prod(shape) * dtype.itemsize)
             found.append(_variable(member.removesuffix(".npy"), shape, dtype))
     return found
 

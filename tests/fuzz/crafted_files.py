@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
+import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -178,6 +180,14 @@ def large_chunk(path: Path) -> None:
         _complex(data)
 
 
+def zipped_zeros(path: Path) -> None:
+    """An .npz file whose array of 1 GB is said to be zeros."""
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "<c16", "fortran_order": False, "shape": (8_000, 8_000)})
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("H.npy", head.getvalue() + bytes(10_000_000))
+
+
 _PAIR = np.dtype([("real", "<f8"), ("imag", "<f8")])
 
 
@@ -209,5 +219,6 @@ CRAFTED: dict[str, Craft] = {
         external_link,
         never_written,
         large_chunk,
+        zipped_zeros,
     )
 }
