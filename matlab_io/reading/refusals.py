@@ -38,7 +38,7 @@ def refuse_not_channels(path: Path, variables: Sequence[Variable]) -> None:
             itself = "" if is_container else f" (pass --var {variable.name} to take it)"
             shape = () if is_container else variable.shape
             raise MatFileError(f"{path}: {variable} is not taken as a channel: {found.remedy(path, shape)}{itself}")
-    if any(variable.is_candidate for variable in variables):
+    if any(variable.is_candidate or variable.is_real_channel for variable in variables):
         return
     if any(SCENARIO.matches(name) for name in names):
         raise MatFileError(f"{path}: holds no channels: {SCENARIO.remedy(path)}")

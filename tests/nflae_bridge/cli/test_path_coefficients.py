@@ -129,6 +129,12 @@ def test_files_that_quadriga_and_deepmimo_wrote(
     assert nflae("precode", "channels.mat", "-o", "out.mat", "--scheme", "rzf").exit_code == 0
 
 
+def test_real_channels_beside_positions_are_no_scenario(nflae: Run, tmp_path: Path) -> None:
+    scipy.io.savemat(tmp_path / "in.mat", {"H": np.ones((16, 4)), "rx_locs": np.ones((4, 3))})
+    refused = nflae("precode", tmp_path / "in.mat", "-o", tmp_path / "out.mat")
+    assert "H (16 x 4 double) is real" in refused.stderr
+
+
 def test_several_receive_antennas_of_path_gains(nflae: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The default receive array of nrCDLChannel has two antennas."""
     scipy.io.savemat(tmp_path / "in.mat", {"pathGains": _random(3, 5, 16, 2)})

@@ -215,6 +215,13 @@ def test_version_1_has_antennas_by_subcarriers(tmp_path: Path, subcarriers: int)
         np.testing.assert_array_equal(found, content.conj().transpose(2, 0, 1))
 
 
+def test_one_row_is_one_receive_antenna(tmp_path: Path) -> None:
+    """Of one subcarrier, 1 x 8 without further fields: no array has one antenna."""
+    content = dataset(subcarriers=1)[0]
+    scipy.io.savemat(tmp_path / "set.mat", version_1(content[..., 0]))
+    np.testing.assert_array_equal(channels("deepmimo", file=tmp_path / "set.mat")[0], content[:, 0, :, 0].conj())
+
+
 @pytest.mark.parametrize("mode", ["each", "strongest", "eigen"])
 def test_version_2_with_one_subcarrier_has_receive_antennas(tmp_path: Path, mode: str) -> None:
     """MATLAB drops the third axis of length one; the fields beside the channel tell the version."""

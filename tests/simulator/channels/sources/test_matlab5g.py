@@ -90,6 +90,16 @@ def test_one_user_as_the_toolbox_returns_it(tmp_path: Path) -> None:
     assert draw("matlab5g", Request(file=tmp_path / "gains.mat")).metadata["carrier_hz"] == 3.5e9
 
 
+def test_fourth_axis_counts_receive_antennas(tmp_path: Path) -> None:
+    """Two users with two antennas, which share the delays: users 1 and 2 of the first, 3 and 4 of the second."""
+    gains, delays = made_up(users=4)
+    delays[1::2] = delays[::2]
+    pairs = np.concatenate([gains[::2], gains[1::2]], -1)
+    scipy.io.savemat(tmp_path / "gains.mat", as_cells(pairs, delays[::2]))
+    found = channels("matlab5g", file=tmp_path / "gains.mat", receive_antennas="each", **BAND)
+    np.testing.assert_allclose(found, expected(gains, delays), atol=1e-5)
+
+
 @pytest.mark.octave
 def test_written_by_octave(tmp_path: Path) -> None:
     gains, delays = made_up()

@@ -255,9 +255,10 @@ def test_receive_antennas_combined_by_the_dominant_singular_vector(tmp_path: Pat
 
 
 def test_combiners_of_users_drawn_at_random(tmp_path: Path) -> None:
-    """Each drop's combiners are those of its users."""
+    """Each drop's combiners are those of its users; a user out of coverage is in no drop."""
     rng = np.random.default_rng(5)
     response = rng.standard_normal((4, 2, 6, 1, 3)) + 1j * rng.standard_normal((4, 2, 6, 1, 3))
+    response[0] = 0
     cells = np.empty((1, 4), object)
     for user in range(4):
         cells[0, user] = response[user]

@@ -59,7 +59,7 @@ def write(folder: Path) -> None:
             content = {"channels": cell(tables[first:last]), "rx_locs": places[first:last], "tx_loc": stations[:1, 1:]}
             scipy.io.savemat(new / f"BS{station}_UE_{first}-{last}.mat", content)
         stem = old / f"places_v2.{station}"
-        scipy.io.savemat(f"{stem}.DoD.mat", {"DoD_array": vector(tables, (5, 6, 2))})
+        scipy.io.savemat(f"{stem}.DoD.mat", {"DoD_array": vector(tables, (5, 6, 7))})
         scipy.io.savemat(f"{stem}.DoA.mat", {"DoA_array": vector(tables, (3, 4, 2))})
         scipy.io.savemat(f"{stem}.CIR.mat", {"CIR_array": vector(tables, (0, 1, 2))})
         scipy.io.savemat(f"{stem}.LoS.mat", {"LOS_array": np.array([[7.0, *[1.0] * 7]])})
