@@ -295,4 +295,6 @@ def _class_of(dtype: np.dtype[Any]) -> str:
         return f"{'u' if dtype.kind == 'u' else ''}int{8 * dtype.itemsize}"
     if dtype.kind == "b":
         return "logical"
+    if h5py.check_string_dtype(dtype) is not None:
+        return "char"
     return "char" if dtype.kind in "SU" else f"HDF5 {dtype.name}"

@@ -63,7 +63,7 @@ def choose_variable(path: Path, variables: Sequence[Variable], wanted: str | Non
     if len(candidates) > 1:
         raise MatFileError(
             f"{path}: several arrays could be the channel: {_listing(named or candidates)};"
-            " pass --var with the name of one"
+            f" pass --var with the name of one{_numbered(named or candidates)}"
         )
     if pair := part_names(variables):
         raise MatFileError(
@@ -80,6 +80,15 @@ def choose_variable(path: Path, variables: Sequence[Variable], wanted: str | Non
     raise MatFileError(
         f"{path}: no complex numeric array to take as the channel; it holds {_listing(variables)}{advice}"
     )
+
+
+def _numbered(candidates: Sequence[Variable]) -> str:
+    """Return the option that takes arrays of one shape with numbered names as users; ``""`` for others."""
+    stems = {candidate.name.rstrip("0123456789") for candidate in candidates}
+    one_shape = len({candidate.shape for candidate in candidates}) == 1
+    if not one_shape or len(stems) > 1 or stems & {candidate.name for candidate in candidates}:
+        return ""
+    return f", or --var {','.join(candidate.name for candidate in candidates)} to take each as a user"
 
 
 def _within(path: Path, top: str = "") -> str:
