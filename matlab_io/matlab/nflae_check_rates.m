@@ -10,7 +10,8 @@ function [max_error, rates] = nflae_check_rates(channel_file, result_file)
 %
 %   [max_error, rates] = nflae_check_rates(channel_file, result_file) also returns the recomputed rates, with the size
 %   of rate in the result. Skipped drops have NaN in both and are left out of max_error. Results of noma are an error:
-%   its rates require receivers that cancel other users' messages (SIC) before they decode their own.
+%   its rates require receivers that cancel other users' messages (SIC) before they decode their own. So are results
+%   for channels named by an expression (--var 'H{:}'), as the check loads one variable or field.
 %
 %   Needs no toolbox. Tested in GNU Octave 7; written for MATLAB too, not tested there.
 
@@ -24,16 +25,29 @@ function [max_error, rates] = nflae_check_rates(channel_file, result_file)
   % char, because Octave loads the strings of a -v7.3 file as numbers.
   layout = char(info.layout(:).');
   convention = char(info.convention(:).');
-  path = strsplit(char(info.variable(:).'), '.');
+  variable = char(info.variable(:).');
+  if any(ismember(variable, '{}(),:'))
+    error('nflae:variable', '%s is an expression: check results for channels in one variable or field', variable);
+  end
+  path = strsplit(variable, '.');
   H = load(channel_file, path{1});
   for field = 1:numel(path)
     H = H.(path{field});
   end
-  H = antennas_users_drops(double(H), layout);
+  H = antennas_receive_users_drops(double(H), layout);
   if strcmp(convention, 'direct')
     H = conj(H);  % the rows of a direct H are h_k'
   end
-  [antennas, users, drops] = size(H);
+  [antennas, receive, users, drops] = size(H);
+  result_fields = whos('-file', result_file);
+  if any(strcmp({result_fields.name}, 'receive_combiner'))
+    loaded = load(result_file, 'receive_combiner');
+    combiner = reshape(double(loaded.receive_combiner), 1, receive, users, drops);
+    H = sum(bsxfun(@times, H, combiner), 2);  % h_k is the sum of u_kr h_kr
+  else
+    users = receive * users;  % every receive antenna is a user
+  end
+  H = reshape(H, antennas, users, drops);
 
   W = reshape(double(result.precoder), antennas, users, drops);
   p = reshape(double(result.power), users, drops);
@@ -49,15 +63,17 @@ function [max_error, rates] = nflae_check_rates(channel_file, result_file)
   max_error = max(abs(rates(:) - result.rate(:)));
 end
 
-function H = antennas_users_drops(H, layout)
-% Permute H to N x K x drops, drops in linear order over the s and f axes; layout has one letter per axis of H.
+function H = antennas_receive_users_drops(H, layout)
+% Permute H to N x R x K x drops, drops in linear order over the s and f axes; layout has one letter per axis of H.
   sizes = ones(1, max(numel(layout), 2));
   sizes(1:ndims(H)) = size(H);
-  order = [find(layout == 'n'), find(layout == 'k'), find(layout == 's' | layout == 'f')];
+  order = [find(layout == 'c'), find(layout == 'n'), find(layout == 'r'), find(layout == 'k'), ...
+           find(layout == 's' | layout == 'f')];
   rest = setdiff(1:numel(sizes), order);
-  users = 1;
-  if any(layout == 'k')
-    users = sizes(layout == 'k');
+  count = @(letter) prod(sizes(layout == letter));
+  H = reshape(permute(H, [order, rest]), count('c'), count('n'), count('r'), count('k'), []);
+  if any(layout == 'c')
+    H = complex(H(1, :, :, :, :), H(2, :, :, :, :));
   end
-  H = reshape(permute(H, [order, rest]), sizes(layout == 'n'), users, []);
+  H = reshape(H, count('n'), count('r'), count('k'), []);
 end

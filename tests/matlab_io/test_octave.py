@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,9 +146,14 @@ def zero_forcing(h: npt.NDArray[np.complex64], noise_power: float) -> dict[str, 
 
 
 def precode(
-    source: Path, target: Path, layout: str | None = None, convention: str | None = None, receiver: str = "linear"
-) -> None:
-    with open_channels(source, layout=layout, convention=convention) as file:
+    source: Path,
+    target: Path,
+    layout: str | None = None,
+    convention: str | None = None,
+    receiver: str = "linear",
+    receive: str | None = None,
+) -> list[str]:
+    with open_channels(source, layout=layout, convention=convention, receive_antennas=receive) as file:
         info = {
             "scheme": "zf",
             "receiver": receiver,
@@ -155,18 +161,23 @@ def precode(
             "layout": file.layout,
             "convention": file.convention,
             "variable": file.variable,
+            "receive_antennas": file.receive_mode,
         }
         with ResultFile(
             target,
             version=file.version,
-            antennas=file.antennas,
+            antennas=file.antenna_axes,
             users=file.users,
             drop_axes=file.drop_axes,
             convention=file.convention,
             info=info,
             inputs=(source,),
+            receive_antennas=file.receive_antennas if file.receive_mode in ("strongest", "eigen") else None,
         ) as output:
-            output.write(0, zero_forcing(file.read(0, file.drops), 0.1))
+            channels, combiner = file.read_combined(0, file.drops)
+            combined = {} if combiner is None else {"receive_combiner": combiner}
+            output.write(0, zero_forcing(channels, 0.1) | combined)
+        return file.notes
 
 
 def test_octave_loads_what_is_written(octave: Octave, tmp_path: Path) -> None:
@@ -243,3 +254,84 @@ def test_octave_recomputes_the_same_rates(octave: Octave, tmp_path: Path, channe
     assert len(errors) == 2 * len(cases) + 2
     assert max(map(float, errors.values())) < 1e-4
     assert min(map(float, errors.values())) >= 0
+
+
+@pytest.mark.parametrize("convention", ["hermitian", "direct"])
+@pytest.mark.parametrize(
+    ("axes", "shape"),
+    [
+        ("nks", (8, 3, 4)),
+        ("kns", (3, 8, 4)),
+        ("skn", (4, 3, 8)),
+        ("snk", (4, 8, 3)),
+        ("1nk", (1, 8, 3)),
+        ("nk", (8, 3)),
+        ("kn", (3, 8)),
+        ("nsfk", (8, 2, 2, 3)),
+        ("nnks", (4, 2, 3, 4)),
+        ("nksc", (8, 3, 4, 2)),
+        ("sknc", (4, 3, 8, 2)),
+        ("nsks", (8, 2, 3, 2)),
+    ],
+)
+def test_the_printed_formula_is_the_one_that_was_used(
+    octave: Octave, tmp_path: Path, axes: str, shape: tuple[int, ...], convention: str
+) -> None:
+    """Octave evaluates the expression as printed for every user and drop, and finds the rates of the result."""
+    rng = np.random.default_rng(1)
+    array = rng.standard_normal(shape) + (0 if "c" in axes else 1j * rng.standard_normal(shape))
+    scipy.io.savemat(tmp_path / "c.mat", {"H": array})
+    notes = precode(tmp_path / "c.mat", tmp_path / "r.mat", axes, convention)
+    expression = notes[1].partition(": y_k = ")[2].removesuffix(" * x")
+    assert expression
+    drops = [letter for letter in axes if letter in "sf"]
+    names = [f"s{at}" for at in range(1, 3)] if drops == ["s", "s"] else drops
+    sizes = [shape[at] for at, letter in enumerate(axes) if letter in "sf"]
+    loops = "".join(f"for {name} = 1:{size}\n" for name, size in zip(names[::-1], sizes[::-1], strict=True))
+    script = f"""
+    load c.mat; load r.mat
+    W = reshape(double(precoder), 8, 3, []); p = reshape(power, 3, []); R = reshape(rate, 3, []); drop = 0;
+    {loops}
+      drop = drop + 1;
+      for k = 1:3
+        received = abs({expression} * W(:, :, drop)) .^ 2 .* p(:, drop)';
+        assert(log2(1 + received(k) / (sum(received) - received(k) + 0.1)), R(k, drop), 1e-4);
+      end
+    {"end;" * len(names)}
+    assert(drop == size(W, 3)); disp(nflae_check_rates('c.mat', 'r.mat'));
+    """
+    printed = octave(f"addpath {SCRIPTS}\n" + script, tmp_path)
+    assert float(printed) < 1e-4
+
+
+@pytest.mark.parametrize("receive", ["each", "strongest", "eigen"])
+@pytest.mark.parametrize(("axes", "shape"), [("rnks", (2, 16, 3, 4)), ("fsrn", (4, 3, 2, 16)), ("nrk", (16, 2, 3))])
+def test_octave_recomputes_rates_of_users_with_several_receive_antennas(
+    octave: Octave, tmp_path: Path, axes: str, shape: tuple[int, ...], receive: str
+) -> None:
+    rng = np.random.default_rng(2)
+    scipy.io.savemat(tmp_path / "c.mat", {"H": rng.standard_normal(shape) + 1j * rng.standard_normal(shape)})
+    precode(tmp_path / "c.mat", tmp_path / "r.mat", axes, receive=receive)
+    assert float(octave(f"addpath {SCRIPTS}\ndisp(nflae_check_rates('c.mat', 'r.mat'))", tmp_path)) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("save", "layout"),
+    [
+        ("H = cat(4, real(Z), imag(Z));", "nks"),
+        ("H = permute(cat(4, real(Z), imag(Z)), [4, 1, 2, 3]);", "nks"),
+        ("H = sparse(Z(:, :, 1));", None),
+    ],
+)
+def test_expressions_that_an_error_advises_work_in_octave(
+    octave: Octave, tmp_path: Path, save: str, layout: str | None
+) -> None:
+    octave(f"Z = reshape(1:24, 4, 2, 3) * (1 - 2i); {save} save -v7 c.mat H", tmp_path)
+    with pytest.raises(MatFileError) as caught:
+        open_channels(tmp_path / "c.mat", variable="H")
+    advice = re.search(r"save ((complex|full)\(.*\))(;| instead)", str(caught.value))
+    assert advice is not None
+    octave(f"load c.mat; H = squeeze({advice.group(1)}); save -v7 c.mat H", tmp_path)
+    with open_channels(tmp_path / "c.mat", layout=layout) as file:
+        wanted = (np.arange(1, 25) * (1 - 2j)).reshape(4, 2, 3, order="F").T
+        assert np.array_equal(file.read(0, file.drops), wanted[: file.drops].astype(np.complex64))
