@@ -248,12 +248,12 @@ def _legend(picture: DropPicture) -> list[Line2D]:
     border = Line2D([], [], linestyle="--", color="#666666", label="border of the near field")
     entries = [entry(">", "white", f"array, {picture.scene.array.antennas} antennas"), border]
     looks = [_looks(picture, user) for user in range(len(picture.near_field))]
-    names = {_NEAR: "near-field user", _FAR: "far-field user", _UNDECIDED: "user without a label that holds"}
+    names = {_NEAR: "near-field user", _FAR: "far-field user", _UNDECIDED: "undecided user"}
     entries += [entry(*look, f"{name} ({looks.count(look)})") for look, name in names.items() if look in looks]
     if not picture.scene.resolved[picture.scene.located].all():
         entries.append(entry("s", "black", "hollow: direction only", filled=False))
     missing = (torch.nonzero(~picture.scene.located).flatten() + 1).tolist()
     if missing:
         listed = ", ".join(map(str, missing[:_LISTED])) + (", ..." if len(missing) > _LISTED else "")
-        entries.append(Line2D([], [], linestyle="", label=f"not on the map, no single wave: {listed}"))
+        entries.append(Line2D([], [], linestyle="", label=f"not a single wave, not on the map: {listed}"))
     return entries

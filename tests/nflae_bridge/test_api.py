@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -96,6 +97,27 @@ def test_labels_of_another_shape_or_value_are_refused(labels: np.ndarray) -> Non
 def test_a_negative_number_of_iterations_is_refused() -> None:
     with pytest.raises(NflaeError, match="refine must be a number of iterations of at least 0, got -1"):
         precode(channels(), refine=-1)
+
+
+@pytest.mark.parametrize(("given", "words"), [({"refine": 3}, "refine=3"), ({"model": "tiny"}, "model='tiny'")])
+def test_options_of_the_network_are_refused_with_another_scheme(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(NflaeError, match=f"{words} applies to scheme='nflae' only; leave it out with scheme='zf'"):
+        precode(channels(), scheme="zf", **given)
+    assert precode(channels(), **given).rate.shape == (6, 4)
+
+
+@pytest.mark.parametrize("scheme", ["nflae", "zf"])
+def test_scores_of_given_labels_are_the_labels(scheme: str) -> None:
+    labels = np.arange(24).reshape(6, 4) % 3 == 0
+    result = precode(channels(), scheme=scheme, near_field=labels)
+    np.testing.assert_array_equal(result.near_field_score, labels)
+
+
+def test_results_compare_without_an_error() -> None:
+    result, again = precode(channels(), scheme="zf"), precode(channels(), scheme="zf")
+    assert result == result
+    assert result != again
+    assert len({result, again}) == 2
 
 
 PUBLIC_NAMES = {

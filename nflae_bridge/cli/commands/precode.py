@@ -177,7 +177,7 @@ def _labels(
     if given is not None:
         return LabelSource(given), origin
     score = None if name == NETWORK else load_network("auto", str(device)).near_field_score
-    return LabelSource(score=score), f"of the network (model {model})"
+    return LabelSource(score=score), f"network (model {model})"
 
 
 def _info(file: ChannelFile, choice: BudgetChoice, name: str, model: str, refine: int) -> dict[str, Value]:
@@ -235,7 +235,7 @@ def _undecided(summary: Summary) -> str:
     share = 100 * summary.undecided / summary.users
     return (
         f"{share:.1f} % ({summary.undecided} of {summary.users}): their channels are not a single spherical wave"
-        " (scattering); near_field_score is 0.5 and the label is not reliable, --near-field VAR takes your own"
+        " (scattering); near_field_score is 0.5 and their labels are not reliable, --near-field VAR takes yours"
     )
 
 

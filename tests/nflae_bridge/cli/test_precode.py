@@ -253,3 +253,15 @@ def test_version_4_comes_back_as_version_7(nflae: Run, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "version 7" in done.output
     assert load(output)["precoder"].shape == (16, 3)
+
+
+@pytest.mark.parametrize(("options", "words"), [(("--refine", 3), "--refine 3"), (("--model", "tiny"), "--model tiny")])
+def test_options_of_the_network_are_usage_errors_with_another_scheme(
+    nflae: Run, write_mat: WriteMat, tmp_path: Path, options: tuple[str | int, ...], words: str
+) -> None:
+    command = ("precode", write_mat(random_channels()), "-o", tmp_path / "out.mat", *options)
+    done = nflae(*command, "--scheme", "wmmse:iterations=5")
+    assert done.exit_code == 2
+    assert f"{words} applies to --scheme nflae only; leave it out with wmmse:iterations=5." in done.output
+    assert not (tmp_path / "out.mat").exists()
+    assert nflae(*command).exit_code == 0

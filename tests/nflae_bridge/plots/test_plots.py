@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,40 @@ def test_users_figure(users: int, resolved: bool) -> None:
     assert any(label.startswith("near-field user") for label in labels)
     assert ("hollow: direction only" in labels) != resolved
     assert len(render(figure, "png")) > 10_000
+
+
+def test_users_without_a_single_wave_are_left_off_the_map() -> None:
+    told = picture(4)
+    missing = torch.tensor([False, True, False, True])
+    nowhere = torch.where(missing, torch.nan, told.scene.x)
+    scene = replace(told.scene, x=nowhere, height=nowhere, located=~missing, resolved=~missing)
+    figure = users_figure(replace(told, scene=scene, undecided=missing))
+    the_map, powers, *_ = sorted(figure.axes, key=lambda axes: axes.get_label() == "<colorbar>")
+    assert {text.get_text() for text in the_map.texts} == {"1", "3"}
+    assert np.isfinite([*the_map.get_xlim(), *the_map.get_ylim()]).all()
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert {"undecided user (2)", "near-field user (2)", "not a single wave, not on the map: 2, 4"} <= set(labels)
+    assert "hollow: direction only" not in labels
+    colours = [bar.get_facecolor() for bar in powers.patches]
+    assert colours[1] == colours[3] != colours[0] == colours[2]
+    nobody = replace(scene, located=missing & False, resolved=missing & False, x=scene.x * torch.nan)
+    assert len(render(users_figure(replace(told, scene=nobody)), "png")) > 10_000
+
+
+def test_positions_are_estimated_for_single_waves_only() -> None:
+    array = UniformLinearArray(antennas=128, height=0.0, tilt=0.0)
+    angle, distance = torch.tensor([0.2, -0.3]).double(), torch.tensor([5.0, 7.0]).double()
+    noise = torch.randn(2, 128, dtype=torch.complex64, generator=torch.Generator().manual_seed(1))
+    waves = near_field_steering(array, angle, distance)
+    channels = torch.stack([waves[0], noise[0], waves[1], 5 * noise[1]])
+    scene = scene_of(None, 0, 1, channels.conj().resolve_conj(), None)
+    assert scene.located.tolist() == [True, False, True, False]
+    assert scene.conjugated
+    np.testing.assert_allclose(torch.hypot(scene.x, scene.height)[[0, 2]], distance, rtol=0.02)
+    assert scene.x[[1, 3]].isnan().all()
+    assert not scene.resolved[[1, 3]].any()
+    none = scene_of(None, 0, 1, noise, None)
+    assert not none.located.any()
 
 
 def test_schemes_figure_shows_every_scheme_and_the_capacity() -> None:
