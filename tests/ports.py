@@ -1,9 +1,14 @@
-"""TCP ports for programs that a test starts later."""
+"""TCP ports of tests that run side by side: free ones, and those of the documentation, for one test at a time."""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import random
 import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
@@ -21,3 +26,11 @@ def free_tcp_port() -> int:
             except OSError:
                 continue
             return port
+
+
+@contextmanager
+def documented_ports() -> Iterator[None]:
+    """Hold the ports 5555 to 5559, which the examples of the documentation bind: one test of this machine at a time."""
+    with (Path(tempfile.gettempdir()) / f"nflae_documented_ports.{os.getuid()}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -23,6 +23,7 @@ from types import ModuleType
 import pytest
 
 from matlab_io.version import __version__
+from tests.ports import documented_ports
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -53,6 +54,8 @@ def test_code_blocks_run(page: Path, tmp_path: Path) -> None:
         "octave": ["octave-cli", "--no-gui", "-q", "--no-history", "--eval"],
     }
     with ExitStack() as running:
+        if any(code.startswith(LIVE) for _, code in blocks(page)):
+            running.enter_context(documented_ports())
         for language, code in blocks(page):
             if language == "octave" and not shutil.which("octave-cli"):
                 assert not os.environ.get("CI"), "CI is set and GNU Octave is missing"
