@@ -231,8 +231,11 @@ def test_with_curve_keys(octave: Octave, tmp_path: Path) -> None:
             try_(@() nflae.Client('{locked.address}', 'ServerKeyFile', 'server.key', 'KeyFile', 'clients/lab.key'));
             try_(@() nflae.Client('{locked.address}', 'ServerKey', 'short'));
             try_(@() nflae.Client('{locked.address}', 'KeyFile', 'nowhere'));
+            system('chmod 640 stranger.key_secret');
+            try_(@() nflae.Client('{locked.address}', 'ServerKeyFile', 'server.key', 'KeyFile', 'stranger.key_secret'));
             """)
-    assert identifiers(printed) == ["nflae:timeout"] * 2 + ["nflae:badKey"] * 4
+    assert identifiers(printed) == ["nflae:timeout"] * 2 + ["nflae:badKey"] * 5
+    assert "chmod 600" in printed.splitlines()[-1]
 
 
 # What the client finds out by itself
@@ -263,11 +266,14 @@ def test_requests_that_make_no_sense_are_not_sent(octave: Octave) -> None:
         try_(@() c.precode(H, 'Scheme', 3));
         try_(@() c.precode(H, 'Timeout', 0));
         try_(@() nflae.Client('127.0.0.1:5555'));
+        try_(@() nflae.Client('tcp://127.0.0.1:99999'));
+        try_(@() nflae.Client('tcp://127.0.0.1:0'));
+        try_(@() nflae.Client('tcp://*:5555'));
         try_(@() nflae.Client('tcp://127.0.0.1:1', 'Transport', 'pigeon'));
         c.close();
         try_(@() c.precode(H));
         """)
-    assert identifiers(printed) == ["nflae:badRequest"] * 23
+    assert identifiers(printed) == ["nflae:badRequest"] * 26
     lines = printed.splitlines()
     assert "complex(H)" in lines[0]
     assert "'Layout', 'kns'" in lines[5]

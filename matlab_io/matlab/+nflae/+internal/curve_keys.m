@@ -31,11 +31,22 @@ function key = key_from(options, name, file_name, entry)
     if exist(path, 'file') ~= 2
       error('nflae:badKey', '%s: no such file: %s', file_name, path);
     end
+    if strcmp(entry, 'secret-key')
+      require_closed(path);
+    end
     found = regexp(fileread(path), [entry, '\s*=\s*"([^"]{40})"'], 'tokens', 'once');
     if isempty(found)
       error('nflae:badKey', '%s: %s has no %s; `nflae keys` makes NAME.key, which is public, and NAME.key_secret', ...
         file_name, path, entry);
     end
     key = found{1};
+  end
+end
+
+function require_closed(path)
+% A secret key that other accounts may read is refused, as nflae serve does.
+  [known, mode] = fileattrib(path);
+  if isunix() && known && (mode.GroupRead || mode.OtherRead || mode.GroupWrite || mode.OtherWrite)
+    error('nflae:badKey', '%s is open to other accounts, and holds a secret key: run chmod 600 on it', path);
   end
 end

@@ -21,6 +21,7 @@ function transport = open(address, options)
   if order ~= 'L'
     error('nflae:noTransport', 'this machine is big-endian, and the arrays on the wire are little-endian');
   end
+  check_address(address);
   kind = 'auto';
   if isfield(options, 'Transport')
     kind = lower(nflae.internal.text(options.Transport, 'Transport'));
@@ -38,6 +39,16 @@ function transport = open(address, options)
       transport = nflae.transport.jeromq(address, keys);
     otherwise
       error('nflae:badRequest', 'Transport must be ''auto'', ''octave'', ''python'' or ''jeromq'', got ''%s''', kind);
+  end
+end
+
+function check_address(address)
+% ZeroMQ itself takes port 80x for 80 and 99999 for 34463, and would wait there for the whole timeout.
+  port = regexp(address, '^tcp://[^*]+:(\d{1,5})$', 'tokens', 'once');
+  if isempty(regexp(address, '^ipc://[^*]', 'once')) && ...
+      (isempty(port) || str2double(port{1}) < 1 || str2double(port{1}) > 65535)
+    error('nflae:badRequest', ['%s is not an address to connect to: give tcp://HOST:PORT, with a port from 1 to' ...
+      ' 65535, or ipc://FILE'], address);
   end
 end
 
