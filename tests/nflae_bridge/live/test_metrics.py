@@ -22,6 +22,7 @@ def test_connections_that_stay_leave_room_for_others(free_port: int, monkeypatch
     statistics = Statistics()
     statistics.requests = 7
     monkeypatch.setattr(metrics, "_MAX_SECONDS", 60.0)
+    monkeypatch.setattr(metrics._Handler, "timeout", 60.0)
     metrics.serve_metrics(free_port, statistics, lambda: 3)
     with ExitStack() as stack:
         silent = [stack.enter_context(socket.create_connection(("127.0.0.1", free_port), 30)) for _ in range(40)]
