@@ -290,7 +290,7 @@ def open_channels(
     beside = budget_variables(variables, chosen)
     storage = open_storage(file, version, chosen if gathered is None else None, beside)
     try:
-        budget = link_budget(chosen, beside, storage.numbers)
+        budget = link_budget(chosen, beside, storage.numbers, decided.notes)
         stored = storage.array(chosen, decided.layout) if gathered is None else hold(gathered.array, decided.layout)
     except BaseException:
         storage.close()

@@ -104,7 +104,10 @@ def budget_variables(variables: Sequence[Variable], channel: Variable) -> list[V
 
 
 def link_budget(
-    channel: Variable, variables: Sequence[Variable], read: Callable[[Variable], npt.NDArray[np.float64]]
+    channel: Variable,
+    variables: Sequence[Variable],
+    read: Callable[[Variable], npt.NDArray[np.float64]],
+    notes: list[str],
 ) -> dict[str, BudgetQuantity]:
     """Collect the quantities of the link budget that a file states.
 
@@ -116,6 +119,8 @@ def link_budget(
         Variables from `budget_variables`. Those of the innermost struct that holds the channels take precedence.
     read : callable
         Function that reads a numeric variable whole, float64 in its shape.
+    notes : list of str
+        Extended by a line per variable that gives way to another.
 
     Returns
     -------
@@ -131,20 +136,25 @@ def link_budget(
                 continue
             stated = _stated(variable, meaning, read)
             other = at_level.get(meaning.quantity)
-            at_level[meaning.quantity] = stated if other is None else _joined(meaning.quantity, other, stated)
+            at_level[meaning.quantity] = stated if other is None else _joined(meaning.quantity, other, stated, notes)
+        for name in sorted(set(found) & set(at_level)):
+            notes.append(_not_used(found[name].variable, at_level[name].variable))
         found.update(at_level)
+    used = dict(found)
     for variable in variables:
         meaning = meaning_of(variable.field)
-        if meaning is None or meaning.quantity in found or (meaning.quantity in _NOISE and _noise_is_stated(found)):
+        if meaning is None or (isinstance(meaning, Meaning) and _level_of(variable) in _levels(channel)):
+            continue
+        stating = _statement(meaning.quantity, used)
+        if stating is not None:
+            notes.append(_not_used(variable.name, stating.variable))
             continue
         number = float(read(variable).flat[0])
         if isinstance(meaning, Ambiguous):
             problem = f"{variable.name} = {number:g} may be {meaning.reason}; {_remedy(meaning, number)}"
         else:
-            problem = (
-                f"{variable.name} = {number:g} is in another struct than {channel.name}; pass"
-                f" {OPTIONS[meaning.quantity]}, or save it at the top level"
-            )
+            option = _literal_option(meaning.quantity, _stated(variable, meaning, read))
+            problem = f"{variable.name} = {number:g} is in another struct than {channel.name}; pass {option} to use it"
         found[meaning.quantity] = BudgetQuantity(variable.name, np.full((1, 1), number), problem)
     return found
 
@@ -159,8 +169,14 @@ def _levels(channel: Variable) -> list[str]:
     return [".".join(parts[:length]) for length in range(len(parts) + 1)]
 
 
-def _noise_is_stated(found: dict[str, BudgetQuantity]) -> bool:
-    return any(name in found for name in ("noise_power", "snr_db")) or {"noise_figure_db", "bandwidth"} <= set(found)
+def _statement(quantity: str, found: dict[str, BudgetQuantity]) -> BudgetQuantity | None:
+    """Return what states a quantity already: for the noise power an SNR or a noise figure too."""
+    names = _NOISE if quantity in _NOISE else (quantity,)
+    return next((found[name] for name in names if name in found), None)
+
+
+def _not_used(name: str, other: str) -> str:
+    return f"{name} is not used: {other} states the same"
 
 
 def _stated(
@@ -215,10 +231,12 @@ def _problem(name: str, meaning: Meaning, given: npt.NDArray[np.float64], number
     return ""
 
 
-def _joined(quantity: str, first: BudgetQuantity, second: BudgetQuantity) -> BudgetQuantity:
+def _joined(quantity: str, first: BudgetQuantity, second: BudgetQuantity, notes: list[str]) -> BudgetQuantity:
     """Return one of two statements of a quantity that agree, a contradiction, or the one that is usable."""
     if first.problem or second.problem:
-        return second if first.problem else first
+        usable, other = (second, first) if first.problem else (first, second)
+        notes.append(_not_used(other.variable, usable.variable))
+        return usable
     same = first.numbers.shape == second.numbers.shape
     if same and np.allclose(first.numbers, second.numbers, rtol=_TOLERANCE, atol=0.0):
         in_db = meaning_of(first.variable.rpartition(".")[2])
@@ -230,6 +248,15 @@ def _joined(quantity: str, first: BudgetQuantity, second: BudgetQuantity) -> Bud
         f" {second.value:g}{unit}); keep one of them, or pass {OPTIONS[quantity]}"
     )
     return BudgetQuantity(second.variable, second.numbers, problem)
+
+
+def _literal_option(quantity: str, stated: BudgetQuantity) -> str:
+    """Return the option that states the same number, as it is typed."""
+    if stated.problem or (quantity in ("power", "noise_power") and stated.value <= 0):
+        return OPTIONS[quantity]
+    if quantity in ("power", "noise_power"):
+        return f"--{quantity.removesuffix('_power')}-dbw {10 * math.log10(stated.value):.6g}"
+    return f"{OPTIONS[quantity]} {stated.value:g}"
 
 
 def _remedy(meaning: Ambiguous, number: float) -> str:

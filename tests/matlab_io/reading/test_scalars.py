@@ -11,7 +11,7 @@ from matlab_io.containers.variable import Variable
 from matlab_io.reading.scalars import BudgetQuantity, budget_variables, link_budget
 
 
-def found_beside(channel: str, **values: object) -> dict[str, BudgetQuantity]:
+def found_beside(channel: str, notes: list[str] | None = None, **values: object) -> dict[str, BudgetQuantity]:
     """The budget of a file with these variables, ``__`` for the dot of a struct field; text becomes a char array."""
     contents = {name.replace("__", "."): value for name, value in values.items()}
     variables = []
@@ -21,7 +21,8 @@ def found_beside(channel: str, **values: object) -> dict[str, BudgetQuantity]:
         variables.append(Variable(name, array.shape, kind, np.iscomplexobj(array)))
     target = Variable(channel, (8, 2), "double", True)
     beside = budget_variables(variables, target)
-    return link_budget(target, beside, lambda variable: np.atleast_2d(np.asarray(contents[variable.name], float)))
+    read = lambda variable: np.atleast_2d(np.asarray(contents[variable.name], float))  # noqa: E731
+    return link_budget(target, beside, read, [] if notes is None else notes)
 
 
 def budget(channel: str, **values: object) -> dict[str, float]:
@@ -175,9 +176,30 @@ def test_the_channels_own_struct_counts_more_than_the_top_level() -> None:
 
 def test_other_structs_are_named_not_used() -> None:
     text = problem("H", "noise_power", params__noise_power=1e-12)
-    assert text.startswith("params.noise_power = 1e-12 is in another struct than H; pass --noise-dbm")
+    assert text == "params.noise_power = 1e-12 is in another struct than H; pass --noise-dbw -120 to use it"
+    assert "pass --power-dbw 3 to use it" in problem("a.H", "power", b__P_dBm=33.0)
+    assert "pass --snr-db 7 to use it" in problem("H", "snr_db", cfg__SNRdB=7.0)
+    assert "pass --noise-figure-db 9 to use it" in problem("H", "noise_figure_db", cfg__NF=9.0)
+    assert "pass --power-dbm or --power-dbw to use it" in problem("H", "power", cfg__power=-1.0)
     assert budget("H", params__noise_power=1e-12, noise_power=0.1) == {"noise_power": 0.1}
     assert budget("H", params__power=[[1.0, 2.0]], other__P=3.0, result__bandwidth=1.0) == {}
+
+
+@pytest.mark.parametrize(
+    ("channel", "values", "note"),
+    [
+        ("H", {"snr": 3.0, "noise_power": 0.1}, "snr is not used: noise_power states the same"),
+        ("H", {"sigma": 3.0, "NF": 9.0}, "sigma is not used: NF states the same"),
+        ("H", {"P": 3.0, "power_dbw": 0.0}, "P is not used: power_dbw states the same"),
+        ("H", {"power": "1 W", "Pt_dbm": 30.0}, "power is not used: Pt_dbm states the same"),
+        ("H", {"cfg__noise_dbm": 3.0, "snr_db": 9.0}, "cfg.noise_dbm is not used: snr_db states the same"),
+        ("c.H", {"c__power": 3.0, "power": 9.0}, "power is not used: c.power states the same"),
+    ],
+)
+def test_what_gives_way_is_said(channel: str, values: dict[str, object], note: str) -> None:
+    notes: list[str] = []
+    found_beside(channel, notes, **values)
+    assert notes == [note]
 
 
 def test_the_channels_are_no_part_of_the_budget() -> None:

@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -244,8 +245,9 @@ def test_an_answer_that_is_not_finite_is_not_written(
 
     def broken(batch: ChannelBatch, budget: LinkBudget) -> Precoding:
         answer = rzf(batch, budget)
-        answer.sum_rate[4] = torch.nan
-        return answer
+        sinr = answer.sinr.clone()
+        sinr[4, 1] = torch.nan
+        return replace(answer, compute_sinr=lambda: sinr)
 
     monkeypatch.setitem(simulator.schemes.registry.REGISTRY.loaded, "rzf", broken)
     assert "H: drop 5: the rates are not finite numbers" in fails(write_mat(random_channels()))

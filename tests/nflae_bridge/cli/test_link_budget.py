@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -183,3 +184,48 @@ def test_a_plot_of_a_drop_uses_its_users_noise(nflae: Run, write_mat: WriteMat, 
     assert done.exit_code == 0, done.output
     shown = load(tmp_path / "out.mat")["sum_rate"][0, 1]
     assert f"{shown:.2f} bps/Hz" in (tmp_path / "p.svg").read_text()
+
+
+ADVICE = re.compile(r"(--[a-z-]+ -?[0-9.]+(?:e[+-]?[0-9]+)?)(?= |,|;|$)")
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"snr": 20.0},
+        {"P": 30.0},
+        {"sigma": 0.1},
+        {"noise": 0.1},
+        {"noise_power_dB": -20.0},
+        {"Pt_dB": 3.0},
+        {"Pt": 30.0},
+        {"tx_power": -10.0},
+        {"noise_power": -30.0},
+        {"NF": 200.0, "bandwidth": 20.0},
+        {"noise_power": 0.1, "snr_db": 20.0},
+        {"NF": 180.0, "BW_MHz": 20.0, "sigma2": 0.1},
+        {"cfg": {"noise_power": 0.01, "power": 2.0, "snr_db": 9.0}},
+        {"power": 1.0, "power_dbm": 33.0, "cfg": {"noise_power": 0.1}},
+    ],
+)
+def test_every_option_that_an_error_names_with_a_number_works(
+    nflae: Run, write_mat: WriteMat, tmp_path: Path, variables: dict[str, Any]
+) -> None:
+    source = write_mat(random_channels(), **variables)
+    common = ("precode", source, "-o", tmp_path / "out.mat", "--scheme", "mrt", "--layout", "nks", "--yes")
+    pending: list[tuple[str, ...]] = [()]
+    answers = 0
+    while pending:  # one error after the other, each reading that it names
+        given = pending.pop()
+        done = nflae(*common, *given)
+        if done.exit_code == 0:
+            answers += 1
+            continue
+        assert done.exit_code == 1, done.output
+        advice = [tuple(each.split()) for each in ADVICE.findall(done.stderr)]
+        if not advice:
+            advice = [("--power-dbw", "0")]
+            assert "pass --power-dbm or --power-dbw" in done.stderr
+        assert len(given) < 6, done.stderr
+        pending += [(*given, *each) for each in advice]
+    assert answers >= 1
