@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -14,8 +13,7 @@ from matlab_io.errors import NflaeError
 from matlab_io.extras import explain_import
 from matlab_io.reading.arrays import read_array
 from matlab_io.result import Result
-from nflae_bridge.files.budget import PLAUSIBLE_SNR_DB
-from nflae_bridge.files.user_snr import user_gains
+from nflae_bridge.files.user_snr import check_default_noise
 from nflae_bridge.files.validation import first_bad_drop
 from simulator.downlink.budget import (
     DEFAULT_ALPHA_C,
@@ -104,7 +102,7 @@ def precode(
     labels = None if near_field is None else _checked_labels(near_field, drops.shape[:2])
     budget = LinkBudget(power, DEFAULT_NOISE_POWER if noise_power is None else noise_power, alpha_c, min_rate)
     if noise_power is None:
-        _check_default_noise(drops, power)
+        check_default_noise(drops, power)
     if refine < 0:
         raise NflaeError(f"refine must be a number of iterations of at least 0, got {refine}")
     if scheme != _NETWORK and (refine or model != "auto"):
@@ -112,18 +110,6 @@ def precode(
         raise NflaeError(f"{given} applies to scheme='nflae' only; leave it out with scheme={scheme!r}")
     result = _compute(drops, labels, budget, (scheme, model, device, refine))
     return result if combiner is None else replace(result, receive_combiner=combiner)
-
-
-def _check_default_noise(drops: npt.NDArray[np.complex64], power: float) -> None:
-    """Check that the SNR of the median user is plausible with the default noise power."""
-    gain, (low, high) = float(np.median(user_gains(drops))), PLAUSIBLE_SNR_DB
-    snr_db = 10 * math.log10(power * gain / DEFAULT_NOISE_POWER) if gain > 0 else -math.inf
-    if not low <= snr_db <= high:
-        raise NflaeError(
-            f"channels: the SNR of the median user is {snr_db:.1f} dB with the default noise power of"
-            f" {DEFAULT_NOISE_POWER:g} W, beyond {low:g} to {high:g} dB; pass noise_power in W, in the units of the"
-            " channels"
-        )
 
 
 def _compute(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from matlab_io.errors import NflaeError
 from nflae_bridge.files.noise_power import choose_noise
 from nflae_bridge.files.settings import Setting, from_file, from_option
+from nflae_bridge.files.user_snr import PLAUSIBLE_SNR_DB
 from simulator.downlink.budget import (
     DEFAULT_ALPHA_C,
     DEFAULT_MIN_RATE,
@@ -26,11 +27,9 @@ if TYPE_CHECKING:  # numpy is not imported for the options of a command
     from nflae_bridge.files.user_noise import UserNoise
     from nflae_bridge.files.user_snr import Progress, UserGains
 
-__all__ = ["PLAUSIBLE_SNR_DB", "BudgetChoice", "BudgetRequest", "PowerScope", "choose_budget"]
+__all__ = ["BudgetChoice", "BudgetRequest", "PowerScope", "choose_budget"]
 
 PowerScope = Literal["each", "total"]
-# With a default noise power, SNRs of the median user outside this range, dB, are taken for an error of scale.
-PLAUSIBLE_SNR_DB = (-20.0, 60.0)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -12,12 +13,26 @@ import numpy.typing as npt
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.files.validation import Channels, good_drops
+from simulator.downlink.budget import DEFAULT_NOISE_POWER
 
 if TYPE_CHECKING:
     from matlab_io import ChannelFile
     from nflae_bridge.files.user_noise import UserNoise
 
-__all__ = ["Progress", "UserGains", "mean_gain", "sample_gains", "user_gains"]
+__all__ = [
+    "PLAUSIBLE_SNR_DB",
+    "Progress",
+    "UserGains",
+    "check_default_noise",
+    "mean_gain",
+    "sample_gains",
+    "user_gains",
+]
+
+PLAUSIBLE_SNR_DB = (
+    -20.0,
+    60.0,
+)  # of the median user, beyond which a default noise power is hardly that of the channels
 
 Progress = Callable[[str, int, str], AbstractContextManager[Callable[[int, str], None]]]
 
@@ -39,6 +54,31 @@ class UserGains:
 
     median: float
     drops: int
+
+
+def check_default_noise(channels: Channels, power: float) -> None:
+    """Check that the SNR of the median user is plausible with the default noise power.
+
+    Parameters
+    ----------
+    channels : numpy.ndarray
+        Complex64, (drops, users, antennas). Those with NaN are not checked.
+    power : float
+        Transmit power, W.
+
+    Raises
+    ------
+    NflaeError
+        If it is beyond `PLAUSIBLE_SNR_DB`.
+    """
+    gain, (low, high) = float(np.median(user_gains(channels))), PLAUSIBLE_SNR_DB
+    snr_db = 10 * math.log10(power * gain / DEFAULT_NOISE_POWER) if gain > 0 else -math.inf
+    if not math.isnan(gain) and not low <= snr_db <= high:
+        raise NflaeError(
+            f"channels: the SNR of the median user is {snr_db:.1f} dB with the default noise power of"
+            f" {DEFAULT_NOISE_POWER:g} W, beyond {low:g} to {high:g} dB; pass noise_power in W, in the units of the"
+            " channels"
+        )
 
 
 def user_gains(channels: Channels) -> npt.NDArray[np.float64]:

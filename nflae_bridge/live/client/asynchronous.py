@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -32,7 +32,7 @@ from nflae_bridge.live.client.requests import (
 )
 from nflae_bridge.live.errors import BridgeError
 from nflae_bridge.live.protocol import DEFAULT_ADDRESS, PrecodeRequest, Reply, StatusRequest, result_of
-from simulator.downlink.budget import DEFAULT_ALPHA_C, DEFAULT_MIN_RATE, DEFAULT_NOISE_POWER, DEFAULT_POWER
+from simulator.downlink.budget import DEFAULT_ALPHA_C, DEFAULT_MIN_RATE, DEFAULT_POWER
 
 # Outstanding requests: two of the server's micro-batches, and few enough not to fill its queue.
 _MAX_OUTSTANDING = 128
@@ -99,8 +99,11 @@ class AsyncClient:
         self,
         channels: npt.ArrayLike,
         *,
+        layout: str | None = None,
+        convention: str = "hermitian",
+        receive_antennas: str | None = None,
         power: float = DEFAULT_POWER,
-        noise_power: float = DEFAULT_NOISE_POWER,
+        noise_power: float | None = None,
         alpha_c: float = DEFAULT_ALPHA_C,
         min_rate: float = DEFAULT_MIN_RATE,
         near_field: npt.ArrayLike | None = None,
@@ -112,7 +115,8 @@ class AsyncClient:
 
         Parameters
         ----------
-        channels, power, noise_power, alpha_c, min_rate, near_field, scheme, refine, timeout
+        channels, layout, convention, receive_antennas, power, noise_power, alpha_c, min_rate, near_field, scheme, \
+        refine, timeout
             As for `Client.precode`.
 
         Returns
@@ -127,7 +131,10 @@ class AsyncClient:
         """
         deadline = Deadline.after(self._server.timeout if timeout is None else timeout)
         budget = {"power": power, "noise_power": noise_power, "alpha_c": alpha_c, "min_rate": min_rate}
-        return result_of(await self._call(make_request(channels, near_field, budget, scheme, refine), deadline))
+        reading = (layout, convention, receive_antennas)
+        request, combiner = make_request(channels, near_field, budget, scheme, refine, *reading)
+        result = result_of(await self._call(request, deadline))
+        return result if combiner is None else replace(result, receive_combiner=combiner)
 
     async def status(self, timeout: float | None = None) -> dict[str, Any]:
         """Return the server's status, as `Client.status` does."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -33,7 +33,7 @@ from nflae_bridge.live.client.requests import (
 )
 from nflae_bridge.live.errors import BridgeError, NoAnswer
 from nflae_bridge.live.protocol import DEFAULT_ADDRESS, PrecodeRequest, Reply, StatusRequest, result_of
-from simulator.downlink.budget import DEFAULT_ALPHA_C, DEFAULT_MIN_RATE, DEFAULT_NOISE_POWER, DEFAULT_POWER
+from simulator.downlink.budget import DEFAULT_ALPHA_C, DEFAULT_MIN_RATE, DEFAULT_POWER
 
 _POLL_SECONDS = 0.05  # interval between checks of the connection while a reply is awaited
 _CLOSE_SECONDS = 1.0  # a call in progress ends within one interval; in a signal handler its own thread waits
@@ -89,8 +89,11 @@ class Client:
         self,
         channels: npt.ArrayLike,
         *,
+        layout: str | None = None,
+        convention: str = "hermitian",
+        receive_antennas: str | None = None,
         power: float = DEFAULT_POWER,
-        noise_power: float = DEFAULT_NOISE_POWER,
+        noise_power: float | None = None,
         alpha_c: float = DEFAULT_ALPHA_C,
         min_rate: float = DEFAULT_MIN_RATE,
         near_field: npt.ArrayLike | None = None,
@@ -104,9 +107,13 @@ class Client:
         ----------
         channels : array_like
             Complex (drops, users, antennas), or (users, antennas) for one drop; row k is h_k with y_k = h_k^H x + n.
-            For H with y = H x pass ``H.conj()``.
-        power, noise_power : float
-            P and sigma^2, W.
+        layout, convention, receive_antennas : str, optional
+            Axes of any other array, ``"direct"`` for H of y = H x, and the treatment of several receive antennas per
+            user, as for `nflae_bridge.precode`.
+        power : float
+            P, W.
+        noise_power : float, optional
+            sigma^2, W; by default 0.01, for channels at which the SNR of the median user is then plausible.
         alpha_c : float
             Largest share of P for the near-field users, in (0, 1].
         min_rate : float
@@ -133,7 +140,10 @@ class Client:
         """
         deadline = Deadline.after(self._server.timeout if timeout is None else timeout)
         budget = {"power": power, "noise_power": noise_power, "alpha_c": alpha_c, "min_rate": min_rate}
-        return result_of(self._call(make_request(channels, near_field, budget, scheme, refine), deadline))
+        reading = (layout, convention, receive_antennas)
+        request, combiner = make_request(channels, near_field, budget, scheme, refine, *reading)
+        result = result_of(self._call(request, deadline))
+        return result if combiner is None else replace(result, receive_combiner=combiner)
 
     def status(self, timeout: float | None = None) -> dict[str, Any]:
         """Return the server's model, device, queue depth, counts, latency percentiles and drops per second."""

@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from matlab_io.errors import NflaeError
+from matlab_io.reading.arrays import read_array
+from nflae_bridge.files.user_snr import check_default_noise
 from nflae_bridge.live.errors import BadRequest, TooLarge, error_of_code
 from nflae_bridge.live.headers import Frame
 from nflae_bridge.live.protocol import PrecodeRequest, Reply, StatusRequest, encode_request
-from simulator.downlink.budget import BudgetError, LinkBudget
+from simulator.downlink.budget import LinkBudget
 
 DEFAULT_TIMEOUT = 30.0  # s
 
@@ -77,67 +80,77 @@ def check_seconds(seconds: float) -> None:
 def make_request(
     channels: npt.ArrayLike,
     near_field: npt.ArrayLike | None,
-    budget: dict[str, float],
+    budget: dict[str, float | None],
     scheme: str,
     refine: int,
-) -> PrecodeRequest:
-    """Make a request without an identifier.
+    layout: str | None = None,
+    convention: str = "hermitian",
+    receive_antennas: str | None = None,
+) -> tuple[PrecodeRequest, npt.NDArray[np.complex64] | None]:
+    """Make a request without an identifier. Receive antennas are combined here, so that less is sent.
 
     Parameters
     ----------
     channels : array_like
-        Complex channels, (drops, users, antennas) or (users, antennas).
+        Complex channels, (drops, users, antennas) or (users, antennas), or of the axes of `layout`.
     near_field : array_like or None
         Given near-field labels, bool (drops, users).
     budget : dict
-        Fields of `LinkBudget`.
+        Fields of `LinkBudget`; a noise power of None is the default one, for channels at which it is plausible.
     scheme : str
         Name of the scheme.
     refine : int
         WMMSE steps after the network.
+    layout, convention, receive_antennas
+        As for `read_array`.
 
     Returns
     -------
-    PrecodeRequest
+    request : PrecodeRequest
         Request.
+    receive_combiner : numpy.ndarray or None
+        Complex64, (drops, users, receive antennas); None where no receive antennas were combined.
 
     Raises
     ------
     BadRequest
         For channels or labels of a wrong type or shape, and for a number out of its range.
     """
-    drops = _checked_drops(channels)
+    drops, combiner = _checked_drops(channels, layout, convention, receive_antennas)
     labels = None if near_field is None else _checked_labels(near_field, drops.shape[:2])
     if isinstance(refine, bool) or not isinstance(refine, (int, np.integer)) or refine < 0:
         raise BadRequest(f"refine must be a whole number of at least 0, got {refine!r}")
     if not isinstance(scheme, str):
         raise BadRequest(f"scheme must be the name of a scheme, got {scheme!r}")
+    default_noise = budget.get("noise_power", math.nan) is None
+    given = {name: value for name, value in budget.items() if not (default_noise and name == "noise_power")}
     try:
-        checked = LinkBudget(**{name: float(value) for name, value in budget.items()})
-    except BudgetError as error:
+        checked = LinkBudget(**{name: float(value) for name, value in given.items()})  # type: ignore[arg-type]
+        if default_noise:
+            check_default_noise(drops, float(checked.power))
+    except NflaeError as error:
         raise BadRequest(str(error)) from None
     except (TypeError, ValueError):
-        raise BadRequest(f"power, noise_power, alpha_c and min_rate must be one number each, got {budget}") from None
-    return PrecodeRequest("", drops, checked, scheme=scheme, refine=int(refine), near_field=labels)
+        raise BadRequest(f"power, noise_power, alpha_c and min_rate must be one number each, got {given}") from None
+    request = PrecodeRequest("", drops, checked, scheme=scheme, refine=int(refine), near_field=labels)
+    return request, combiner
 
 
-def _checked_drops(channels: npt.ArrayLike) -> npt.NDArray[np.complex64]:
-    given = np.asarray(channels)
-    if not np.iscomplexobj(given) or given.ndim not in (2, 3) or given.size == 0:
-        remedy = "; subcarriers are drops: reshape(-1, users, antennas)" if given.ndim > 3 else ""
-        raise BadRequest(
-            f"channels must be complex (drops, users, antennas), got {given.dtype} of {given.shape}{remedy}"
-        )
-    drops = given if given.ndim == 3 else given[None]
+def _checked_drops(
+    channels: npt.ArrayLike, layout: str | None, convention: str, receive_antennas: str | None
+) -> tuple[npt.NDArray[np.complex64], npt.NDArray[np.complex64] | None]:
+    try:
+        drops, combiner = read_array(channels, layout, convention, receive_antennas)
+    except NflaeError as error:
+        raise BadRequest(str(error)) from None
     _, users, antennas = drops.shape
-    if users > antennas:
+    if users > antennas and layout is None:
         warnings.warn(
-            f"channels {given.shape} are read as {users} users and {antennas} antennas; if users and antennas are"
-            " swapped, pass np.swapaxes(channels, -1, -2)",
+            f"channels {np.shape(channels)} are read as {users} users and {antennas} antennas; if users and antennas"
+            " are swapped, pass np.swapaxes(channels, -1, -2)",
             stacklevel=2,
         )
-    with np.errstate(over="ignore"):  # beyond single precision: the server reports drop, user and antenna
-        return drops.astype(np.complex64, copy=False)
+    return drops, combiner
 
 
 def _checked_labels(near_field: npt.ArrayLike, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:

@@ -167,6 +167,31 @@ def test_one_drop_without_its_axis(server: LiveServer) -> None:
         np.testing.assert_array_equal(client.precode(H[0]).precoder, client.precode(H).precoder)
 
 
+def test_layouts_and_receive_antennas_are_those_of_python(server: LiveServer) -> None:
+    rng = np.random.default_rng(4)
+    shape = (16, 2, 3, 5)  # transmit x receive antennas x users x drops, y = H x with H = array(:, :, k, s).'
+    array = rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
+    options: dict[str, str] = {"layout": "nrks", "convention": "direct", "receive_antennas": "eigen", "scheme": "rzf"}
+    with Client(server.address) as client:
+        served = client.precode(array, noise_power=0.1, **options)
+        with pytest.raises(bridge.BadRequest, match="2 receive antennas per user"):
+            client.precode(array, layout="nrks")
+        with pytest.raises(bridge.BadRequest, match=r"name the axes of any other array, e\.g\. layout="):
+            client.precode(array)
+    local = precode(array, noise_power=0.1, **options)
+    assert served.receive_combiner is not None
+    assert np.array_equal(served.receive_combiner, local.receive_combiner)
+    np.testing.assert_allclose(served.rate, local.rate, rtol=1e-5)
+
+
+def test_a_default_noise_power_is_checked_against_the_channels(server: LiveServer) -> None:
+    channels = 1e-6 * np.exp(2j * np.pi * np.random.default_rng(0).random((2, 3, 16)))
+    with Client(server.address) as client:
+        with pytest.raises(bridge.BadRequest, match=r"SNR of the median user is -88.0 dB .*pass noise_power in W"):
+            client.precode(channels)
+        assert client.precode(channels, noise_power=1e-13).rate.min() > 1
+
+
 def test_addresses_and_timeouts_that_cannot_be() -> None:
     with pytest.raises(NflaeError, match="nowhere"):
         Client("nowhere")
