@@ -160,7 +160,7 @@ def test_paths_of_nyusim_are_refused(nflae: Run, tmp_path: Path) -> None:
     assert re.search(r"CIR_MIMO_1\.H .*of NYUSIM's paths; their sum H_ensemble .* pass --var", refused.stderr)
 
 
-@pytest.mark.parametrize("name", ["coefficients", "mycoeff_H", "pathGainsTable", "circle", "fr", "user_channel"])
+@pytest.mark.parametrize("name", ["coefficients", "mycoeff_H", "pathGainsTable", "circle", "user_channel"])
 def test_similar_names_are_no_path_coefficients(nflae: Run, tmp_path: Path, name: str) -> None:
     scipy.io.savemat(tmp_path / "in.mat", {name: _random(16, 4)})
     assert nflae("precode", tmp_path / "in.mat", "-o", tmp_path / "out.mat", "--scheme", "rzf").exit_code == 0
