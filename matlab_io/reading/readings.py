@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from matlab_io.containers.variable import matlab_shape, shape_text
 from matlab_io.errors import MatFileError
-from matlab_io.reading.layout import AXES, Layout
+from matlab_io.reading.layout import AXES, Layout, parse
 
 __all__ = ["AmbiguousLayout", "known_axes", "only_reading", "possible"]
 
@@ -25,9 +25,9 @@ _KNOWN = {
     "fr": ("rnfs", "QuaDRiGa's fr"),
     "freqresponse": ("rnfs", "QuaDRiGa's fr"),
     "hensemble": ("rn", "NYUSIM's H_ensemble"),
-    "chest": ("fnr", "the WLAN Toolbox's channel estimates"),
-    "chanest": ("fnr", "the WLAN Toolbox's channel estimates"),
 }
+# Names that a tool's examples share with code of one's own: what they mean is not known.
+_SHARED = {"chest": ("fnr", "the WLAN Toolbox's estimate"), "chanest": ("fnr", "the WLAN Toolbox's estimate")}
 
 
 class AmbiguousLayout(MatFileError):
@@ -89,9 +89,24 @@ def known_axes(name: str, shape: Sequence[int]) -> tuple[str, str] | None:
     -------
     tuple of str, or None
         Layout and tool; None for other names, and for more axes than the tool's.
+
+    Raises
+    ------
+    AmbiguousLayout
+        If code of one's own has arrays of that name too.
     """
-    axes, tool = _KNOWN.get(name.lower().replace("_", ""), ("", ""))
-    return (axes, tool) if len(matlab_shape(shape)) <= len(axes) else None
+    own = name.lower().replace("_", "")
+    sizes = matlab_shape(shape)
+    if own in _SHARED and len(sizes) <= len(_SHARED[own][0]):
+        axes, tool = _SHARED[own]
+        given = parse(axes, sizes)
+        others = "; ".join(f"--layout {each.text} = {each.meaning()}" for each in possible(sizes)[:_SHOWN])
+        raise AmbiguousLayout(
+            f"may be {tool}, --layout {axes} = {given.meaning()}, or another array of {shape_text(sizes)}: {others}",
+            [given, *possible(sizes)],
+        )
+    axes, tool = _KNOWN.get(own, ("", ""))
+    return (axes, tool) if len(sizes) <= len(axes) else None
 
 
 def only_reading(shape: Sequence[int], row_major: bool = False) -> Layout:

@@ -208,8 +208,8 @@ CASES = [
     Case(
         "WLAN Toolbox: chEst, subcarriers x streams x receive",
         {"chEst": c(52, 4, 2)},
-        ("2 receive antennas per user (layout fnr)",),
-        f"--convention direct {EACH}",
+        ("may be the WLAN Toolbox's estimate, --layout fnr", "--layout nks"),
+        f"--layout fnr {EACH}",
         c(52, 4, 2).transpose(0, 2, 1),
     ),
     Case("FeitCSI: subcarriers x receive x transmit", {"csi": c(56, 2, 2)}, ("can be read in",)),
