@@ -39,6 +39,16 @@ SUBJECTS = {
         ["tests/simulator/downlink", "tests/simulator/schemes"],
     ),
     "layout": (["matlab_io/reading/layout.py"], ["tests/matlab_io/reading"]),
+    "budget": (
+        [
+            "matlab_io/reading/scalars.py",
+            *(f"nflae_bridge/files/{name}.py" for name in ("budget", "noise_power", "user_noise", "user_snr")),
+        ],
+        [
+            "tests/matlab_io/reading/test_scalars.py",
+            *(f"tests/nflae_bridge/files/test_{name}.py" for name in ("budget", "noise_choice", "user_noise")),
+        ],
+    ),
     "wire": (
         ["nflae_bridge/live/protocol.py", "nflae_bridge/live/headers.py"],
         ["tests/nflae_bridge/live/test_protocol.py"],

@@ -27,6 +27,7 @@ if importlib.util.find_spec("sionna") is None:
 
 from matlab_io import open_channels
 from matlab_io.errors import NflaeError
+from nflae_bridge.files.budget import BudgetRequest, choose_budget
 from nflae_bridge.studies.link.source import FileDrops, ScenarioDrops
 from simulator.channels.csi import CsiModel, parse_csi
 from tests.channel_files import Run, WriteMat, random_channels
@@ -80,6 +81,23 @@ def test_tables_and_pictures(link: Link, write_mat: WriteMat) -> None:
             assert float(row[f"{rate}_low"]) <= float(row[rate]) <= float(row[f"{rate}_high"])
     for name in ("error_rates", "goodput", "evm"):
         assert (folder / f"{name}.png").stat().st_size > 10_000
+
+
+def test_the_default_sweep_is_around_the_files_link_budget(link: Link, write_mat: WriteMat) -> None:
+    source = write_mat(random_channels(), noise_power_dbm=20.0, power_dbm=37.0)
+    options = ("--layout", "nks", "--scheme", "mrt", "--modulation", "qpsk", "--code", "none", "--symbols", 4)
+    folder = link(source, *options, "--drops", 6)
+    assert [float(row["snr_db"]) for row in rows(folder / "link.csv")] == list(np.arange(2, 32.1, 2.5))
+
+
+def test_channels_are_referred_to_one_noise_power(write_mat: WriteMat) -> None:
+    H, noise = random_channels(drops=5), np.array([[0.01], [0.02], [0.08]])
+    with open_channels(write_mat(H, noise_power=noise), layout="nks") as file:
+        budget = choose_budget(BudgetRequest(), file)
+        source = FileDrops(file, 20, 3, CsiModel(), 1, "error", budget.noise)
+    assert budget.noise_power.value == pytest.approx((0.01 * 0.02 * 0.08) ** (1 / 3))
+    drawn = torch.cat([source.recipe(index).batch().channels for index in range(2)]).numpy()
+    np.testing.assert_allclose(drawn, H * np.sqrt(budget.noise_power.value / noise), rtol=1e-5)
 
 
 def test_a_point_stops_when_every_scheme_has_its_errors(link: Link, write_mat: WriteMat) -> None:
