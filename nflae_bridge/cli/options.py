@@ -148,6 +148,12 @@ channel_options = option_group(
     click.option("--allow-real", is_flag=True, help="Accept an array without imaginary part as channels."),
 )
 
+near_field_option = click.option(
+    "--near-field",
+    "labels",
+    metavar="VAR",
+    help="Variable of near-field labels, 0 and 1, K x S; none: the network labels.  [default: near_field in the file]",
+)
 alpha_c_option = click.option(
     "--alpha-c",
     type=float,

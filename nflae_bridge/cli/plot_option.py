@@ -117,9 +117,9 @@ def precode_drop_to_plot(
     if drop is None:
         warn(f"{plotting.plot} is not drawn: no drop can be precoded")
         return None
-    block, labels = read_block(file, drop, drop + 1, "error", noise), labels or SCHEME_LABELS
-    given = labels.of_drops(drop, block.good)
-    result = precode_channels(scheme, block.channels, budget, device, labels, given)
+    labels = labels or SCHEME_LABELS
+    block = read_block(file, drop, drop + 1, "error", noise, labels.given)
+    result = precode_channels(scheme, block.channels, budget, device, labels, block.near_field)
     carrier = None if plotting.carrier_ghz is None else 1e9 * plotting.carrier_ghz
     path = None if file.version == "raw" else file.path
     scene = scene_of(path, drop, file.drops, torch.from_numpy(block.channels[0]), carrier)

@@ -33,16 +33,24 @@ class Block:
         Complex64, (good drops, users, antennas).
     receive_combiner : numpy.ndarray or None
         Complex64, (drops, users, receive antennas), where these were combined; bad drops included.
+    near_field : numpy.ndarray or None
+        Given near-field labels, bool (good drops, users).
     """
 
     start: int
     good: npt.NDArray[np.bool_]
     channels: Channels
     receive_combiner: npt.NDArray[np.complex64] | None = None
+    near_field: npt.NDArray[np.bool_] | None = None
 
 
 def blocks(
-    file: ChannelFile, stop: int, batch: int, on_bad_drop: OnBadDrop, noise: UserNoise | None = None
+    file: ChannelFile,
+    stop: int,
+    batch: int,
+    on_bad_drop: OnBadDrop,
+    noise: UserNoise | None = None,
+    near_field: npt.NDArray[np.bool_] | None = None,
 ) -> Iterator[Block]:
     """Read the first drops of a file in checked blocks.
 
@@ -56,7 +64,7 @@ def blocks(
         Drops per block.
     on_bad_drop : {"error", "skip"}
         See `read_block`.
-    noise : UserNoise, optional
+    noise, near_field : UserNoise and numpy.ndarray, optional
         See `read_block`.
 
     Yields
@@ -64,11 +72,16 @@ def blocks(
     Block
     """
     for start in range(0, stop, batch):
-        yield read_block(file, start, min(start + batch, stop), on_bad_drop, noise)
+        yield read_block(file, start, min(start + batch, stop), on_bad_drop, noise, near_field)
 
 
 def read_block(
-    file: ChannelFile, start: int, stop: int, on_bad_drop: OnBadDrop, noise: UserNoise | None = None
+    file: ChannelFile,
+    start: int,
+    stop: int,
+    on_bad_drop: OnBadDrop,
+    noise: UserNoise | None = None,
+    near_field: npt.NDArray[np.bool_] | None = None,
 ) -> Block:
     """Read consecutive drops of a file and check them.
 
@@ -82,6 +95,8 @@ def read_block(
         Raise an error for the first bad drop, or leave bad drops out.
     noise : UserNoise, optional
         Noise powers to which the channels are referred: h_k is multiplied by sqrt(sigma_ref^2 / sigma_k^2).
+    near_field : numpy.ndarray, optional
+        Near-field labels of every drop of the file, bool (drops, users), see `nflae_bridge.files.labels.read_labels`.
 
     Returns
     -------
@@ -96,12 +111,13 @@ def read_block(
     good = good_drops(channels)
     if noise is not None:
         channels *= noise.amplitude(start, stop)
+    labels = None if near_field is None else near_field[start:stop][good]
     if good.all():
-        return Block(start, good, channels, combiner)
+        return Block(start, good, channels, combiner, labels)
     if on_bad_drop == "error":
         first = int(np.flatnonzero(~good)[0])
         raise NflaeError(describe_bad_drop(file, fault_of(channels[first], start + first)))
-    return Block(start, good, channels[good], combiner)
+    return Block(start, good, channels[good], combiner, labels)
 
 
 def describe_bad_drop(file: ChannelFile, bad: BadDrop) -> str:

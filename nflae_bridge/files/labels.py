@@ -51,23 +51,6 @@ class LabelSource:
     score: Callable[[Tensor], Tensor] | None = None
     tests_waves: bool = True
 
-    def of_drops(self, start: int, good: npt.NDArray[np.bool_]) -> Labels | None:
-        """Return the given labels of the good drops of a block.
-
-        Parameters
-        ----------
-        start : int
-            First drop of the block, counted from 0.
-        good : numpy.ndarray
-            Bool, (drops,), true for good drops.
-
-        Returns
-        -------
-        numpy.ndarray or None
-            Bool, (good drops, users); None if no labels are given.
-        """
-        return None if self.given is None else self.given[start : start + len(good)][good]
-
 
 SCHEME_LABELS = LabelSource()
 """Labels of the scheme itself."""

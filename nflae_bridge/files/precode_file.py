@@ -132,7 +132,7 @@ def precode_file(
     """
 
     def read(start: int) -> Block:
-        return read_block(file, start, min(start + batch, file.drops), on_bad_drop, noise)
+        return read_block(file, start, min(start + batch, file.drops), on_bad_drop, noise, labels.given)
 
     def compute(block: Block) -> tuple[int, npt.NDArray[np.bool_], dict[str, npt.NDArray[Any]]]:
         return block.start, block.good, _block_arrays(file, block, scheme, budget, device, labels)
@@ -155,8 +155,7 @@ def _block_arrays(
     file: ChannelFile, block: Block, scheme: Scheme, budget: LinkBudget, device: torch.device, labels: LabelSource
 ) -> dict[str, npt.NDArray[Any]]:
     """Precode a block; return the arrays of its drops, NaN and false for skipped ones."""
-    given = labels.of_drops(block.start, block.good)
-    precoding = precode_channels(scheme, block.channels, budget, device, labels, given)
+    precoding = precode_channels(scheme, block.channels, budget, device, labels, block.near_field)
     _check_rates(file, block, precoding)
     arrays = result_arrays(precoding, block.good)
     if block.receive_combiner is not None:

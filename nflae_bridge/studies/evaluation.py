@@ -40,7 +40,8 @@ class Comparison:
     optimiser
         Also run the per-drop optimiser, which is too slow to be timed.
     model, device, refine
-        Of ``nflae``, see `load_scheme`; the model labels the users, whichever schemes are compared.
+        Of ``nflae``, see `load_scheme`; where no labels are given the model labels the users, whichever schemes are
+        compared.
     budget
         Link budget.
     """
@@ -145,7 +146,7 @@ class Evaluation:
 def evaluate(
     blocks: Iterable[Block], comparison: Comparison, advance: Callable[[int, str], None], cluster: str | None = None
 ) -> Evaluation:
-    """Run every scheme on every drop, all with the near-field labels of one network, so that C3 is the same.
+    """Run every scheme on every drop, all with the same near-field labels, so that C3 is the same.
 
     Parameters
     ----------
@@ -176,8 +177,7 @@ def evaluate(
     def keep_first() -> Iterator[Block]:
         for block in blocks:
             if not timed and block.good.any():
-                channels = torch.from_numpy(block.channels[:BLOCK_DROPS])
-                timed.append(ChannelBatch(channels.to(choose_device(comparison.device))))
+                timed.append(_labelled(comparison, block, BLOCK_DROPS))
             yield block
 
     note = (lambda name: advance(done, name)) if cluster is None else None
@@ -240,19 +240,27 @@ def score_block(comparison: Comparison, block: Block, note: Callable[[str], None
     capacity: list[float] = []
     users = near_users = 0
     if good:
-        channels = torch.from_numpy(block.channels).to(choose_device(comparison.device))
-        near = comparison.engine().near_field(channels)
-        users, near_users = near.numel(), int(near.sum())
-        capacity = dirty_paper_capacity(channels, comparison.budget).tolist()
+        batch = _labelled(comparison, block)
+        assert batch.near_field is not None
+        users, near_users = batch.near_field.numel(), int(batch.near_field.sum())
+        capacity = dirty_paper_capacity(batch.channels, comparison.budget).tolist()
         for name, scheme in comparison.schemes_by_name().items():
             if note is not None:
                 note(name)
-            answer = scheme(ChannelBatch(channels, near), comparison.budget)
+            answer = scheme(batch, comparison.budget)
             rates[name] = answer.sum_rate.tolist()
             infeasible[name] = int((~answer.feasible).sum())
             fallback[name] = int(answer.fallback.sum())
     drops = len(block.good)
     return BlockScore(drops, drops - good, users, near_users, capacity, rates, infeasible, fallback)
+
+
+def _labelled(comparison: Comparison, block: Block, most: int | None = None) -> ChannelBatch:
+    """Return the first drops of a block with labels, those given or the network's."""
+    channels = torch.from_numpy(block.channels[:most]).to(choose_device(comparison.device))
+    if block.near_field is None:
+        return ChannelBatch(channels, comparison.engine().near_field(channels))
+    return ChannelBatch(channels, torch.from_numpy(block.near_field[:most]).to(channels.device))
 
 
 def _total(name: str, scores: list[BlockScore], seconds: float | None) -> Score:
@@ -266,12 +274,11 @@ def _total(name: str, scores: list[BlockScore], seconds: float | None) -> Score:
 
 def _times(comparison: Comparison, batch: ChannelBatch, note: Callable[[str], None]) -> dict[str, float]:
     """Measure `seconds_per_drop` of every scheme but the optimiser."""
-    labelled = ChannelBatch(batch.channels, comparison.engine().near_field(batch.channels))
     seconds = {}
     for name, scheme in comparison.schemes_by_name().items():
         if name != OPTIMISER:
             note(name)
-            seconds[name] = seconds_per_drop(scheme, labelled, comparison.budget)
+            seconds[name] = seconds_per_drop(scheme, batch, comparison.budget)
     return seconds
 
 

@@ -17,6 +17,7 @@ from nflae_bridge.cli.options import (
     budget_options,
     channel_options,
     cluster_option,
+    near_field_option,
     plot_options,
     work_options,
 )
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
       nflae evaluate channels.mat --drops 5000 --csv schemes.csv --plot schemes.png
       nflae evaluate channels.mat --drops 100000 --cluster local:8
 
-    All schemes use the near-field labels of the network. Times are medians of five runs on one block.""",
+    All schemes use the same near-field labels, those of the file or the network.
+    Times are medians of five runs on one block.""",
 )
 @click.argument("source", metavar="IN.mat", type=click.Path(path_type=Path))
 @click.option(
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
 )
 @cluster_option
 @channel_options
+@near_field_option
 @budget_options
 @work_options
 @plot_options
@@ -73,6 +76,7 @@ def command(
     drops: int,
     csv_path: Path | None,
     cluster: str | None,
+    labels: str | None,
     reading: ChannelOptions,
     request: BudgetRequest,
     work: WorkOptions,
@@ -92,7 +96,7 @@ def command(
 
         from nflae_bridge.engine.devices import choose_device, drops_per_block
         from nflae_bridge.files.blocks import blocks
-        from nflae_bridge.files.labels import LabelSource
+        from nflae_bridge.files.labels import LabelSource, read_labels
         from nflae_bridge.network.shipped import portable_model
         from nflae_bridge.studies.evaluation import BLOCK_DROPS, Comparison, evaluate
 
@@ -103,21 +107,22 @@ def command(
         engine = comparison.engine()
         stop = min(drops, file.drops)
         batch = work.batch or min(drops_per_block(file.users, file.antennas), BLOCK_DROPS)
-        drop_blocks = blocks(file, stop, batch, work.on_bad_drop, choice.noise)
+        given, origin = read_labels(file, labels)
+        drop_blocks = blocks(file, stop, batch, work.on_bad_drop, choice.noise, given)
         with progress("evaluate", stop, "drops") as advance:
             found = evaluate(drop_blocks, comparison, advance, cluster)
         shown = None
         if plotting.plot is not None:
             name = "nflae" if "nflae" in schemes else schemes[0]
             scheme = comparison.schemes_by_name()[name]
-            labels = LabelSource(score=engine.near_field_score)
-            shown = precode_drop_to_plot(plotting, file, name, scheme, budget, device, choice.noise, labels)
+            label_source = LabelSource(given, engine.near_field_score)
+            shown = precode_drop_to_plot(plotting, file, name, scheme, budget, device, choice.noise, label_source)
         outputs = [] if plotting.plot is None or shown is None else [_drawn(plotting.plot, shown, found)]
         if csv_path is not None:
             outputs.append(_table_file(csv_path, found))
         for output in outputs:
             output.save()
-        _report(found, file.drops, budget, f"model {engine.checkpoint.name}", str(device))
+        _report(found, file.drops, budget, origin or f"model {engine.checkpoint.name}", str(device))
         if choice.sum_rate_scope:
             fact("sum rate", f"in bps/Hz{choice.sum_rate_scope}")
     for output in outputs:
@@ -126,7 +131,7 @@ def command(
         raise NflaeError(f"only {found.drops} of {stop} drops: {found.lost}")
 
 
-def _report(found: Evaluation, in_file: int, budget: LinkBudget, model: str, device: str) -> None:
+def _report(found: Evaluation, in_file: int, budget: LinkBudget, labels: str, device: str) -> None:
     from simulator.schemes import needs_sic
 
     rows = Table(("scheme", "mean sum rate\nbps/Hz", "of capacity", "min_rate\nmissed", "time per drop"))
@@ -143,7 +148,7 @@ def _report(found: Evaluation, in_file: int, budget: LinkBudget, model: str, dev
     rows.show()
     used = f"the first {found.drops} of {in_file}" if found.drops < in_file else f"all {found.drops}"
     skipped = f", {found.skipped} bad drop{'s' if found.skipped > 1 else ''} skipped" if found.skipped else ""
-    fact("drops", f"{used}{skipped}; {100 * found.near_field_share:.1f} % of the users near-field ({model})")
+    fact("drops", f"{used}{skipped}; {100 * found.near_field_share:.1f} % of the users near-field ({labels})")
     fact("time", f"median of 5 runs on a block of {found.timed_drops} drops, on {device}, after one warm-up")
     sic = [score.scheme for score in found.scores if needs_sic(score.scheme)]
     if sic:

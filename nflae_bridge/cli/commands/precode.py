@@ -13,6 +13,7 @@ from nflae_bridge.cli.options import (
     WorkOptions,
     budget_options,
     channel_options,
+    near_field_option,
     plot_options,
     work_options,
 )
@@ -68,12 +69,7 @@ _MOSTLY = 0.9  # of the drops: from here on the network is not worth its time
     help="Precoding scheme, with its own options, e.g. wmmse:iterations=50.",
 )
 @channel_options
-@click.option(
-    "--near-field",
-    "labels",
-    metavar="VAR",
-    help="Variable of near-field labels, 0 and 1, K x S; none: the network labels.  [default: near_field in the file]",
-)
+@near_field_option
 @budget_options
 @work_options
 @click.option(

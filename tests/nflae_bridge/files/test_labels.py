@@ -225,3 +225,22 @@ def test_the_fallback_line_says_what_it_means() -> None:
     assert "on every drop and is returned; the network adds next to nothing" in _fallback_meaning(10, 10)
     assert "--scheme rzf serves them in less time" in _fallback_meaning(187, 200)
     assert _fallback_meaning(20, 200).endswith("the others are those of the network")
+
+
+@pytest.mark.parametrize("name", ["own", "none"])
+def test_evaluate_takes_the_same_labels(nflae: Run, write_mat: WriteMat, tmp_path: Path, name: str) -> None:
+    """With every user near-field all schemes have a fifth of the power: the rates of precode with P = 0.2."""
+    H = half_scattered(drops=6)
+    path, out = write_mat(H, own=np.ones((4, 6))), tmp_path / "out.mat"
+    options = ("--alpha-c", 0.2, "--near-field", name, "--noise-dbw", -20)
+    done = nflae("evaluate", path, "--schemes", "rzf,nflae", "--csv", tmp_path / "out.csv", *options)
+    assert done.exit_code == 0, done.output
+    shown = " ".join(done.output.split())
+    assert ("100.0 % of the users near-field (own in in.mat, 4 x 6)" in shown) == (name == "own")
+    assert ("near-field (model tiny)" in shown) == (name == "none")
+    rows = dict(line.split(",")[:2] for line in (tmp_path / "out.csv").read_text().splitlines())
+    for scheme_name in ("rzf", "nflae"):
+        assert nflae("precode", path, "-o", out, "--scheme", scheme_name, *options).exit_code == 0
+        result = load(out)
+        assert float(rows[scheme_name]) == pytest.approx(result["sum_rate"].mean(), rel=1e-4)
+        assert (result["power"].sum() == pytest.approx(0.2 * 6)) == (name == "own")
