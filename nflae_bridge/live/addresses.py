@@ -147,7 +147,7 @@ def bind(socket: zmq.Socket[bytes], address: str) -> str:
     """
     check_well_formed(address)
     if address.startswith("ipc://"):
-        _check_replaceable(address, address.removeprefix("ipc://"))
+        check_replaceable(address, address.removeprefix("ipc://"))
     try:
         socket.bind(address)
     except zmq.ZMQError as error:
@@ -155,8 +155,21 @@ def bind(socket: zmq.Socket[bytes], address: str) -> str:
     return socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
 
-def _check_replaceable(address: str, path: str) -> None:
-    """Raise NflaeError unless there is no file, or a socket without a program: ZeroMQ deletes any file at the path."""
+def check_replaceable(address: str, path: str) -> None:
+    """Check that a path has no file, or a socket without a program; binding deletes the file.
+
+    Parameters
+    ----------
+    address : str
+        ZeroMQ address.
+    path : str
+        Path in it.
+
+    Raises
+    ------
+    NflaeError
+        If another file, or the socket of a running program, is at the path.
+    """
     if path == "*" or path.startswith("@"):  # a file or name of ZeroMQ's own choice; Linux's abstract names
         return
     try:

@@ -126,19 +126,19 @@ class Reply:
     error: WireError | None
 
 
-def split_envelope(frames: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+def split_envelope(frames: list[Frame]) -> tuple[list[Frame], list[Frame]]:
     """Split the frames received by a ROUTER socket.
 
     Parameters
     ----------
-    frames : list of bytes
+    frames : list of bytes or memoryview
         All frames of the message.
 
     Returns
     -------
-    envelope : list of bytes
+    envelope : list of bytes or memoryview
         Routing identities of the peers, at most 7 of at most 255 bytes, with the empty delimiter if one was sent.
-    message : list of bytes
+    message : list of bytes or memoryview
         The remaining frames.
     """
     for index in range(1, min(len(frames), _MAX_ENVELOPE)):
@@ -231,6 +231,26 @@ def decode_request(frames: Sequence[Frame]) -> PrecodeRequest | StatusRequest:
         header.want,
         math.inf if header.deadline_ms is None else header.deadline_ms / 1e3,
     )
+
+
+def announced_bytes(header: PrecodeHeader | StatusHeader) -> list[int]:
+    """Return the sizes of the frames that follow a header.
+
+    Parameters
+    ----------
+    header : PrecodeHeader or StatusHeader
+        Header of a request.
+
+    Returns
+    -------
+    list of int
+        Sizes, bytes.
+    """
+    if isinstance(header, StatusHeader):
+        return []
+    antennas, users, drops = (*header.shape, 1)[:3]
+    channels = antennas * users * drops * _DTYPES[header.dtype].itemsize
+    return [channels, users * drops] if header.near_field else [channels]
 
 
 def _check_frame_count(frames: Sequence[Frame], expected: int) -> None:

@@ -1,4 +1,4 @@
-"""Stop a loop in good order on SIGTERM or SIGINT."""
+"""Stop a loop in good order on SIGTERM, SIGINT or SIGHUP."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)]
+
 
 @contextmanager
 def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Call a function on the first SIGTERM or SIGINT; a second one has its previous effect.
+    """Call a function on the first SIGTERM, SIGINT or SIGHUP; a second one has its previous effect.
 
     Without effect outside the main thread.
 
@@ -37,7 +39,7 @@ def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
         stop()
 
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _SIGNALS:
             before[number] = signal.signal(number, handle)
     try:
         yield

@@ -38,7 +38,8 @@ def _checked_addresses(ctx: click.Context, parameter: click.Parameter, value: tu
       nflae_bridge.Client().precode(channels, noise_power=0.01)
       c = nflae.Client('tcp://127.0.0.1:5555'); r = c.precode(H, 'NoisePower', 0.01);
 
-    Ctrl-C or SIGTERM: the server accepts no further requests, answers the accepted ones, and ends with exit status 0.
+    Ctrl-C or SIGTERM: the server accepts no further requests, answers the accepted ones within the time of --grace, and
+    ends with exit status 0.
     """,
 )
 @click.option(
@@ -76,9 +77,9 @@ def _checked_addresses(ctx: click.Context, parameter: click.Parameter, value: tu
 @click.option(
     "--queue-mb",
     type=click.IntRange(min=1),
-    default=1024,
+    default=128,
     show_default=True,
-    help="Largest size of the waiting requests, MB; further ones are answered `busy`.",
+    help="Largest size of all requests that are received, wait or are computed, MB; further ones are answered `busy`.",
 )
 @click.option(
     "--max-message-mb",
@@ -93,6 +94,20 @@ def _checked_addresses(ctx: click.Context, parameter: click.Parameter, value: tu
     default=128,
     show_default=True,
     help="Largest number of users per request.",
+)
+@click.option(
+    "--max-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="Longest computation of one request, s; one that is estimated to take longer is answered `too_large`.",
+)
+@click.option(
+    "--grace",
+    type=click.FloatRange(min=0),
+    default=10.0,
+    show_default=True,
+    help="Time for the accepted requests after SIGTERM, s; those not answered by then are answered `stopping`.",
 )
 @click.option(
     "--server-key",
@@ -125,6 +140,8 @@ def command(
     queue_mb: int,
     max_message_mb: int,
     max_users: int,
+    max_seconds: float,
+    grace: float,
     server_key: Path | None,
     client_keys: Path | None,
     insecure: bool,
@@ -153,6 +170,8 @@ def command(
         queue_bytes=queue_mb << 20,
         max_message_bytes=max_message_mb << 20,
         max_users=max_users,
+        max_seconds=max_seconds,
+        grace=grace,
         server_key=server_key,
         client_keys=client_keys,
         insecure=insecure,

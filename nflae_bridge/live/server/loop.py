@@ -6,18 +6,13 @@ import gc
 import os
 import threading
 import time
-import uuid
-from collections import deque
 from typing import Any
-
-import zmq
 
 from matlab_io.version import __version__
 from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.headers import Frame, request_id
 from nflae_bridge.live.log import EventLog
 from nflae_bridge.live.protocol import (
-    PrecodeRequest,
     StatusRequest,
     decode_request,
     encode_answer,
@@ -25,24 +20,22 @@ from nflae_bridge.live.protocol import (
     encode_status,
     split_envelope,
 )
-from nflae_bridge.live.server.device import Answer, Device
-from nflae_bridge.live.server.key_guard import reread_on_hangup
+from nflae_bridge.live.server.admission import Admission
+from nflae_bridge.live.server.computation.device import Answer, Device
+from nflae_bridge.live.server.computation.micro_batches import Job, JobQueue
+from nflae_bridge.live.server.computation.worker import Worker
 from nflae_bridge.live.server.memory import return_freed_memory
-from nflae_bridge.live.server.micro_batches import Job, JobQueue
-from nflae_bridge.live.server.outbox import Outbox
-from nflae_bridge.live.server.router_socket import RouterSocket
 from nflae_bridge.live.server.settings import ServerSettings
 from nflae_bridge.live.server.statistics import Statistics
+from nflae_bridge.live.server.transport import Transport, open_transport, reread_on_hangup
 from nflae_bridge.live.signals import stopped_by_signals
 
 # Jobs estimated to take less, s, are computed by the thread that received them: other messages wait little, and a
 # handover to the device's thread costs as much as the smallest jobs.
 _INLINE_SECONDS = 2e-3
-_MESSAGES_PER_TURN = 256
-_LINGER_MS = 5_000
-_POLL_MS = 100  # interval between checks for a signal while no message arrives
-_WAKEUP_ADDRESS = "inproc://wakeup"
-_WAKEUP_ID = uuid.uuid4().hex.encode()  # random, because peers choose their routing identities
+_LINGER_SECONDS = 5.0
+_LAST_BLOCK_SECONDS = 1.0  # for the block in progress when the grace period is over
+_POLL_SECONDS = 0.1  # interval between checks for a signal while no message arrives
 
 
 def serve(settings: ServerSettings, log: EventLog) -> None:
@@ -61,20 +54,18 @@ def serve(settings: ServerSettings, log: EventLog) -> None:
         If an address, a key, a model or a device is unusable.
     """
     return_freed_memory()
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    router = RouterSocket(context, settings, log)
+    transport = open_transport(settings, log)
     try:
         device = Device(settings.model, settings.device)
         device.warm_up()
         # The objects loaded so far stay: collections while requests wait need not traverse them.
         gc.collect()
         gc.freeze()
-        loop = ServerLoop(settings, context, router, device, log)
-        with stopped_by_signals(loop.stop), reread_on_hangup(router.guard):
+        loop = ServerLoop(settings, transport, device, log)
+        with stopped_by_signals(loop.stop), reread_on_hangup(transport.guard):
             loop.run()
     finally:
-        router.close(_LINGER_MS)
-        context.destroy(linger=0)
+        transport.close(_LINGER_SECONDS)
 
 
 class ServerLoop:
@@ -86,161 +77,129 @@ class ServerLoop:
     ----------
     settings : ServerSettings
         Settings.
-    context : zmq.Context
-        Context of the router socket.
-    router : RouterSocket
-        Socket of the clients.
+    transport : Transport
+        Sockets of the clients.
     device : Device
         Device with the models.
     log : EventLog
         Log of events.
     """
 
-    def __init__(
-        self,
-        settings: ServerSettings,
-        context: zmq.Context[zmq.Socket[bytes]],
-        router: RouterSocket,
-        device: Device,
-        log: EventLog,
-    ) -> None:
+    def __init__(self, settings: ServerSettings, transport: Transport, device: Device, log: EventLog) -> None:
         self._settings = settings
-        self._context = context
-        self._socket = router.socket
-        self._addresses = router.addresses
+        self._transport = transport
         self._device = device
         self._log = log
-        self._queue = JobQueue(settings.queue, settings.queue_bytes)
-        self._completed: deque[list[Answer]] = deque()
+        self._admission = Admission(settings, device)
+        self._queue = JobQueue(settings.queue, lambda job: device.costs.estimate(job.key, job.drops))
+        self._worker = Worker(settings, device, self._queue, transport.is_connected, transport.wake, log)
         self._unanswered = 0  # jobs handed to the device's thread
-        self._stopping = False
-        self._outbox = Outbox(router.socket)
         self.statistics = Statistics()
 
     def stop(self) -> None:
         """Accept no further requests; safe in a signal handler of the loop's own thread."""
-        self._stopping = True
+        self._admission.stopping = True
 
     def run(self) -> None:
-        """Serve until stopped, then until every accepted job is answered."""
-        self._socket.bind(_WAKEUP_ADDRESS)
-        worker = threading.Thread(target=self._compute_batches, name="device", daemon=True)
-        worker.start()
+        """Serve until stopped, then until every accepted job is answered or the grace period is over."""
+        thread = threading.Thread(target=self._worker.run, name="device", daemon=True)
+        thread.start()
         if self._settings.metrics_port is not None:
             from nflae_bridge.live.server.metrics import serve_metrics
 
             serve_metrics(self._settings.metrics_port, self.statistics, lambda: len(self._queue))
-        for address in self._addresses:
+        self._transport.open(self)
+        for address in self._transport.addresses:
             self._log.info(
                 "listening", address=address, model=self._device.model, device=self._device.device, pid=os.getpid()
             )
         for reason in self._device.unusable.values():
             self._log.warning("scheme_unusable", reason=reason)
-        self._socket.rcvtimeo = _POLL_MS
-        while not self._stopping:
+        while not self._admission.stopping:
             self._turn()
         self._log.info("stopping", unanswered=self._unanswered)
-        while self._unanswered:
+        self._finish(thread)
+        self._log.info("stopped", **self._counts())
+
+    def _finish(self, thread: threading.Thread) -> None:
+        """Answer the accepted jobs, those that the grace period leaves no time for with ``stopping``."""
+        end = time.monotonic() + self._settings.grace
+        self._worker.end_at(end)
+        while self._unanswered and time.monotonic() < end:
+            self._turn()
+        stopping = "the server has stopped before the result; send the request to another one"
+        for job in self._queue.drain():
+            self._unanswered -= 1
+            self._answer(Answer(job, WireError("stopping", stopping), 0.0))
+        end = time.monotonic() + _LAST_BLOCK_SECONDS
+        while self._unanswered and time.monotonic() < end:
             self._turn()
         self._turn()  # requests that arrived meanwhile are answered with `stopping`
         self._queue.close()
-        worker.join()
-        self._log.info("stopped", **self._counts())
+        thread.join(_LAST_BLOCK_SECONDS if not self._unanswered else 0)
 
     def _turn(self) -> None:
         """Wait briefly for messages, accept those that have arrived, and have their jobs computed."""
+        messages = self._transport.receive(_POLL_SECONDS)
+        self._send_completed()
         jobs: list[Job] = []
-        for number in range(_MESSAGES_PER_TURN):
-            if number and not self._has_message():
-                break
-            try:
-                message = self._socket.recv_multipart()
-            except zmq.Again:
-                break
-            if message[0] == _WAKEUP_ID:
-                self._send_completed()
-                continue
+        for message in messages:
             self.statistics.requests += 1
             envelope, frames = split_envelope(message)
             try:
                 jobs += self._accept(envelope, frames)
             except WireError as error:
-                self._refuse(envelope, request_id(frames), error)
-        if not self._unanswered and sum(self._device.seconds(job) for job in jobs) < _INLINE_SECONDS:
+                self._admission.forget(bytes(envelope[0]))
+                self.refuse(envelope, request_id(frames), error)
+        if not self._unanswered and self._are_short(jobs):
             for job in jobs:
-                self._answer_all(self._compute([job]))
+                self._answer_all(self._worker.compute([job]))
             return
         for job in jobs:
             if self._queue.put(job):
                 self._unanswered += 1
             else:
-                busy = WireError("busy", f"{len(self._queue)} requests are waiting; send it again after a pause")
-                self._refuse(job.envelope, job.request.id, busy)
+                busy = f"{len(self._queue)} requests are waiting; send it again after a pause"
+                self._answer(Answer(job, WireError("busy", busy), 0.0))
 
-    def _has_message(self) -> bool:
-        events = self._socket.getsockopt(zmq.EVENTS)
-        assert isinstance(events, int)
-        return bool(events & zmq.POLLIN)
+    def _are_short(self, jobs: list[Job]) -> bool:
+        costs = self._device.costs
+        return all(costs.is_known(job.key) for job in jobs) and (
+            sum(costs.estimate(job.key, job.drops) for job in jobs) < _INLINE_SECONDS
+        )
 
-    def _accept(self, envelope: list[bytes], frames: list[bytes]) -> list[Job]:
+    def _accept(self, envelope: list[Frame], frames: list[Frame]) -> list[Job]:
         """Return the job of a message, none if it is answered already; raise WireError for an invalid one."""
         arrived = time.perf_counter()
         request = decode_request(frames)
         if isinstance(request, StatusRequest):
             self._send(envelope, encode_status(request.id, self._status()))
             return []
-        self._check_limits(request)
-        if self._stopping:
-            raise WireError("stopping", "the server is shutting down; send the request to another one")
-        return [Job(envelope, request, arrived)]
+        return [self._admission.accept(envelope, request, sum(map(len, frames)), arrived)]
 
-    def _check_limits(self, request: PrecodeRequest) -> None:
-        settings = self._settings
-        self._device.check_scheme(request.scheme)
-        drops, users, _ = request.channels.shape
-        if users > settings.max_users or drops > settings.max_drops:
-            raise WireError(
-                "too_large",
-                f"{users} users, {drops} drops: the limits of this server are {settings.max_users} users and"
-                f" {settings.max_drops} drops per request; send fewer at a time",
-            )
+    # The gate of the transport
 
-    # The device's thread
-
-    def _compute_batches(self) -> None:
-        # The loop waits for one socket only, its own; an empty message there announces completed answers.
-        wakeup = self._context.socket(zmq.DEALER)
-        wakeup.routing_id = _WAKEUP_ID
-        wakeup.connect(_WAKEUP_ADDRESS)
-        expected = 1
-        while jobs := self._queue.take(self._settings.max_batch, expected, self._settings.max_wait):
-            self._completed.append(self._compute(jobs))
-            wakeup.send(b"")
-            # Clients that wait for an answer before their next request return together: as many as were answered.
-            expected = min(self._settings.max_batch, len(jobs) + len(self._queue))
-        wakeup.close()
-
-    def _compute(self, jobs: list[Job]) -> list[Answer]:
-        now = time.perf_counter()
-        late = WireError("expired", "the deadline passed before the device was free")
-        expired = [Answer(job, late, 0.0) for job in jobs if now - job.arrived > job.request.deadline]
-        jobs = [job for job in jobs if now - job.arrived <= job.request.deadline]
-        if not jobs:
-            return expired
+    def admit(self, message: list[Frame], size: int) -> bool:
+        """Return whether to receive a large frame, given the frames before it; a refusal is answered at once."""
+        envelope, frames = split_envelope(message)
         try:
-            return expired + self._device.compute(jobs)
-        except Exception as error:
-            if len(jobs) > 1:  # one of them may be the cause, and fails no other
-                return expired + [answer for job in jobs for answer in self._compute([job])]
-            self._log.exception("failed", shape=jobs[0].request.channels.shape, scheme=jobs[0].request.scheme)
-            fault = WireError("internal", f"{type(error).__name__} while computing; the server's log has more")
-            return expired + [Answer(job, fault, 0.0) for job in jobs]
+            self._admission.check_announced(bytes(envelope[0]), frames, size)
+        except WireError as error:
+            self.statistics.requests += 1
+            self._admission.forget(bytes(envelope[0]))
+            self.refuse(envelope, request_id(frames), error)
+            return False
+        return True
+
+    def disconnected(self, identity: bytes) -> None:
+        """Return the memory of the request that a client has not sent completely."""
+        self._admission.forget(identity)
 
     # Answers
 
     def _send_completed(self) -> None:
-        while self._completed:
-            answers = self._completed.popleft()
+        while self._worker.completed:
+            answers = self._worker.completed.popleft()
             self._answer_all(answers)
             self._unanswered -= len(answers)
 
@@ -251,8 +210,9 @@ class ServerLoop:
 
     def _answer(self, answer: Answer) -> None:
         job, request = answer.job, answer.job.request
+        self._admission.release(job)
         if isinstance(answer.outcome, WireError):
-            self._refuse(job.envelope, request.id, answer.outcome)
+            self.refuse(job.envelope, request.id, answer.outcome)
             return
         latency = time.perf_counter() - job.arrived
         timing = {
@@ -266,13 +226,14 @@ class ServerLoop:
             "answered", id=request.id, shape=request.channels.shape, scheme=request.scheme, total_us=timing["total"]
         )
 
-    def _refuse(self, envelope: list[bytes], name: str | None, error: WireError) -> None:
+    def refuse(self, envelope: list[Frame], name: str | None, error: WireError) -> None:
+        """Answer with an error."""
         self.statistics.errors[error.code] += 1
         self._log.warning("refused", code=error.code, id=name, message=error)
         self._send(envelope, encode_error(name, error))
 
-    def _send(self, envelope: list[bytes], frames: list[Frame]) -> None:
-        delivery = self._outbox.send(envelope, frames)
+    def _send(self, envelope: list[Frame], frames: list[Frame]) -> None:
+        delivery = self._transport.send(envelope, frames)
         if delivery != "sent":
             self.statistics.undelivered += 1
             gone = delivery == "disconnected"
@@ -299,11 +260,12 @@ class ServerLoop:
             "device": str(self._device.device),
             "schemes": list(self._device.schemes),
             "uptime_s": round(time.monotonic() - self.statistics.started, 3),
-            "stopping": self._stopping,
+            "stopping": self._admission.stopping,
             "queue_depth": len(self._queue),
             "queue_limit": self._settings.queue,
             "max_batch": self._settings.max_batch,
             "max_message_bytes": self._settings.max_message_bytes,
+            "max_seconds": self._settings.max_seconds,
             "counts": self._counts() | {"errors": dict(self.statistics.errors)},
             "latency_us": self.statistics.latency_us(),
             "drops_per_second": self.statistics.drops_per_second(),

@@ -15,11 +15,12 @@ import zmq
 
 from nflae_bridge.live.log import EventLog
 from nflae_bridge.live.protocol import PrecodeRequest
-from nflae_bridge.live.server.device import Answer, Device
+from nflae_bridge.live.server.computation.costs import CostModel
+from nflae_bridge.live.server.computation.device import Answer, Device
+from nflae_bridge.live.server.computation.micro_batches import Job
 from nflae_bridge.live.server.loop import ServerLoop
-from nflae_bridge.live.server.micro_batches import Job
-from nflae_bridge.live.server.router_socket import RouterSocket
 from nflae_bridge.live.server.settings import ServerSettings
+from nflae_bridge.live.server.transport import open_transport
 from tests.channel_files import random_channels
 
 COMPUTE_SECONDS = 0.25
@@ -30,19 +31,21 @@ class SlowDevice:
 
     model, device, unusable = "slow", "cpu", dict[str, str]()
     schemes = ("mrt", "zf")
+    clock = staticmethod(time.perf_counter)
 
-    def __init__(self, estimate: float) -> None:
-        self._estimate = estimate
+    def __init__(self, is_known: bool) -> None:
+        self.costs = CostModel()
+        for scheme in self.schemes:
+            self.costs.calibrate(scheme, 1e-6, 1e-6)
+            if is_known:
+                self.costs.learn((2, 4, scheme, 0, False), 1, 1e-6)
 
     def check_scheme(self, spec: str) -> None: ...
-
-    def seconds(self, job: Job) -> float:
-        return self._estimate
 
     def info(self, request: PrecodeRequest) -> dict[str, Any]:
         return {}
 
-    def compute(self, jobs: Sequence[Job]) -> list[Answer]:
+    def compute(self, jobs: Sequence[Job], interrupt: Any = None) -> list[Answer]:
         time.sleep(COMPUTE_SECONDS)
         return [Answer(job, {"sum_rate": np.zeros(job.drops)}, COMPUTE_SECONDS) for job in jobs]
 
@@ -52,20 +55,20 @@ def running(device: Any) -> Iterator[zmq.Socket[bytes]]:
     """A server loop in a thread; a DEALER connected to it."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     settings = ServerSettings(bind=("tcp://127.0.0.1:*",))
-    router = RouterSocket(context, settings, EventLog("error"))
-    loop = ServerLoop(settings, context, router, device, EventLog("error"))
+    transport = open_transport(settings, EventLog("error"))
+    loop = ServerLoop(settings, transport, device, EventLog("error"))
     thread = threading.Thread(target=loop.run)
     thread.start()
     peer = context.socket(zmq.DEALER)
     peer.rcvtimeo = 20_000
-    peer.connect(router.addresses[0])
+    peer.connect(transport.addresses[0])
     try:
         yield peer
     finally:
         loop.stop()
         thread.join(60)
         peer.close(linger=0)
-        router.close(0)
+        transport.close(0)
         context.destroy(linger=0)
         assert not thread.is_alive()
 
@@ -81,9 +84,9 @@ def timing(peer: zmq.Socket[bytes]) -> tuple[str, dict[str, int]]:
     return header["id"], header["timing_us"]
 
 
-@pytest.mark.parametrize("estimate", [0.0, float("inf")], ids=["in the loop", "in the device's thread"])
-def test_time_in_the_queue_excludes_the_computation(estimate: float) -> None:
-    with running(SlowDevice(estimate)) as peer:
+@pytest.mark.parametrize("is_known", [True, False], ids=["in the loop", "in the device's thread"])
+def test_time_in_the_queue_excludes_the_computation(is_known: bool) -> None:
+    with running(SlowDevice(is_known)) as peer:
         send(peer, "1", "mrt")
         _, first = timing(peer)
     assert first["compute"] == 1e6 * COMPUTE_SECONDS
@@ -94,7 +97,7 @@ def test_time_in_the_queue_excludes_the_computation(estimate: float) -> None:
 
 def test_time_in_the_queue_is_the_computation_before() -> None:
     """Requests of different schemes are computed one after the other."""
-    with running(SlowDevice(float("inf"))) as peer:
+    with running(SlowDevice(False)) as peer:
         send(peer, "1", "mrt")
         send(peer, "2", "zf")
         times = dict(timing(peer) for _ in range(2))
@@ -107,14 +110,14 @@ def test_time_in_the_queue_is_the_computation_before() -> None:
 class FragileDevice(SlowDevice):
     """A device that fails on every batch with a job called "poison", and is slow at first, so that batches form."""
 
-    def compute(self, jobs: Sequence[Job]) -> list[Answer]:
+    def compute(self, jobs: Sequence[Job], interrupt: Any = None) -> list[Answer]:
         if any(job.request.id == "poison" for job in jobs):
             raise ArithmeticError
-        return super().compute(jobs)
+        return super().compute(jobs, interrupt)
 
 
 def test_a_job_that_fails_its_batch_fails_alone() -> None:
-    with running(FragileDevice(float("inf"))) as peer:
+    with running(FragileDevice(False)) as peer:
         for name in ("first", "1", "2", "poison", "3"):
             send(peer, name, "mrt")
         answers = {header["id"]: header for header in (json.loads(peer.recv_multipart()[0]) for _ in range(5))}

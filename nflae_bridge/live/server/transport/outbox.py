@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import zmq
 
 from nflae_bridge.live.headers import Frame
-
-Delivery = Literal["sent", "disconnected", "unread"]
+from nflae_bridge.live.server.transport.interface import Delivery
 
 # ZeroMQ limits unread answers by their number; large answers are limited here, by their bytes.
 _MAX_SMALL_BYTES = 64 << 10
-_MAX_UNREAD_BYTES = 256 << 20
+_MAX_UNREAD_BYTES = 128 << 20
 
 
 class Outbox:
@@ -29,12 +27,12 @@ class Outbox:
         self._socket = socket
         self._unread: dict[bytes, list[tuple[zmq.MessageTracker, int]]] = {}
 
-    def send(self, envelope: Sequence[bytes], frames: Sequence[Frame]) -> Delivery:
+    def send(self, envelope: Sequence[Frame], frames: Sequence[Frame]) -> Delivery:
         """Send an answer, or discard it.
 
         Parameters
         ----------
-        envelope : sequence of bytes
+        envelope : sequence of bytes or memoryview
             Envelope of the request.
         frames : sequence of bytes or memoryview
             Frames of the answer.
@@ -57,10 +55,10 @@ class Outbox:
                 raise
             return "disconnected"
 
-    def _send_large(self, envelope: Sequence[bytes], frames: Sequence[Frame], size: int) -> Delivery:
+    def _send_large(self, envelope: Sequence[Frame], frames: Sequence[Frame], size: int) -> Delivery:
         for peer in [peer for peer, unread in self._unread.items() if all(tracker.done for tracker, _ in unread)]:
             del self._unread[peer]
-        unread = [entry for entry in self._unread.get(envelope[0], ()) if not entry[0].done]
+        unread = [entry for entry in self._unread.get(bytes(envelope[0]), ()) if not entry[0].done]
         if unread and sum(waiting for _, waiting in unread) + size > _MAX_UNREAD_BYTES:
             return "unread"
         self._socket.send_multipart(envelope, zmq.NOBLOCK | zmq.SNDMORE)
@@ -70,5 +68,5 @@ class Outbox:
             self._socket.send(frame, zmq.NOBLOCK | flag, copy=False, track=True)
             for frame, flag in zip(frames, more, strict=True)
         ]
-        self._unread[envelope[0]] = [*unread, (zmq.MessageTracker(*parts), size)]
+        self._unread[bytes(envelope[0])] = [*unread, (zmq.MessageTracker(*parts), size)]
         return "sent"

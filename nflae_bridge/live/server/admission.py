@@ -1,0 +1,147 @@
+"""Decide which requests a server accepts: form, limits, estimated time, and each client's share of the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nflae_bridge.live.errors import WireError
+from nflae_bridge.live.headers import Frame, PrecodeHeader, decode_request_header
+from nflae_bridge.live.protocol import PrecodeRequest, announced_bytes
+from nflae_bridge.live.server.computation.costs import CostModel
+from nflae_bridge.live.server.computation.device import Device
+from nflae_bridge.live.server.computation.micro_batches import Job, batch_key
+from nflae_bridge.live.server.computation.shares import Shares
+from nflae_bridge.live.server.settings import ServerSettings
+
+
+class Admission:
+    """Hold the limits of a server and the memory of the requests that are received, wait or are computed.
+
+    Parameters
+    ----------
+    settings : ServerSettings
+        Limits.
+    device : Device
+        Device with the schemes and their times.
+
+    Attributes
+    ----------
+    stopping : bool
+        No further request is accepted.
+    """
+
+    def __init__(self, settings: ServerSettings, device: Device) -> None:
+        self._settings = settings
+        self._device = device
+        self._costs: CostModel = device.costs
+        self._memory = Shares(settings.queue_bytes)
+        self._receiving: dict[bytes, int] = {}
+        self.stopping = False
+
+    def check_announced(self, client: bytes, frames: Sequence[Frame], size: int) -> None:
+        """Check a request before a large frame of it is received, and take the memory for the frame.
+
+        Parameters
+        ----------
+        client : bytes
+            Identity of the client.
+        frames : sequence of bytes or memoryview
+            Frames that have arrived, without the envelope.
+        size : int
+            Size of the next one, bytes.
+
+        Raises
+        ------
+        WireError
+            If the request would be refused once it has arrived, or there is no memory for it.
+        """
+        if not frames:
+            raise WireError("bad_request", f"a header of {size} bytes: it has to be the first frame, in JSON")
+        header = decode_request_header(frames)
+        expected = announced_bytes(header)
+        if len(frames) > len(expected) or size != expected[len(frames) - 1]:
+            raise WireError(
+                "bad_request", f"a frame of {size} bytes after the header, which announces {expected or 'none'}"
+            )
+        assert isinstance(header, PrecodeHeader)
+        antennas, users, drops = (*header.shape, 1)[:3]
+        key = users, antennas, header.scheme, header.refine, header.near_field
+        self._check_limits(users, drops, header.scheme)
+        self._check_cost(self._costs.estimate(key, drops), drops)
+        self._take(client, size)
+        self._receiving[client] = self._receiving.get(client, 0) + size
+
+    def accept(self, envelope: list[Frame], request: PrecodeRequest, size: int, arrived: float) -> Job:
+        """Accept a request that has arrived; `release` has to follow.
+
+        Parameters
+        ----------
+        envelope : list of bytes or memoryview
+            Envelope of the request.
+        request : PrecodeRequest
+            Request.
+        size : int
+            Size of its frames, bytes.
+        arrived : float
+            Time of arrival on the clock of `time.perf_counter`, s.
+
+        Returns
+        -------
+        Job
+            Job that holds the memory of the request.
+
+        Raises
+        ------
+        WireError
+            If the request is refused.
+        """
+        drops, users, _ = request.channels.shape
+        self._check_limits(users, drops, request.scheme)
+        self._check_cost(self._costs.estimate(batch_key(request), drops), drops)
+        job = Job(envelope, request, arrived, size)
+        received = self._receiving.pop(job.client, 0)
+        if received < size:
+            try:
+                self._take(job.client, size - received)
+            except WireError:
+                self._memory.give_back(job.client, received)
+                raise
+        return job
+
+    def release(self, job: Job) -> None:
+        """Return the memory of a job."""
+        self._memory.give_back(job.client, job.size)
+
+    def forget(self, client: bytes) -> None:
+        """Return the memory of a request that has not arrived, or was refused after it had."""
+        received = self._receiving.pop(client, 0)
+        if received:
+            self._memory.give_back(client, received)
+
+    def _take(self, client: bytes, size: int) -> None:
+        if not self._memory.take(client, size):
+            raise WireError(
+                "busy", "the requests of this and other clients fill the queue; send it again after a pause"
+            )
+
+    def _check_limits(self, users: int, drops: int, scheme: str) -> None:
+        settings = self._settings
+        self._device.check_scheme(scheme)
+        if users > settings.max_users or drops > settings.max_drops:
+            raise WireError(
+                "too_large",
+                f"{users} users, {drops} drops: the limits of this server are {settings.max_users} users and"
+                f" {settings.max_drops} drops per request; send fewer at a time",
+            )
+        if self.stopping:
+            raise WireError("stopping", "the server is shutting down; send the request to another one")
+
+    def _check_cost(self, seconds: float, drops: int) -> None:
+        limit = self._settings.max_seconds
+        if seconds > limit:
+            remedy = "send fewer drops at a time" if drops > 1 else "choose a faster scheme or fewer iterations"
+            raise WireError(
+                "too_large",
+                f"the computation is estimated to take {seconds:.3g} s: the limit of this server is {limit:g} s per"
+                f" request (--max-seconds); {remedy}",
+            )

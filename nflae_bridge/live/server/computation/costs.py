@@ -1,0 +1,135 @@
+"""Estimate the computation time of requests before they are accepted."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+
+from nflae_bridge.live.server.computation.micro_batches import BatchKey
+from simulator.schemes.options import split_spec
+from simulator.schemes.registry import known_options
+
+# Users and antennas of the two trial batches from which the times of all other sizes are extrapolated.
+SMALL_TRIAL = (4, 32)
+LARGE_TRIAL = (32, 256)
+_TRIAL_WORK = LARGE_TRIAL[0] * LARGE_TRIAL[1] + 8 * LARGE_TRIAL[0] ** 2
+_UNKNOWN = (1e-3, 1e-3)  # times of a scheme whose trials have failed, s
+_SHORTEST = 1e-6  # s
+_MAX_TRIALS = 4  # modules are loaded and networks compiled at the first ones
+_MAX_KEYS = 1024
+_WEIGHT = 0.3  # of the last batch in the mean of a key
+
+
+class CostModel:
+    """Estimate times from trial batches of each scheme, corrected by the batches of the same kind that were answered.
+
+    A batch takes the time of the small trial, and each of its drops a time proportional to K N + 8 K^2 in addition, the
+    shares of the channels and of the pairs of users.
+    """
+
+    def __init__(self) -> None:
+        self._trials: dict[str, tuple[float, float]] = {}  # time of a batch, and of a large drop in addition
+        self._ratios: OrderedDict[BatchKey, float] = OrderedDict()  # measured over estimated
+        self._terms = lru_cache(_MAX_KEYS)(self._extrapolate)
+
+    def calibrate(self, scheme: str, small: float, large: float) -> None:
+        """Set the times of the trial batches of a scheme.
+
+        Parameters
+        ----------
+        scheme : str
+            Name of the scheme, without options.
+        small, large : float
+            Time of one drop of `SMALL_TRIAL` and of `LARGE_TRIAL`, s.
+        """
+        self._trials[scheme] = max(small, _SHORTEST), max(large - small, large / 8, _SHORTEST)
+        self._terms.cache_clear()
+
+    def learn(self, key: BatchKey, drops: int, seconds: float) -> None:
+        """Take the time of an answered batch into account.
+
+        Parameters
+        ----------
+        key : BatchKey
+            Key of its jobs.
+        drops : int
+            Number of drops.
+        seconds : float
+            Time, s.
+        """
+        fixed, slope = self._terms(key)
+        ratio = seconds / (fixed + drops * slope)
+        last = self._ratios.pop(key, None)
+        self._ratios[key] = ratio if last is None else last + _WEIGHT * (ratio - last)
+        if len(self._ratios) > _MAX_KEYS:
+            self._ratios.popitem(last=False)
+
+    def is_known(self, key: BatchKey) -> bool:
+        """Return whether a batch of the key has been answered."""
+        return key in self._ratios
+
+    def estimate(self, key: BatchKey, drops: int) -> float:
+        """Estimate the time of a batch.
+
+        Parameters
+        ----------
+        key : BatchKey
+            Key of its jobs.
+        drops : int
+            Number of drops.
+
+        Returns
+        -------
+        float
+            Time, s.
+        """
+        fixed, slope = self._terms(key)
+        return self._ratios.get(key, 1.0) * (fixed + drops * slope)
+
+    def drops_within(self, key: BatchKey, seconds: float) -> int:
+        """Return the largest number of drops that are estimated to take at most a time, at least 1."""
+        fixed, slope = self._terms(key)
+        return max(1, int((seconds / self._ratios.get(key, 1.0) - fixed) / slope))
+
+    def _extrapolate(self, key: BatchKey) -> tuple[float, float]:
+        """Return the time of a batch, and that of each of its drops in addition, s."""
+        users, antennas, spec, refine, _ = key
+        name, options = split_spec(spec)
+        batch, drop = self._trials.get(name, _UNKNOWN)
+        work = (users * antennas + 8 * users**2) / _TRIAL_WORK
+        growth = _growth(name, options) * (1 + refine / 4 if name == "nflae" else 1)
+        return growth * batch, growth * work * drop
+
+
+def _growth(name: str, options: Mapping[str, str]) -> float:
+    """Return the product of the ratios of the given whole numbers to their defaults, at least 1 each."""
+    if not options:
+        return 1.0
+    growth = 1.0
+    for option in known_options(name):
+        if option.type is int and option.name in options and option.default:
+            growth *= max(1.0, float(options[option.name]) / float(option.default))
+    return growth
+
+
+def measure(seconds_of: Callable[[int, int], float]) -> tuple[float, float]:
+    """Return the times of the trial batches; the small one is repeated until it becomes no faster.
+
+    Parameters
+    ----------
+    seconds_of : callable
+        Computes a drop of a number of users and antennas and returns its time, s.
+
+    Returns
+    -------
+    small, large : float
+        Times, s.
+    """
+    small = math.inf
+    for _ in range(_MAX_TRIALS):
+        last, small = small, min(small, seconds_of(*SMALL_TRIAL))
+        if 1.5 * small > last:
+            break
+    return small, seconds_of(*LARGE_TRIAL)

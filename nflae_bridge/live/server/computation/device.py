@@ -1,0 +1,260 @@
+"""Compute micro-batches of jobs on the device, one batch at a time."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from matlab_io.errors import NflaeError
+from matlab_io.version import __version__
+from nflae_bridge.engine.devices import choose_device, drops_per_block
+from nflae_bridge.engine.engine import Engine
+from nflae_bridge.files.validation import Channels, first_bad_drop
+from nflae_bridge.live.errors import WireError
+from nflae_bridge.live.protocol import PrecodeRequest
+from nflae_bridge.live.server.computation.costs import CostModel, measure
+from nflae_bridge.live.server.computation.micro_batches import Job, batch_key
+from nflae_bridge.network.shipped import load_model, model_folder
+from simulator.downlink.budget import LinkBudget
+from simulator.downlink.precoding import ChannelBatch, result_arrays
+from simulator.schemes import check_scheme, needs_sic, scheme_names
+from simulator.schemes import scheme as registered
+from simulator.schemes.options import split_spec
+from simulator.schemes.registry import unusable_schemes
+
+Arrays = dict[str, npt.NDArray[Any]]
+Interrupt = Callable[[], None]
+
+
+def _not_interrupted() -> None:
+    """Let the computation go on."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Hold the outcome of a job.
+
+    Parameters
+    ----------
+    job : Job
+        Job.
+    outcome : dict or WireError
+        Arrays by name, drops first, or the fault.
+    compute : float
+        Computation time of its micro-batch, s.
+    """
+
+    job: Job
+    outcome: Arrays | WireError
+    compute: float
+
+
+class Device:
+    """Hold the device with the models on it; computations of several threads take turns.
+
+    Parameters
+    ----------
+    model, device : str
+        As for `load_scheme`.
+
+    Raises
+    ------
+    NflaeError
+        If either cannot be loaded.
+    """
+
+    def __init__(self, model: str, device: str) -> None:
+        self.device = choose_device(device)
+        self.model = model_folder(model, self.device.type).resolve().name
+        self._engine = Engine(load_model(model, self.device), self.device)
+        self.unusable = unusable_schemes()
+        self.schemes = ("nflae", *(name for name in scheme_names() if name not in self.unusable))
+        self.costs = CostModel()
+        # s; processor time, which other programs do not affect, where the calling thread computes.
+        self.clock = time.thread_time if self.device.type == "cpu" else time.perf_counter
+        self._lock = threading.RLock()
+
+    def check_scheme(self, spec: str) -> None:
+        """Check the scheme of a request, given as ``NAME`` or ``NAME:OPTION=VALUE:...``; raises WireError."""
+        try:
+            check_scheme(spec, ("nflae",))
+        except NflaeError as error:
+            raise WireError("bad_request", str(error)) from None
+        reason = self.unusable.get(split_spec(spec)[0])
+        if reason is not None:
+            raise WireError("bad_request", reason)
+
+    def warm_up(self) -> None:
+        """Compute the trial batches of each scheme, so that the first request meets no loading and has an estimate."""
+        for name in self.schemes:
+            try:
+                self.costs.calibrate(name, *measure(functools.partial(self._seconds, name)))
+            except Exception:  # of a scheme of another package; its first request has the same fault
+                continue
+
+    def _seconds(self, scheme: str, users: int, antennas: int) -> float:
+        channels = np.exp(2j * np.pi * np.random.default_rng(0).random((1, users, antennas))).astype(np.complex64)
+        with self._lock, torch.inference_mode():
+            began = self.clock()
+            list(self._precode([PrecodeRequest("", channels, scheme=scheme)], _not_interrupted))
+            return self.clock() - began
+
+    def info(self, request: PrecodeRequest) -> dict[str, str | float | int]:
+        """Return the ``info`` of an answer: scheme, model, version, convention and link budget."""
+        is_network = request.scheme == "nflae"
+        return {
+            "scheme": request.scheme,
+            "receiver": "sic" if not is_network and needs_sic(request.scheme) else "linear",
+            "model": self.model if is_network else "",
+            "refine": request.refine if is_network else 0,
+            "version": __version__,
+            "convention": request.convention,
+            **request.quantities,
+        }
+
+    def compute(self, jobs: Sequence[Job], interrupt: Interrupt = _not_interrupted) -> list[Answer]:
+        """Compute jobs of one key; a job with unusable channels affects no other.
+
+        Parameters
+        ----------
+        jobs : sequence of Job
+            Micro-batch.
+        interrupt : callable
+            Called between the blocks of a long batch; may compute other jobs meanwhile, whose time is not counted.
+
+        Returns
+        -------
+        list of Answer
+            In the order of the jobs.
+
+        Raises
+        ------
+        Exception
+            That of `interrupt`, which ends the computation, or that of a scheme.
+        """
+        with self._lock, torch.inference_mode():
+            began, worked = time.perf_counter(), self.clock()
+            faults = [_fault(job.request) for job in jobs]
+            good = [job.request for job, fault in zip(jobs, faults, strict=True) if fault is None]
+            paused = 0.0
+
+            def between() -> None:
+                nonlocal paused
+                paused -= self.clock()
+                interrupt()
+                paused += self.clock()
+
+            results = iter(self._precode(good, between) if good else ())
+            outcomes = [next(results) if fault is None else fault for fault in faults]
+            if not any(isinstance(outcome, WireError) for outcome in outcomes):
+                drops = sum(job.drops for job in jobs)
+                self.costs.learn(jobs[0].key, drops, self.clock() - worked - paused)
+            elapsed = time.perf_counter() - began
+            return [Answer(job, outcome, elapsed) for job, outcome in zip(jobs, outcomes, strict=True)]
+
+    def _precode(self, requests: Sequence[PrecodeRequest], interrupt: Interrupt) -> Iterator[Arrays | WireError]:
+        wanted = requests[0].want if len(requests) == 1 else {name for request in requests for name in request.want}
+        whole = self._in_blocks(requests, wanted, interrupt)
+        start = 0
+        for request in requests:
+            stop = start + len(request.channels)
+            arrays: Arrays = {name: whole[name][start:stop] for name in request.want}
+            start = stop
+            checked = arrays.get("sum_rate", arrays.get("precoder"))  # finite if all the others are
+            yield _OVERFLOW if checked is not None and not np.isfinite(checked).all() else arrays
+
+    def _in_blocks(self, requests: Sequence[PrecodeRequest], wanted: Collection[str], interrupt: Interrupt) -> Arrays:
+        """Compute the wanted arrays for all drops, in blocks of limited memory and time."""
+        first = requests[0]
+        drops = sum(len(request.channels) for request in requests)
+        _, users, antennas = first.channels.shape
+        step = drops_per_block(users, antennas)
+        if len(requests) == 1:
+            step = min(step, self._drops_between_interrupts(first))
+        elif drops > step:
+            each = [self._in_blocks([request], wanted, interrupt) for request in requests]
+            return {name: np.concatenate([arrays[name] for arrays in each]) for name in wanted}
+        if drops <= step:
+            return self._block(requests, 0, drops, wanted)
+        whole: Arrays = {}
+        for start in range(0, drops, step):
+            if start:
+                interrupt()
+            part = self._block([first], start, min(start + step, drops), wanted)
+            if not start:
+                whole = {name: np.empty((drops, *values.shape[1:]), values.dtype) for name, values in part.items()}
+            for name, values in part.items():
+                whole[name][start : start + len(values)] = values
+        return whole
+
+    def _drops_between_interrupts(self, request: PrecodeRequest) -> int:
+        if len(request.channels) == 1:
+            return 1
+        key = batch_key(request)
+        # At least three times the time that a single drop takes: most of it may not depend on the number of drops.
+        seconds = max(_BLOCK_SECONDS, 3 * self.costs.estimate(key, 1))
+        step = self.costs.drops_within(key, seconds)
+        return step if 2 * step < len(request.channels) else len(request.channels)
+
+    def _block(self, requests: Sequence[PrecodeRequest], start: int, stop: int, wanted: Collection[str]) -> Arrays:
+        """Compute some drops of one request, or all of several."""
+        first = requests[0]
+        scheme = self._engine.refined(first.refine) if first.scheme == "nflae" else registered(first.scheme)
+        parts = [_channels(request.channels[start:stop], request.convention) for request in requests]
+        channels = torch.from_numpy(parts[0] if len(parts) == 1 else np.concatenate(parts)).to(self.device)
+        labels = None
+        if first.near_field is not None:
+            given = [request.near_field[start:stop] for request in requests if request.near_field is not None]
+            labels = torch.from_numpy(np.concatenate(given)).to(self.device)
+        return result_arrays(scheme(ChannelBatch(channels, labels), _budget(requests, self.device)), names=wanted)
+
+
+_BLOCK_SECONDS = 0.05  # estimated time between interrupts
+_CHECKED_NUMBERS = 1 << 20
+_OVERFLOW = WireError(
+    "bad_channels",
+    "the rates are not finite numbers: scale the channels, power and noise power to a common unit",
+)
+
+
+def _fault(request: PrecodeRequest) -> WireError | None:
+    """Return the fault of the first unusable drop of a request."""
+    drops, users, antennas = request.channels.shape
+    step = max(1, _CHECKED_NUMBERS // (users * antennas))
+    for start in range(0, drops, step):
+        with np.errstate(over="ignore"):  # values beyond single precision are reported as Inf
+            checked = np.asarray(request.channels[start : start + step], np.complex64)
+        bad = first_bad_drop(checked)
+        if bad is not None:
+            return WireError("bad_channels", f"drop {start + bad.drop + 1}, {bad.describe()}")
+    return None
+
+
+def _channels(channels: npt.NDArray[Any], convention: str) -> Channels:
+    """Return h_k of some drops, complex64, in memory that can be written, as PyTorch requires."""
+    copied: Channels = np.array(channels, np.complex64)
+    if convention == "direct":
+        np.conj(copied, out=copied)
+    return copied
+
+
+def _budget(requests: Sequence[PrecodeRequest], device: torch.device) -> LinkBudget:
+    """Join the budgets: numbers where the requests agree, else tensors (drops,)."""
+    repeats = [len(request.channels) for request in requests]
+    budgets = [request.quantities for request in requests]
+
+    def join(name: str) -> float | torch.Tensor:
+        values = [budget[name] for budget in budgets]
+        if len(set(values)) == 1:
+            return values[0]
+        return torch.from_numpy(np.repeat(values, repeats)).to(device)
+
+    return LinkBudget(**{name: join(name) for name in budgets[0]})

@@ -1,0 +1,193 @@
+"""Queue requests between socket and device, and form micro-batches of requests that can be computed together."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nflae_bridge.live.headers import Frame
+from nflae_bridge.live.protocol import PrecodeRequest
+from nflae_bridge.live.server.computation.shares import Shares
+
+_MAX_CLIENTS = 1024  # whose computation is kept on the clock while they have no job
+
+BatchKey = tuple[int, int, str, int, bool]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Hold a request until it is answered.
+
+    Parameters
+    ----------
+    envelope : list of bytes or memoryview
+        Routing identities for the answer.
+    request : PrecodeRequest
+        Request.
+    arrived : float
+        Time of arrival on the clock of `time.perf_counter`, s.
+    size : int
+        Size of the request, bytes.
+    """
+
+    envelope: list[Frame]
+    request: PrecodeRequest
+    arrived: float
+    size: int = 0
+
+    @property
+    def drops(self) -> int:
+        """Number of drops."""
+        return len(self.request.channels)
+
+    @property
+    def client(self) -> bytes:
+        """Identity of the client."""
+        return bytes(self.envelope[0]) if self.envelope else b""
+
+    @property
+    def key(self) -> BatchKey:
+        """Fields equal for all jobs of a micro-batch."""
+        return batch_key(self.request)
+
+
+def batch_key(request: PrecodeRequest) -> BatchKey:
+    """Return users, antennas, scheme, refinements and presence of labels of a request."""
+    _, users, antennas = request.channels.shape
+    return users, antennas, request.scheme, request.refine, request.near_field is not None
+
+
+class JobQueue:
+    """Queue the jobs of each client in order, and take them in micro-batches of one key; safe between threads.
+
+    The next batch begins with the oldest job of the client that has received the least computation; a client that
+    returns after a pause starts with as much as the least of the others.
+
+    Parameters
+    ----------
+    limit : int
+        Largest number of waiting jobs; no client can take all of it, see `Shares`.
+    weigh : callable
+        Returns the amount of computation of a job; by default its number of drops.
+
+    References
+    ----------
+    P. Goyal, H. M. Vin, H. Cheng, "Start-time fair queueing", IEEE/ACM Trans. Networking 5, 1997.
+    """
+
+    def __init__(self, limit: int, weigh: Callable[[Job], float] = lambda job: job.drops) -> None:
+        self._weigh = weigh
+        self._waiting: dict[bytes, dict[BatchKey, deque[Job]]] = {}
+        self._received: dict[bytes, float] = {}  # computation of each client, on a common clock
+        self._clock = 0.0
+        self._shares = Shares(limit)
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def __len__(self) -> int:
+        return self._shares.used
+
+    def put(self, job: Job) -> bool:
+        """Append a job; return False where the queue is full or the client has its share of it."""
+        with self._changed:
+            if not self._shares.take(job.client, 1):
+                return False
+            if job.client not in self._waiting:
+                self._received[job.client] = max(self._received.get(job.client, 0.0), self._clock)
+            self._waiting.setdefault(job.client, {}).setdefault(job.key, deque()).append(job)
+            self._changed.notify()
+            return True
+
+    def take(
+        self, max_drops: Callable[[Job], int], expected: int = 1, max_wait: float = 0.0, block: bool = True
+    ) -> list[Job]:
+        """Form a micro-batch of the oldest job of the next client and further ones of its key.
+
+        Parameters
+        ----------
+        max_drops : callable
+            Returns the largest number of drops of a batch that begins with a job; a single job may have more. The job
+            is passed over, and that of the next client is considered, where it is 0.
+        expected : int
+            Number of waiting jobs at which the batch is formed at once.
+        max_wait : float
+            Longest time from the arrival of the first job until the batch is formed with fewer, s.
+        block : bool
+            Wait while the queue is empty.
+
+        Returns
+        -------
+        list of Job
+            Micro-batch; empty once the queue is closed and has no job left, or where there is none without waiting.
+        """
+        with self._changed:
+            while not self._waiting:
+                if self._closed or not block:
+                    return []
+                self._changed.wait()
+            while self._waiting and len(self) < expected and not self._closed:
+                left = self._first(self._in_turn()[0]).arrived + max_wait - time.perf_counter()
+                if left <= 0 or not self._changed.wait(left):
+                    break
+            for client in self._in_turn():
+                first = self._first(client)
+                limit = max_drops(first)
+                if limit:
+                    return self._form_batch(client, first, limit)
+            return []
+
+    def drain(self) -> list[Job]:
+        """Remove and return all jobs."""
+        with self._changed:
+            jobs = [job for keys in self._waiting.values() for waiting in keys.values() for job in waiting]
+            for job in jobs:
+                self._shares.give_back(job.client, 1)
+            self._waiting.clear()
+            return jobs
+
+    def close(self) -> None:
+        """Release the threads that wait in `take`; no job may be put afterwards."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _in_turn(self) -> list[bytes]:
+        return sorted(self._waiting, key=self._received.__getitem__)
+
+    def _first(self, client: bytes) -> Job:
+        return min((jobs[0] for jobs in self._waiting[client].values()), key=lambda job: job.arrived)
+
+    def _form_batch(self, leader: bytes, first: Job, max_drops: int) -> list[Job]:
+        batch = [self._remove(leader, first.key)]
+        drops = first.drops
+        clients = [leader, *(client for client in self._in_turn() if client != leader)]
+        self._clock = max(self._clock, self._received[leader])
+        while clients:  # one job of each in every round
+            remaining = []
+            for client in clients:
+                jobs = self._waiting.get(client, {}).get(first.key)
+                if jobs and drops + jobs[0].drops <= max_drops:
+                    drops += jobs[0].drops
+                    batch.append(self._remove(client, first.key))
+                    remaining.append(client)
+            clients = remaining
+        for job in batch:
+            self._received[job.client] += self._weigh(job)
+        if len(self._received) > _MAX_CLIENTS:
+            behind = [client for client, received in self._received.items() if received <= self._clock]
+            for client in set(behind) - set(self._waiting):
+                del self._received[client]
+        return batch
+
+    def _remove(self, client: bytes, key: BatchKey) -> Job:
+        keys = self._waiting[client]
+        job = keys[key].popleft()
+        if not keys[key]:
+            del keys[key]
+        if not keys:
+            del self._waiting[client]
+        self._shares.give_back(client, 1)
+        return job

@@ -1,0 +1,146 @@
+"""Compute the queued jobs in the device's thread, short ones of other clients between the blocks of long ones."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from nflae_bridge.live.errors import WireError
+from nflae_bridge.live.log import EventLog
+from nflae_bridge.live.server.computation.device import Answer, Device
+from nflae_bridge.live.server.computation.micro_batches import Job, JobQueue
+from nflae_bridge.live.server.settings import ServerSettings
+
+_BATCH_SECONDS = 0.5  # estimated time of several requests that are computed together
+_MAX_DEPTH = 3  # batches in progress, each begun between the blocks of a longer one
+
+
+class Worker:
+    """Compute jobs on the device.
+
+    Parameters
+    ----------
+    settings : ServerSettings
+        Limits.
+    device : Device
+        Device with the models.
+    queue : JobQueue
+        Queue of the jobs.
+    is_connected : callable
+        Returns whether the client of an identity is connected.
+    announce : callable
+        Called after answers have been added to `completed`.
+    log : EventLog
+        Log of faults.
+
+    Attributes
+    ----------
+    completed : deque of list of Answer
+        Answers that the server loop has to send.
+    """
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        device: Device,
+        queue: JobQueue,
+        is_connected: Callable[[bytes], bool],
+        announce: Callable[[], None],
+        log: EventLog,
+    ) -> None:
+        self._settings = settings
+        self._device = device
+        self._queue = queue
+        self._is_connected = is_connected
+        self._announce = announce
+        self._log = log
+        self._depth = 0
+        self._ended_at = float("inf")
+        self.completed: deque[list[Answer]] = deque()
+
+    def run(self) -> None:
+        """Compute jobs until the queue is closed and empty."""
+        expected = 1
+        while jobs := self._queue.take(self._batch_drops, expected, self._settings.max_wait):
+            self._complete(self.compute(jobs))
+            # Clients that wait for an answer before their next request return together: as many as were answered.
+            expected = min(self._settings.max_batch, len(jobs) + len(self._queue))
+
+    def end_at(self, moment: float) -> None:
+        """Answer what is not computed by a moment, on the clock of `time.monotonic`, with ``stopping``."""
+        self._ended_at = moment
+
+    def compute(self, jobs: list[Job]) -> list[Answer]:
+        """Compute a micro-batch.
+
+        Parameters
+        ----------
+        jobs : list of Job
+            Jobs of one key.
+
+        Returns
+        -------
+        list of Answer
+            In any order. A job whose deadline has passed, or whose client has disconnected, is not computed.
+        """
+        answers = [Answer(job, fault, 0.0) for job in jobs if (fault := self._reason_to_end(job)) is not None]
+        ended = {id(answer.job) for answer in answers}
+        jobs = [job for job in jobs if id(job) not in ended]
+        if not jobs:
+            return answers
+        try:
+            return answers + self._device.compute(jobs, self._interrupt(jobs))
+        except WireError as fault:
+            return answers + [Answer(job, WireError(fault.code, str(fault)), 0.0) for job in jobs]
+        except Exception as error:
+            if len(jobs) > 1:  # one of them may be the cause, and fails no other
+                return answers + [answer for job in jobs for answer in self.compute([job])]
+            self._log.exception("failed", shape=jobs[0].request.channels.shape, scheme=jobs[0].request.scheme)
+            internal = WireError("internal", f"{type(error).__name__} while computing; the server's log has more")
+            return [*answers, Answer(jobs[0], internal, 0.0)]
+
+    def _complete(self, answers: list[Answer]) -> None:
+        self.completed.append(answers)
+        self._announce()
+
+    def _batch_drops(self, first: Job) -> int:
+        return min(self._settings.max_batch, self._device.costs.drops_within(first.key, _BATCH_SECONDS))
+
+    def _reason_to_end(self, job: Job) -> WireError | None:
+        if time.perf_counter() - job.arrived > job.request.deadline:
+            return WireError("expired", "the deadline passed before the result")
+        if not self._is_connected(job.client):
+            return WireError("expired", "the client has disconnected")
+        if time.monotonic() > self._ended_at:
+            return WireError("stopping", "the server has stopped before the result; send the request to another one")
+        return None
+
+    def _interrupt(self, jobs: Sequence[Job]) -> Callable[[], None]:
+        """Return the function that is called between the blocks of a batch."""
+        clock = self._device.clock
+        began, paused = clock(), 0.0
+        clients = {job.client for job in jobs}
+        expected = self._device.costs.estimate(jobs[0].key, sum(job.drops for job in jobs))
+
+        def is_shorter(job: Job) -> int:
+            left = expected - (clock() - began - paused)
+            shorter = job.client not in clients and self._device.costs.estimate(job.key, job.drops) < left
+            return self._batch_drops(job) if shorter else 0
+
+        def interrupt() -> None:
+            nonlocal paused
+            reasons = [self._reason_to_end(job) for job in jobs]
+            if all(reasons):
+                raise reasons[0] or WireError("expired", "")
+            now = clock()
+            if now - began - paused > self._settings.max_seconds * len(jobs):
+                limit = self._settings.max_seconds
+                raise WireError("too_large", f"ended after {limit:g} s (--max-seconds); send fewer drops at a time")
+            if self._depth < _MAX_DEPTH and (others := self._queue.take(is_shorter, block=False)):
+                self._depth += 1
+                self._complete(self.compute(others))
+                self._depth -= 1
+                paused += clock() - now
+
+        return interrupt

@@ -1,0 +1,49 @@
+"""Exchange messages with clients: plain connections within limits, or ZeroMQ's CURVE for clients with keys."""
+
+from __future__ import annotations
+
+from matlab_io.errors import NflaeError
+from nflae_bridge.live.addresses import check_well_formed, is_local
+from nflae_bridge.live.log import EventLog
+from nflae_bridge.live.server.settings import ServerSettings
+from nflae_bridge.live.server.transport.connections import Connections
+from nflae_bridge.live.server.transport.curve import CurveRouter
+from nflae_bridge.live.server.transport.interface import Delivery, Gate, Transport
+from nflae_bridge.live.server.transport.key_guard import reread_on_hangup
+
+__all__ = ["Delivery", "Gate", "Transport", "open_transport", "reread_on_hangup"]
+
+
+def open_transport(settings: ServerSettings, log: EventLog) -> Transport:
+    """Bind a server's addresses, with all limits and keys set before any client can connect.
+
+    Parameters
+    ----------
+    settings : ServerSettings
+        Addresses, keys and limits.
+    log : EventLog
+        Log of events.
+
+    Returns
+    -------
+    Transport
+        Bound; it delivers messages once it is opened.
+
+    Raises
+    ------
+    NflaeError
+        If an address cannot be bound, or is in reach of other machines without keys; the message names it.
+    """
+    for address in settings.bind:
+        check_well_formed(address)
+    if (settings.server_key is None) != (settings.client_keys is None):
+        raise NflaeError("--server-key and --client-keys must be given together")
+    if settings.server_key is not None:
+        return CurveRouter(settings, log)
+    for address in settings.bind:
+        if not (settings.insecure or is_local(address)):
+            raise NflaeError(
+                f"--bind {address} is in reach of other machines: give --server-key and --client-keys (`nflae keys`"
+                " makes them), or --insecure to serve every program that can reach the address"
+            )
+    return Connections(settings.bind, settings.max_message_bytes, log)

@@ -1,0 +1,280 @@
+"""Parse and write ZMTP 3.1, the protocol of ZeroMQ's connections, within limits on all that a peer can send.
+
+Only what a ROUTER socket of mechanism NULL needs is implemented. Sockets are not part of this module.
+
+References
+----------
+ZeroMQ RFC 23 and 37, rfc.zeromq.org.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from nflae_bridge.live.errors import WireError
+from nflae_bridge.live.headers import Frame
+
+GREETING = b"\xff" + bytes(7) + b"\x01\x7f" + b"\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)
+
+_MORE, _LONG, _COMMAND = 1, 2, 4
+_MAX_COMMAND = 4096
+_PEER_TYPES = (b"REQ", b"DEALER", b"ROUTER")
+_MAX_FRAMES = 11  # an envelope of 8, header, channels, labels
+# Frames of a message are kept without admission up to this sum of their sizes.
+SMALL_BYTES = 64 << 10
+_JOINED_BYTES = 16 << 10
+_DISCARDED = memoryview(bytearray(256 << 10))
+
+Admit = Callable[[list[Frame], int], bool]
+
+
+class ProtocolViolation(Exception):
+    """Report a peer whose connection has to be closed.
+
+    Parameters
+    ----------
+    reason : str
+        One line for the log.
+    answer : WireError or None
+        Fault to send to the peer first; None before the handshake is complete.
+    """
+
+    def __init__(self, reason: str, answer: WireError | None = None) -> None:
+        super().__init__(reason)
+        self.answer = answer
+
+
+def _command(name: bytes, data: bytes) -> bytes:
+    body = bytes([len(name)]) + name + data
+    return bytes([_COMMAND, len(body)]) + body
+
+
+_READY = _command(b"READY", b"\x0bSocket-Type" + struct.pack(">I", 6) + b"ROUTER")
+
+
+class Reader:
+    """Parse the bytes of one peer.
+
+    Parameters
+    ----------
+    max_frame_bytes : int
+        Largest frame; a larger one is a violation.
+    admit : callable
+        Called with the frames so far and the size of a large frame before it is received; returns whether to keep the
+        message. A message that is not kept is read and discarded.
+
+    Attributes
+    ----------
+    replies : bytes
+        Bytes of the protocol itself to send to the peer, emptied by the caller.
+    is_ready : bool
+        The handshake is complete.
+    """
+
+    def __init__(self, max_frame_bytes: int, admit: Admit) -> None:
+        self._max_frame_bytes = max_frame_bytes
+        self._admit = admit
+        self._buffer = b""
+        self._at = 0
+        self._greeted = False
+        self.is_ready = False
+        self.replies = b""
+        self._frames: list[Frame] = []
+        self._count = 0  # frames of the message so far
+        self._small_bytes = 0
+        self._refused = False  # the rest of the message is discarded
+        self._more = False  # flag of the frame in progress
+        self._large: memoryview | None = None
+        self._filled = 0
+        self._discarding = False
+        self._to_discard = 0
+
+    @property
+    def is_within_message(self) -> bool:
+        """Whether a part of a message, or of the handshake, has arrived and the rest has not."""
+        return not self.is_ready or self._at < len(self._buffer) or self._count > 0
+
+    def target(self) -> memoryview | None:
+        """Return the memory that the next bytes of the peer have to be written to; None where `feed` takes them."""
+        if self._large is not None:
+            return self._large[self._filled :]
+        return _DISCARDED[: self._to_discard] if self._to_discard else None
+
+    def wrote(self, count: int) -> None:
+        """Count bytes written to `target`."""
+        if self._large is not None:
+            self._filled += count
+        else:
+            self._to_discard -= count
+
+    def feed(self, data: bytes) -> None:
+        """Append bytes of the peer."""
+        rest = self._buffer[self._at :]
+        self._buffer, self._at = rest + data if rest else data, 0
+
+    def next(self) -> list[Frame] | None:
+        """Parse the next message or command.
+
+        Returns
+        -------
+        list of bytes or memoryview, or None
+            Frames of a message; empty for a command or a discarded message; None where more bytes are needed.
+
+        Raises
+        ------
+        ProtocolViolation
+            If the peer does not keep to the protocol or exceeds a limit.
+        """
+        if not self._greeted and not self._read_greeting():
+            return None
+        while True:
+            if self._large is not None:
+                if self._filled < len(self._large):
+                    return None
+                self._frames.append(self._large)
+                self._large = None
+            elif self._discarding:
+                if self._to_discard:
+                    return None
+                self._discarding = False
+            else:
+                body = self._read_frame()
+                if body is None:
+                    return None
+                if isinstance(body, bool):
+                    if body:  # a command
+                        return []
+                    continue
+                if not self._refused:
+                    self._frames.append(body)
+            if self._more:
+                continue
+            frames, self._frames, self._small_bytes, self._count = self._frames, [], 0, 0
+            refused, self._refused = self._refused, False
+            return [] if refused else frames
+
+    def _read_greeting(self) -> bool:
+        seen = self._buffer[self._at : self._at + len(GREETING)]
+        if seen[:1] not in (b"", b"\xff") or (len(seen) > 9 and not seen[9] & 1) or (len(seen) > 10 and seen[10] < 3):
+            raise ProtocolViolation("not a ZeroMQ peer of version 4 or later")
+        if len(seen) < len(GREETING):
+            return False
+        mechanism = seen[12:32].rstrip(b"\0")
+        if mechanism != b"NULL":
+            raise ProtocolViolation(f"mechanism {mechanism[:20].decode('ascii', 'replace')}: this server has no keys")
+        self._at += len(GREETING)
+        self._greeted = True
+        self.replies += _READY
+        return True
+
+    def _read_frame(self) -> bytes | bool | None:
+        """Return the next small frame; True after a command, False after the start of a large one, None without one."""
+        buffer, at = self._buffer, self._at
+        left = len(buffer) - at
+        if left < 2:
+            return None
+        flags = buffer[at]
+        if flags & _LONG:
+            if left < 9:
+                return None
+            size, start = int.from_bytes(buffer[at + 1 : at + 9], "big"), at + 9
+        else:
+            size, start = buffer[at + 1], at + 2
+        if flags & _COMMAND:
+            return self._read_command(start, size)
+        self._check_frame(size)
+        small = self._small_bytes + size <= SMALL_BYTES
+        if small and len(buffer) - start < size:
+            return None
+        self._more = bool(flags & _MORE)
+        self._count += 1
+        if small:
+            self._at = start + size
+            self._small_bytes += 0 if self._refused else size
+            return buffer[start : self._at]
+        self._begin_large(start, size)
+        return False
+
+    def _check_frame(self, size: int) -> None:
+        if not self.is_ready:
+            raise ProtocolViolation("a message before the handshake")
+        if size > self._max_frame_bytes:
+            reason = f"a frame of {size} bytes: at most {self._max_frame_bytes} are read"
+            raise ProtocolViolation(reason)
+        if self._count >= _MAX_FRAMES:
+            reason = f"more than {_MAX_FRAMES} frames in a message"
+            raise ProtocolViolation(reason, WireError("bad_request", f"{reason}: the connection is closed"))
+
+    def _begin_large(self, start: int, size: int) -> None:
+        self._refused = self._refused or not self._admit(self._frames, size)
+        arrived = self._buffer[start : start + size]
+        self._at = start + len(arrived)
+        if self._refused:
+            self._frames = []
+            self._discarding, self._to_discard = True, size - len(arrived)
+            return
+        self._large = memoryview(np.empty(size, np.uint8))  # type: ignore[arg-type]
+        self._large[: len(arrived)] = arrived
+        self._filled = len(arrived)
+
+    def _read_command(self, start: int, size: int) -> bool | None:
+        if size > _MAX_COMMAND:
+            raise ProtocolViolation(f"a command of {size} bytes")
+        if len(self._buffer) - start < size:
+            return None
+        body = self._buffer[start : start + size]
+        self._at = start + size
+        name, data = body[1 : 1 + body[0]] if body else b"", body[1 + body[0] :] if body else b""
+        if name == b"READY" and not self.is_ready:
+            kind = _metadata(data).get(b"socket-type", b"")
+            if kind not in _PEER_TYPES:
+                shown = kind[:10].decode("ascii", "replace")
+                raise ProtocolViolation(f"a peer of socket type {shown!r}: connect a REQ or a DEALER")
+            self.is_ready = True
+        elif name == b"PING":
+            self.replies += _command(b"PONG", data[2:18])
+        elif not self.is_ready:
+            raise ProtocolViolation("no READY command in the handshake")
+        return True
+
+
+def _metadata(data: bytes) -> dict[bytes, bytes]:
+    """Return the properties of a READY command, names in lower case; malformed ones are left out."""
+    found, at = {}, 0
+    while at < len(data):
+        stop = at + 1 + data[at]
+        size = int.from_bytes(data[stop : stop + 4], "big")
+        found[data[at + 1 : stop].lower()] = data[stop + 4 : stop + 4 + size]
+        at = stop + 4 + size
+    return found
+
+
+def encode_message(frames: Sequence[Frame]) -> list[Frame]:
+    """Encode a message for the connection.
+
+    Parameters
+    ----------
+    frames : sequence of bytes or memoryview
+        Frames.
+
+    Returns
+    -------
+    list of bytes or memoryview
+        Bytes to send; large frames are not copied.
+    """
+    parts: list[Frame] = []
+    joined: list[Frame] = []
+    last = len(frames) - 1
+    for index, frame in enumerate(frames):
+        size = len(frame)
+        flags = 0 if index == last else _MORE
+        joined.append(bytes((flags, size)) if size < 256 else struct.pack(">BQ", flags | _LONG, size))
+        if size < _JOINED_BYTES:
+            joined.append(frame)
+        else:
+            parts += [b"".join(joined), frame]
+            joined = []
+    return [*parts, b"".join(joined)] if joined else parts
