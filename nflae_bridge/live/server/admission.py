@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 from nflae_bridge.live.errors import WireError
@@ -12,6 +13,11 @@ from nflae_bridge.live.server.computation.device import Device
 from nflae_bridge.live.server.computation.micro_batches import Job, batch_key
 from nflae_bridge.live.server.computation.shares import Shares
 from nflae_bridge.live.server.settings import ServerSettings
+
+
+def _has_large_frame(frames: Sequence[Frame]) -> bool:
+    """Return whether memory was taken for a frame before it arrived; only such frames are not `bytes`."""
+    return any(not isinstance(frame, bytes) for frame in frames)
 
 
 class Admission:
@@ -35,7 +41,8 @@ class Admission:
         self._device = device
         self._costs: CostModel = device.costs
         self._memory = Shares(settings.queue_bytes)
-        self._receiving: dict[bytes, int] = {}
+        # Memory of the requests with large frames that have not been accepted yet, the oldest of each client first.
+        self._receiving: dict[bytes, deque[int]] = {}
         self.stopping = False
 
     def check_announced(self, client: bytes, frames: Sequence[Frame], size: int) -> None:
@@ -69,19 +76,23 @@ class Admission:
         self._check_limits(users, drops, header.scheme)
         self._check_cost(self._costs.estimate(key, drops), drops)
         self._take(client, size)
-        self._receiving[client] = self._receiving.get(client, 0) + size
+        held = self._receiving.setdefault(client, deque())
+        if _has_large_frame(frames):
+            held[-1] += size
+        else:
+            held.append(size)
 
-    def accept(self, envelope: list[Frame], request: PrecodeRequest, size: int, arrived: float) -> Job:
+    def accept(self, envelope: list[Frame], frames: Sequence[Frame], request: PrecodeRequest, arrived: float) -> Job:
         """Accept a request that has arrived; `release` has to follow.
 
         Parameters
         ----------
         envelope : list of bytes or memoryview
             Envelope of the request.
+        frames : sequence of bytes or memoryview
+            Its frames.
         request : PrecodeRequest
             Request.
-        size : int
-            Size of its frames, bytes.
         arrived : float
             Time of arrival on the clock of `time.perf_counter`, s.
 
@@ -96,27 +107,45 @@ class Admission:
             If the request is refused.
         """
         drops, users, _ = request.channels.shape
-        self._check_limits(users, drops, request.scheme)
-        self._check_cost(self._costs.estimate(batch_key(request), drops), drops)
-        job = Job(envelope, request, arrived, size)
-        received = self._receiving.pop(job.client, 0)
-        if received < size:
-            try:
-                self._take(job.client, size - received)
-            except WireError:
-                self._memory.give_back(job.client, received)
-                raise
+        job = Job(envelope, request, arrived, sum(map(len, frames)))
+        received = self._next_received(job.client) if _has_large_frame(frames) else 0
+        try:
+            self._check_limits(users, drops, request.scheme)
+            self._check_cost(self._costs.estimate(batch_key(request), drops), drops)
+            self._take(job.client, job.size - received)
+        except WireError:
+            self._memory.give_back(job.client, received)
+            raise
         return job
 
     def release(self, job: Job) -> None:
         """Return the memory of a job."""
         self._memory.give_back(job.client, job.size)
 
-    def forget(self, client: bytes) -> None:
-        """Return the memory of a request that has not arrived, or was refused after it had."""
-        received = self._receiving.pop(client, 0)
-        if received:
+    def reject(self, client: bytes, frames: Sequence[Frame], is_complete: bool) -> None:
+        """Return the memory of a request that is not accepted.
+
+        Parameters
+        ----------
+        client : bytes
+            Identity of the client.
+        frames : sequence of bytes or memoryview
+            Its frames so far.
+        is_complete : bool
+            The request has arrived completely.
+        """
+        if _has_large_frame(frames):
+            received = self._next_received(client) if is_complete else self._receiving[client].pop()
             self._memory.give_back(client, received)
+
+    def forget(self, client: bytes) -> None:
+        """Return the memory of the requests that a client which has disconnected has not sent completely."""
+        for received in self._receiving.pop(client, ()):
+            self._memory.give_back(client, received)
+
+    def _next_received(self, client: bytes) -> int:
+        held = self._receiving.get(client)
+        return held.popleft() if held else 0  # the client may have disconnected meanwhile
 
     def _take(self, client: bytes, size: int) -> None:
         if not self._memory.take(client, size):

@@ -149,8 +149,7 @@ class ServerLoop:
             try:
                 jobs += self._accept(envelope, frames)
             except WireError as error:
-                self._admission.forget(bytes(envelope[0]))
-                self.refuse(envelope, request_id(frames), error)
+                self._refuse(envelope, request_id(frames), error)
         if not self._unanswered and self._are_short(jobs):
             for job in jobs:
                 self._answer_all(self._worker.compute([job]))
@@ -171,11 +170,15 @@ class ServerLoop:
     def _accept(self, envelope: list[Frame], frames: list[Frame]) -> list[Job]:
         """Return the job of a message, none if it is answered already; raise WireError for an invalid one."""
         arrived = time.perf_counter()
-        request = decode_request(frames)
+        try:
+            request = decode_request(frames)
+        except WireError:
+            self._admission.reject(bytes(envelope[0]), frames, is_complete=True)
+            raise
         if isinstance(request, StatusRequest):
             self._send(envelope, encode_status(request.id, self._status()))
             return []
-        return [self._admission.accept(envelope, request, sum(map(len, frames)), arrived)]
+        return [self._admission.accept(envelope, frames, request, arrived)]
 
     # The gate of the transport
 
@@ -185,11 +188,16 @@ class ServerLoop:
         try:
             self._admission.check_announced(bytes(envelope[0]), frames, size)
         except WireError as error:
-            self.statistics.requests += 1
-            self._admission.forget(bytes(envelope[0]))
-            self.refuse(envelope, request_id(frames), error)
+            self.reject(message, error)
             return False
         return True
+
+    def reject(self, message: list[Frame], error: WireError) -> None:
+        """Answer a message that is not received completely with an error."""
+        envelope, frames = split_envelope(message)
+        self._admission.reject(bytes(envelope[0]), frames, is_complete=False)
+        self.statistics.requests += 1
+        self._refuse(envelope, request_id(frames), error)
 
     def disconnected(self, identity: bytes) -> None:
         """Return the memory of the request that a client has not sent completely."""
@@ -212,7 +220,7 @@ class ServerLoop:
         job, request = answer.job, answer.job.request
         self._admission.release(job)
         if isinstance(answer.outcome, WireError):
-            self.refuse(job.envelope, request.id, answer.outcome)
+            self._refuse(job.envelope, request.id, answer.outcome)
             return
         latency = time.perf_counter() - job.arrived
         timing = {
@@ -226,8 +234,7 @@ class ServerLoop:
             "answered", id=request.id, shape=request.channels.shape, scheme=request.scheme, total_us=timing["total"]
         )
 
-    def refuse(self, envelope: list[Frame], name: str | None, error: WireError) -> None:
-        """Answer with an error."""
+    def _refuse(self, envelope: list[Frame], name: str | None, error: WireError) -> None:
         self.statistics.errors[error.code] += 1
         self._log.warning("refused", code=error.code, id=name, message=error)
         self._send(envelope, encode_error(name, error))

@@ -12,7 +12,7 @@ from nflae_bridge.live.server.computation.device import Answer, Device
 from nflae_bridge.live.server.computation.micro_batches import Job, JobQueue
 from nflae_bridge.live.server.settings import ServerSettings
 
-_BATCH_SECONDS = 0.5  # estimated time of several requests that are computed together
+_BATCH_SECONDS = 0.05  # estimated time of several requests that are computed together
 _MAX_DEPTH = 3  # batches in progress, each begun between the blocks of a longer one
 
 
@@ -105,7 +105,9 @@ class Worker:
         self._announce()
 
     def _batch_drops(self, first: Job) -> int:
-        return min(self._settings.max_batch, self._device.costs.drops_within(first.key, _BATCH_SECONDS))
+        costs = self._device.costs
+        seconds = max(_BATCH_SECONDS, 3 * costs.estimate(first.key, 1))
+        return min(self._settings.max_batch, costs.drops_within(first.key, seconds))
 
     def _reason_to_end(self, job: Job) -> WireError | None:
         if time.perf_counter() - job.arrived > job.request.deadline:

@@ -12,11 +12,12 @@ import select
 import socket as sockets
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from nflae_bridge.live.headers import Frame
 from nflae_bridge.live.log import EventLog
 from nflae_bridge.live.server.transport.interface import Delivery, Gate
+from nflae_bridge.live.server.transport.key_guard import KeyGuard
 from nflae_bridge.live.server.transport.listeners import Listener
 from nflae_bridge.live.server.transport.zmtp import GREETING, ProtocolViolation, Reader, encode_message
 
@@ -32,7 +33,6 @@ _BYTES_PER_SECOND = 1 << 20  # slowest rate at which a message has to arrive, af
 _MAX_UNREAD_BYTES = 128 << 20  # answers that wait for their clients, together
 _PAUSE_BYTES = 1 << 20  # unread answers of a client above which no further requests of it are read
 _HOUSEKEEPING_SECONDS = 1.0
-_LINGER_SECONDS = 1.0  # for the answer to a peer whose connection is closed
 _KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 20_000}
 
 
@@ -47,7 +47,6 @@ class _Connection:
         self.unread = 0
         self.mask = select.EPOLLIN
         self.began = self.heard = time.monotonic()  # of the message in progress; of the last byte
-        self.closes_at = float("inf")  # the rest of what it sends is discarded until then
 
 
 class Connections:
@@ -71,7 +70,7 @@ class Connections:
     def __init__(self, addresses: Sequence[str], max_frame_bytes: int, log: EventLog) -> None:
         self._max_frame_bytes = max_frame_bytes
         self._log = log
-        self.guard = None
+        self.guard: KeyGuard | None = None
         self._gate: Gate | None = None
         self._epoll = select.epoll()
         self._wakeup, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -209,18 +208,14 @@ class Connections:
             for name, value in _KEEPALIVE.items():
                 if hasattr(sockets, name):
                     socket.setsockopt(sockets.IPPROTO_TCP, getattr(sockets, name), value)
+        assert self._gate is not None
         self._number += 1
         identity = b"\0" + self._number.to_bytes(8, "big")
-        connection = _Connection(socket, identity, Reader(self._max_frame_bytes, self._admission(identity)))
+        connection = _Connection(socket, identity, Reader(self._max_frame_bytes, identity, self._gate))
         self._by_file[socket.fileno()] = connection
         self._by_identity[identity] = connection
         self._epoll.register(socket.fileno(), select.EPOLLIN)
         self._write(connection, [GREETING])
-
-    def _admission(self, identity: bytes) -> Callable[[list[Frame], int], bool]:
-        gate = self._gate
-        assert gate is not None
-        return lambda frames, size: gate.admit([identity, *frames], size)
 
     def _make_room(self) -> None:
         """Close the connection that has been silent for the longest time."""
@@ -229,7 +224,7 @@ class Connections:
             self._drop(silent, "the connection silent for the longest time makes room for a new one")
 
     def _drop(self, connection: _Connection, reason: str = "") -> None:
-        if self._by_identity.pop(connection.identity, None) is None and connection.socket.fileno() < 0:
+        if self._by_identity.pop(connection.identity, None) is None:
             return
         if reason:
             self._log.warning("disconnected", reason=reason)
@@ -255,9 +250,7 @@ class Connections:
         now = time.monotonic()
         self._next_check = now + _HOUSEKEEPING_SECONDS
         for connection in list(self._by_file.values()):
-            if now > connection.closes_at:
-                self._drop(connection)
-            elif connection.reader.is_within_message and connection not in self._unparsed:
+            if connection.reader.is_within_message and connection not in self._unparsed:
                 limit = _STALLED_SECONDS if connection.outbox else _HANDSHAKE_SECONDS
                 largest = self._max_frame_bytes if connection.reader.is_ready else 0
                 if now - connection.heard > limit or now - connection.began > limit + largest / _BYTES_PER_SECOND:
@@ -275,10 +268,6 @@ class Connections:
             connection.began = time.monotonic()
         target = connection.reader.target()
         try:
-            if connection.closes_at < float("inf"):
-                if not connection.socket.recv(_READ_BYTES):
-                    self._drop(connection)
-                return
             if target is None:
                 data = connection.socket.recv(_READ_BYTES)
                 count = len(data)
@@ -309,21 +298,11 @@ class Connections:
             else:
                 self._unparsed[connection] = None  # after those that have not had their turn
         except ProtocolViolation as violation:
-            self._close_after(connection, violation)
+            self._drop(connection, str(violation))
+            return
         if reader.replies:
             replies, reader.replies = reader.replies, b""
             self._write(connection, [replies])
-
-    def _close_after(self, connection: _Connection, violation: ProtocolViolation) -> None:
-        """Answer a violation and close the connection, once the peer has had time to read the answer."""
-        if violation.answer is None or self._gate is None:
-            self._drop(connection, str(violation))
-            return
-        self._log.warning("disconnected", reason=str(violation))
-        self._gate.refuse([connection.identity], None, violation.answer)
-        if connection.socket.fileno() >= 0:
-            self._by_identity.pop(connection.identity, None)
-            connection.closes_at = time.monotonic() + _LINGER_SECONDS
 
     # Output
 

@@ -18,8 +18,8 @@ class Gate(Protocol):
     def admit(self, message: list[Frame], size: int) -> bool:
         """Return whether to receive a large frame, given the frames before it; a refusal has been answered."""
 
-    def refuse(self, envelope: list[Frame], name: str | None, error: WireError) -> None:
-        """Answer with an error."""
+    def reject(self, message: list[Frame], error: WireError) -> None:
+        """Answer the first frames of a message, after the identity of its client, with an error."""
 
     def disconnected(self, identity: bytes) -> None:
         """Note that a peer is gone."""

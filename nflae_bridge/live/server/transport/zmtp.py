@@ -10,41 +10,29 @@ ZeroMQ RFC 23 and 37, rfc.zeromq.org.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.headers import Frame
+from nflae_bridge.live.server.transport.interface import Gate
 
 GREETING = b"\xff" + bytes(7) + b"\x01\x7f" + b"\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)
 
 _MORE, _LONG, _COMMAND = 1, 2, 4
 _MAX_COMMAND = 4096
 _PEER_TYPES = (b"REQ", b"DEALER", b"ROUTER")
-_MAX_FRAMES = 11  # an envelope of 8, header, channels, labels
+_MAX_FRAMES = 11  # of a message: an envelope of 8, header, channels, labels
+_MAX_DISCARDED_FRAMES = 4096  # of a message that is refused
 # Frames of a message are kept without admission up to this sum of their sizes.
 SMALL_BYTES = 64 << 10
 _JOINED_BYTES = 16 << 10
 _DISCARDED = memoryview(bytearray(256 << 10))
 
-Admit = Callable[[list[Frame], int], bool]
-
 
 class ProtocolViolation(Exception):
-    """Report a peer whose connection has to be closed.
-
-    Parameters
-    ----------
-    reason : str
-        One line for the log.
-    answer : WireError or None
-        Fault to send to the peer first; None before the handshake is complete.
-    """
-
-    def __init__(self, reason: str, answer: WireError | None = None) -> None:
-        super().__init__(reason)
-        self.answer = answer
+    """Report a peer whose connection has to be closed."""
 
 
 def _command(name: bytes, data: bytes) -> bytes:
@@ -62,9 +50,10 @@ class Reader:
     ----------
     max_frame_bytes : int
         Largest frame; a larger one is a violation.
-    admit : callable
-        Called with the frames so far and the size of a large frame before it is received; returns whether to keep the
-        message. A message that is not kept is read and discarded.
+    identity : bytes
+        Identity of the peer, put before its frames for the gate.
+    gate : Gate
+        Admission of large frames, before they are received. A message that is refused is read and discarded.
 
     Attributes
     ----------
@@ -74,9 +63,10 @@ class Reader:
         The handshake is complete.
     """
 
-    def __init__(self, max_frame_bytes: int, admit: Admit) -> None:
+    def __init__(self, max_frame_bytes: int, identity: bytes, gate: Gate) -> None:
         self._max_frame_bytes = max_frame_bytes
-        self._admit = admit
+        self._identity = identity
+        self._gate = gate
         self._buffer = b""
         self._at = 0
         self._greeted = False
@@ -204,12 +194,15 @@ class Reader:
         if size > self._max_frame_bytes:
             reason = f"a frame of {size} bytes: at most {self._max_frame_bytes} are read"
             raise ProtocolViolation(reason)
-        if self._count >= _MAX_FRAMES:
-            reason = f"more than {_MAX_FRAMES} frames in a message"
-            raise ProtocolViolation(reason, WireError("bad_request", f"{reason}: the connection is closed"))
+        if self._count >= _MAX_DISCARDED_FRAMES:
+            raise ProtocolViolation(f"more than {_MAX_DISCARDED_FRAMES} frames in a message")
+        if self._count >= _MAX_FRAMES and not self._refused:
+            fault = WireError("bad_request", f"more than {_MAX_FRAMES} frames: see the protocol for those of a request")
+            self._gate.reject([self._identity, *self._frames], fault)
+            self._refused, self._frames = True, []
 
     def _begin_large(self, start: int, size: int) -> None:
-        self._refused = self._refused or not self._admit(self._frames, size)
+        self._refused = self._refused or not self._gate.admit([self._identity, *self._frames], size)
         arrived = self._buffer[start : start + size]
         self._at = start + len(arrived)
         if self._refused:
