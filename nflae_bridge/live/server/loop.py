@@ -183,7 +183,20 @@ class ServerLoop:
     # The gate of the transport
 
     def admit(self, message: list[Frame], size: int) -> bool:
-        """Return whether to receive a large frame, given the frames before it; a refusal is answered at once."""
+        """Return whether to receive a large frame; a refusal is answered at once.
+
+        Parameters
+        ----------
+        message : list of bytes or memoryview
+            Identity of the client, and the frames that have arrived.
+        size : int
+            Size of the next frame, bytes.
+
+        Returns
+        -------
+        bool
+            False for a refusal, which has been answered.
+        """
         envelope, frames = split_envelope(message)
         try:
             self._admission.check_announced(bytes(envelope[0]), frames, size)
@@ -193,7 +206,15 @@ class ServerLoop:
         return True
 
     def reject(self, message: list[Frame], error: WireError) -> None:
-        """Answer a message that is not received completely with an error."""
+        """Answer a message that is not received completely with an error.
+
+        Parameters
+        ----------
+        message : list of bytes or memoryview
+            Identity of the client, and the frames that have arrived.
+        error : WireError
+            Fault.
+        """
         envelope, frames = split_envelope(message)
         self._admission.reject(bytes(envelope[0]), frames, is_complete=False)
         self.statistics.requests += 1

@@ -21,7 +21,7 @@ from nflae_bridge.live.addresses import bind, is_local
 from nflae_bridge.live.errors import ConnectionLost
 from nflae_bridge.live.keys import make_keys, read_client_keys, read_key_pair, read_public_key
 from nflae_bridge.live.log import EventLog
-from nflae_bridge.live.server.key_guard import KeyGuard, reread_on_hangup
+from nflae_bridge.live.server.transport.key_guard import KeyGuard, reread_on_hangup
 from tests.channel_files import Run
 from tests.nflae_bridge.live.live_server import LiveServer
 

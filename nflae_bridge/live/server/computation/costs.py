@@ -89,7 +89,20 @@ class CostModel:
         return self._ratios.get(key, 1.0) * (fixed + drops * slope)
 
     def drops_within(self, key: BatchKey, seconds: float) -> int:
-        """Return the largest number of drops that are estimated to take at most a time, at least 1."""
+        """Return the largest number of drops that are estimated to take at most a time, at least 1.
+
+        Parameters
+        ----------
+        key : BatchKey
+            Key of the jobs.
+        seconds : float
+            Time, s.
+
+        Returns
+        -------
+        int
+            Number of drops.
+        """
         fixed, slope = self._terms(key)
         return max(1, int((seconds / self._ratios.get(key, 1.0) - fixed) / slope))
 

@@ -55,7 +55,18 @@ class Job:
 
 
 def batch_key(request: PrecodeRequest) -> BatchKey:
-    """Return users, antennas, scheme, refinements and presence of labels of a request."""
+    """Return the fields that are equal for all requests of a micro-batch.
+
+    Parameters
+    ----------
+    request : PrecodeRequest
+        Request.
+
+    Returns
+    -------
+    BatchKey
+        Users, antennas, scheme, refinements, presence of labels.
+    """
     _, users, antennas = request.channels.shape
     return users, antennas, request.scheme, request.refine, request.near_field is not None
 

@@ -59,7 +59,15 @@ class Shares:
         return True
 
     def give_back(self, client: bytes, amount: int) -> None:
-        """Return an amount that a client holds."""
+        """Return an amount that a client holds.
+
+        Parameters
+        ----------
+        client : bytes
+            Identity of the client.
+        amount : int
+            Amount.
+        """
         self._held[client] -= amount
         self.used -= amount
         if not self._held[client]:

@@ -109,7 +109,20 @@ class CurveRouter:
         return messages
 
     def send(self, envelope: Sequence[Frame], frames: Sequence[Frame]) -> Delivery:
-        """Send an answer without blocking, or discard it, see `Transport.send`."""
+        """Send an answer without blocking, or discard it.
+
+        Parameters
+        ----------
+        envelope : sequence of bytes or memoryview
+            Identity of the client, and the rest of the request's envelope.
+        frames : sequence of bytes or memoryview
+            Frames of the answer.
+
+        Returns
+        -------
+        {"sent", "disconnected", "unread"}
+            ``unread`` if the client leaves too many answers unread.
+        """
         return self._outbox.send(envelope, frames)
 
     def close(self, linger: float) -> None:

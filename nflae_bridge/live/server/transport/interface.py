@@ -16,10 +16,31 @@ class Gate(Protocol):
     """Decide on messages before they are received."""
 
     def admit(self, message: list[Frame], size: int) -> bool:
-        """Return whether to receive a large frame, given the frames before it; a refusal has been answered."""
+        """Return whether to receive a large frame.
+
+        Parameters
+        ----------
+        message : list of bytes or memoryview
+            Identity of the client, and the frames that have arrived.
+        size : int
+            Size of the next frame, bytes.
+
+        Returns
+        -------
+        bool
+            False for a refusal, which has been answered.
+        """
 
     def reject(self, message: list[Frame], error: WireError) -> None:
-        """Answer the first frames of a message, after the identity of its client, with an error."""
+        """Answer a message that is not received completely with an error.
+
+        Parameters
+        ----------
+        message : list of bytes or memoryview
+            Identity of the client, and the frames that have arrived.
+        error : WireError
+            Fault.
+        """
 
     def disconnected(self, identity: bytes) -> None:
         """Note that a peer is gone."""
@@ -44,7 +65,20 @@ class Transport(Protocol):
         """Return messages, each after the identity of its client, after at most `timeout` seconds."""
 
     def send(self, envelope: Sequence[Frame], frames: Sequence[Frame]) -> Delivery:
-        """Send an answer without blocking, or discard it."""
+        """Send an answer without blocking, or discard it.
+
+        Parameters
+        ----------
+        envelope : sequence of bytes or memoryview
+            Identity of the client, and the rest of the request's envelope.
+        frames : sequence of bytes or memoryview
+            Frames of the answer.
+
+        Returns
+        -------
+        {"sent", "disconnected", "unread"}
+            ``unread`` if the client leaves too many answers unread.
+        """
 
     def close(self, linger: float) -> None:
         """Close the sockets; answers already sent have `linger` seconds to leave."""

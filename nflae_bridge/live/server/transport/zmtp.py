@@ -84,7 +84,7 @@ class Reader:
 
     @property
     def is_within_message(self) -> bool:
-        """Whether a part of a message, or of the handshake, has arrived and the rest has not."""
+        """A part of a message, or of the handshake, has arrived and the rest has not."""
         return not self.is_ready or self._at < len(self._buffer) or self._count > 0
 
     def target(self) -> memoryview | None:
