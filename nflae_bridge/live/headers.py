@@ -25,6 +25,8 @@ Dtype = Literal["complex64", "complex128"]
 Convention = Literal["hermitian", "direct"]
 Frame = bytes | memoryview
 
+_ITEM_BYTES = {"complex64": 8, "complex128": 16}
+
 _MAX_HEADER_BYTES = 16 << 10
 _MAX_ID = 128
 
@@ -144,6 +146,26 @@ def decode_request_header(frames: Sequence[Frame]) -> PrecodeHeader | StatusHead
         raise WireError("bad_request", f"{reason}; allowed: {', '.join(allowed)}" if allowed else reason) from None
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
         raise WireError("bad_request", f"the header is not a JSON object in UTF-8: {str(error)[:200]}") from None
+
+
+def announced_bytes(header: PrecodeHeader | StatusHeader) -> list[int]:
+    """Return the sizes of the frames that follow a header.
+
+    Parameters
+    ----------
+    header : PrecodeHeader or StatusHeader
+        Header of a request.
+
+    Returns
+    -------
+    list of int
+        Sizes, bytes.
+    """
+    if isinstance(header, StatusHeader):
+        return []
+    antennas, users, drops = (*header.shape, 1)[:3]
+    channels = antennas * users * drops * _ITEM_BYTES[header.dtype]
+    return [channels, users * drops] if header.near_field else [channels]
 
 
 def decode_reply_header(frame: Frame) -> ReplyHeader:

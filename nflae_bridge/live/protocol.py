@@ -233,26 +233,6 @@ def decode_request(frames: Sequence[Frame]) -> PrecodeRequest | StatusRequest:
     )
 
 
-def announced_bytes(header: PrecodeHeader | StatusHeader) -> list[int]:
-    """Return the sizes of the frames that follow a header.
-
-    Parameters
-    ----------
-    header : PrecodeHeader or StatusHeader
-        Header of a request.
-
-    Returns
-    -------
-    list of int
-        Sizes, bytes.
-    """
-    if isinstance(header, StatusHeader):
-        return []
-    antennas, users, drops = (*header.shape, 1)[:3]
-    channels = antennas * users * drops * _DTYPES[header.dtype].itemsize
-    return [channels, users * drops] if header.near_field else [channels]
-
-
 def _check_frame_count(frames: Sequence[Frame], expected: int) -> None:
     if len(frames) != expected:
         raise WireError("bad_request", f"{len(frames)} frames: this header announces {expected}, itself included")

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Sequence
 
 from nflae_bridge.live.errors import WireError
-from nflae_bridge.live.headers import Frame, PrecodeHeader, decode_request_header
-from nflae_bridge.live.protocol import PrecodeRequest, announced_bytes
+from nflae_bridge.live.headers import Frame, PrecodeHeader, announced_bytes, decode_request_header
+from nflae_bridge.live.protocol import PrecodeRequest
 from nflae_bridge.live.server.computation.costs import CostModel
 from nflae_bridge.live.server.computation.device import Device
 from nflae_bridge.live.server.computation.micro_batches import Job, batch_key

@@ -651,9 +651,9 @@ def test_a_flood_past_the_queue() -> None:
                 peer.poll(50)
         times = {kind: [moment for moment, got in answers if got == kind] for kind in ("ok", "busy")}
         assert len(times["ok"]) + len(times["busy"]) == flood
-        assert len(times["ok"]) >= 8
+        assert len(times["ok"]) >= 6  # a client may have four times what it leaves free
         assert len(times["busy"]) >= flood / 2
-        # Eight or more seconds of work were taken; all but a straggler of the refusals came in the first of it.
+        # Seconds of work were taken; all but a straggler of the refusals came in the first of it.
         work = max(times["ok"]) - min(moment for moment, _ in answers)
         late = max(times["busy"]) - min(moment for moment, _ in answers)
         assert late < 0.5 * work
@@ -683,7 +683,7 @@ def test_a_deadline_that_passes_in_the_queue() -> None:
 def test_a_signal_with_work_in_the_queue(number: int) -> None:
     """What was taken is answered; what comes later is told so, or finds nobody."""
     taken = 4
-    with LiveServer("--max-batch", 50) as server, raw_dealer(server.address) as peer:
+    with LiveServer("--max-batch", 50, "--grace", PATIENCE) as server, raw_dealer(server.address) as peer:
         for request in range(taken):
             peer.send_multipart(slow_message(id=f"taken {request}"))
         being_computed(server, taken)
@@ -703,6 +703,19 @@ def test_a_signal_with_work_in_the_queue(number: int) -> None:
         check_log(server)
         assert "event=stopped" in server.lines[-1]
         assert f"answered={taken}" in server.lines[-1]
+
+
+def test_what_the_grace_period_leaves_no_time_for_is_answered_so() -> None:
+    with LiveServer("--grace", 0.1, "--max-seconds", PATIENCE) as server, raw_dealer(server.address) as peer:
+        for request in range(5):
+            peer.send_multipart(slow_message(id=str(request)))
+        being_computed(server, 5)
+        server.process.send_signal(signal.SIGHUP)
+        codes = [reply_header(peer).get("error", {}).get("code") for _ in range(5)]
+        assert codes.count("stopping") >= 3
+        assert set(codes) <= {"stopping", None}
+        assert server.process.wait(PATIENCE) == 0
+        check_log(server)
 
 
 # Keys
