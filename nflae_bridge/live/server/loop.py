@@ -23,7 +23,7 @@ from nflae_bridge.live.protocol import (
 from nflae_bridge.live.server.admission import Admission
 from nflae_bridge.live.server.computation.device import Answer, Device
 from nflae_bridge.live.server.computation.micro_batches import Job, JobQueue
-from nflae_bridge.live.server.computation.worker import Worker
+from nflae_bridge.live.server.computation.worker import STOPPED, Worker
 from nflae_bridge.live.server.memory import return_freed_memory
 from nflae_bridge.live.server.settings import ServerSettings
 from nflae_bridge.live.server.statistics import Statistics
@@ -93,7 +93,7 @@ class ServerLoop:
         self._admission = Admission(settings, device)
         self._queue = JobQueue(settings.queue, lambda job: device.costs.estimate(job.key, job.drops))
         self._worker = Worker(settings, device, self._queue, transport.is_connected, transport.wake, log)
-        self._unanswered = 0  # jobs handed to the device's thread
+        self._unanswered: dict[int, Job] = {}  # jobs handed to the device's thread
         self.statistics = Statistics()
 
     def stop(self) -> None:
@@ -117,7 +117,7 @@ class ServerLoop:
             self._log.warning("scheme_unusable", reason=reason)
         while not self._admission.stopping:
             self._turn()
-        self._log.info("stopping", unanswered=self._unanswered)
+        self._log.info("stopping", unanswered=len(self._unanswered))
         self._finish(thread)
         self._log.info("stopped", **self._counts())
 
@@ -127,16 +127,19 @@ class ServerLoop:
         self._worker.end_at(end)
         while self._unanswered and time.monotonic() < end:
             self._turn()
-        stopping = "the server has stopped before the result; send the request to another one"
-        for job in self._queue.drain():
-            self._unanswered -= 1
-            self._answer(Answer(job, WireError("stopping", stopping), 0.0))
+        self._answer_stopped(self._queue.drain())
         end = time.monotonic() + _LAST_BLOCK_SECONDS
         while self._unanswered and time.monotonic() < end:
             self._turn()
         self._turn()  # requests that arrived meanwhile are answered with `stopping`
+        is_idle = not self._unanswered
+        self._answer_stopped(list(self._unanswered.values()))
         self._queue.close()
-        thread.join(_LAST_BLOCK_SECONDS if not self._unanswered else 0)
+        thread.join(_LAST_BLOCK_SECONDS if is_idle else 0)
+
+    def _answer_stopped(self, jobs: list[Job]) -> None:
+        for job in jobs:
+            self._answer(Answer(job, WireError("stopping", STOPPED), 0.0))
 
     def _turn(self) -> None:
         """Wait briefly for messages, accept those that have arrived, and have their jobs computed."""
@@ -156,7 +159,7 @@ class ServerLoop:
             return
         for job in jobs:
             if self._queue.put(job):
-                self._unanswered += 1
+                self._unanswered[id(job)] = job
             else:
                 busy = f"{len(self._queue)} requests are waiting; send it again after a pause"
                 self._answer(Answer(job, WireError("busy", busy), 0.0))
@@ -230,7 +233,6 @@ class ServerLoop:
         while self._worker.completed:
             answers = self._worker.completed.popleft()
             self._answer_all(answers)
-            self._unanswered -= len(answers)
 
     def _answer_all(self, answers: list[Answer]) -> None:
         self.statistics.batches += 1
@@ -239,6 +241,7 @@ class ServerLoop:
 
     def _answer(self, answer: Answer) -> None:
         job, request = answer.job, answer.job.request
+        self._unanswered.pop(id(job), None)
         self._admission.release(job)
         if isinstance(answer.outcome, WireError):
             self._refuse(job.envelope, request.id, answer.outcome)

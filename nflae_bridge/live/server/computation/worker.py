@@ -12,6 +12,8 @@ from nflae_bridge.live.server.computation.device import Answer, Device
 from nflae_bridge.live.server.computation.micro_batches import Job, JobQueue
 from nflae_bridge.live.server.settings import ServerSettings
 
+STOPPED = "the server has stopped before the result; send the request to another one"
+
 _BATCH_SECONDS = 0.05  # estimated time of several requests that are computed together
 _MAX_DEPTH = 3  # batches in progress, each begun between the blocks of a longer one
 
@@ -115,7 +117,7 @@ class Worker:
         if not self._is_connected(job.client):
             return WireError("expired", "the client has disconnected")
         if time.monotonic() > self._ended_at:
-            return WireError("stopping", "the server has stopped before the result; send the request to another one")
+            return WireError("stopping", STOPPED)
         return None
 
     def _interrupt(self, jobs: Sequence[Job]) -> Callable[[], None]:
