@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from matlab_io import find_arrays
-from matlab_io.errors import NflaeError, reading
+from matlab_io import inspect_file
+from matlab_io.errors import NflaeError
 from simulator.channels.sources.registry import ChannelSet, Request, register
 from simulator.channels.sources.shared import user_arrays
 from simulator.channels.sources.shared.frequency_response import frequency_response, subcarrier_offsets
@@ -69,18 +69,13 @@ def sionna(request: Request) -> ChannelSet:
 
 def _load(path: Path) -> tuple[Array, Array, bool]:
     """Return a and tau, and whether trailing axes of length one may have been dropped."""
-    with reading(path):
-        if path.suffix == ".npz":
-            with np.load(path) as content:
-                found = {name: content[name] for name in ("a", "tau") if name in content.files}
-        else:
-            found = find_arrays(path, lambda own: own in ("a", "tau"))
+    found = user_arrays.load(path, lambda own: own in ("a", "tau"))
     if set(found) != {"a", "tau"}:
         missing = " and ".join(sorted({"a", "tau"} - set(found)))
         raise NflaeError(f"{path}: no {missing}; save the coefficients a and the delays tau of Sionna's cir(), both")
     if found["a"].dtype.kind != "c" or found["tau"].dtype.kind == "c":
         raise NflaeError(f"{path}: expected complex coefficients a and real delays tau")
-    return found["a"], found["tau"], path.suffix != ".npz"
+    return found["a"], found["tau"], not any(variable.row_major for variable in inspect_file(path))
 
 
 def _with_all_axes(path: Path, a: Array, tau: Array, is_trimmed: bool) -> tuple[Array, Array]:

@@ -124,7 +124,7 @@ def _property(folder: Path, name: str, pair: str) -> Array:
         if not file.is_file():
             continue
         if file.suffix == ".mat":
-            found = find_arrays(file, lambda own: own == name)
+            found = user_arrays.load(file, lambda own: own == name)
         else:
             with reading(file):
                 loaded = np.load(file)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,13 +28,40 @@ Station = TypeVar("Station")
 _INDEX = re.compile(r"[({](\d+)[)}]")
 
 
+def load(path: Path, wanted: Callable[[str], bool]) -> dict[str, Array]:
+    """Load the numeric arrays of given names with their axes in the order of the program that wrote them.
+
+    Parameters
+    ----------
+    path
+        ``.mat`` or ``.npz`` file, or HDF5 file of another program than MATLAB.
+    wanted
+        Predicate of an array's own name, see `matlab_io.find_arrays`.
+
+    Returns
+    -------
+    dict
+        Expression -> array. Of row-major files, arrays have the axes that numpy shows, those of length one included.
+
+    Raises
+    ------
+    MatFileError
+        If the file cannot be read.
+    """
+    arrays = find_arrays(path, wanted)
+    for variable in inspect_file(path):
+        if variable.row_major and variable.name in arrays:
+            arrays[variable.name] = arrays[variable.name].T.reshape(variable.shape)
+    return arrays
+
+
 def find(path: Path, names: Mapping[str, str]) -> FoundArrays:
     """Find the arrays of a file by field and location.
 
     Parameters
     ----------
     path
-        ``.mat`` file.
+        File, as in `load`.
     names
         Field -> regular expression for the whole own name of its arrays, case-insensitive. The match of a group
         ``location``, if there is one, is part of the location.
@@ -52,7 +79,7 @@ def find(path: Path, names: Mapping[str, str]) -> FoundArrays:
         If the path is a folder.
     """
     patterns = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in names.items()}
-    arrays = find_arrays(path, lambda own: any(pattern.fullmatch(own) for pattern in patterns.values()))
+    arrays = load(path, lambda own: any(pattern.fullmatch(own) for pattern in patterns.values()))
     found: FoundArrays = {name: {} for name in names}
     for expression, array in arrays.items():
         own = field_of(expression)

@@ -258,8 +258,10 @@ def test_time_domain_channels_become_responses(tmp_path: Path) -> None:
 def test_python_dataset(tmp_path: Path) -> None:
     content = dataset()
     scipy.io.savemat(tmp_path / "set.mat", {"channel": content[0]})
-    found = channels("deepmimo", file=tmp_path / "set.mat")
-    np.testing.assert_array_equal(found, content[0, :, 0].conj().transpose(2, 0, 1))
+    np.savez(tmp_path / "set.npz", channel=content[0])
+    for file in ("set.mat", "set.npz"):
+        found = channels("deepmimo", file=tmp_path / file)
+        np.testing.assert_array_equal(found, content[0, :, 0].conj().transpose(2, 0, 1))
 
 
 def test_what_a_scenario_lacks(tmp_path: Path) -> None:

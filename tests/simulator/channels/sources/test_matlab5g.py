@@ -100,6 +100,14 @@ def test_fourth_axis_counts_receive_antennas(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, expected(gains, delays), atol=1e-5)
 
 
+def test_file_of_python(tmp_path: Path) -> None:
+    """Row-major, the axes in the toolbox's order; the axis of one receive antenna kept."""
+    gains, delays = made_up(users=1)
+    np.savez(tmp_path / "gains.npz", pathGains=gains[0], pathDelays=delays)
+    found = channels("matlab5g", file=tmp_path / "gains.npz", **BAND)
+    np.testing.assert_allclose(found, expected(gains, delays), atol=1e-5)
+
+
 @pytest.mark.octave
 def test_written_by_octave(tmp_path: Path) -> None:
     gains, delays = made_up()

@@ -79,6 +79,25 @@ def as_mat_save(coeff: Array, delay: Array) -> dict[str, Any]:
     return content
 
 
+def save_as_numpy(path: Path, arrays: dict[str, Array]) -> Path:
+    """Row-major, as numpy and h5py write arrays: axes in the order in which QuaDRiGa has them."""
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)
+    else:
+        with h5py.File(path, "w") as file:
+            for name, array in arrays.items():
+                file[name] = array
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+@pytest.mark.parametrize("snapshots", [1, 5])
+def test_files_of_python(tmp_path: Path, suffix: str, snapshots: int) -> None:
+    coeff, delay = made_up(users=1, snapshots=snapshots)
+    path = save_as_numpy(tmp_path / f"chan{suffix}", {"coeff": coeff[0], "delay": delay[0]})
+    np.testing.assert_allclose(channels("quadriga", file=path, **BAND), expected(coeff, delay), atol=1e-5)
+
+
 LAYOUTS = [as_struct_array, as_cell_of_structs, as_cells, as_mat_save]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -22,6 +23,9 @@ BATCH, USERS, ANTENNAS, PATHS, STEPS = 4, 3, 8, 5, 2
 def save(path: Path, a: Array, tau: Array) -> Path:
     if path.suffix == ".npz":
         np.savez(path, a=a, tau=tau)
+    elif path.suffix == ".h5":
+        with h5py.File(path, "w") as file:
+            file["a"], file["tau"] = a, tau
     else:
         scipy.io.savemat(path, {"a": a, "tau": tau})
     return path
@@ -52,7 +56,7 @@ def test_forms_of_sionna_phy(tmp_path: Path, suffix: str, per_antenna: bool, ste
     np.testing.assert_allclose(found, expected(a, tau), atol=1e-5)
 
 
-@pytest.mark.parametrize("suffix", [".mat", ".npz"])
+@pytest.mark.parametrize("suffix", [".mat", ".npz", ".h5"])
 @pytest.mark.parametrize("per_antenna", [False, True])
 @pytest.mark.parametrize("steps", [1, 2])
 def test_forms_of_sionna_rt(tmp_path: Path, suffix: str, per_antenna: bool, steps: int) -> None:
