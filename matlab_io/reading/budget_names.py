@@ -68,7 +68,7 @@ def _named_levels() -> dict[str, Meaning | Ambiguous]:
     for quantity, option, bases in (("power", "--power", _POWERS), ("noise_power", "--noise", _NOISES)):
         readings = ((f"{option}-dbw", "x", "over 1 W"), (f"{option}-dbm", "x", "over 1 mW"))
         for base in bases:
-            found[base] = Meaning(quantity, "W", base in ("power", "noisepower"))
+            found[base] = Meaning(quantity, "W", base == "power" or (quantity == "noise_power" and base != "n0"))
             found |= {base + suffix: Meaning(quantity, unit) for suffix, unit in _SUFFIXES.items()}
             found[base + "db"] = Ambiguous(quantity, _DB, readings)
     for suffix in ("dbm", "dbw", "mw"):
@@ -122,7 +122,9 @@ _MEANINGS: dict[str, Meaning | Ambiguous] = _named_levels() | {
         for base in ("bandwidth", "bw", "channelbandwidth", "systembandwidth")
         for suffix, unit in {"hz": "Hz", "khz": "kHz", "mhz": "MHz", "ghz": "GHz"}.items()
     },
-    **{name: Meaning("temperature", "K") for name in ("temperature", "temperaturek", "noisetemperature")},
+    "temperature": Meaning("temperature", "K", False),
+    "temperaturek": Meaning("temperature", "K"),
+    "noisetemperature": Meaning("temperature", "K"),
 }
 
 

@@ -28,7 +28,8 @@ OPTIONS = {
 _TOLERANCE = 2e-3  # a dBW figure rounded to two decimals is within 0.12 % of the linear one
 _LINEAR = {"W": 1.0, "mW": 1e-3, "K": 1.0, "Hz": 1.0, "kHz": 1e3, "MHz": 1e6, "GHz": 1e9}
 _LARGEST_SURE_POWER = 10.0  # W; from here on a power without a unit may be in dBm
-_SMALLEST_SURE_NOISE = 1e-16  # W; below it a noise power without a unit may be a density: kT is 4e-21 W/Hz
+_SMALLEST_SURE_NOISE = 1e-16  # W; below it N0 may be a density: kT is 4e-21 W/Hz
+_SMALLEST_SURE_TEMPERATURE = 100.0  # K; below it a temperature without a unit may be in degrees Celsius
 _SMALLEST_SURE_BANDWIDTH = 1e5  # Hz; below it a bandwidth without a unit may be in MHz
 _NOISE = ("noise_power", "snr_db", "noise_figure_db")  # quantities that state the noise power
 
@@ -228,6 +229,8 @@ def _problem(name: str, meaning: Meaning, given: npt.NDArray[np.float64], number
         return f"{shown} may be a density in W/Hz; pass {option}, for the whole bandwidth"
     if meaning.quantity == "bandwidth" and number < _SMALLEST_SURE_BANDWIDTH:
         return f"{shown} may be in Hz or in MHz; pass --bandwidth-mhz {number:g} for MHz"
+    if meaning.quantity == "temperature" and number < _SMALLEST_SURE_TEMPERATURE:
+        return f"{shown} may be in K or in degrees Celsius; pass --temperature {number + 273.15:g} for Celsius"
     return ""
 
 
