@@ -126,6 +126,9 @@ def test_files_that_quadriga_and_deepmimo_wrote(
     assert arguments[-len(chosen) :] == chosen or not chosen
     typed = nflae(*arguments)
     assert typed.exit_code == 0, typed.output
+    if "--receive-antennas" in chosen:  # receive antennas x users x snapshots
+        assert scipy.io.loadmat("channels.mat")["receive_combiner"].shape == (2, 1, 3)
+        assert "2 receive antennas: strongest" in typed.output
     assert nflae("precode", "channels.mat", "-o", "out.mat", "--scheme", "rzf").exit_code == 0
 
 
