@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nflae_bridge.network.checkpoint import WEIGHTS
+from nflae_bridge.network.checkpoint import WEIGHTS, file_hash
 from nflae_bridge.network.encoders.wavefront import (
     LONG_SUBARRAY,
     SUBARRAYS,
@@ -26,7 +26,7 @@ from nflae_bridge.network.encoders.wavefront import (
     fourier,
     subarray_length,
 )
-from nflae_bridge.network.export import POWERS, WAVEFRONT, WEIGHTS_HASH, file_hash
+from nflae_bridge.network.export import POWERS, WAVEFRONT, WEIGHTS_HASH
 
 Single = npt.NDArray[np.float32]
 Real = npt.NDArray[np.float64]

@@ -87,6 +87,8 @@ class Backbone(nn.Module):
     ----------
     config
         The backbone's configuration.
+    offline
+        Load pretrained weights from local files alone, without contact to the hub.
 
     Raises
     ------
@@ -94,10 +96,10 @@ class Backbone(nn.Module):
         If the weights cannot be loaded, or the family is unknown.
     """
 
-    def __init__(self, config: BackboneConfig) -> None:
+    def __init__(self, config: BackboneConfig, offline: bool = False) -> None:
         super().__init__()
         self.config = config
-        model: Any = _load(config) if config.source else _build(config)
+        model: Any = _load(config, offline) if config.source else _build(config)
         model.config.use_cache = False
         _compute_gelu_at_once(model)
         self.width = int(model.config.hidden_size)
@@ -136,13 +138,15 @@ class Backbone(nn.Module):
         return result.to(tokens.dtype)
 
 
-def backbone_of(config: BackboneConfig) -> NoBackbone | OpenBackbone | Backbone:
+def backbone_of(config: BackboneConfig, offline: bool = False) -> NoBackbone | OpenBackbone | Backbone:
     """Build the trunk of a configuration.
 
     Parameters
     ----------
     config
         The backbone's configuration.
+    offline
+        As in `Backbone`.
 
     Returns
     -------
@@ -157,7 +161,7 @@ def backbone_of(config: BackboneConfig) -> NoBackbone | OpenBackbone | Backbone:
         return NoBackbone(config)
     if config.source is None and config.family == "gpt2" and config.attention == "coherence" and not config.frozen:
         return OpenBackbone(config)
-    return Backbone(config)
+    return Backbone(config, offline)
 
 
 def _compute_gelu_at_once(model: nn.Module) -> None:
@@ -212,7 +216,7 @@ def _build(config: BackboneConfig) -> nn.Module:
     )
 
 
-def _load(config: BackboneConfig) -> nn.Module:
+def _load(config: BackboneConfig, offline: bool) -> nn.Module:
     """Load pretrained weights from a local folder or the hub; raise NflaeError, naming it, where that fails."""
     import transformers
 
@@ -223,13 +227,17 @@ def _load(config: BackboneConfig) -> nn.Module:
     transformers.utils.logging.disable_progress_bar()
     try:
         loaded: nn.Module = transformers.AutoModel.from_pretrained(
-            source, local_files_only=Path(source).is_dir(), attn_implementation="sdpa", use_safetensors=True
+            source,
+            local_files_only=offline or Path(source).is_dir(),
+            attn_implementation="sdpa",
+            use_safetensors=True,
+            trust_remote_code=False,
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0]
         raise NflaeError(
             f"backbone {source!r} cannot be loaded ({reason}); give a folder that holds its config.json and "
-            "model.safetensors, or connect to the hub"
+            f"model.safetensors, or {'type: hf download ' + source if offline else 'connect to the hub'}"
         ) from error
     finally:
         hub.setLevel(level)

@@ -5,6 +5,7 @@ Nothing in a checkpoint is ever executed as Python.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,12 +16,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.network.config import BackboneConfig, EncoderConfig, NetworkConfig
+from nflae_bridge.network.card_check import checked_config, expected_shapes, stored_shapes
 from nflae_bridge.network.model import PrecodingNetwork
 from nflae_bridge.network.shipped import read_card
 
 FORMAT = 1
 WEIGHTS, CARD = "model.safetensors", "model.json"
+CHECKSUM = "weights_sha256"
+"""Key of the card: SHA-256 of the weights' file."""
 GRAPHS = ("powers.onnx", "wavefront.onnx")
 """Exported parts of the network; see `nflae_bridge.network.export`."""
 
@@ -72,8 +75,9 @@ def save_checkpoint(folder: Path, network: PrecodingNetwork, card: dict[str, Any
     folder.mkdir(parents=True, exist_ok=True)
     for name in GRAPHS:
         (folder / name).unlink(missing_ok=True)
-    content = {"format": FORMAT, "network": asdict(network.config), **card}
     save_tensors(folder / WEIGHTS, _stored(network))
+    checksum = file_hash(folder / WEIGHTS)
+    content = {"format": FORMAT, "network": asdict(network.config), **card, CHECKSUM: checksum}
     write_atomically(folder / CARD, json.dumps(content, indent=2) + "\n")
 
 
@@ -95,12 +99,10 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         If a file is missing, damaged or does not fit the others; the message names it.
     """
     card = read_card(folder)
+    shapes = stored_shapes(folder / WEIGHTS)
+    mismatch = NflaeError(f"{folder / WEIGHTS} does not hold the network that {CARD} describes; copy the model again")
     try:
-        config = NetworkConfig(
-            EncoderConfig(**card["network"]["encoder"]),
-            BackboneConfig(**card["network"]["backbone"]),
-            card["network"].get("head_width", 0),
-        )
+        config = checked_config(card, shapes)
     except KeyError as error:
         raise NflaeError(f"{folder / CARD} is damaged (no field {error}); train or copy the model again") from error
     except (ValueError, TypeError) as error:
@@ -108,18 +110,46 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     if card.get("format") != FORMAT:
         raise NflaeError(f"{folder / CARD} has format {card.get('format')}, this version reads {FORMAT}")
     try:
-        network = PrecodingNetwork(config)
+        if config.backbone.source is None and expected_shapes(config) != shapes:
+            raise mismatch
+        network = PrecodingNetwork(config, offline=True)
     except NflaeError:
         raise
     except Exception as error:  # a card with impossible sizes fails wherever the first of them is used
         reason = str(error).strip().splitlines()[0]
         raise NflaeError(f"{folder / CARD} describes no network ({reason}); copy the model again") from error
-    tensors, _ = read_tensors(folder / WEIGHTS)
-    expected = _stored(network)
-    if tensors.keys() != expected.keys() or any(tensors[n].shape != expected[n].shape for n in expected):
-        raise NflaeError(f"{folder / WEIGHTS} does not hold the network that {CARD} describes; copy the model again")
-    network.load_state_dict(tensors, strict=False)
+    if {name: tuple(tensor.shape) for name, tensor in _stored(network).items()} != shapes:
+        raise mismatch
+    network.load_state_dict(_checked_weights(folder, card), strict=False)
     return Checkpoint(folder.name, network.eval(), card, folder)
+
+
+def _checked_weights(folder: Path, card: dict[str, Any]) -> dict[str, Tensor]:
+    """Return finite weights with the checksum of the card; cards of earlier versions have none."""
+    path = folder / WEIGHTS
+    if card.get(CHECKSUM, file_hash(path)) != file_hash(path):
+        raise NflaeError(f"{path} is not the file of which {CARD} holds the checksum; copy the model again")
+    tensors, _ = read_tensors(path)
+    unusable = [name for name, tensor in tensors.items() if not bool(tensor.isfinite().all())]
+    if unusable:
+        raise NflaeError(f"{path} holds NaN or Inf in {unusable[0]}; train or copy the model again")
+    return tensors
+
+
+def file_hash(path: Path) -> str:
+    """Return a file's SHA-256.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    str
+        Hexadecimal digits.
+    """
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], notes: dict[str, Any] | None = None) -> None:

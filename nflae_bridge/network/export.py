@@ -10,7 +10,6 @@ of other weights is recognised. Training needs `onnx` for it; running the graphs
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import sys
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 
 from matlab_io.extras import require
 from nflae_bridge.network.backbone import NoBackbone, OpenBackbone
-from nflae_bridge.network.checkpoint import GRAPHS, WEIGHTS, load_checkpoint, write_atomically
+from nflae_bridge.network.checkpoint import GRAPHS, WEIGHTS, file_hash, load_checkpoint, write_atomically
 from nflae_bridge.network.encoders.gram import FeatureInputs, GramEncoder
 from nflae_bridge.network.encoders.wavefront import SUBARRAYS, WavefrontClassifier, fourier
 from nflae_bridge.network.model import PrecodingNetwork, power_fractions_of
@@ -144,22 +143,6 @@ def export_checkpoint(folder: Path) -> tuple[Path, ...]:
     for name, content in graphs.items():
         write_atomically(folder / name, content)
     return tuple(folder / name for name in graphs)
-
-
-def file_hash(path: Path) -> str:
-    """Return a file's SHA-256.
-
-    Parameters
-    ----------
-    path
-        The file.
-
-    Returns
-    -------
-    str
-        Hexadecimal digits.
-    """
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _export(

@@ -41,6 +41,8 @@ class PrecodingNetwork(nn.Module):
     ----------
     config
         The network's configuration.
+    offline
+        Load a pretrained backbone from local files alone, without contact to the hub.
 
     Raises
     ------
@@ -48,10 +50,10 @@ class PrecodingNetwork(nn.Module):
         If the encoder's kind is unknown, or the backbone cannot be loaded.
     """
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: NetworkConfig, offline: bool = False) -> None:
         super().__init__()
         self.config = config
-        self.backbone = backbone_of(config.backbone)
+        self.backbone = backbone_of(config.backbone, offline)
         # With attention between all users alike the order of users makes no difference.
         self.ordered = config.encoder.kind != "gram" or not isinstance(self.backbone, OpenBackbone | NoBackbone)
         self.encoder: Encoder

@@ -17,6 +17,9 @@ if TYPE_CHECKING:  # `nflae models` and --help stay free of torch
 SHIPPED = Path(__file__).parent / "checkpoints"
 
 
+_LARGEST_CARD = 16 << 20
+
+
 @dataclass(frozen=True)
 class ModelEntry:
     """Hold a model of the package.
@@ -64,10 +67,12 @@ def read_card(folder: Path) -> dict[str, Any]:
     """
     path = folder / "model.json"
     try:
+        if path.stat().st_size > _LARGEST_CARD:
+            raise ValueError(f"more than {_LARGEST_CARD >> 20} MB")
         card = json.loads(path.read_text())
     except FileNotFoundError:
         raise NflaeError(f"{folder} is not a model (no {path.name}); nflae models lists the shipped ones") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise NflaeError(f"{path} is damaged ({error}); train or copy the model again") from error
     if not isinstance(card, dict):
         raise NflaeError(f"{path} is damaged (not a JSON object); train or copy the model again")

@@ -212,3 +212,89 @@ def test_device_that_is_not_there_is_refused_by_name(name: str) -> None:
 def test_cpu_is_always_there() -> None:
     assert choose_device("cpu").type == "cpu"
     assert choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value"),
+    [
+        ("backbone", "width", 1 << 14),
+        ("backbone", "layers", 10**9),
+        ("backbone", "positions", 10**12),
+        ("encoder", "blocks", 10**9),
+        ("encoder", "edge_width", 1 << 12),
+        ("encoder", "antennas", True),
+        ("backbone", "source", 7),
+    ],
+)
+def test_sizes_that_the_weights_do_not_have_build_nothing(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, section: str, field: str, value: object
+) -> None:
+    card = json.loads((saved / CARD).read_text())
+    card["network"][section][field] = value
+    (saved / CARD).write_text(json.dumps(card))
+    built = PrecodingNetwork.__init__
+
+    def on_paper(self: PrecodingNetwork, *arguments: Any, **options: Any) -> None:
+        assert torch.get_default_device().type == "meta"
+        built(self, *arguments, **options)
+
+    monkeypatch.setattr(PrecodingNetwork, "__init__", on_paper)
+    refused(saved)
+
+
+def test_raw_encoder_for_antennas_without_weights_builds_nothing(make_network: Make, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "model", make_network("raw"), {})
+    card = json.loads((tmp_path / "model" / CARD).read_text())
+    card["network"]["encoder"]["antennas"] = 30_000
+    (tmp_path / "model" / CARD).write_text(json.dumps(card))
+    assert "30000 antennas" in refused(tmp_path / "model")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(saved: Path, number: float) -> None:
+    tensors = load_file(saved / WEIGHTS)
+    name = sorted(tensors)[3]
+    tensors[name].view(-1)[0] = number
+    save_file(tensors, saved / WEIGHTS)
+    card = json.loads((saved / CARD).read_text())
+    del card["weights_sha256"]
+    (saved / CARD).write_text(json.dumps(card))
+    assert name in refused(saved)
+
+
+def test_weights_with_another_checksum_are_refused(saved: Path, make_network: Make, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "other", make_network(seed=3), {})
+    (saved / WEIGHTS).write_bytes((tmp_path / "other" / WEIGHTS).read_bytes())
+    assert "checksum" in refused(saved)
+
+
+def test_card_without_a_checksum_is_read(saved: Path) -> None:
+    card = json.loads((saved / CARD).read_text())
+    del card["weights_sha256"]
+    (saved / CARD).write_text(json.dumps(card))
+    load_checkpoint(saved)
+
+
+def test_card_nested_without_end_is_named(saved: Path) -> None:
+    (saved / CARD).write_text("[" * 200_000)
+    assert str(saved / CARD) in refused(saved)
+
+
+def test_loading_never_contacts_the_hub(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers
+
+    seen: dict[str, Any] = {}
+
+    def load(source: str, **options: Any) -> None:
+        seen.update(options, source=source)
+        raise OSError("not here")
+
+    card = json.loads((saved / CARD).read_text())
+    card["network"]["backbone"]["source"] = "nobody/model"
+    (saved / CARD).write_text(json.dumps(card))
+    monkeypatch.setattr(transformers.AutoModel, "from_pretrained", load)
+    with pytest.raises(NflaeError, match="nobody/model"):
+        load_checkpoint(saved)
+    assert seen["source"] == "nobody/model"
+    assert seen["local_files_only"] is True
+    assert seen["trust_remote_code"] is False
