@@ -115,7 +115,10 @@ def _signals_as_interrupts() -> Iterator[list[int]]:
             hook(discarded)
 
     hook, sys.unraisablehook = sys.unraisablehook, repeat_if_discarded
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield received
     finally:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,3 +77,34 @@ def test_discarding_leaves_nothing(tmp_path: Path) -> None:
     file.discard()
     file.discard()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_part_of_a_killed_process_is_removed_by_the_next_run(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys; from matlab_io.writing.atomic import AtomicFile\n"
+        "file = AtomicFile(sys.argv[1]); file.create(); print(file.part.name, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    output = tmp_path / "out [1].mat"
+    left = subprocess.run([sys.executable, "-c", program, output], capture_output=True, text=True)
+    assert left.returncode == -signal.SIGKILL
+    part = tmp_path / left.stdout.strip()
+    assert part.exists()
+    AtomicFile(tmp_path / "other.mat").create()
+    assert part.exists()
+    running = AtomicFile(output)
+    running.create()
+    assert not part.exists()
+    AtomicFile(output).create()
+    assert running.part.exists()
+
+
+def test_part_of_another_host_is_removed_after_a_day(tmp_path: Path) -> None:
+    parts = [tmp_path / f".out.mat.{'0' * 8}-1-{number:08x}.part" for number in range(2)]
+    named = tmp_path / ".out.mat.mine.part"
+    for part in (*parts, named):
+        part.touch()
+    for old in (parts[1], named):
+        os.utime(old, (0, 0))
+    AtomicFile(tmp_path / "out.mat").create()
+    assert [part.exists() for part in (*parts, named)] == [True, False, True]

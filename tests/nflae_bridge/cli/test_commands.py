@@ -118,7 +118,7 @@ def test_every_kind_of_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> 
     assert capsys.readouterr().err == "nflae: error: two lines\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("swallowed", [False, True])
 def test_an_interrupted_run_leaves_nothing(
     nflae: Run,
