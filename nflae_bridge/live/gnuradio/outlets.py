@@ -142,16 +142,21 @@ class Outlet(ABC):
         elif self.waiting:
             poller.register(self._socket, zmq.POLLOUT)
 
-    def follow(self, ended_run: int = 0, began: float = 0.0) -> None:
-        """Read the events of peers, and requests.
+    def sender_left(self, run: int, began: float) -> None:
+        """Record that the sender of a run has left; items that no reader has connected for in that run wait for one.
 
         Parameters
         ----------
-        ended_run : int
-            Run whose sender has left since the last call; 0 for none.
+        run : int
+            Number of the run.
         began : float
-            Time at which that run began, s.
+            Time at which it began, on the clock of `time.monotonic`, s.
         """
+        if self._last_reader < began:
+            self._unread_run = run
+
+    def follow(self) -> None:
+        """Read the events of peers, and requests."""
         self._peers.read()
         if self._replies is not None:
             if self.endpoint.bind:
@@ -162,8 +167,6 @@ class Outlet(ABC):
                 self._write("prompted", readers=prompted, message="an empty answer to readers that sent no request")
         if self._peers.joined:
             self._last_reader = time.monotonic()
-        if ended_run and self._last_reader < began:
-            self._unread_run = ended_run
 
     def accepts(self, run: Run) -> bool:
         """Return whether items of a run may be sent, or wait for a reader.

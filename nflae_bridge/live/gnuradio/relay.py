@@ -178,14 +178,14 @@ class Relay:
 
     def _follow(self) -> None:
         """Read the events of all peers, and report an output that nobody reads."""
-        for outlet in self._outlets:
-            outlet.follow()
         sender = self._inlet.sender
         sender.follow()
         if sender.run in sender.ended and self._ended_run != sender.run:
             self._ended_run = sender.run
             for outlet in self._outlets:
-                outlet.follow(sender.run, sender.began)
+                outlet.sender_left(sender.run, sender.began)
+        for outlet in self._outlets:  # after the sender: who is found to have come at the same time came later
+            outlet.follow()
         now = time.monotonic()
         unread = [outlet for outlet in self._outlets if outlet.waiting and not outlet.has_reader]
         if not unread:

@@ -16,6 +16,7 @@ import zmq
 from matlab_io.errors import NflaeError
 from nflae_bridge.live.gnuradio.sockets.endpoints import Context, Endpoint, Socket, attach, bound_address, open_socket
 from nflae_bridge.live.gnuradio.sockets.peers import PeerLog, PeerMonitor, Write
+from nflae_bridge.live.gnuradio.sockets.watch import ListenerWatch
 
 # Pause before an attempt to connect is repeated; after a refusal, which a new attempt rarely changes, a longer one.
 _RETRY_SECONDS, _REFUSED_SECONDS = 0.05, 1.0
@@ -79,9 +80,10 @@ class SenderSocket:
         self.ended: dict[int, float] = {}
         self._context, self._endpoint, self._messages = context, endpoint, messages
         self._log = PeerLog(endpoint, write)
-        self._subscribed = False
+        self._subscribed = self._unbound = self._run_known = False
         self._retry_at: float | None = None
         self.request_open = False
+        self._watch: ListenerWatch | None = None
         self._socket, self._peers = self._open()
         try:
             attach(self._socket, endpoint)
@@ -131,8 +133,13 @@ class SenderSocket:
         self._peers.read()
         if self._peers.new:
             self._began()
-        if self._peers.left and self.run not in self.ended:
-            self._ended()
+        if self.run not in self.ended and (self._peers.left or (self._watch is not None and self._watch.is_gone())):
+            self.ended[self.run] = time.monotonic()
+            self.ended.pop(self.run - 8, None)
+        if self._peers.left and self._endpoint.bind and not self._unbound:
+            # The next sender waits until the messages of this one are read.
+            self._socket.unbind(self.address)
+            self._unbound = True
         if self._retry_at is not None:
             if time.monotonic() >= self._retry_at:
                 self._replace()
@@ -155,6 +162,8 @@ class SenderSocket:
                 self._replace()
             return None
         self.request_open = False
+        if not self._run_known:
+            self.follow()  # the connection was made after the events were read last, and before this message
         return frames
 
     def request(self, frame: bytes) -> None:
@@ -163,28 +172,32 @@ class SenderSocket:
             self._socket.send(frame, zmq.NOBLOCK)
             self.request_open = True
 
+    def _stop_watching(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
     def close(self) -> None:
         """Close the socket; its queued messages are lost."""
+        self._stop_watching()
         self._peers.close()
         self._socket.close(linger=0)
 
     def _began(self) -> None:
+        self._run_known = True
         self.run += 1
         self.began = time.monotonic()
+        if not self._endpoint.bind:
+            self._stop_watching()
+            self._watch = ListenerWatch(self.address)
         if len(self._peers.joined) > 1:
             self._log("second_sender", message="items of two senders are mixed; connect one at a time")
-
-    def _ended(self) -> None:
-        self.ended[self.run] = time.monotonic()
-        self.ended.pop(self.run - 8, None)
-        if self._endpoint.bind:
-            # The next sender waits until the messages of this one are read.
-            self._socket.unbind(self.address)
 
     def _replace(self) -> None:
         self.close()
         self._socket, self._peers = self._open()
         self._retry_at, self.request_open = None, False
+        self._unbound = self._run_known = False
         try:
             attach(self._socket, self._endpoint)
         except NflaeError:  # the port is not free again yet
