@@ -177,7 +177,7 @@ class Relay:
         return self._stop_at is None or time.monotonic() - self._stop_at < self._options.drain_seconds
 
     def _follow(self) -> None:
-        """Read the events of all peers, and report an output that nobody reads."""
+        """Read the events of all peers, and report an output without a reader."""
         sender = self._inlet.sender
         sender.follow()
         if sender.run in sender.ended and self._ended_run != sender.run:

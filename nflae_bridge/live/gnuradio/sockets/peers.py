@@ -1,4 +1,4 @@
-"""Follow the peers of a socket: who connects, leaves, is refused, or is not there (libzmq's monitor)."""
+"""Follow the peers of a socket: arrivals, departures, refusals and absences, by libzmq's monitor."""
 
 from __future__ import annotations
 

@@ -123,7 +123,15 @@ class SenderSocket:
             self._socket.subscribe(self._endpoint.key)
 
     def register(self, poller: zmq.Poller, messages: bool) -> None:
-        """Register for the events of peers, and for messages."""
+        """Register for events.
+
+        Parameters
+        ----------
+        poller : zmq.Poller
+            Poller.
+        messages : bool
+            Register for messages as well as for the events of peers.
+        """
         poller.register(self._peers.monitor, zmq.POLLIN)
         if messages:
             poller.register(self._socket, zmq.POLLIN)

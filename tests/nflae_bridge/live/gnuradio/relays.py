@@ -56,10 +56,12 @@ class RunningRelay:
     precode: Precode = rzf
     result_tags: bool = False
     messages: int = 64
+    address: str = "tcp://127.0.0.1:*"
 
     def __post_init__(self) -> None:
         self.counts, self.warnings = Counts(), list[tuple[str, str]]()
         self.events = list[tuple[str, dict[str, object]]]()
+        self.output_events = list[tuple[str, dict[str, object]]]()
         self.error: BaseException | None = None
         self.peers: list[zmq.Socket[bytes]] = []
         self.context: Context = zmq.Context()
@@ -89,10 +91,15 @@ class RunningRelay:
         self.thread = threading.Thread(target=self._run, daemon=True)
 
     def _outlet(self, stream: Stream, output: str) -> Outlet:
-        endpoint = parse_endpoint(anywhere(output), is_input=False)
+        endpoint = parse_endpoint(anywhere(output, self.address), is_input=False)
         if endpoint.pdu:
-            return PduOutlet(self.context, endpoint, stream, 1 << 20)
-        return StreamOutlet(self.context, endpoint, stream, 1 << 20, result_tags=self.result_tags)
+            return PduOutlet(self.context, endpoint, stream, 1 << 20, write=self._output_event)
+        return StreamOutlet(
+            self.context, endpoint, stream, 1 << 20, result_tags=self.result_tags, write=self._output_event
+        )
+
+    def _output_event(self, event: str, **fields: object) -> None:
+        self.output_events.append((event, fields))
 
     def _run(self) -> None:
         try:
@@ -131,7 +138,7 @@ class RunningRelay:
         self.context.destroy(linger=0)
 
 
-def anywhere(text: str) -> str:
+def anywhere(text: str, address: str = "tcp://127.0.0.1:*") -> str:
     """``push,tags`` as ``push:tcp://127.0.0.1:*,bind,tags``."""
     kind, _, options = text.partition(",")
-    return f"{kind}:tcp://127.0.0.1:*,bind" + (f",{options}" if options else "")
+    return f"{kind}:{address},bind" + (f",{options}" if options else "")

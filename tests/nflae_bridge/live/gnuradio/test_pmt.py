@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from nflae_bridge.live.gnuradio.pmt import MAX_DEPTH, Pair, PmtError, Vector, decode, decode_at, encode
+from nflae_bridge.live.gnuradio.pmt import MAX_DEPTH, Dialect, Pair, PmtError, Vector, decode, decode_at, encode
 
 # Written down from GNU Radio 3.10.5's pmt.serialize_str.
 GNURADIO_WROTE = [
@@ -47,6 +47,20 @@ GNURADIO_WROTE = [
         np.array([1.5 + 1j, 2], np.complex128),
     ),
     ("0a00000000000100", np.array([], np.uint8)),
+]
+
+# Written by hand after pmt_serialize.cc of v3.9.8 (64-bit elements, so imaginary part first) and v3.8.5 (doubles).
+OLD_RELEASES: list[tuple[Dialect, str, Any]] = [
+    ("3.9", "0a0a0000000201003f8000003fc000000000000040000000", np.array([1.5 + 1j, 2], np.complex64)),
+    ("3.9", "0a080000000201003fc0000040000000", np.array([1.5, 2], np.float32)),
+    (
+        "3.9",
+        "0a0b0000000101003ff80000000000003ff0000000000000",
+        np.array([1.5 + 1j], np.complex128),
+    ),
+    ("3.8", "0a0a0000000101003ff80000000000003ff0000000000000", np.array([1.5 + 1j], np.complex64)),
+    ("3.8", "0a080000000201003ff80000000000004000000000000000", np.array([1.5, 2], np.float32)),
+    ("3.8", "0a09000000010100" + "3ff8000000000000", np.array([1.5])),
 ]
 
 UNIFORM = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8", "c8", "c16"]
@@ -198,3 +212,19 @@ def test_what_no_pmt_holds_is_refused(value: Any) -> None:
 def test_symbols_of_any_bytes_survive() -> None:
     wire = bytes.fromhex("020002ff61")
     assert encode(decode(wire)) == wire
+
+
+@pytest.mark.parametrize(("dialect", "written", "value"), OLD_RELEASES)
+def test_vectors_of_old_releases(dialect: Dialect, written: str, value: Any) -> None:
+    assert encode(value, dialect).hex() == written
+    assert_same(decode(bytes.fromhex(written), dialect), value)
+    pdu = Pair({"x": value}, value)
+    assert_same(decode(encode(pdu, dialect), dialect), pdu)
+
+
+def test_3_8_does_not_read_as_another_release() -> None:
+    vector = np.array([1.5 + 1j, 2], np.complex64)
+    with pytest.raises(PmtError):
+        decode(encode(vector, "3.8"))
+    with pytest.raises(PmtError):
+        decode(encode(vector), "3.8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,13 @@ import zmq
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.api import precode
-from nflae_bridge.live.gnuradio.pmt import Pair, decode, encode
+from nflae_bridge.live.gnuradio.inlet import StreamSizeError
+from nflae_bridge.live.gnuradio.pmt import Dialect, Pair, decode, encode
+from nflae_bridge.live.gnuradio.sockets.endpoints import Endpoint
+from nflae_bridge.live.gnuradio.sockets.sender import SenderSocket
 from nflae_bridge.live.gnuradio.tags import Tag, decode_header, encode_header
 from tests.channel_files import random_channels
-from tests.nflae_bridge.live.gnuradio.relays import ANTENNAS, USERS, RunningRelay, patient, rzf, wait_until
+from tests.nflae_bridge.live.gnuradio.relays import ANTENNAS, PATIENCE_MS, USERS, RunningRelay, patient, rzf, wait_until
 
 
 def drops(count: int, seed: int = 0) -> npt.NDArray[np.complex64]:
@@ -394,3 +398,206 @@ def test_metadata_nobody_can_serve_is_answered_with_an_error(metadata: dict[str,
         answer = decode(sink.recv())
     assert answer.car["nflae_error"].startswith(f"its metadata's {next(iter(metadata))} must be")
     assert relay.counts.bad == 1
+
+
+@pytest.mark.parametrize(("dialect", "recognised"), [("3.9", False), ("3.8", False), ("3.8", True)])
+def test_pdus_of_old_releases_are_read_and_answered(dialect: Dialect, recognised: bool) -> None:
+    channels = drops(2)
+    option = "" if recognised else f",pmt={dialect}"
+    with RunningRelay(f"pull,pdu{option}", {"precoders": "push,pdu"}, patient(with_results=True)) as relay:
+        source, sink = relay.peer(zmq.PUSH, relay.inlet.sender.address), relay.peer(zmq.PULL, relay.outlets[0].address)
+        for drop in channels:
+            source.send(encode(Pair({"noise_power": 0.1}, drop.ravel()), dialect))
+        answers = [decode(sink.recv(), dialect) for _ in channels]
+    whole = precode(channels, scheme="rzf", noise_power=0.1)
+    np.testing.assert_allclose([answer.cdr for answer in answers], whole.precoder.reshape(2, -1), atol=1e-6)
+    np.testing.assert_allclose([answer.car["nflae_power"] for answer in answers], whole.power, atol=1e-6)
+    assert [event for event, _ in relay.warnings] == (["pmt_recognised"] if recognised else [])
+
+
+@pytest.mark.parametrize(
+    ("csi", "messages", "words"),
+    [
+        (
+            "pull",
+            [drops(1).tobytes()[: 8 * 32]],
+            "holds 32 complex numbers, not a multiple of --users 3 x --antennas 16",
+        ),
+        ("pull", [drops(1).tobytes()[: 8 * 32]], "--users 2 --antennas 16 would fit"),
+        ("pull", [drops(1).tobytes()[: 8 * 33]], "--users 3 --antennas 11 would fit"),
+        ("pull,pdu", [encode(Pair(None, drops(2).ravel()))], "--users 3 --antennas 32 or --users 6 --antennas 16"),
+        (
+            "pull,tags",
+            [encode_header(0, []) + drops(4).tobytes(), encode_header(2, []) + drops(2).tobytes()],
+            "counts 2 vectors in 192 complex numbers; if that is one vector, --users 3 --antennas 32",
+        ),
+    ],
+)
+def test_vectors_of_another_size_stop_it(csi: str, messages: list[bytes], words: str) -> None:
+    with RunningRelay(csi, {"precoders": "push"}) as relay:
+        source = relay.peer(zmq.PUSH, relay.inlet.sender.address)
+        for message in messages:
+            source.send(message)
+        relay.thread.join(60)
+    assert isinstance(relay.error, StreamSizeError)
+    assert words in str(relay.error)
+
+
+def test_answers_of_more_vectors_than_requested_stop_it() -> None:
+    with RunningRelay("req", {"precoders": "push"}, patient(max_batch=2)) as relay:
+        source = relay.peer(zmq.REP, relay.inlet.sender.address)
+        source.recv()
+        source.send(drops(4).tobytes())
+        relay.thread.join(60)
+    assert "counts 2 vectors in 192 complex numbers" in str(relay.error)
+
+
+def test_latest_computes_the_newest_item_only() -> None:
+    started, go = threading.Event(), threading.Event()
+
+    def slow(block: npt.NDArray[np.complex64], **budget: float) -> Any:
+        started.set()
+        go.wait(60)
+        return rzf(block, **budget)
+
+    channels = drops(6)
+    with RunningRelay("sub,tags,latest", {"precoders": "push,tags"}, precode=slow) as relay:
+        source, sink = relay.peer(zmq.PUB, relay.inlet.sender.address), relay.peer(zmq.PULL, relay.outlets[0].address)
+
+        def publish() -> bool:
+            source.send(encode_header(0, []) + channels[:1].tobytes())
+            return started.wait(0.05)
+
+        wait_until(publish)
+        received = relay.counts.received
+        source.send(encode_header(1, []) + channels[1:3].tobytes())
+        source.send(encode_header(3, []) + channels[3:].tobytes())
+        wait_until(lambda: relay.counts.received >= received + 5)
+        go.set()
+        rows, tags = tagged(sink, 2)
+    np.testing.assert_allclose(rows, expected(channels[[0, 5]]), atol=1e-6)
+    assert tags[1]["nflae_item"] == np.uint64(5)
+    assert relay.counts.skipped == relay.counts.received - 2
+    assert relay.counts.lag_ms > 0
+    assert relay.counts.unsent == 0
+
+
+def numbered(first: int, count: int) -> bytes:
+    """Items whose first channel is their number."""
+    block = np.ones((count, USERS * ANTENNAS), np.complex64)
+    block[:, 0] = np.arange(first, first + count)
+    return block.tobytes()
+
+
+def numbers_of(message: bytes) -> list[int]:
+    return [int(value) for value in items(message)[:, 0].real]
+
+
+def echo_all(block: npt.NDArray[np.complex64], **budget: float) -> Any:
+    result = rzf(np.where(block == 0, 1, block), **budget)
+    return replace(result, precoder=block)
+
+
+@pytest.mark.parametrize("kind", ["push", "rep"])
+def test_a_new_reader_and_sender_get_nothing_of_the_former_run(kind: str) -> None:
+    with RunningRelay("pull", {"precoders": kind}, patient(max_batch=2), precode=echo_all) as relay:
+        old = relay.peer(zmq.PUSH, relay.inlet.sender.address)
+        reader = relay.peer(zmq.PULL if kind == "push" else zmq.REQ, relay.outlets[0].address, hwm=1)
+        if kind == "rep":
+            reader.send(struct.pack("<I", 1))
+        old.send(numbered(100, 50))
+        assert reader.recv()
+        if kind == "rep":
+            wait_until(lambda: relay.outlets[0].waiting > 0)
+        old.close(linger=0)
+        reader.close(linger=0)
+        wait_until(lambda: [event for event, _ in relay.events].count("disconnected") == 1)
+        heir = relay.peer(zmq.PULL if kind == "push" else zmq.REQ, relay.outlets[0].address)
+        if kind == "rep":
+            heir.send(struct.pack("<I", 1))
+        time.sleep(0.2)  # time enough to send old items, if there were any to send
+        new = relay.peer(zmq.PUSH, relay.inlet.sender.address)
+        new.send(numbered(0, 3))
+        assert numbers_of(heir.recv())[0] == 0
+    assert relay.counts.stale > 0
+    assert relay.counts.restarts == 1
+
+
+def test_a_reader_that_connects_late_gets_what_no_reader_has_missed() -> None:
+    with RunningRelay("pull", {"precoders": "push"}, precode=echo_all) as relay:
+        source = relay.peer(zmq.PUSH, relay.inlet.sender.address)
+        source.send(numbered(0, 3))
+        wait_until(lambda: relay.counts.received == 3)
+        source.close()
+        wait_until(lambda: "disconnected" in [event for event, _ in relay.events])
+        assert numbers_of(relay.peer(zmq.PULL, relay.outlets[0].address).recv()) == [0, 1, 2]
+    assert relay.counts.stale == 0
+
+
+@pytest.mark.parametrize("gentle", [True, False])
+@pytest.mark.parametrize("output", ["rep", "rep,tags", "rep,pdu"])
+def test_a_reader_that_waits_is_served_by_the_next_stream(output: str, gentle: bool) -> None:
+    """The reader is a strict REQ socket, as GNU Radio's, with an open request."""
+    with zmq.Context() as context, context.socket(zmq.REQ) as reader:
+        reader.setsockopt(zmq.RCVTIMEO, PATIENCE_MS)
+        reader.setsockopt(zmq.LINGER, 0)
+        with RunningRelay("pull", {"precoders": output}, precode=echo_all) as first:
+            address = first.outlets[0].address
+            reader.connect(address)
+            reader.send(struct.pack("<I", 5))
+            wait_until(lambda: bool(first.outlets[0]._replies._requests))  # type: ignore[union-attr]
+            if not gentle:
+                first.outlets[0]._replies._requests.clear()  # type: ignore[union-attr]
+        if gentle:
+            assert reader.recv() == first.outlets[0].empty
+            reader.send(struct.pack("<I", 5))
+        with RunningRelay("pull", {"precoders": output}, precode=echo_all, address=address) as second:
+            source = second.peer(zmq.PUSH, second.inlet.sender.address)
+            source.send(numbered(0, 2))
+            for _ in range(2):  # the empty answer is one, unless the request was kept for the new stream
+                message = reader.recv()
+                if message != second.outlets[0].empty:
+                    break
+                reader.send(struct.pack("<I", 5))
+            samples = decode(message).cdr.tobytes() if "pdu" in output else message[-2 * 8 * USERS * ANTENNAS :]
+            assert numbers_of(samples)[0] == 0
+
+
+def test_a_reader_of_another_kind_and_an_absent_sender_are_reported() -> None:
+    with RunningRelay("pull", {"precoders": "push"}) as relay:
+        relay.peer(zmq.SUB, relay.outlets[0].address)
+        wait_until(lambda: bool(relay.output_events))
+    event, fields = relay.output_events[0]
+    assert event == "refused"
+    assert "push goes with a ZMQ PULL Source" in str(fields["message"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "event", "words"),
+    [
+        (None, "absent", "nothing listens there; a ZMQ PUSH Sink is awaited"),
+        (zmq.PUB, "refused", "the socket there is a PUB; pull goes with a ZMQ PUSH Sink"),
+    ],
+)
+def test_the_other_end_of_a_connecting_input_is_named(kind: int | None, event: str, words: str) -> None:
+    with zmq.Context() as context:
+        other = context.socket(zmq.PUB)
+        port = other.bind_to_random_port("tcp://127.0.0.1")
+        if kind is None:
+            other.close()
+        events: list[tuple[str, dict[str, object]]] = []
+        endpoint = Endpoint("pull", f"tcp://127.0.0.1:{port}", bind=False)
+        sender = SenderSocket(context, endpoint, 4, lambda name, **fields: events.append((name, fields)))
+
+        def reported() -> bool:
+            sender.follow()
+            return bool(events)
+
+        wait_until(reported)
+        for _ in range(20):  # attempts that fail alike are reported once
+            sender.follow()
+            time.sleep(0.01)
+        sender.close()
+        other.close(linger=0)
+    assert events == [(event, events[0][1])]
+    assert events[0][1]["message"] == words

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from nflae_bridge import precode
 from nflae_bridge.live.gnuradio.sockets.endpoints import Endpoint, parse_endpoint
 from tests.channel_files import Run, random_channels
 from tests.nflae_bridge.live.gnuradio.relays import wait_until
-from tests.nflae_bridge.live.gnuradio.test_flowgraphs import ANTENNAS, USERS, free_address, streaming
+from tests.nflae_bridge.live.gnuradio.test_flowgraphs import ANTENNAS, USERS, Streaming, free_address, streaming
 
 SIZE = ("--users", 4, "--antennas", 16)
 
@@ -28,6 +29,8 @@ SIZE = ("--users", 4, "--antennas", 16)
         ("sub:tcp://h:1,tags,bind,key=a=b", Endpoint("sub", "tcp://h:1", bind=True, tags=True, key="a=b")),
         ("req:ipc:///tmp/x,pdu", Endpoint("req", "ipc:///tmp/x", bind=False, pdu=True)),
         ("push:tcp://*:5557", Endpoint("push", "tcp://*:5557", bind=True)),
+        ("sub:tcp://h:1,tags,latest,pmt=3.9", Endpoint("sub", "tcp://h:1", False, tags=True, latest=True, pmt="3.9")),
+        ("push:tcp://*:1,pdu,pmt=3.8", Endpoint("push", "tcp://*:1", bind=True, pdu=True, pmt="3.8")),
         ("pub:tcp://127.0.0.1:*,connect", Endpoint("pub", "tcp://127.0.0.1:*", bind=False)),
     ],
 )
@@ -47,6 +50,10 @@ def test_endpoints_are_read(text: str, endpoint: Endpoint) -> None:
         (("--csi", "pull:tcp://127.0.0.1:1,loud"), "no option 'loud'"),
         (("--csi", "pull:tcp://127.0.0.1:1,key=x"), "no option 'key=x'"),
         (("--csi", "pull:tcp://127.0.0.1:1,tags,pdu"), "leave out tags or pdu"),
+        (("--csi", "pull:tcp://127.0.0.1:1,pmt=3.7,pdu"), "pmt=3.10|3.9|3.8"),
+        (("--csi", "pull:tcp://127.0.0.1:1,pmt=3.9"), "add pdu or tags"),
+        (("--csi", "pull:tcp://127.0.0.1:1", "--labels", "pub:tcp://*:1,latest"), "no option 'latest' for pub"),
+        (("--csi", "pull:tcp://127.0.0.1:1", "--labels", "pub:tcp://*:1", "--fallback", "hold"), "on a --server"),
         (("--csi", "pull:tcp://127.0.0.1:1"), "no output"),
         (("--csi", "pull:tcp://127.0.0.1:1", "--precoders", "push:tcp://*:1", "--result-tags"), "needs --precoders"),
         (
@@ -120,6 +127,21 @@ def test_signals_end_it_with_the_counts(number: int) -> None:
     )
     assert (counts["received"], counts["sent"], counts["unsent"]) == (100, 100, 0)
     assert counts["items_per_s"] > 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_call_of_an_absent_server_can_be_interrupted(number: int) -> None:
+    """Ctrl-C during the computation of the first batch, which waits for a server that is not there."""
+    arguments = ("--server", free_address(), "--csi", f"pull:{free_address()}", "--precoders", "push:tcp://127.0.0.1:*")
+    running = Streaming("--users", USERS, "--antennas", ANTENNAS, *arguments)
+    try:
+        wait_until(lambda: any("event=server_absent" in line for line in running.lines))
+        began = time.monotonic()
+        running.stop(number)
+        assert time.monotonic() - began < 5  # 0.7 s without other load; the server's time limit is 10 s
+    finally:
+        running.process.kill()
+        running.process.wait()
 
 
 @pytest.mark.slow
