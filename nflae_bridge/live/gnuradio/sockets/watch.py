@@ -10,6 +10,8 @@ import select
 import socket
 import time
 
+from nflae_bridge.live.gnuradio.sockets.zmtp import open_connection
+
 # ZeroMQ closes a connection without a handshake after 30 s; it is replaced before.
 _AGE_SECONDS = 20.0
 _CONNECT_SECONDS = 0.2
@@ -55,14 +57,7 @@ class ListenerWatch:
 
 
 def _connected(address: str) -> socket.socket | None:
-    transport, _, rest = address.partition("://")
     try:
-        if transport == "ipc":
-            connection = socket.socket(socket.AF_UNIX)
-            connection.settimeout(_CONNECT_SECONDS)
-            connection.connect(rest)
-            return connection
-        host, _, port = rest.rpartition(":")
-        return socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS)
+        return open_connection(address, _CONNECT_SECONDS)
     except (OSError, ValueError):
         return None

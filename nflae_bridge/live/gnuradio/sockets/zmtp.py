@@ -12,7 +12,6 @@ import socket
 _SECONDS = 0.3
 _GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00" + b"NULL".ljust(20, b"\0") + bytes(32)
 _NAME = b"\x0bSocket-Type"
-_READY = b"\x05READY" + _NAME + (4).to_bytes(4, "big") + b"PAIR"
 
 
 def socket_type_at(address: str) -> str:
@@ -29,23 +28,41 @@ def socket_type_at(address: str) -> str:
         Kind, e.g. ``PUB``; empty if it is not found within a moment.
     """
     try:
-        with _connected(address) as connection:
-            connection.settimeout(_SECONDS)
-            connection.sendall(_GREETING + bytes((4, len(_READY))) + _READY)
+        with open_connection(address, _SECONDS) as connection:
+            connection.sendall(_GREETING)  # and no READY, which would be refused before the other one is sent
             return _socket_type(connection)
     except (OSError, ValueError):
         return ""
 
 
-def _connected(address: str) -> socket.socket:
+def open_connection(address: str, seconds: float) -> socket.socket:
+    """Connect to a ZeroMQ address without ZeroMQ.
+
+    Parameters
+    ----------
+    address : str
+        ``tcp://HOST:PORT`` or ``ipc://FILE``.
+    seconds : float
+        Time limit, s.
+
+    Returns
+    -------
+    socket.socket
+        Connection.
+
+    Raises
+    ------
+    OSError, ValueError
+        If nothing accepts the connection, or the address is of another form.
+    """
     transport, _, rest = address.partition("://")
     if transport == "ipc":
         connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(_SECONDS)
+        connection.settimeout(seconds)
         connection.connect(rest)
         return connection
     host, _, port = rest.rpartition(":")
-    return socket.create_connection((host.strip("[]"), int(port)), _SECONDS)
+    return socket.create_connection((host.strip("[]"), int(port)), seconds)
 
 
 def _socket_type(connection: socket.socket) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket as system_sockets
 import struct
 import threading
 import time
@@ -584,7 +585,9 @@ def test_the_other_end_of_a_connecting_input_is_named(kind: int | None, event: s
         other = context.socket(zmq.PUB)
         port = other.bind_to_random_port("tcp://127.0.0.1")
         if kind is None:
-            other.close()
+            with system_sockets.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = probe.getsockname()[1]
         events: list[tuple[str, dict[str, object]]] = []
         endpoint = Endpoint("pull", f"tcp://127.0.0.1:{port}", bind=False)
         sender = SenderSocket(context, endpoint, 4, lambda name, **fields: events.append((name, fields)))
