@@ -62,13 +62,13 @@ class BadChannels(BridgeError, ValueError):
 
 
 class TooLarge(BridgeError, ValueError):
-    """Report more users or drops than the server accepts in one request; send fewer at a time."""
+    """Report more users, drops or bytes than the server accepts in one request; send fewer drops at a time."""
 
     code = "too_large"
 
 
 class ServerBusy(BridgeError):
-    """Report a full queue on the server; send the request again after a pause."""
+    """Report a queue on the server that was full until the deadline; the clients repeat a request until then."""
 
     code = "busy"
 
@@ -98,7 +98,7 @@ class NoAnswer(BridgeError, TimeoutError):
 
 
 class ConnectionLost(BridgeError, ConnectionError):
-    """Report a connection that the server closed each time the request was sent."""
+    """Report a connection that was lost each time the request was sent, or that the server refuses."""
 
     code = "connection_lost"
 

@@ -90,7 +90,7 @@ def dbw(watts: float) -> float:
 
 BUDGET = ("--noise-dbw", dbw(0.05), "--power-dbw", dbw(2), "--alpha-c", 0.5, "--min-rate", 0.3)
 SAME_BY_FILE: list[tuple[object, ...]] = [
-    (),
+    ("--layout", "nks"),
     ("--layout", "kns"),
     ("--scheme", "wmmse", "--noise-dbw", -13),
     ("--layout", "kn", "--convention", "hermitian", "--scheme", "zf"),
