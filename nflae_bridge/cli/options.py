@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from matlab_io.containers.limits import DEFAULT_MAX_INFLATE, max_inflate
 from matlab_io.conventions import SIGNAL_MODELS
 from matlab_io.errors import NflaeError
 from nflae_bridge.files.budget import BudgetRequest
@@ -114,6 +115,22 @@ class _Shape(click.ParamType[tuple[int, ...]]):
         return tuple(int(size) for size in sizes)
 
 
+def _bound(ctx: click.Context, param: click.Parameter, ratio: float) -> None:
+    ctx.with_resource(max_inflate(ratio))
+
+
+max_inflate_option = click.option(
+    "--max-inflate",
+    metavar="RATIO",
+    type=click.FloatRange(min=1),
+    default=DEFAULT_MAX_INFLATE,
+    show_default=True,
+    expose_value=False,
+    callback=_bound,
+    help="Largest ratio of decompressed to stored bytes of a file from which channels are read; 64 MiB are always"
+    " allowed.",
+)
+
 channel_options = option_group(
     ChannelOptions,
     "reading",
@@ -146,6 +163,7 @@ channel_options = option_group(
         "--shape", type=_Shape(), help="Read raw complex64 numbers of this shape, the first axis fastest: 64x4x100."
     ),
     click.option("--allow-real", is_flag=True, help="Accept an array without imaginary part as channels."),
+    max_inflate_option,
 )
 
 near_field_option = click.option(

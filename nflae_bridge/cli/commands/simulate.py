@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nflae_bridge.cli.options import max_inflate_option
 from nflae_bridge.cli.source_option import SourceOption
 from nflae_bridge.cli.terminal import Advance, fact, progress
 
@@ -107,6 +108,7 @@ _CSI_STREAM = 1 << 40
     help="Users with several receive antennas in a file: every antenna as a user of its own; the strongest; combined by"
     " the dominant left singular vector.",
 )
+@max_inflate_option
 @click.option(
     "--seed",
     type=click.IntRange(min=0, max=2**39),
