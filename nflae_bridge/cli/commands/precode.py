@@ -48,7 +48,8 @@ _MOSTLY = 0.9  # of the drops: from here on the network is not worth its time
       power, lambda, near_field_score, sinr, rate, near_field         K x S
       sum_rate, feasible, fallback                                    1 x S
       nflae_info                                                      struct
-    Transmit x = W diag(sqrt(p)) s.
+    Transmit x = W diag(sqrt(p)) s. With subcarriers, S stands for F x S: each has its own sum_rate and the whole P, or
+    with --power-scope total an equal share.
     """,
 )
 @click.argument("source", metavar="IN.mat", type=click.Path(path_type=Path))

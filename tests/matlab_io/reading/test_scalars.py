@@ -110,6 +110,7 @@ def test_names_that_state_no_budget(name: str) -> None:
     [
         ("snr", 20.0, "noise_power", "pass --snr-db 20 if in dB or --snr-db 13.0103 if linear"),
         ("SNR", -5.0, "noise_power", "pass --snr-db -5 if in dB"),
+        ("snr", 0.0, "noise_power", "pass --snr-db 0 if in dB"),
         ("P", 30.0, "power", "pass --power-dbw 14.7712 if in W or --power-dbm 30 if in dBm"),
         ("EbN0", 5.0, "noise_power", "pass --noise-dbm, --noise-dbw or --snr-db"),
         ("EsNo_dB", 5.0, "noise_power", "which depends on the code"),

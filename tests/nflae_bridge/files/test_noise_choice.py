@@ -109,6 +109,7 @@ def test_thermal_noise(write_mat: WriteMat) -> None:
         ({"noise_power": 0.1, "snr_db": 20.0}, {}, "noise_power and snr_db state the noise power in different ways;"
          " pass --noise-dbw -10 or --snr-db 20, or keep one"),
         ({"NF": 9.0, "BW_MHz": 100.0, "noise_dbm": -100.0}, {}, "noise_dbm and NF state the noise power in different"),
+        ({"NF": 9.0, "BW_MHz": 100.0, "sigma2": 0.0}, {}, "sigma2 and NF state the noise power in different ways"),
         ({"snr": 20.0}, {}, "in.mat: snr = 20 may be linear or in dB; pass --snr-db 20"),
         ({"P": 30.0}, {}, "in.mat: P = 30 may be a power in W or in dBm, or no power at all"),
         ({"Pt": "30"}, {}, "in.mat: Pt (1 x 2 char) is not a real number; save a number, or pass --power-dbm"),
