@@ -37,7 +37,6 @@ from nflae_bridge.live.errors import BridgeError
 Channels = npt.NDArray[np.complex64]
 Attack = Callable[[str, float], int]
 
-QUIET_SECONDS = 3.0
 TIMEOUT = 60.0
 MEGABYTE = 1 << 20
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(48)
@@ -137,7 +136,7 @@ def large_envelopes(address: str, scale: float) -> int:
 def large_requests(address: str, scale: float) -> int:
     """Send valid requests of 57 MB from 50 clients at a time."""
     clients = max(3, round(50 * scale))
-    frames = request(channels(1740, 16, 256))
+    frames = request(channels(1740, 16, 256), want=["precoder", "power"])
     with contextlib.ExitStack() as stack:
         open_sockets = [stack.enter_context(dealer(address)) for _ in range(clients)]
         for socket in open_sockets:
@@ -150,20 +149,20 @@ def large_requests(address: str, scale: float) -> int:
 
 
 def stalled_requests(address: str, scale: float) -> int:
-    """Announce frames of 60 MB over 100 connections and send no byte of them for five seconds."""
+    """Announce frames of 60 MB over 100 connections and send no byte of them for two seconds."""
     count = max(3, round(100 * scale))
     header = request(np.zeros((1830, 16, 256), np.complex64))[0]
     start = bytes([1, len(header)]) + header + b"\x02" + (1830 * 16 * 256 * 8).to_bytes(8, "big")
     with contextlib.ExitStack() as stack:
         for _ in range(count):
             stack.enter_context(connection(address)).sendall(start)
-        time.sleep(5)
+        time.sleep(2)
     return count
 
 
 def greedy(address: str, scale: float) -> int:
     """Keep 3,000 requests in flight."""
-    count, window = max(6_000, round(300e3 * scale)), 3000
+    count, window = round(300e3 * scale), min(3000, round(300e3 * scale))
     frames = request(channels(1, 4, 32), scheme="rzf")
     with dealer(address) as socket:
         for number in range(count):
@@ -175,7 +174,7 @@ def greedy(address: str, scale: float) -> int:
 
 def never_reading(address: str, scale: float) -> int:
     """Request answers of 2 MB and read none."""
-    count = max(100, round(2000 * scale))
+    count = round(2000 * scale)
     frames = request(channels(64, 16, 256), want=["precoder", "power"])
     with dealer(address, rcvhwm=1) as socket:
         for _ in range(count):
@@ -187,7 +186,7 @@ def never_reading(address: str, scale: float) -> int:
 
 def poisoned(address: str, scale: float) -> int:
     """Mix requests with a noise power of 5e-324 W, 1e-30 W and NaN channels into batches."""
-    count = max(1000, round(100e3 * scale))
+    count = round(100e3 * scale)
     good = channels(1, 4, 32)
     bad = good.copy()
     bad[0, 1, 2] = np.nan
@@ -297,7 +296,7 @@ def resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def measure(name: str, pid: int, address: str, scale: float) -> Outcome:
+def measure(name: str, pid: int, address: str, scale: float, quiet_seconds: float = 3.0) -> Outcome:
     """Measure a client beside an attack.
 
     Parameters
@@ -310,6 +309,8 @@ def measure(name: str, pid: int, address: str, scale: float) -> Outcome:
         Its address.
     scale : float
         Size of the attack; 1 for the full one.
+    quiet_seconds : float
+        Time of the measurement before it, s.
 
     Returns
     -------
@@ -319,7 +320,7 @@ def measure(name: str, pid: int, address: str, scale: float) -> Outcome:
     outcome = Outcome()
     beside = Beside(address, outcome)
     beside.start()
-    time.sleep(QUIET_SECONDS)
+    time.sleep(quiet_seconds)
     before = resident(pid)
     beside.seconds = outcome.attacked
     command = [sys.executable, __file__, "--child", name, "--address", address, "--scale", str(scale)]

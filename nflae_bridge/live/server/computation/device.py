@@ -142,8 +142,6 @@ class Device:
         """
         with self._lock, torch.inference_mode():
             began, worked = time.perf_counter(), self.clock()
-            faults = [_fault(job.request) for job in jobs]
-            good = [job.request for job, fault in zip(jobs, faults, strict=True) if fault is None]
             paused = 0.0
 
             def between() -> None:
@@ -152,6 +150,8 @@ class Device:
                 interrupt()
                 paused += self.clock()
 
+            faults = [_fault(job.request, between) for job in jobs]
+            good = [job.request for job, fault in zip(jobs, faults, strict=True) if fault is None]
             results = iter(self._precode(good, between) if good else ())
             outcomes = [next(results) if fault is None else fault for fault in faults]
             if not any(isinstance(outcome, WireError) for outcome in outcomes):
@@ -199,8 +199,8 @@ class Device:
         if len(request.channels) == 1:
             return 1
         key = batch_key(request)
-        # At least three times the time that a single drop takes: most of it may not depend on the number of drops.
-        seconds = max(_BLOCK_SECONDS, 3 * self.costs.estimate(key, 1))
+        # At least twice the time that a single drop takes: most of it may not depend on the number of drops.
+        seconds = max(_BLOCK_SECONDS, 2 * self.costs.estimate(key, 1))
         step = self.costs.drops_within(key, seconds)
         return step if 2 * step < len(request.channels) else len(request.channels)
 
@@ -217,7 +217,7 @@ class Device:
         return result_arrays(scheme(ChannelBatch(channels, labels), _budget(requests, self.device)), names=wanted)
 
 
-_BLOCK_SECONDS = 0.05  # estimated time between interrupts
+_BLOCK_SECONDS = 0.02  # estimated time between interrupts
 _CHECKED_NUMBERS = 1 << 20
 _OVERFLOW = WireError(
     "bad_channels",
@@ -225,11 +225,13 @@ _OVERFLOW = WireError(
 )
 
 
-def _fault(request: PrecodeRequest) -> WireError | None:
+def _fault(request: PrecodeRequest, interrupt: Interrupt) -> WireError | None:
     """Return the fault of the first unusable drop of a request."""
     drops, users, antennas = request.channels.shape
     step = max(1, _CHECKED_NUMBERS // (users * antennas))
     for start in range(0, drops, step):
+        if start:
+            interrupt()
         with np.errstate(over="ignore"):  # values beyond single precision are reported as Inf
             checked = np.asarray(request.channels[start : start + step], np.complex64)
         bad = first_bad_drop(checked)

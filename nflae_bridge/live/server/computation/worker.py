@@ -14,7 +14,7 @@ from nflae_bridge.live.server.settings import ServerSettings
 
 STOPPED = "the server has stopped before the result; send the request to another one"
 
-_BATCH_SECONDS = 0.05  # estimated time of several requests that are computed together
+_BATCH_SECONDS = 0.03  # estimated time of several requests that are computed together
 _MAX_DEPTH = 3  # batches in progress, each begun between the blocks of a longer one
 
 
@@ -108,7 +108,7 @@ class Worker:
 
     def _batch_drops(self, first: Job) -> int:
         costs = self._device.costs
-        seconds = max(_BATCH_SECONDS, 3 * costs.estimate(first.key, 1))
+        seconds = max(_BATCH_SECONDS, 2 * costs.estimate(first.key, 1))
         return min(self._settings.max_batch, costs.drops_within(first.key, seconds))
 
     def _reason_to_end(self, job: Job) -> WireError | None:
