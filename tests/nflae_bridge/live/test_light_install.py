@@ -52,7 +52,7 @@ print(json.dumps({
 
 def run(*command: object, check: bool = True) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=240, env=environment)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -133,10 +133,10 @@ def test_a_stream_is_computed_by_a_server(beside_gnuradio: Path, server: LiveSer
         source.connect(csi)
         sink.connect(precoders)
         source.send(channels.tobytes())
-        assert sink.poll(30_000)
+        assert sink.poll(60_000)
         rows = np.frombuffer(sink.recv(), np.complex64).reshape(channels.shape)
         stream.terminate()
-        assert "event=stopped received=5 sent=5" in stream.communicate(timeout=30)[1]
+        assert "event=stopped received=5 sent=5" in stream.communicate(timeout=60)[1]
     np.testing.assert_allclose(rows, precode(channels, scheme="rzf").precoder, atol=1e-5)
 
 

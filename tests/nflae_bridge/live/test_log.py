@@ -141,8 +141,8 @@ log.info("end")
         reader.start()
         process.stdin.write("\n")
         process.stdin.flush()
-        assert process.wait(30) == 0
-        reader.join(30)
+        assert process.wait(60) == 0
+        reader.join(60)
     left_out = sum(int(number) for number in re.findall(r"event=log_lines_left_out number=(\d+)", "".join(read)))
     written = sum("event=event" in line for line in read)
     assert left_out > 0
@@ -155,4 +155,4 @@ def test_a_program_ends_although_its_log_is_not_read() -> None:
         "from nflae_bridge.live.log import EventLog as Log; l = Log(); [l.info('x', t='y' * 100) for _ in range(5000)]"
     )
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE) as process:
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0

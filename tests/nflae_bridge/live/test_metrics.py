@@ -14,7 +14,7 @@ from nflae_bridge.live.server.statistics import Statistics
 
 
 def page(port: int) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
         return str(answer.read().decode())
 
 
@@ -51,10 +51,10 @@ def test_a_connection_ends_although_it_sends_now_and_then(free_port: int, monkey
                 continue
             except OSError:
                 break
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 28
 
 
 def test_other_pages_are_refused(free_port: int) -> None:
     metrics.serve_metrics(free_port, Statistics(), lambda: 0)
     with pytest.raises(urllib.error.HTTPError, match="the metrics are at /metrics"):
-        urllib.request.urlopen(f"http://127.0.0.1:{free_port}/", timeout=10)
+        urllib.request.urlopen(f"http://127.0.0.1:{free_port}/", timeout=60)
