@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.files.noise_power import choose_noise
-from nflae_bridge.files.settings import Setting, from_file, from_option
-from nflae_bridge.files.user_snr import PLAUSIBLE_SNR_DB
+from nflae_bridge.files.settings import PLAUSIBLE_SNR_DB, Setting, from_file, from_option
 from simulator.downlink.budget import (
     DEFAULT_ALPHA_C,
     DEFAULT_MIN_RATE,

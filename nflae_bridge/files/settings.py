@@ -12,7 +12,10 @@ from simulator.downlink.budget import check_quantity
 if TYPE_CHECKING:
     from matlab_io import ChannelFile
 
-__all__ = ["Setting", "from_file", "from_option", "stated_in"]
+__all__ = ["PLAUSIBLE_SNR_DB", "Setting", "from_file", "from_option", "stated_in"]
+
+# Range of the SNR of the median user, dB, beyond which a default noise power is hardly that of the channels.
+PLAUSIBLE_SNR_DB = (-20.0, 60.0)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from matlab_io.errors import NflaeError
+from nflae_bridge.files.settings import PLAUSIBLE_SNR_DB
 from nflae_bridge.files.validation import Channels, good_drops
 from simulator.downlink.budget import DEFAULT_NOISE_POWER
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from nflae_bridge.files.user_noise import UserNoise
 
 __all__ = [
-    "PLAUSIBLE_SNR_DB",
     "Progress",
     "UserGains",
     "check_default_noise",
@@ -28,11 +28,6 @@ __all__ = [
     "sample_gains",
     "user_gains",
 ]
-
-PLAUSIBLE_SNR_DB = (
-    -20.0,
-    60.0,
-)  # of the median user, beyond which a default noise power is hardly that of the channels
 
 Progress = Callable[[str, int, str], AbstractContextManager[Callable[[int, str], None]]]
 
@@ -69,7 +64,7 @@ def check_default_noise(channels: Channels, power: float) -> None:
     Raises
     ------
     NflaeError
-        If it is beyond `PLAUSIBLE_SNR_DB`.
+        If it is beyond `nflae_bridge.files.settings.PLAUSIBLE_SNR_DB`.
     """
     gain, (low, high) = float(np.median(user_gains(channels))), PLAUSIBLE_SNR_DB
     snr_db = 10 * math.log10(power * gain / DEFAULT_NOISE_POWER) if gain > 0 else -math.inf
