@@ -111,6 +111,9 @@ def test_what_comes_is_what_nflae_precode_writes(
         assert {name for name in live if not name.startswith("__")} == {*RESULT_NAMES, "nflae_info"}
         for name in RESULT_NAMES:
             assert live[name].dtype == written[name].dtype, (i, name)
+            # Files have the network's labels for every scheme, and a score of 0.5 without a single wave.
+            if name == "near_field_score" or (name == "near_field" and "--scheme" in arguments):
+                continue
             np.testing.assert_allclose(live[name], written[name], 1e-5, 1e-6, err_msg=f"case {i}, {name}")
         by_file, by_wire = (content["nflae_info"][0, 0] for content in (written, live))
         for told in ("scheme", "model", "version", "convention"):
