@@ -1,7 +1,7 @@
 r"""Run the flowgraph of downlink.grc from Python, without windows, under the Python that GNU Radio is installed for.
 
-    nflae stream --users 4 --antennas 128 --csi pull:tcp://127.0.0.1:5556 \
-                 --precoders push:tcp://127.0.0.1:5557 --scaled --noise-dbw -25 --min-rate 1
+    nflae stream --users 4 --antennas 128 --csi pull:tcp://127.0.0.1:5556,tags \
+                 --precoders push:tcp://127.0.0.1:5557,tags --scaled --noise-dbw -25 --min-rate 1
     /usr/bin/python3 downlink.py --drops 200
 
 A simulated downlink sends its channels (CSI) over ZeroMQ, receives precoders, applies them, and prints the error vector
@@ -32,8 +32,9 @@ class Downlink(gr.top_block):
         # One item is one drop: antennas x users complex numbers, user after user. Blocks written in Python are kept in
         # attributes, because GNU Radio holds no reference to them.
         self.users = near_field_users.blk(ANTENNAS, USERS, drops)
-        channels_out = zeromq.push_sink(gr.sizeof_gr_complex, item, csi_address, waiting_ms)
-        precoders_in = zeromq.pull_source(gr.sizeof_gr_complex, item, precoder_address, waiting_ms)
+        # True: tags are passed, so that precoders keep the numbers of their channels through restarts of nflae stream.
+        channels_out = zeromq.push_sink(gr.sizeof_gr_complex, item, csi_address, waiting_ms, True)
+        precoders_in = zeromq.pull_source(gr.sizeof_gr_complex, item, precoder_address, waiting_ms, True)
         self.connect(self.users, channels_out)
 
         chunks = np.random.default_rng(0).integers(0, 4, 10007)

@@ -303,7 +303,7 @@ def test_the_example_improves_every_users_constellation(gnuradio: str, tmp_path:
     flowgraph = str((tmp_path if companion else EXAMPLE) / "downlink.py")
     csi, precoders = free_address(), free_address()
     arguments = ("--users", 4, "--antennas", 128, "--scheme", "nflae", "--scaled", "--noise-dbw", -25, "--min-rate", 1)
-    with streaming("--csi", f"pull:{csi}", "--precoders", f"push:{precoders}", *arguments):
+    with streaming("--csi", f"pull:{csi},tags", "--precoders", f"push:{precoders},tags", *arguments):
         addresses = ["--csi-address", csi, "--precoder-address", precoders]
         command = [gnuradio, flowgraph, "--drops", "100", *addresses, *outputs]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=180)
