@@ -208,10 +208,10 @@ def command(**values: Any) -> None:
     settings = _settings(options)
     with ExitStack() as stack:
         make_precode = partial(_local_precode, options) if options.server is None else _remote(options, log, stack)
-        over = stream(settings, make_precode, log)
+        stream(settings, make_precode, log)
     log.flush()
-    if not over:
-        os._exit(0)  # a computation cannot be interrupted, and the end of the interpreter would wait for it
+    # The end of an interpreter waits for a computation that is not over, and takes seconds where PyTorch is loaded.
+    os._exit(0)
 
 
 def _check(options: _Options) -> None:

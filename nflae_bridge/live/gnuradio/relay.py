@@ -133,11 +133,6 @@ class Relay:
         self._stop_at: float | None = None
         self._ended_run = 0
 
-    @property
-    def abandoned(self) -> bool:
-        """True after a stop during a computation that was not over in time."""
-        return self._worker.busy
-
     def run(self) -> None:
         """Run until stopped; then pass on what has arrived, as far as time permits.
 

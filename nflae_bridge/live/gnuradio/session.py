@@ -55,8 +55,10 @@ class StreamSettings:
     status_seconds: float = 10.0
 
 
-def stream(settings: StreamSettings, make_precode: Callable[[Counts], Precode], log: EventLog) -> bool:
+def stream(settings: StreamSettings, make_precode: Callable[[Counts], Precode], log: EventLog) -> None:
     """Relay until SIGTERM or SIGINT, then pass on the items already received, for half a second at most.
+
+    A computation that is not over by then is abandoned, and its thread still runs.
 
     Parameters
     ----------
@@ -67,11 +69,6 @@ def stream(settings: StreamSettings, make_precode: Callable[[Counts], Precode], 
         loading a model takes seconds.
     log : EventLog
         Log of events; the counts are written at the end in any case.
-
-    Returns
-    -------
-    bool
-        False if a computation was not over at the end and its thread still runs.
 
     Raises
     ------
@@ -107,7 +104,6 @@ def stream(settings: StreamSettings, make_precode: Callable[[Counts], Precode], 
             relay.run()
         finally:
             meter.write("stopped", meter.began, 0)
-    return not relay.abandoned
 
 
 def _open(

@@ -172,9 +172,41 @@ def pdus(csi, precoders, kind, items, length):
     }
 
 
+def pairing(folder, numbers, items):
+    """What the example's downlink makes of precoders with these numbers, for channels 0 ... items - 1, without noise."""
+    sys.path.insert(0, folder)
+    import transmission
+
+    users, antennas, symbols = 2, 4, 3
+    size = users * antennas
+    csi, sent = channels(items, size), channels(items, users * symbols)
+    tags = []
+    for place, number in enumerate(numbers):
+        tag = gr.tag_t()
+        tag.offset, tag.key, tag.value = place, pmt.intern("nflae_item"), pmt.from_uint64(number)
+        tags.append(tag)
+    flowgraph = gr.top_block()
+    downlink = transmission.blk(antennas, users, symbols, 0)
+    sources = [
+        blocks.vector_source_c(csi.ravel().tolist(), False, size),
+        blocks.vector_source_c(csi[numbers].ravel().tolist(), False, size, tags),
+        blocks.vector_source_c(sent.ravel().tolist(), False, users * symbols),
+    ]
+    received, matched = (blocks.vector_sink_c(users * symbols) for _ in range(2))
+    for port, source in enumerate(sources):
+        flowgraph.connect(source, (downlink, port))
+    flowgraph.connect((downlink, 0), received)
+    flowgraph.connect((downlink, 1), matched)
+    flowgraph.run()
+    return {
+        name: np.array(sink.data(), np.complex64).reshape(-1, users, symbols)
+        for name, sink in (("received", received), ("matched", matched))
+    }
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "pmts":
         compare_pmts()
     else:
-        work = {"samples": samples, "pdus": pdus}[sys.argv[1]]
+        work = {"samples": samples, "pdus": pdus, "pairing": pairing}[sys.argv[1]]
         np.savez(sys.argv[3], **work(**json.loads(sys.argv[2])))

@@ -289,6 +289,20 @@ def test_the_companion_flowgraph_embeds_the_blocks_of_the_python_one() -> None:
         assert embedded in graph, f"{name}.py and the block of that name in downlink.grc differ"
 
 
+def test_the_example_pairs_precoders_and_channels_by_number(flowgraph: Flowgraph) -> None:
+    """Precoders are the channels here, so that those of the right number are the matched filters."""
+    numbers = [0, 1, 5, 6, 7, 11]
+    got = flowgraph("pairing", folder=str(EXAMPLE), numbers=numbers, items=12)
+    assert len(got["received"]) == len(numbers)
+    parts = np.random.default_rng(7).normal(size=(12, 8, 2)).astype(np.float32)
+    h = parts.view(np.complex64)[..., 0].reshape(12, 2, 4)[numbers]
+    parts = np.random.default_rng(7).normal(size=(12, 6, 2)).astype(np.float32)
+    sent = parts.view(np.complex64)[..., 0].reshape(12, 2, 3)[: len(numbers)]
+    gains = h.conj() @ h.transpose(0, 2, 1)
+    own = np.diagonal(gains, axis1=1, axis2=2)[..., None]
+    np.testing.assert_allclose(got["received"], gains @ sent / own, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("companion", [False, True], ids=["python", "grc"])
 def test_the_example_improves_every_users_constellation(gnuradio: str, tmp_path: Path, companion: bool) -> None:
