@@ -173,7 +173,7 @@ def pdus(csi, precoders, kind, items, length):
 
 
 def pairing(folder, numbers, items):
-    """What the example's downlink makes of precoders with these numbers, for channels 0 ... items - 1, without noise."""
+    """What the example's downlink makes of precoders with these numbers, without noise."""
     sys.path.insert(0, folder)
     import transmission
 
