@@ -151,4 +151,10 @@ def attempt(seed: int, folder: object = None) -> list[str]:
     answer = solver(case.batch, case.budget)
     textbook = scheme("rzf")(ChannelBatch(case.batch.channels, answer.near_field), case.budget)
     found = faults(case, answer, textbook)
+    if case.scheme == "nflae":
+        peak = float(case.batch.channels.abs().amax())
+        scaled = case.batch.channels * (2.0**-40 if peak > 1 else 2.0**40)
+        score = solver(ChannelBatch(scaled), LinkBudget()).near_field_score
+        if not torch.allclose(score, answer.near_field_score, rtol=0, atol=1e-4):
+            found.append("labels depend on scale")
     return [f"{fault} ({case.text})" for fault in found]

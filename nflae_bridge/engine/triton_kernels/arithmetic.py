@@ -85,7 +85,7 @@ def structured_beams(real, imag, own, dual, K, P: tl.constexpr):
     rounding = tl.sum((re * re + im * im) * own[:, None], 0) * _ROUNDING
     least = tl.maximum(tl.maximum(energy, rounding), _TINY)
     effective_gains = tl.minimum((seen_re * seen_re + seen_im * seen_im) / least[None, :], own[:, None])
-    return re, im, effective_gains, energy
+    return re, im, effective_gains, tl.maximum(energy, 0.0)
 
 
 @triton.jit
