@@ -43,7 +43,7 @@ def test_octave_recomputes_every_rate(
 ) -> None:
     save(octave, version, scalars="power = 2; noise_power = 0.05;", names="'H', 'power', 'noise_power'")
     model = ("--model", untrained) if scheme == "nflae" else ()
-    arguments = ("--scheme", scheme, *model, "--alpha-c", 0.6, "--min-rate", 0.3)
+    arguments = ("--layout", "nks", "--scheme", scheme, *model, "--alpha-c", 0.6, "--min-rate", 0.3)
     done = nflae("precode", tmp_path / "channels.mat", "-o", tmp_path / "precoded.mat", *arguments)
     assert done.exit_code == 0, done.output
     assert largest_rate_error(octave) < 1e-5
@@ -55,7 +55,8 @@ def test_octave_finds_the_variables_it_was_promised(
 ) -> None:
     save(octave, version)
     precoded = tmp_path / "precoded.mat"
-    assert nflae("precode", tmp_path / "channels.mat", "-o", precoded, "--model", untrained).exit_code == 0
+    arguments = ("--layout", "nks", "--model", untrained)
+    assert nflae("precode", tmp_path / "channels.mat", "-o", precoded, *arguments).exit_code == 0
     told = octave("""
         r = load('precoded.mat');
         assert(isa(r.precoder, 'single') && iscomplex(r.precoder) && isequal(size(r.precoder), [32 4 10]));
@@ -76,7 +77,7 @@ def test_octave_finds_the_variables_it_was_promised(
 @pytest.mark.parametrize(
     ("size", "arguments"),
     [
-        ("4, 32, 10", ()),  # users in rows: y = H x
+        ("4, 32, 10", ("--layout", "kns")),  # users in rows: y = H x
         ("32, 4", ()),  # one drop
         ("32, 4, 3, 5", ("--layout", "nkfs")),
         ("10, 4, 32", ("--layout", "skn")),
@@ -114,7 +115,7 @@ def test_rates_agree_with_a_noise_power_per_user_or_drop(
 
 def test_skipped_drops_do_not_disturb_the_check(octave: Octave, nflae: Run, tmp_path: Path) -> None:
     save(octave, "-v7", scalars="H(3, 2, 5) = NaN; H(:, 1, 8) = 0;")
-    arguments = ("--scheme", "rzf", "--on-bad-drop", "skip")
+    arguments = ("--layout", "nks", "--scheme", "rzf", "--on-bad-drop", "skip")
     done = nflae("precode", tmp_path / "channels.mat", "-o", tmp_path / "precoded.mat", *arguments)
     assert done.exit_code == 0, done.output
     assert largest_rate_error(octave) < 1e-5
@@ -123,7 +124,7 @@ def test_skipped_drops_do_not_disturb_the_check(octave: Octave, nflae: Run, tmp_
 
 def test_octave_opens_a_result_in_version_7_3(octave: Octave, nflae: Run, tmp_path: Path) -> None:
     save(octave, "-v7")
-    arguments = ("--scheme", "rzf", "--mat-version", "7.3")
+    arguments = ("--layout", "nks", "--scheme", "rzf", "--mat-version", "7.3")
     done = nflae("precode", tmp_path / "channels.mat", "-o", tmp_path / "precoded.mat", *arguments)
     assert done.exit_code == 0, done.output
     assert octave("r = load('precoded.mat'); printf('%d ', size(r.rate))").split() == ["4", "10"]
@@ -132,6 +133,7 @@ def test_octave_opens_a_result_in_version_7_3(octave: Octave, nflae: Run, tmp_pa
 def test_the_example_is_octaves_own_and_agrees(octave: Octave, nflae: Run, tmp_path: Path) -> None:
     example = Path(__file__).parents[3] / "examples" / "octave_channels.mat"
     shutil.copy(example, tmp_path / "channels.mat")
-    done = nflae("precode", tmp_path / "channels.mat", "-o", tmp_path / "precoded.mat", "--scheme", "wmmse")
+    arguments = ("--layout", "nks", "--scheme", "wmmse")
+    done = nflae("precode", tmp_path / "channels.mat", "-o", tmp_path / "precoded.mat", *arguments)
     assert done.exit_code == 0, done.output
     assert largest_rate_error(octave) < 1e-5
