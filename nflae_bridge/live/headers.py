@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta, Struct
 
-from matlab_io.result import RESULT_NAMES
+from matlab_io.result import RECEIVE_COMBINER, RESULT_NAMES
 from nflae_bridge.live.errors import WireError
 from simulator.downlink.budget import DEFAULT_ALPHA_C, DEFAULT_MIN_RATE, DEFAULT_NOISE_POWER, DEFAULT_POWER
 
@@ -19,10 +19,13 @@ VERSION: Literal[1] = 1
 
 if TYPE_CHECKING:
     ArrayName = str
+    ReturnedName = str
 else:
     ArrayName = Literal[RESULT_NAMES]
+    ReturnedName = Literal[(*RESULT_NAMES, RECEIVE_COMBINER.name)]
 Dtype = Literal["complex64", "complex128"]
 Convention = Literal["hermitian", "direct"]
+ReceiveMode = Literal["each", "strongest", "eigen"]
 Frame = bytes | memoryview
 
 _ITEM_BYTES = {"complex64": 8, "complex128": 16}
@@ -44,18 +47,20 @@ class PrecodeHeader(Struct, tag_field="op", tag="precode", forbid_unknown_fields
     id : str
         Identifier that the answer repeats.
     shape : tuple of int
-        Antennas, users and, unless it is 1, drops.
+        Antennas, users and, unless it is 1, drops; with `receive_antennas`, antennas, receive antennas, users, drops.
     dtype, convention, scheme, refine, near_field, want
         See docs/reference/protocol.md.
     power, noise_power, alpha_c, min_rate : float
         Link budget, see `LinkBudget`.
     deadline_ms : float or None
         Time that the client waits, ms.
+    receive_antennas : str or None
+        Treatment of several receive antennas per user.
     """
 
     v: Literal[1]
     id: _Id
-    shape: Annotated[tuple[_Count, ...], Meta(min_length=2, max_length=3)]
+    shape: Annotated[tuple[_Count, ...], Meta(min_length=2, max_length=4)]
     dtype: Dtype = "complex64"
     power: float = DEFAULT_POWER
     noise_power: float = DEFAULT_NOISE_POWER
@@ -67,6 +72,7 @@ class PrecodeHeader(Struct, tag_field="op", tag="precode", forbid_unknown_fields
     near_field: bool = False
     want: Annotated[tuple[ArrayName, ...], Meta(min_length=1)] = RESULT_NAMES
     deadline_ms: Annotated[float, Meta(gt=0)] | None = None
+    receive_antennas: ReceiveMode | None = None
 
 
 class StatusHeader(Struct, tag_field="op", tag="status", forbid_unknown_fields=True):
@@ -79,7 +85,7 @@ class StatusHeader(Struct, tag_field="op", tag="status", forbid_unknown_fields=T
 class ArrayDescription(Struct, frozen=True):
     """Describe one array frame of an answer; the shape is in MATLAB order."""
 
-    name: ArrayName
+    name: ReturnedName
     shape: tuple[int, ...]
     dtype: str
 
@@ -111,6 +117,7 @@ _ALLOWED = {
     "$.op": ("precode", "status"),
     "$.dtype": get_args(Dtype),
     "$.convention": get_args(Convention),
+    "$.receive_antennas": get_args(ReceiveMode),
     "$.want": RESULT_NAMES,
     "unknown field": PrecodeHeader.__struct_fields__,
 }

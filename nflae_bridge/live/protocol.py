@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from matlab_io.result import RESULT_ARRAYS, RESULT_NAMES, Result
+from matlab_io.result import RECEIVE_COMBINER, RESULT_ARRAYS, RESULT_NAMES, Result
 from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.headers import (
     VERSION,
@@ -26,7 +26,9 @@ from nflae_bridge.live.headers import (
     ErrorDescription,
     Frame,
     PrecodeHeader,
+    ReceiveMode,
     ReplyHeader,
+    ReturnedName,
     StatusHeader,
     decode_reply_header,
     decode_request_header,
@@ -44,7 +46,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "float64": np.dtype("<f8"),
     "bool": np.dtype("?"),
 }
-_RESULT_ARRAYS = {entry.name: entry for entry in RESULT_ARRAYS}
+_RESULT_ARRAYS = {entry.name: entry for entry in (*RESULT_ARRAYS, RECEIVE_COMBINER)}
 
 Array = npt.NDArray[Any]
 
@@ -65,7 +67,8 @@ class PrecodeRequest:
     id : str
         Identifier that the answer repeats.
     channels : numpy.ndarray
-        Channels as sent, complex64 or complex128, (drops, users, antennas); with ``direct`` row k is conj(h_k).
+        Channels as sent, complex64 or complex128, (drops, users, antennas); with ``direct`` row k is conj(h_k). With
+        `receive_antennas`, (drops, users, receive antennas, antennas).
     budget : LinkBudget
         Link budget of all drops, one number per quantity.
     convention : {"hermitian", "direct"}
@@ -78,6 +81,8 @@ class PrecodeRequest:
         Given near-field labels, bool (drops, users); None if the scheme finds them.
     want : tuple of str
         Names of the arrays to return.
+    receive_antennas : {"each", "strongest", "eigen"} or None
+        Treatment of several receive antennas per user.
     deadline : float
         Time that the client waits for the computation to begin, s.
     """
@@ -91,6 +96,19 @@ class PrecodeRequest:
     near_field: npt.NDArray[np.bool_] | None = None
     want: tuple[ArrayName, ...] = RESULT_NAMES
     deadline: float = math.inf
+    receive_antennas: ReceiveMode | None = None
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Drops, users and antennas of the problem, after the treatment of receive antennas."""
+        drops, users, *receive, antennas = self.channels.shape
+        return drops, users * (receive[0] if self.receive_antennas == "each" else 1), antennas
+
+    @property
+    def returned(self) -> tuple[ReturnedName, ...]:
+        """Names of the arrays of the answer: those wanted, and the receive combiners where antennas are combined."""
+        combined = self.receive_antennas in ("strongest", "eigen")
+        return (*self.want, RECEIVE_COMBINER.name) if combined else self.want
 
     @property
     def quantities(self) -> dict[str, float]:
@@ -167,11 +185,10 @@ def encode_request(request: PrecodeRequest | StatusRequest) -> list[Frame]:
     """
     if isinstance(request, StatusRequest):
         return [msgspec.json.encode(StatusHeader(VERSION, request.id))]
-    drops, users, antennas = request.channels.shape
     header = PrecodeHeader(
         VERSION,
         request.id,
-        (antennas, users, drops),
+        _header_shape(request),
         request.channels.dtype.name,  # type: ignore[arg-type]
         convention=request.convention,
         scheme=request.scheme,
@@ -179,6 +196,7 @@ def encode_request(request: PrecodeRequest | StatusRequest) -> list[Frame]:
         near_field=request.near_field is not None,
         want=request.want,
         deadline_ms=None if request.deadline == math.inf else 1e3 * request.deadline,
+        receive_antennas=request.receive_antennas,
         **request.quantities,
     )
     frames: list[Frame] = [msgspec.json.encode(header), _little_endian(request.channels)]
@@ -210,10 +228,11 @@ def decode_request(frames: Sequence[Frame]) -> PrecodeRequest | StatusRequest:
         _check_frame_count(frames, 1)
         return StatusRequest(header.id)
     _check_frame_count(frames, 3 if header.near_field else 2)
-    antennas, users, drops = (*header.shape, 1)[:3]
+    shape = _channel_shape(header)
+    users = shape[1] * (shape[2] if header.receive_antennas == "each" else 1)
     near_field = None
     if header.near_field:
-        near_field = _array(frames[2], "near_field", np.dtype(np.uint8), (drops, users)) != 0
+        near_field = _array(frames[2], "near_field", np.dtype(np.uint8), (shape[0], users)) != 0
     if len(set(header.want)) != len(header.want):
         raise WireError("bad_request", "want names an array twice")
     try:
@@ -222,7 +241,7 @@ def decode_request(frames: Sequence[Frame]) -> PrecodeRequest | StatusRequest:
         raise WireError("bad_request", f"header: {error}") from None
     return PrecodeRequest(
         header.id,
-        _array(frames[1], "channels", _DTYPES[header.dtype], (drops, users, antennas)),
+        _array(frames[1], "channels", _DTYPES[header.dtype], shape),
         budget,
         header.convention,
         header.scheme,
@@ -230,7 +249,27 @@ def decode_request(frames: Sequence[Frame]) -> PrecodeRequest | StatusRequest:
         near_field,
         header.want,
         math.inf if header.deadline_ms is None else header.deadline_ms / 1e3,
+        header.receive_antennas,
     )
+
+
+def _header_shape(request: PrecodeRequest) -> tuple[int, ...]:
+    """Return the shape of a request's channels in MATLAB order, with its drops."""
+    drops, *others = request.channels.shape
+    return (*others[::-1], drops)
+
+
+def _channel_shape(header: PrecodeHeader) -> tuple[int, ...]:
+    """Return the shape of the channels in Python's order."""
+    axes = 3 if header.receive_antennas is None else 4
+    if not axes - 1 <= len(header.shape) <= axes:
+        sizes = " x ".join(str(size) for size in header.shape)
+        expected = "antennas, users, drops" if axes == 3 else "antennas, receive antennas, users, drops"
+        remedy = "; receive_antennas adds the second of four axes" if axes == 3 else ""
+        raise WireError(
+            "bad_request", f"header: shape {sizes} has {len(header.shape)} axes; expected {expected}{remedy}"
+        )
+    return (*header.shape, 1)[:axes][::-1]
 
 
 def _check_frame_count(frames: Sequence[Frame], expected: int) -> None:
@@ -261,7 +300,7 @@ def encode_answer(
     request : PrecodeRequest
         Request that is answered.
     arrays : mapping
-        Arrays by name, drops first; at least those of ``request.want``.
+        Arrays by name, drops first; at least those of ``request.returned``.
     info, timing_us : dict
         See `Reply`.
 
@@ -270,10 +309,12 @@ def encode_answer(
     list of bytes or memoryview
         Frames of the message.
     """
-    drops, users, antennas = request.channels.shape
-    descriptions = _descriptions(antennas, users, drops, request.want)
+    drops, users, antennas = request.size
+    receive = request.channels.shape[2] if request.receive_antennas else 1
+    returned = request.returned
+    descriptions = _descriptions(antennas, users, drops, receive, returned)
     header = msgspec.json.encode(ReplyHeader(VERSION, request.id, True, descriptions, info, timing_us))
-    return [header, *(_little_endian(arrays[name]) for name in request.want)]
+    return [header, *(_little_endian(arrays[name]) for name in returned)]
 
 
 def encode_status(request_id: str, status: dict[str, Any]) -> list[Frame]:
@@ -364,10 +405,13 @@ def _python_shape(entry: ArrayDescription) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=256)
-def _descriptions(antennas: int, users: int, drops: int, want: tuple[ArrayName, ...]) -> tuple[ArrayDescription, ...]:
+def _descriptions(
+    antennas: int, users: int, drops: int, receive: int, names: tuple[ReturnedName, ...]
+) -> tuple[ArrayDescription, ...]:
     """Describe the array frames of an answer; the same for every request of a loop."""
-    entries = (_RESULT_ARRAYS[name] for name in want)
-    return tuple(ArrayDescription(e.name, e.matlab_shape(drops, users, antennas), e.dtype.name) for e in entries)
+    entries = (_RESULT_ARRAYS[name] for name in names)
+    sizes = (drops, users, antennas, receive)
+    return tuple(ArrayDescription(each.name, each.matlab_shape(*sizes), each.dtype.name) for each in entries)
 
 
 def _little_endian(array: Array) -> Frame:

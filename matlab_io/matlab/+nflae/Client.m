@@ -26,8 +26,11 @@ classdef Client < handle
 %     'Scheme'                      'nflae', 'ldma', 'mrt', 'noma', 'rzf', 'sdma',
 %                                   'wmmse' or 'zf'                                 ('nflae')
 %     'Refine'                      WMMSE iterations after the network              (0)
-%     'Layout'                      'nks': H is N x K x S; 'kns': K x N x S         ('nks' if there are more
+%     'Layout'                      one letter per axis of H: n antenna (nn panel), k user, r receive antenna,
+%                                   s drop, f subcarrier, 1 singleton; e.g. 'kns'   ('nks' if there are more
 %                                   antennas than users; else required)
+%     'ReceiveAntennas'             with an axis r: 'each' antenna a user, the 'strongest' one, or 'eigen', combined
+%                                   by r.receive_combiner, R x K x S
 %     'Convention'                  'hermitian': y = H' * x, N x K; 'direct': y = H * x, K x N; with 'nks'
 %                                   'direct' means y = H.' * x                      (by the layout)
 %     'NearField'                   K x S labels to be used for C3                  (found by the scheme)

@@ -106,7 +106,7 @@ class Admission:
         WireError
             If the request is refused.
         """
-        drops, users, _ = request.channels.shape
+        drops, users, _ = request.size
         job = Job(envelope, request, arrived, sum(map(len, frames)))
         received = self._next_received(job.client) if _has_large_frame(frames) else 0
         try:

@@ -573,3 +573,43 @@ def test_envelope_and_message_are_the_frames_received(frames: list[bytes]) -> No
     envelope, message = split_envelope(frames)
     assert envelope + message == frames
     assert envelope[0] == frames[0]
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "returned"),
+    [
+        ("each", (2, 6, 4), ()),
+        ("strongest", (2, 3, 4), ("receive_combiner",)),
+        ("eigen", (2, 3, 4), ("receive_combiner",)),
+    ],
+)
+def test_receive_antennas_are_the_second_axis_in_matlab_order(
+    mode: Any, size: tuple[int, ...], returned: tuple[str, ...]
+) -> None:
+    matlab = (np.arange(48) * (1 + 2j)).astype(np.complex64).reshape(4, 2, 3, 2, order="F")  # N x R x K x S
+    header = {"v": 1, "id": "r", "op": "precode", "shape": [4, 2, 3, 2], "receive_antennas": mode, "want": ["rate"]}
+    request = decode_request([json.dumps(header).encode(), matlab.tobytes(order="F")])
+    assert isinstance(request, PrecodeRequest)
+    assert np.array_equal(request.channels, matlab.transpose(3, 2, 1, 0))
+    assert (request.size, request.returned) == (size, ("rate", *returned))
+    again = decode_request(encode_request(request))
+    assert isinstance(again, PrecodeRequest)
+    assert np.array_equal(again.channels, request.channels)
+    arrays = {"rate": np.zeros(size[:2]), "receive_combiner": np.ones((2, 3, 2), np.complex64)}
+    described = json.loads(encode_answer(request, arrays, {}, {})[0])["arrays"]
+    assert [entry["name"] for entry in described] == ["rate", *returned]
+    assert [entry["shape"] for entry in described][1:] == [[2, 3, 2]] * len(returned)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({"shape": [4, 2, 3, 2]}, "expected antennas, users, drops; receive_antennas adds the second of four axes"),
+        ({"shape": [4, 2], "receive_antennas": "each"}, "expected antennas, receive antennas, users, drops"),
+        ({"shape": [4, 2, 3], "receive_antennas": "mrc"}, "each, strongest, eigen"),
+    ],
+)
+def test_receive_antennas_and_the_number_of_axes_agree(header: dict[str, Any], message: str) -> None:
+    frame = json.dumps({"v": 1, "id": "r", "op": "precode"} | header).encode()
+    with pytest.raises(WireError, match=message):
+        decode_request([frame, b""])

@@ -7,16 +7,30 @@ function [header, payload, seconds, layout] = precode_request(H, arguments)
 %                and the ranges are the server's
 %     payload    cell of uint8 rows
 %     seconds    the call's own timeout, [] if none is given
-%     layout     'nks' or 'kns'
+%     layout     one letter per axis of H
 
   options = nflae.internal.named(arguments, {'Power', 'PowerDbw', 'NoisePower', 'NoiseDbw', 'AlphaC', 'MinRate', ...
-    'Scheme', 'Refine', 'Convention', 'Layout', 'NearField', 'Want', 'Timeout'});
+    'Scheme', 'Refine', 'Convention', 'Layout', 'ReceiveAntennas', 'NearField', 'Want', 'Timeout'});
   given = @(name) isfield(options, name);
 
   [H, layout, convention] = nflae.internal.channels(H, options);
-  [antennas, users, drops] = size(H);
-  header = struct('v', 1, 'id', '', 'op', 'precode', 'shape', [antennas, users, drops], 'dtype', 'complex64', ...
-    'convention', convention);
+  if any(layout == 'r')
+    [antennas, receive, users, drops] = size(H);
+    shape = [antennas, receive, users, drops];
+  else
+    [antennas, users, drops] = size(H);
+    shape = [antennas, users, drops];
+  end
+  header = struct('v', 1, 'id', '', 'op', 'precode', 'shape', shape, 'dtype', 'complex64', 'convention', convention);
+  if any(layout == 'r') ~= given('ReceiveAntennas')
+    error('nflae:badRequest', ['ReceiveAntennas (''each'', ''strongest'' or ''eigen'') and an axis r in Layout belong' ...
+      ' together: pass both or neither, got Layout ''%s'''], layout);
+  elseif given('ReceiveAntennas')
+    header.receive_antennas = lower(nflae.internal.text(options.ReceiveAntennas, 'ReceiveAntennas'));
+    if strcmp(header.receive_antennas, 'each')
+      users = receive * users;
+    end
+  end
 
   header = with_watts(header, options, 'power', 'Power', 'PowerDbw');
   header = with_watts(header, options, 'noise_power', 'NoisePower', 'NoiseDbw');

@@ -6,7 +6,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,12 @@ import numpy.typing as npt
 import torch
 
 from matlab_io.errors import NflaeError
+from matlab_io.reading.receive_antennas import combine
+from matlab_io.result import RECEIVE_COMBINER
 from matlab_io.version import __version__
 from nflae_bridge.engine.devices import choose_device, drops_per_block
 from nflae_bridge.engine.engine import Engine
+from nflae_bridge.files.labels import LabelSource, precode_labelled
 from nflae_bridge.files.validation import Channels, first_bad_drop
 from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.protocol import PrecodeRequest
@@ -142,6 +145,7 @@ class Device:
         """
         with self._lock, torch.inference_mode():
             began, worked = time.perf_counter(), self.clock()
+            reduced = [_reduce(job.request) for job in jobs]
             paused = 0.0
 
             def between() -> None:
@@ -150,10 +154,13 @@ class Device:
                 interrupt()
                 paused += self.clock()
 
-            faults = [_fault(job.request, between) for job in jobs]
-            good = [job.request for job, fault in zip(jobs, faults, strict=True) if fault is None]
+            faults = [_fault(request, between) for request, _ in reduced]
+            good = [request for (request, _), fault in zip(reduced, faults, strict=True) if fault is None]
             results = iter(self._precode(good, between) if good else ())
             outcomes = [next(results) if fault is None else fault for fault in faults]
+            for (_, combiner), outcome in zip(reduced, outcomes, strict=True):
+                if combiner is not None and isinstance(outcome, dict):
+                    outcome[RECEIVE_COMBINER.name] = combiner
             if not any(isinstance(outcome, WireError) for outcome in outcomes):
                 drops = sum(job.drops for job in jobs)
                 self.costs.learn(jobs[0].key, drops, self.clock() - worked - paused)
@@ -214,15 +221,30 @@ class Device:
         if first.near_field is not None:
             given = [request.near_field[start:stop] for request in requests if request.near_field is not None]
             labels = torch.from_numpy(np.concatenate(given)).to(self.device)
-        return result_arrays(scheme(ChannelBatch(channels, labels), _budget(requests, self.device)), names=wanted)
+        budget = _budget(requests, self.device)
+        if labels is None and first.scheme != "nflae" and (budget.constrains_near_field or _LABELS & set(wanted)):
+            # As in files, labels do not depend on the scheme.
+            source = LabelSource(score=self._engine.near_field_score, tests_waves=False)
+            return result_arrays(precode_labelled(scheme, channels, budget, source, None), names=wanted)
+        return result_arrays(scheme(ChannelBatch(channels, labels), budget), names=wanted)
 
 
+_LABELS = {"near_field", "near_field_score"}
 _BLOCK_SECONDS = 0.02  # estimated time between interrupts
 _CHECKED_NUMBERS = 1 << 20
 _OVERFLOW = WireError(
     "bad_channels",
     "the rates are not finite numbers: scale the channels, power and noise power to a common unit",
 )
+
+
+def _reduce(request: PrecodeRequest) -> tuple[PrecodeRequest, npt.NDArray[np.complex64] | None]:
+    """Treat the receive antennas of a request; return it with channels of one antenna per user, and the combiners."""
+    if request.receive_antennas is None:
+        return request, None
+    rows = request.channels.conj() if request.convention == "direct" else request.channels
+    channels, combiner = combine(rows, request.receive_antennas)
+    return replace(request, channels=channels, convention="hermitian", receive_antennas=None), combiner
 
 
 def _fault(request: PrecodeRequest, interrupt: Interrupt) -> WireError | None:

@@ -67,7 +67,7 @@ def batch_key(request: PrecodeRequest) -> BatchKey:
     BatchKey
         Users, antennas, scheme, refinements, presence of labels.
     """
-    _, users, antennas = request.channels.shape
+    _, users, antennas = request.size
     return users, antennas, request.scheme, request.refine, request.near_field is not None
 
 
