@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.fuzz import hostile_pmts, mutated_files, nasty_drops
+from tests.fuzz import hostile_messages, hostile_pmts, mutated_files, nasty_drops
 
 Attempt = Callable[[int, Path], list[str]]
 
@@ -15,6 +15,7 @@ FUZZERS: dict[str, Attempt] = {
     "engine": nasty_drops.attempt,
     "files": mutated_files.attempt,
     "pmt": hostile_pmts.attempt,
+    "wire": hostile_messages.attempt,
 }
 SEEDS = Path(__file__).with_name("seeds")
 
