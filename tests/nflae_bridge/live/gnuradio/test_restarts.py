@@ -1,8 +1,9 @@
-"""Right items after restarts of the flowgraph and of ``nflae stream``, with real GNU Radio, killed and stopped."""
+"""Right items after restarts of flowgraph, ``nflae stream`` and server, killed and stopped, with real GNU Radio."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,9 +15,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import zmq
 
+from nflae_bridge import precode
+from tests.channel_files import random_channels
 from tests.nflae_bridge.live.gnuradio.relays import wait_until
-from tests.nflae_bridge.live.gnuradio.test_flowgraphs import INPUT_OF, free_address, gnuradio  # noqa: F401
+from tests.nflae_bridge.live.gnuradio.test_flowgraphs import (  # noqa: F401
+    ANTENNAS,
+    INPUT_OF,
+    USERS,
+    free_address,
+    gnuradio,
+    streaming,
+)
+from tests.nflae_bridge.live.live_server import LiveServer
 
 HERE = Path(__file__).parent
 KINDS = ("push", "pub", "rep")
@@ -125,3 +137,33 @@ def test_a_flowgraph_goes_on_through_restarts_of_the_stream(setup: Setup) -> Non
     check(rows, 1, setup)
     if setup.kind == "rep":
         assert "event=prompted" in setup.log()
+
+
+def test_no_item_is_lost_through_restarts_of_the_server() -> None:
+    channels = random_channels(40 * (1 + RESTARTS), USERS, ANTENNAS)
+    address, csi, precoders = free_address(), free_address(), free_address()
+    ends = ("--csi", f"pull:{csi},bind", "--precoders", f"push:{precoders}")
+    answers: list[bytes] = []
+    with zmq.Context() as context, context.socket(zmq.PUSH) as source, context.socket(zmq.PULL) as sink:
+        source.connect(csi)
+        sink.connect(precoders)
+        server = LiveServer("--device", "cpu", bind=address)
+        try:
+            with streaming("--server", address, "--server-timeout", 300, "--max-batch", 4, *ends) as running:
+                for turn, block in enumerate(np.split(channels, 1 + RESTARTS)):
+                    for drop in block:
+                        source.send(drop.tobytes())
+                    assert sink.poll(60_000)
+                    answers.append(sink.recv())
+                    if turn < RESTARTS:
+                        server.stop(signal.SIGKILL if turn % 2 else signal.SIGTERM)
+                        server = LiveServer("--device", "cpu", bind=address)
+                while sum(map(len, answers)) < channels.nbytes:
+                    assert sink.poll(60_000)
+                    answers.append(sink.recv())
+                counts = running.stop()
+        finally:
+            server.stop()
+    found = np.frombuffer(b"".join(answers), np.complex64).reshape(channels.shape)
+    np.testing.assert_allclose(found, precode(channels, scheme="rzf").precoder, atol=1e-5)
+    assert (counts["sent"], counts["substituted"]) == (len(channels), 0)
