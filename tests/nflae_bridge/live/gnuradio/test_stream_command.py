@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -18,6 +15,7 @@ from nflae_bridge.live.gnuradio.sockets.endpoints import Endpoint, parse_endpoin
 from tests.channel_files import Run, random_channels
 from tests.nflae_bridge.live.gnuradio.relays import wait_until
 from tests.nflae_bridge.live.gnuradio.test_flowgraphs import ANTENNAS, USERS, Streaming, free_address, streaming
+from tests.nflae_bridge.live.live_server import LiveServer
 
 SIZE = ("--users", 4, "--antennas", 16)
 
@@ -157,29 +155,21 @@ def test_a_reader_that_never_comes_does_not_keep_it_from_ending() -> None:
 
 
 @pytest.mark.slow
-def test_a_server_may_compute() -> None:
-    server_address, csi, precoders = free_address(), free_address(), free_address()
+def test_a_server_may_compute(server: LiveServer) -> None:
+    csi, precoders = free_address(), free_address()
     channels = random_channels(20, USERS, ANTENNAS)
-    server = subprocess.Popen(
-        [sys.executable, "-m", "nflae_bridge.cli", "serve", "--bind", server_address],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        arguments = ("--server", server_address, "--csi", f"pull:{csi},bind", "--precoders", f"push:{precoders}")
-        with (
-            zmq.Context() as context,
-            context.socket(zmq.PUSH) as source,
-            context.socket(zmq.PULL) as sink,
-            streaming(*arguments) as running,
-        ):
-            source.connect(csi)
-            sink.connect(precoders)
-            source.send(channels.tobytes())
-            assert sink.poll(60_000)
-            rows = np.frombuffer(sink.recv(), np.complex64).reshape(channels.shape)
-            running.stop()
-    finally:
-        server.terminate()
-        server.wait(60)
+    arguments = ("--server", server.address, "--csi", f"pull:{csi},bind", "--precoders", f"push:{precoders}")
+    with (
+        zmq.Context() as context,
+        context.socket(zmq.PUSH) as source,
+        context.socket(zmq.PULL) as sink,
+        streaming(*arguments) as running,
+    ):
+        source.linger = 0
+        source.connect(csi)
+        sink.connect(precoders)
+        source.send(channels.tobytes())
+        assert sink.poll(60_000)
+        rows = np.frombuffer(sink.recv(), np.complex64).reshape(channels.shape)
+        running.stop()
     np.testing.assert_allclose(rows, precode(channels, scheme="rzf").precoder, atol=1e-5)
