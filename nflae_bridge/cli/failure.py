@@ -98,6 +98,7 @@ def _signals_as_interrupts() -> Iterator[list[int]]:
     Python discards an exception that is raised in a weakref callback or a ``__del__``; the signal is then sent again.
     """
     received: list[int] = []
+    repeats: list[threading.Timer] = []
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
@@ -110,6 +111,7 @@ def _signals_as_interrupts() -> Iterator[list[int]]:
         if received and issubclass(discarded.exc_type, KeyboardInterrupt):
             again = threading.Timer(_REPEAT_SECONDS, os.kill, (os.getpid(), received[-1]))
             again.daemon = True
+            repeats.append(again)
             again.start()
         else:
             hook(discarded)
@@ -122,6 +124,8 @@ def _signals_as_interrupts() -> Iterator[list[int]]:
     try:
         yield received
     finally:
+        for again in repeats:  # none may meet the previous handlers
+            again.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
         sys.unraisablehook = hook
