@@ -53,49 +53,32 @@ def precode(
     channels : array_like
         Complex, (drops, users, antennas), or (users, antennas) for one drop; row k is h_k with y_k = h_k^H x + n.
     layout : str, optional
-        Axes of any other array, in its order: ``n`` transmit antenna, ``k`` user, ``r`` receive antenna, ``s`` drop,
-        ``f`` subcarrier, ``c`` real and imaginary part, ``1`` singleton, e.g. ``"skrn"`` or ``"nks"``; several drop
-        axes are flattened in the array's order.
+        Axes of any other array, in its order: n transmit antenna, k user, r receive antenna, s drop, f subcarrier, c
+        real and imaginary part, 1 singleton, e.g. ``"skrn"``; drop axes are flattened in the array's order.
     convention : {"hermitian", "direct"}
         ``"direct"`` for channels H of y = H x.
     receive_antennas : {"each", "strongest", "eigen"}, optional
-        Treatment of users with several receive antennas: each antenna as a user, the strongest one, or combined by the
-        dominant left singular vector, which ``receive_combiner`` of the result holds.
-    power : float
-        Transmit power P, W.
-    noise_power : float, optional
-        Noise power sigma^2, W; by default 0.01, for channels at which the SNR of the median user is then plausible.
-    alpha_c : float
-        Largest share of P for the near-field users, in (0, 1] (constraint C3).
-    min_rate : float
-        Minimum rate of every user, bps/Hz.
+        Each receive antenna a user, the strongest one, or combined by ``receive_combiner`` of the result.
+    power, noise_power, alpha_c, min_rate : float
+        P and sigma^2, W; largest share of P for the near-field users, in (0, 1]; minimum rate of every user, bps/Hz. A
+        noise power that is not given is 0.01 W, for channels at which the SNR of the median user is then plausible.
     near_field : array_like, optional
-        Labels, bool (drops, users), to be used for C3; by default those of the network of scheme ``"nflae"``, for every
-        scheme.
+        Labels for C3, bool (drops, users); by default those of the network, for every scheme.
     scheme : str
-        ``"nflae"`` or the name of another registered scheme, with its options as ``"wmmse:iterations=50"``. The SINRs
-        and rates of ``"noma"`` require receivers with SIC.
-    model : str
-        For ``"nflae"``: a shipped model (see ``nflae models``), a folder written by ``nflae train``, or ``"auto"``.
-    device : str
-        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:0"``.
-    refine : int
-        Number of WMMSE iterations after the network, for ``"nflae"``.
+        Name, with its options as ``"wmmse:iterations=50"``. Rates of ``"noma"`` require receivers with SIC.
+    model, device, refine
+        For ``"nflae"``: ``"auto"``, a shipped model or a folder of `nflae train`, and WMMSE iterations after it;
+        ``"auto"``, ``"cpu"`` or ``"cuda"``.
 
     Returns
     -------
     Result
-        Arrays with the drops first.
 
     Raises
     ------
     NflaeError
-        If channels are not complex, finite and non-zero (the message names drop, user and antenna, counted from 1), or
-        labels have another shape, or `model` or `refine` is given with another scheme than ``"nflae"``, or a scheme,
-        model, device or package is not available, or if `noise_power` is not
-        given and the SNR of the median user, P ||h_k||^2 / 0.01 W, is beyond -20 to 60 dB.
-    BudgetError
-        If a quantity of the link budget is out of its range; a subclass of NflaeError and ValueError.
+        If channels are not complex, finite and non-zero, an argument does not fit (`BudgetError` for the link budget),
+        or something is not available; the message is one line, drops counted from 1.
     """
     drops, combiner = read_array(channels, layout, convention, receive_antennas)
     _check_drops(drops)
@@ -103,13 +86,17 @@ def precode(
     budget = LinkBudget(power, DEFAULT_NOISE_POWER if noise_power is None else noise_power, alpha_c, min_rate)
     if noise_power is None:
         check_default_noise(drops, power)
+    _check_network_options(scheme, model, refine)
+    result = _compute(drops, labels, budget, (scheme, model, device, refine))
+    return result if combiner is None else replace(result, receive_combiner=combiner)
+
+
+def _check_network_options(scheme: str, model: str, refine: int) -> None:
     if refine < 0:
         raise NflaeError(f"refine must be a number of iterations of at least 0, got {refine}")
     if scheme != _NETWORK and (refine or model != "auto"):
         given = f"refine={refine}" if refine else f"model={model!r}"
         raise NflaeError(f"{given} applies to scheme='nflae' only; leave it out with scheme={scheme!r}")
-    result = _compute(drops, labels, budget, (scheme, model, device, refine))
-    return result if combiner is None else replace(result, receive_combiner=combiner)
 
 
 def _compute(

@@ -239,14 +239,11 @@ def open_channels(
     path : str or os.PathLike
         File.
     variable : str, optional
-        Name of the array, dotted for a struct field, or an expression for several (see
-        `matlab_io.reading.expressions`); by default the only sensible candidate.
+        Name of the array, or an expression (see `matlab_io.reading.expressions`); by default the only candidate.
     layout : str, optional
-        Axes in the array's own order, e.g. ``"nks"``; by default what the file states, or for two axes the only
-        possible reading.
+        Axes in the array's own order, e.g. ``"nks"``; by default as the file states, or for two axes the only reading.
     convention : {"hermitian", "direct"}, optional
-        Signal model y = H' x or y = H x; by default what the file states, else by the layout: direct for users in rows
-        and for an axis of length one before the antennas. Required for row-major files, which state none.
+        Signal model y = H' x or y = H x; by default as the file states, else by the layout (not for row-major files).
     allow_real : bool
         Accept an array without an imaginary part too.
     receive_antennas : {"each", "strongest", "eigen"}, optional
@@ -271,33 +268,50 @@ def open_channels(
         check_convention(convention)
     if receive_antennas is not None and receive_antennas not in MODES:
         raise ValueError(f"receive_antennas {receive_antennas!r}: expected one of {', '.join(MODES)}")
-    file, gathered = Path(path), None
-    if shape is not None:
-        with reading(file):
-            gathered = Gathered(load_raw(file, shape), "H", 1, stacked=False)
-        version, variables = "raw", []
-    else:
-        version = detect_version(file)
-        variables = list_variables(file, version)
-        with reading(file):
-            gathered = gather(file, variable, variables) if variable and is_expression(variable) else None
+    file = Path(path)
+    version = "raw" if shape is not None else detect_version(file)
+    variables = [] if shape is not None else list_variables(file, version)
+    with reading(file):
+        gathered = _gather(file, variables, variable, shape)
     if gathered is None:
         chosen = choose_variable(file, variables, variable, allow_real or "c" in (layout or "").lower())
     else:
         chosen = _described(gathered, variable or "H")
     choices = Choices(layout, convention, receive_antennas)
     decided = _decide(file, version, variables, chosen, gathered, choices)
+    stored, budget = _load(file, version, variables, chosen, gathered, decided)
+    return ChannelFile(file, chosen, version, decided, stored, budget)
+
+
+def _load(
+    file: Path,
+    version: str,
+    variables: Sequence[Variable],
+    chosen: Variable,
+    gathered: Gathered | None,
+    decided: Reading,
+) -> tuple[tuple[StoredArray, int], dict[str, BudgetQuantity]]:
+    """Return access to the channels, and the link budget beside them."""
     beside = budget_variables(variables, chosen)
     storage = open_storage(file, version, chosen if gathered is None else None, beside)
     try:
         budget = link_budget(chosen, beside, storage.numbers, decided.notes)
-        stored = storage.array(chosen, decided.layout) if gathered is None else hold(gathered.array, decided.layout)
+        if gathered is None:
+            return storage.array(chosen, decided.layout), budget
     except BaseException:
         storage.close()
         raise
-    if gathered is not None:
-        storage.close()
-    return ChannelFile(file, chosen, version, decided, stored, budget)
+    storage.close()
+    return hold(gathered.array, decided.layout), budget
+
+
+def _gather(
+    file: Path, variables: Sequence[Variable], name: str | None, shape: Sequence[int] | None
+) -> Gathered | None:
+    """Return the channels of a raw file or of an expression; None for those of one variable."""
+    if shape is not None:
+        return Gathered(load_raw(file, shape), "H", 1, stacked=False)
+    return gather(file, name, variables) if name and is_expression(name) else None
 
 
 def _decide(

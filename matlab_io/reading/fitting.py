@@ -111,11 +111,7 @@ def fit(
     given, origin = choices.layout, "as given"
     if given is None and not (gathered and gathered.stacked) and (text := stated("layout")):
         given, origin = text, "as the file states"
-    convention, convention_origin = choices.convention, ", as given"
-    if convention is None and (text := stated("convention").lower()):
-        if text not in SIGNAL_MODELS:
-            raise MatFileError(f"the file states convention {text!r}; pass --convention {' or '.join(SIGNAL_MODELS)}")
-        convention, convention_origin = text, ", as the file states"
+    convention, convention_origin = _convention(choices, stated)
     if row_major and (given is None or convention is None):
         raise _row_major_needs(shape, given, convention)
     if gathered is not None and gathered.stacked:
@@ -131,11 +127,21 @@ def fit(
     used = convention or layout.convention
     notes = [
         f"{name} read as {layout.describe()} (layout {layout.text}, {origin})",
-        f"users in {side}: read as {SIGNAL_MODELS[used]} ({used}{convention_origin if convention else ''}):"
+        f"users in {side}: read as {SIGNAL_MODELS[used]} ({used}{convention_origin}):"
         f" {_formula(layout, used, name, gathered)}",
     ]
     mode = _receive_mode(layout, choices.receive_antennas, notes)
     return Reading(layout, used, mode, notes)
+
+
+def _convention(choices: Choices, stated: Callable[[str], str]) -> tuple[str | None, str]:
+    """Return the convention that is given or stated, and its origin; None if the layout decides."""
+    if choices.convention is not None:
+        return choices.convention, ", as given"
+    text = stated("convention").lower()
+    if text and text not in SIGNAL_MODELS:
+        raise MatFileError(f"the file states convention {text!r}; pass --convention {' or '.join(SIGNAL_MODELS)}")
+    return (text, ", as the file states") if text else (None, "")
 
 
 def _formula(layout: Layout, convention: str, name: str, gathered: Gathered | None) -> str:

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from matlab_io.containers.contents import find_arrays
-from matlab_io.containers.not_channels import not_channels
+from matlab_io.containers.not_channels import SCENARIO, not_channels
 from matlab_io.containers.variable import CHANNEL_NAMES, Variable, shape_text
 from matlab_io.errors import MatFileError
 from matlab_io.reading.expressions import part_names
-from matlab_io.reading.refusals import refuse_not_channels
 
 __all__ = ["choose_variable"]
 
+_NESTED = ("cell", "struct")
 _INDEX = re.compile(r"[({]\d+[)}]")
 
 
@@ -56,7 +56,7 @@ def choose_variable(path: Path, variables: Sequence[Variable], wanted: str | Non
     named = [variable for variable in candidates if variable.has_channel_name]
     if len(named) == 1:
         return named[0]
-    refuse_not_channels(path, variables)
+    _refuse_not_channels(path, variables)
     # Beside a real array with a channel's name, a single complex one is hardly the channel.
     if len(candidates) == 1 and not real:
         return candidates[0]
@@ -154,3 +154,37 @@ def _named(path: Path, variables: Sequence[Variable], wanted: str, allow_real: b
     if not found.is_complex and not allow_real:
         raise MatFileError(_is_real(path, str(found), found))
     return found
+
+
+def _refuse_not_channels(path: Path, variables: Sequence[Variable]) -> None:
+    """Refuse a file whose arrays are known as no channels, with the command line that makes channels of them."""
+    names = {variable.name for variable in variables}
+    for variable in variables:
+        is_container = variable.matlab_class in _NESTED
+        found = not_channels(variable.name, names) if is_container or variable.is_complex else None
+        if found is not None:
+            itself = "" if is_container else f" (pass --var {variable.name} to take it)"
+            shape = () if is_container else variable.shape
+            raise MatFileError(f"{path}: {variable} is not taken as a channel: {found.remedy(path, shape)}{itself}")
+    if any(variable.is_candidate or variable.is_real_channel for variable in variables):
+        return
+    if any(SCENARIO.matches(name) for name in names):
+        raise MatFileError(f"{path}: holds no channels: {SCENARIO.remedy(path)}")
+    for variable in variables:
+        if variable.matlab_class in _NESTED and (own := _nested_name(path)) is not None:
+            nested = not_channels(own)
+            assert nested is not None
+            raise MatFileError(f"{path}: {own} in {variable} is not taken as a channel: {nested.remedy(path)}")
+
+
+def _nested_name(path: Path) -> str | None:
+    """Return the own name of the first array in a cell or struct of the file that is known as no channel."""
+    names: list[str] = []
+
+    def note(own: str) -> bool:
+        if not_channels(own) is not None:
+            names.append(own)
+        return False  # nothing is loaded
+
+    find_arrays(path, note)
+    return names[0] if names else None

@@ -16,7 +16,7 @@ FILE = Path("x.mat")
 @pytest.fixture(autouse=True)
 def _no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cells and structs of the variables listed here hold nothing."""
-    monkeypatch.setattr("matlab_io.reading.refusals.find_arrays", lambda path, wanted: {})
+    monkeypatch.setattr("matlab_io.reading.selection.find_arrays", lambda path, wanted: {})
 
 
 def array(name: str, *, kind: str = "double", is_complex: bool = True, shape: tuple[int, ...] = (8, 2)) -> Variable:
