@@ -255,7 +255,12 @@ def _is_octave(file: h5py.File) -> bool:
 
 def _members(group: Any) -> list[str]:
     """List the members of a group without MATLAB's internal ones (#refs#, #subsystem#) and without links."""
-    return [key for key in group if not key.startswith("#") and isinstance(group.get(key, getlink=True), h5py.HardLink)]
+    names = list(group)
+    if foreign := [name for name in names if not isinstance(name, str)]:  # how h5py gives names in other encodings
+        raise ValueError(f"the name {foreign[0]!r} is not in UTF-8")
+    return [
+        name for name in names if not name.startswith("#") and isinstance(group.get(name, getlink=True), h5py.HardLink)
+    ]
 
 
 def _matlab_class(item: Any) -> str:

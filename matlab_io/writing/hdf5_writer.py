@@ -176,7 +176,7 @@ def _put(group: h5py.Group, name: str, value: Any) -> None:
             inner.attrs.create("MATLAB_fields", fields, dtype=h5py.vlen_dtype(np.dtype("S1")))
         return
     if isinstance(value, str):
-        array = np.frombuffer(value.encode("utf-16-le"), "<u2")
+        array = np.frombuffer(value.encode("utf-16-le", "backslashreplace"), "<u2")
         array, matlab_class, decode = array.reshape((1, array.size) if value else (0, 0)), "char", 2
     else:
         array = np.asarray(matlab_value(value))

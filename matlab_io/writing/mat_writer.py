@@ -139,8 +139,8 @@ def matlab_value(value: Any) -> Any:
     """
     if isinstance(value, Mapping):
         return {name: matlab_value(field) for name, field in value.items()}
-    if isinstance(value, str):
-        return value
+    if isinstance(value, str):  # names of files need not be UTF-8
+        return value.encode("utf-8", "backslashreplace").decode()
     array = np.asarray(value)
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         array = array.astype(np.float64)

@@ -6,6 +6,8 @@ imported when the command is named, and torch, numpy, h5py and the like when the
 
 from __future__ import annotations
 
+import io
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -72,3 +74,5 @@ class CommandGroup(click.Group):
 @click.option("--debug", is_flag=True, help="Print the traceback of an error.")
 def main(debug: bool) -> None:
     """Compute near-field multi-user precoders for XL-MIMO arrays, from .mat files or live over ZeroMQ."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be in the encoding of the terminal
+        sys.stdout.reconfigure(errors="backslashreplace")
