@@ -37,8 +37,6 @@ from simulator.downlink.budget import BudgetError, LinkBudget
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5555"
 
-_MAX_ENVELOPE = 8
-_MAX_IDENTITY_BYTES = 255  # ZeroMQ's own limit of a routing identity
 _COPIED_BYTES = 64 << 10  # below this size a copy takes less time than a view
 _DTYPES: dict[str, np.dtype[Any]] = {
     "complex64": np.dtype("<c8"),
@@ -142,32 +140,6 @@ class Reply:
     timing_us: dict[str, int]
     status: dict[str, Any]
     error: WireError | None
-
-
-def split_envelope(frames: list[Frame]) -> tuple[list[Frame], list[Frame]]:
-    """Split the frames received by a ROUTER socket.
-
-    Parameters
-    ----------
-    frames : list of bytes or memoryview
-        All frames of the message.
-
-    Returns
-    -------
-    envelope : list of bytes or memoryview
-        Routing identities of the peers, at most 7 of at most 255 bytes, with the empty delimiter if one was sent.
-    message : list of bytes or memoryview
-        The remaining frames.
-    """
-    for index in range(1, min(len(frames), _MAX_ENVELOPE)):
-        if not frames[index]:
-            return frames[: index + 1], frames[index + 1 :]
-        if len(frames[index]) > _MAX_IDENTITY_BYTES:
-            break
-    return frames[:1], frames[1:]
-
-
-# Requests
 
 
 def encode_request(request: PrecodeRequest | StatusRequest) -> list[Frame]:

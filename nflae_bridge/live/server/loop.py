@@ -18,7 +18,6 @@ from nflae_bridge.live.protocol import (
     encode_answer,
     encode_error,
     encode_status,
-    split_envelope,
 )
 from nflae_bridge.live.server.admission import Admission
 from nflae_bridge.live.server.computation.device import Answer, Device
@@ -28,6 +27,7 @@ from nflae_bridge.live.server.memory import return_freed_memory
 from nflae_bridge.live.server.settings import ServerSettings
 from nflae_bridge.live.server.statistics import Statistics
 from nflae_bridge.live.server.transport import Transport, open_transport, reread_on_hangup
+from nflae_bridge.live.server.transport.envelope import split_envelope
 from nflae_bridge.live.signals import stopped_by_signals
 
 # Jobs estimated to take less, s, are computed by the thread that received them: other messages wait little, and a

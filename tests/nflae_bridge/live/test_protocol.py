@@ -26,8 +26,8 @@ from nflae_bridge.live.protocol import (
     encode_request,
     encode_status,
     result_of,
-    split_envelope,
 )
+from nflae_bridge.live.server.transport.envelope import split_envelope
 from simulator.downlink.budget import LinkBudget
 
 BOOLEAN = ("near_field", "feasible", "fallback")
