@@ -90,7 +90,7 @@ def duration(seconds: float) -> str:
 
 @dataclass
 class Table:
-    """A table of text: the first column left-aligned, the others right-aligned.
+    """A table of text: the first columns left-aligned, the others right-aligned.
 
     Attributes
     ----------
@@ -98,12 +98,15 @@ class Table:
         Headings; a line break starts a second line.
     title : str, optional
         Line above the table.
+    left : int
+        Number of left-aligned columns.
     sections : list of list of tuple of str
         Rows, in groups with a rule between them.
     """
 
     columns: tuple[str, ...]
     title: str | None = None
+    left: int = 1
     sections: list[list[tuple[str, ...]]] = field(default_factory=lambda: [[]])
 
     def add_row(self, *cells: str) -> None:
@@ -133,7 +136,7 @@ class Table:
         title = None if self.title is None else Text(self.title)
         table = RichTable(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
         for index, column in enumerate(self.columns):
-            table.add_column(Text(column), justify="left" if index == 0 else "right", overflow="fold")
+            table.add_column(Text(column), justify="left" if index < self.left else "right", overflow="fold")
         for section in self.sections:
             for cells in section:
                 table.add_row(*map(Text, cells))
@@ -149,8 +152,10 @@ class Table:
         widths = [max(len(row[column]) for row in rows) for column in range(len(self.columns))]
 
         def aligned(cells: tuple[str, ...]) -> str:
-            first, *others = zip(cells, widths, strict=True)
-            return "  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]).rstrip()
+            pairs = enumerate(zip(cells, widths, strict=True))
+            return "  ".join(
+                cell.ljust(width) if at < self.left else cell.rjust(width) for at, (cell, width) in pairs
+            ).rstrip()
 
         rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
         lines = [self.title] if self.title else []

@@ -49,7 +49,7 @@ def command(source: Path, reading: ChannelOptions) -> None:
         if reading != ChannelOptions(None, None, None, reading.allow_real, None, None):
             raise
         if isinstance(error, AmbiguousLayout) and error.readings:
-            ways = Table(("--layout", "meaning"), title="possible readings, the likely ones first")
+            ways = Table(("--layout", "meaning"), title="possible readings, the likely ones first", left=2)
             for each in error.readings:
                 ways.add_row(each.text, each.meaning())
             ways.show()
