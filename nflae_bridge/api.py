@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +34,7 @@ def precode(
     channels: npt.ArrayLike,
     *,
     layout: str | None = None,
-    convention: str = "hermitian",
+    convention: str | None = None,
     receive_antennas: str | None = None,
     power: float = DEFAULT_POWER,
     noise_power: float | None = None,
@@ -55,8 +55,8 @@ def precode(
     layout : str, optional
         Axes of any other array, in its order: n transmit antenna, k user, r receive antenna, s drop, f subcarrier, c
         real and imaginary part, 1 singleton, e.g. ``"skrn"``; drop axes are flattened in the array's order.
-    convention : {"hermitian", "direct"}
-        ``"direct"`` for channels H of y = H x.
+    convention : {"hermitian", "direct"}, optional
+        ``"direct"`` for channels H of y = H x; must be given with a layout of users in rows.
     receive_antennas : {"each", "strongest", "eigen"}, optional
         Each receive antenna a user, the strongest one, or combined by ``receive_combiner`` of the result.
     power, noise_power, alpha_c, min_rate : float
@@ -83,12 +83,22 @@ def precode(
     drops, combiner = read_array(channels, layout, convention, receive_antennas)
     _check_drops(drops)
     labels = None if near_field is None else _checked_labels(near_field, drops.shape[:2])
+    _check_numbers(power=power, noise_power=noise_power, alpha_c=alpha_c, min_rate=min_rate)
     budget = LinkBudget(power, DEFAULT_NOISE_POWER if noise_power is None else noise_power, alpha_c, min_rate)
     if noise_power is None:
         check_default_noise(drops, power)
     _check_network_options(scheme, model, refine)
     result = _compute(drops, labels, budget, (scheme, model, device, refine))
     return result if combiner is None else replace(result, receive_combiner=combiner)
+
+
+def _check_numbers(**quantities: Any) -> None:
+    for name, value in quantities.items():
+        if np.ndim(value) or isinstance(value, str):
+            raise NflaeError(
+                f"{name} must be one number, got an array of shape {np.shape(value)}; for a noise power per user"
+                " multiply h_k by sqrt(sigma^2 / sigma_k^2)"
+            )
 
 
 def _check_network_options(scheme: str, model: str, refine: int) -> None:

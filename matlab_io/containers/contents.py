@@ -21,7 +21,7 @@ _TEXT = frozenset(b"0123456789.,;+-*/eEijnfaNIFA()\"' \t\r\n_xyhHk")  # numbers,
 _OTHER_FILES = (
     (b"version https://git-lfs", "is a Git LFS pointer, not the file itself; fetch it with git lfs pull"),
     (b"\x1f\x8b", "is compressed by gzip; unpack it with gunzip first"),
-    (b"PK", "is a zip archive; unpack it first"),
+    (b"PK", "is a zip archive (unpack it first), or a .npz file cut short (save or copy it again)"),
     (b"BZh", "is compressed by bzip2; unpack it with bunzip2 first"),
     (b"\xfd7zXZ", "is compressed by xz; unpack it with unxz first"),
     (b"7z\xbc\xaf", "is a 7-Zip archive; unpack it first"),

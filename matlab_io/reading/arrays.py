@@ -19,7 +19,7 @@ __all__ = ["read_array"]
 def read_array(
     channels: npt.ArrayLike,
     layout: str | None = None,
-    convention: str = "hermitian",
+    convention: str | None = None,
     receive_antennas: str | None = None,
 ) -> tuple[npt.NDArray[np.complex64], npt.NDArray[np.complex64] | None]:
     """Convert an array of channels to (drops, users, antennas).
@@ -30,8 +30,9 @@ def read_array(
         Channels: complex, or real with an axis ``c`` of real and imaginary part.
     layout : str, optional
         Axes in the array's order, see `matlab_io.reading.layout`; by default ``"skn"``, or ``"kn"`` for two axes.
-    convention : {"hermitian", "direct"}
-        Signal model: y = h^H x with rows h, or y = H x.
+    convention : {"hermitian", "direct"}, optional
+        Signal model: y = h^H x, or y = H x; by default hermitian. It must be given with a layout of users in rows,
+        which files are read by as y = H x.
     receive_antennas : {"each", "strongest", "eigen"}, optional
         Treatment of several receive antennas per user, see `combine`.
 
@@ -49,17 +50,14 @@ def read_array(
         If the array is not complex, its axes are not named where they must be, or a choice does not fit; one line.
     """
     given = np.asarray(channels)
-    try:
-        check_convention(convention)
-    except ValueError as error:
-        raise NflaeError(str(error)) from None
     fitted = _fit(given, layout)
+    used = _convention(fitted, layout, convention)
     if not np.iscomplexobj(given) and "c" not in fitted.axes:
         raise NflaeError(f"channels must be complex, got {given.dtype} of shape {given.shape}")
     mode = _mode(fitted, receive_antennas)
     with np.errstate(over="ignore"):  # beyond single precision: Inf, which is reported by drop, user and antenna
         drops = fitted.to_drops(given.T).astype(np.complex64, copy=False)
-    if convention == "direct":
+    if used == "direct":
         drops = drops.conj()
     if "r" not in fitted.axes:
         return np.ascontiguousarray(drops.reshape(fitted.drops, fitted.users, fitted.antennas)), None
@@ -82,6 +80,22 @@ def _fit(given: npt.NDArray[Any], layout: str | None) -> Layout:
         return parse(layout, given.shape, row_major=True)
     except MatFileError as error:
         raise NflaeError(f"channels: {error}") from None
+
+
+def _convention(fitted: Layout, layout: str | None, convention: str | None) -> str:
+    """Return the convention: that given, else hermitian where the layout does not imply another."""
+    if convention is None:
+        if layout is not None and fitted.convention == "direct":
+            raise NflaeError(
+                f"layout {layout!r} has users in rows, which may be y = H x or rows h with y = h^H x; pass"
+                " convention='direct' or convention='hermitian'"
+            )
+        return "hermitian"
+    try:
+        check_convention(convention)
+    except ValueError as error:
+        raise NflaeError(str(error)) from None
+    return convention
 
 
 def _mode(layout: Layout, mode: str | None) -> str:

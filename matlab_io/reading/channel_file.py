@@ -274,7 +274,7 @@ def open_channels(
     with reading(file):
         gathered = _gather(file, variables, variable, shape)
     if gathered is None:
-        chosen = choose_variable(file, variables, variable, allow_real or "c" in (layout or "").lower())
+        chosen = choose_variable(file, variables, variable, allow_real or "c" in (layout or "").lower(), layout)
     else:
         chosen = _described(gathered, variable or "H")
     choices = Choices(layout, convention, receive_antennas)

@@ -102,7 +102,7 @@ def gather(path: Path, expression: str, variables: Sequence[Variable]) -> Gather
     MatFileError
         If an array is missing or empty, shapes differ, or the expression is not understood.
     """
-    terms = [term.strip() for term in expression.split(",")]
+    terms = [_linear(path, term.strip(), variables) for term in re.split(r",(?![^{(]*[)}])", expression)]
     row_major = any(variable.row_major for variable in variables)
     prefixes = [term.partition(":")[0] if re.match(r"\w+:(?![)}])", term) else "" for term in terms]
     if any(prefixes):
@@ -115,6 +115,7 @@ def gather(path: Path, expression: str, variables: Sequence[Variable]) -> Gather
         return _joined(path, dict(zip(prefixes, names, strict=True)), variables, row_major)
     arrays: dict[str, npt.NDArray[Any]] = {}
     for term in terms:
+        _check_one_axis(path, term, variables)
         arrays |= _matches(path, term, variables)
     stacked = len(terms) > 1 or _ALL.search(expression) is not None
     first, *others = arrays
@@ -127,6 +128,34 @@ def gather(path: Path, expression: str, variables: Sequence[Variable]) -> Gather
     array = np.stack(list(arrays.values()), axis=-1) if stacked else arrays[first]
     one = _ALL.sub(lambda match: match.group().replace(":", "k"), terms[0]) if len(terms) == 1 else "h_k"
     return Gathered(array, one, len(arrays), stacked, row_major)
+
+
+def _linear(path: Path, term: str, variables: Sequence[Variable]) -> str:
+    """Write an index of a row and a column, as in ``H{2,3}``, as the linear index of the file's names."""
+    match = re.search(r"^([^{(]*)([{(])(\d+),(\d+)([)}])", term)
+    top = next((variable for variable in variables if match and variable.name == match.group(1)), None)
+    if match is None or top is None:
+        if re.search(r"[{(][^)}]*,", term):
+            raise MatFileError(f"{path}: --var {term}: expected one index of an element, a number or a colon")
+        return term
+    row, column = int(match.group(3)), int(match.group(4))
+    return f"{match.group(1)}{match.group(2)}{row + top.shape[0] * (column - 1)}{match.group(5)}{term[match.end() :]}"
+
+
+def _check_one_axis(path: Path, term: str, variables: Sequence[Variable]) -> None:
+    """Refuse to stack elements of several axes, whose meanings nothing states."""
+    if len(_ALL.findall(term)) > 1:
+        example = _ALL.sub(lambda match: match.group().replace(":", "1"), term, count=1)
+        raise MatFileError(
+            f"{path}: --var {term}: elements of one axis are stacked, this names several; pass e.g. --var '{example}',"
+            " or save the elements as one array"
+        )
+    top = next((variable for variable in variables if variable.name == _ALL.split(term, maxsplit=1)[0]), None)
+    if _ALL.search(term) and top is not None and sum(size > 1 for size in top.shape) > 1:
+        raise MatFileError(
+            f"{path}: --var {term}: {top.name} is {shape_text(top.shape)}, and elements of one axis are stacked; save"
+            " one row or column of it, or the elements as one array"
+        )
 
 
 def _joined(path: Path, parts: dict[str, str], variables: Sequence[Variable], row_major: bool) -> Gathered:

@@ -122,7 +122,7 @@ def fit(
     elif given is None:
         layout, origin = only_reading(shape), "from the shape"
     else:
-        layout = parse(given, shape, row_major)
+        layout = _parse(given, origin, shape, row_major)
     side = "columns" if layout.convention == "hermitian" else "rows"
     used = convention or layout.convention
     notes = [
@@ -130,8 +130,18 @@ def fit(
         f"users in {side}: read as {SIGNAL_MODELS[used]} ({used}{convention_origin}):"
         f" {_formula(layout, used, name, gathered)}",
     ]
+    if layout.users > layout.antennas:
+        notes.append(f"more users ({layout.users}) than antennas ({layout.antennas}): check the layout")
     mode = _receive_mode(layout, choices.receive_antennas, notes)
     return Reading(layout, used, mode, notes)
+
+
+def _parse(given: str, origin: str, shape: tuple[int, ...], row_major: bool) -> Layout:
+    try:
+        return parse(given, shape, row_major)
+    except MatFileError as error:
+        stated = "" if origin == "as given" else "the file states a layout that does not fit, pass --layout: "
+        raise MatFileError(f"{stated}{error}") from None
 
 
 def _convention(choices: Choices, stated: Callable[[str], str]) -> tuple[str | None, str]:
@@ -191,10 +201,10 @@ def _fit_stack(gathered: Gathered, shape: tuple[int, ...], given: str | None) ->
         return Layout(axes, (*shape, gathered.elements))
     readings = [each for each in possible((*shape, max(gathered.elements, 2))) if each.text[-1] in "ks"]
     fixed = [replace(each, shape=(*shape, gathered.elements)) for each in readings]
-    choices = "; ".join(f"--layout {each.text[:-1]} = {each.meaning()}" for each in fixed[:6])
+    choices = "; ".join(f"--layout {each.text} = {each.meaning()}" for each in fixed[:6])
     raise AmbiguousLayout(
-        f"{gathered.elements} elements of {shape_text(shape)} can be read in {len(fixed)} ways; pass --layout for the"
-        f" axes of one element: {choices}",
+        f"{gathered.elements} elements of {shape_text(shape)} can be read in {len(fixed)} ways; pass --layout, the"
+        f" axes of one element and then the letter of the elements: {choices}",
         fixed,
     )
 

@@ -49,8 +49,9 @@ class AmbiguousLayout(MatFileError):
 def possible(shape: Sequence[int], row_major: bool = False) -> list[Layout]:
     """List the possible layouts of an array, the likely ones first.
 
-    One axis is the transmit antennas; at most one counts users, at most one receive antennas (up to 16), neither more
-    than the transmit antennas; the others count drops. Two axes are antennas and users.
+    One axis is the transmit antennas, or two neighbouring ones are rows and columns of a panel; at most one counts
+    users, at most one receive antennas (up to 16), neither more than the transmit antennas; the others count drops. Two
+    axes are antennas and users.
 
     Parameters
     ----------
@@ -153,14 +154,17 @@ def only_reading(shape: Sequence[int], row_major: bool = False) -> Layout:
 
 
 def _assignments(sizes: tuple[int, ...]) -> Iterator[str]:
-    """Yield the ways to name the axes: one of antennas, at most one of users and of receive antennas, others drops."""
+    """Yield the ways to name the axes: antennas, at most one of users and of receive antennas, the others drops.
+
+    Antennas are one axis, or two neighbours, rows and columns of a panel.
+    """
     longer = [at for at, size in enumerate(sizes) if size > 1]
-    users_or_not, receive_or_not = [*longer, None], [*longer, None]
-    for antenna, user, receive in itertools.product(longer, users_or_not, receive_or_not):
-        named = [at for at in (antenna, user, receive) if at is not None]
+    arrays = [(at,) for at in longer] + list(itertools.pairwise(longer))
+    for array, user, receive in itertools.product(arrays, [*longer, None], [*longer, None]):
+        named = [*array, *(at for at in (user, receive) if at is not None)]
         if len(set(named)) < len(named):
             continue
-        letters = {antenna: "n", user: "k", receive: "r"}
+        letters: dict[int | None, str] = {**dict.fromkeys(array, "n"), user: "k", receive: "r"}
         axes = "".join(letters.get(at, "s") if at in longer else "1" for at in range(len(sizes)))
         yield axes.replace("ss", "fs", 1)
 
@@ -182,7 +186,7 @@ def _unlikeliness(reading: Layout) -> float:
     sizes = reading.shape[::-1] if reading.row_major else reading.shape
     grid = letters.startswith("fs") and _is_grid(sizes)
     receive_first = letters.startswith("rn") and reading.receive_antennas <= 4  # [Rx, Tx, ...] of channel tools
-    cost = 0.0 if reading.users > 1 else 2.0
+    cost = (0.0 if reading.users > 1 else 2.0) + 3.0 * (letters.count("n") > 1)
     if "r" in letters:
         cost += 2.0 + (letters.index("r") > letters.index("n")) + (reading.receive_antennas > 4)
     if block[-1] == "n" and len(block) > 1 and "r" not in letters:

@@ -26,7 +26,9 @@ def _listing(variables: Sequence[Variable], limit: int = 12) -> str:
     return shown + (f" and {len(variables) - limit} more" if len(variables) > limit else "")
 
 
-def choose_variable(path: Path, variables: Sequence[Variable], wanted: str | None, allow_real: bool) -> Variable:
+def choose_variable(
+    path: Path, variables: Sequence[Variable], wanted: str | None, allow_real: bool, layout: str | None = None
+) -> Variable:
     """Choose the variable that holds the channels: the one named, else the only sensible candidate.
 
     Parameters
@@ -39,6 +41,8 @@ def choose_variable(path: Path, variables: Sequence[Variable], wanted: str | Non
         Name given by the user.
     allow_real : bool
         Accept an array without an imaginary part too.
+    layout : str, optional
+        Layout given by the user, for the advice on an axis of real and imaginary part.
 
     Returns
     -------
@@ -50,7 +54,7 @@ def choose_variable(path: Path, variables: Sequence[Variable], wanted: str | Non
         If there is no candidate or more than one, which the message lists, or the one named cannot be used.
     """
     if wanted is not None:
-        return _named(path, variables, wanted, allow_real)
+        return _named(path, variables, wanted, allow_real, layout)
     real = [variable for variable in variables if variable.is_real_channel]
     candidates = [variable for variable in variables if variable.is_candidate] + (real if allow_real else [])
     named = [variable for variable in candidates if variable.has_channel_name]
@@ -71,7 +75,7 @@ def choose_variable(path: Path, variables: Sequence[Variable], wanted: str | Non
             f" pass --var re:{pair[0]},im:{pair[1]}"
         )
     if real:
-        raise MatFileError(_is_real(path, _listing(real), real[0]))
+        raise MatFileError(_is_real(path, _listing(real), real[0], layout))
     if not variables:
         raise MatFileError(f"{path}: holds no variables; save a complex array H (antennas x users x drops) in it")
     nested = any(variable.matlab_class == "cell" or variable.is_struct_array for variable in variables)
@@ -98,13 +102,14 @@ def _within(path: Path, top: str = "") -> str:
         found = find_arrays(path, lambda own: not_channels(own) is None)
     for name, array in found.items():
         if np.iscomplexobj(array) and name.startswith(top) and _INDEX.search(name):
-            every = _INDEX.sub(lambda match: match.group()[0] + ":" + match.group()[-1], name)
+            last = list(_INDEX.finditer(name))[-1]
+            every = f"{name[: last.start()]}{name[last.start()]}:{name[last.end() - 1]}{name[last.end() :]}"
             one = f" (or one of them, --var '{name}')"
             return f"--var '{every}' to take every element as a user" + one
     return ""
 
 
-def _is_real(path: Path, shown: str, variable: Variable) -> str:
+def _is_real(path: Path, shown: str, variable: Variable, layout: str | None) -> str:
     """Return the message for a real array, with the remedy for an axis of real and imaginary part."""
     advice = "pass --allow-real if that is intended"
     if 2 in (variable.shape[0], variable.shape[-1]) and len(variable.shape) > 2:
@@ -112,18 +117,22 @@ def _is_real(path: Path, shown: str, variable: Variable) -> str:
         colons = [":"] * len(variable.shape)
         parts = [",".join([*colons[:at], part, *colons[at + 1 :]]) for part in "12"]
         axis = "last" if at else "first"
-        letters = {3: "nk", 4: "nks", 5: "nkfs"}.get(len(variable.shape), "nk")
+        usual = {3: "nk", 4: "nks", 5: "nkfs"}.get(len(variable.shape), "nk")
+        letters = layout if layout and len(layout) == at else usual[::-1] if variable.row_major else usual
         letters = letters + "c" if at else "c" + letters
+        joined = f"complex({', '.join(f'{variable.name}({part})' for part in parts)})"
+        if variable.row_major:
+            joined = f"{variable.name}[..., 0] + 1j*{variable.name}[..., 1]" if at else "H[0] + 1j*H[1]"
         advice = (
             f"if its {axis} axis is real and imaginary part, name that axis c, e.g. --layout {letters}, or save"
-            f" complex({', '.join(f'{variable.name}({part})' for part in parts)}); else {advice}"
+            f" {joined}; else {advice}"
         )
     else:
         advice = f"save the complex array, or {advice}"
     return f"{path}: {shown} is real, and channels are complex; {advice}"
 
 
-def _named(path: Path, variables: Sequence[Variable], wanted: str, allow_real: bool) -> Variable:
+def _named(path: Path, variables: Sequence[Variable], wanted: str, allow_real: bool, layout: str | None) -> Variable:
     found = next((variable for variable in variables if variable.name == wanted), None)
     if found is None:
         candidates = [variable for variable in variables if variable.is_candidate]
@@ -152,7 +161,7 @@ def _named(path: Path, variables: Sequence[Variable], wanted: str, allow_real: b
         advice = f"; its complex arrays: {_listing(fields)}" if fields else "; channels are a complex numeric array"
         raise MatFileError(f"{path}: {found} is not a numeric array{advice}")
     if not found.is_complex and not allow_real:
-        raise MatFileError(_is_real(path, str(found), found))
+        raise MatFileError(_is_real(path, str(found), found, layout))
     return found
 
 

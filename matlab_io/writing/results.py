@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from matlab_io.conventions import check_convention
+from matlab_io.errors import MatFileError
 from matlab_io.result import RECEIVE_COMBINER, RESULT_ARRAYS, ResultArray
 from matlab_io.writing.mat_writer import DropArray, Value
 from matlab_io.writing.output import MatOutput, written_version
@@ -80,6 +81,8 @@ class ResultFile:
         check_convention(convention)
         self.path = Path(path)
         self.convention = convention
+        if self.path.suffix.lower() not in ("", ".mat", ".npz"):
+            raise MatFileError(f"{self.path}: results are written as .mat or .npz; name the output so")
         self.version = _version(self.path, version)
         self.notes: list[str] = []
         if version == "4" and self.version != "npz":

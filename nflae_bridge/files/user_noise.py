@@ -101,9 +101,10 @@ def fit_user_noise(file: ChannelFile, numbers: npt.NDArray[np.float64]) -> UserN
     shape = shape_text(matlab_shape(numbers.shape))
     if not found:
         drops = math.prod(file.drop_axes)
+        each = " (every receive antenna is a user, user by user)" if file.receive_mode == "each" else ""
         return (
-            f"is {shape}, which fits neither users nor drops; save {file.users} numbers, one per user, or {drops}, one"
-            " per drop, or both, or one number"
+            f"is {shape}, which fits neither users nor drops; save {file.users} numbers, one per user{each}, or"
+            f" {drops}, one per drop, or both, or one number"
         )
     if len(found) > 1:
         return f"is {shape}, which may count users or drops; save it with an entry per user and drop"

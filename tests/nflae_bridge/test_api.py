@@ -164,3 +164,19 @@ def test_every_public_exception_has_one_base() -> None:
 def test_importing_the_package_is_quick() -> None:
     code = "import sys, nflae_bridge; sys.exit(bool({'torch', 'numpy', 'zmq', 'msgspec', 'h5py'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_layout_of_users_in_rows_needs_a_convention() -> None:
+    H = np.exp(2j * np.pi * np.random.default_rng(0).random((3, 8, 2)))  # users x antennas x drops
+    with pytest.raises(NflaeError, match=r"layout 'kns' has users in rows.*convention='direct'"):
+        precode(H, layout="kns", noise_power=0.1)
+    direct = precode(H, layout="kns", convention="direct", noise_power=0.1, scheme="zf")
+    assert np.allclose(direct.rate, precode(H.transpose(2, 0, 1).conj(), noise_power=0.1, scheme="zf").rate)
+    hermitian = precode(H.transpose(1, 0, 2), layout="nks", noise_power=0.1, scheme="zf")
+    assert np.allclose(hermitian.rate, precode(H.transpose(2, 0, 1), noise_power=0.1, scheme="zf").rate)
+
+
+def test_a_noise_power_per_user_is_refused_with_the_remedy() -> None:
+    H = np.exp(2j * np.pi * np.random.default_rng(0).random((2, 3, 8)))
+    with pytest.raises(NflaeError, match=r"noise_power must be one number, got an array of shape \(3,\).*multiply h_k"):
+        precode(H, noise_power=np.array([0.1, 0.2, 0.3]))  # type: ignore[arg-type]

@@ -46,14 +46,15 @@ def command(source: Path, reading: ChannelOptions) -> None:
                 fact("channels", note)
             _report_budget(file)
     except MatFileError as error:
-        if reading != ChannelOptions(None, None, None, reading.allow_real, None, None):
+        if reading.variable or reading.layout or reading.convention or reading.receive_antennas:
             raise
         if isinstance(error, AmbiguousLayout) and error.readings:
             ways = Table(("--layout", "meaning"), title="possible readings, the likely ones first", left=2)
             for each in error.readings:
                 ways.add_row(each.text, each.meaning())
             ways.show()
-            fact("channels", "not read: pass --layout with one of the readings above")
+            order = " and --convention hermitian (y = H' x) or direct (y = H x)" if error.readings[0].row_major else ""
+            fact("channels", f"not read: pass --layout with one of the readings above{order}")
             return
         fact("channels", f"not found: {error}")
 

@@ -98,6 +98,8 @@ def command(
     from nflae_bridge.cli.plot_option import check_plot, check_plot_drop, draw_users, precode_drop_to_plot
 
     _check_network_options(name, work)
+    if mat_version is not None and output.suffix.lower() == ".npz":
+        raise click.UsageError(f"--mat-version {mat_version} is for .mat files, and {output} is a .npz file")
     check_plot(plotting, forbidden=(source, output))
     with reading.open(source) as file:
         choice = choose_budget(request, file, progress)
@@ -178,6 +180,8 @@ def _labels(
 
 
 def _info(file: ChannelFile, choice: BudgetChoice, name: str, model: str, refine: int) -> dict[str, Value]:
+    import numpy as np
+
     from matlab_io.version import __version__
     from simulator.schemes import needs_sic
 
@@ -190,6 +194,7 @@ def _info(file: ChannelFile, choice: BudgetChoice, name: str, model: str, refine
         "input": str(file.path),
         "variable": file.variable,
         "layout": file.layout,
+        "antenna_axes": np.array(file.antenna_axes, np.float64),
         "receive_antennas": file.receive_mode,
         "convention": file.convention,
         "power": choice.power.value,

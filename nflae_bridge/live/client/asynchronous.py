@@ -100,7 +100,7 @@ class AsyncClient:
         channels: npt.ArrayLike,
         *,
         layout: str | None = None,
-        convention: str = "hermitian",
+        convention: str | None = None,
         receive_antennas: str | None = None,
         power: float = DEFAULT_POWER,
         noise_power: float | None = None,

@@ -90,7 +90,7 @@ class Client:
         channels: npt.ArrayLike,
         *,
         layout: str | None = None,
-        convention: str = "hermitian",
+        convention: str | None = None,
         receive_antennas: str | None = None,
         power: float = DEFAULT_POWER,
         noise_power: float | None = None,

@@ -84,7 +84,7 @@ def make_request(
     scheme: str,
     refine: int,
     layout: str | None = None,
-    convention: str = "hermitian",
+    convention: str | None = None,
     receive_antennas: str | None = None,
 ) -> tuple[PrecodeRequest, npt.NDArray[np.complex64] | None]:
     """Make a request without an identifier. Receive antennas are combined here, so that less is sent.
@@ -131,13 +131,13 @@ def make_request(
     except NflaeError as error:
         raise BadRequest(str(error)) from None
     except (TypeError, ValueError):
-        raise BadRequest(f"power, noise_power, alpha_c and min_rate must be one number each, got {given}") from None
+        raise BadRequest("power, noise_power, alpha_c and min_rate must be one number each") from None
     request = PrecodeRequest("", drops, checked, scheme=scheme, refine=int(refine), near_field=labels)
     return request, combiner
 
 
 def _checked_drops(
-    channels: npt.ArrayLike, layout: str | None, convention: str, receive_antennas: str | None
+    channels: npt.ArrayLike, layout: str | None, convention: str | None, receive_antennas: str | None
 ) -> tuple[npt.NDArray[np.complex64], npt.NDArray[np.complex64] | None]:
     try:
         drops, combiner = read_array(channels, layout, convention, receive_antennas)

@@ -83,10 +83,10 @@ def test_elements_with_several_axes_need_a_layout(tmp_path: Path) -> None:
     drops = [c(8, 2, seed=s) for s in range(5)]
     scipy.io.savemat(tmp_path / "c.mat", {"H": cell(*drops)})
     with pytest.raises(
-        AmbiguousLayout, match=r"5 elements of 8 x 2 .*--layout nk = 8 antennas x 2 users x 5 drops"
+        AmbiguousLayout, match=r"5 elements of 8 x 2 .*--layout nks = 8 antennas x 2 users x 5 drops"
     ) as e:
         open_channels(tmp_path / "c.mat", variable="H{:}")
-    assert "--layout nr = 8 antennas x 5 users with 2 receive antennas each x 1 drop" in str(e.value)
+    assert "--layout nrk = 8 antennas x 5 users with 2 receive antennas each x 1 drop" in str(e.value)
     wanted = np.stack([drop.T for drop in drops]).astype(np.complex64)
     for layout in ("nk", "nks"):
         assert np.array_equal(read(tmp_path / "c.mat", variable="H{:}", layout=layout)[0], wanted)
@@ -169,6 +169,9 @@ def test_two_parts_are_named_with_the_option(tmp_path: Path) -> None:
         ({"H": cell(*ROWS)}, "G{:}", r"no numeric array G\{:\}; the file holds H \(1 x 3 cell\)"),
         ({"H": cell(ROWS[0], c(1, 8))}, "H{:}", r"H\{2\} is 1 x 8 and H\{1\} 1 x 16; elements of one size"),
         ({"H": cell(ROWS[0], np.zeros((0, 0)), ROWS[2])}, "H{:}", r"H\{2\} is empty or not numeric"),
+        ({"H": cell(cell(*ROWS), cell(*ROWS))}, "H{:}{:}", r"elements of one axis are stacked.*--var 'H\{1\}\{:\}'"),
+        ({"H": cell(*ROWS, *ROWS).reshape(2, 3)}, "H{:}", r"H is 2 x 3, and elements of one axis are stacked"),
+        ({"H": cell(*ROWS)}, "H{1,:}", "expected one index of an element"),
         ({"a": Z.real}, "re:a", "expected re:NAME,im:NAME"),
         ({"a": Z.real, "b": Z.imag}, "re:a,angle:b", "expected re:NAME,im:NAME"),
         ({"a": Z.real, "b": Z.imag[:4]}, "re:a,im:b", "not two real arrays of one shape"),
@@ -191,6 +194,7 @@ def test_what_cannot_be_stacked_is_named(
         ({"Hc": cell(*ROWS)}, ["Hc{:}", "Hc{1}"]),
         ({"user": structs("h", *ROWS)}, ["user(:).h", "user(1).h"]),
         ({"run": {"out": cell(*ROWS)}}, ["run.out{:}", "run.out{1}"]),
+        ({"C": cell(cell(*ROWS), cell(*ROWS))}, ["C{1}{:}", "C{1}{1}"]),
     ],
 )
 def test_advice_that_is_given_can_be_typed(tmp_path: Path, content: dict[str, Any], advice: list[str]) -> None:
@@ -200,3 +204,31 @@ def test_advice_that_is_given_can_be_typed(tmp_path: Path, content: dict[str, An
     for expression in advice:
         assert f"--var '{expression}'" in str(caught.value)
         assert read(tmp_path / "c.mat", variable=expression)[0].shape[-1] == 16
+
+
+def test_an_element_by_row_and_column(tmp_path: Path) -> None:
+    grid = cell(*(c(8, 2, seed=at) for at in range(6))).reshape(2, 3)
+    scipy.io.savemat(tmp_path / "c.mat", {"D": grid})
+    channels, notes = read(tmp_path / "c.mat", variable="D{2,3}")
+    assert np.array_equal(channels[0], grid[1, 2].T.astype(np.complex64))
+    assert "D{2,3} read as 8 antennas x 2 users" in notes[0]
+
+
+def test_advice_for_both_parts_follows_the_layout_and_the_order(tmp_path: Path) -> None:
+    np.save(tmp_path / "c.npy", np.stack([Z.T.real, Z.T.imag], -1))
+    with pytest.raises(MatFileError, match=r"--layout sknc, or save H\[\.\.\., 0\] \+ 1j\*H\[\.\.\., 1\]"):
+        open_channels(tmp_path / "c.npy", layout="skn", convention="hermitian")
+    channels, _ = read(tmp_path / "c.npy", layout="sknc", convention="hermitian")
+    assert np.array_equal(channels, Z.T.astype(np.complex64))
+
+
+def test_every_listed_reading_of_elements_selects_itself(tmp_path: Path) -> None:
+    scipy.io.savemat(tmp_path / "c.mat", {"G": cell(*(c(2, 16, seed=k) for k in range(4)))})
+    with pytest.raises(AmbiguousLayout) as caught:
+        open_channels(tmp_path / "c.mat", variable="G{:}")
+    texts = [each.text for each in caught.value.readings]
+    assert len(texts) == len(set(texts)) > 2
+    for each in caught.value.readings:
+        mode = "each" if "r" in each.text else None
+        with open_channels(tmp_path / "c.mat", variable="G{:}", layout=each.text, receive_antennas=mode) as file:
+            assert each.describe() in file.notes[0]
