@@ -159,7 +159,11 @@ class BudgetChoice:
         if self.gains is None or math.isnan(self.gains.median):
             return "not known: no drop can be used"
         sample = "" if self.gains.drops >= drops else f" (of the first {self.gains.drops} of {drops} drops)"
-        return f"{self.median_snr_db:.1f} dB for the median user, P ||h||^2 / sigma^2{sample}"
+        low, high = PLAUSIBLE_SNR_DB
+        doubt = (
+            "" if low <= self.median_snr_db <= high else "; implausible, check the units of channels, power and noise"
+        )
+        return f"{self.median_snr_db:.1f} dB for the median user, P ||h||^2 / sigma^2{sample}{doubt}"
 
     def check_snr(self, where: str) -> None:
         """Check that a default noise power suits the channels.

@@ -400,3 +400,21 @@ def test_what_is_stated_is_answered_truly(nflae: Run, tmp_path: Path, case: Case
     rate = np.log2(1 + signal / (arrived.sum(-1) - signal + noise))
     np.testing.assert_allclose(result["rate"].reshape(drops, -1), rate, rtol=1e-3, atol=1e-3)
     assert result["rate"].mean() > 0.1
+
+
+def test_an_implausible_snr_is_doubted_with_a_noise_power_too(nflae: Run, tmp_path: Path) -> None:
+    """Channels of unit gain beside a noise power of kTB: 100 dB too much."""
+    scipy.io.savemat(tmp_path / "in.mat", {"H": NKS, "layout": "nks", "noise_power": 1e-13})
+    done = nflae("precode", tmp_path / "in.mat", "-o", tmp_path / "out.mat", "--scheme", "rzf")
+    assert done.exit_code == 0
+    assert "implausible, check the units" in done.output
+
+
+@pytest.mark.parametrize("name", ["out.npy", "out.h5", "out.csv"])
+def test_an_output_of_another_kind_is_refused(nflae: Run, tmp_path: Path, name: str) -> None:
+    scipy.io.savemat(tmp_path / "in.mat", {"H": NKS, "layout": "nks"})
+    done = nflae("precode", tmp_path / "in.mat", "-o", tmp_path / name, "--scheme", "rzf")
+    assert done.exit_code == 1
+    assert f"{tmp_path / name}: results are written as .mat or .npz" in done.stderr
+    assert not (tmp_path / name).exists()
+    assert nflae("precode", tmp_path / "in.mat", "-o", tmp_path / "o.npz", "--mat-version", "7").exit_code == 2
