@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from nflae_bridge.network.model import PrecodingNetwork
 
 torch.set_num_threads(1)
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # read when kernels are defined, by whichever test imports them first
 
 settings.register_profile(
     "nflae",

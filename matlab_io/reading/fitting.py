@@ -109,8 +109,8 @@ def fit(
         If a choice does not fit, or several receive antennas come without a treatment.
     """
     given, origin = choices.layout, "as given"
-    if given is None and not (gathered and gathered.stacked) and (text := stated("layout")):
-        given, origin = text, "as the file states"
+    if given is None and not (gathered and gathered.stacked):
+        given, origin = stated("layout") or None, "as the file states"
     convention, convention_origin = _convention(choices, stated)
     if row_major and (given is None or convention is None):
         raise _row_major_needs(shape, given, convention)
@@ -123,12 +123,11 @@ def fit(
         layout, origin = only_reading(shape), "from the shape"
     else:
         layout = _parse(given, origin, shape, row_major)
-    side = "columns" if layout.convention == "hermitian" else "rows"
     used = convention or layout.convention
     notes = [
         f"{name} read as {layout.describe()} (layout {layout.text}, {origin})",
-        f"users in {side}: read as {SIGNAL_MODELS[used]} ({used}{convention_origin}):"
-        f" {_formula(layout, used, name, gathered)}",
+        f"users in {'columns' if layout.convention == 'hermitian' else 'rows'}: read as {SIGNAL_MODELS[used]}"
+        f" ({used}{convention_origin}): {_formula(layout, used, name, gathered)}",
     ]
     if layout.users > layout.antennas:
         notes.append(f"more users ({layout.users}) than antennas ({layout.antennas}): check the layout")

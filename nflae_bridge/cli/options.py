@@ -101,18 +101,13 @@ class ChannelOptions:
         )
 
 
-class _Shape(click.ParamType[tuple[int, ...]]):
-    """Convert ``64x4x100`` to a shape."""
-
-    name = "NxKxS"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        sizes = str(value).lower().split("x")
-        if not all(size.strip().isdecimal() and int(size) for size in sizes):
-            self.fail(f"{value!r} is not a shape; give sizes joined by x, e.g. 64x4x100", param, ctx)
-        return tuple(int(size) for size in sizes)
+def _parse_shape(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    sizes = value.lower().split("x")
+    if not all(size.strip().isdecimal() and int(size) for size in sizes):
+        raise click.BadParameter(f"{value!r} is not a shape; give sizes joined by x, e.g. 64x4x100")
+    return tuple(int(size) for size in sizes)
 
 
 def _bound(ctx: click.Context, param: click.Parameter, ratio: float) -> None:
@@ -130,6 +125,7 @@ max_inflate_option = click.option(
     help="Largest ratio of decompressed to stored bytes of a file from which channels are read; 64 MiB are always"
     " allowed.",
 )
+
 
 channel_options = option_group(
     ChannelOptions,
@@ -160,7 +156,10 @@ channel_options = option_group(
         " the dominant left singular vector.",
     ),
     click.option(
-        "--shape", type=_Shape(), help="Read raw complex64 numbers of this shape, the first axis fastest: 64x4x100."
+        "--shape",
+        callback=_parse_shape,
+        metavar="NxKxS",
+        help="Read raw complex64 numbers of this shape, the first axis fastest: 64x4x100.",
     ),
     click.option("--allow-real", is_flag=True, help="Accept an array without imaginary part as channels."),
     max_inflate_option,

@@ -99,6 +99,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         If a file is missing, damaged or does not fit the others; the message names it.
     """
     card = read_card(folder)
+    if "network" not in card:
+        raise NflaeError(f"{folder / CARD} is damaged (no field 'network'); train or copy the model again")
     shapes = stored_shapes(folder / WEIGHTS)
     mismatch = NflaeError(f"{folder / WEIGHTS} does not hold the network that {CARD} describes; copy the model again")
     try:

@@ -4,15 +4,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import pytest
 import torch
 
 HERE = "cuda" if torch.cuda.is_available() else "cpu"
-if HERE == "cpu":
-    os.environ["TRITON_INTERPRET"] = "1"  # read when the kernels are defined
 pytest.importorskip("triton", reason="Triton is not installed")
 
 from nflae_bridge.engine.comparison import NEGLIGIBLE
