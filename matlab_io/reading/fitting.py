@@ -131,8 +131,7 @@ def fit(
     ]
     if layout.users > layout.antennas:
         notes.append(f"more users ({layout.users}) than antennas ({layout.antennas}): check the layout")
-    mode = _receive_mode(layout, choices.receive_antennas, notes)
-    return Reading(layout, used, mode, notes)
+    return Reading(layout, used, _receive_mode(layout, choices.receive_antennas, notes), notes)
 
 
 def _parse(given: str, origin: str, shape: tuple[int, ...], row_major: bool) -> Layout:
