@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["NO_VARIABLE", "SCHEME_LABELS", "UNDECIDED", "LabelSource", "precode_labelled", "read_labels"]
 
 NO_VARIABLE = "none"
-"""Name that stands for labels of the network although the file holds some."""
+"""Name that selects the labels of the network although the file holds some."""
 UNDECIDED = 0.5
 """Near-field score of a user whose channel is not a single spherical wave."""
 

@@ -146,7 +146,7 @@ def _check_options(request: BudgetRequest) -> None:
 
 
 def _check_agreement(request: BudgetRequest, file: ChannelFile, usable: list[str]) -> None:
-    """Check that a noise power equals the thermal noise where the file states both; an SNR stands alone."""
+    """Check that a noise power equals the thermal noise where the file states both; an SNR is not compared."""
     budget = file.budget
     if "snr_db" not in usable:
         if "bandwidth" not in budget and request.bandwidth_mhz is None:
