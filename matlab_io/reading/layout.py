@@ -186,7 +186,7 @@ class Layout:
             One slice per axis of the array.
         """
         if len(slab) != len(self.drop_letters):
-            raise ValueError(f"{len(slab)} slices for the drop axes of layout {self.axes}: zip needs one each")
+            raise ValueError(f"{len(slab)} slices for layout {self.axes}: one per drop axis is needed")
         chosen = iter(slab)
         return tuple(next(chosen) if letter in "sf" else slice(None) for letter in self.axes)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from matlab_io.containers.contents import find_arrays
 from matlab_io.containers.not_channels import SCENARIO, not_channels
@@ -18,6 +20,7 @@ from matlab_io.reading.expressions import part_names
 __all__ = ["choose_variable"]
 
 _NESTED = ("cell", "struct")
+_MAX_LOADED = 16
 _INDEX = re.compile(r"[({]\d+[)}]")
 
 
@@ -97,9 +100,9 @@ def _numbered(candidates: Sequence[Variable]) -> str:
 
 def _within(path: Path, top: str = "") -> str:
     """Return the option that takes the complex arrays within cells or struct arrays; ``""`` for none."""
-    found = find_arrays(path, lambda own: top == own or own.lower().replace("_", "") in CHANNEL_NAMES)
+    found = _first_arrays(path, lambda own: top == own or own.lower().replace("_", "") in CHANNEL_NAMES)
     if not found and not top:
-        found = find_arrays(path, lambda own: not_channels(own) is None)
+        found = _first_arrays(path, lambda own: not_channels(own) is None)
     for name, array in found.items():
         if np.iscomplexobj(array) and name.startswith(top) and _INDEX.search(name):
             last = list(_INDEX.finditer(name))[-1]
@@ -107,6 +110,18 @@ def _within(path: Path, top: str = "") -> str:
             one = f" (or one of them, --var '{name}')"
             return f"--var '{every}' to take every element as a user" + one
     return ""
+
+
+def _first_arrays(path: Path, wanted: Callable[[str], bool]) -> dict[str, npt.NDArray[Any]]:
+    """Load the first few arrays of given names: an error message needs no more, and files may be large."""
+    left = _MAX_LOADED
+
+    def few(own: str) -> bool:
+        nonlocal left
+        left -= wanted(own)
+        return left >= 0 and wanted(own)
+
+    return find_arrays(path, few)
 
 
 def _is_real(path: Path, shown: str, variable: Variable, layout: str | None) -> str:
@@ -118,11 +133,12 @@ def _is_real(path: Path, shown: str, variable: Variable, layout: str | None) -> 
         parts = [",".join([*colons[:at], part, *colons[at + 1 :]]) for part in "12"]
         axis = "last" if at else "first"
         usual = {3: "nk", 4: "nks", 5: "nkfs"}.get(len(variable.shape), "nk")
-        letters = layout if layout and len(layout) == at else usual[::-1] if variable.row_major else usual
+        usual = usual[::-1] if variable.row_major else usual
+        letters = layout if layout and len(layout) == len(variable.shape) - 1 else usual
         letters = letters + "c" if at else "c" + letters
         joined = f"complex({', '.join(f'{variable.name}({part})' for part in parts)})"
         if variable.row_major:
-            joined = f"{variable.name}[..., 0] + 1j*{variable.name}[..., 1]" if at else "H[0] + 1j*H[1]"
+            joined = " + 1j*".join(f"{variable.name}[{'..., ' if at else ''}{part}]" for part in "01")
         advice = (
             f"if its {axis} axis is real and imaginary part, name that axis c, e.g. --layout {letters}, or save"
             f" {joined}; else {advice}"

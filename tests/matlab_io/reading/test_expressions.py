@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import pytest
 import scipy.io
 
-from matlab_io import AmbiguousLayout, MatFileError, open_channels
+from matlab_io import AmbiguousLayout, MatFileError, find_arrays, open_channels
 from matlab_io.containers.variable import Variable
 from matlab_io.reading.expressions import part_names
 
@@ -204,6 +205,21 @@ def test_advice_that_is_given_can_be_typed(tmp_path: Path, content: dict[str, An
     for expression in advice:
         assert f"--var '{expression}'" in str(caught.value)
         assert read(tmp_path / "c.mat", variable=expression)[0].shape[-1] == 16
+
+
+def test_advice_loads_few_arrays_of_a_large_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[int] = []
+
+    def counted(path: Path, wanted: Callable[[str], bool]) -> dict[str, npt.NDArray[Any]]:
+        found = find_arrays(path, wanted)
+        loaded.append(len(found))
+        return found
+
+    monkeypatch.setattr("matlab_io.reading.selection.find_arrays", counted)
+    scipy.io.savemat(tmp_path / "c.mat", {"H": cell(*(c(1, 4, seed=k) for k in range(60)))})
+    with pytest.raises(MatFileError, match=r"--var 'H\{:\}' to take every element as a user"):
+        open_channels(tmp_path / "c.mat")
+    assert 0 < max(loaded) <= 16
 
 
 def test_an_element_by_row_and_column(tmp_path: Path) -> None:
