@@ -55,6 +55,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(skip)
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Name parameters that are bytes by their argument: their content may differ from one worker to the next."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture
 def make_network() -> Callable[..., PrecodingNetwork]:
     """Makes a small random network; ``loud`` weights make every input and position count, as training does."""
