@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Subject -> (sources, tests).
 SUBJECTS = {
-    "engine": (["nflae_bridge/engine"], ["tests/nflae_bridge/engine", "tests/nflae_bridge/test_api.py"]),
+    "engine": (["nflae_bridge/engine"], ["tests/nflae_bridge/engine", "tests/nflae_bridge/api"]),
     "powers": (
         ["simulator/downlink/powers.py", "simulator/downlink/structure.py", "simulator/downlink/balancing.py"],
         ["tests/simulator/downlink", "tests/simulator/schemes"],
@@ -42,12 +42,9 @@ SUBJECTS = {
     "budget": (
         [
             "matlab_io/reading/scalars.py",
-            *(f"nflae_bridge/files/{name}.py" for name in ("budget", "noise_power", "user_noise", "user_snr")),
+            "nflae_bridge/files/budget",
         ],
-        [
-            "tests/matlab_io/reading/test_scalars.py",
-            *(f"tests/nflae_bridge/files/test_{name}.py" for name in ("budget", "noise_choice", "user_noise")),
-        ],
+        ["tests/matlab_io/reading/test_scalars.py", "tests/nflae_bridge/files/budget"],
     ),
     "wire": (
         ["nflae_bridge/live/protocol.py", "nflae_bridge/live/headers.py"],

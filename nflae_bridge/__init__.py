@@ -11,7 +11,7 @@ from matlab_io.version import __version__
 
 if TYPE_CHECKING:
     from matlab_io.result import Result
-    from nflae_bridge.api import precode
+    from nflae_bridge.api.precode import precode
     from nflae_bridge.live.client import AsyncClient, Client
     from nflae_bridge.live.errors import (
         BadChannels,
@@ -44,7 +44,7 @@ _MODULES = {
     "ServerFault": "nflae_bridge.live.errors",
     "ServerStopping": "nflae_bridge.live.errors",
     "TooLarge": "nflae_bridge.live.errors",
-    "precode": "nflae_bridge.api",
+    "precode": "nflae_bridge.api.precode",
 }
 
 __all__ = [

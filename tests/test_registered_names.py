@@ -28,7 +28,7 @@ def test_lists_of_schemes_in_documentation_and_help_are_complete() -> None:
 
 def test_help_and_page_of_sources_describe_every_source() -> None:
     described = re.findall(
-        r"^      ([\w, :.]+?)  ", (ROOT / "nflae_bridge/cli/commands/simulate.py").read_text(), re.MULTILINE
+        r"^      ([\w, :.]+?)  ", (ROOT / "nflae_bridge/cli/commands/channels/simulate.py").read_text(), re.MULTILINE
     )
     names = {name.split(":")[0] for line in described for name in line.split(", ")}
     assert set(source_names()) <= names

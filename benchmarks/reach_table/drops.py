@@ -13,8 +13,8 @@ from reach_table.measuring import (
     Bench,
     generator,
 )
-from simulator.channels.csi import noisy_csi
 from simulator.channels.scenario import Scenario, scenario
+from simulator.csi.impairments import noisy_csi
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch
 

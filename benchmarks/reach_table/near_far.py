@@ -20,8 +20,8 @@ from reach_table.measuring import (
     percent,
     run_points,
 )
-from simulator.channels.csi import noisy_csi
 from simulator.channels.scenario import Scenario, scenario
+from simulator.csi.impairments import noisy_csi
 from simulator.geometry.localization import most_likely_labels
 from simulator.geometry.near_field import far_field_test
 

@@ -17,10 +17,21 @@ from matlab_io.extras import explain_import
 from matlab_io.version import __version__
 from nflae_bridge.cli.failure import failing_in_one_line
 
-_COMMANDS = (
-    *("inspect", "precode", "evaluate", "simulate", "models", "train", "serve", "keys", "stream", "link"),
-    *("reproduce", "bench"),
-)
+# Folder of each command's module, in the order of the overview.
+_COMMANDS = {
+    "inspect": "channels",
+    "precode": "channels",
+    "evaluate": "studies",
+    "simulate": "channels",
+    "models": "models",
+    "train": "models",
+    "serve": "live",
+    "keys": "live",
+    "stream": "live",
+    "link": "studies",
+    "reproduce": "studies",
+    "bench": "studies",
+}
 
 
 class CommandGroup(click.Group):
@@ -42,7 +53,7 @@ class CommandGroup(click.Group):
         """
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = import_module(f"{__name__}.commands.{cmd_name}").command
+        command: click.Command = import_module(f"{__name__}.commands.{_COMMANDS[cmd_name]}.{cmd_name}").command
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -13,7 +13,7 @@ import click
 from matlab_io.containers.limits import DEFAULT_MAX_INFLATE, max_inflate
 from matlab_io.conventions import SIGNAL_MODELS
 from matlab_io.errors import NflaeError
-from nflae_bridge.files.budget import BudgetRequest
+from nflae_bridge.files.budget.choice import BudgetRequest
 
 if TYPE_CHECKING:
     from matlab_io import ChannelFile

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import torch
 
     from matlab_io import ChannelFile
+    from nflae_bridge.files.budget.user_noise import UserNoise
     from nflae_bridge.files.labels import LabelSource
-    from nflae_bridge.files.user_noise import UserNoise
     from nflae_bridge.plots.users_map import DropPicture
     from simulator.downlink.budget import LinkBudget
     from simulator.downlink.precoding import Scheme

@@ -15,7 +15,7 @@ import click
 
 if TYPE_CHECKING:
     from matlab_io import ChannelFile
-    from nflae_bridge.files.budget import BudgetChoice
+    from nflae_bridge.files.budget.choice import BudgetChoice
 
 Advance = Callable[[int, str], None]
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from matlab_io import ChannelFile
 from matlab_io.errors import NflaeError
-from nflae_bridge.files.user_noise import UserNoise
+from nflae_bridge.files.budget.user_noise import UserNoise
 from nflae_bridge.files.validation import BadDrop, Channels, fault_of, good_drops
 
 __all__ = ["Block", "OnBadDrop", "blocks", "describe_bad_drop", "drop_name", "read_block"]

@@ -19,9 +19,9 @@ from matlab_io import ChannelFile, ResultFile
 from matlab_io.errors import NflaeError
 from matlab_io.result import RECEIVE_COMBINER
 from nflae_bridge.files.blocks import Block, OnBadDrop, drop_name, read_block
+from nflae_bridge.files.budget.user_noise import UserNoise
 from nflae_bridge.files.labels import SCHEME_LABELS, UNDECIDED, LabelSource, precode_labelled
 from nflae_bridge.files.prefetch import prefetch_map
-from nflae_bridge.files.user_noise import UserNoise
 from nflae_bridge.files.validation import Channels
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import Precoding, Scheme, result_arrays

@@ -10,8 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from simulator.channels.csi import noisy_csi
 from simulator.channels.scenario import Scenario, scenario
+from simulator.csi.impairments import noisy_csi
 from simulator.geometry.arrays import AngleConvention, UniformLinearArray
 
 

@@ -1,1 +1,1 @@
-"""Hold one module per command, named like it; each exports its click command as ``command``."""
+"""Hold one module per command, named like it, in folders by subject; each exports its click command as ``command``."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from matlab_io.errors import NflaeError
 from matlab_io.reading.arrays import read_array
-from nflae_bridge.files.user_snr import check_default_noise
+from nflae_bridge.files.budget.user_snr import check_default_noise
 from nflae_bridge.live.errors import BadRequest, TooLarge, error_of_code
 from nflae_bridge.live.headers import Frame
 from nflae_bridge.live.protocol import PrecodeRequest, Reply, StatusRequest, encode_request

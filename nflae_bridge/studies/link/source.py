@@ -14,10 +14,11 @@ from torch import Tensor
 from matlab_io import ChannelFile
 from matlab_io.errors import NflaeError
 from nflae_bridge.files.blocks import OnBadDrop, blocks
-from nflae_bridge.files.user_noise import UserNoise
+from nflae_bridge.files.budget.user_noise import UserNoise
 from nflae_bridge.files.validation import Channels
-from simulator.channels.csi import CsiModel, jakes_correlation
 from simulator.channels.scenario import ScenarioName, scenario
+from simulator.csi.impairments import jakes_correlation
+from simulator.csi.models import CsiModel
 from simulator.link_level.randomness import generator_of
 
 Indices = npt.NDArray[np.int64]

@@ -22,7 +22,7 @@ from nflae_bridge.engine.schemes import load_scheme
 from nflae_bridge.studies.cluster import run_units
 from nflae_bridge.studies.link.source import BatchRecipe, DropSource
 from nflae_bridge.studies.link.unit_journal import Outcome, UnitJournal
-from simulator.channels.csi import CsiModel
+from simulator.csi.models import CsiModel
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Scheme
 from simulator.link_level.chain import Chain, Waveform, effective_channels, scheduled

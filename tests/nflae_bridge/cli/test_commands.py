@@ -19,7 +19,7 @@ import torch
 import simulator.schemes.registry
 from matlab_io import open_channels
 from nflae_bridge import __version__
-from nflae_bridge.cli.commands.models import parameter_count
+from nflae_bridge.cli.commands.models.models import parameter_count
 from nflae_bridge.cli.failure import Failure, explain
 from nflae_bridge.network.checkpoint import read_tensors
 from simulator.downlink.budget import LinkBudget

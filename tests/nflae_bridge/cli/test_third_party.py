@@ -17,7 +17,7 @@ import pytest
 import simulator.plugins as plugins
 from matlab_io import open_channels
 from nflae_bridge import Client, precode
-from nflae_bridge.cli.commands.evaluate import command as evaluate
+from nflae_bridge.cli.commands.studies.evaluate import command as evaluate
 from nflae_bridge.live.errors import BadRequest
 from simulator.channels.sources.registry import REGISTRY as SOURCES
 from simulator.schemes import scheme_names

@@ -12,7 +12,7 @@ import torch
 from matlab_io import open_channels
 from matlab_io.errors import NflaeError
 from nflae_bridge import precode
-from nflae_bridge.cli.commands.precode import _fallback_meaning
+from nflae_bridge.cli.commands.channels.precode import _fallback_meaning
 from nflae_bridge.engine.schemes import load_network
 from nflae_bridge.files.labels import LabelSource, precode_labelled, read_labels
 from simulator.channels.scenario import scenario

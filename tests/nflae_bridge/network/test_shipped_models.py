@@ -7,8 +7,8 @@ import torch
 
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.network.shipped import load_model, model_folder, shipped_models
-from simulator.channels.csi import noisy_csi
 from simulator.channels.scenario import scenario
+from simulator.csi.impairments import noisy_csi
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.constraints import check_constraints
 from simulator.downlink.optimiser import optimise

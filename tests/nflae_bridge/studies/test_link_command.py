@@ -27,9 +27,9 @@ if importlib.util.find_spec("sionna") is None:
 
 from matlab_io import open_channels
 from matlab_io.errors import NflaeError
-from nflae_bridge.files.budget import BudgetRequest, choose_budget
+from nflae_bridge.files.budget.choice import BudgetRequest, choose_budget
 from nflae_bridge.studies.link.source import FileDrops, ScenarioDrops
-from simulator.channels.csi import CsiModel, parse_csi
+from simulator.csi.models import CsiModel, parse_csi
 from tests.channel_files import Run, WriteMat, random_channels
 
 QUICK = ("--scheme", "rzf,mrt", "--modulation", "qpsk", "--symbols", 24, "--snr-db", "0:12:6", "--drops", 24)

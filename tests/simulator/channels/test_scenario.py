@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from simulator.channels.csi import noisy_csi
 from simulator.channels.multipath import multipath_channels
 from simulator.channels.scenario import GROUND_USER_HEIGHT, Scenario, scenario
+from simulator.csi.impairments import noisy_csi
 from simulator.geometry.arrays import UniformLinearArray, angle_and_distance
 from simulator.geometry.near_field import is_near_field
 from simulator.geometry.steering import near_field_steering

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from simulator.channels.csi import noisy_csi
 from simulator.channels.scenario import scenario
+from simulator.csi.impairments import noisy_csi
 from simulator.geometry.arrays import UniformLinearArray
 from simulator.geometry.localization import most_likely_labels, most_likely_positions
 from simulator.geometry.near_field import effective_rayleigh_distance, is_near_field

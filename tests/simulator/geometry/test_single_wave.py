@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from simulator.channels.csi import noisy_csi
 from simulator.channels.scenario import scenario
+from simulator.csi.impairments import noisy_csi
 from simulator.geometry.single_wave import LEAST_ANTENNAS, is_single_wave
 
 

@@ -19,7 +19,7 @@ from nflae_bridge.studies.reproduction.published_values import ACCURACY
 from nflae_bridge.studies.reproduction.scheme_metrics import label_accuracy, own_labels
 from nflae_bridge.studies.reproduction.study import LEARNED, SHIPPED, Study
 from nflae_bridge.studies.reproduction.trained_baselines import Note
-from simulator.channels.csi import noisy_csi
+from simulator.csi.impairments import noisy_csi
 from simulator.geometry.localization import most_likely_labels
 from simulator.geometry.near_field import far_field_test
 

@@ -18,7 +18,7 @@ from nflae_bridge.studies.reproduction.published_values import GAMMA2
 from nflae_bridge.studies.reproduction.scheme_metrics import evaluate_scheme, label_accuracy, own_labels
 from nflae_bridge.studies.reproduction.study import Study
 from nflae_bridge.studies.reproduction.trained_baselines import Note
-from simulator.channels.csi import noisy_csi
+from simulator.csi.impairments import noisy_csi
 from simulator.downlink.precoding import Scheme
 
 _POINT = replace(PUBLISHED, users=8)

@@ -15,7 +15,7 @@ from nflae_bridge.studies.reproduction.operating_point import PUBLISHED
 from nflae_bridge.studies.reproduction.scheme_metrics import evaluate_scheme
 from nflae_bridge.studies.reproduction.study import CLASSICAL, CONSTRAINED, LEARNED, Study
 from nflae_bridge.studies.reproduction.trained_baselines import Note
-from simulator.channels.csi import noisy_csi
+from simulator.csi.impairments import noisy_csi
 from simulator.downlink.capacity import dirty_paper_capacity
 
 _SNR_DB = (-5, 0, 5, 10, 15, 20, 25, 30)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch  # noqa: F401  loaded before a test counts seconds
 import zmq
 
-from nflae_bridge.api import precode
+from nflae_bridge.api.precode import precode
 from nflae_bridge.live.gnuradio.counts import Counts
 from nflae_bridge.live.gnuradio.inlet import Inlet
 from nflae_bridge.live.gnuradio.items import Stream

@@ -15,7 +15,7 @@ import pytest
 import zmq
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.api import precode
+from nflae_bridge.api.precode import precode
 from nflae_bridge.live.gnuradio.inlet import StreamSizeError
 from nflae_bridge.live.gnuradio.pmt import Dialect, Pair, decode, encode
 from nflae_bridge.live.gnuradio.sockets.endpoints import Endpoint

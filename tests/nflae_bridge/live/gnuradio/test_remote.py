@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from matlab_io.result import Result
-from nflae_bridge.api import precode
+from nflae_bridge.api.precode import precode
 from nflae_bridge.live.client.connection import ServerAddress
 from nflae_bridge.live.errors import BadRequest, NoAnswer
 from nflae_bridge.live.gnuradio.computation.remote import Fallback, RemoteOptions, RemotePrecode, ServerWatch

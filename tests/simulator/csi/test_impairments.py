@@ -10,7 +10,7 @@ import torch
 from scipy.special import j0
 from torch import Tensor
 
-from simulator.channels.csi import aged_csi, jakes_correlation, quantised_csi
+from simulator.csi.impairments import aged_csi, jakes_correlation, quantised_csi
 
 
 def rayleigh(*shape: int, seed: int = 0) -> Tensor:

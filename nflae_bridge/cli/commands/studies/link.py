@@ -31,7 +31,7 @@ from nflae_bridge.cli.options import (
 )
 from nflae_bridge.cli.scheme_option import SchemeOption
 from nflae_bridge.cli.terminal import Table, fact, progress
-from nflae_bridge.files.budget import BudgetChoice, BudgetRequest
+from nflae_bridge.files.budget.choice import BudgetChoice, BudgetRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -178,7 +178,7 @@ def _settings(
     """Check the options and convert them; the constraints follow once the file is open."""
     from nflae_bridge.network.shipped import portable_model
     from nflae_bridge.studies.link.sweep import Settings
-    from simulator.channels.csi import parse_csi
+    from simulator.csi.models import parse_csi
     from simulator.link_level.chain import Waveform
     from simulator.link_level.modulation import choose_modulation
 

@@ -11,9 +11,9 @@ from simulator.downlink.budget import DEFAULT_NOISE_POWER, check_quantity, therm
 
 if TYPE_CHECKING:
     from matlab_io import ChannelFile
-    from nflae_bridge.files.budget import BudgetRequest
-    from nflae_bridge.files.user_noise import UserNoise
-    from nflae_bridge.files.user_snr import Progress
+    from nflae_bridge.files.budget.choice import BudgetRequest
+    from nflae_bridge.files.budget.user_noise import UserNoise
+    from nflae_bridge.files.budget.user_snr import Progress
 
 __all__ = ["choose_noise"]
 
@@ -88,7 +88,7 @@ def _stated_in_file(
 
 
 def _per_user(file: ChannelFile) -> tuple[Setting, UserNoise]:
-    from nflae_bridge.files.user_noise import fit_user_noise
+    from nflae_bridge.files.budget.user_noise import fit_user_noise
 
     found = file.budget["noise_power"]
     remedy = "correct it in the file or pass --noise-dbw"
@@ -104,7 +104,7 @@ def _per_user(file: ChannelFile) -> tuple[Setting, UserNoise]:
 
 def _from_snr(snr_db: float, origin: str, file: ChannelFile | None, power: float, progress: Progress | None) -> Setting:
     """Return the noise power at which P mean(||h_k||^2) / sigma^2 is an SNR."""
-    from nflae_bridge.files.user_snr import mean_gain
+    from nflae_bridge.files.budget.user_snr import mean_gain
 
     if file is None:
         raise NflaeError(f"{origin}: an SNR of the mean user needs a file of channels; pass --noise-dbw")

@@ -10,7 +10,7 @@ import pytest
 from matlab_io import open_channels
 from matlab_io.errors import NflaeError
 from nflae_bridge import precode
-from nflae_bridge.files.budget import BudgetRequest, choose_budget
+from nflae_bridge.files.budget.choice import BudgetRequest, choose_budget
 from simulator.downlink.budget import BudgetError, LinkBudget
 from tests.channel_files import Run, WriteMat, random_channels
 

@@ -18,7 +18,7 @@ from simulator.downlink.budget import DEFAULT_NOISE_POWER
 
 if TYPE_CHECKING:
     from matlab_io import ChannelFile
-    from nflae_bridge.files.user_noise import UserNoise
+    from nflae_bridge.files.budget.user_noise import UserNoise
 
 __all__ = [
     "Progress",

@@ -61,7 +61,7 @@ def command(source: Path, reading: ChannelOptions) -> None:
 
 def _report_budget(file: ChannelFile) -> None:
     """Print the link budget that commands use without options, or the reason why they refuse the file's."""
-    from nflae_bridge.files.budget import BudgetRequest, choose_budget
+    from nflae_bridge.files.budget.choice import BudgetRequest, choose_budget
 
     try:
         choice = choose_budget(BudgetRequest(), file, progress)

@@ -13,8 +13,8 @@ import pytest
 
 from matlab_io import open_channels
 from matlab_io.errors import NflaeError
-from nflae_bridge.files import user_snr
-from nflae_bridge.files.budget import BudgetChoice, BudgetRequest, choose_budget
+from nflae_bridge.files.budget import user_snr
+from nflae_bridge.files.budget.choice import BudgetChoice, BudgetRequest, choose_budget
 from simulator.downlink.budget import thermal_noise, watts_from_dbm
 from tests.channel_files import WriteMat, random_channels
 

@@ -19,7 +19,7 @@ from nflae_bridge.cli.options import (
 )
 from nflae_bridge.cli.scheme_option import NETWORK, SchemeOption
 from nflae_bridge.cli.terminal import announce, fact, progress, warn
-from nflae_bridge.files.budget import BudgetChoice, BudgetRequest, choose_budget
+from nflae_bridge.files.budget.choice import BudgetChoice, BudgetRequest, choose_budget
 
 if TYPE_CHECKING:
     import torch

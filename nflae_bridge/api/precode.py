@@ -13,7 +13,7 @@ from matlab_io.errors import NflaeError
 from matlab_io.extras import explain_import
 from matlab_io.reading.arrays import read_array
 from matlab_io.result import Result
-from nflae_bridge.files.user_snr import check_default_noise
+from nflae_bridge.files.budget.user_snr import check_default_noise
 from nflae_bridge.files.validation import first_bad_drop
 from simulator.downlink.budget import (
     DEFAULT_ALPHA_C,

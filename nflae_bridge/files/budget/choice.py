@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.files.noise_power import choose_noise
+from nflae_bridge.files.budget.noise_power import choose_noise
 from nflae_bridge.files.settings import PLAUSIBLE_SNR_DB, Setting, from_file, from_option
 from simulator.downlink.budget import (
     DEFAULT_ALPHA_C,
@@ -23,8 +23,8 @@ if TYPE_CHECKING:  # numpy is not imported for the options of a command
     import numpy.typing as npt
 
     from matlab_io import ChannelFile
-    from nflae_bridge.files.user_noise import UserNoise
-    from nflae_bridge.files.user_snr import Progress, UserGains
+    from nflae_bridge.files.budget.user_noise import UserNoise
+    from nflae_bridge.files.budget.user_snr import Progress, UserGains
 
 __all__ = ["BudgetChoice", "BudgetRequest", "PowerScope", "choose_budget"]
 
@@ -238,7 +238,7 @@ def choose_budget(
     noise_power, noise = choose_noise(request, file, power.value / shares, progress)
     gains = None
     if file is not None:
-        from nflae_bridge.files.user_snr import sample_gains
+        from nflae_bridge.files.budget.user_snr import sample_gains
 
         gains = sample_gains(file, noise)
     return BudgetChoice(power, noise_power, alpha_c, min_rate, noise, subcarriers, request.power_scope, gains)

@@ -23,7 +23,7 @@ from nflae_bridge.cli.options import (
 )
 from nflae_bridge.cli.scheme_option import SchemeOption
 from nflae_bridge.cli.terminal import Table, announce, duration, fact, progress
-from nflae_bridge.files.budget import BudgetRequest, choose_budget
+from nflae_bridge.files.budget.choice import BudgetRequest, choose_budget
 
 if TYPE_CHECKING:
     from nflae_bridge.cli.outputs import SideFile

@@ -193,7 +193,7 @@ def _channels(
     """Yield the channels, or noisy estimates of them, block by block."""
     import torch
 
-    from simulator.channels.csi import noisy_csi
+    from simulator.csi.impairments import noisy_csi
 
     noise = torch.Generator().manual_seed(_CSI_STREAM + seed)
     done = 0

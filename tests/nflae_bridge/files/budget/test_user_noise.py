@@ -12,7 +12,7 @@ import pytest
 import scipy.io
 
 from matlab_io import open_channels
-from nflae_bridge.files.user_noise import UserNoise, fit_user_noise
+from nflae_bridge.files.budget.user_noise import UserNoise, fit_user_noise
 from tests.channel_files import Run, WriteMat, load, random_channels
 
 Array = npt.NDArray[Any]

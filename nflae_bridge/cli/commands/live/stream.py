@@ -15,7 +15,7 @@ import click
 from matlab_io.extras import require
 from nflae_bridge.cli.options import device_option, model_option
 from nflae_bridge.cli.scheme_option import SchemeOption
-from nflae_bridge.files.budget import BudgetRequest, choose_budget
+from nflae_bridge.files.budget.choice import BudgetRequest, choose_budget
 
 if TYPE_CHECKING:
     from nflae_bridge.live.gnuradio.counts import Counts
@@ -259,7 +259,7 @@ def _settings(options: _Options) -> StreamSettings:
 
 
 def _local_precode(options: _Options, counts: Counts) -> Precode:
-    from nflae_bridge.api import precode
+    from nflae_bridge.api.precode import precode
 
     return partial(precode, scheme=options.scheme, model=options.model, device=options.device, refine=options.refine)
 
@@ -281,7 +281,7 @@ def _remote(options: _Options, log: EventLog, stack: ExitStack) -> Callable[[Cou
     def make_precode(counts: Counts) -> Precode:
         rzf = None
         if options.fallback == "rzf":
-            from nflae_bridge.api import precode
+            from nflae_bridge.api.precode import precode
 
             rzf = partial(precode, scheme="rzf")
         return RemotePrecode(client.precode, watch, remote, rzf, counts, log)

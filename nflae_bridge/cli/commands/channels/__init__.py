@@ -1,0 +1,1 @@
+"""Hold the commands on channels: inspect, simulate and precode."""

@@ -1,0 +1,1 @@
+"""Hold the commands that serve running programs: serve, keys and stream."""

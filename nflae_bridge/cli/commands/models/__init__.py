@@ -1,0 +1,1 @@
+"""Hold the commands on networks: train and list them."""

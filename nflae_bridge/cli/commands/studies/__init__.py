@@ -1,0 +1,1 @@
+"""Hold the commands that compare schemes and repeat studies: evaluate, link, reproduce and bench."""
