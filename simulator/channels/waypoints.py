@@ -94,7 +94,7 @@ def flight_variables(flight: Flight) -> dict[str, Any]:
     Returns
     -------
     dict
-        Name -> positions, angles, distances, labels and Doppler shifts in MATLAB order K x S, and the slot duration.
+        Name -> positions, angles, distances, labels and Doppler shifts in MATLAB order K x S.
     """
     columns = {
         "x": flight.x,
@@ -104,7 +104,7 @@ def flight_variables(flight: Flight) -> dict[str, Any]:
         "near_field": flight.near_field,
         "doppler_hz": flight.doppler_hz,
     }
-    return {name: np.asarray(values).T for name, values in columns.items()} | {"slot_seconds": flight.slot_seconds}
+    return {name: np.asarray(values).T for name, values in columns.items()}
 
 
 def _times(x: torch.Tensor, height: torch.Tensor, speed: torch.Tensor) -> torch.Tensor:

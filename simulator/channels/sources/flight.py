@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 
 from simulator.channels.scenario import Scenario, scenario
-from simulator.channels.sources.registry import Channels, ChannelSet, Request, register
+from simulator.channels.sources.registry import Channels, ChannelSet, Request, register, sequence_variables
 from simulator.channels.trajectory import Waypoints, fly
 from simulator.channels.waypoints import flight_seconds, flight_variables, read_waypoints
 from simulator.geometry.near_field import is_near_field
@@ -46,7 +46,8 @@ def flight(request: Request) -> ChannelSet:
     single_antenna = replace(scene, array=replace(scene.array, antennas=1))
     flown = fly(paths, single_antenna, slots, slot_seconds, torch.Generator().manual_seed(request.seed))
     near = is_near_field(scene.array, flown.angle, flown.distance, scene.near_field_loss)
-    metadata = flight_variables(replace(flown, near_field=near)) | {
+    metadata = flight_variables(replace(flown, near_field=near)) | sequence_variables(slot_seconds)
+    metadata |= {
         "carrier_hz": scene.array.carrier,
         "array_height": scene.array.height,
         "array_tilt_rad": scene.array.tilt,

@@ -57,6 +57,10 @@ class Request:
     receive_antennas
         Use of the receive antennas of users that have several: "each", "strongest" or "eigen", as in
         `matlab_io.reading.receive_antennas.combine`.
+    slots
+        Number of snapshots of one sequence in which the users of a statistical model move; its drops are snapshots.
+    speed
+        Speed of these users, m/s.
     """
 
     drops: int | None = None
@@ -70,6 +74,8 @@ class Request:
     base_station: int | None = None
     slot_seconds: float | None = None
     receive_antennas: str | None = None
+    slots: int | None = None
+    speed: float | None = None
 
     def size(self) -> tuple[int, int, int]:
         """Return drops, users and antennas of a source without sizes of its own: 100, 10 and 256 by default."""
@@ -230,6 +236,22 @@ def channels(name: str, *, file: str | os.PathLike[str] | None = None, **request
     return np.concatenate(list(draw(name, Request(file=None if file is None else Path(file), **request)).blocks))
 
 
+def sequence_variables(slot_seconds: float) -> dict[str, Any]:
+    """Return the variables of a channel file whose drops are the snapshots of one sequence.
+
+    Parameters
+    ----------
+    slot_seconds
+        Time between snapshots, s.
+
+    Returns
+    -------
+    dict
+        ``nflae_info.drop_axis``, ``"time"``, and ``slot_seconds``.
+    """
+    return {"nflae_info": {"drop_axis": "time"}, "slot_seconds": slot_seconds}
+
+
 def option_label(option: str) -> str:
     """Return a field name of `Request` as shown in messages: ``base_station`` becomes ``base station``.
 
@@ -247,7 +269,7 @@ def option_label(option: str) -> str:
 
 
 def _check_numbers(request: Request) -> None:
-    for option in ("drops", "users", "antennas", "subcarriers", "base_station", "carrier", "bandwidth", "slot_seconds"):
+    for option in (each.name for each in fields(request) if each.name not in ("seed", "file", "receive_antennas")):
         value = getattr(request, option)
         if value is not None and not 0 < value < float("inf"):
             raise NflaeError(f"{option_label(option)} has to be a positive number, got {value}")

@@ -14,6 +14,10 @@ Sionna's coefficients are those of y = H x (``convention="direct"``): a row of H
 Gains: within a drop the users' ||h||^2 differ by at most 20 dB and average to 1 (over subcarriers, too). SNR =
 P / sigma^2 is then the mean over users of the SNR of a user served alone with full power and a matched beam.
 
+With `Motion` the drops are the snapshots of one sequence: users move at one speed, and Sionna's path coefficients at
+the times of the snapshots share their phases, so that Doppler shifts are continuous. Gains are then averaged over
+snapshots.
+
 Sionna's random generators are all seeded from one number: equal seeds give equal drops.
 
 References
@@ -26,6 +30,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,16 +38,40 @@ from torch import Tensor
 
 from matlab_io.errors import NflaeError
 from matlab_io.extras import require
-from simulator.channels.sources.registry import ChannelSet, Request, register
+from simulator.channels.sources.registry import ChannelSet, Request, register, sequence_variables
 from simulator.channels.sources.shared.frequency_response import frequency_response, subcarrier_offsets
+from simulator.channels.sources.shared.gains import SPREAD_DB, gains_db, limited_db, normalise_gains
 
 CARRIER = 7e9  # Hz, by default
-SPREAD_DB = 20.0  # largest spread of the users' gains within a drop
 _LINKS = 64  # links generated at a time: some 200 MB at 128 antennas
 _ROWS = 4  # of the cells' panels
 _DELAY_SPREAD = 100e-9  # s, of the CDL profiles
-_OPTIONS = ("drops", "users", "antennas", "carrier", "bandwidth", "subcarriers")
+_OPTIONS = ("drops", "users", "antennas", "carrier", "bandwidth", "subcarriers", "slots", "slot_seconds", "speed")
+_SLOT_SECONDS = 0.5e-3
+_SPEED = 3.0  # m/s
 _HIGHEST_GHZ = {"umi": 100.0, "uma": 100.0, "rma": 30.0}  # TR 38.901, table 7.4.1-1; the lowest is 0.5
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Describe the snapshots of a sequence.
+
+    Parameters
+    ----------
+    slots
+        Number of snapshots P.
+    slot_seconds
+        Time between snapshots, s.
+    speed
+        Speed of all users, m/s, in random directions.
+    """
+
+    slots: int = 1
+    slot_seconds: float = 1e-6
+    speed: float = 0.0
+
+
+STILL = Motion()
 
 
 @register("umi", _OPTIONS)
@@ -111,14 +140,17 @@ def cdl(request: Request) -> ChannelSet:
         Channels and carrier frequency.
     """
     require("sionna", "source cdl")
+    motion = _motion("cdl", request)
     drops, users, antennas = request.size()
     offsets = subcarrier_offsets(request.subcarriers, request.bandwidth)
     carrier = request.carrier or CARRIER
-    return _channel_set(cdl_channels(drops, users, antennas, request.seed, carrier, offsets), carrier)
+    drawn = cdl_channels(1 if motion else drops, users, antennas, request.seed, carrier, offsets, motion or STILL)
+    return _channel_set(drawn, carrier, motion)
 
 
 def _cell(name: str, request: Request) -> ChannelSet:
     require("sionna", f"source {name}")
+    motion = _motion(name, request)
     drops, users, antennas = request.size()
     carrier = request.carrier or CARRIER
     if antennas % _ROWS:
@@ -128,19 +160,47 @@ def _cell(name: str, request: Request) -> ChannelSet:
             f"source {name} is defined from 0.5 to {_HIGHEST_GHZ[name]:g} GHz, not at {carrier / 1e9:g} GHz"
         )
     offsets = subcarrier_offsets(request.subcarriers, request.bandwidth)
-    return _channel_set(cell_channels(name, drops, users, antennas, request.seed, carrier, offsets), carrier)
+    drawn = cell_channels(
+        name, 1 if motion else drops, users, antennas, request.seed, carrier, offsets, motion or STILL
+    )
+    return _channel_set(drawn, carrier, motion)
 
 
-def _channel_set(channels: Tensor, carrier: float) -> ChannelSet:
-    """Return channels (drops, users, subcarriers, antennas) as a set with each drop's subcarriers in sequence."""
-    drops, users, subcarriers, antennas = channels.shape
-    flat = channels.swapaxes(1, 2).reshape(drops * subcarriers, users, antennas).numpy()
-    metadata = {"carrier_hz": carrier, "subcarriers": subcarriers, "noise_power": 0.01}
-    return ChannelSet(len(flat), users, antennas, iter([flat]), metadata)
+def _motion(name: str, request: Request) -> Motion | None:
+    """Return the snapshots requested; None for independent drops."""
+    if request.slots is None:
+        if request.speed is not None or request.slot_seconds is not None:
+            raise NflaeError(f"source {name}: a speed and a slot duration need the number of slots: give it too")
+        return None
+    if (request.drops or 1) > 1 or (request.subcarriers or 1) > 1:
+        raise NflaeError(
+            f"source {name}: with slots the drops are the snapshots of one sequence at the carrier; leave out drops and"
+            " subcarriers, and write each further sequence with another seed"
+        )
+    return Motion(request.slots, request.slot_seconds or _SLOT_SECONDS, request.speed or _SPEED)
+
+
+def _channel_set(channels: Tensor, carrier: float, motion: Motion | None) -> ChannelSet:
+    """Return channels (drops, users, snapshots or subcarriers, antennas) as a set with each drop's in sequence."""
+    drops, users, rows, antennas = channels.shape
+    flat = channels.swapaxes(1, 2).reshape(drops * rows, users, antennas).numpy()
+    metadata: dict[str, Any] = {"carrier_hz": carrier, "subcarriers": 1 if motion else rows, "noise_power": 0.01}
+    remark = ""
+    if motion:
+        metadata |= sequence_variables(motion.slot_seconds) | {"speed_mps": motion.speed}
+        remark = f"{rows} slots of {1e3 * motion.slot_seconds:g} ms at {motion.speed:g} m/s"
+    return ChannelSet(len(flat), users, antennas, iter([flat]), metadata, remark)
 
 
 def cell_channels(
-    name: str, drops: int, users: int, antennas: int, seed: int, carrier: float, offsets: Tensor
+    name: str,
+    drops: int,
+    users: int,
+    antennas: int,
+    seed: int,
+    carrier: float,
+    offsets: Tensor,
+    motion: Motion = STILL,
 ) -> Tensor:
     """Draw the channels of a cell with LoS, NLoS and indoor users by the standard's probabilities.
 
@@ -156,13 +216,15 @@ def cell_channels(
         Hz.
     offsets
         Subcarrier frequencies relative to the carrier, (subcarriers,), Hz.
+    motion
+        Snapshots and speed.
 
     Returns
     -------
     Tensor
-        complex64 (drops, users, subcarriers, antennas). Gains consist of path loss, shadow and small-scale fading,
-        limited to 10 dB around the median user of the drop (unlimited drops span 60 dB, and no scheduler would serve
-        such users together), and are normalised as described in the module.
+        complex64 (drops, users, slots x subcarriers, antennas), slots outermost. Gains consist of path loss, shadow and
+        small-scale fading, limited to 10 dB around the median user of the drop (unlimited drops span 60 dB, and no
+        scheduler would serve such users together), and are normalised as described in the module.
     """
     from sionna.phy.channel import gen_single_sector_topology
     from sionna.phy.channel.tr38901 import RMa, UMa, UMi
@@ -176,25 +238,28 @@ def cell_channels(
         parts = []
         for size in _blocks(drops, max(1, _LINKS // users)):
             model.reset_topology()  # the last block may be smaller
-            model.set_topology(*gen_single_sector_topology(size, users, name, device="cpu"))
-            coefficients, delays = model(1, 1e6)
+            speeds = {f"{bound}_ut_velocity": motion.speed for bound in ("min", "max")}
+            model.set_topology(*gen_single_sector_topology(size, users, name, **speeds, device="cpu"))
+            coefficients, delays = model(motion.slots, 1 / motion.slot_seconds)
             parts.append(to_hermitian(coefficients, delays, offsets))
     channels = torch.cat(parts)
     return normalise_gains(channels, limited_db(gains_db(channels)))
 
 
-def cdl_channels(drops: int, users: int, antennas: int, seed: int, carrier: float, offsets: Tensor) -> Tensor:
+def cdl_channels(
+    drops: int, users: int, antennas: int, seed: int, carrier: float, offsets: Tensor, motion: Motion = STILL
+) -> Tensor:
     """Draw CDL-A to E channels with a random profile, bearing and orientation of each user.
 
     Parameters
     ----------
-    drops, users, antennas, seed, carrier, offsets
+    drops, users, antennas, seed, carrier, offsets, motion
         As in `cell_channels`.
 
     Returns
     -------
     Tensor
-        complex64 (drops, users, subcarriers, antennas), with gains uniform in dB over 20 dB.
+        complex64 (drops, users, slots x subcarriers, antennas), slots outermost, with gains uniform in dB over 20 dB.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -205,17 +270,24 @@ def cdl_channels(drops: int, users: int, antennas: int, seed: int, carrier: floa
     profile = torch.randint(5, (links,), generator=generator)
     bearing = uniform(-math.pi / 3, math.pi / 3, links)
     orientation = uniform(-math.pi, math.pi, links, 3)
-    channels = torch.zeros(links, len(offsets), antennas, dtype=torch.complex64)
+    channels = torch.zeros(links, motion.slots * len(offsets), antennas, dtype=torch.complex64)
     for index, name in enumerate("ABCDE"):
         chosen = profile == index
         angles = (bearing[chosen], orientation[chosen])
-        channels[chosen] = cdl_links(name, *angles, antennas, seed + 1 + index, carrier, offsets)
-    channels = channels.reshape(drops, users, len(offsets), antennas)
+        channels[chosen] = cdl_links(name, *angles, antennas, seed + 1 + index, carrier, offsets, motion)
+    channels = channels.reshape(drops, users, motion.slots * len(offsets), antennas)
     return normalise_gains(channels, uniform(-SPREAD_DB / 2, SPREAD_DB / 2, drops, users))
 
 
 def cdl_links(
-    profile: str, bearing: Tensor, orientation: Tensor, antennas: int, seed: int, carrier: float, offsets: Tensor
+    profile: str,
+    bearing: Tensor,
+    orientation: Tensor,
+    antennas: int,
+    seed: int,
+    carrier: float,
+    offsets: Tensor,
+    motion: Motion = STILL,
 ) -> Tensor:
     """Draw independent realisations of one CDL profile, with a horizontal line array at the base station.
 
@@ -227,25 +299,26 @@ def cdl_links(
         Rotation of the array from the x-axis, (links,), rad.
     orientation
         Orientation of the users, (links, 3), rad.
-    antennas, seed, carrier, offsets
+    antennas, seed, carrier, offsets, motion
         As in `cell_channels`.
 
     Returns
     -------
     Tensor
-        h of y = h^H x with Sionna's own gains, complex64 (links, subcarriers, antennas).
+        h of y = h^H x with Sionna's own gains, complex64 (links, slots x subcarriers, antennas).
     """
     from sionna.phy.channel.tr38901 import CDL
 
     array_orientation = torch.stack([bearing, torch.zeros_like(bearing), torch.zeros_like(bearing)], -1)
-    parts = [torch.zeros(0, len(offsets), antennas, dtype=torch.complex64)]
+    parts = [torch.zeros(0, motion.slots * len(offsets), antennas, dtype=torch.complex64)]
     with _sionna(seed):
         base_station, user, start = _base_station(antennas, 1, carrier), _user(carrier), 0
         for size in _blocks(len(bearing), _LINKS):
             part = slice(start, start + size)
-            orientations = {"ut_orientation": orientation[part], "bs_orientation": array_orientation[part]}
-            model = CDL(profile, _DELAY_SPREAD, carrier, user, base_station, "downlink", **orientations, device="cpu")
-            coefficients, delays = model(size, 1, 1e6)
+            settings: dict[str, Any] = {"ut_orientation": orientation[part], "bs_orientation": array_orientation[part]}
+            settings |= {f"{bound}_speed": motion.speed for bound in ("min", "max")}
+            model = CDL(profile, _DELAY_SPREAD, carrier, user, base_station, "downlink", **settings, device="cpu")
+            coefficients, delays = model(size, motion.slots, 1 / motion.slot_seconds)
             parts.append(to_hermitian(coefficients, delays, offsets).squeeze(1))
             start += size
     return torch.cat(parts)
@@ -257,7 +330,7 @@ def to_hermitian(coefficients: Tensor, delays: Tensor, offsets: Tensor) -> Tenso
     Parameters
     ----------
     coefficients
-        complex (drops, users, 1, 1, antennas, paths, 1).
+        complex (drops, users, 1, 1, antennas, paths, slots).
     delays
         (drops, users, 1, paths), s.
     offsets
@@ -266,69 +339,11 @@ def to_hermitian(coefficients: Tensor, delays: Tensor, offsets: Tensor) -> Tenso
     Returns
     -------
     Tensor
-        h, complex64 (drops, users, subcarriers, antennas).
+        h, complex64 (drops, users, slots x subcarriers, antennas), slots outermost.
     """
-    rows = frequency_response(coefficients[:, :, 0, 0, :, :, 0], delays[:, :, 0, None, :], offsets)
-    return rows.swapaxes(-1, -2).conj().resolve_conj().to(torch.complex64)
-
-
-def gains_db(channels: Tensor) -> Tensor:
-    """Compute ||h||^2, averaged over subcarriers, in dB.
-
-    Parameters
-    ----------
-    channels
-        complex (..., subcarriers, antennas).
-
-    Returns
-    -------
-    Tensor
-        Gains, real (...), dB.
-    """
-    norm = torch.linalg.vector_norm(channels.flatten(-2), dim=-1)
-    return 20 * torch.log10(norm / math.sqrt(channels.shape[-2]))
-
-
-def limited_db(gains: Tensor, spread_db: float = SPREAD_DB) -> Tensor:
-    """Limit gains to ``spread_db`` / 2 on either side of the median user of each drop.
-
-    Parameters
-    ----------
-    gains
-        real (drops, users), dB.
-    spread_db
-        Largest spread within a drop, dB.
-
-    Returns
-    -------
-    Tensor
-        Limited gains, real (drops, users), dB.
-    """
-    middle = gains.median(-1, keepdim=True).values
-    return middle + (gains - middle).clamp(-spread_db / 2, spread_db / 2)
-
-
-def normalise_gains(channels: Tensor, relative_db: Tensor) -> Tensor:
-    """Scale channels to given relative gains within each drop, with a mean ||h||^2 of 1 per drop.
-
-    Parameters
-    ----------
-    channels
-        complex64 (drops, users, subcarriers, antennas).
-    relative_db
-        Gains up to a common factor per drop, real (drops, users), dB.
-
-    Returns
-    -------
-    Tensor
-        Scaled channels, complex64, of the shape of ``channels``.
-    """
-    power = 10 ** ((relative_db - relative_db.amax(-1, keepdim=True)).double() / 10)
-    power = power / power.mean(-1, keepdim=True) * channels.shape[-2]
-    norm = torch.linalg.vector_norm(channels.flatten(-2), dim=-1, dtype=torch.complex128)
-    scale = (power.sqrt() / norm)[..., None, None]
-    scaled: Tensor = (channels.to(torch.complex128) * scale).to(torch.complex64)
-    return scaled
+    slots = coefficients[:, :, 0, 0].movedim(-1, 2)
+    rows = frequency_response(slots, delays[:, :, 0, None, None, :], offsets)
+    return rows.swapaxes(-1, -2).flatten(2, 3).conj().resolve_conj().to(torch.complex64)
 
 
 def _base_station(antennas: int, rows: int, carrier: float) -> Any:

@@ -33,6 +33,7 @@ _CSI_STREAM = 1 << 40
       nflae simulate -o large.mat --drops 200000 --mat-version 7.3
       nflae simulate -o flight.mat --trajectory flight.csv --slot-ms 0.5
       nflae simulate -o umi.mat --source umi --users 4 --antennas 64 --carrier-ghz 3.5
+      nflae simulate -o walk.mat --source cdl --users 6 --slots 20 --slot-ms 1 --speed 3
       nflae simulate -o band.mat --source cdl --subcarriers 12 --bandwidth-mhz 20
       nflae simulate -o town.mat --source quadriga:chan.mat --subcarriers 12 --bandwidth-mhz 20
       nflae simulate -o city.mat --source deepmimo:asu_campus_3p5 --users 8 --antennas 64 --drops 500
@@ -52,6 +53,7 @@ _CSI_STREAM = 1 << 40
       H                       N x K x S, y = H' x
       power, noise_power      W
       source, seed
+      nflae_info.drop_axis    "time" where drops are snapshots of moving users; slot_seconds, s
       carrier_hz, subcarriers where the source has them
       receive_combiner        R x K x S, with --receive-antennas strongest or eigen
       x, height, distance     K x S, m, of uav and paper
@@ -77,8 +79,14 @@ _CSI_STREAM = 1 << 40
 @click.option(
     "--slot-ms",
     type=click.FloatRange(min=0, min_open=True),
-    help="Slot duration with --trajectory, ms.  [default: 0.5]",
+    help="Slot duration with --trajectory or --slots, ms.  [default: 0.5]",
 )
+@click.option(
+    "--slots",
+    type=click.IntRange(min=1),
+    help="Snapshots of moving users of umi, uma, rma and cdl, one drop each.  [default: independent drops]",
+)
+@click.option("--speed", type=click.FloatRange(min=0, min_open=True), help="Speed of these users, m/s.  [default: 3]")
 @click.option(
     "--drops",
     type=click.IntRange(min=1),
@@ -132,6 +140,8 @@ def command(
     scenario: str | None,
     trajectory: Path | None,
     slot_ms: float | None,
+    slots: int | None,
+    speed: float | None,
     drops: int | None,
     users: int | None,
     antennas: int | None,
@@ -167,6 +177,8 @@ def command(
         base_station,
         None if slot_ms is None else slot_ms / 1e3,
         receive_antennas,
+        slots,
+        speed,
     )
     drawn = draw(name, request)
     extra: dict[str, Any] = {"power": 1.0} | dict(drawn.metadata) | {"source": name, "seed": seed}

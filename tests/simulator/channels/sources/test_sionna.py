@@ -5,15 +5,20 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+import re
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import scipy.io
 import torch
 from torch import Tensor
 
 from matlab_io.errors import NflaeError
 from simulator.channels.sources import channels, sionna
 from simulator.channels.sources.shared.frequency_response import subcarrier_offsets
+from tests.channel_files import Run
 
 if importlib.util.find_spec("sionna") is None:
     reason = "sionna-no-rt is not installed (pip install 'nflae-bridge[test]', Python 3.11 or 3.12)"
@@ -122,3 +127,67 @@ def test_beam_that_undoes_the_propagation_delays_is_the_matched_one(bearing: flo
 def test_what_the_standard_does_not_have(asked: dict[str, float], told: str) -> None:
     with pytest.raises(NflaeError, match=told):
         channels("rma", drops=1, users=2, **asked)
+
+
+def test_snapshots_of_a_sequence_are_sionnas() -> None:
+    """Sionna's own CDL, sampled at 1 / T with the same seed, sums to the conjugated snapshots, phases included."""
+    from sionna.phy.channel.tr38901 import CDL, PanelArray
+
+    slots, seconds, speed, carrier = 6, 1e-3, 20.0, 7e9
+    bearing, orientation = torch.tensor([0.3, -0.2]), torch.zeros(2, 3)
+    motion = sionna.Motion(slots, seconds, speed)
+    ours = sionna.cdl_links("D", bearing, orientation, 8, 4, carrier, CARRIER_ALONE, motion)
+    assert ours.shape == (2, slots, 8)
+    with sionna._sionna(4):
+        panel = {"polarization": "single", "polarization_type": "V", "carrier_frequency": carrier, "device": "cpu"}
+        array = PanelArray(num_rows_per_panel=1, num_cols_per_panel=8, antenna_pattern="38.901", **panel)
+        user = PanelArray(num_rows_per_panel=1, num_cols_per_panel=1, antenna_pattern="omni", **panel)
+        tilt = torch.stack([bearing, 0 * bearing, 0 * bearing], -1)
+        speeds = {"min_speed": speed, "max_speed": speed, "bs_orientation": tilt, "ut_orientation": orientation}
+        a, _ = CDL("D", 100e-9, carrier, user, array, "downlink", **speeds, device="cpu")(2, slots, 1 / seconds)
+    theirs = a[:, 0, 0, 0].sum(-2).movedim(-1, 1).conj().resolve_conj()  # the carrier: no delay's phase
+    torch.testing.assert_close(ours, theirs)
+    turned = (ours[:, 1:] * ours[:, :-1].conj()).sum(-1).angle()
+    assert (turned.abs() > 0.05).all()  # the users move
+
+
+@pytest.mark.parametrize("name", ["umi", "cdl"])
+def test_sequences_of_two_slot_durations_meet(name: str) -> None:
+    """Every second snapshot of a sequence is that of one sampled half as often: phases are continuous in time."""
+    asked = {"users": 3, "antennas": 16, "speed": 15.0, "seed": 3}
+    fine = channels(name, **asked, slots=9, slot_seconds=0.5e-3)
+    coarse = channels(name, **asked, slots=5, slot_seconds=1e-3)
+    assert (fine.shape, coarse.shape) == ((9, 3, 16), (5, 3, 16))
+    inner = (fine[::2].conj() * coarse).sum(-1)
+    norms = np.linalg.norm(fine[::2], axis=-1) * np.linalg.norm(coarse, axis=-1)
+    np.testing.assert_allclose(inner, norms, rtol=1e-4)
+    later = np.abs((coarse[0].conj() * coarse[-1]).sum(-1))
+    assert (later < 0.999 * np.linalg.norm(coarse[0], axis=-1) * np.linalg.norm(coarse[-1], axis=-1)).any()
+
+
+def test_a_sequence_is_marked_in_its_file(nflae: Run, tmp_path: Path) -> None:
+    """The file states that its drops are snapshots, and the time between them."""
+    file = tmp_path / "walk.mat"
+    asked = ("--source", "cdl", "--users", "2", "--antennas", "8", "--slots", "5", "--slot-ms", "2", "--speed", "4")
+    run = nflae("simulate", "-o", str(file), *asked)
+    assert "5 slots of 2 ms at 4 m/s" in run.output
+    saved = scipy.io.loadmat(file, simplify_cells=True)
+    assert saved["H"].shape == (8, 2, 5)
+    assert saved["nflae_info"]["drop_axis"] == "time"
+    assert (saved["slot_seconds"], saved["speed_mps"]) == (0.002, 4)
+    drawn = channels("cdl", users=2, antennas=8, slots=5, slot_seconds=2e-3, speed=4.0)
+    np.testing.assert_array_equal(saved["H"].transpose(2, 1, 0), drawn)
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"speed": 3.0}, "source cdl: a speed and a slot duration need the number of slots"),
+        ({"slots": 4, "drops": 2}, "the drops are the snapshots of one sequence at the carrier; leave out drops and"),
+        ({"slots": 4, "subcarriers": 2, "bandwidth": 1e6}, "leave out drops and subcarriers"),
+        ({"slots": 4, "speed": -1.0}, "speed has to be a positive number, got -1.0"),
+    ],
+)
+def test_sequences_refused(asked: dict[str, Any], told: str) -> None:
+    with pytest.raises(NflaeError, match=re.escape(told)):
+        channels("cdl", users=2, antennas=8, **asked)
