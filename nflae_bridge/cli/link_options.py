@@ -13,6 +13,7 @@ from nflae_bridge.cli.options import BudgetOptions, level_options, option_group
 from nflae_bridge.cli.terminal import progress, warn
 from nflae_bridge.files.budget.choice import BudgetChoice, BudgetRequest, choose_budget
 from nflae_bridge.files.settings import Setting
+from simulator.csi.registry import csi_forms
 from simulator.link_level.modulation import DEFAULT_SYMBOLS
 
 if TYPE_CHECKING:
@@ -74,8 +75,9 @@ transmission_options = option_group(
         "--csi",
         default="perfect",
         show_default=True,
-        metavar="perfect|noisy:DB|aged:SLOTS|quantised:BITS",
-        help="CSI from which the precoders are computed.",
+        metavar="MODEL,...",
+        help=f"CSI from which the precoders are computed: {', '.join(csi_forms())}, or several with commas between"
+        " them; ageing applies first, then estimation, feedback and prediction.",
     ),
     click.option(
         "--symbols",

@@ -1,19 +1,84 @@
-"""Model channel state information (CSI) at the transmitter: perfect, noisy, aged or quantised."""
+"""Combine models of the channel state information (CSI) from which the transmitter computes its precoders."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from enum import IntEnum
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from matlab_io.errors import NflaeError
-from simulator.csi.impairments import aged_csi, noisy_csi, quantised_csi
+from simulator.csi.registry import REGISTRY, csi_forms
 
-_FORMS = "perfect, noisy:DB (SNR per antenna), aged:SLOTS and quantised:BITS (per real dimension)"
-_MOST_BITS = 16
+
+class Stage(IntEnum):
+    """Stages of the path from the channel to the precoder, in the order in which the parts of a model apply."""
+
+    AGEING = 0
+    ESTIMATION = 1
+    FEEDBACK = 2
+    PREDICTION = 3
+
+
+@dataclass(frozen=True)
+class CsiContext:
+    """Circumstances under which CSI is acquired.
+
+    Parameters
+    ----------
+    generator
+        Source of randomness, on the CPU.
+    slot_correlation
+        Correlation of the channels of successive slots, from which ageing is drawn; None if the snapshots are the
+        outdated ones themselves.
+    """
+
+    generator: torch.Generator
+    slot_correlation: float | None = None
+
+
+class CsiPart(Protocol):
+    """One step in which the CSI of the transmitter departs from the channel; a frozen dataclass."""
+
+    @property
+    def stage(self) -> Stage:
+        """Stage at which the part applies; parts of one stage apply in the order of the text."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """Slots by which the part outdates the snapshots."""
+        ...
+
+    @property
+    def history(self) -> int:
+        """Successive snapshots from which the part computes the CSI of one; 1 if it has no memory."""
+        ...
+
+    def __call__(self, snapshots: Tensor, context: CsiContext) -> Tensor:
+        """Apply the part.
+
+        Parameters
+        ----------
+        snapshots
+            complex64 (drops, snapshots, users, antennas), oldest first, one slot apart, on the CPU. A part of the
+            stages ageing and estimation receives every snapshot once, as one of its own (snapshots = 1).
+        context
+            Circumstances.
+
+        Returns
+        -------
+        Tensor
+            complex64, of the shape of ``snapshots``, or (drops, 1, users, antennas) for a prediction.
+        """
+        ...
+
+    def __str__(self) -> str:
+        """Return the text from which the part is parsed."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -22,57 +87,67 @@ class CsiModel:
 
     Parameters
     ----------
-    kind
-        ``perfect``, ``noisy``, ``aged`` or ``quantised``.
-    amount
-        SNR per antenna, dB (noisy), age, slots (aged), or bits per real dimension (quantised); 0 for perfect CSI.
+    parts
+        Parts in the order of the text; none for perfect CSI.
     """
 
-    kind: Literal["perfect", "noisy", "aged", "quantised"] = "perfect"
-    amount: float = 0.0
+    parts: tuple[CsiPart, ...] = ()
 
     @property
     def slots(self) -> int:
-        """Age of the CSI, slots."""
-        return int(self.amount) if self.kind == "aged" else 0
+        """Age of the newest snapshot, slots."""
+        return sum(part.slots for part in self.parts)
 
-    def estimate(self, channels: Tensor, slot_correlation: float | None, generator: torch.Generator) -> Tensor:
-        """Return the transmitter's CSI of given channels.
+    @property
+    def history(self) -> int:
+        """Successive snapshots from which the CSI of one drop is computed."""
+        return max((part.history for part in self.parts), default=1)
+
+    def estimate(self, snapshots: Tensor, history: Tensor, context: CsiContext) -> Tensor:
+        """Return the transmitter's CSI.
+
+        Every snapshot is aged and estimated once, whichever histories it belongs to; feedback and prediction then apply
+        to the histories.
 
         Parameters
         ----------
-        channels
-            complex64 (drops, users, antennas).
-        slot_correlation
-            Correlation of the channels of successive slots, from which aged CSI is drawn; None if ``channels`` are the
-            outdated ones themselves.
-        generator
-            Source of randomness.
+        snapshots
+            Channels, complex64 (snapshots, users, antennas).
+        history
+            Snapshots that each CSI is computed from, oldest first, int64 (drops, history).
+        context
+            Circumstances.
 
         Returns
         -------
         Tensor
             CSI, complex64 (drops, users, antennas).
         """
-        if self.kind == "noisy":
-            return noisy_csi(channels, self.amount, generator)
-        if self.kind == "quantised":
-            return quantised_csi(channels, int(self.amount))
-        if self.kind == "aged" and slot_correlation is not None:
-            return aged_csi(channels, slot_correlation, self.slots, generator)
-        return channels
+        ordered = sorted(self.parts, key=lambda part: part.stage)
+        known = snapshots.unsqueeze(1)
+        for part in ordered:
+            if part.stage <= Stage.ESTIMATION:
+                known = part(known, context)
+        known = known[:, 0][history]
+        for part in ordered:
+            if part.stage > Stage.ESTIMATION:
+                known = part(known, context)
+        return known[:, -1]
 
     def __str__(self) -> str:
-        return self.kind if self.kind == "perfect" else f"{self.kind}:{self.amount:g}"
+        return ",".join(str(part) for part in self.parts) or "perfect"
 
 
 def parse_csi(text: str) -> CsiModel:
-    """Parse the value of ``--csi``.
+    """Parse the value of ``--csi``: models with commas between them, such as ``noisy:10,quantised:4``.
+
+    A token that does not begin with the name of a kind is a further argument of the model before it. Whatever the order
+    of the text, ageing applies first, then estimation, feedback, and prediction from the history that results.
 
     Parameters
     ----------
     text
-        ``perfect``, ``noisy:DB``, ``aged:SLOTS`` or ``quantised:BITS``.
+        The text; `csi_forms` lists the kinds.
 
     Returns
     -------
@@ -84,18 +159,82 @@ def parse_csi(text: str) -> CsiModel:
     NflaeError
         For anything else; the message lists the valid forms.
     """
-    kind, _, number = text.partition(":")
     if text == "perfect":
         return CsiModel()
+    given: list[tuple[str, list[str]]] = []
+    for token in text.split(","):
+        name, colon, argument = token.strip().partition(":")
+        if name in REGISTRY:
+            given.append((name, [argument] if colon else []))
+        elif given and token.strip():
+            given[-1][1].append(token.strip())
+        else:
+            raise NflaeError(f"no CSI {text!r}: there are {', '.join(csi_forms())}")
+    names = [name for name, _ in given]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise NflaeError(f"--csi {text}: {', '.join(repeated)} is given twice; give each model once")
+    return CsiModel(tuple(_part(name, arguments) for name, arguments in given))
+
+
+def _part(name: str, arguments: Sequence[str]) -> CsiPart:
+    """Return the part that a kind makes of its arguments; a ValueError of the kind becomes one line."""
     try:
-        amount = float(number)
-    except ValueError:
-        amount = math.nan
-    whole = amount == int(amount) if math.isfinite(amount) else False
-    if kind == "noisy" and math.isfinite(amount):
-        return CsiModel("noisy", amount)
-    if kind == "aged" and whole and amount >= 0:
-        return CsiModel("aged", amount)
-    if kind == "quantised" and whole and 1 <= amount <= _MOST_BITS:
-        return CsiModel("quantised", amount)
-    raise NflaeError(f"no CSI {text!r}: there are {_FORMS}, with slots of 0 or more and 1 to {_MOST_BITS} bits")
+        return REGISTRY.load(name)(arguments)
+    except ValueError as error:
+        written = ":".join([name, ",".join(arguments)]) if arguments else name
+        raise NflaeError(f"no CSI {written!r}: {error}; there are {', '.join(csi_forms())}") from error
+
+
+def one_number(arguments: Sequence[str]) -> float:
+    """Return the only argument of a kind as a finite number.
+
+    Parameters
+    ----------
+    arguments
+        Arguments in the text.
+
+    Returns
+    -------
+    float
+        The number.
+
+    Raises
+    ------
+    ValueError
+        If there is none, more than one, or no finite number.
+    """
+    if len(arguments) == 1:
+        try:
+            number = float(arguments[0])
+        except ValueError:
+            number = float("nan")
+        if abs(number) < float("inf"):
+            return number
+    raise ValueError("expected one number after the colon")
+
+
+def whole_number(arguments: Sequence[str], least: int, most: int | None = None) -> int:
+    """Return the only argument of a kind as a whole number within bounds.
+
+    Parameters
+    ----------
+    arguments
+        Arguments in the text.
+    least, most
+        Bounds, included; None: no upper bound.
+
+    Returns
+    -------
+    int
+        The number.
+
+    Raises
+    ------
+    ValueError
+        If there is none, more than one, or no such number.
+    """
+    number = one_number(arguments)
+    if number != int(number) or number < least or (most is not None and number > most):
+        raise ValueError(f"expected a whole number of at least {least}" + (f" and at most {most}" if most else ""))
+    return int(number)

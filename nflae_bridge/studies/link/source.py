@@ -35,16 +35,20 @@ class Batch:
     ----------
     channels
         True channels, complex64 (drops, users, antennas).
-    known
-        Channels whose CSI the precoders are computed from, before estimation errors; the same shape but for the drops.
+    snapshots
+        Channels that become known to the transmitter, before any error, complex64 (snapshots, users, antennas).
+    history
+        Snapshots that each set of precoders is computed from, oldest first, index into ``snapshots``, int64 (precoders,
+        history).
     known_of
-        Index into ``known`` for each drop, int64 (drops,).
+        Index into ``history`` for each drop, int64 (drops,).
     slot_correlation
-        Correlation of ``known`` from one slot to the next, where ageing is still to be drawn; else None.
+        Correlation of the channels from one slot to the next, where ageing is still to be drawn; else None.
     """
 
     channels: Tensor
-    known: Tensor
+    snapshots: Tensor
+    history: Tensor
     known_of: Tensor
     slot_correlation: float | None
 
@@ -89,19 +93,20 @@ class FileBatch:
 
     Parameters
     ----------
-    channels, known, known_of
-        As in `Batch`; ``known`` is None where it equals the channels.
+    channels, snapshots, history, known_of
+        As in `Batch`; ``snapshots`` is None where it equals the channels.
     """
 
     channels: Channels
-    known: Channels | None
+    snapshots: Channels | None
+    history: Indices
     known_of: Indices
 
     def batch(self) -> Batch:
         """Return the batch, on the CPU."""
         channels = torch.from_numpy(self.channels)
-        known = channels if self.known is None else torch.from_numpy(self.known)
-        return Batch(channels, known, torch.from_numpy(self.known_of), None)
+        snapshots = channels if self.snapshots is None else torch.from_numpy(self.snapshots)
+        return Batch(channels, snapshots, torch.from_numpy(self.history), torch.from_numpy(self.known_of), None)
 
 
 class FileDrops:
@@ -116,7 +121,7 @@ class FileDrops:
     size
         Drops per batch.
     csi
-        Model of the CSI; its delay is taken from the file's successive drops.
+        Model of the CSI; its delay and its history are taken from the file's successive drops.
     refresh
         Successive drops that one precoder serves.
     on_bad_drop
@@ -141,20 +146,21 @@ class FileDrops:
         noise: UserNoise | None = None,
     ) -> None:
         self.users = file.users
-        # The first drops of the file have no earlier drop to take outdated CSI from.
-        stop = min(file.drops, drops + csi.slots * (file.drops // _slots(file)))
+        # The first drops of the file have no earlier drops to take outdated CSI from.
+        earlier = csi.slots + csi.history - 1
+        stop = min(file.drops, drops + earlier * (file.drops // _slots(file)))
         parts = list(blocks(file, stop, size, on_bad_drop, noise))
         good = np.concatenate([part.good for part in parts])
         self._channels = np.zeros((stop, file.users, file.antennas), np.complex64)
         self._channels[good] = np.concatenate([part.channels for part in parts])
-        self._known_of = _known_drops(file, stop, csi.slots, refresh)
-        usable = good & (self._known_of >= 0)
-        usable &= good[np.maximum(self._known_of, 0)]
-        self._usable = np.flatnonzero(usable)
+        self._histories = _known_drops(file, stop, csi, refresh)
+        known = (self._histories >= 0) & good[np.maximum(self._histories, 0)]
+        self._usable = np.flatnonzero(good & known.all(-1))
         self._size = size
         if not len(self._usable):
             outdated = f" with CSI from {csi.slots} slots before" if csi.slots else ""
-            raise NflaeError(f"{file.path}: {file.variable}: none of {stop} drops can be used{outdated}")
+            history = f" and a history of {csi.history} slots" if csi.history > 1 else ""
+            raise NflaeError(f"{file.path}: {file.variable}: none of {stop} drops can be used{outdated}{history}")
 
     @property
     def batches_per_pass(self) -> int:
@@ -170,9 +176,11 @@ class FileDrops:
         """Return the recipe of batch ``index`` (0, 1, ...)."""
         start = index % self.batches_per_pass * self._size
         drops = self._usable[start : start + self._size]
-        known, known_of = np.unique(self._known_of[drops], return_inverse=True)
-        same = np.array_equal(known, drops)
-        return FileBatch(self._channels[drops], None if same else self._channels[known], known_of.astype(np.int64))
+        histories, known_of = np.unique(self._histories[drops], axis=0, return_inverse=True)
+        snapshots, history = np.unique(histories, return_inverse=True)
+        known = None if np.array_equal(snapshots, drops) else self._channels[snapshots]
+        indices = history.reshape(histories.shape).astype(np.int64)
+        return FileBatch(self._channels[drops], known, indices, known_of.reshape(-1).astype(np.int64))
 
     def batches(self, drops: int) -> int:
         """Return the number of batches that hold at least ``drops`` drops."""
@@ -182,7 +190,7 @@ class FileDrops:
     def identity(self) -> dict[str, str]:
         """Return what distinguishes these drops from others, in words."""
         digest = hashlib.sha256()
-        for array in (self._channels, self._usable, self._known_of):
+        for array in (self._channels, self._usable, self._histories):
             digest.update(array.tobytes())
         return {
             "drops of the file used": str(len(self._usable)),
@@ -203,14 +211,20 @@ def _slots(file: ChannelFile) -> int:
     return sizes.get("s", 1)
 
 
-def _known_drops(file: ChannelFile, stop: int, slots: int, refresh: int) -> Indices:
-    """Return for each drop the one its precoder is computed from, ``slots`` before the last refresh; -1 for none."""
+def _known_drops(file: ChannelFile, stop: int, csi: CsiModel, refresh: int) -> Indices:
+    """Return the drops that the precoders of each are computed from, int64 (stop, history), -1 where there is none.
+
+    The last of them lies ``csi.slots`` before the last refresh.
+    """
     letters = list(file.drop_letters) or ["s"]
     sizes = file.drop_axes or (1,)
     positions = dict(zip(letters, np.unravel_index(np.arange(stop), sizes, order="F"), strict=True))
     slot = positions.get("s", np.zeros(stop, np.int64))
-    known = slot - slot % refresh - slots
-    earlier = tuple(np.maximum(known, 0) if letter == "s" else positions[letter] for letter in letters)
+    known = (slot - slot % refresh - csi.slots)[:, None] - np.arange(csi.history)[::-1]
+    earlier = tuple(
+        np.maximum(known, 0) if letter == "s" else np.broadcast_to(positions[letter][:, None], known.shape)
+        for letter in letters
+    )
     found = np.ravel_multi_index(earlier, sizes, order="F")
     return np.where(known >= 0, found, -1).astype(np.int64)
 
@@ -244,7 +258,8 @@ class ScenarioBatch:
         scene = scenario(self.name, self.users, self.antennas)
         channels = scene.draw(self.drops, generator_of(self.seed, "drops", self.index)).channels
         correlation = jakes_correlation(self.speed, scene.array.carrier, SLOT_SECONDS)
-        return Batch(channels, channels, torch.arange(self.drops), correlation)
+        each = torch.arange(self.drops)
+        return Batch(channels, channels, each.unsqueeze(-1), each, correlation)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from nflae_bridge.engine.schemes import load_scheme
 from nflae_bridge.studies.cluster import run_units
 from nflae_bridge.studies.link.source import BatchRecipe, DropSource
 from nflae_bridge.studies.link.unit_journal import Outcome, UnitJournal
-from simulator.csi.models import CsiModel
+from simulator.csi.models import CsiContext, CsiModel
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Scheme
 from simulator.link_level.chain import Chain, Waveform, effective_channels, scheduled
@@ -159,8 +159,8 @@ def run_unit(settings: Settings, unit: Unit) -> Outcome:
         If the rates of a scheme are not finite.
     """
     link, batch = _transceivers(settings), unit.recipe.batch()
-    noise = generator_of(settings.seed, "csi", unit.index)
-    csi = settings.csi.estimate(batch.known, batch.slot_correlation, noise).to(link.device)
+    context = CsiContext(generator_of(settings.seed, "csi", unit.index), batch.slot_correlation)
+    csi = settings.csi.estimate(batch.snapshots, batch.history, context).to(link.device)
     channels, known_of = batch.channels.to(link.device), batch.known_of.to(link.device)
     budget = settings.budget(unit.snr_db)
     labelled = ChannelBatch(csi, None if link.label is None else link.label(csi))

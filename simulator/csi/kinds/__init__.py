@@ -1,0 +1,1 @@
+"""Kinds of CSI models, one per file; `simulator.csi.registry` finds them."""
