@@ -1,0 +1,149 @@
+"""Compute the temporal Gram matrix, on which all linear predictors act, and the sums over its windows.
+
+A predictor that commutes with unitary maps of the antennas combines snapshots, with coefficients that depend on
+R = X^H X only, X = [x_0 ... x_{P-1}]:
+
+    h_hat_{P-1+l} = sum_t a_{t,l} x_t,   A = A(X^H X),   R_ts = x_t^H x_s.
+
+It is therefore indifferent to N, to the arrangement of the antennas and, with R normalised, to scale.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class CoefficientRule(Protocol):
+    """Compute prediction coefficients from temporal Gram matrices."""
+
+    def __call__(self, gram: Tensor, noise: Tensor, ahead: int) -> Tensor:
+        """Compute coefficients.
+
+        Parameters
+        ----------
+        gram
+            R, complex128 (rows, history, history), Hermitian.
+        noise
+            Mean of the noise in the diagonal of R, N sigma^2 for N antennas, float64 (rows,).
+        ahead
+            Number A of snapshots to predict.
+
+        Returns
+        -------
+        Tensor
+            A, complex128 (rows, history, ahead).
+        """
+
+
+def temporal_gram(snapshots: Tensor) -> Tensor:
+    """Compute R_ts = x_t^H x_s in double precision.
+
+    Parameters
+    ----------
+    snapshots
+        Complex (..., history, antennas).
+
+    Returns
+    -------
+    Tensor
+        complex128 (..., history, history).
+    """
+    exact = snapshots.to(torch.complex128)
+    return exact.conj() @ exact.mT
+
+
+def mean_doppler(gram: Tensor) -> Tensor:
+    """Compute the mean phase advance per snapshot, arg sum_t x_t^H x_{t+1}.
+
+    Parameters
+    ----------
+    gram
+        Complex (..., history, history).
+
+    Returns
+    -------
+    Tensor
+        Real (...), rad; 0 for a single snapshot.
+    """
+    return torch.angle(gram.diagonal(1, -2, -1).sum(-1))
+
+
+def doppler_phases(advance: Tensor, history: int, ahead: int) -> Tensor:
+    """Compute exp(j w t) from the first snapshot to the last predicted one, 1 at the last known one.
+
+    Parameters
+    ----------
+    advance
+        w, real (...), rad per snapshot.
+    history, ahead
+        Number of snapshots known and predicted.
+
+    Returns
+    -------
+    Tensor
+        Complex (..., history + ahead).
+    """
+    time = torch.arange(1 - history, ahead + 1, device=advance.device, dtype=advance.dtype)
+    phase = advance.unsqueeze(-1) * time
+    return torch.polar(torch.ones_like(phase), phase)
+
+
+def window_sums(gram: Tensor, order: int, ahead: int) -> tuple[Tensor, Tensor]:
+    """Sum Gram matrices and cross-correlations over all windows that have a known target, per horizon.
+
+    For the horizon l: M_l = sum_s [R]_{s..s+p-1, s..s+p-1} and b_l = sum_s [R]_{s..s+p-1, s+p-1+l}, s = 0 ... P-p-l.
+    The M_l are running sums of the same blocks.
+
+    Parameters
+    ----------
+    gram
+        R, complex (rows, history, history).
+    order
+        Length p of the windows.
+    ahead
+        Largest horizon, at most P - p.
+
+    Returns
+    -------
+    normal : Tensor
+        M_l, complex (rows, ahead, order, order).
+    cross : Tensor
+        b_l, complex (rows, ahead, order).
+    """
+    history = gram.shape[-1]
+    blocks = gram.unfold(1, order, 1).unfold(2, order, 1).diagonal(dim1=1, dim2=2)  # (rows, order, order, windows)
+    running = blocks.movedim(-1, 1).cumsum(1)
+    normal = running[:, history - order - ahead : history - order].flip(1)
+    columns = gram.unfold(1, order, 1)  # (rows, starts, history, order)
+    cross = [columns.diagonal(order - 1 + step, 1, 2).sum(-1) for step in range(1, ahead + 1)]
+    return normal, torch.stack(cross, 1)
+
+
+def iterate_coefficients(coefficients: Tensor, ahead: int) -> Tensor:
+    """Extend coefficients to more distant horizons: predictions take the place of snapshots.
+
+    Parameters
+    ----------
+    coefficients
+        Complex (rows, history, direct), with horizons 1 to ``direct``.
+    ahead
+        Number of horizons to return.
+
+    Returns
+    -------
+    Tensor
+        Complex (rows, history, ahead).
+    """
+    rows, history, direct = coefficients.shape
+    if ahead <= direct:
+        return coefficients[:, :, :ahead]
+    basis = torch.eye(history, dtype=coefficients.dtype, device=coefficients.device).expand(rows, -1, -1)
+    known = torch.cat([basis, coefficients], -1)  # column t: snapshot t as a combination of known ones
+    longest = coefficients[:, :, -1:]
+    for _ in range(ahead - direct):
+        end = known.shape[-1] - direct + 1
+        known = torch.cat([known, known[:, :, end - history : end] @ longest], -1)
+    return known[:, :, history:]

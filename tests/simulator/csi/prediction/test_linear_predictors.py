@@ -1,0 +1,106 @@
+"""Linear predictors against sums of exponentials, and their equivariance."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from matlab_io.errors import NflaeError
+from simulator.csi.beams import ArrayGeometry
+from simulator.csi.prediction.registry import METHODS, predict_window
+from simulator.csi.prediction.temporal import iterate_coefficients, temporal_gram, window_sums
+from simulator.csi.prediction.window import Window
+
+CLASSICAL = [name for name in METHODS if name not in ("auto", "nflae", "hold")]
+
+
+def exponentials(paths: int, series: int = 3, antennas: int = 12, slots: int = 20, seed: int = 0) -> Tensor:
+    """Return sums of undamped exponentials with random directions, complex64 (series, slots, antennas)."""
+    g = torch.Generator().manual_seed(seed)
+    spaced = (torch.arange(paths) + 0.6 * torch.rand(series, paths, generator=g)) / (2.5 * paths) - 0.2
+    phase = 2 * math.pi * spaced[..., None].double() * torch.arange(slots)
+    vectors = torch.randn(series, paths, antennas, dtype=torch.complex128, generator=g)
+    return (torch.polar(torch.ones_like(phase), phase).mT @ vectors).to(torch.complex64)
+
+
+def window(snapshots: Tensor, variance: float = 0.0, geometry: ArrayGeometry | None = None) -> Window:
+    return Window(snapshots, torch.full((len(snapshots),), variance), geometry or ArrayGeometry())
+
+
+def relative(error: Tensor, truth: Tensor) -> float:
+    return float(torch.linalg.vector_norm(error) / torch.linalg.vector_norm(truth))
+
+
+@pytest.mark.parametrize("method", CLASSICAL)
+@pytest.mark.parametrize("geometry", [ArrayGeometry(), ArrayGeometry("line"), ArrayGeometry("panel", 3, 4)])
+def test_sums_of_exponentials_without_noise_are_predicted(method: str, geometry: ArrayGeometry) -> None:
+    truth = exponentials(paths=4)
+    found = predict_window(window(truth[:, :16], geometry=geometry), 4, method)
+    assert found.channels.dtype == torch.complex64
+    assert list(found.method) == [method] * 3
+    assert relative(found.channels - truth[:, 16:], truth[:, 16:]) < 2e-3
+
+
+def test_hold_returns_the_last_snapshot() -> None:
+    x = exponentials(paths=3)
+    for geometry in (ArrayGeometry(), ArrayGeometry("line")):
+        found = predict_window(window(x, geometry=geometry), 2, "hold").channels
+        torch.testing.assert_close(found, x[:, -1:].expand(-1, 2, -1))
+    assert predict_window(window(x[:, :1]), 3, "ar").method == ["hold"] * 3
+
+
+@pytest.mark.parametrize("method", CLASSICAL)
+def test_prediction_without_geometry_is_equivariant(method: str) -> None:
+    g = torch.Generator().manual_seed(3)
+    x = exponentials(paths=5) + 0.1 * torch.randn(3, 20, 12, dtype=torch.complex64, generator=g)
+    x = x[:, :16]
+    usual = predict_window(window(x, 0.01), 4, method).channels
+    unitary = torch.linalg.qr(torch.randn(12, 12, dtype=torch.complex128, generator=g)).Q
+    mapped = (x.to(torch.complex128) @ unitary).to(torch.complex64)
+    found = predict_window(window(mapped, 0.01), 4, method).channels
+    assert relative(found - usual @ unitary.to(torch.complex64), usual) < 1e-5
+    for scale in (1e-6, 1e6):
+        found = predict_window(window(x * scale, 0.01 * scale**2), 4, method).channels / scale
+        assert relative(found - usual, usual) < 1e-5
+    turned = predict_window(window(x * 1j, 0.01), 4, method).channels
+    assert relative(turned - usual * 1j, usual) < 1e-5
+    shift = torch.polar(torch.ones(20), 0.7 * torch.arange(20.0))[:, None]
+    shifted = predict_window(window(x * shift[:16], 0.01), 4, method).channels
+    assert relative(shifted - usual * shift[16:], usual) < 1e-5
+
+
+def test_window_sums_are_the_sums_over_all_windows() -> None:
+    g = torch.Generator().manual_seed(4)
+    x = torch.randn(2, 9, 3, dtype=torch.complex128, generator=g)
+    normal, cross = window_sums(temporal_gram(x), 4, 3)
+    for step in (1, 2, 3):
+        windows = [(x[:, s : s + 4], x[:, s + 3 + step]) for s in range(9 - 4 - step + 1)]
+        expected = sum(part.conj() @ part.mT for part, _ in windows)
+        torch.testing.assert_close(normal[:, step - 1], expected)
+        expected = sum((part.conj() @ target.unsqueeze(-1)).squeeze(-1) for part, target in windows)
+        torch.testing.assert_close(cross[:, step - 1], expected)
+
+
+def test_more_distant_horizons_iterate_the_longest_direct_one() -> None:
+    rotation = torch.zeros(1, 3, 2, dtype=torch.complex128)
+    rotation[0, 2] = torch.tensor([0.5j, -0.25])
+    found = iterate_coefficients(rotation, 5)[0, 2]
+    torch.testing.assert_close(found, torch.tensor([0.5j**1, -0.25, -0.125j, 0.0625, 0.03125j]).to(torch.complex128))
+
+
+@pytest.mark.parametrize("history", [2, 3, 5, 16, 40])
+@pytest.mark.parametrize("method", CLASSICAL)
+def test_any_history_and_horizon_is_predicted(method: str, history: int) -> None:
+    truth = exponentials(paths=1, slots=history + 8)
+    found = predict_window(window(truth[:, :history]), 8, method).channels
+    assert relative(found - truth[:, history:], truth[:, history:]) < 1e-3
+
+
+def test_unknown_methods_and_a_missing_network_are_refused() -> None:
+    with pytest.raises(NflaeError, match=r"no prediction method 'kriging': there are auto, hold"):
+        predict_window(window(exponentials(2)), 1, "kriging")
+    with pytest.raises(NflaeError, match="needs a network"):
+        predict_window(window(exponentials(2)), 1, "nflae")
