@@ -1,0 +1,108 @@
+"""Predict the channels of several users from histories with gaps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from matlab_io.errors import NflaeError
+from simulator.csi.beams import ArrayGeometry
+from simulator.csi.noise_variance import noise_variance_of_history
+from simulator.csi.prediction.history import fill_gaps
+from simulator.csi.prediction.registry import predict_window
+from simulator.csi.prediction.window import Prediction, Predictor, Window
+
+DEFAULT_HISTORY, DEFAULT_AHEAD = 16, 4
+
+
+@dataclass(frozen=True)
+class PredictionMethod:
+    """Describe how channels are predicted.
+
+    Parameters
+    ----------
+    ahead
+        Number A of snapshots to predict.
+    name
+        Method, see `predict_window`.
+    geometry
+        Arrangement of the antennas.
+    csi_snr_db
+        SNR per antenna of the snapshots, dB; None: estimated from the history.
+    network
+        Learned predictor, for the methods that use one.
+    """
+
+    ahead: int = DEFAULT_AHEAD
+    name: str = "auto"
+    geometry: ArrayGeometry = ArrayGeometry()  # noqa: RUF009 - frozen
+    csi_snr_db: float | None = None
+    network: Predictor | None = None
+
+
+def check_ahead(ahead: int, history: int) -> None:
+    """Check that no more than half the length of the history is predicted; any number from a single snapshot.
+
+    Parameters
+    ----------
+    ahead
+        Snapshots to predict.
+    history
+        Snapshots of the history.
+
+    Raises
+    ------
+    NflaeError
+        If ``ahead`` is less than 1 or more than half of ``history``.
+    """
+    if ahead < 1:
+        raise NflaeError(f"ahead must be at least 1 snapshot, got {ahead}")
+    if history > 1 and 2 * ahead > history:
+        raise NflaeError(
+            f"{ahead} snapshots ahead is beyond half the history of {history}: give at most {max(1, history // 2)}, or"
+            f" a history of {2 * ahead} snapshots or more"
+        )
+
+
+def predict_users(histories: Tensor, missing: Tensor, method: PredictionMethod) -> Prediction:
+    """Predict the snapshots that follow each history of each user.
+
+    Parameters
+    ----------
+    histories
+        complex64 (windows, history, users, antennas), oldest first, equally spaced; zero in gaps.
+    missing
+        Gaps, bool (windows, history, users).
+    method
+        How to predict.
+
+    Returns
+    -------
+    Prediction
+        Channels, complex64 (windows, ahead, users, antennas); error, (windows, ahead, users); method per window and
+        user, users fastest. A user without any snapshot has NaN.
+    """
+    windows, history, users, antennas = histories.shape
+    series = histories.transpose(1, 2).reshape(windows * users, history, antennas)
+    gaps = missing.transpose(1, 2).reshape(windows * users, history)
+    series = fill_gaps(series, gaps)
+    window = Window(series, _noise_variance(series, method.csi_snr_db), method.geometry)
+    found = predict_window(window, method.ahead, method.name, method.network)
+    empty = gaps.all(-1)
+    channels = torch.where(empty[:, None, None], torch.nan, found.channels)
+    error = torch.where(empty[:, None], torch.nan, found.csi_error_db.to(torch.float64))
+    return Prediction(
+        channels.reshape(windows, users, method.ahead, antennas).transpose(1, 2),
+        error.reshape(windows, users, method.ahead).transpose(1, 2),
+        found.method,
+    )
+
+
+def _noise_variance(series: Tensor, csi_snr_db: float | None) -> Tensor:
+    """Return sigma^2 per series: the estimate, or that of an SNR at the mean power, which contains the noise."""
+    if csi_snr_db is None:
+        return noise_variance_of_history(series)
+    power = series.abs().square().mean((1, 2)).double()
+    return power / (1 + 10 ** (csi_snr_db / 10))
