@@ -10,9 +10,9 @@ from torch import Tensor
 from matlab_io.errors import NflaeError
 from simulator.csi.beams import ArrayGeometry
 from simulator.csi.noise_variance import noise_variance_of_history
-from simulator.csi.prediction.history import fill_gaps
 from simulator.csi.prediction.registry import predict_window
 from simulator.csi.prediction.window import Prediction, Predictor, Window
+from simulator.csi.sequences.history import fill_gaps
 
 DEFAULT_HISTORY, DEFAULT_AHEAD = 16, 4
 

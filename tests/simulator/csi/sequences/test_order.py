@@ -9,7 +9,7 @@ from torch import Tensor
 from matlab_io.errors import NflaeError
 from simulator.channels.scenario import scenario
 from simulator.csi.impairments import noisy_csi
-from simulator.csi.prediction.sequence import check_sequence
+from simulator.csi.sequences.order import check_sequence
 
 
 def walk(snapshots: int = 16, users: int = 3, antennas: int = 32, seed: int = 0) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from matlab_io.errors import NflaeError
-from simulator.csi.prediction.history import (
+from simulator.csi.sequences.history import (
     check_gaps,
     check_times,
     fill_gaps,

@@ -61,7 +61,8 @@ def check_sequence(channels: Tensor, missing: Tensor, name: Name, remedy: str, f
 def _directions(channels: Tensor) -> Tensor:
     """Return unit vectors; zero in gaps."""
     norm = torch.linalg.vector_norm(channels, dim=-1, keepdim=True)
-    return channels / norm.clamp(min=torch.finfo(torch.float32).tiny)
+    directions: Tensor = channels / norm.clamp(min=torch.finfo(torch.float32).tiny)
+    return directions
 
 
 def _coherences(directions: Tensor, missing: Tensor, lag: int) -> Tensor:

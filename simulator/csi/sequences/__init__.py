@@ -1,0 +1,1 @@
+"""Check and prepare sequences of snapshots: their times, gaps, order and scale."""
