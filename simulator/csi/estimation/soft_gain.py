@@ -1,7 +1,7 @@
 """Estimate by a soft gain per beam, its threshold chosen per series by Stein's unbiased risk estimate.
 
 With the mean power e_m of beam m over T snapshots, beam b_mt becomes max(0, 1 - c sigma^2 / e_m) b_mt, the positive
-part of a James-Stein estimate. Its divergence is exact: T (1 - c sigma^2 / e_m) + c sigma^2 / e_m per beam that is kept.
+part of a James-Stein estimate. Its divergence is exact: T (1 - c sigma^2 / e_m) + c sigma^2 / e_m per kept beam.
 """
 
 from __future__ import annotations
