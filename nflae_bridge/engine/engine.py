@@ -27,6 +27,7 @@ from nflae_bridge.network.backbone import Backbone
 from nflae_bridge.network.checkpoint import Checkpoint
 from nflae_bridge.network.encoders.wavefront import scaled_to_range
 from nflae_bridge.network.model import PrecodingNetwork
+from nflae_bridge.network.shipped import DEFAULT_TASK, other_task
 from simulator.downlink.balancing import max_min_candidate
 from simulator.downlink.budget import LinkBudget, per_drop
 from simulator.downlink.candidates import assemble, form_beams
@@ -68,7 +69,8 @@ class Engine:
     Raises
     ------
     NflaeError
-        If the requested backend needs a CUDA device and there is none.
+        If the model is of another task than precoding, or if the requested backend needs a CUDA device and there is
+        none.
     """
 
     def __init__(
@@ -81,6 +83,8 @@ class Engine:
     ) -> None:
         self.checkpoint = checkpoint
         self.device = torch.device(device)
+        if not isinstance(checkpoint.network, PrecodingNetwork):
+            raise other_task(checkpoint.name, checkpoint.task, DEFAULT_TASK)
         self.network = copy.deepcopy(checkpoint.network).to(self.device).eval()
         if self.device.type == "cuda" and isinstance(self.network.backbone, Backbone):
             self.network.backbone.model.to(torch.bfloat16)  # halves the time to read the weights; rates move by 1e-5

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.network.card_check import checked_config, expected_shapes, stored_shapes
-from nflae_bridge.network.model import PrecodingNetwork
-from nflae_bridge.network.shipped import read_card
+from nflae_bridge.network.config import pretrained_source
+from nflae_bridge.network.interface import TaskNetwork
+from nflae_bridge.network.shipped import read_card, task_of_card
+from nflae_bridge.tasks.task import find_task, task_of
 
 FORMAT = 1
 WEIGHTS, CARD = "model.safetensors", "model.json"
@@ -39,15 +41,20 @@ class Checkpoint:
     network
         The network.
     card
-        Content of ``model.json``: recipe, seed, steps, validation.
+        Content of ``model.json``: task, recipe, seed, steps, validation.
     folder
         The folder with the exported graphs; None for a network without any.
     """
 
     name: str
-    network: PrecodingNetwork
+    network: TaskNetwork
     card: dict[str, Any]
     folder: Path | None = None
+
+    @property
+    def task(self) -> str:
+        """Name of the network's task."""
+        return task_of(self.network.config).name
 
     def history(self) -> list[dict[str, Any]]:
         """Return the runs that made this model, first to last: preset, seed, step and seconds of each."""
@@ -57,7 +64,7 @@ class Checkpoint:
         return [*self.card.get("history", []), run]
 
 
-def save_checkpoint(folder: Path, network: PrecodingNetwork, card: dict[str, Any]) -> None:
+def save_checkpoint(folder: Path, network: TaskNetwork, card: dict[str, Any]) -> None:
     """Write the trained parameters and the card; each file is replaced whole or not at all.
 
     Parameters of a frozen pretrained backbone are left out: the card names their source. Exported graphs of earlier
@@ -77,7 +84,8 @@ def save_checkpoint(folder: Path, network: PrecodingNetwork, card: dict[str, Any
         (folder / name).unlink(missing_ok=True)
     save_tensors(folder / WEIGHTS, _stored(network))
     checksum = file_hash(folder / WEIGHTS)
-    content = {"format": FORMAT, "network": asdict(network.config), **card, CHECKSUM: checksum}
+    task = task_of(network.config).name
+    content = {"format": FORMAT, "task": task, "network": asdict(network.config), **card, CHECKSUM: checksum}
     write_atomically(folder / CARD, json.dumps(content, indent=2) + "\n")
 
 
@@ -104,17 +112,20 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     shapes = stored_shapes(folder / WEIGHTS)
     mismatch = NflaeError(f"{folder / WEIGHTS} does not hold the network that {CARD} describes; copy the model again")
     try:
-        config = checked_config(card, shapes)
+        task = find_task(task_of_card(card))
+        config = checked_config(card, shapes, task)
     except KeyError as error:
         raise NflaeError(f"{folder / CARD} is damaged (no field {error}); train or copy the model again") from error
+    except NflaeError as error:
+        raise NflaeError(f"{folder / CARD}: {error}") from error
     except (ValueError, TypeError) as error:
         raise NflaeError(f"{folder / CARD} is damaged ({error}); train or copy the model again") from error
     if card.get("format") != FORMAT:
         raise NflaeError(f"{folder / CARD} has format {card.get('format')}, this version reads {FORMAT}")
     try:
-        if config.backbone.source is None and expected_shapes(config) != shapes:
+        if pretrained_source(config) is None and expected_shapes(config, task) != shapes:
             raise mismatch
-        network = PrecodingNetwork(config, offline=True)
+        network = task.build(config, True)
     except NflaeError:
         raise
     except Exception as error:  # a card with impossible sizes fails wherever the first of them is used
@@ -218,7 +229,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     part.replace(path)
 
 
-def _stored(network: PrecodingNetwork) -> dict[str, Tensor]:
-    pretrained = network.config.backbone.source is not None
+def _stored(network: TaskNetwork) -> dict[str, Tensor]:
+    pretrained = pretrained_source(network.config) is not None
     fixed = {name for name, parameter in network.named_parameters() if pretrained and not parameter.requires_grad}
     return {name: tensor for name, tensor in network.state_dict().items() if name not in fixed}

@@ -78,3 +78,20 @@ class NetworkConfig:
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     head_width: int = 0
+
+
+def pretrained_source(config: object) -> str | None:
+    """Return the source of a configuration's backbone weights, of any task.
+
+    Parameters
+    ----------
+    config
+        Configuration of a network.
+
+    Returns
+    -------
+    str or None
+        Hub name or folder; None for a network without a pretrained backbone.
+    """
+    backbone = getattr(config, "backbone", None)
+    return backbone.source if isinstance(backbone, BackboneConfig) else None

@@ -16,7 +16,7 @@ import sys
 import warnings
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from nflae_bridge.network.backbone import NoBackbone, OpenBackbone
 from nflae_bridge.network.checkpoint import GRAPHS, WEIGHTS, file_hash, load_checkpoint, write_atomically
 from nflae_bridge.network.encoders.gram import FeatureInputs, GramEncoder
 from nflae_bridge.network.encoders.wavefront import SUBARRAYS, WavefrontClassifier, fourier
+from nflae_bridge.network.interface import TaskNetwork
 from nflae_bridge.network.model import PrecodingNetwork, power_fractions_of
 
 POWERS, WAVEFRONT = GRAPHS
@@ -62,8 +63,8 @@ class _Wavefront(nn.Module):
         return self.classifier.logit(subarrays, matrix)
 
 
-def is_exportable(network: PrecodingNetwork) -> bool:
-    """Return whether `export_graphs` supports the network: a gram encoder and a trunk built here, or none.
+def is_exportable(network: TaskNetwork) -> TypeGuard[PrecodingNetwork]:
+    """Return whether `export_graphs` supports the network: for precoding, a gram encoder, a trunk built here or none.
 
     Parameters
     ----------
@@ -74,6 +75,8 @@ def is_exportable(network: PrecodingNetwork) -> bool:
     -------
     bool
     """
+    if not isinstance(network, PrecodingNetwork):
+        return False
     trunk = isinstance(network.backbone, OpenBackbone | NoBackbone)
     return isinstance(network.encoder, GramEncoder) and trunk
 

@@ -15,6 +15,7 @@ from nflae_bridge.network.encoders.gram import GramEncoder
 from nflae_bridge.network.encoders.interface import Encoder, UserInputs
 from nflae_bridge.network.encoders.raw import RawEncoder
 from nflae_bridge.network.encoders.wavefront import mean_phase_step
+from nflae_bridge.network.interface import TaskNetwork
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class NetworkOutput:
     power_fractions: Tensor
 
 
-class PrecodingNetwork(nn.Module):
+class PrecodingNetwork(TaskNetwork):
     """Map a batch of drops to near-field scores and to the (lambda, p) that define precoders and powers.
 
     Parameters
@@ -52,7 +53,7 @@ class PrecodingNetwork(nn.Module):
 
     def __init__(self, config: NetworkConfig, offline: bool = False) -> None:
         super().__init__()
-        self.config = config
+        self.config: NetworkConfig = config
         self.backbone = backbone_of(config.backbone, offline)
         # With attention between all users alike the order of users makes no difference.
         self.ordered = config.encoder.kind != "gram" or not isinstance(self.backbone, OpenBackbone | NoBackbone)
@@ -109,11 +110,6 @@ class PrecodingNetwork(nn.Module):
         """Compute logits of the near-field scores, float32 (drops, users), of a network whose encoder classifies."""
         logit: Tensor = self.encoder.near_field_logit(channels)
         return logit
-
-    def parameter_counts(self) -> tuple[int, int]:
-        """Return the numbers of trained and of all parameters."""
-        sizes = [(p.numel(), p.requires_grad) for p in self.parameters()]
-        return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
 
 
 def _head(name: str, width: int, hidden: int) -> nn.Module:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:  # `nflae models` and --help stay free of torch
 SHIPPED = Path(__file__).parent / "checkpoints"
 
 
+DEFAULT_TASK = "precode"
+"""Task of cards that name none; its models are named without a prefix."""
+_AUTO = {"cpu": ("tiny",), "cuda": ("small", "tiny")}
 _LARGEST_CARD = 16 << 20
 
 
@@ -79,15 +82,34 @@ def read_card(folder: Path) -> dict[str, Any]:
     return card
 
 
-def model_folder(model: str, device_type: str = "cpu") -> Path:
+def task_of_card(card: dict[str, Any]) -> str:
+    """Return the name of a model's task.
+
+    Parameters
+    ----------
+    card
+        Content of ``model.json``.
+
+    Returns
+    -------
+    str
+        Name of the task; ``precode`` for cards of earlier versions, which name none.
+    """
+    return str(card.get("task", DEFAULT_TASK))
+
+
+def model_folder(model: str, device_type: str = "cpu", task: str | None = DEFAULT_TASK) -> Path:
     """Find the checkpoint of a model.
 
     Parameters
     ----------
     model
-        Name of a model of the package, a folder, or ``auto``: tiny on the CPU, small on CUDA.
+        Name of a model of the package, a folder, or ``auto``: tiny on the CPU, small on CUDA; ``TASK-tiny`` and, if
+        shipped, ``TASK-small`` for other tasks than precoding.
     device_type
         ``cpu`` or ``cuda``.
+    task
+        Task that the model is needed for; None: a model of any task.
 
     Returns
     -------
@@ -96,23 +118,56 @@ def model_folder(model: str, device_type: str = "cpu") -> Path:
     Raises
     ------
     NflaeError
-        If there is no such model; the message lists those of the package.
+        If there is no such model, or it is of another task; the message lists those of the package for the task.
     """
-    name = {"cpu": "tiny", "cuda": "small"}[device_type] if model == "auto" else model
-    if (SHIPPED / name / "model.json").is_file():
-        return SHIPPED / name
-    if Path(model).is_dir():
-        return Path(model)
-    shipped = ", ".join(entry.name for entry in shipped_models())
-    raise NflaeError(f"no model {model!r}: give auto, a shipped one ({shipped}) or a folder `nflae train` wrote")
+    folder = _auto_folder(device_type, task or DEFAULT_TASK) if model == "auto" else SHIPPED / model
+    if folder is None or not (folder / "model.json").is_file():
+        folder = None if model == "auto" else Path(model)
+    if folder is None or not folder.is_dir():
+        shipped = ", ".join(entry.name for entry in shipped_models() if task in (None, task_of_card(entry.card)))
+        auto = "auto, " if _auto_folder(device_type, task or DEFAULT_TASK) else ""
+        where = f"{auto}a shipped one ({shipped})" if shipped else "none is shipped for this task; give"
+        needed = "" if task in (None, DEFAULT_TASK) else f" for task {task}"
+        raise NflaeError(f"no model {model!r}{needed}: give {where} or a folder `nflae train` wrote")
+    if task is not None and (folder / "model.json").is_file():
+        found = task_of_card(read_card(folder))
+        if found != task:
+            raise other_task(folder.resolve().name, found, task)
+    return folder
 
 
-def portable_model(model: str, device_type: str = "cpu") -> str:
+def other_task(model: str, found: str, needed: str) -> NflaeError:
+    """Return the error of a model of another task than the one needed.
+
+    Parameters
+    ----------
+    model
+        Name of the model.
+    found, needed
+        Names of the tasks.
+
+    Returns
+    -------
+    NflaeError
+    """
+    return NflaeError(
+        f"model {model} is for task {found}, expected one for task {needed}; nflae models --task {needed} lists those"
+    )
+
+
+def _auto_folder(device_type: str, task: str) -> Path | None:
+    """Return the shipped checkpoint that ``auto`` takes; None where none is shipped for the task."""
+    prefix = "" if task == DEFAULT_TASK else f"{task}-"
+    folders = (SHIPPED / f"{prefix}{size}" for size in _AUTO[device_type])
+    return next((folder for folder in folders if (folder / "model.json").is_file()), None)
+
+
+def portable_model(model: str, device_type: str = "cpu", task: str | None = DEFAULT_TASK) -> str:
     """Return a name by which another process, on another device, finds the same model.
 
     Parameters
     ----------
-    model, device_type
+    model, device_type, task
         As in `model_folder`.
 
     Returns
@@ -123,13 +178,13 @@ def portable_model(model: str, device_type: str = "cpu") -> str:
     Raises
     ------
     NflaeError
-        If there is no such model.
+        If there is no such model, or it is of another task.
     """
-    folder = model_folder(model, device_type)
+    folder = model_folder(model, device_type, task)
     return folder.name if folder.parent == SHIPPED else str(folder.resolve())
 
 
-def load_model(model: str, device: torch.device) -> Checkpoint:
+def load_model(model: str, device: torch.device, task: str | None = DEFAULT_TASK) -> Checkpoint:
     """Load a model.
 
     Parameters
@@ -138,6 +193,8 @@ def load_model(model: str, device: torch.device) -> Checkpoint:
         As in `model_folder`.
     device
         Device that ``auto`` chooses for.
+    task
+        As in `model_folder`.
 
     Returns
     -------
@@ -146,8 +203,8 @@ def load_model(model: str, device: torch.device) -> Checkpoint:
     Raises
     ------
     NflaeError
-        If the model is missing or damaged.
+        If the model is missing, damaged or of another task.
     """
     from nflae_bridge.network.checkpoint import load_checkpoint
 
-    return load_checkpoint(model_folder(model, device.type))
+    return load_checkpoint(model_folder(model, device.type, task))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -56,31 +55,6 @@ class TrainingBatch:
             self.min_rate.to(device),
             self.labelled,
         )
-
-
-class DropSource(Protocol):
-    """Source of training and validation batches; the same (seed, step) gives the same batch."""
-
-    def training(self, seed: int, step: int) -> TrainingBatch:
-        """Return the batch of one optimiser step.
-
-        Parameters
-        ----------
-        seed : int
-            Seed of the run.
-        step : int
-            Step, from 0.
-
-        Returns
-        -------
-        TrainingBatch
-            The drops of the step.
-        """
-        ...
-
-    def validation(self) -> list[TrainingBatch]:
-        """Return the fixed validation batches, which training does not contain."""
-        ...
 
 
 VALIDATION_SEED = 7_777_777

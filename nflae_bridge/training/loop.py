@@ -23,18 +23,11 @@ from nflae_bridge.network.checkpoint import (
     save_checkpoint,
     save_tensors,
 )
-from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
-from nflae_bridge.training.data import TrainingBatch
-from nflae_bridge.training.loss import LossParts, precoding_loss
-from nflae_bridge.training.presets import Recipe
-from nflae_bridge.training.validation import Validation, forward, reference_rate, served_rate
-from simulator.downlink.budget import LinkBudget
-from simulator.downlink.gram import normalised_gram
+from nflae_bridge.tasks.task import Measures, Parts, Task, task_of
+from nflae_bridge.training.recipe import Recipe
 
 LOG = "log.csv"
 _STATE = "last.safetensors"
-_COLUMNS = ("step", "seconds", "learning_rate", "loss", "rate_over_rzf", "unmet_rate", "near_field_error",
-            "rate_over_wmmse", "accuracy", "validation_loss")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,7 +41,7 @@ class Progress:
     loss : float
         Training loss of the last step.
     best : float
-        Score of the best state so far, see `Validation.score`.
+        Criterion of the best state so far, larger is better, see `judged`.
     """
 
     step: int
@@ -76,6 +69,42 @@ def learning_rate(recipe: Recipe, step: int) -> float:
     left = (recipe.steps - step) / max(1.0, recipe.decay * recipe.steps)
     falling = 0.5 - 0.5 * math.cos(math.pi * min(1.0, left))
     return recipe.learning_rate * rising * falling
+
+
+def judged(recipe: Recipe, task: Task, measures: Measures) -> float:
+    """Compute the criterion of the best state, larger is better: the score of the task, or the negative loss.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Recipe of the run.
+    task : Task
+        Its task.
+    measures : dict of str to float
+        Measures of a validation.
+
+    Returns
+    -------
+    float
+        Criterion.
+    """
+    return -measures["loss"] if recipe.judge == "loss" else task.score(measures)
+
+
+def log_columns(task: Task) -> tuple[str, ...]:
+    """Return the columns of the log: step, seconds, learning rate, parts of the loss, measures, validation loss.
+
+    Parameters
+    ----------
+    task : Task
+        Task of the run.
+
+    Returns
+    -------
+    tuple of str
+        Names of the columns.
+    """
+    return ("step", "seconds", "learning_rate", "loss", *task.parts, *task.measures, "validation_loss")
 
 
 class Trainer:
@@ -114,7 +143,8 @@ class Trainer:
         self.name, self.recipe, self.folder, self.device = name, recipe, folder, device
         self.history = [] if start is None else start.history()
         torch.manual_seed(recipe.seed)
-        self.network = PrecodingNetwork(recipe.network)
+        self.task = task_of(recipe.network)
+        self.network = self.task.build(recipe.network, False)
         if start is not None:
             if start.network.config != recipe.network:
                 raise NflaeError(
@@ -127,15 +157,15 @@ class Trainer:
             self.parameters, recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay
         )
         self.step, self.seconds, self.best = 0, 0.0, -math.inf
-        self.validation = [batch.to(device) for batch in recipe.data.validation()]
-        self.reference = [reference_rate(batch) for batch in self.validation]
+        self.measure = self.task.validation([batch.to(device) for batch in recipe.data.validation()], recipe.loss)
+        self.columns = log_columns(self.task)
         folder.mkdir(parents=True, exist_ok=True)
         if holds_run(folder):
             if not resume:
                 raise NflaeError(f"{folder} holds a run already; continue it with --resume, or choose another folder")
             self._resume()
         else:
-            self._write_log(_COLUMNS, mode="w")
+            self._write_log(self.columns, mode="w")
 
     def run(self) -> Iterator[Progress]:
         """Train to the last step of the recipe; yield the progress after each step."""
@@ -144,7 +174,7 @@ class Trainer:
         while self.step < self.recipe.steps:
             parts = self.train_one()
             self.step += 1
-            sums.append(torch.stack([parts.total.detach(), parts.rate_over_rzf, parts.unmet, parts.near_field]).cpu())
+            sums.append(torch.stack([parts[name].detach() for name in ("loss", *self.task.parts)]).cpu())
             last = self.step == self.recipe.steps
             validate = last or self.step % self.recipe.validate_every == 0
             if validate or self.step % self.recipe.save_every == 0:
@@ -152,47 +182,28 @@ class Trainer:
                 self._log(torch.stack(sums).double().nanmean(0), self._validate() if validate else None)
                 self._save_state()
                 sums.clear()
-            yield Progress(self.step, self.recipe.steps, float(parts.total.detach()), self.best)
+            yield Progress(self.step, self.recipe.steps, float(parts["loss"].detach()), self.best)
 
-    def train_one(self) -> LossParts:
+    def train_one(self) -> Parts:
         """Take one optimiser step on its batch."""
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.recipe, self.step)
         batch = self.recipe.data.training(self.recipe.seed, self.step).to(self.device)
         self.network.train()
-        gram = normalised_gram(batch.channels, LinkBudget(1.0, 1.0))
-        output = forward(self.network, batch, gram, with_labels=True)
-        parts = self._loss(output, batch, gram)
+        parts = self.task.loss(self.network, batch, self.recipe.loss)
         self.optimiser.zero_grad(set_to_none=True)
-        parts.total.backward()  # type: ignore[no-untyped-call]
+        parts["loss"].backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
         if torch.isfinite(norm):  # a drop at the limit of feasibility can give an infinite gradient
             self.optimiser.step()
         return parts
 
-    def _loss(self, output: NetworkOutput, batch: TrainingBatch, gram: Tensor) -> LossParts:
-        return precoding_loss(
-            output, gram, batch.near_field, batch.alpha_c, batch.min_rate, self.recipe.loss, batch.labelled
-        )
-
-    def _validate(self) -> Validation:
+    def _validate(self) -> Measures:
         self.network.eval()
-        relative_rates, losses, correct, labelled = [], [], 0.0, 0
-        for batch, reference in zip(self.validation, self.reference, strict=True):
-            gram = normalised_gram(batch.channels, LinkBudget(1.0, 1.0))
-            with torch.inference_mode():
-                output = forward(self.network, batch, gram, with_labels=True)
-                losses.append(float(self._loss(output, batch, gram).total))
-            served = served_rate(batch, gram, output.dual_power_fractions.double(), output.power_fractions.double())
-            relative_rates.append(float(served.mean() / reference.mean()))
-            if batch.labelled and output.near_field_logit is not None:
-                correct += float(((output.near_field_logit > 0) == batch.near_field).sum())
-                labelled += batch.near_field.numel()
-        result = Validation(
-            sum(relative_rates) / len(relative_rates), correct / max(1, labelled), sum(losses) / len(losses)
-        )
-        if result.score(self.recipe.judge) > self.best:
-            self.best = result.score(self.recipe.judge)
+        measures = self.measure(self.network)
+        reached = judged(self.recipe, self.task, measures)
+        if reached > self.best:
+            self.best = reached
             card = {
                 "preset": self.name,
                 "history": self.history,
@@ -201,13 +212,14 @@ class Trainer:
                 "train_seconds": round(self.seconds),
                 "hardware": f"{self.device.type}, {torch.get_num_threads()} threads",
                 "torch": str(torch.__version__),
-                "validation": asdict(result),
+                "validation": measures,
             }
             save_checkpoint(self.folder, self.network, card)
-        return result
+        return measures
 
-    def _log(self, means: Tensor, validation: Validation | None) -> None:
-        measured = (validation.rate_over_wmmse, validation.accuracy, validation.loss) if validation else ("", "", "")
+    def _log(self, means: Tensor, measures: Measures | None) -> None:
+        names = (*self.task.measures, "loss")
+        measured = [measures[name] for name in names] if measures else [""] * len(names)
         rate = learning_rate(self.recipe, self.step - 1)
         row = [self.step, self.seconds, rate, *means.tolist(), *measured]
         self._write_log([f"{value:.6g}" if isinstance(value, float) else value for value in row], mode="a")
@@ -258,8 +270,8 @@ class Trainer:
         """Remove the log rows of steps after the saved state, which will be trained and logged again."""
         log = self.folder / LOG
         rows = list(csv.reader(log.read_text().splitlines())) if log.is_file() else []
-        kept = [row for row in rows[1:] if len(row) == len(_COLUMNS) and int(row[0]) <= self.step]
-        self._write_log(_COLUMNS, mode="w")
+        kept = [row for row in rows[1:] if len(row) == len(self.columns) and int(row[0]) <= self.step]
+        self._write_log(self.columns, mode="w")
         for row in kept:
             self._write_log(row, mode="a")
 

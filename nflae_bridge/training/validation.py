@@ -1,9 +1,6 @@
-"""Measure a network on validation drops: sum rate under the constraints, labels and loss."""
+"""Run a precoding network on training drops, and compute sum rates under their constraints."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor
 
@@ -15,29 +12,6 @@ from simulator.downlink.gram import normalised_gram
 from simulator.downlink.powers import project_power_fractions
 from simulator.downlink.sinr import effective_gain_matrix, rates, sinr
 from simulator.downlink.structure import structured_coefficients, wmmse_power_fractions
-
-
-@dataclass(frozen=True)
-class Validation:
-    """Figures of the validation drops.
-
-    Attributes
-    ----------
-    rate_over_wmmse : float
-        Mean over batches of the mean sum rate relative to that of WMMSE with 200 iterations under the same constraints.
-    accuracy : float
-        Fraction of users with a correct near-field label.
-    loss : float
-        Training loss.
-    """
-
-    rate_over_wmmse: float
-    accuracy: float
-    loss: float
-
-    def score(self, judge: Literal["score", "loss"]) -> float:
-        """Return the figure to maximise: the sum of relative rate and accuracy, or the negative loss."""
-        return -self.loss if judge == "loss" else self.rate_over_wmmse + self.accuracy
 
 
 def forward(network: PrecodingNetwork, batch: TrainingBatch, gram: Tensor, with_labels: bool) -> NetworkOutput:

@@ -15,8 +15,8 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from nflae_bridge.network.blocks import Block
 from nflae_bridge.network.config import EncoderConfig
+from nflae_bridge.network.encoders.blocks import Block
 from nflae_bridge.network.encoders.interface import Encoder, Encoding, UserInputs
 from nflae_bridge.network.encoders.wavefront import WavefrontClassifier
 from simulator.downlink.gram import squared_magnitude

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from nflae_bridge.network.blocks import Block
 from nflae_bridge.network.config import EncoderConfig
+from nflae_bridge.network.encoders.blocks import Block
 from nflae_bridge.network.encoders.interface import Encoder, Encoding, UserInputs
 
 

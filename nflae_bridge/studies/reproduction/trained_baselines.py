@@ -15,7 +15,8 @@ from nflae_bridge.studies.reproduction.compute_budget import ComputeBudget
 from nflae_bridge.studies.reproduction.operating_point import OperatingPoint
 from nflae_bridge.training.data import PublishedDrops
 from nflae_bridge.training.loop import Trainer, holds_run
-from nflae_bridge.training.presets import Recipe, recipe
+from nflae_bridge.training.presets import recipe
+from nflae_bridge.training.recipe import Recipe
 
 # Receives a note on the current activity.
 Note = Callable[[str], None]

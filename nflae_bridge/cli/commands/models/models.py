@@ -12,7 +12,7 @@ import click
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.cli.terminal import Table, fact
-from nflae_bridge.network.shipped import ModelEntry, model_folder, read_card, shipped_models
+from nflae_bridge.network.shipped import ModelEntry, model_folder, read_card, shipped_models, task_of_card
 
 
 @click.command(
@@ -21,33 +21,39 @@ from nflae_bridge.network.shipped import ModelEntry, model_folder, read_card, sh
     epilog="""\b
     Examples:
       nflae models
+      nflae models --task precode
       nflae models tiny
       nflae models runs/mine""",
 )
 @click.argument("model", required=False, metavar="[NAME|DIR]")
-def command(model: str | None) -> None:
-    """List the shipped models and the devices on which auto takes each; with NAME or DIR, the details of one model."""
+@click.option("--task", metavar="TASK", help="List the models for this task only.")
+def command(model: str | None, task: str | None) -> None:
+    """List the shipped models, their tasks and the devices on which auto takes each; with NAME or DIR, one in detail.
+
+    The figures are those of the validation data of the training; nflae train --list gives their meaning.
+    """
     if model is not None:
-        _details(_entry(model_folder(model)))
+        _details(_entry(model_folder(model, task=task)))
         return
-    entries = shipped_models()
+    entries = [entry for entry in shipped_models() if task in (None, task_of_card(entry.card))]
     if not entries:
-        fact("models", "none is shipped with this installation; train one with nflae train")
+        wanted = "" if task is None else f" for task {task!r}"
+        fact("models", f"none is shipped with this installation{wanted}; train one with nflae train")
         return
-    rows = Table(("model", "parameters", "preset", "steps", "rate over WMMSE-200", "near/far accuracy", "auto on"))
+    rows = Table(("model", "task", "parameters", "preset", "steps", "validation", "auto on"))
     for entry in entries:
-        validation = entry.card.get("validation", {})
+        found = task_of_card(entry.card)
         rows.add_row(
             entry.name,
+            found,
             f"{parameter_count(entry.folder):,}",
             str(entry.card.get("preset", "")),
             str(entry.card.get("step", "")),
-            _number(validation.get("rate_over_wmmse")),
-            _number(validation.get("accuracy")),
-            ", ".join(kind for kind in ("cpu", "cuda") if _is_auto(entry.folder, kind)),
+            _measures(entry.card.get("validation", {})),
+            ", ".join(kind for kind in ("cpu", "cuda") if _is_auto(entry.folder, kind, found)),
         )
     rows.show()
-    click.echo("Use: nflae precode --model NAME. The figures are those of the validation drops of the training.")
+    click.echo("Use: --model NAME of the command for the task, such as nflae precode.")
 
 
 def parameter_count(folder: Path) -> int:
@@ -90,7 +96,29 @@ def _details(entry: ModelEntry) -> None:
     fact("parameters", f"{parameter_count(entry.folder):,} stored")
     for name, value in _flat("", {key: value for key, value in entry.card.items() if key != "format"}):
         fact(name, str(value))
-    fact("use", f"nflae precode IN.mat -o OUT.mat --model {entry.folder}")
+    use = usage(task_of_card(entry.card), entry.folder)
+    if use:
+        fact("use", use)
+
+
+def usage(task: str, folder: Path) -> str:
+    """Return the command that takes a model.
+
+    Parameters
+    ----------
+    task : str
+        Task of the model.
+    folder : Path
+        Folder of the model.
+
+    Returns
+    -------
+    str
+        Command line; empty if no command has the name of the task.
+    """
+    group = click.get_current_context().find_root().command
+    known = isinstance(group, click.Group) and task in group.list_commands(click.get_current_context())
+    return f"nflae {task} IN.mat -o OUT.mat --model {folder}" if known else ""
 
 
 def _flat(prefix: str, value: Any) -> list[tuple[str, Any]]:
@@ -99,12 +127,13 @@ def _flat(prefix: str, value: Any) -> list[tuple[str, Any]]:
     return [leaf for key, inner in value.items() for leaf in _flat(f"{prefix}.{key}" if prefix else key, inner)]
 
 
-def _is_auto(folder: Path, device_type: str) -> bool:
+def _is_auto(folder: Path, device_type: str, task: str) -> bool:
     try:
-        return model_folder("auto", device_type) == folder
+        return model_folder("auto", device_type, task) == folder
     except NflaeError:
         return False
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+def _measures(validation: dict[str, Any]) -> str:
+    """Return the measures of a card's validation, without the loss, whose scale depends on the preset."""
+    return ", ".join(f"{name} {value:.4f}" for name, value in validation.items() if name != "loss")

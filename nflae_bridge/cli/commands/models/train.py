@@ -8,8 +8,9 @@ import click
 
 from matlab_io.errors import NflaeError
 from matlab_io.extras import require_extra
+from nflae_bridge.cli.commands.models import usage
 from nflae_bridge.cli.options import device_option
-from nflae_bridge.cli.terminal import fact, progress
+from nflae_bridge.cli.terminal import Table, fact, progress
 
 
 @click.command(
@@ -17,6 +18,7 @@ from nflae_bridge.cli.terminal import fact, progress
     short_help="Train a network.",
     epilog="""\b
     Examples:
+      nflae train --list
       nflae train --preset tiny -o runs/tiny
       nflae train --preset tiny -o runs/tiny --resume
       nflae train --preset tiny -o runs/longer --start tiny --seed 7
@@ -24,31 +26,31 @@ from nflae_bridge.cli.terminal import fact, progress
       nflae precode channels.mat -o precoders.mat --model runs/tiny
 
     \b
-    Presets:
-      tiny, small   Gram encoder on a small GPT-2 trained from scratch, for any array (the shipped models)
-      gpt2          Gram encoder on GPT-2 small, pretrained and frozen
-      paper         the published network on 8,000 drops of 256 antennas
-      transformer   the published comparison without GPT-2 backbone, on the same drops
-      cnn           the published comparison with 3 x 3 convolutions, on the same drops
-
-    \b
     Files in DIR:
       log.csv                          losses and validation figures
       model.safetensors, model.json    best model so far
       last.safetensors                 state from which --resume continues""",
 )
-@click.option("--preset", required=True, metavar="NAME", help="tiny, small, gpt2, paper, transformer or cnn.")
+@click.option(
+    "--list",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=lambda context, _, given: _list_presets(context) if given else None,
+    help="List the presets of all tasks, and exit.",
+)
+@click.option("--preset", required=True, metavar="NAME", help="Preset: network, data, loss and steps; see --list.")
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder of the run."
 )
 @click.option("--resume", is_flag=True, help="Continue the run in DIR.")
 @click.option("--start", metavar="NAME|DIR", help="Start from the weights of this model instead of random ones.")
 @click.option("--steps", type=click.IntRange(min=1), help="Optimiser steps.  [default: of the preset]")
-@click.option("--seed", type=click.IntRange(min=0), help="Seed of weights and drops.  [default: of the preset]")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of weights and data.  [default: of the preset]")
 @click.option(
     "--backbone",
     metavar="NAME|DIR|gpt2-random",
-    help="Backbone of presets gpt2 and paper: hub name, folder, or random weights.  [default: gpt2]",
+    help="Backbone of presets that load one (gpt2, paper): hub name, folder, or random weights.  [default: gpt2]",
 )
 @device_option
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
@@ -70,6 +72,7 @@ def command(
     from nflae_bridge.engine.devices import choose_device
     from nflae_bridge.network.export import export_checkpoint
     from nflae_bridge.network.shipped import load_model
+    from nflae_bridge.tasks.task import task_of
     from nflae_bridge.training.loop import Trainer, holds_run, is_model
     from nflae_bridge.training.presets import recipe
 
@@ -81,7 +84,8 @@ def command(
     if resume and not holds_run(output):
         raise NflaeError(f"{output} holds no run to resume; omit --resume to start one there")
     fact("run", f"preset {preset}, {chosen.steps} steps, seed {chosen.seed}, on {where}; log in {output / 'log.csv'}")
-    trainer = Trainer(preset, chosen, output, where, resume, load_model(start, where) if start else None)
+    task = task_of(chosen.network)
+    trainer = Trainer(preset, chosen, output, where, resume, load_model(start, where, task.name) if start else None)
     trained, total = trainer.network.parameter_counts()
     fact("parameters", f"{trained:,} trained of {total:,}")
     if trainer.step:
@@ -98,14 +102,29 @@ def command(
         raise NflaeError(
             f"interrupted at step {trainer.step}; continue with: {_resuming(preset, output, steps, seed, backbone)}"
         ) from None
-    meaning = "of the validation drops" if chosen.judge == "loss" else "sum rate over WMMSE-200 plus near/far accuracy"
+    meaning = "of the validation drops" if chosen.judge == "loss" else task.score_meaning
     fact(f"best {judged}", f"{sign * trainer.best:.4f} ({meaning})")
     if is_model(output):
         try:
             export_checkpoint(output)
         except NflaeError as error:  # small batches take longer without
             fact("not exported", str(error))
-        fact("use", f"nflae precode IN.mat -o OUT.mat --model {output}")
+        use = usage(task.name, output)
+        if use:
+            fact("use", use)
+
+
+def _list_presets(context: click.Context) -> None:
+    """Print the presets of all tasks."""
+    require_extra("train", "nflae train")
+    from nflae_bridge.tasks.task import find_task, task_names
+
+    rows = Table(("preset", "task", "steps", "network and data"))
+    for task in map(find_task, task_names()):
+        for name, preset in task.presets.items():
+            rows.add_row(name, task.name, f"{preset.recipe.steps:,}", preset.summary)
+    rows.show()
+    context.exit()
 
 
 def _resuming(preset: str, output: Path, steps: int | None, seed: int | None, backbone: str | None) -> str:

@@ -25,7 +25,8 @@ from nflae_bridge.studies.reproduction.published_values import MILLISECONDS, PAR
 from nflae_bridge.studies.reproduction.study import LEARNED, SHIPPED, Study
 from nflae_bridge.studies.reproduction.trained_baselines import Note, baseline_recipe
 from nflae_bridge.training.loop import Trainer
-from nflae_bridge.training.presets import PRESETS, Recipe
+from nflae_bridge.training.presets import recipe
+from nflae_bridge.training.recipe import Recipe
 from simulator.downlink.precoding import ChannelBatch
 
 _DROPS = 100
@@ -38,7 +39,7 @@ def _units(study: Study) -> list[Unit]:
 
 
 def _network(study: Study, name: str, note: Note) -> list[Row]:
-    chosen = PRESETS[name] if name in SHIPPED else baseline_recipe(name, PUBLISHED, FULL, study.backbone, study.seed)
+    chosen = recipe(name) if name in SHIPPED else baseline_recipe(name, PUBLISHED, FULL, study.backbone, study.seed)
     note(f"{label(name)}: training")
     training, (trained, total) = _training(chosen, study)
     return [
@@ -76,7 +77,9 @@ def _training(chosen: Recipe, study: Study) -> tuple[float, tuple[int, int]]:
     data = baseline_recipe("cnn", PUBLISHED, replace(FULL, train_drops=_DROPS, validation_drops=_DROPS), "", 0).data
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer("cost", replace(chosen, data=data), Path(folder), study.device, resume=False)
-        return _median_ms(lambda: float(trainer.train_one().total.detach()), study), trainer.network.parameter_counts()
+        return _median_ms(
+            lambda: float(trainer.train_one()["loss"].detach()), study
+        ), trainer.network.parameter_counts()
 
 
 def _median_ms(run: Callable[[], object], study: Study) -> float:

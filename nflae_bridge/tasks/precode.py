@@ -1,0 +1,188 @@
+"""Declare precoding: from the channels of a drop to near-field labels, precoders and powers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from nflae_bridge.network.config import BackboneConfig, EncoderConfig, NetworkConfig
+from nflae_bridge.network.model import PrecodingNetwork
+from nflae_bridge.tasks.task import Comparison, Measures, Parts, Task, register
+from nflae_bridge.training.data import DropDistribution, PublishedDrops, TrainingBatch
+from nflae_bridge.training.loss import LossWeights, precoding_loss
+from nflae_bridge.training.recipe import Preset, Recipe
+from nflae_bridge.training.validation import forward, reference_rate, served_rate
+from simulator.downlink.budget import LinkBudget
+from simulator.downlink.gram import normalised_gram
+from simulator.downlink.precoding import ChannelBatch
+from simulator.schemes import scheme
+
+
+def _loss(network: PrecodingNetwork, batch: TrainingBatch, weights: LossWeights) -> Parts:
+    gram = normalised_gram(batch.channels, LinkBudget(1.0, 1.0))
+    output = forward(network, batch, gram, with_labels=True)
+    parts = precoding_loss(output, gram, batch.near_field, batch.alpha_c, batch.min_rate, weights, batch.labelled)
+    return {
+        "loss": parts.total,
+        "rate_over_rzf": parts.rate_over_rzf,
+        "unmet_rate": parts.unmet,
+        "near_field_error": parts.near_field,
+    }
+
+
+def _validation(batches: Sequence[TrainingBatch], weights: LossWeights) -> Callable[[PrecodingNetwork], Measures]:
+    """Compute WMMSE's sum rates on the validation drops, to which those of a network are relative.
+
+    ``rate_over_wmmse`` is the mean over batches of the mean sum rate relative to that of WMMSE with 200 iterations
+    under the same constraints, ``accuracy`` the fraction of users with a correct near-field label.
+    """
+    references = [reference_rate(batch) for batch in batches]
+
+    def measure(network: PrecodingNetwork) -> Measures:
+        relative_rates, losses, correct, labelled = [], [], 0.0, 0
+        for batch, reference in zip(batches, references, strict=True):
+            gram = normalised_gram(batch.channels, LinkBudget(1.0, 1.0))
+            with torch.inference_mode():
+                output = forward(network, batch, gram, with_labels=True)
+                parts = precoding_loss(
+                    output, gram, batch.near_field, batch.alpha_c, batch.min_rate, weights, batch.labelled
+                )
+            losses.append(float(parts.total))
+            served = served_rate(batch, gram, output.dual_power_fractions.double(), output.power_fractions.double())
+            relative_rates.append(float(served.mean() / reference.mean()))
+            if batch.labelled and output.near_field_logit is not None:
+                correct += float(((output.near_field_logit > 0) == batch.near_field).sum())
+                labelled += batch.near_field.numel()
+        return {
+            "rate_over_wmmse": sum(relative_rates) / len(relative_rates),
+            "accuracy": correct / max(1, labelled),
+            "loss": sum(losses) / len(losses),
+        }
+
+    return measure
+
+
+def _score(measures: Measures) -> float:
+    return measures["rate_over_wmmse"] + measures["accuracy"]
+
+
+@torch.no_grad()
+def _compare(network: PrecodingNetwork, batch: TrainingBatch) -> Comparison:
+    """Compare sum rates per drop, bps/Hz, under the constraints and labels of the batch."""
+    from nflae_bridge.engine.engine import Engine
+    from nflae_bridge.network.checkpoint import Checkpoint
+
+    checkpoint, device = Checkpoint("network", network, {}), batch.channels.device
+    drops = ChannelBatch(batch.channels, batch.near_field)
+    budget = LinkBudget(1.0, 1.0, batch.alpha_c.double(), batch.min_rate.double())
+    answer = Engine(checkpoint, device)(drops, budget)
+    figures = {"nflae": Engine(checkpoint, device, with_fallback=False)(drops, budget).sum_rate}
+    figures |= {name: scheme(name)(drops, budget).sum_rate for name in PRECODE.rivals}
+    return Comparison(figures, answer.sum_rate, answer.fallback)
+
+
+def _check(config: NetworkConfig, shapes: dict[str, tuple[int, ...]]) -> None:
+    if config.encoder.kind != "gram":
+        axes = {axis for shape in shapes.values() for axis in shape}
+        if not axes & {config.encoder.antennas, 2 * config.encoder.antennas}:
+            raise ValueError(f"no weights for {config.encoder.antennas} antennas")
+
+
+_RELATIVE_LOSS = LossWeights(min_rate=1.0)
+# Data, loss and optimiser common to the published network and its two comparisons.
+_AS_PUBLISHED: dict[str, Any] = {
+    "data": PublishedDrops(),
+    "loss": LossWeights(min_rate=10.0, near_field=5.0, relative=False, projected=False),
+    "steps": 500 * 80,
+    "learning_rate": 1e-4,
+    "betas": (0.9, 0.999),
+    "warm_up": 0,
+    "decay": 0.0,
+    "validate_every": 80,
+    "judge": "loss",
+}
+
+_PRESETS = {
+    "tiny": Preset(
+        "gram encoder on a GPT-2 of width 32, for any array (shipped)",
+        Recipe(
+            NetworkConfig(EncoderConfig(edge_width=16), BackboneConfig(width=32, layers=3, heads=2)),
+            DropDistribution(),
+            _RELATIVE_LOSS,
+            steps=12_000,
+            learning_rate=2e-3,
+        ),
+    ),
+    "small": Preset(
+        "gram encoder on a GPT-2 of width 128, for any array (shipped)",
+        Recipe(
+            NetworkConfig(EncoderConfig(), BackboneConfig(width=128, layers=6, heads=8)),
+            DropDistribution(),
+            _RELATIVE_LOSS,
+            steps=9_000,
+            learning_rate=7e-4,
+        ),
+    ),
+    "gpt2": Preset(
+        "gram encoder on GPT-2 small, pretrained and frozen",
+        Recipe(
+            NetworkConfig(
+                EncoderConfig(blocks=2),
+                BackboneConfig(source="gpt2", width=128, heads=8, frozen=True, attention="causal"),
+            ),
+            DropDistribution(),
+            _RELATIVE_LOSS,
+            learning_rate=5e-4,
+        ),
+    ),
+    "paper": Preset(
+        "the published network on 8,000 drops of 256 antennas",
+        Recipe(
+            NetworkConfig(
+                EncoderConfig(kind="raw", blocks=3, antennas=256),
+                BackboneConfig(source="gpt2", frozen=True, positions=1024, attention="causal"),
+            ),
+            **_AS_PUBLISHED,
+        ),
+    ),
+    "transformer": Preset(
+        "the published comparison without GPT-2 backbone, on the same drops",
+        Recipe(
+            NetworkConfig(
+                EncoderConfig(kind="raw", blocks=8, antennas=256),
+                BackboneConfig(family="none", width=768),
+                head_width=64,
+            ),
+            **_AS_PUBLISHED,
+        ),
+    ),
+    "cnn": Preset(
+        "the published comparison with 3 x 3 convolutions, on the same drops",
+        Recipe(
+            NetworkConfig(EncoderConfig(kind="cnn"), BackboneConfig(family="none", width=256), head_width=64),
+            **_AS_PUBLISHED,
+        ),
+    ),
+}
+
+PRECODE = register(
+    Task(
+        name="precode",
+        summary="near-field labels, precoders and powers from channels",
+        config=NetworkConfig,
+        build=PrecodingNetwork,
+        parts=("rate_over_rzf", "unmet_rate", "near_field_error"),
+        loss=_loss,
+        measures=("rate_over_wmmse", "accuracy"),
+        validation=_validation,
+        score=_score,
+        score_meaning="sum rate over WMMSE-200 plus near/far accuracy",
+        presets=_PRESETS,
+        guard="per drop, the answer that reaches the minimum rates, of two alike the one with the larger sum rate",
+        rivals=("rzf",),
+        compare=_compare,
+        check=_check,
+    )
+)

@@ -1,0 +1,107 @@
+"""Define a training run, of any task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, Self
+
+import torch
+
+
+class Batch(Protocol):
+    """Batch of training data; its content is known to the task alone."""
+
+    def to(self, device: torch.device) -> Self:
+        """Return the batch on ``device``."""
+        ...
+
+
+class DataSource(Protocol):
+    """Source of training and validation batches, a frozen dataclass; the same (seed, step) gives the same batch."""
+
+    def training(self, seed: int, step: int) -> Batch:
+        """Return the batch of one optimiser step.
+
+        Parameters
+        ----------
+        seed : int
+            Seed of the run.
+        step : int
+            Step, from 0.
+
+        Returns
+        -------
+        Batch
+            The batch of the step.
+        """
+        ...
+
+    def validation(self) -> list[Any]:
+        """Return the fixed validation batches, which training does not contain."""
+        ...
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Definition of a training run; the same recipe on the same machine gives the same network.
+
+    Attributes
+    ----------
+    network : Any
+        Configuration of the network; its type determines the task.
+    data : DataSource
+        Source of training and validation batches.
+    loss : Any
+        Weights and variants of the task's loss, a frozen dataclass; None where there are none.
+    steps : int
+        Optimiser steps.
+    learning_rate : float
+        Largest learning rate.
+    weight_decay : float
+        Weight decay of AdamW.
+    betas : tuple of float
+        Momentum coefficients of AdamW.
+    warm_up : int
+        First steps, over which the learning rate rises linearly.
+    decay : float
+        Fraction of the steps, at the end, over which the learning rate falls to 0. Between warm-up and decay it is
+        constant, so that a longer run passes through the same states as a shorter one.
+    validate_every : int
+        Steps between validations; the run delivers the state of the best one.
+    judge : {"score", "loss"}
+        Criterion of the best state: the largest score of the task, or the least loss.
+    save_every : int
+        Steps between rows of the log and between saved states; at most so many are lost when the process ends.
+    seed : int
+        Seed of weights and data.
+    """
+
+    network: Any
+    data: DataSource
+    loss: Any = None
+    steps: int = 16_000
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.98)
+    warm_up: int = 200
+    decay: float = 0.4
+    validate_every: int = 500
+    judge: Literal["score", "loss"] = "score"
+    save_every: int = 100
+    seed: int = 2026
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Recipe of ``nflae train --preset``.
+
+    Attributes
+    ----------
+    summary : str
+        Description in one line, without a full stop.
+    recipe : Recipe
+        The recipe.
+    """
+
+    summary: str
+    recipe: Recipe
