@@ -103,12 +103,12 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny network as it is before training, labels in both classes."""
     from nflae_bridge.network.checkpoint import save_checkpoint
     from nflae_bridge.network.model import PrecodingNetwork
-    from nflae_bridge.training.presets import PRESETS
+    from nflae_bridge.training.presets import recipe
 
     torch.manual_seed(1)
     folder = tmp_path_factory.mktemp("models") / "untrained"
     card = {"preset": "tiny", "step": 0, "validation": {"rate_over_wmmse": 0.97, "accuracy": 0.5}}
-    save_checkpoint(folder, PrecodingNetwork(PRESETS["tiny"].network), card)
+    save_checkpoint(folder, PrecodingNetwork(recipe("tiny").network), card)
     return folder
 
 

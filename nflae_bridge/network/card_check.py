@@ -88,7 +88,7 @@ def checked_config(card: dict[str, Any], shapes: Shapes, task: Task) -> Any:
 
 def _decode(kind: Any, value: Any, name: str, modules: int) -> Any:
     """Convert a value of JSON to a type of a configuration's field; ``modules``: bound of fields that count modules."""
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         return _decode_dataclass(kind, value, name, modules)
     origin, choices = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):

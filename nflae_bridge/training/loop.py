@@ -94,6 +94,8 @@ def judged(recipe: Recipe, task: Task, measures: Measures) -> float:
 def log_columns(task: Task) -> tuple[str, ...]:
     """Return the columns of the log: step, seconds, learning rate, parts of the loss, measures, validation loss.
 
+    A measure with the name of a part has the prefix ``validation_``, as the loss has.
+
     Parameters
     ----------
     task : Task
@@ -104,7 +106,9 @@ def log_columns(task: Task) -> tuple[str, ...]:
     tuple of str
         Names of the columns.
     """
-    return ("step", "seconds", "learning_rate", "loss", *task.parts, *task.measures, "validation_loss")
+    parts = ("loss", *task.parts)
+    measures = (f"validation_{name}" if name in parts else name for name in (*task.measures, "loss"))
+    return ("step", "seconds", "learning_rate", *parts, *measures)
 
 
 class Trainer:

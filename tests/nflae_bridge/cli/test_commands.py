@@ -324,11 +324,12 @@ def test_train_writes_a_model_that_precode_takes(
 def test_train_tells_of_the_least_loss_where_that_is_what_counts(
     nflae: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preset: str
 ) -> None:
+    from nflae_bridge.tasks.precode import PRECODE
     from nflae_bridge.training.data import PublishedDrops
-    from nflae_bridge.training.presets import PRESETS
 
     few = PublishedDrops(users=4, train=8, validate=4, batch=4)
-    monkeypatch.setitem(PRESETS, preset, replace(PRESETS[preset], data=few))
+    declared = PRECODE.presets[preset]
+    monkeypatch.setitem(PRECODE.presets, preset, replace(declared, recipe=replace(declared.recipe, data=few)))
     run = tmp_path / "run"
     done = nflae("train", "--preset", preset, "-o", run, "--steps", 1, "--device", "cpu")
     assert done.exit_code == 0, done.output
@@ -352,11 +353,12 @@ def test_train_says_what_it_cannot_do(nflae: Run, tmp_path: Path) -> None:
 
 
 def test_an_interrupted_training_says_how_to_go_on(nflae: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nflae_bridge.tasks.precode import PRECODE
     from nflae_bridge.training.loop import Trainer
-    from nflae_bridge.training.presets import PRESETS
 
     monkeypatch.setattr("nflae_bridge.training.data.DropDistribution.validation", _short_validation)
-    monkeypatch.setitem(PRESETS, "tiny", replace(PRESETS["tiny"], save_every=1))
+    declared = PRECODE.presets["tiny"]
+    monkeypatch.setitem(PRECODE.presets, "tiny", replace(declared, recipe=replace(declared.recipe, save_every=1)))
     train_one = Trainer.train_one
 
     def interrupted(self: Trainer) -> object:

@@ -17,8 +17,9 @@ from nflae_bridge.network.checkpoint import load_checkpoint, save_checkpoint
 from nflae_bridge.network.config import BackboneConfig, EncoderConfig, NetworkConfig
 from nflae_bridge.network.encoders.interface import UserInputs
 from nflae_bridge.network.model import PrecodingNetwork
+from nflae_bridge.tasks.precode import PRECODE
 from nflae_bridge.training.loss import LossWeights, precoding_loss
-from nflae_bridge.training.presets import PRESETS, recipe
+from nflae_bridge.training.presets import recipe
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.gram import normalised_gram
 from tests.simulator.definitions import draw_channels
@@ -210,9 +211,9 @@ def test_checkpoint_of_a_frozen_backbone_holds_what_was_trained_alone(pretrained
     assert not any("attn.c_attn" in name or "mlp" in name for name in stored if name.startswith("backbone"))
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", PRECODE.presets)
 def test_presets_name_real_shapes(preset: str) -> None:
-    network = PRESETS[preset].network
+    network = recipe(preset).network
     assert network.backbone.width % network.backbone.heads == 0
     if preset in ("tiny", "small"):
         assert network.encoder.kind == "gram"

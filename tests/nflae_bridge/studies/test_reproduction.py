@@ -36,7 +36,8 @@ from nflae_bridge.studies.reproduction.scheme_metrics import evaluate_scheme
 from nflae_bridge.studies.reproduction.study import CLASSICAL, CONSTRAINED, LEARNED, Study
 from nflae_bridge.studies.reproduction.trained_baselines import Note, baseline_recipe, run_folder, train_baseline
 from nflae_bridge.training.data import PublishedDrops
-from nflae_bridge.training.presets import RANDOM_BACKBONE, Recipe
+from nflae_bridge.training.presets import RANDOM_BACKBONE
+from nflae_bridge.training.recipe import Recipe
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.optimiser import optimise
 from simulator.downlink.precoding import ChannelBatch, Precoding, Scheme

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -21,11 +21,13 @@ from nflae_bridge.network.checkpoint import load_checkpoint, save_tensors
 from nflae_bridge.network.config import BackboneConfig, EncoderConfig, NetworkConfig
 from nflae_bridge.network.encoders.interface import UserInputs
 from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
+from nflae_bridge.tasks.precode import PRECODE
+from nflae_bridge.tasks.task import Measures
 from nflae_bridge.training.data import DropDistribution, PublishedDrops, TrainingBatch
-from nflae_bridge.training.loop import Trainer, is_model, learning_rate
-from nflae_bridge.training.loss import LossParts, LossWeights, precoding_loss
-from nflae_bridge.training.presets import Recipe
-from nflae_bridge.training.validation import Validation, forward, reference_rate, served_rate
+from nflae_bridge.training.loop import Trainer, is_model, judged, learning_rate
+from nflae_bridge.training.loss import LossWeights, precoding_loss
+from nflae_bridge.training.recipe import Recipe
+from nflae_bridge.training.validation import forward, reference_rate, served_rate
 from simulator.channels.scenario import scenario
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.constraints import check_constraints
@@ -53,7 +55,7 @@ class FewDrops:
         return [self.source.training(-5, step) for step in range(3)]
 
 
-TINY = Recipe(SMALL, data=FewDrops(), steps=12, warm_up=3, validate_every=4, save_every=3, seed=11)
+TINY = Recipe(SMALL, FewDrops(), LossWeights(), steps=12, warm_up=3, validate_every=4, save_every=3, seed=11)
 
 
 def batches(count: int) -> Iterator[TrainingBatch]:
@@ -547,35 +549,42 @@ def test_log_is_readable_by_pandas(tmp_path: Path) -> None:
     np.testing.assert_allclose(log["learning_rate"], [learning_rate(TINY, step - 1) for step in log["step"]], rtol=1e-5)
 
 
-@pytest.mark.parametrize("scores", [[0.5, 0.9, 0.7], [0.9, 0.5, 0.9], [0.1, 0.2, 0.3]])
-def test_run_delivers_its_best_validated_state(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scores: list[float]
-) -> None:
-    """Scores come from a script; the weights delivered must be those of the first best step."""
+def script_measures(monkeypatch: pytest.MonkeyPatch, name: str, values: list[float]) -> dict[int, Any]:
+    """Replace one measure of the validations, in turn; returns the weights at each step validated, once it has run."""
     states: dict[int, dict[str, torch.Tensor]] = {}
-    script = iter(scores)
-    monkeypatch.setattr(Validation, "score", lambda self, judge: states_score[0])
-    states_score = [0.0]
-    original = Trainer._validate
+    script, original = iter(values), Trainer._validate
 
-    def scripted(self: Trainer) -> Validation:
-        states_score[0] = next(script)
+    def scripted(self: Trainer) -> Measures:
         states[self.step] = weights(self)
-        return original(self)
+        measure, value = self.measure, next(script)
+        monkeypatch.setattr(self, "measure", lambda network: measure(network) | {name: value})
+        measures = original(self)
+        self.measure = measure
+        return measures
 
     monkeypatch.setattr(Trainer, "_validate", scripted)
+    return states
+
+
+@pytest.mark.parametrize("rates", [[0.5, 0.9, 0.7], [0.9, 0.5, 0.9], [0.1, 0.2, 0.3]])
+def test_run_delivers_its_best_validated_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rates: list[float]
+) -> None:
+    """The score comes from a script; of two alike the first state is the best."""
+    monkeypatch.setattr("nflae_bridge.training.loop.judged", lambda recipe, task, measures: measures["scripted"])
+    states = script_measures(monkeypatch, "scripted", rates)
     run(tmp_path)
-    best = 4 * (1 + scores.index(max(scores)))
+    best = 4 * (1 + rates.index(max(rates)))
     loaded = load_checkpoint(tmp_path)
     assert loaded.card["step"] == best
     assert_equal_weights(loaded.network.state_dict(), states[best])
     assert is_model(tmp_path)
 
 
-def test_worth_is_rate_plus_accuracy_or_the_loss_turned_round() -> None:
-    found = Validation(rate_over_wmmse=0.9, accuracy=0.75, loss=-3.5)
-    assert found.score("score") == pytest.approx(1.65)
-    assert found.score("loss") == 3.5
+def test_state_is_judged_by_rate_plus_accuracy_or_by_the_negative_loss() -> None:
+    found = {"rate_over_wmmse": 0.9, "accuracy": 0.75, "loss": -3.5}
+    assert judged(TINY, PRECODE, found) == pytest.approx(1.65)
+    assert judged(replace(TINY, judge="loss"), PRECODE, found) == 3.5
 
 
 @pytest.mark.parametrize("losses", [[2.0, -3.0, 1.0], [-1.0, 4.0, -1.0], [3.0, 2.0, 1.0], [math.nan, 2.0, 5.0]])
@@ -583,17 +592,7 @@ def test_run_judged_by_loss_delivers_the_state_with_the_least(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, losses: list[float]
 ) -> None:
     """The loss of the validation drops comes from a script, that of the training drops is as it is."""
-    states: dict[int, dict[str, torch.Tensor]] = {}
-    original = Trainer._loss
-
-    def scripted(self: Trainer, output: NetworkOutput, batch: TrainingBatch, gram: torch.Tensor) -> LossParts:
-        parts = original(self, output, batch, gram)
-        if self.network.training:
-            return parts
-        states[self.step] = weights(self)
-        return replace(parts, total=torch.tensor(losses[self.step // 4 - 1], dtype=torch.float64))
-
-    monkeypatch.setattr(Trainer, "_loss", scripted)
+    states = script_measures(monkeypatch, "loss", losses)
     trained = run(tmp_path, replace(TINY, judge="loss"))
     least = min(value for value in losses if not math.isnan(value))
     best = 4 * (1 + losses.index(least))
