@@ -19,7 +19,7 @@ from matlab_io.errors import NflaeError
 from nflae_bridge.network.card_check import checked_config, expected_shapes, stored_shapes
 from nflae_bridge.network.config import pretrained_source
 from nflae_bridge.network.interface import TaskNetwork
-from nflae_bridge.network.shipped import read_card, task_of_card
+from nflae_bridge.network.shipped import HOLDS, other_task, read_card, task_of_card
 from nflae_bridge.tasks.task import find_task, task_of
 
 FORMAT = 1
@@ -56,6 +56,31 @@ class Checkpoint:
         """Name of the network's task."""
         return task_of(self.network.config).name
 
+    def for_task(self, task: str | None) -> Checkpoint:
+        """Return this model, or the network for a task that it holds.
+
+        Parameters
+        ----------
+        task
+            Name of the task; None: this model, whatever its task.
+
+        Returns
+        -------
+        Checkpoint
+
+        Raises
+        ------
+        NflaeError
+            If the model is of another task and holds no network for this one.
+        """
+        if task in (None, self.task):
+            return self
+        parts_of = find_task(self.task).parts_of
+        parts = {} if parts_of is None else parts_of(self.network)
+        if task not in parts:
+            raise other_task(self.name, self.task, str(task))
+        return Checkpoint(self.name, parts[task].eval(), self.card)
+
     def history(self) -> list[dict[str, Any]]:
         """Return the runs that made this model, first to last: preset, seed, step and seconds of each."""
         recipe = self.card.get("recipe", {})
@@ -84,8 +109,16 @@ def save_checkpoint(folder: Path, network: TaskNetwork, card: dict[str, Any]) ->
         (folder / name).unlink(missing_ok=True)
     save_tensors(folder / WEIGHTS, _stored(network))
     checksum = file_hash(folder / WEIGHTS)
-    task = task_of(network.config).name
-    content = {"format": FORMAT, "task": task, "network": asdict(network.config), **card, CHECKSUM: checksum}
+    task = task_of(network.config)
+    held = {} if task.parts_of is None else {HOLDS: sorted(task.parts_of(network))}
+    content = {
+        "format": FORMAT,
+        "task": task.name,
+        **held,
+        "network": asdict(network.config),
+        **card,
+        CHECKSUM: checksum,
+    }
     write_atomically(folder / CARD, json.dumps(content, indent=2) + "\n")
 
 

@@ -19,6 +19,8 @@ SHIPPED = Path(__file__).parent / "checkpoints"
 
 DEFAULT_TASK = "precode"
 """Task of cards that name none; its models are named without a prefix."""
+HOLDS = "holds"
+"""Key of the card: names of further tasks for which the model holds a network."""
 _AUTO = {"cpu": ("tiny",), "cuda": ("small", "tiny")}
 _LARGEST_CARD = 16 << 20
 
@@ -130,8 +132,9 @@ def model_folder(model: str, device_type: str = "cpu", task: str | None = DEFAUL
         needed = "" if task in (None, DEFAULT_TASK) else f" for task {task}"
         raise NflaeError(f"no model {model!r}{needed}: give {where} or a folder `nflae train` wrote")
     if task is not None and (folder / "model.json").is_file():
-        found = task_of_card(read_card(folder))
-        if found != task:
+        card = read_card(folder)
+        found, holds = task_of_card(card), card.get(HOLDS, [])
+        if found != task and not (isinstance(holds, list) and task in holds):
             raise other_task(folder.resolve().name, found, task)
     return folder
 
@@ -207,4 +210,4 @@ def load_model(model: str, device: torch.device, task: str | None = DEFAULT_TASK
     """
     from nflae_bridge.network.checkpoint import load_checkpoint
 
-    return load_checkpoint(model_folder(model, device.type, task))
+    return load_checkpoint(model_folder(model, device.type, task)).for_task(task)

@@ -182,6 +182,7 @@ PRECODE = register(
         presets=_PRESETS,
         guard="per drop, the answer that reaches the minimum rates, of two alike the one with the larger sum rate",
         rivals=("rzf",),
+        figure="mean sum rate, bps/Hz",
         compare=_compare,
         check=_check,
     )

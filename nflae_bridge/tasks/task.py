@@ -82,9 +82,14 @@ class Task:
         Decision between network and rivals, in one line.
     rivals : Sequence of str
         Classical methods that the guard compares with, by their registered names.
+    figure : str
+        Meaning and unit of the figure of merit of ``compare``.
     compare : Callable, optional
         ``compare(network, batch) -> Comparison`` on a batch with known truth, by the guard that serves the task. None
         for a network that is never served by itself, such as a pretrained encoder.
+    parts_of : Callable, optional
+        ``parts_of(network) -> dict[str, TaskNetwork]``: networks of other tasks that this one holds, by task, each
+        usable where a model of that task is needed. None: it holds none.
     check : Callable, optional
         ``check(config, shapes)``: raise ValueError where a configuration has sizes that the stored tensors, whose
         shapes are given by name, do not bear out and that are not seen from the shapes of the network itself.
@@ -103,7 +108,9 @@ class Task:
     presets: dict[str, Preset]
     guard: str
     rivals: Sequence[str]
+    figure: str = "figure of merit"
     compare: Callable[[Any, Any], Comparison] | None = None
+    parts_of: Callable[[Any], dict[str, TaskNetwork]] | None = None
     check: Callable[[Any, dict[str, tuple[int, ...]]], None] | None = None
 
 

@@ -83,6 +83,22 @@ def test_the_guard_of_a_task_decides(trained: Path) -> None:
     assert float(after.guarded.mean()) > float(after.figures["mean"].mean())
 
 
+def test_models_are_compared_with_the_rivals_of_their_task(trained: Path, nflae: Run) -> None:
+    done = nflae("models", trained, "--compare")
+    assert done.exit_code == 0, done.output
+    rows = {line.split()[0]: line.split()[1:] for line in done.output.splitlines() if line.strip()}
+    batch = RUN.data.validation()[0]
+    error = -(load_checkpoint(trained).network(batch[:, 1:]).detach() - batch[:, 0]).abs().mean()
+    mean = -(batch[:, 1:].mean(1) - batch[:, 0]).abs().mean()
+    assert rows["toy-tiny"][:2] == ["9", f"{float(error):.4f}"]
+    assert rows["mean"] == [f"{float(mean):.4f}"]
+    assert (
+        rows["toy-tiny"][3] == f"{float(compare(load_checkpoint(trained).network, batch).fallback.double().mean()):.1%}"
+    )
+    assert "guard: the network's unless" in done.output
+    assert nflae("models", "--compare").exit_code == 2
+
+
 def test_a_run_of_any_task_resumes_bit_for_bit(toy: Task, tmp_path: Path) -> None:
     unbroken, killed = (Trainer("toy-tiny", RUN, tmp_path / name, CPU, resume=False) for name in "ab")
     for _ in unbroken.run():

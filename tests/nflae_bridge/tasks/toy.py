@@ -57,4 +57,4 @@ def compare(network: ToyNetwork, batch: Tensor) -> Comparison:
 RUN = Recipe(ToyConfig(), ToyData(), steps=60, learning_rate=0.05, warm_up=1, validate_every=20, save_every=10)
 TOY = Task("toy", "mean of noisy samples", ToyConfig, ToyNetwork, ["mean_error"], loss, ["mean_error"], validation,
            lambda measures: -measures["loss"], "negative error", {"toy-tiny": Preset("one layer", RUN)},
-           "the network's unless it is far from the good sample", ["mean"], compare)  # fmt: skip
+           "the network's unless it is far from the good sample", ["mean"], "negative error", compare)  # fmt: skip

@@ -11,29 +11,41 @@ from typing import Any
 import click
 
 from matlab_io.errors import NflaeError
+from matlab_io.extras import require_extra
 from nflae_bridge.cli.terminal import Table, fact
 from nflae_bridge.network.shipped import ModelEntry, model_folder, read_card, shipped_models, task_of_card
 
 
 @click.command(
     "models",
-    short_help="List the shipped models, or the details of one.",
+    short_help="List the shipped models; details of models, or a comparison.",
     epilog="""\b
     Examples:
       nflae models
       nflae models --task precode
       nflae models tiny
-      nflae models runs/mine""",
+      nflae models runs/mine
+      nflae models tiny small runs/mine --compare""",
 )
-@click.argument("model", required=False, metavar="[NAME|DIR]")
+@click.argument("models", nargs=-1, metavar="[NAME|DIR]...")
 @click.option("--task", metavar="TASK", help="List the models for this task only.")
-def command(model: str | None, task: str | None) -> None:
-    """List the shipped models, their tasks and the devices on which auto takes each; with NAME or DIR, one in detail.
+@click.option(
+    "--compare", is_flag=True, help="Compare the models and the classical rivals on the validation data of their tasks."
+)
+@click.option("--batches", type=click.IntRange(min=1), help="Validation batches of --compare.  [default: all]")
+def command(models: tuple[str, ...], task: str | None, compare: bool, batches: int | None) -> None:
+    """List the shipped models, their tasks and the devices on which auto takes each; details of the models named.
 
-    The figures are those of the validation data of the training; nflae train --list gives their meaning.
+    The figures are those of the validation data of the training.
     """
-    if model is not None:
+    if compare:
+        if not models:
+            raise click.UsageError("--compare needs the models to compare, by name or folder")
+        _compare(models, task, batches)
+        return
+    for model in models:
         _details(_entry(model_folder(model, task=task)))
+    if models:
         return
     entries = [entry for entry in shipped_models() if task in (None, task_of_card(entry.card))]
     if not entries:
@@ -119,6 +131,28 @@ def usage(task: str, folder: Path) -> str:
     group = click.get_current_context().find_root().command
     known = isinstance(group, click.Group) and task in group.list_commands(click.get_current_context())
     return f"nflae {task} IN.mat -o OUT.mat --model {folder}" if known else ""
+
+
+def _compare(models: tuple[str, ...], task: str | None, batches: int | None) -> None:
+    """Print a table of the models and rivals, by task."""
+    require_extra("engine", "nflae models --compare")
+    import torch
+
+    from nflae_bridge.network.shipped import load_model
+    from nflae_bridge.studies.models import compare_models
+
+    loaded = [load_model(model, torch.device("cpu"), task) for model in models]
+    for declared, merits in compare_models(loaded, batches):
+        rows = Table(
+            ("method", "parameters", "alone", "guarded", "not the network's"), f"{declared.name}: {declared.figure}"
+        )
+        for merit in merits:
+            cells = ["", f"{merit.figure:.4f}", "", ""]
+            if merit.guarded is not None and merit.fallback is not None:
+                cells = [f"{merit.parameters:,}", cells[1], f"{merit.guarded:.4f}", f"{merit.fallback:.1%}"]
+            rows.add_row(merit.method, *cells)
+        rows.show()
+        click.echo(f"guard: {declared.guard}\n")
 
 
 def _flat(prefix: str, value: Any) -> list[tuple[str, Any]]:
