@@ -202,6 +202,7 @@ class UserTrunk(nn.Module):
 
     def __init__(self, width: int, layers: int, heads: int, positions: int) -> None:
         super().__init__()
+        self.heads = heads
         # One token and all but one position are unused; GPT-2's shape has them.
         self.wte = nn.Embedding(1, width)
         self.wpe = nn.Embedding(positions, width)

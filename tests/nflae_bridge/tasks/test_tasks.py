@@ -18,7 +18,7 @@ from nflae_bridge.network.checkpoint import load_checkpoint, save_checkpoint
 from nflae_bridge.network.shipped import load_model, model_folder
 from nflae_bridge.tasks import task as registry
 from nflae_bridge.tasks.precode import PRECODE
-from nflae_bridge.tasks.task import Task, find_task, register, task_names, task_of
+from nflae_bridge.tasks.task import Parts, Task, find_task, register, task_names, task_of
 from nflae_bridge.training.data import DropDistribution
 from nflae_bridge.training.loop import Trainer
 from nflae_bridge.training.presets import presets
@@ -111,6 +111,23 @@ def test_a_run_of_any_task_resumes_bit_for_bit(toy: Task, tmp_path: Path) -> Non
     for _ in resumed.run():
         pass
     assert torch.equal(resumed.network.weights.weight, unbroken.network.weights.weight)
+
+
+def test_a_part_that_is_nan_leaves_its_batch_out_of_the_log(
+    monkeypatch: pytest.MonkeyPatch, toy: Task, tmp_path: Path
+) -> None:
+    steps = iter(range(60))
+
+    def every_third(network: ToyNetwork, batch: torch.Tensor, settings: None) -> Parts:
+        step = next(steps)
+        return TOY.loss(network, batch, settings) | {"mean_error": torch.tensor(step if step % 3 == 0 else torch.nan)}
+
+    monkeypatch.setitem(registry._REGISTERED, "toy", replace(TOY, loss=every_third))
+    for _ in Trainer("toy-tiny", RUN, tmp_path, CPU, resume=False).run():
+        pass
+    log = pd.read_csv(tmp_path / "log.csv")
+    assert log["mean_error"].tolist() == [4.5, 15.0, 24.0, 34.5, 45.0, 54.0]  # means of 0, 3, 6, 9; 12, 15, 18; ...
+    assert log["loss"].notna().all()
 
 
 # A model of another task
