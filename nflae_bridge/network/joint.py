@@ -87,11 +87,12 @@ class PatchTrunk(nn.Module):
         flat = values.flatten(2)
         positions = flat.shape[-1]
         padded = pad(flat, (0, -positions % self.patch))
-        tokens = padded.unflatten(-1, (-1, self.patch)).mean(-1).transpose(1, 2)
+        tokens = padded.reshape(*flat.shape[:2], -1, self.patch).mean(-1).transpose(1, 2)
         heads = self.trunk.shared.heads
         bias = tokens.new_zeros(tokens.shape[0], heads, tokens.shape[1], tokens.shape[1])
-        mixed = self.trunk(tokens.contiguous(), bias).transpose(1, 2).repeat_interleave(self.patch, -1)
-        return (self.scale * mixed[..., :positions]).view_as(values)
+        mixed: Tensor = self.trunk(tokens.contiguous(), bias).transpose(1, 2).repeat_interleave(self.patch, -1)
+        result: Tensor = (self.scale * mixed[..., :positions]).view_as(values)
+        return result
 
 
 class JointNetwork(TaskNetwork):
