@@ -1,0 +1,1 @@
+"""Experiments on CSI acquisition: prediction, feedback, pretrained encoders, delay and Doppler."""
