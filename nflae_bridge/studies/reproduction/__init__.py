@@ -27,7 +27,9 @@ EXPERIMENTS = {
     "robust": "spectral efficiency when the CSI is noisy",
     "transfer": "one checkpoint in settings it has not seen, against the raw encoder retrained",
     "mobility": "labels and spectral efficiency along a drone's flight",
+    "csi-prediction": "sum rate from predicted CSI, and against its age",
 }
+_MODULES = {"csi-prediction": "csi.prediction"}  # of experiments whose module has another name
 
 
 def load_experiment(name: str) -> Experiment:
@@ -36,8 +38,8 @@ def load_experiment(name: str) -> Experiment:
     Parameters
     ----------
     name
-        One of `EXPERIMENTS`; its module in `experiments` is called the same, those of the sweeps ``se-*``
-        `experiments.spectral_efficiency`.
+        One of `EXPERIMENTS`; its module in `experiments` is called the same, that of the sweeps ``se-*``
+        `experiments.spectral_efficiency`, and those of CSI acquisition are in `experiments.csi`.
 
     Returns
     -------
@@ -46,6 +48,6 @@ def load_experiment(name: str) -> Experiment:
     """
     from nflae_bridge.studies.reproduction.experiment import Experiment
 
-    module_name = "spectral_efficiency" if name.startswith("se-") else name
+    module_name = "spectral_efficiency" if name.startswith("se-") else _MODULES.get(name, name)
     module = import_module(f"{__name__}.experiments.{module_name}")
     return next(found for found in vars(module).values() if isinstance(found, Experiment) and found.name == name)

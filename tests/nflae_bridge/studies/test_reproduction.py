@@ -47,6 +47,7 @@ from simulator.schemes import scheme
 from tests.simulator.definitions import draw_channels, sinr_by_definition
 
 CPU = torch.device("cpu")
+CSI_EXPERIMENTS = list(EXPERIMENTS)[list(EXPERIMENTS).index("csi-prediction") :]
 
 
 def silent(note: str) -> None:
@@ -428,7 +429,7 @@ def test_full_runs_have_nothing_to_own_up_to_but_a_random_backbone(name: str) ->
     found = load_experiment(name)
     assert found.cuts(study_of(Path(), FULL)) == []
     told = found.cuts(study_of(Path(), FULL, RANDOM_BACKBONE))
-    needs_gpt2 = name not in ("enfr", "gain", "mobility")
+    needs_gpt2 = name not in ("enfr", "gain", "mobility", *CSI_EXPERIMENTS)
     assert [("randomly initialised" in line, "Quick" in line) for line in told] == [(True, False)] * needs_gpt2
 
 
@@ -445,7 +446,7 @@ def test_quick_runs_name_what_was_cut(name: str) -> None:
         f"learning rate {QUICK.learning_rate} instead of 0.0001",
     ):
         assert (text in told) == bool(found.networks)
-    if name.startswith("se-") or name in ("robust", "transfer", "gamma2"):
+    if name.startswith("se-") or name in ("robust", "transfer", "gamma2", "csi-prediction"):
         assert re.search(f"{QUICK.test_drops} test drops( per point)? instead of 1,000", told)
     assert ("networks of the published setting at every point" in told) == name.startswith("se-")
     assert (told == "") == (name in ("enfr", "gain", "mobility"))
@@ -564,8 +565,9 @@ def little(little_study: Study, monkeypatch: pytest.MonkeyPatch) -> Little:
 
     def shorten(name: str) -> tuple[Experiment, Study]:
         found = load_experiment(name)
-        if name.startswith("se-") or name == "robust":
-            found = replace(found, units=lambda study: load_experiment(name).units(study)[:1])
+        if name.startswith("se-") or name in ("robust", *CSI_EXPERIMENTS):
+            units = load_experiment(name).units(little_study)
+            found = replace(found, units=lambda study: units[:1])
         return found, little_study
 
     return shorten
