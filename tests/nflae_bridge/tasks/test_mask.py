@@ -93,7 +93,7 @@ def test_snapshots_have_their_labels() -> None:
     assert 0.5 < float(drawn.line_of_sight.float().mean()) < 0.7
     seen = drawn.line_of_sight
     right = far_field_test(drawn.channels[:, None])[:, 0] == drawn.near_field
-    assert float(right[seen].float().mean()) > 0.9
+    assert float(right[seen].float().mean()) > 0.7 > 0.4 > float(right[~seen].float().mean())
     spectrum = torch.fft.fft(drawn.channels[~drawn.near_field]).abs().square()
     share = spectrum.amax(-1) / spectrum.sum(-1)
     assert share[seen[~drawn.near_field]].mean() > 1.3 * share[~seen[~drawn.near_field]].mean()
