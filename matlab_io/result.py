@@ -6,14 +6,22 @@ format, GNU Radio streams and the reference table in the documentation are made.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["RECEIVE_COMBINER", "RESULT_ARRAYS", "RESULT_NAMES", "Result", "ResultArray", "markdown_table"]
+__all__ = [
+    "PREDICTION_ARRAYS",
+    "RECEIVE_COMBINER",
+    "RESULT_ARRAYS",
+    "RESULT_NAMES",
+    "Result",
+    "ResultArray",
+    "markdown_table",
+]
 
 _MATLAB_CLASSES = {"complex64": "complex single", "float64": "double", "bool": "logical"}
 
@@ -188,9 +196,38 @@ _ENTRIES = tuple(
 RESULT_ARRAYS, RECEIVE_COMBINER = _ENTRIES[:-1], _ENTRIES[-1]
 RESULT_NAMES = tuple(entry.name for entry in RESULT_ARRAYS)
 
+PREDICTION_ARRAYS = (
+    ResultArray(
+        "H", "channels", "nk", np.dtype(np.complex64), "", "predicted channels, in the convention of the input"
+    ),
+    ResultArray(
+        "csi_error_db",
+        "csi_error_db",
+        "k",
+        np.dtype(np.float64),
+        "dB",
+        "estimated error of the CSI, energy of the error over that of the channel; NaN if unknown",
+    ),
+    ResultArray(
+        "method",
+        "method",
+        "k",
+        np.dtype(np.float64),
+        "",
+        "method used, index into the list `nflae_info.methods` from 1; names in Python",
+    ),
+)
 
-def markdown_table() -> str:
-    """Return the reference table of `RESULT_ARRAYS` in Markdown.
+
+def markdown_table(entries: Sequence[ResultArray] = (*RESULT_ARRAYS, RECEIVE_COMBINER), drops: str = "S") -> str:
+    """Return the reference table of result arrays in Markdown.
+
+    Parameters
+    ----------
+    entries : sequence of ResultArray
+        The arrays; by default those of precoding.
+    drops : str
+        Drop axes, as in the sizes.
 
     Returns
     -------
@@ -199,8 +236,8 @@ def markdown_table() -> str:
         class, unit and meaning.
     """
     rows = ["| array | size | type | in MATLAB | unit | meaning |", "| --- | --- | --- | --- | --- | --- |"]
-    for entry in (*RESULT_ARRAYS, RECEIVE_COMBINER):
-        size = " × ".join((*(entry.axes.upper() or "1"), "S"))
+    for entry in entries:
+        size = " × ".join((*(entry.axes.upper() or "1"), drops))
         meaning = entry.description + (f"; `{entry.field}` in Python" if entry.field != entry.name else "")
         cells = (f"`{entry.name}`", size, entry.dtype.name, entry.matlab_class, entry.unit, meaning)
         rows.append(f"| {' | '.join(cells)} |")

@@ -12,6 +12,7 @@ from matlab_io.version import __version__
 if TYPE_CHECKING:
     from matlab_io.result import Result
     from nflae_bridge.api.precode import precode
+    from nflae_bridge.api.predict import PredictedChannels, predict
     from nflae_bridge.live.client import AsyncClient, Client
     from nflae_bridge.live.errors import (
         BadChannels,
@@ -38,6 +39,7 @@ _MODULES = {
     "ConnectionLost": "nflae_bridge.live.errors",
     "Expired": "nflae_bridge.live.errors",
     "NoAnswer": "nflae_bridge.live.errors",
+    "PredictedChannels": "nflae_bridge.api.predict",
     "Result": "matlab_io.result",
     "SchemeError": "simulator.schemes.options",
     "ServerBusy": "nflae_bridge.live.errors",
@@ -45,6 +47,7 @@ _MODULES = {
     "ServerStopping": "nflae_bridge.live.errors",
     "TooLarge": "nflae_bridge.live.errors",
     "precode": "nflae_bridge.api.precode",
+    "predict": "nflae_bridge.api.predict",
 }
 
 __all__ = [
@@ -59,6 +62,7 @@ __all__ = [
     "MatFileError",
     "NflaeError",
     "NoAnswer",
+    "PredictedChannels",
     "Result",
     "SchemeError",
     "ServerBusy",
@@ -67,6 +71,7 @@ __all__ = [
     "TooLarge",
     "__version__",
     "precode",
+    "predict",
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from matlab_io.writing.hdf5_writer import Hdf5Writer
 from matlab_io.writing.level_writer import LevelWriter
 from matlab_io.writing.mat_writer import DropArray, MatWriter, Value, check_size
 
-__all__ = ["VERSIONS", "MatOutput", "written_version"]
+__all__ = ["VERSIONS", "MatOutput", "version_for", "written_version"]
 
 VERSIONS = ("4", "6", "7", "7.3")
 
@@ -132,3 +133,24 @@ def written_version(version: str) -> str:
     if version not in (*VERSIONS, "5"):
         raise ValueError(f"version {version!r}: expected one of {', '.join(VERSIONS)}")
     return "7" if version == "5" else version
+
+
+def version_for(path: Path, version: str) -> str:
+    """Return the version of an output for the version of the input.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Output; one that ends in ``.npz`` is such a file.
+    version : str
+        Version of the input, or the one to write.
+
+    Returns
+    -------
+    str
+        ``"npz"``, or a version that holds structs and arrays of more than two axes: 7 for version 4 and for inputs that
+        are no ``.mat`` files.
+    """
+    if path.suffix.lower() == ".npz":
+        return "npz"
+    return "7" if version in ("4", "npy", "npz", "raw") else written_version(version)

@@ -15,7 +15,7 @@ from matlab_io.conventions import check_convention
 from matlab_io.errors import MatFileError
 from matlab_io.result import RECEIVE_COMBINER, RESULT_ARRAYS, ResultArray
 from matlab_io.writing.mat_writer import DropArray, Value
-from matlab_io.writing.output import MatOutput, written_version
+from matlab_io.writing.output import MatOutput, version_for
 
 __all__ = ["ResultFile"]
 
@@ -83,7 +83,7 @@ class ResultFile:
         self.convention = convention
         if self.path.suffix.lower() not in ("", ".mat", ".npz"):
             raise MatFileError(f"{self.path}: results are written as .mat or .npz; name the output so")
-        self.version = _version(self.path, version)
+        self.version = version_for(self.path, version)
         self.notes: list[str] = []
         if version == "4" and self.version != "npz":
             self.notes.append(f"{self.path}: written as version 7, since version 4 has no structs and no 3-D arrays")
@@ -154,10 +154,3 @@ class ResultFile:
             self._output.commit()
         else:
             self._output.discard()
-
-
-def _version(path: Path, version: str) -> str:
-    """Return the version to write for the version of the input."""
-    if path.suffix.lower() == ".npz":
-        return "npz"
-    return "7" if version in ("4", "npy", "npz", "raw") else written_version(version)

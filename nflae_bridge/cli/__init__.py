@@ -21,6 +21,7 @@ from nflae_bridge.cli.failure import failing_in_one_line
 _COMMANDS = {
     "inspect": "channels",
     "precode": "channels",
+    "predict": "channels",
     "evaluate": "studies",
     "simulate": "channels",
     "models": "models",
@@ -76,6 +77,7 @@ class CommandGroup(click.Group):
       nflae inspect channels.mat                      list the variables and the reading of H
       nflae precode channels.mat -o precoders.mat     compute labels, precoders and powers
       nflae evaluate channels.mat                     compare all schemes on these channels
+      nflae predict flight.mat -o next.mat            predict the channels after the last snapshot
       nflae serve                                     precode for running programs, over ZeroMQ
 
     Exit status: 0 on success; 1 if the work failed, with one line on stderr that names the fault, its place and the

@@ -48,17 +48,19 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def drops_per_block(users: int, antennas: int) -> int:
+def drops_per_block(users: int, antennas: int, history: int = 1) -> int:
     """Return the drops whose channels and intermediate results take some 32 MiB.
 
     Parameters
     ----------
     users, antennas
         Size of a drop.
+    history
+        Drops whose channels are in memory for each.
 
     Returns
     -------
     int
         1 ... 4096.
     """
-    return max(1, min(4096, _BLOCK_BYTES // (8 * users * antennas + _BYTES_PER_PAIR * users**2)))
+    return max(1, min(4096, _BLOCK_BYTES // (8 * users * antennas * history + _BYTES_PER_PAIR * users**2)))

@@ -20,6 +20,7 @@ from matlab_io.errors import NflaeError
 from matlab_io.result import RECEIVE_COMBINER
 from nflae_bridge.files.blocks import Block, OnBadDrop, drop_name, read_block
 from nflae_bridge.files.budget.user_noise import UserNoise
+from nflae_bridge.files.csi.prediction import FilePredictor
 from nflae_bridge.files.labels import SCHEME_LABELS, UNDECIDED, LabelSource, precode_labelled
 from nflae_bridge.files.prefetch import prefetch_map
 from nflae_bridge.files.validation import Channels
@@ -101,6 +102,7 @@ def precode_file(
     advance: Callable[[int, str], None],
     noise: UserNoise | None = None,
     labels: LabelSource = SCHEME_LABELS,
+    predictor: FilePredictor | None = None,
 ) -> Summary:
     """Precode every drop of a channel file into a result file: NaN and false for skipped drops.
 
@@ -120,6 +122,8 @@ def precode_file(
         Noise power per user or drop; that of `budget` is then their reference.
     labels : LabelSource
         Source of the near-field labels; by default the scheme.
+    predictor : FilePredictor, optional
+        Precode the channels predicted after each drop instead of the drop.
 
     Returns
     -------
@@ -132,7 +136,10 @@ def precode_file(
     """
 
     def read(start: int) -> Block:
-        return read_block(file, start, min(start + batch, file.drops), on_bad_drop, noise, labels.given)
+        stop = min(start + batch, file.drops)
+        if predictor is not None:
+            return predictor.read_block(start, stop, on_bad_drop, noise, labels.given)
+        return read_block(file, start, stop, on_bad_drop, noise, labels.given)
 
     def compute(block: Block) -> tuple[int, npt.NDArray[np.bool_], dict[str, npt.NDArray[Any]]]:
         return block.start, block.good, _block_arrays(file, block, scheme, budget, device, labels)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -15,13 +14,12 @@ from matlab_io import ChannelFile
 from matlab_io.errors import NflaeError
 from nflae_bridge.files.blocks import OnBadDrop, blocks
 from nflae_bridge.files.budget.user_noise import UserNoise
+from nflae_bridge.files.slots import Indices, SlotAxis
 from nflae_bridge.files.validation import Channels
 from simulator.channels.scenario import ScenarioName, scenario
 from simulator.csi.impairments import jakes_correlation
 from simulator.csi.models import CsiModel
 from simulator.link_level.randomness import generator_of
-
-Indices = npt.NDArray[np.int64]
 
 # 5G NR with 120 kHz subcarrier spacing, as at 30 GHz.
 SLOT_SECONDS = 125e-6
@@ -147,13 +145,15 @@ class FileDrops:
     ) -> None:
         self.users = file.users
         # The first drops of the file have no earlier drops to take outdated CSI from.
-        earlier = csi.slots + csi.history - 1
-        stop = min(file.drops, drops + earlier * (file.drops // _slots(file)))
+        axis, earlier = SlotAxis.of(file), csi.slots + csi.history - 1
+        stop = min(file.drops, drops + earlier * (file.drops // axis.slots))
         parts = list(blocks(file, stop, size, on_bad_drop, noise))
         good = np.concatenate([part.good for part in parts])
         self._channels = np.zeros((stop, file.users, file.antennas), np.complex64)
         self._channels[good] = np.concatenate([part.channels for part in parts])
-        self._histories = _known_drops(file, stop, csi, refresh)
+        slot = axis.slot_of(np.arange(stop))
+        newest = (slot - slot % refresh - csi.slots)[:, None]
+        self._histories = axis.at(np.arange(stop), newest - np.arange(csi.history)[::-1])
         known = (self._histories >= 0) & good[np.maximum(self._histories, 0)]
         self._usable = np.flatnonzero(good & known.all(-1))
         self._size = size
@@ -197,36 +197,6 @@ class FileDrops:
             "drops per batch": str(self._size),
             "channels and the drops they are known by (digest)": digest.hexdigest()[:16],
         }
-
-
-def _slots(file: ChannelFile) -> int:
-    """Return the length of the file's axis of drops, subcarriers excluded."""
-    letters = list(file.drop_letters)
-    if letters.count("s") > 1:
-        raise NflaeError(
-            f"{file.path}: layout {file.layout} has several axes of drops, and the blocks of the link follow one axis"
-            " of time; save the channels with one"
-        )
-    sizes = dict(zip(letters, file.drop_axes, strict=True))
-    return sizes.get("s", 1)
-
-
-def _known_drops(file: ChannelFile, stop: int, csi: CsiModel, refresh: int) -> Indices:
-    """Return the drops that the precoders of each are computed from, int64 (stop, history), -1 where there is none.
-
-    The last of them lies ``csi.slots`` before the last refresh.
-    """
-    letters = list(file.drop_letters) or ["s"]
-    sizes = file.drop_axes or (1,)
-    positions = dict(zip(letters, np.unravel_index(np.arange(stop), sizes, order="F"), strict=True))
-    slot = positions.get("s", np.zeros(stop, np.int64))
-    known = (slot - slot % refresh - csi.slots)[:, None] - np.arange(csi.history)[::-1]
-    earlier = tuple(
-        np.maximum(known, 0) if letter == "s" else np.broadcast_to(positions[letter][:, None], known.shape)
-        for letter in letters
-    )
-    found = np.ravel_multi_index(earlier, sizes, order="F")
-    return np.where(known >= 0, found, -1).astype(np.int64)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from nflae_bridge.cli.options import (
     plot_options,
     work_options,
 )
+from nflae_bridge.cli.prediction_options import PredictionOptions, prediction_options
 from nflae_bridge.cli.scheme_option import NETWORK, SchemeOption
 from nflae_bridge.cli.terminal import announce, fact, progress, warn
 from nflae_bridge.files.budget.choice import BudgetChoice, BudgetRequest, choose_budget
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from matlab_io import ChannelFile, ResultFile
     from matlab_io.writing.mat_writer import Value
+    from nflae_bridge.files.csi.prediction import FilePredictor
     from nflae_bridge.files.labels import LabelSource
     from nflae_bridge.files.precode_file import Summary
 
@@ -41,6 +43,7 @@ _MOSTLY = 0.9  # of the drops: from here on the network is not worth its time
       nflae precode quadriga.mat -o w.mat --var chan.H --layout knfs --convention direct
       nflae precode channels.mat -o w.mat --alpha-c 0.4 --min-rate 0.6 --plot users.png
       nflae precode channels.mat -o w.mat --scheme wmmse
+      nflae precode flight.mat -o w.mat --ahead 2               for the channels 2 snapshots after each drop
 
     \b
     Variables of OUT.mat (MATLAB order; N antennas, K users, S drops):
@@ -78,6 +81,9 @@ _MOSTLY = 0.9  # of the drops: from here on the network is not worth its time
     type=click.Choice(["6", "7", "7.3"]),
     help="Version of OUT.mat.  [default: that of IN.mat]",
 )
+@prediction_options(
+    None, "Take the drops as snapshots in order, and precode for the channel predicted this many snapshots after each."
+)
 @plot_options
 def command(
     source: Path,
@@ -85,6 +91,7 @@ def command(
     name: str,
     labels: str | None,
     mat_version: str | None,
+    prediction: PredictionOptions,
     reading: ChannelOptions,
     request: BudgetRequest,
     work: WorkOptions,
@@ -98,6 +105,7 @@ def command(
     from nflae_bridge.cli.plot_option import check_plot, check_plot_drop, draw_users, precode_drop_to_plot
 
     _check_network_options(name, work)
+    _check_prediction(prediction, plotting)
     if mat_version is not None and output.suffix.lower() == ".npz":
         raise click.UsageError(f"--mat-version {mat_version} is for .mat files, and {output} is a .npz file")
     check_plot(plotting, forbidden=(source, output))
@@ -114,18 +122,18 @@ def command(
         device, budget = choose_device(work.device), choice.link_budget()
         model = model_folder(work.model, device.type).resolve().name
         label_source, origin = _labels(file, labels, name, model, device)
+        predictor = _predictor(file, prediction, device)
         # Before the model is loaded, so that an output that cannot be written is reported at once.
-        info = _info(file, choice, name, model, work.refine) | {"labels": origin}
+        info = _info(file, choice, name, model, work.refine) | {"labels": origin} | prediction.info()
         results = _result_file(output, mat_version or file.version, file, info)
         scheme = load_scheme(name, work.model, str(device), work.refine)
         fact("scheme", f"{name}{f' (model {model})' if name == NETWORK else ''} on {device}")
         fact("labels", origin)
-        batch = work.batch or drops_per_block(file.users, file.antennas)
+        batch = work.batch or drops_per_block(file.users, file.antennas, 1 if predictor is None else predictor.history)
         with results:
             with progress("precode", file.drops, "drops") as advance:
-                summary = precode_file(
-                    file, results, scheme, budget, device, batch, work.on_bad_drop, advance, choice.noise, label_source
-                )
+                how = (work.on_bad_drop, advance, choice.noise, label_source, predictor)
+                summary = precode_file(file, results, scheme, budget, device, batch, *how)
             picture = None
             if plotting.plot is not None:
                 shown = precode_drop_to_plot(plotting, file, name, scheme, budget, device, choice.noise, label_source)
@@ -163,6 +171,22 @@ def _check_network_options(name: str, work: WorkOptions) -> None:
     for option, given in (("--refine", work.refine or None), ("--model", work.model if work.model != "auto" else None)):
         if given is not None:
             raise click.UsageError(f"{option} {given} applies to --scheme nflae only; leave it out with {name}.")
+
+
+def _check_prediction(prediction: PredictionOptions, plotting: PlotOptions) -> None:
+    """Refuse options of the prediction without it, and the plot of a drop that is not the one precoded."""
+    if prediction.ahead is None:
+        for option in prediction.given():
+            raise click.UsageError(f"{option} applies to --ahead only; give --ahead SNAPSHOTS too")
+    elif plotting.plot is not None:
+        raise click.UsageError("--plot draws a drop of IN.mat: leave it out with --ahead")
+
+
+def _predictor(file: ChannelFile, prediction: PredictionOptions, device: torch.device) -> FilePredictor | None:
+    if prediction.ahead is None:
+        return None
+    fact("prediction", f"{prediction.describe()}; the rates are those expected of it")
+    return prediction.predictor(file, "auto", str(device))
 
 
 def _labels(

@@ -1,0 +1,149 @@
+"""Predict NumPy arrays of channels in one call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from matlab_io.errors import NflaeError
+from matlab_io.extras import explain_import
+from matlab_io.reading.arrays import read_array
+
+if TYPE_CHECKING:
+    from simulator.csi.prediction.users import PredictionMethod
+
+
+@dataclass(frozen=True, eq=False)
+class PredictedChannels:
+    """Hold predicted channels; two results are equal only if they are one object.
+
+    Parameters
+    ----------
+    channels : numpy.ndarray
+        Complex64, (ahead, users, antennas), 1 to ``ahead`` snapshots after the last; rows h_k with y_k = h_k^H x.
+    csi_error_db : numpy.ndarray
+        Estimated error of each, energy over that of the channel, dB, float64 (ahead, users); NaN if unknown.
+    method : tuple of str
+        Method used, per user.
+    notes : tuple of str
+        Lines about the history: gaps filled, uneven times, faults where forced.
+    """
+
+    channels: npt.NDArray[np.complex64]
+    csi_error_db: npt.NDArray[np.float64]
+    method: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def predict(
+    history: npt.ArrayLike,
+    times: npt.ArrayLike | None = None,
+    ahead: int = 4,
+    *,
+    method: str = "auto",
+    geometry: str = "none",
+    csi_snr_db: float | None = None,
+    layout: str | None = None,
+    convention: str | None = None,
+    receive_antennas: str | None = None,
+    model: str = "auto",
+    device: str = "auto",
+    force: bool = False,
+) -> PredictedChannels:
+    """Predict the channels after a history of snapshots.
+
+    Parameters
+    ----------
+    history : array_like
+        Complex, (snapshots, users, antennas), oldest first. Up to a quarter of a user's snapshots may be gaps (NaN, Inf
+        or zero at every antenna), which are filled by interpolation.
+    times : array_like, optional
+        Times of the snapshots, s, rising; uneven ones are resampled. By default the snapshots are evenly spaced.
+    ahead : int
+        Snapshots to predict, at most half of those of the history.
+    method : str
+        ``"hold"`` and other methods of `simulator.csi.prediction.registry`; ``"auto"``: the one that predicted the last
+        known snapshots best. A single snapshot is held.
+    geometry : str
+        ``"none"``, ``"line"`` or ``"panel:ROWSxCOLUMNS"``.
+    csi_snr_db : float, optional
+        SNR per antenna of the snapshots, dB; by default estimated from the history.
+    layout, convention, receive_antennas : str, optional
+        As for `nflae_bridge.precode`; the drops are the snapshots.
+    model, device : str
+        Model and device of the network, as for `nflae_bridge.precode`.
+    force : bool
+        Predict although the snapshots do not look like a sequence.
+
+    Returns
+    -------
+    PredictedChannels
+
+    Raises
+    ------
+    NflaeError
+        If the history is no sequence or has too many gaps, times do not rise, or an argument does not fit; the message
+        is one line, snapshots and users counted from 1.
+    """
+    snapshots, _ = read_array(history, layout, convention, receive_antennas)
+    try:
+        import torch
+
+        from simulator.csi.prediction.users import check_ahead, predict_users
+        from simulator.csi.sequences.history import check_gaps, take_snapshots
+        from simulator.csi.sequences.order import check_sequence
+
+        chosen = prediction_method(ahead, method, geometry, csi_snr_db, model, device)
+    except ModuleNotFoundError as error:
+        raise explain_import(error, "nflae_bridge.predict") from error
+
+    def name(index: int) -> str:
+        return f"snapshot {index + 1}"
+
+    instants = None if times is None else torch.from_numpy(np.asarray(times, np.float64))
+    try:
+        chosen.geometry.check(snapshots.shape[-1])
+        taken = take_snapshots(torch.from_numpy(snapshots), instants)
+        check_ahead(ahead, len(taken.channels))
+        fault = check_sequence(taken.channels, taken.missing, name, "pass force=True", force)
+        gaps = check_gaps(taken.missing, name)
+    except NflaeError as error:
+        raise NflaeError(f"history: {error}") from None
+    found = predict_users(taken.channels.unsqueeze(0), taken.missing.unsqueeze(0), chosen)
+    notes = tuple(note for note in (*taken.notes, fault, gaps) if note)
+    return PredictedChannels(
+        found.channels[0].cpu().numpy(), found.csi_error_db[0].cpu().numpy(), tuple(found.method), notes
+    )
+
+
+def prediction_method(
+    ahead: int, method: str, geometry: str, csi_snr_db: float | None, model: str = "auto", device: str = "auto"
+) -> PredictionMethod:
+    """Check the arguments of a prediction and load what it needs.
+
+    Parameters
+    ----------
+    ahead : int
+        Snapshots to predict.
+    method, geometry, csi_snr_db, model, device
+        As for `predict`.
+
+    Returns
+    -------
+    PredictionMethod
+
+    Raises
+    ------
+    NflaeError
+        If there is no such method or geometry, or the SNR is not finite.
+    """
+    from simulator.csi.beams import parse_geometry
+    from simulator.csi.prediction.registry import check_method
+    from simulator.csi.prediction.users import PredictionMethod
+
+    if csi_snr_db is not None and not np.isfinite(csi_snr_db):
+        raise NflaeError(f"csi_snr_db must be a number of dB or None, got {csi_snr_db}")
+    return PredictionMethod(ahead, check_method(method), parse_geometry(geometry), csi_snr_db)

@@ -1,0 +1,1 @@
+"""Process files of channel state information (CSI): predict sequences of snapshots."""
