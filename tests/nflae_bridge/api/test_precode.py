@@ -132,6 +132,7 @@ PUBLIC_NAMES = {
     "MatFileError",
     "NflaeError",
     "NoAnswer",
+    "PredictedChannels",
     "Result",
     "SchemeError",
     "ServerBusy",
@@ -140,7 +141,9 @@ PUBLIC_NAMES = {
     "TooLarge",
     "__version__",
     "precode",
+    "predict",
 }
+NO_ERRORS = {"AsyncClient", "Client", "PredictedChannels", "Result", "__version__", "precode", "predict"}
 
 
 def test_public_names() -> None:
@@ -154,7 +157,7 @@ def test_public_names() -> None:
 def test_every_public_exception_has_one_base() -> None:
     classes = {name: value for name in PUBLIC_NAMES if isinstance(value := getattr(nflae_bridge, name), type)}
     errors = {name for name, value in classes.items() if issubclass(value, Exception)}
-    assert errors == PUBLIC_NAMES - {"AsyncClient", "Client", "Result", "__version__", "precode"}
+    assert errors == PUBLIC_NAMES - NO_ERRORS
     assert all(issubclass(classes[name], NflaeError) for name in errors)
     assert errors - {"BudgetError", "MatFileError", "NflaeError", "SchemeError"} == {
         name for name in errors if issubclass(classes[name], BridgeError)
