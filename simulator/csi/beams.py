@@ -26,6 +26,7 @@ from simulator.schemes.codebooks import polar_domain_curvatures
 
 _COHERENCE = 0.8  # of neighbouring curvatures
 _ZERO_PADDING = 8  # of the search for directions between the beams
+_LEAKAGE = 0.2  # of the neighbours' power, expected in a beam
 _FLAT_BONUS = 1.05  # factor by which a curvature has to concentrate better than a plane wave
 
 
@@ -224,11 +225,10 @@ def _onto_grid(waves: Tensor, sizes: tuple[int, ...]) -> Tensor:
     return factors
 
 
-def beam_gains(beams: Tensor, noise_variance: Tensor) -> Tensor:
-    """Compute a gain per beam that removes noise: the share of signal in the beam's mean power over the history.
+def beam_gains(beams: Tensor, noise_variance: Tensor, geometry: ArrayGeometry) -> Tensor:
+    """Compute a Wiener gain per beam that removes noise, from the mean power e of the beam over the history.
 
-    g = max(0, 1 - sigma^2 (1 + 2 / sqrt(T)) / e) for the mean power e of T snapshots. The second term is twice the
-    standard deviation of the noise's mean power: beams of noise alone vanish.
+    `gains_of_power` of the excess e - sigma^2.
 
     Parameters
     ----------
@@ -236,6 +236,8 @@ def beam_gains(beams: Tensor, noise_variance: Tensor) -> Tensor:
         Complex (series, history, antennas).
     noise_variance
         sigma^2 per beam and snapshot, real (series,).
+    geometry
+        Arrangement of the antennas; without one, no beam has neighbours.
 
     Returns
     -------
@@ -243,5 +245,33 @@ def beam_gains(beams: Tensor, noise_variance: Tensor) -> Tensor:
         Gains from 0 to 1, real (series, antennas).
     """
     power = beams.abs().square().mean(1)
-    threshold = noise_variance.to(power.dtype).unsqueeze(-1) * (1 + 2 / math.sqrt(beams.shape[1]))
-    return (1 - threshold / power.clamp(min=torch.finfo(power.dtype).tiny)).clamp(min=0)
+    return gains_of_power(power - noise_variance.to(power.dtype).unsqueeze(-1), noise_variance, geometry)
+
+
+def gains_of_power(signal: Tensor, noise_variance: Tensor, geometry: ArrayGeometry) -> Tensor:
+    """Compute the Wiener gain g = s / (s + sigma^2) of each beam from an unbiased estimate of its signal's power.
+
+    s is the positive part of the estimate plus 0.2 times the mean of the same over the beams beside it: paths leak into
+    them.
+
+    Parameters
+    ----------
+    signal
+        Estimated power of the signal, real (series, antennas); may be negative.
+    noise_variance
+        sigma^2 per beam and snapshot, real (series,).
+    geometry
+        Arrangement of the antennas; without one, no beam has neighbours.
+
+    Returns
+    -------
+    Tensor
+        Gains from 0 to 1, real (series, antennas).
+    """
+    signal = signal.clamp(min=0)
+    if geometry.kind != "none":
+        grid = signal.view(-1, *geometry.grid(signal.shape[-1]))
+        shifted = [grid.roll(step, axis) for axis in range(1, grid.ndim) for step in (-1, 1)]
+        signal = signal + _LEAKAGE * (sum(shifted, torch.zeros_like(grid)) / len(shifted)).flatten(1)
+    noise = noise_variance.to(signal.dtype).unsqueeze(-1)
+    return signal / (signal + noise).clamp(min=torch.finfo(signal.dtype).tiny)

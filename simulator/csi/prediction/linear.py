@@ -15,7 +15,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from simulator.csi.beams import ArrayGeometry, beam_gains, canonical_phases, to_antennas, to_beams
+from simulator.csi.beams import (
+    ArrayGeometry,
+    beam_gains,
+    canonical_phases,
+    gains_of_power,
+    to_antennas,
+    to_beams,
+)
 from simulator.csi.prediction.temporal import CoefficientRule, doppler_phases, mean_doppler, temporal_gram
 from simulator.csi.prediction.window import Window
 
@@ -100,7 +107,7 @@ def prepare_window(window: Window, beams: int = STRONG_BEAMS) -> PreparedWindow:
     if window.geometry.kind != "none":
         phases = canonical_phases(values, window.geometry)
         values = to_beams(values * phases.unsqueeze(1), window.geometry)
-        soft = beam_gains(values, variance)
+        soft = _temporal_gains(values, variance, window.geometry)
         values, gains = values * soft.unsqueeze(1), soft.double()
         energy = variance * gains.square().sum(-1)
     common = temporal_gram(values)
@@ -119,6 +126,22 @@ def prepare_window(window: Window, beams: int = STRONG_BEAMS) -> PreparedWindow:
     return PreparedWindow(
         values, phases, advance, strong, gram / level[..., None, None], noise / level, window.geometry
     )
+
+
+def _temporal_gains(values: Tensor, variance: Tensor, geometry: ArrayGeometry) -> Tensor:
+    """Compute gains from the power of each beam within the temporal signal space, which holds less noise.
+
+    The space is that of the Gram matrix of beams with the gains of their whole power: its eigenvectors v_i, weighted by
+    the signal's share w_i of their eigenvalues. The signal's power is sum_i w_i (|v_i^T x|^2 - sigma^2) / P.
+    """
+    first = beam_gains(values, variance, geometry)
+    noise = variance * first.double().square().sum(-1)
+    spread, vectors = torch.linalg.eigh(temporal_gram(values * first.unsqueeze(1)))
+    tiny = torch.finfo(spread.dtype).tiny
+    share = ((spread - noise.unsqueeze(-1)).clamp(min=0) / spread.clamp(min=tiny)).to(first.dtype)
+    components = (vectors.mT.to(values.dtype) @ values).abs().square() - variance.to(first.dtype)[:, None, None]
+    signal = (share.unsqueeze(1) @ components).squeeze(1) / values.shape[1]
+    return gains_of_power(signal, variance, geometry)
 
 
 def _local(values: Tensor, noise: Tensor, strong: Tensor, geometry: ArrayGeometry) -> tuple[Tensor, Tensor]:

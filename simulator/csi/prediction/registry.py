@@ -6,15 +6,19 @@ import torch
 
 from matlab_io.errors import NflaeError
 from simulator.csi.prediction.autoregressive import autoregressive
+from simulator.csi.prediction.esprit import esprit
 from simulator.csi.prediction.hold import hold
+from simulator.csi.prediction.kalman import kalman
 from simulator.csi.prediction.linear import STRONG_BEAMS, predict_linear, prepare_window
 from simulator.csi.prediction.temporal import CoefficientRule
 from simulator.csi.prediction.window import Prediction, Predictor, Window
 
-METHODS = ("auto", "hold", "ar", "ar-global", "nflae")
+METHODS = ("auto", "hold", "ar", "ar-global", "esprit", "kalman", "nflae")
 _RULES: dict[str, tuple[CoefficientRule, int]] = {
     "ar": (autoregressive, STRONG_BEAMS),
     "ar-global": (autoregressive, 0),
+    "esprit": (esprit, STRONG_BEAMS),
+    "kalman": (kalman, STRONG_BEAMS),
 }
 
 
@@ -52,7 +56,8 @@ def predict_window(window: Window, ahead: int, method: str = "auto", network: Pr
         Number of snapshots to predict.
     method
         ``hold``; ``ar``: vector autoregression, per strong beam where the geometry is known; ``ar-global``: one for all
-        antennas; ``nflae``: the network; ``auto``: chosen by hindsight.
+        antennas; ``esprit``, ``kalman``: by the poles of the Doppler spectrum; ``nflae``: the network; ``auto``:
+        chosen by hindsight.
     network
         The network, for ``nflae`` and ``auto``.
 

@@ -91,7 +91,7 @@ def doppler_phases(advance: Tensor, history: int, ahead: int) -> Tensor:
     return torch.polar(torch.ones_like(phase), phase)
 
 
-def window_sums(gram: Tensor, order: int, ahead: int) -> tuple[Tensor, Tensor]:
+def window_sums(gram: Tensor, order: int, ahead: int, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Sum Gram matrices and cross-correlations over all windows that have a known target, per horizon.
 
     For the horizon l: M_l = sum_s [R]_{s..s+p-1, s..s+p-1} and b_l = sum_s [R]_{s..s+p-1, s+p-1+l}, s = 0 ... P-p-l.
@@ -105,6 +105,8 @@ def window_sums(gram: Tensor, order: int, ahead: int) -> tuple[Tensor, Tensor]:
         Length p of the windows.
     ahead
         Largest horizon, at most P - p.
+    weights
+        Factor per window s = 0 ... P - p - 1, real (rows, P - p), or None.
 
     Returns
     -------
@@ -115,11 +117,45 @@ def window_sums(gram: Tensor, order: int, ahead: int) -> tuple[Tensor, Tensor]:
     """
     history = gram.shape[-1]
     blocks = gram.unfold(1, order, 1).unfold(2, order, 1).diagonal(dim1=1, dim2=2)  # (rows, order, order, windows)
-    running = blocks.movedim(-1, 1).cumsum(1)
-    normal = running[:, history - order - ahead : history - order].flip(1)
+    starts = history - order
+    blocks = blocks.movedim(-1, 1)[:, :starts]
+    if weights is not None:
+        blocks = blocks * weights[:, :, None, None]
+    running = blocks.cumsum(1)
+    normal = running[:, starts - ahead :].flip(1)
     columns = gram.unfold(1, order, 1)  # (rows, starts, history, order)
-    cross = [columns.diagonal(order - 1 + step, 1, 2).sum(-1) for step in range(1, ahead + 1)]
+    cross = []
+    for step in range(1, ahead + 1):
+        targets = columns.diagonal(order - 1 + step, 1, 2)  # (rows, order, windows)
+        if weights is not None:
+            targets = targets * weights[:, None, : targets.shape[-1]]
+        cross.append(targets.sum(-1))
     return normal, torch.stack(cross, 1)
+
+
+def toeplitz(correlation: Tensor, history: int) -> tuple[Tensor, Tensor]:
+    """Form the normal equations of a Wiener predictor from an autocorrelation.
+
+    Parameters
+    ----------
+    correlation
+        r_k = E[x_t^* x_{t+k}], complex (rows, history + ahead), k = 0, 1, ...
+    history
+        P.
+
+    Returns
+    -------
+    matrix : Tensor
+        T_ts = r_{s-t}, complex (rows, history, history).
+    target : Tensor
+        r_{l+P-1-t}, complex (rows, history, ahead), l = 1, 2, ...
+    """
+    time = torch.arange(history, device=correlation.device)
+    lag = time - time.unsqueeze(1)
+    values = correlation[:, lag.abs()]
+    matrix = torch.where(lag >= 0, values, values.conj())
+    steps = torch.arange(1, correlation.shape[-1] - history + 1, device=correlation.device)
+    return matrix, correlation[:, steps + (history - 1 - time).unsqueeze(1)]
 
 
 def iterate_coefficients(coefficients: Tensor, ahead: int) -> Tensor:

@@ -12,6 +12,7 @@ from simulator.csi.beams import (
     ArrayGeometry,
     beam_gains,
     canonical_phases,
+    gains_of_power,
     parse_geometry,
     to_antennas,
     to_beams,
@@ -73,7 +74,16 @@ def test_canonical_step_moves_a_plane_wave_between_beams_onto_one() -> None:
 def test_gain_removes_beams_of_noise_and_keeps_strong_ones() -> None:
     g = torch.Generator().manual_seed(2)
     noise = torch.randn(1, 16, 4096, dtype=torch.complex64, generator=g)
-    gains = beam_gains(noise, torch.ones(1))
-    assert (gains == 0).float().mean() > 0.95
+    gains = beam_gains(noise, torch.ones(1), ArrayGeometry("line"))
+    assert gains.mean() < 0.15
     strong = torch.full((1, 16, 1), 10.0 + 0j)
-    torch.testing.assert_close(beam_gains(strong, torch.ones(1)), torch.tensor([[1 - 1.5 / 100]]))
+    torch.testing.assert_close(beam_gains(strong, torch.ones(1), ArrayGeometry()), torch.tensor([[0.99]]))
+
+
+def test_gain_expects_leakage_into_the_beams_beside_a_strong_one() -> None:
+    signal = torch.zeros(1, 24)
+    signal[0, 5] = 9.0
+    line = gains_of_power(signal, torch.ones(1), LINE)[0]
+    torch.testing.assert_close(line[4:7], torch.tensor([0.9 / 1.9, 0.9, 0.9 / 1.9]))
+    panel = gains_of_power(signal, torch.ones(1), PANEL)[0]
+    assert panel.nonzero().squeeze(1).tolist() == [1, 4, 5, 6, 9]  # the panel has 4 rows

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from matlab_io.errors import NflaeError
 from simulator.csi.beams import ArrayGeometry
+from simulator.csi.prediction.esprit import poles_by_number
+from simulator.csi.prediction.kalman import kalman
 from simulator.csi.prediction.registry import METHODS, predict_window
 from simulator.csi.prediction.temporal import iterate_coefficients, temporal_gram, window_sums
 from simulator.csi.prediction.window import Window
@@ -104,3 +106,59 @@ def test_unknown_methods_and_a_missing_network_are_refused() -> None:
         predict_window(window(exponentials(2)), 1, "kriging")
     with pytest.raises(NflaeError, match="needs a network"):
         predict_window(window(exponentials(2)), 1, "nflae")
+
+
+def test_esprit_finds_the_poles_of_few_exponentials() -> None:
+    cycles = torch.tensor([-0.21, 0.02, 0.11], dtype=torch.float64)
+    time = torch.arange(16, dtype=torch.float64)
+    poles = torch.polar(torch.ones_like(cycles), 2 * math.pi * cycles)
+    vectors = torch.randn(3, 8, dtype=torch.complex128, generator=torch.Generator().manual_seed(6))
+    x = (poles.unsqueeze(0) ** time.unsqueeze(1)) @ vectors
+    ((rows, found),) = poles_by_number(temporal_gram(x).unsqueeze(0), torch.zeros(1, dtype=torch.float64))
+    assert rows.tolist() == [0]
+    order = found[0].angle().argsort()
+    assert found[0, order].angle().tolist() == pytest.approx((2 * math.pi * cycles).tolist(), abs=1e-6)
+
+
+@pytest.mark.parametrize("method", CLASSICAL)
+def test_noise_is_averaged_where_hold_keeps_it(method: str) -> None:
+    truth = exponentials(paths=2, series=20, antennas=32)
+    power = truth.abs().square().mean()
+    noise = torch.randn(truth.shape, dtype=torch.complex64, generator=torch.Generator().manual_seed(8))
+    noisy = (truth + noise * power.sqrt() / 10**0.5)[:, :16]
+    found = predict_window(window(noisy, float(power) / 10), 1, method).channels
+    error = relative(found - truth[:, 16:17], truth[:, 16:17])
+    assert error < 0.6 * 10**-0.5
+
+
+def test_kalman_is_the_recursive_filter_of_one_pole() -> None:
+    g = torch.Generator().manual_seed(9)
+    x = torch.polar(torch.ones(1, 12, 1), 0.4 * torch.arange(12.0)[None, :, None]).to(torch.complex128)
+    x = x * torch.randn(1, 1, 30, dtype=torch.complex128, generator=g)
+    x = x + 0.1 * torch.randn(x.shape, dtype=torch.complex128, generator=g)
+    gram, noise = temporal_gram(x), torch.full((1,), 30 * 0.01, dtype=torch.float64)
+    taps = kalman(gram, noise, 1)[0, :, 0]
+    ((_, poles),) = poles_by_number(gram, noise)
+    pole = poles[0, 0]
+    level = gram.diagonal(dim1=1, dim2=2).real.mean()
+    share = float(noise[0] / level)
+    weights = pole.conj() ** torch.arange(12)
+    weights = weights / (weights.abs().square().sum() + 0.01 * share + 1e-12)
+    power = float(((weights.conj() @ (gram[0] / level)) * weights).sum().real)
+    variance = power - share * float(weights.abs().square().sum())
+    state, expected = torch.zeros(12, dtype=torch.complex128), None
+    for time in range(12):
+        if time:
+            state = pole * state
+            variance = float(pole.abs()) ** 2 * variance + power_renewal(power, share, pole)
+        gain = variance / (variance + share)
+        unit = torch.zeros(12, dtype=torch.complex128)
+        unit[time] = 1
+        state, variance = state + gain * (unit - state), (1 - gain) * variance
+        expected = pole * state
+    assert relative(taps - expected, taps) < 1e-4
+
+
+def power_renewal(power: float, share: float, pole: Tensor) -> float:
+    signal = max(power, 0.0) * max(0.0, 1 - float(pole.abs()) ** 2)
+    return signal + 3e-3 * share
