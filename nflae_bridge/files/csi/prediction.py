@@ -13,12 +13,12 @@ from matlab_io import ChannelFile
 from matlab_io.errors import NflaeError
 from nflae_bridge.files.blocks import Block, OnBadDrop, describe_bad_drop, drop_name
 from nflae_bridge.files.budget.user_noise import UserNoise
+from nflae_bridge.files.csi.series import check_series
 from nflae_bridge.files.slots import Indices, SlotAxis
 from nflae_bridge.files.validation import Channels, fault_of, good_drops
 from simulator.csi.prediction.registry import METHODS
 from simulator.csi.prediction.users import PredictionMethod, check_ahead, predict_users
 from simulator.csi.sequences.history import check_gaps, take_snapshots
-from simulator.csi.sequences.order import check_sequence
 
 __all__ = ["USED_METHODS", "FilePredictor", "PredictedDrops"]
 
@@ -174,16 +174,7 @@ class FilePredictor:
     def _check(self, histories: Indices, needed: Indices, channels: Tensor, missing: Tensor) -> tuple[str, ...]:
         """Check the sequence of each subcarrier, and the gaps of each history; return lines for the user."""
         notes: list[str | None] = []
-        slots, first = self.axis.slot_of(needed), self.axis.at(needed, np.zeros((len(needed), 1), np.int64))[:, 0]
-        for subcarrier in np.unique(first):
-            places = np.flatnonzero(first == subcarrier)
-            places = places[np.argsort(slots[places])]
-
-            def name(index: int, places: Indices = places) -> str:
-                return drop_name(self._file, int(needed[places[index]]))
-
-            order = torch.from_numpy(places)
-            notes.append(check_sequence(channels[order], missing[order], name, "pass --force", self._force))
+        notes += check_series(self._file, self.axis, needed, channels, missing, "pass --force", self._force)
         if bool(missing.any()):
             notes += [self._gaps(history[history >= 0], needed, missing) for history in histories]
         return tuple(dict.fromkeys(note for note in notes if note))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from matlab_io import ChannelFile
 from matlab_io.errors import NflaeError
 from nflae_bridge.files.blocks import OnBadDrop, blocks
 from nflae_bridge.files.budget.user_noise import UserNoise
+from nflae_bridge.files.csi.series import check_series
 from nflae_bridge.files.slots import Indices, SlotAxis
 from nflae_bridge.files.validation import Channels
 from simulator.channels.scenario import ScenarioName, scenario
@@ -130,7 +132,7 @@ class FileDrops:
     Raises
     ------
     NflaeError
-        For a bad drop, unless skipped, and if no usable drop is left.
+        For a bad drop, unless skipped, if no usable drop is left, and if a history is needed and drops are no sequence.
     """
 
     def __init__(
@@ -157,10 +159,21 @@ class FileDrops:
         known = (self._histories >= 0) & good[np.maximum(self._histories, 0)]
         self._usable = np.flatnonzero(good & known.all(-1))
         self._size = size
+        if csi.history > 1:
+            self._check_sequence(file, axis, good)
         if not len(self._usable):
             outdated = f" with CSI from {csi.slots} slots before" if csi.slots else ""
             history = f" and a history of {csi.history} slots" if csi.history > 1 else ""
             raise NflaeError(f"{file.path}: {file.variable}: none of {stop} drops can be used{outdated}{history}")
+
+    def _check_sequence(self, file: ChannelFile, axis: SlotAxis, good: npt.NDArray[np.bool_]) -> None:
+        """Refuse drops in which nothing can be predicted from those before."""
+        missing = torch.from_numpy(np.repeat(~good[:, None], file.users, axis=1))
+        channels, remedy = torch.from_numpy(self._channels), "choose a --csi that needs no history"
+        try:
+            check_series(file, axis, np.arange(len(good)), channels, missing, remedy)
+        except NflaeError as error:
+            raise NflaeError(f"{file.path}: {file.variable}: {error}") from None
 
     @property
     def batches_per_pass(self) -> int:

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
       nflae link channels.mat -o link --scheme nflae,rzf --modulation 64qam --code ldpc:3/4
       nflae link --scenario uav --users 8 -o link --modulation auto --csi noisy:10
       nflae link flight.mat -o link --csi aged:2 --refresh 5
+      nflae link flight.mat -o link --csi predicted:4,noisy:10
 
     \b
     Files in DIR:
@@ -149,7 +150,7 @@ def command(
     settings = _settings(schemes, transmission, work, device, seed, timeline=refresh is not None)
     batch = work.batch or {"cpu": 32, "cuda": 512}[device]
     if source is None:
-        drop_source, budget = _scenario_drops(scene, batch, seed), choose_link_budget(request, None, sweep)
+        drop_source, budget = _scenario_drops(scene, batch, settings), choose_link_budget(request, None, sweep)
     else:
         with reading.open(source) as file:
             budget = choose_link_budget(request, file, sweep)
@@ -200,11 +201,16 @@ def _settings(
     )
 
 
-def _scenario_drops(scene: ScenarioOptions, batch: int, seed: int) -> DropSource:
+def _scenario_drops(scene: ScenarioOptions, batch: int, settings: Settings) -> DropSource:
     from nflae_bridge.studies.link.source import ScenarioDrops
 
+    if settings.csi.history > 1:
+        raise click.UsageError(
+            f"--csi {settings.csi} needs IN.mat with successive snapshots, e.g. of nflae simulate --trajectory: the"
+            " CSI of a scenario ages by independent (Gauss-Markov) innovations, in which nothing can be predicted."
+        )
     name: Literal["paper", "uav"] = "paper" if scene.scenario == "paper" else "uav"
-    return ScenarioDrops(name, scene.users, scene.antennas, batch, scene.speed, seed)
+    return ScenarioDrops(name, scene.users, scene.antennas, batch, scene.speed, settings.seed)
 
 
 def _file_drops(
