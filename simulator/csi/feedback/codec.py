@@ -138,7 +138,9 @@ class FeedbackFormat:
         bits = self.bits - (SEQUENCE_BITS if self.has_memory else 0) - (self.codec == "auto")
         polar = Polar(bits, self.antennas, self.geometry, self.reference)
         type2 = TypeTwo(bits, self.antennas, self.geometry, self.reference)
-        return {"type2": (type2,), "polar": (polar,), "rest": (polar,), "auto": (type2, polar)}[self.codec]
+        if self.codec == "auto":
+            return (type2, polar)
+        return (type2,) if self.codec == "type2" else (polar,)
 
 
 def codec_name(text: str) -> CodecName:

@@ -18,7 +18,6 @@ from matlab_io.errors import NflaeError
 from simulator.csi.beams import to_antennas, to_beams
 from simulator.csi.feedback.codec import FeedbackFormat
 from simulator.csi.feedback.digits import pack_reports, unpack_reports
-from simulator.csi.feedback.innovation import SideState
 from simulator.csi.feedback.loop import SEQUENCE_BITS, SharedState, decode_rest, encode_rest
 
 Reports: TypeAlias = npt.NDArray[np.uint8]
@@ -118,14 +117,14 @@ class FeedbackEncoder:
         numbers, beams = [0] * self.users, torch.zeros_like(channels)
         sequence = torch.zeros(self.users, dtype=torch.int64)
         loss = torch.full((self.users,), 2.0, dtype=torch.float64)
-        sides = SideState.initial(self.users)
+        sides = state.side.take(rows)
         if len(going):
             found, beams[going], side = encode_rest(channels[going], state, going, body)
             sequence[going] = state.next_sequence(going)
             for user, number in zip(going.tolist(), found, strict=True):
                 numbers[user] = (int(sequence[user]) << body) + number
             loss[going] = missed_share(to_beams(channels[going], self.link.geometry), beams[going])
-            sides.level[going], sides.step[going] = side.level, side.step
+            sides.put(going, side)
         doubtful = (loss > _DOUBTFUL).nonzero().flatten()
         if len(doubtful):
             found, decoded = self._encode_snapshots(channels[doubtful])
@@ -134,7 +133,7 @@ class FeedbackEncoder:
                 numbers[user] = number if wins else numbers[user]
             sequence[doubtful] = torch.where(better, 0, sequence[doubtful])
             beams[doubtful] = torch.where(better.unsqueeze(1), to_beams(decoded, self.link.geometry), beams[doubtful])
-        state.put_side(rows, sides)
+        state.side.put(rows, sides)
         state.append(rows, beams, sequence)
         return numbers, to_antennas(beams, self.link.geometry)
 
@@ -215,7 +214,7 @@ class FeedbackDecoder:
             wanted = int(expected[first]) if state.known[rows[first]] else 0
             raise FeedbackOutOfStep(
                 f"feedback of user {int(rows[first]) + 1} is out of step: its report has the sequence number"
-                f" {int(sequence[first])}, expected {wanted} or 0; reset the encoder of this user"
+                f" {int(sequence[first])}, expected {wanted}{' or 0' if wanted else ''}; reset the encoder of this user"
             )
         state.known[rows[lost]] = 0
         rest = (1 << body) - 1

@@ -34,6 +34,10 @@ _MIDDLE_STEP = 6
 _LARGEST = 24  # multiple of the step
 _CLASSES = 48
 _CLASS_DB = 1.5
+_FIELDS = ("level", "step", "left", "drift")
+_FIRST_LEVEL = 5
+_ZERO_ERROR = 0.2  # squared steps: largest expected error of a part that was rounded to zero
+_LEAST_DRIFT = 0.02
 _MIDDLE_CLASS = 34  # spread equal to the step
 _TRADES = (0.05, 0.1, 0.2, 0.4)  # squared steps per bit
 _SQRT2 = math.sqrt(2)
@@ -41,36 +45,104 @@ _SQRT2 = math.sqrt(2)
 
 @dataclass
 class SideState:
-    """Remember the level and step of each user's last difference, from which the next ones are expected.
+    """Hold what both ends expect of each user's next difference.
 
     Parameters
     ----------
     level, step
-        int64 (users,).
+        Level and step of the last one, int64 (users,).
+    left
+        Expected power of the error of the last reconstruction, per beam, float64 (users, antennas).
+    drift
+        Expected power of the prediction's error beyond ``left``, relative to the channel's, float64 (users,).
     """
 
     level: Tensor
     step: Tensor
+    left: Tensor
+    drift: Tensor
 
     @classmethod
-    def initial(cls, users: int) -> SideState:
+    def initial(cls, users: int, antennas: int) -> SideState:
         """Return the state after a reset.
 
         Parameters
         ----------
-        users
-            Number of users.
+        users, antennas
+            Numbers of users and antennas.
 
         Returns
         -------
         SideState
-            The state.
+            The state; of the errors of a snapshot's codec nothing is known but that they are largest near its beams.
         """
-        return cls(torch.full((users,), 5), torch.full((users,), _MIDDLE_STEP))
+        ones = torch.ones(users, dtype=torch.float64)
+        return cls(
+            torch.full((users,), _FIRST_LEVEL),
+            torch.full((users,), _MIDDLE_STEP),
+            torch.zeros(users, antennas, dtype=torch.float64),
+            ones,
+        )
+
+    def take(self, rows: Tensor) -> SideState:
+        """Return a copy of some users' state.
+
+        Parameters
+        ----------
+        rows
+            Numbers of the users, int64 (rows,).
+
+        Returns
+        -------
+        SideState
+            The copy.
+        """
+        return SideState(*(getattr(self, name)[rows].clone() for name in _FIELDS))
+
+    def put(self, rows: Tensor, other: SideState) -> None:
+        """Replace some users' state.
+
+        Parameters
+        ----------
+        rows
+            Numbers of the users, int64 (rows,).
+        other
+            Their state.
+        """
+        for name in _FIELDS:
+            getattr(self, name)[rows] = getattr(other, name)
+
+    def settle(self, level: Tensor, step: Tensor, powers: tuple[Tensor, Tensor], multiple: Tensor, bits: int) -> None:
+        """Enter a report: expected errors of the reconstruction, and the drift from the error of the prediction.
+
+        Parameters
+        ----------
+        level, step
+            Of the report; -1 as the step of a report without difference.
+        powers
+            Power of the prediction (users,) and expected power of the channel per beam (users, antennas).
+        multiple
+            Multiples of the step of all parts, int64 (users, 2 antennas).
+        bits
+            Bits of the report.
+        """
+        held = step < 0
+        self.level, self.step = torch.where(held, self.level, level), torch.where(held, self.step, step)
+        spread = self.left + self.drift.unsqueeze(1) * powers[1]
+        deviation = _deviation(spread, powers[0], self.level)
+        size = _step_size(deviation, self.step, bits)
+        before, step_power = deviation.square(), size.square()
+        unsent = before * _ZERO_ERROR * step_power / (before + _ZERO_ERROR * step_power)
+        after = torch.where(multiple == 0, unsent, step_power / 12)
+        total, power = before.sum(1), powers[1].sum(1)
+        moved = (total - self.left.sum(1)).clamp(min=_LEAST_DRIFT * total) / power
+        mixed = torch.where(self.left.sum(1) > 0, (self.drift + moved) / 2, moved)
+        self.drift = torch.where(held, self.drift, mixed)
+        self.left = torch.where(held.unsqueeze(1), spread, after.unflatten(1, (-1, 2)).sum(2))
 
 
 def encode_difference(
-    beams: Tensor, prediction: Tensor, spread: Tensor, state: SideState, bits: int
+    beams: Tensor, prediction: Tensor, channel_power: Tensor, state: SideState, bits: int
 ) -> tuple[list[int], Tensor]:
     """Code channels given their predictions.
 
@@ -78,8 +150,8 @@ def encode_difference(
     ----------
     beams, prediction
         complex128 (users, antennas), the phase of ``beams`` aligned with the prediction.
-    spread
-        Expected power of the difference per beam, up to a factor, float64 (users, antennas).
+    channel_power
+        Expected power of the channel per beam, float64 (users, antennas).
     state
         State of the users' side information; updated.
     bits
@@ -92,6 +164,7 @@ def encode_difference(
     decoded : Tensor
         What `decode_difference` returns for them, complex128 (users, antennas).
     """
+    spread = state.left + state.drift.unsqueeze(1) * channel_power
     power = prediction.abs().square().sum(1)
     tiny = torch.finfo(torch.float64).tiny
     correlation = (prediction.conj() * beams).sum(1).real / power.clamp(min=tiny)
@@ -124,13 +197,12 @@ def encode_difference(
         ]
     decoded = _assemble(scaled, deviation, step.clamp(min=0), multiple, bits)
     decoded = torch.where(held.unsqueeze(1), prediction, decoded)
-    state.level = torch.where(held, state.level, level)
-    state.step = torch.where(held, state.step, step)
+    state.settle(level, step, (power, channel_power), multiple, bits)
     return [encode_symbols(*pair, bits) for pair in zip(symbols, tables, strict=True)], decoded
 
 
 def decode_difference(
-    numbers: Sequence[int], prediction: Tensor, spread: Tensor, state: SideState, bits: int
+    numbers: Sequence[int], prediction: Tensor, channel_power: Tensor, state: SideState, bits: int
 ) -> Tensor:
     """Invert `encode_difference`.
 
@@ -138,7 +210,7 @@ def decode_difference(
     ----------
     numbers
         One per user.
-    prediction, spread, state, bits
+    prediction, channel_power, state, bits
         As there.
 
     Returns
@@ -146,6 +218,7 @@ def decode_difference(
     Tensor
         Beams, complex128 (users, antennas).
     """
+    spread = state.left + state.drift.unsqueeze(1) * channel_power
     power = prediction.abs().square().sum(1)
     users, antennas = prediction.shape
     readers = [SymbolReader(number, bits) for number in numbers]
@@ -163,7 +236,7 @@ def decode_difference(
         multiple[user] = torch.tensor([values[readers[user].read(laplace[row])] for row in classes[user]])
     factor = torch.tensor([*SCALES, 1.0], dtype=torch.float64)[scale].unsqueeze(1)
     decoded = _assemble(prediction * factor, deviation, step, multiple, bits)
-    state.level, state.step = level, step
+    state.settle(level, torch.where(held, -1, step), (power, channel_power), multiple, bits)
     return torch.where(held.unsqueeze(1), prediction, decoded)
 
 

@@ -45,7 +45,7 @@ class SharedState:
         self.sequence = torch.zeros(users, dtype=torch.int64)  # of the last report
         self.known = torch.zeros(users, dtype=torch.int64)  # snapshots in the history, 0: a reset is due
         self.history = torch.zeros(users, _DEPTH, antennas, dtype=torch.complex128)  # newest last
-        self.side = SideState.initial(users)
+        self.side = SideState.initial(users, antennas)
         self.geometry = geometry
         self.predictor = predictor
 
@@ -76,8 +76,8 @@ class SharedState:
         -------
         prediction : Tensor
             Beams, complex128 (rows, antennas).
-        spread : Tensor
-            Expected power of the difference, up to a factor, float64 (rows, antennas).
+        power : Tensor
+            Expected power of the channel, spread to neighbouring beams, float64 (rows, antennas).
         """
         antennas = self.history.shape[2]
         prediction = torch.zeros(len(rows), antennas, dtype=torch.complex128)
@@ -104,39 +104,10 @@ class SharedState:
             Sequence numbers of the reports, int64 (rows,).
         """
         fresh = sequence == 0
-        initial = SideState.initial(len(rows))
-        self.side.level[rows] = torch.where(fresh, initial.level, self.side.level[rows])
-        self.side.step[rows] = torch.where(fresh, initial.step, self.side.step[rows])
+        self.side.put(rows[fresh], SideState.initial(int(fresh.sum()), self.history.shape[2]))
         self.known[rows] = torch.where(fresh, 1, (self.known[rows] + 1).clamp(max=_DEPTH))
         self.history[rows] = torch.cat([self.history[rows, 1:], beams.unsqueeze(1)], 1)
         self.sequence[rows] = sequence
-
-    def take_side(self, rows: Tensor) -> SideState:
-        """Return a copy of some users' side information.
-
-        Parameters
-        ----------
-        rows
-            Numbers of the users, int64 (rows,).
-
-        Returns
-        -------
-        SideState
-            The copy.
-        """
-        return SideState(self.side.level[rows].clone(), self.side.step[rows].clone())
-
-    def put_side(self, rows: Tensor, side: SideState) -> None:
-        """Replace some users' side information.
-
-        Parameters
-        ----------
-        rows
-            Numbers of the users, int64 (rows,).
-        side
-            Their side information.
-        """
-        self.side.level[rows], self.side.step[rows] = side.level, side.step
 
 
 def encode_rest(channels: Tensor, state: SharedState, rows: Tensor, bits: int) -> tuple[list[int], Tensor, SideState]:
@@ -162,10 +133,10 @@ def encode_rest(channels: Tensor, state: SharedState, rows: Tensor, bits: int) -
     side : SideState
         Side information after these reports.
     """
-    prediction, spread = state.expectation(rows)
+    prediction, power = state.expectation(rows)
     beams = align(to_beams(channels, state.geometry), prediction)
-    side = state.take_side(rows)
-    numbers, decoded = encode_difference(beams, prediction, spread, side, bits)
+    side = state.side.take(rows)
+    numbers, decoded = encode_difference(beams, prediction, power, side, bits)
     return numbers, decoded, side
 
 
@@ -188,10 +159,10 @@ def decode_rest(numbers: Sequence[int], state: SharedState, rows: Tensor, bits: 
     Tensor
         Beams, complex128 (rows, antennas).
     """
-    prediction, spread = state.expectation(rows)
-    side = state.take_side(rows)
-    beams = decode_difference(numbers, prediction, spread, side, bits)
-    state.put_side(rows, side)
+    prediction, power = state.expectation(rows)
+    side = state.side.take(rows)
+    beams = decode_difference(numbers, prediction, power, side, bits)
+    state.side.put(rows, side)
     return beams
 
 

@@ -2,8 +2,8 @@
 
 The dictionary holds, per antenna axis, twice as many directions as antennas, and for a line the curvatures from the
 plane wave to the nearest distance (`simulator.schemes.codebooks.polar_domain_curvatures`). A report holds the norm, the
-rank of the subset of M waves, which of them is the strongest, and amplitude (3 bits) and phase of the others relative to
-it. M is the largest number for which phases of 3 bits fit; bits left over refine the phases. The gains are
+rank of the subset of M waves, which of them is the strongest, and amplitude (3 bits) and phase of the others
+relative to it. M is the largest number for which phases of 3 bits fit; bits left over refine the phases. The gains are
 quantised jointly: each in turn to the level nearest to the least-squares gain beside the quantised others.
 
 References
@@ -150,7 +150,8 @@ class Polar:
         gains = gains.scatter(1, _others(count, leader.unsqueeze(1)), ratios)
         wave = (gains.unsqueeze(1) @ self._waves(members)).squeeze(1)
         norms = torch.linalg.vector_norm(wave, dim=1).clamp(min=1e-12)
-        return wave * (norms_of_levels(norm, self.reference) / norms).unsqueeze(1)
+        scaled: Tensor = wave * (norms_of_levels(norm, self.reference) / norms).unsqueeze(1)
+        return scaled
 
     def _waves(self, members: Tensor) -> Tensor:
         """Return the unit-norm waves of given numbers, complex128 (users, waves, antennas)."""
@@ -228,7 +229,7 @@ def _curvatures(antennas: int, geometry: ArrayGeometry) -> list[float]:
 
 
 def _atoms(antennas: int, geometry: ArrayGeometry) -> int:
-    directions = antennas * _OVERSAMPLING ** len(geometry.grid(antennas))
+    directions: int = antennas * _OVERSAMPLING ** len(geometry.grid(antennas))
     return directions * len(_curvatures(antennas, geometry))
 
 

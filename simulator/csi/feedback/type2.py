@@ -143,7 +143,8 @@ class TypeTwo:
         beams = torch.zeros(len(rows), self.antennas, dtype=torch.complex128).scatter(1, members, gains)
         waves = to_antennas(beams, self.geometry) * self._rotations()[rotation]
         scale = norms_of_levels(norm, self.reference) / torch.linalg.vector_norm(gains, dim=1)
-        return waves * scale.unsqueeze(1)
+        scaled: Tensor = waves * scale.unsqueeze(1)
+        return scaled
 
     def _rotations(self) -> Tensor:
         """Return the phases by which the grids are rotated, complex128 (rotations, antennas)."""
