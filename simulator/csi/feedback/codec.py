@@ -108,7 +108,7 @@ class FeedbackFormat:
 
     @property
     def has_memory(self) -> bool:
-        """Whether reports depend on those before."""
+        """True if reports depend on those before."""
         return self.codec in ("rest", "auto")
 
     @property

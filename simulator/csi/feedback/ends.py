@@ -165,7 +165,7 @@ class FeedbackDecoder:
 
     @property
     def out_of_step(self) -> Tensor:
-        """Whether each user's next report has to be a reset, bool (users,); False without memory."""
+        """Users whose next report has to be a reset, bool (users,); none without memory."""
         return (self._state.known == 0) & self.link.has_memory
 
     def decode(self, reports: Reports, received: npt.NDArray[np.bool_] | None = None) -> Tensor:

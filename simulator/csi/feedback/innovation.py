@@ -138,7 +138,7 @@ class SideState:
         moved = (total - self.left.sum(1)).clamp(min=_LEAST_DRIFT * total) / power
         mixed = torch.where(self.left.sum(1) > 0, (self.drift + moved) / 2, moved)
         self.drift = torch.where(held, self.drift, mixed)
-        self.left = torch.where(held.unsqueeze(1), spread, after.unflatten(1, (-1, 2)).sum(2))
+        self.left = torch.where(held.unsqueeze(1), spread, after[:, ::2] + after[:, 1::2])
 
 
 def encode_difference(

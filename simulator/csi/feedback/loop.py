@@ -82,7 +82,7 @@ class SharedState:
         antennas = self.history.shape[2]
         prediction = torch.zeros(len(rows), antennas, dtype=torch.complex128)
         spread = torch.zeros(len(rows), antennas, dtype=torch.float64)
-        for length in self.known[rows].unique().tolist():
+        for length in sorted(set(self.known[rows].tolist())):
             group = (self.known[rows] == length).nonzero().flatten()
             history = self.history[rows[group], _DEPTH - length :]
             prediction[group] = _predict(history, self.predictor)

@@ -121,7 +121,7 @@ def test_a_static_channels_error_falls(codec):
     errors = [missed_share(channels, encoder.encode(channels)[1].to(torch.complex128)) for _ in range(8)]
     if codec in ("rest", "auto"):
         assert all(bool((after < before + 1e-9).all()) for before, after in pairwise(errors))
-        assert float(errors[-1].mean()) < 1e-4 < float(errors[0].mean())
+        assert float(errors[-1].mean()) < float(errors[0].mean()) / 12  # 10.8 dB
     else:
         assert all(torch.equal(error, errors[0]) for error in errors)
 
@@ -133,7 +133,7 @@ def test_a_static_channels_error_falls(codec):
     st.sampled_from(["ar", "hold"]),
     st.integers(0, 2**20),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=16, deadline=None)
 def test_decoder_has_the_encoders_csi_from_the_bits_alone(array, extra, codec, predictor, seed):
     antennas, geometry = array
     least = FeedbackFormat(1000, antennas, codec, geometry).least_bits()
@@ -150,14 +150,15 @@ def test_decoder_has_the_encoders_csi_from_the_bits_alone(array, extra, codec, p
 
 
 def test_closed_loop_beats_snapshots_and_ar_beats_hold():
-    channels = moving(20, 64, 16, 3)
+    channels = moving(12, 64, 12, 3)
     last = {}
     for codec, predictor in (("polar", "ar"), ("rest", "hold"), ("rest", "ar")):
-        encoder = FeedbackEncoder(FeedbackFormat(64, 64, codec, LINE, predictor), 20)
+        encoder = FeedbackEncoder(FeedbackFormat(64, 64, codec, LINE, predictor), 12)
         for snapshot in channels:
             _, csi = encoder.encode(snapshot)
         last[codec, predictor] = float(missed_share(channels[-1], csi.to(torch.complex128)).log10().mean())
-    assert last["rest", "ar"] < last["rest", "hold"] - 0.2 < last["polar", "ar"] - 0.4
+    assert last["rest", "ar"] < last["rest", "hold"] - 0.1  # 1 dB
+    assert last["rest", "hold"] < last["polar", "ar"] - 0.3
 
 
 def test_lost_report_is_detected_and_a_reset_recovers():
