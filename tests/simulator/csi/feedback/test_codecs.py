@@ -24,6 +24,7 @@ from simulator.csi.feedback.ends import FeedbackDecoder, FeedbackEncoder, Feedba
 from simulator.csi.feedback.entropy import FrequencyTable, SymbolReader, encode_symbols
 from simulator.csi.feedback.polar import Polar
 from simulator.csi.feedback.type2 import TypeTwo
+from simulator.csi.models import CsiContext, parse_csi
 
 LINE = ArrayGeometry("line")
 
@@ -224,3 +225,19 @@ def test_bad_channels_name_the_user(value):
     channels[1] = value
     with pytest.raises(NflaeError, match="the channel of user 2 is zero, NaN or infinite"):
         FeedbackEncoder(FeedbackFormat(64, 16, "polar"), 3).encode(channels)
+
+
+def test_csi_model_feeds_back_every_user_at_its_gain():
+    channels = moving(2, 16, 12, 5).to(torch.complex64) * torch.tensor([1e-5, 1e-6])[:, None]
+    model = parse_csi("feedback:64,rest")
+    assert str(model) == "feedback:64,rest"
+    assert model.history == 12
+    csi = model.estimate(channels, torch.arange(12)[None], CsiContext(torch.Generator()))
+    assert csi.shape == (1, 2, 16)
+    assert float(missed_share(channels[-1], csi[0]).max()) < 0.05
+    gain = torch.linalg.vector_norm(csi[0], dim=1) / torch.linalg.vector_norm(channels[-1], dim=1)
+    assert bool(((gain > 0.8) & (gain < 1.2)).all())
+    alone = parse_csi("feedback:40,type2,panel:4x4")
+    assert (str(alone), alone.history) == ("feedback:40,type2,panel:4x4", 1)
+    with pytest.raises(NflaeError, match=r"no feedback codec 'fast': there are type2"):
+        parse_csi("feedback:64,fast")
