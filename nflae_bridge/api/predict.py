@@ -140,10 +140,12 @@ def prediction_method(
     NflaeError
         If there is no such method or geometry, or the SNR is not finite.
     """
+    from nflae_bridge.tasks.predict import load_predictor
     from simulator.csi.beams import parse_geometry
     from simulator.csi.prediction.registry import check_method
     from simulator.csi.prediction.users import PredictionMethod
 
     if csi_snr_db is not None and not np.isfinite(csi_snr_db):
         raise NflaeError(f"csi_snr_db must be a number of dB or None, got {csi_snr_db}")
-    return PredictionMethod(ahead, check_method(method), parse_geometry(geometry), csi_snr_db)
+    network = load_predictor(model) if check_method(method) in ("auto", "nflae") else None
+    return PredictionMethod(ahead, method, parse_geometry(geometry), csi_snr_db, network)

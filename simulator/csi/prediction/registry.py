@@ -79,7 +79,8 @@ def predict_window(window: Window, ahead: int, method: str = "auto", network: Pr
     if window.snapshots.shape[1] < 2:
         name = "hold"
     if name == "nflae" and network is not None:
-        channels = network(window, ahead)
+        prepared = prepare_window(window)
+        channels = prepared.apply(network(prepared.gram, prepared.noise, ahead))
     elif name == "hold":
         channels = hold(window, ahead)
     else:

@@ -31,22 +31,25 @@ class Window:
 
 
 class Predictor(Protocol):
-    """Predict the snapshots that follow a window."""
+    """Compute prediction coefficients of windows: a learned `simulator.csi.prediction.temporal.CoefficientRule`."""
 
-    def __call__(self, window: Window, ahead: int) -> Tensor:
-        """Predict.
+    def __call__(self, gram: Tensor, noise: Tensor, ahead: int) -> Tensor:
+        """Compute coefficients.
 
         Parameters
         ----------
-        window
-            History of all series.
+        gram
+            Gram matrices of each window's parts, the common one first, without mean Doppler and with a mean diagonal of
+            1, complex128 (series, rows, history, history).
+        noise
+            Noise in their diagonals, float64 (series, rows).
         ahead
             Number A of snapshots to predict.
 
         Returns
         -------
         Tensor
-            complex64 (series, ahead, antennas), 1 to A snapshots after the last.
+            Coefficients, complex128 (series, rows, history, ahead).
         """
 
 

@@ -1,0 +1,175 @@
+"""Predict from temporal Gram matrices: the network states a small least-squares problem per matrix, which is solved.
+
+Rows are the Gram matrices R of a user's window: that of all antennas, and those of its strong beams where the geometry
+is known, without mean Doppler and with a mean diagonal of 1. They are the tokens of GPT-2's blocks. The network sees
+nothing else, so it is equivariant under unitary maps of the antennas and indifferent to N, scale, carrier and phase.
+Per row it outputs a Doppler spectrum S_f, log-ridges u_i and v_l, window weights w_d and shares c_l, which define
+
+    r_k = sum_f S_f exp(j 2 pi f k),   W = (T + s I)^-1 [r_{l+P-1-t}],   T_ts = r_{s-t}            (Wiener prediction)
+    A_l = W' + (M_l + diag(exp(u_i + v_l)))^-1 (b_l - M_l W'_l),   W' = W of the last p snapshots  (correction by data)
+    result: c_l A_l + (1 - c_l) W,
+
+M_l, b_l the sums over all windows of p snapshots with a known target, weighted by w_d
+(`simulator.csi.prediction.temporal.window_sums`). Any number of horizons follows from r_k. Histories shorter than 16
+are padded with zeros in the features; of longer ones the last 16 snapshots count.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from nflae_bridge.network.interface import TaskNetwork
+from nflae_bridge.network.trunk import UserTrunk
+from simulator.csi.prediction.temporal import toeplitz, window_sums
+
+_LEAST_NOISE = 1e-6
+
+
+@dataclass(frozen=True)
+class TemporalGramConfig:
+    """Configure the network.
+
+    Parameters
+    ----------
+    history
+        Snapshots that the features hold.
+    order
+        Length p of the windows of the correction.
+    horizons
+        Horizons with a log-ridge and a share of their own; later ones share the last.
+    bins
+        Bins of the Doppler spectrum.
+    width, layers, heads
+        Size of the trunk.
+    """
+
+    history: int = 16
+    order: int = 10
+    horizons: int = 8
+    bins: int = 64
+    width: int = 64
+    layers: int = 3
+    heads: int = 4
+
+
+class TemporalGramNetwork(TaskNetwork):
+    """Compute prediction coefficients from Gram matrices.
+
+    Parameters
+    ----------
+    config
+        Sizes.
+    """
+
+    def __init__(self, config: TemporalGramConfig) -> None:
+        super().__init__()
+        self.config = config
+        size = config.history
+        self.embed = nn.Linear(size * size + config.bins + 3, config.width)
+        self.trunk = UserTrunk(config.width, config.layers, config.heads, 1)
+        self.parts = (config.bins, config.order, size - config.order, config.horizons, config.horizons, 2)
+        self.head = nn.Linear(config.width, sum(self.parts))
+        nn.init.normal_(self.head.weight, std=1e-2)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, gram: Tensor, noise: Tensor, ahead: int) -> Tensor:
+        """Compute coefficients.
+
+        Parameters
+        ----------
+        gram
+            R, complex128 (series, rows, history, history), mean diagonal 1; the first row is that of all antennas.
+        noise
+            Noise in the diagonals, float64 (series, rows).
+        ahead
+            Number of horizons.
+
+        Returns
+        -------
+        Tensor
+            complex128 (series, rows, history, ahead).
+        """
+        series, rows, full, _ = gram.shape
+        history = min(full, self.config.history)
+        gram = gram[:, :, full - history :, full - history :]
+        noise = noise.clamp(min=_LEAST_NOISE)
+        spectrum, features = self._features(gram, noise)
+        bias = features.new_zeros(series, self.config.heads, rows, rows)
+        outputs = self.head(self.trunk(self.embed(features), bias)).flatten(0, 1).double().split(self.parts, -1)
+        gram, noise = gram.flatten(0, 1), noise.flatten()
+        unit = self._correlation(spectrum.flatten(0, 1).double(), outputs[0], history + ahead)
+        levels = outputs[5].clamp(-3, 3).exp()
+        power = (1 - noise).clamp(min=0.02) * levels[:, 0]
+        floor = noise * levels[:, 1] + _LEAST_NOISE
+        scaled = unit * power.unsqueeze(-1)
+        order = max(1, history * self.config.order // self.config.history)
+        wiener = _solve_wiener(scaled, floor, history)
+        prior = _solve_wiener(scaled[:, : order + ahead], floor, order)
+        corrected = self._correct(gram, prior, noise, outputs, ahead)
+        share = torch.sigmoid(_extended(outputs[4], ahead)).unsqueeze(1)
+        result = (1 - share) * wiener + nn.functional.pad(share * corrected, (0, 0, history - order, 0))
+        return nn.functional.pad(result, (0, 0, full - history, 0)).view(series, rows, full, ahead)
+
+    def _features(self, gram: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logarithmic periodogram and all features, float32 (series, rows, bins) and (..., features)."""
+        history, size = gram.shape[-1], self.config.history
+        time = torch.arange(history, dtype=torch.float64, device=gram.device)
+        waves = self._waves(time) / history  # (bins, history)
+        power = ((waves.conj() @ gram.mT) * waves).sum(-1).real
+        spectrum = torch.log(power.clamp(min=0) + noise.unsqueeze(-1) / history + 1e-4).float()
+        padded = nn.functional.pad(gram, (size - history, 0, size - history, 0))
+        halves = (padded.real.triu() + padded.imag.tril(-1)).flatten(-2).float()
+        level = torch.log10(noise.clamp(max=2)).float()
+        common = torch.zeros_like(level)
+        common[:, 0] = 1
+        extra = torch.stack([level, common, torch.full_like(level, history / size)], -1)
+        return spectrum, torch.cat([halves, spectrum / 4, extra], -1)
+
+    def _correlation(self, periodogram: Tensor, logits: Tensor, lags: int) -> Tensor:
+        """Return the autocorrelation of unit power of the Doppler spectrum, complex128 (rows, lags)."""
+        shares = torch.softmax(periodogram + 10 * logits, -1).to(torch.complex128)
+        time = torch.arange(lags, dtype=torch.float64, device=shares.device)
+        return shares @ self._waves(time)
+
+    def _waves(self, time: Tensor) -> Tensor:
+        """Return exp(j 2 pi f t) of all bins, complex128 (bins, times)."""
+        bins = torch.arange(self.config.bins, dtype=torch.float64, device=time.device) + 0.5
+        return _phasors((bins / self.config.bins - 0.5).unsqueeze(1) * time)
+
+    def _correct(self, gram: Tensor, prior: Tensor, noise: Tensor, outputs: tuple[Tensor, ...], ahead: int) -> Tensor:
+        """Return the prior corrected by the least-squares problem of the windows, (rows, order, ahead)."""
+        order, history = prior.shape[1], gram.shape[-1]
+        direct = min(ahead, history - order)
+        if direct < 1:
+            return prior
+        count = history - order
+        weights = outputs[2][:, :count].clamp(-6, 6).exp().flip(-1)
+        normal, cross = window_sums(gram, order, direct, weights)
+        taps, levels = outputs[1][:, self.config.order - order :], _extended(outputs[3], direct)
+        ridge = (taps.unsqueeze(1) + levels.unsqueeze(2)).clamp(-8, 10).exp() * (noise[:, None, None] + 1e-5)
+        start = prior[:, :, :direct].mT.unsqueeze(-1)
+        residual = cross.unsqueeze(-1) - normal @ start
+        step = torch.linalg.solve(normal + torch.diag_embed(ridge).to(normal.dtype), residual)
+        corrected = (start + step).squeeze(-1).mT
+        return torch.cat([corrected, prior[:, :, direct:]], -1)
+
+
+def _phasors(cycles: Tensor) -> Tensor:
+    angle = 2 * math.pi * cycles
+    return torch.polar(torch.ones_like(angle), angle)
+
+
+def _extended(values: Tensor, ahead: int) -> Tensor:
+    """Return values per horizon, the last repeated, (rows, ahead)."""
+    return values[:, torch.arange(ahead, device=values.device).clamp(max=values.shape[1] - 1)]
+
+
+def _solve_wiener(correlation: Tensor, floor: Tensor, history: int) -> Tensor:
+    """Return the Wiener coefficients of the last ``history`` snapshots, (rows, history, ahead)."""
+    matrix, target = toeplitz(correlation, history)
+    noise = torch.diag_embed(floor.unsqueeze(-1).expand(-1, history)).to(matrix.dtype)
+    return torch.linalg.solve(matrix + noise, target)

@@ -1,0 +1,222 @@
+"""Declare the task ``predict``: the next snapshots of channels from their noisy history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from nflae_bridge.network.shipped import load_model
+from nflae_bridge.network.temporal_gram import TemporalGramConfig, TemporalGramNetwork
+from nflae_bridge.tasks.task import Comparison, Measures, Parts, Task, register
+from nflae_bridge.training.moving_paths import draw_moving_paths
+from nflae_bridge.training.recipe import Preset, Recipe
+from simulator.csi.beams import ArrayGeometry
+from simulator.csi.prediction.linear import prepare_window
+from simulator.csi.prediction.registry import predict_window
+from simulator.csi.prediction.window import Window
+
+_VALIDATION_SEED = 7_777_777
+_FAR_WEIGHT = 0.25
+_FLOOR = 1e-3
+_BEAMS = 8  # strong beams per window in training
+
+
+@dataclass(frozen=True)
+class HistoryBatch:
+    """Hold noisy histories and the snapshots that follow them.
+
+    Parameters
+    ----------
+    window
+        The histories.
+    future
+        True snapshots, complex64 (series, ahead, antennas).
+    """
+
+    window: Window
+    future: Tensor
+
+    def to(self, device: torch.device) -> HistoryBatch:
+        """Return the batch on ``device``."""
+        window = self.window
+        moved = Window(window.snapshots.to(device), window.noise_variance.to(device), window.geometry)
+        return HistoryBatch(moved, self.future.to(device))
+
+
+@dataclass(frozen=True)
+class MovingUsers:
+    """Distribution of histories: `nflae_bridge.training.moving_paths.draw_moving_paths` with white noise.
+
+    Parameters
+    ----------
+    series
+        Series per batch of a line array; three times as many without geometry.
+    antennas, histories
+        Choices of N and P, one each per batch.
+    ahead
+        Snapshots to predict.
+    known_line
+        Share of batches in which the array is known to be a line.
+    snr_db
+        Range of the SNR per antenna, dB.
+    """
+
+    series: int = 64
+    antennas: tuple[int, ...] = (16, 32, 64, 64, 128)
+    histories: tuple[int, ...] = (16, 16, 16, 16, 16, 12, 8, 5)
+    ahead: int = 8
+    known_line: float = 2 / 3
+    snr_db: tuple[float, float] = (-5.0, 30.0)
+
+    def training(self, seed: int, step: int) -> HistoryBatch:
+        """Draw the batch of a step.
+
+        Parameters
+        ----------
+        seed, step
+            Seed of the run, and step.
+
+        Returns
+        -------
+        HistoryBatch
+            The batch.
+        """
+        generator = torch.Generator().manual_seed(seed * 10_000_019 + step)
+        antennas = self.antennas[int(torch.randint(len(self.antennas), (1,), generator=generator))]
+        history = self.histories[int(torch.randint(len(self.histories), (1,), generator=generator))]
+        line = bool(torch.rand(1, generator=generator) < self.known_line)
+        return self._draw(antennas, history, ArrayGeometry("line" if line else "none"), generator)
+
+    def validation(self) -> list[HistoryBatch]:
+        """Return eight batches of the longest history, half of them with a known line."""
+        generator = torch.Generator().manual_seed(_VALIDATION_SEED)
+        choices = [(n, kind) for n in sorted(set(self.antennas)) for kind in ("none", "line")]
+        return [self._draw(n, max(self.histories), ArrayGeometry(kind), generator) for n, kind in choices]  # type: ignore[arg-type]
+
+    def _draw(self, antennas: int, history: int, geometry: ArrayGeometry, generator: torch.Generator) -> HistoryBatch:
+        series = self.series if geometry.kind == "line" else 3 * self.series
+        slots = max(self.histories)
+        channels = draw_moving_paths(series, antennas, slots + self.ahead, generator, slots)[:, slots - history :]
+        low, high = self.snr_db
+        variance = 10 ** -((low + (high - low) * torch.rand(series, generator=generator)) / 10)
+        noise = torch.randn(channels.shape, dtype=torch.complex64, generator=generator)
+        noisy = channels + variance.sqrt()[:, None, None] * noise
+        return HistoryBatch(Window(noisy[:, :history], variance, geometry), channels[:, history:])
+
+
+def _errors(found: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the NMSE and 1 - SGCS (squared generalised cosine similarity), real (series, ahead)."""
+    power, other = truth.abs().square().sum(-1), found.abs().square().sum(-1)
+    error = (found - truth).abs().square().sum(-1) / power
+    similarity = (found.conj() * truth).sum(-1).abs().square() / (power * other).clamp(min=1e-30)
+    return error, (1 - similarity).clamp(min=0)
+
+
+def _predict(network: TemporalGramNetwork, batch: HistoryBatch) -> Tensor:
+    with torch.no_grad():
+        prepared = prepare_window(batch.window, _BEAMS)
+    return prepared.apply(network(prepared.gram, prepared.noise, batch.future.shape[1]))
+
+
+def _loss(network: TemporalGramNetwork, batch: HistoryBatch, settings: None) -> Parts:
+    """Return the mean logarithm of NMSE and of 1 - SGCS; horizons beyond the fourth count a quarter."""
+    error, dissimilarity = _errors(_predict(network, batch), batch.future)
+    logarithm = (torch.log10(error + _FLOOR) + torch.log10(dissimilarity + _FLOOR)) / 2
+    near, far = logarithm[:, :4].mean(), logarithm[:, 4:]
+    total = near + _FAR_WEIGHT * far.mean() if far.shape[1] else near
+    return {"loss": total, "nmse_db": 10 * torch.log10(error.detach()[:, :4].clamp(min=1e-12)).mean()}
+
+
+def _validation(batches: Sequence[HistoryBatch], settings: None) -> Callable[[TemporalGramNetwork], Measures]:
+    """Compute the mean NMSE over the first four horizons, in dB, and that of vector autoregression less it."""
+    rivals = [_mean_nmse_db(predict_window(b.window, 4, "ar").channels, b) for b in batches]
+
+    @torch.no_grad()
+    def measure(network: TemporalGramNetwork) -> Measures:
+        losses = [float(_loss(network, batch, None)["loss"]) for batch in batches]
+        errors = [_mean_nmse_db(_predict(network, batch)[:, :4], batch) for batch in batches]
+        mean = sum(errors) / len(errors)
+        return {
+            "loss": sum(losses) / len(losses),
+            "nmse_db": mean,
+            "below_ar_db": sum(rivals) / len(rivals) - mean,
+        }
+
+    return measure
+
+
+def _mean_nmse_db(found: Tensor, batch: HistoryBatch) -> float:
+    return float(_series_nmse_db(found, batch).mean())
+
+
+def _series_nmse_db(found: Tensor, batch: HistoryBatch) -> Tensor:
+    error, _ = _errors(found, batch.future[:, : found.shape[1]])
+    return 10 * torch.log10(error.clamp(min=1e-12)).mean(-1)
+
+
+def _score(measures: Measures) -> float:
+    return measures["below_ar_db"]
+
+
+@torch.no_grad()
+def _compare(network: TemporalGramNetwork, batch: HistoryBatch) -> Comparison:
+    """Compare the mean NMSE over four horizons, dB, with the sign changed."""
+    ahead = min(4, batch.future.shape[1])
+    answer = predict_window(batch.window, ahead, "auto", network)
+    methods = ("nflae", *PREDICT.rivals)
+    figures = {m: -_series_nmse_db(predict_window(batch.window, ahead, m, network).channels, batch) for m in methods}
+    other = torch.tensor([method != "nflae" for method in answer.method])
+    return Comparison(figures, -_series_nmse_db(answer.channels, batch), other)
+
+
+@cache
+def load_predictor(model: str = "auto") -> TemporalGramNetwork:
+    """Load a network of this task on the CPU, for `simulator.csi.prediction.registry.predict_window`.
+
+    Parameters
+    ----------
+    model : str
+        See `nflae_bridge.network.shipped.load_model`.
+
+    Returns
+    -------
+    TemporalGramNetwork
+        The network, whose parameters have no gradients.
+
+    Raises
+    ------
+    NflaeError
+        If the model is missing, damaged or of another task.
+    """
+    network: TemporalGramNetwork = load_model(model, torch.device("cpu"), "predict").network
+    return network.requires_grad_(False)
+
+
+PREDICT = register(
+    Task(
+        name="predict",
+        summary="the next snapshots of channels from their noisy history",
+        config=TemporalGramConfig,
+        build=lambda config, offline: TemporalGramNetwork(config),
+        parts=("nmse_db",),
+        loss=_loss,
+        measures=("nmse_db", "below_ar_db"),
+        validation=_validation,
+        score=_score,
+        score_meaning="NMSE below that of vector autoregression, dB",
+        presets={
+            "predict-tiny": Preset(
+                "GPT-2 of width 64 over the temporal Gram matrices of a window (shipped)",
+                Recipe(TemporalGramConfig(), MovingUsers(), steps=6_000, decay=0.5, warm_up=50),
+            )
+        },
+        guard="per user, by the error of each method on the last known snapshots",
+        rivals=("ar", "kalman", "hold"),
+        figure="NMSE over four snapshots with the sign changed, dB",
+        compare=_compare,
+    )
+)
