@@ -172,4 +172,5 @@ def _solve_wiener(correlation: Tensor, floor: Tensor, history: int) -> Tensor:
     """Return the Wiener coefficients of the last ``history`` snapshots, (rows, history, ahead)."""
     matrix, target = toeplitz(correlation, history)
     noise = torch.diag_embed(floor.unsqueeze(-1).expand(-1, history)).to(matrix.dtype)
-    return torch.linalg.solve(matrix + noise, target)
+    coefficients: Tensor = torch.linalg.solve(matrix + noise, target)
+    return coefficients

@@ -192,7 +192,8 @@ def load_predictor(model: str = "auto") -> TemporalGramNetwork:
     NflaeError
         If the model is missing, damaged or of another task.
     """
-    network: TemporalGramNetwork = load_model(model, torch.device("cpu"), "predict").network
+    network = load_model(model, torch.device("cpu"), "predict").network
+    assert isinstance(network, TemporalGramNetwork)
     return network.requires_grad_(False)
 
 
