@@ -28,8 +28,21 @@ EXPERIMENTS = {
     "transfer": "one checkpoint in settings it has not seen, against the raw encoder retrained",
     "mobility": "labels and spectral efficiency along a drone's flight",
     "csi-prediction": "sum rate from predicted CSI, and against its age",
+    "llm4cp": "channel prediction antenna by antenna on GPT-2 blocks",
+    "lwm": "pretraining on masked space-frequency patches",
+    "bert4mimo": "pretraining on masked snapshots",
+    "wirelessgpt": "pretraining on masked patches, the last ones hidden",
+    "2dlam": "delay and Doppler shift of paths by GPT-2 blocks",
 }
-_MODULES = {"csi-prediction": "csi.prediction"}  # of experiments whose module has another name
+# Modules of experiments that are called otherwise.
+_MODULES = {
+    "csi-prediction": "csi.prediction",
+    "llm4cp": "csi.llm4cp",
+    "lwm": "csi.masked",
+    "bert4mimo": "csi.masked",
+    "wirelessgpt": "csi.masked",
+    "2dlam": "csi.delay_doppler",
+}
 
 
 def load_experiment(name: str) -> Experiment:

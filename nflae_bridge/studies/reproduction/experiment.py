@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -83,6 +84,8 @@ class Experiment:
         Reductions of a quick run besides their training; None without any.
     full_networks
         Learned baselines of a full run, where they differ.
+    takes_backbone
+        A folder given as the backbone replaces the small trunk of the experiment's own networks.
     """
 
     name: str
@@ -96,6 +99,7 @@ class Experiment:
     networks: tuple[str, ...] = ()
     cut: str | None = None
     full_networks: tuple[str, ...] | None = None
+    takes_backbone: bool = False
 
     def trains(self, compute_budget: ComputeBudget) -> tuple[str, ...]:
         """Return the learned baselines trained under a compute budget, by preset."""
@@ -111,5 +115,7 @@ class Experiment:
 
     def identity(self, study: Study) -> dict[str, str]:
         """Return everything that the experiment's rows depend on."""
-        backbone = {"backbone": study.backbone} if "paper" in self.trains(study.compute_budget) else {}
+        loads = "paper" in self.trains(study.compute_budget)
+        loads = loads or (self.takes_backbone and Path(study.backbone).is_dir())
+        backbone = {"backbone": study.backbone} if loads else {}
         return {"experiment": self.name, "budget": study.compute_budget.name, "seed": str(study.seed), **backbone}

@@ -22,7 +22,7 @@ _SNR_DB = (0, 10, 20)
 _HORIZONS = (1, 4)
 _AGE_SETTING, _AGE_SNR_DB, _AGES = SETTINGS[1], 10, (1, 2, 3, 4, 6, 8)
 CLASSICAL = tuple(name for name in METHODS if name not in ("auto", "hold", "nflae"))
-_LOOKS: dict[str, tuple[str, dict[str, Any]]] = {
+LOOKS: dict[str, tuple[str, dict[str, Any]]] = {
     "hold": ("latest snapshot (hold)", {"color": "#999999", "linestyle": "--", "marker": "D"}),
     "ar": ("vector AR, strong beams", {"color": "#0072B2", "linestyle": "--", "marker": "^"}),
     "ar-global": ("vector AR, all antennas", {"color": "#56B4E9", "linestyle": "--", "marker": "v"}),
@@ -55,7 +55,7 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
     figure = empty_figure(title, EXPERIMENT.cuts(study), 10, 5)
     axes = figure.subplots()
     aged = rows[rows["kind"] == "age"]
-    for name, (text, look) in _LOOKS.items():
+    for name, (text, look) in LOOKS.items():
         selected = aged[aged["method"] == name]
         if selected.empty:
             continue
@@ -73,9 +73,9 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
 def _table(rows: pd.DataFrame) -> pd.DataFrame:
     points = rows[rows["kind"] == "point"]
     wide = points.pivot(index=["setting", "snr_db", "ahead"], columns="method", values="percent")
-    wide = wide[[name for name in _LOOKS if name in wide]].reset_index()
+    wide = wide[[name for name in LOOKS if name in wide]].reset_index()
     wide.index = pd.Index([f"{row.setting}, {row.snr_db} dB, {row.ahead} ahead" for row in wide.itertuples()])
-    shown = wide.drop(columns=["setting", "snr_db", "ahead"]).rename(columns=lambda name: _LOOKS[name][0])
+    shown = wide.drop(columns=["setting", "snr_db", "ahead"]).rename(columns=lambda name: LOOKS[name][0])
     return shown.rename_axis("sum rate, % of perfect CSI", axis=0).rename_axis(None, axis=1)
 
 
