@@ -124,10 +124,32 @@ def fit(
 
 
 def real_parts(values: Tensor) -> Tensor:
-    """Return complex (..., n) as real (..., 2 n), parts interleaved."""
+    """Return complex numbers as pairs of real ones.
+
+    Parameters
+    ----------
+    values
+        complex (..., n).
+
+    Returns
+    -------
+    Tensor
+        real (..., 2 n), real and imaginary parts interleaved.
+    """
     return torch.view_as_real(values.resolve_conj()).flatten(-2)
 
 
 def complex_of(parts: Tensor) -> Tensor:
-    """Return real (..., 2 n) as complex (..., n), the inverse of `real_parts`."""
+    """Return pairs of real numbers as complex ones, the inverse of `real_parts`.
+
+    Parameters
+    ----------
+    parts
+        real (..., 2 n).
+
+    Returns
+    -------
+    Tensor
+        complex (..., n).
+    """
     return torch.view_as_complex(parts.reshape(*parts.shape[:-1], -1, 2).contiguous())

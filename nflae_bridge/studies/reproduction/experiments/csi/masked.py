@@ -60,7 +60,18 @@ class Masking:
         return (sizes[0] // self.patch[0]) * (sizes[1] // self.patch[1]) * (sizes[2] // self.patch[2])
 
     def tokens_of(self, channels: Tensor) -> Tensor:
-        """Return channels (rows, slots, antennas, subcarriers) as complex tokens (rows, tokens, size)."""
+        """Return channels as tokens.
+
+        Parameters
+        ----------
+        channels
+            complex (rows, slots, antennas, subcarriers).
+
+        Returns
+        -------
+        Tensor
+            complex (rows, tokens, size), slots outermost.
+        """
         t, n, f = self.patch
         blocks = channels[:, : self.slots].reshape(
             len(channels), self.slots // t, t, ANTENNAS // n, n, SUBCARRIERS // f, f
@@ -68,7 +79,20 @@ class Masking:
         return blocks.permute(0, 1, 3, 5, 2, 4, 6).reshape(len(channels), self.tokens, t * n * f)
 
     def masks(self, rows: int, generator: torch.Generator) -> Tensor:
-        """Draw the tokens to hide, bool (rows, tokens)."""
+        """Draw the tokens to hide.
+
+        Parameters
+        ----------
+        rows
+            Number of channels.
+        generator
+            Source of randomness.
+
+        Returns
+        -------
+        Tensor
+            bool (rows, tokens).
+        """
         if self.last:
             return (torch.arange(self.tokens) >= self.tokens - self.hidden).expand(rows, -1)
         order = torch.rand(rows, self.tokens, generator=generator).argsort(-1)
