@@ -118,8 +118,9 @@ class JointNetwork(TaskNetwork):
     ) -> None:
         super().__init__()
         self.trunk = next(trunk for part in parts.values() for _, trunk in _trunks(part))
-        self.parts = nn.ModuleDict(parts)
+        self.parts = nn.ModuleDict()
         for task, part in parts.items():
+            self.parts[task] = part
             found = _trunks(part)
             for name, trunk in found:
                 if _size(trunk) != _size(self.trunk):
