@@ -29,9 +29,15 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch) -> Task:
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A registry of one test, with all tasks of the package, whose modules are imported once."""
+    every = {name: find_task(name) for name in task_names()}
+    monkeypatch.setattr(registry, "_REGISTERED", every)
+
+
+@pytest.fixture
+def toy(own_registry: None) -> Task:
     """The toy task, registered for one test."""
-    monkeypatch.setattr(registry, "_REGISTERED", dict(registry._REGISTERED))
     return register(TOY)
 
 
@@ -192,9 +198,8 @@ class WideConfig(ToyConfig):
 
 
 @pytest.fixture
-def wide(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+def wide(own_registry: None, tmp_path: Path) -> Path:
     """A checkpoint whose configuration has a field of every kind."""
-    monkeypatch.setattr(registry, "_REGISTERED", dict(registry._REGISTERED))
     register(replace(TOY, name="wide", config=WideConfig))
     save_checkpoint(tmp_path / "wide", ToyNetwork(WideConfig(sizes=(4,), pair=(1, "b"), layers=2)), {})
     return tmp_path / "wide"
