@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
+import sys
 import threading
 import time
+from collections import deque
 from typing import Any
 
 from matlab_io.version import __version__
@@ -30,9 +33,11 @@ from nflae_bridge.live.server.transport import Transport, open_transport, reread
 from nflae_bridge.live.server.transport.envelope import split_envelope
 from nflae_bridge.live.signals import stopped_by_signals
 
-# Jobs estimated to take less, s, are computed by the thread that received them: other messages wait little, and a
-# handover to the device's thread costs as much as the smallest jobs.
-_INLINE_SECONDS = 2e-3
+# Jobs estimated to take less together, s, are computed by the thread that received them: other messages wait little,
+# and a handover to the device's thread costs as much as the smallest jobs.
+_INLINE_SECONDS = 5e-3
+_ANSWERS_PER_TURN = 8
+_SWITCH_SECONDS = 1e-4  # a thread that computes in Python yields to the other one after this time
 _LINGER_SECONDS = 5.0
 _LAST_BLOCK_SECONDS = 1.0  # for the block in progress when the grace period is over
 _POLL_SECONDS = 0.1  # interval between checks for a signal while no message arrives
@@ -54,6 +59,7 @@ def serve(settings: ServerSettings, log: EventLog) -> None:
         If an address, a key, a model or a device is unusable.
     """
     return_freed_memory()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     transport = open_transport(settings, log)
     try:
         device = Device(settings.model, settings.device)
@@ -94,6 +100,7 @@ class ServerLoop:
         self._queue = JobQueue(settings.queue, lambda job: device.costs.estimate(job.key, job.drops))
         self._worker = Worker(settings, device, self._queue, transport.is_connected, transport.wake, log)
         self._unanswered: dict[int, Job] = {}  # jobs handed to the device's thread
+        self._completed: deque[Answer] = deque()
         self.statistics = Statistics()
 
     def stop(self) -> None:
@@ -143,7 +150,7 @@ class ServerLoop:
 
     def _turn(self) -> None:
         """Wait briefly for messages, accept those that have arrived, and have their jobs computed."""
-        messages = self._transport.receive(_POLL_SECONDS)
+        messages = self._transport.receive(0 if self._completed or self._worker.completed else _POLL_SECONDS)
         self._send_completed()
         jobs: list[Job] = []
         for message in messages:
@@ -153,22 +160,36 @@ class ServerLoop:
                 jobs += self._accept(envelope, frames)
             except WireError as error:
                 self._refuse(envelope, request_id(frames), error)
-        if not self._unanswered and self._are_short(jobs):
-            for job in jobs:
-                self._answer_all(self._worker.compute([job]))
-            return
-        for job in jobs:
+        for job in self._compute_short(jobs):
             if self._queue.put(job):
                 self._unanswered[id(job)] = job
             else:
                 busy = f"{len(self._queue)} requests are waiting; send it again after a pause"
                 self._answer(Answer(job, WireError("busy", busy), 0.0))
 
-    def _are_short(self, jobs: list[Job]) -> bool:
+    def _compute_short(self, jobs: list[Job]) -> list[Job]:
+        """Compute short jobs at once where they would wait for the device's batch; return the others."""
         costs = self._device.costs
-        return all(costs.is_known(job.key) for job in jobs) and (
-            sum(costs.estimate(job.key, job.drops) for job in jobs) < _INLINE_SECONDS
-        )
+        known = [costs.estimate(job.key, job.drops) if costs.is_known(job.key) else math.inf for job in jobs]
+        if not self._unanswered and sum(known) >= _INLINE_SECONDS:
+            return jobs  # computed together
+        left, others = _INLINE_SECONDS, []
+        for job, seconds in zip(jobs, known, strict=True):
+            if seconds < left and self._precedes(job, seconds):
+                left -= seconds
+                self.statistics.batches += 1
+                for answer in self._worker.compute([job]):
+                    self._answer(answer)
+            else:
+                others.append(job)
+        return others
+
+    def _precedes(self, job: Job, seconds: float) -> bool:
+        """Return whether a short job is computed before the device's batch has ended."""
+        if not self._unanswered:
+            return True
+        waits = self._worker.seconds_left() > seconds and not self._queue.holds(job.client)
+        return waits and self._device.computes_beside
 
     def _accept(self, envelope: list[Frame], frames: list[Frame]) -> list[Job]:
         """Return the job of a message, none if it is answered already; raise WireError for an invalid one."""
@@ -230,14 +251,14 @@ class ServerLoop:
     # Answers
 
     def _send_completed(self) -> None:
-        while self._worker.completed:
-            answers = self._worker.completed.popleft()
-            self._answer_all(answers)
-
-    def _answer_all(self, answers: list[Answer]) -> None:
-        self.statistics.batches += 1
-        for answer in answers:
-            self._answer(answer)
+        """Send answers of the device's thread, no more than a new message can wait for."""
+        for _ in range(_ANSWERS_PER_TURN):
+            if not self._completed:
+                if not self._worker.completed:
+                    break
+                self.statistics.batches += 1
+                self._completed.extend(self._worker.completed.popleft())
+            self._answer(self._completed.popleft())
 
     def _answer(self, answer: Answer) -> None:
         job, request = answer.job, answer.job.request

@@ -377,6 +377,25 @@ def test_shorter_jobs_of_others_are_computed_between_blocks() -> None:
     assert len(queue) == 2
 
 
+def test_a_batch_that_takes_longer_than_estimated_lets_shorter_jobs_pass_still() -> None:
+    device, queue, _, worker = blocks_worker()
+    device.costs.calibrate("mrt", 1e-6, 0.041)  # a tenth of the time it takes
+    passed: list[int] = []
+    real = worker._queue.take
+
+    def take(*arguments: Any, **named: Any) -> list[Job]:
+        if len(device.order) == 30 and not passed:  # 30 ms into a batch estimated to take 5 ms
+            queue.put(a_job("short", 1, b"2"))
+        found = real(*arguments, **named)
+        passed.extend(len(device.order) for _ in found)
+        return found
+
+    queue.take = take  # type: ignore[method-assign]
+    (answer,) = worker.compute([a_job("long", 50, b"1")])
+    assert code(answer) == "ok"
+    assert passed == [30]
+
+
 def test_the_device_computes_the_same_in_blocks_and_stops_between_them() -> None:
     device = Device("auto", "cpu")
     device.costs.calibrate("rzf", 1e-6, 1.0)  # so slow by its estimate that every block has a few drops

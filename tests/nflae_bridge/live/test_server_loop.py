@@ -30,6 +30,7 @@ class SlowDevice:
     """A device that takes a quarter of a second per batch, and says so."""
 
     model, device, unusable = "slow", "cpu", dict[str, str]()
+    computes_beside = False
     schemes = ("mrt", "zf")
     clock = staticmethod(time.perf_counter)
 
@@ -51,10 +52,10 @@ class SlowDevice:
 
 
 @contextmanager
-def running(device: Any) -> Iterator[zmq.Socket[bytes]]:
+def running(device: Any, **limits: Any) -> Iterator[zmq.Socket[bytes]]:
     """A server loop in a thread; a DEALER connected to it."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    settings = ServerSettings(bind=("tcp://127.0.0.1:*",))
+    settings = ServerSettings(bind=("tcp://127.0.0.1:*",), **limits)
     transport = open_transport(settings, EventLog("error"))
     loop = ServerLoop(settings, transport, device, EventLog("error"))
     thread = threading.Thread(target=loop.run)
@@ -133,3 +134,51 @@ def test_the_device_measures_its_own_time_only() -> None:
     began = time.perf_counter()
     (answer,) = device.compute([Job([], request, began - 60)])
     assert 0 < answer.compute <= time.perf_counter() - began
+
+
+class LongDevice(SlowDevice):
+    """A device on which scheme "zf" takes until it is released, and "mrt" no time."""
+
+    computes_beside = True
+
+    def __init__(self) -> None:
+        super().__init__(is_known=False)
+        self.costs.learn((2, 4, "mrt", 0, False), 1, 1e-6)
+        self.began, self.released = threading.Event(), threading.Event()
+
+    def compute(self, jobs: Sequence[Job], interrupt: Any = None) -> list[Answer]:
+        if jobs[0].request.scheme == "zf":
+            self.began.set()
+            assert self.released.wait(60)
+        return [Answer(job, {"sum_rate": np.zeros(job.drops)}, 0.0) for job in jobs]
+
+
+def test_a_short_request_is_answered_while_the_device_computes_a_long_one() -> None:
+    device = LongDevice()
+    with running(device) as peer:
+        send(peer, "long", "zf")
+        assert device.began.wait(60)
+        send(peer, "short", "mrt")
+        assert timing(peer)[0] == "short"
+        device.released.set()
+        assert timing(peer)[0] == "long"
+
+
+def test_busy_does_not_wait_for_the_computation() -> None:
+    """No time is measured: the answers arrive before the batch ends, which waits for the test."""
+    device = LongDevice()
+    with running(device, queue=4) as peer:
+        send(peer, "first", "zf")
+        assert device.began.wait(60)
+        names = [str(number) for number in range(20)]
+        for name in names:
+            send(peer, name, "zf")
+        codes = {}
+        for _ in names[3:]:
+            header = json.loads(peer.recv_multipart()[0])
+            codes[header["id"]] = header["error"]["code"]
+        assert set(codes.values()) == {"busy"}
+        assert not device.released.is_set()
+        device.released.set()
+        answered = {timing(peer)[0] for _ in range(1 + len(names) - len(codes))}
+    assert answered | set(codes) == {"first", *names}

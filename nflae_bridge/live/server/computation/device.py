@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 import time
@@ -61,7 +62,7 @@ class Answer:
 
 
 class Device:
-    """Hold the device with the models on it; computations of several threads take turns.
+    """Hold the device with the models on it; computations of several threads take turns, except on a CPU.
 
     Parameters
     ----------
@@ -83,7 +84,9 @@ class Device:
         self.costs = CostModel()
         # s; processor time, which other programs do not affect, where the calling thread computes.
         self.clock = time.thread_time if self.device.type == "cpu" else time.perf_counter
-        self._lock = threading.RLock()
+        # Kernels and the buffers of CUDA graphs are shared by all computations; a CPU computes beside another one.
+        self.computes_beside = self.device.type == "cpu"
+        self._lock = contextlib.nullcontext() if self.computes_beside else threading.RLock()
 
     def check_scheme(self, spec: str) -> None:
         """Check the scheme of a request, given as ``NAME`` or ``NAME:OPTION=VALUE:...``; raises WireError."""

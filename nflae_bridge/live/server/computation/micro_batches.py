@@ -150,6 +150,10 @@ class JobQueue:
                     return self._form_batch(client, first, limit)
             return []
 
+    def holds(self, client: bytes) -> bool:
+        """Return whether a client has a waiting job."""
+        return client in self._waiting
+
     def drain(self) -> list[Job]:
         """Remove and return all jobs."""
         with self._changed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -59,27 +60,42 @@ class Worker:
         self._log = log
         self._depth = 0
         self._ended_at = float("inf")
+        self._expected_end = 0.0  # of the batch in progress, on the clock of `time.perf_counter`; 0 without one
         self.completed: deque[list[Answer]] = deque()
 
     def run(self) -> None:
         """Compute jobs until the queue is closed and empty."""
         expected = 1
         while jobs := self._queue.take(self._batch_drops, expected, self._settings.max_wait):
-            self._complete(self.compute(jobs))
+            costs = self._device.costs
+            self._expected_end = time.perf_counter() + costs.estimate(jobs[0].key, sum(job.drops for job in jobs))
+            answers = self.compute(jobs)
+            self._expected_end = 0.0
+            self._complete(answers)
             # Clients that wait for an answer before their next request return together: as many as were answered.
             expected = min(self._settings.max_batch, len(jobs) + len(self._queue))
+
+    def seconds_left(self) -> float:
+        """Return the estimated time until the batch in progress ends, s; infinite once it has taken longer."""
+        end = self._expected_end
+        if not end:  # the next batch begins at this moment where jobs wait
+            return math.inf if len(self._queue) else 0.0
+        left = end - time.perf_counter()
+        return left if left > 0 else math.inf
 
     def end_at(self, moment: float) -> None:
         """Answer what is not computed by a moment, on the clock of `time.monotonic`, with ``stopping``."""
         self._ended_at = moment
 
-    def compute(self, jobs: list[Job]) -> list[Answer]:
+    def compute(self, jobs: list[Job], interrupted: frozenset[bytes] = frozenset()) -> list[Answer]:
         """Compute a micro-batch.
 
         Parameters
         ----------
         jobs : list of Job
             Jobs of one key.
+        interrupted : frozenset of bytes
+            Clients whose computation is interrupted for it.
 
         Returns
         -------
@@ -92,12 +108,12 @@ class Worker:
         if not jobs:
             return answers
         try:
-            return answers + self._device.compute(jobs, self._interrupt(jobs))
+            return answers + self._device.compute(jobs, self._interrupt(jobs, interrupted))
         except WireError as fault:
             return answers + [Answer(job, WireError(fault.code, str(fault)), 0.0) for job in jobs]
         except Exception as error:
             if len(jobs) > 1:  # one of them may be the cause, and fails no other
-                return answers + [answer for job in jobs for answer in self.compute([job])]
+                return answers + [answer for job in jobs for answer in self.compute([job], interrupted)]
             self._log.exception("failed", shape=jobs[0].request.channels.shape, scheme=jobs[0].request.scheme)
             internal = WireError("internal", f"{type(error).__name__} while computing; the server's log has more")
             return [*answers, Answer(jobs[0], internal, 0.0)]
@@ -120,15 +136,16 @@ class Worker:
             return WireError("stopping", STOPPED)
         return None
 
-    def _interrupt(self, jobs: Sequence[Job]) -> Callable[[], None]:
+    def _interrupt(self, jobs: Sequence[Job], interrupted: frozenset[bytes]) -> Callable[[], None]:
         """Return the function that is called between the blocks of a batch."""
         clock = self._device.clock
         began, paused = clock(), 0.0
-        clients = {job.client for job in jobs}
+        clients = interrupted.union(job.client for job in jobs)
         expected = self._device.costs.estimate(jobs[0].key, sum(job.drops for job in jobs))
 
         def is_shorter(job: Job) -> int:
-            left = expected - (clock() - began - paused)
+            worked = clock() - began - paused
+            left = expected - worked if worked < expected else worked  # an estimate that was too small is doubled
             shorter = job.client not in clients and self._device.costs.estimate(job.key, job.drops) < left
             return self._batch_drops(job) if shorter else 0
 
@@ -143,7 +160,7 @@ class Worker:
                 raise WireError("too_large", f"ended after {limit:g} s (--max-seconds); send fewer drops at a time")
             if self._depth < _MAX_DEPTH and (others := self._queue.take(is_shorter, block=False)):
                 self._depth += 1
-                self._complete(self.compute(others))
+                self._complete(self.compute(others, clients))
                 self._depth -= 1
                 paused += clock() - now
 

@@ -7,6 +7,7 @@ Here a large frame is admitted before it is received, and every peer has the sam
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import select
 import socket as sockets
@@ -23,9 +24,10 @@ from nflae_bridge.live.server.transport.zmtp import GREETING, ProtocolViolation,
 
 _READ_BYTES = 64 << 10
 _LARGE_READ_BYTES = 512 << 10
-_MESSAGES_PER_PEER = 8  # in a turn
+_MESSAGES_PER_PEER = 4  # in a turn
 _MESSAGES_PER_TURN = 64
 _EVENTS_PER_TURN = 64
+_PARTS_PER_CALL = 64
 _MAX_CONNECTIONS = 512
 _HANDSHAKE_SECONDS = 10.0
 _STALLED_SECONDS = 60.0  # instead, for a peer that is not read because it leaves its answers unread
@@ -79,6 +81,7 @@ class Connections:
         self._by_file: dict[int, _Connection] = {}
         self._by_identity: dict[bytes, _Connection] = {}
         self._unparsed: dict[_Connection, None] = {}  # complete messages may be left in their buffers
+        self._unsent: dict[_Connection, None] = {}  # answers of this turn, sent together
         self._unread = 0
         self._number = 0
         self._next_check = 0.0
@@ -119,6 +122,7 @@ class Connections:
         list of list of bytes or memoryview
             Messages, each after the identity of its peer; at most eight of a peer.
         """
+        self._send_all()
         for number, event in self._epoll.poll(0 if self._unparsed else timeout, _EVENTS_PER_TURN):
             connection = self._by_file.get(number)
             if connection is not None:
@@ -141,7 +145,7 @@ class Connections:
         return messages
 
     def send(self, envelope: Sequence[Frame], frames: Sequence[Frame]) -> Delivery:
-        """Send an answer without blocking, or discard it.
+        """Have an answer sent at the next `receive`, without blocking, or discard it.
 
         Parameters
         ----------
@@ -160,17 +164,21 @@ class Connections:
             return "disconnected"
         parts = encode_message([*envelope[1:], *frames])
         size = sum(map(len, parts))
+        if self._unread + size > _MAX_UNREAD_BYTES:
+            self._send_all()
         while self._unread and self._unread + size > _MAX_UNREAD_BYTES:
             largest = max(self._by_file.values(), key=lambda each: each.unread)
             if largest is connection:
                 return "unread"
             self._drop(largest, "it leaves its answers unread, and their memory is needed")
-        return "sent" if self._write(connection, parts) else "disconnected"
+        self._write(connection, parts)
+        return "sent"
 
     def close(self, linger: float) -> None:
         """Close all sockets; answers already sent have `linger` seconds to leave."""
         for listener in self._listeners.values():
             listener.close()
+        self._send_all()
         deadline = time.monotonic() + linger
         while self._unread and (left := deadline - time.monotonic()) > 0:
             for number, event in self._epoll.poll(left):
@@ -234,6 +242,7 @@ class Connections:
         self._by_file.pop(number, None)
         connection.socket.close()
         self._unparsed.pop(connection, None)
+        self._unsent.pop(connection, None)
         self._unread -= connection.unread
         connection.unread = 0
         connection.outbox.clear()
@@ -306,42 +315,36 @@ class Connections:
 
     # Output
 
-    def _write(self, connection: _Connection, parts: Sequence[Frame]) -> bool:
-        """Send as much as the system takes, keep the rest; return False if the connection is lost."""
-        views = deque(memoryview(part) for part in parts)
-        if not connection.outbox and not self._send_some(connection, views):
-            return False
-        if views:
-            connection.outbox += views
-            size = sum(map(len, views))
-            connection.unread += size
-            self._unread += size
-            self._update_mask(connection)
-        return True
+    def _write(self, connection: _Connection, parts: Sequence[Frame]) -> None:
+        """Have bytes sent at the end of the turn."""
+        connection.outbox += (memoryview(part) for part in parts)
+        size = sum(map(len, parts))
+        connection.unread += size
+        self._unread += size
+        if not connection.mask & select.EPOLLOUT:
+            self._unsent[connection] = None
 
-    def _send_some(self, connection: _Connection, views: deque[memoryview]) -> bool:
-        try:
-            while views:
-                sent = connection.socket.sendmsg([views[index] for index in range(min(len(views), 64))])
-                while views and sent >= len(views[0]):
-                    sent -= len(views.popleft())
-                if sent:
-                    views[0] = views[0][sent:]
-        except BlockingIOError:
-            return True
-        except OSError:
-            self._drop(connection)
-            return False
-        return True
+    def _send_all(self) -> None:
+        for connection in list(self._unsent):
+            self._flush(connection)
 
     def _flush(self, connection: _Connection) -> None:
-        before = sum(map(len, connection.outbox))
-        if self._send_some(connection, connection.outbox):
-            sent = before - sum(map(len, connection.outbox))
-            connection.unread -= sent
-            self._unread -= sent
-            self._update_mask(connection)
-
-    def _update_mask(self, connection: _Connection) -> None:
+        """Send as much as the system takes, keep the rest."""
+        self._unsent.pop(connection, None)
+        outbox = connection.outbox
+        try:
+            while outbox:
+                sent = connection.socket.sendmsg(list(itertools.islice(outbox, _PARTS_PER_CALL)))
+                connection.unread -= sent
+                self._unread -= sent
+                while outbox and sent >= len(outbox[0]):
+                    sent -= len(outbox.popleft())
+                if sent:
+                    outbox[0] = outbox[0][sent:]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._drop(connection)
+            return
         reads = 0 if connection.unread > _PAUSE_BYTES else select.EPOLLIN
-        self._watch(connection, reads | (select.EPOLLOUT if connection.outbox else 0))
+        self._watch(connection, reads | (select.EPOLLOUT if outbox else 0))
