@@ -46,6 +46,14 @@ SUBJECTS = {
         ],
         ["tests/matlab_io/reading/test_scalars.py", "tests/nflae_bridge/files/budget"],
     ),
+    "sequences": (
+        ["simulator/csi/sequences", "simulator/csi/models.py", "nflae_bridge/files/slots.py"],
+        [
+            "tests/simulator/csi/sequences",
+            "tests/simulator/csi/test_models.py",
+            "tests/nflae_bridge/cli/test_predict.py",
+        ],
+    ),
     "wire": (
         ["nflae_bridge/live/protocol.py", "nflae_bridge/live/headers.py"],
         ["tests/nflae_bridge/live/test_protocol.py"],

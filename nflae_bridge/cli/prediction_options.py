@@ -49,6 +49,8 @@ class PredictionOptions:
         SNR per antenna of the snapshots, dB; None: estimated.
     force : bool
         Predict although the drops are not a sequence.
+    times : str, optional
+        Variable with the time of every drop.
     """
 
     ahead: int | None = None
@@ -57,6 +59,7 @@ class PredictionOptions:
     geometry: str = "none"
     csi_snr_db: float | None = None
     force: bool = False
+    times: str | None = None
 
     def given(self) -> list[str]:
         """Return the options that differ from their defaults, as they are typed."""
@@ -97,10 +100,12 @@ class PredictionOptions:
         """
         from nflae_bridge.api.predict import prediction_method
         from nflae_bridge.files.csi.prediction import FilePredictor
+        from nflae_bridge.files.slots import slot_times
 
         assert self.ahead is not None
         method = prediction_method(self.ahead, self.method, self.geometry, self.csi_snr_db, model, device)
-        return FilePredictor(file, self.history, method, self.force)
+        times = None if self.times is None else slot_times(file, self.times)
+        return FilePredictor(file, self.history, method, self.force, times)
 
 
 def prediction_options(ahead: int | None, text: str) -> Callable[[Command], Command]:
@@ -156,5 +161,10 @@ def prediction_options(ahead: int | None, text: str) -> Callable[[Command], Comm
             "--force",
             is_flag=True,
             help="Predict although the drops do not look like successive snapshots.",
+        ),
+        click.option(
+            "--times",
+            metavar="VAR",
+            help="Variable with the time of every drop, s; uneven ones are resampled.  [default: evenly spaced]",
         ),
     )

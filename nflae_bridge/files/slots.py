@@ -142,13 +142,50 @@ def slot_seconds(file: ChannelFile) -> float | None:
     float or None
         Seconds; None if the file states none.
     """
+    found = _numbers(file, "slot_seconds")
+    if found is None or found.size != 1:
+        return None
+    seconds = float(found[0])
+    return seconds if 0 < seconds < math.inf else None
+
+
+def slot_times(file: ChannelFile, name: str) -> npt.NDArray[np.float64]:
+    """Read the times of the slots from a variable of a file.
+
+    Parameters
+    ----------
+    file : ChannelFile
+        Open file.
+    name : str
+        Name of the variable.
+
+    Returns
+    -------
+    numpy.ndarray
+        Times, s, float64 (slots,).
+
+    Raises
+    ------
+    NflaeError
+        If there is no such variable, or it has another number of values.
+    """
+    found, slots = _numbers(file, name), SlotAxis.of(file).slots
+    if found is None:
+        raise NflaeError(f"{file.path}: no numbers {name}; name the variable with the time of every drop, s")
+    if found.size != slots:
+        raise NflaeError(f"{file.path}: {name} has {found.size} values; expected one per drop, {slots}")
+    return found
+
+
+def _numbers(file: ChannelFile, name: str) -> npt.NDArray[np.float64] | None:
+    """Return a real variable beside the channels as a vector; None if there is none."""
     from matlab_io.containers.contents import list_variables  # h5py is not imported where no file is read
+    from matlab_io.containers.variable import NUMERIC_CLASSES
     from matlab_io.reading.storage import open_storage
 
     listed = [] if file.version == "raw" else list_variables(file.path, file.version)
     for variable in listed:
-        if variable.name == "slot_seconds" and math.prod(variable.shape) == 1:
+        if variable.name == name and variable.matlab_class in NUMERIC_CLASSES and not variable.is_complex:
             with closing(open_storage(file.path, file.version, variable, [])) as storage:
-                seconds = float(storage.numbers(variable).reshape(-1)[0])
-            return seconds if 0 < seconds < math.inf else None
+                return np.asarray(storage.numbers(variable), np.float64).reshape(-1, order="F")
     return None

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from matlab_io.errors import NflaeError
+from simulator.csi.prediction.window import Predictor
 from simulator.csi.registry import REGISTRY, csi_forms
 
 
@@ -34,10 +35,13 @@ class CsiContext:
     slot_correlation
         Correlation of the channels of successive slots, from which ageing is drawn; None if the snapshots are the
         outdated ones themselves.
+    network
+        Learned predictor, for predictions that use one; None: none.
     """
 
     generator: torch.Generator
     slot_correlation: float | None = None
+    network: Predictor | None = None
 
 
 class CsiPart(Protocol):
@@ -97,6 +101,11 @@ class CsiModel:
     def slots(self) -> int:
         """Age of the newest snapshot, slots."""
         return sum(part.slots for part in self.parts)
+
+    @property
+    def predicts(self) -> bool:
+        """True if a part predicts, for which a network may be used."""
+        return any(part.stage is Stage.PREDICTION for part in self.parts)
 
     @property
     def history(self) -> int:

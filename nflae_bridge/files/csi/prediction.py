@@ -18,7 +18,7 @@ from nflae_bridge.files.slots import Indices, SlotAxis
 from nflae_bridge.files.validation import Channels, fault_of, good_drops
 from simulator.csi.prediction.registry import METHODS
 from simulator.csi.prediction.users import PredictionMethod, check_ahead, predict_users
-from simulator.csi.sequences.history import check_gaps, take_snapshots
+from simulator.csi.sequences.history import check_gaps, spacing_of, take_snapshots
 
 __all__ = ["USED_METHODS", "FilePredictor", "PredictedDrops"]
 
@@ -61,6 +61,9 @@ class FilePredictor:
         How to predict.
     force : bool
         Predict although the drops are not a sequence.
+    times : numpy.ndarray, optional
+        Times of the slots, s, float64 (slots,); by default they are evenly spaced. Histories at uneven times are
+        resampled.
 
     Attributes
     ----------
@@ -70,18 +73,28 @@ class FilePredictor:
         Snapshots predicted.
     axis : SlotAxis
         Drop axes of the file.
+    spacing : float or None
+        Time between slots by `times`, s.
 
     Raises
     ------
     NflaeError
-        If the file has several axes of drops, receive antennas are combined, the geometry does not fit, or more
-        snapshots are to be predicted than half the history.
+        If the file has several axes of drops, receive antennas are combined, the geometry does not fit, more snapshots
+        are to be predicted than half the history, or times do not rise.
     """
 
-    def __init__(self, file: ChannelFile, history: int, method: PredictionMethod, force: bool = False) -> None:
+    def __init__(
+        self,
+        file: ChannelFile,
+        history: int,
+        method: PredictionMethod,
+        force: bool = False,
+        times: npt.NDArray[np.float64] | None = None,
+    ) -> None:
         self.axis = SlotAxis.of(file)
         self.history, self.ahead = min(history, self.axis.slots), method.ahead
         self._file, self._method, self._force = file, method, force
+        self._times: npt.NDArray[np.float64] | None = None
         if file.receive_mode in ("strongest", "eigen"):
             raise NflaeError(
                 f"{file.path}: {file.variable}: receive antennas combined by {file.receive_mode!r} change from drop to"
@@ -90,8 +103,10 @@ class FilePredictor:
         try:
             method.geometry.check(file.antennas)
             check_ahead(method.ahead, self.history)
+            self.spacing, even = (None, True) if times is None else spacing_of(torch.from_numpy(times))
         except NflaeError as error:
             raise NflaeError(f"{file.path}: {file.variable}: {error}") from None
+        self._times = None if even else times
 
     def __call__(self, drops: Indices) -> PredictedDrops:
         """Predict the snapshots after drops.
@@ -118,6 +133,8 @@ class FilePredictor:
             notes = self._check(histories, needed, taken.channels, taken.missing)
         except NflaeError as error:
             raise NflaeError(f"{self._file.path}: {self._file.variable}: {error}") from None
+        if self._times is not None:
+            return self._resampled(histories, needed, taken.channels, notes)
         shape = (len(drops), self.ahead, self._file.users)
         channels = np.empty((*shape, self._file.antennas), np.complex64)
         error_db, used = np.empty(shape), np.empty((shape[0], shape[2]), np.int64)
@@ -131,6 +148,32 @@ class FilePredictor:
             channels[rows], error_db[rows] = found.channels.cpu().numpy(), found.csi_error_db.cpu().numpy()
             used[rows] = np.reshape([USED_METHODS.index(name) for name in found.method], (len(rows), shape[2]))
         return PredictedDrops(channels, error_db, used, notes)
+
+    def _resampled(
+        self, histories: Indices, needed: Indices, channels: Tensor, notes: tuple[str, ...]
+    ) -> PredictedDrops:
+        """Predict from histories at uneven times, one after another; the snapshots predicted are evenly spaced."""
+        assert self._times is not None
+        channels_of, errors, methods = [], [], []
+        for padded in histories:
+            history = padded[padded >= 0]
+            times = torch.from_numpy(self._times[self.axis.slot_of(history)])
+            places = torch.from_numpy(np.searchsorted(needed, history))
+            try:
+                taken = take_snapshots(channels[places], times)
+            except NflaeError as error:
+                where = drop_name(self._file, int(history[-1]))
+                raise NflaeError(f"{self._file.path}: {self._file.variable}: history of {where}: {error}") from None
+            enough = 2 * self.ahead <= len(taken.channels)
+            method = self._method if enough else replace(self._method, name="hold")
+            found = predict_users(taken.channels.unsqueeze(0), taken.missing.unsqueeze(0), method)
+            channels_of.append(found.channels[0].cpu().numpy())
+            errors.append(found.csi_error_db[0].cpu().numpy())
+            methods.append([USED_METHODS.index(each) for each in found.method])
+            notes = (*notes, *taken.notes)
+        return PredictedDrops(
+            np.stack(channels_of), np.stack(errors), np.array(methods, np.int64), tuple(dict.fromkeys(notes))
+        )
 
     def read_block(
         self,

@@ -23,6 +23,7 @@ from nflae_bridge.studies.cluster import run_units
 from nflae_bridge.studies.link.source import BatchRecipe, DropSource
 from nflae_bridge.studies.link.unit_journal import Outcome, UnitJournal
 from simulator.csi.models import CsiContext, CsiModel
+from simulator.csi.prediction.window import Predictor
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Scheme
 from simulator.link_level.chain import Chain, Waveform, effective_channels, scheduled
@@ -122,6 +123,7 @@ class _Transceivers:
     schemes: dict[str, Scheme]
     label: Callable[[torch.Tensor], torch.Tensor] | None
     chain: Chain
+    predictor: Predictor | None
 
 
 @lru_cache(maxsize=8)
@@ -135,7 +137,12 @@ def _transceivers(settings: Settings) -> _Transceivers:
         assert isinstance(engine, Engine)
         label = engine.near_field
     modulation = choose_modulation(settings.modulation, settings.code, settings.symbols)
-    return _Transceivers(device, schemes, label, Chain(modulation, settings.symbols, device, settings.waveform))
+    chain, predictor = Chain(modulation, settings.symbols, device, settings.waveform), None
+    if settings.csi.predicts:
+        from nflae_bridge.tasks.predict import load_predictor
+
+        predictor = load_predictor()
+    return _Transceivers(device, schemes, label, chain, predictor)
 
 
 def run_unit(settings: Settings, unit: Unit) -> Outcome:
@@ -159,7 +166,8 @@ def run_unit(settings: Settings, unit: Unit) -> Outcome:
         If the rates of a scheme are not finite.
     """
     link, batch = _transceivers(settings), unit.recipe.batch()
-    context = CsiContext(generator_of(settings.seed, "csi", unit.index), batch.slot_correlation)
+    errors = generator_of(settings.seed, "csi", unit.index)
+    context = CsiContext(errors, batch.slot_correlation, link.predictor)
     csi = settings.csi.estimate(batch.snapshots, batch.history, context).to(link.device)
     channels, known_of = batch.channels.to(link.device), batch.known_of.to(link.device)
     budget = settings.budget(unit.snr_db)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -43,7 +43,8 @@ class PredictedCsi:
     def __call__(self, snapshots: Tensor, context: CsiContext) -> Tensor:
         """Apply the part, see `CsiPart`; the noise variance is estimated from each history."""
         missing = torch.zeros(snapshots.shape[:3], dtype=torch.bool)
-        return predict_users(snapshots, missing, self.method).channels[:, -1:]
+        method = replace(self.method, network=context.network)
+        return predict_users(snapshots, missing, method).channels[:, -1:]
 
     def __str__(self) -> str:
         return self.text

@@ -84,14 +84,12 @@ def take_snapshots(channels: Tensor, times: Tensor | None = None) -> Snapshots:
     if times is None:
         return Snapshots(known, missing)
     check_times(times, len(channels))
-    if len(times) < 2:
-        return Snapshots(known, missing)
-    steps = times.diff()
-    spacing = float(steps.sum() / (steps / steps.median()).round().clamp(min=1).sum())
+    spacing, even = spacing_of(times)
+    if even:
+        return Snapshots(known, missing, spacing)
+    assert spacing is not None
     places = (times - times[-1]) / spacing
     grid = torch.arange(round(float(places[0])), 1, dtype=torch.float64)
-    if len(grid) == len(places) and bool((places - grid).abs().max() <= _JITTER):
-        return Snapshots(known, missing, spacing)
     distance = (grid.unsqueeze(-1) - places).abs()
     empty = distance.min(-1).values > 0.5
     if int(empty.sum()) > MOST_GAPS * len(grid):
@@ -102,6 +100,36 @@ def take_snapshots(channels: Tensor, times: Tensor | None = None) -> Snapshots:
             " times"
         )
     return _resampled(Snapshots(known, missing, spacing), places, grid)
+
+
+def spacing_of(times: Tensor) -> tuple[float | None, bool]:
+    """Return the time between snapshots, without gaps, and whether all times are that far apart.
+
+    Parameters
+    ----------
+    times
+        Times, s, float64 (snapshots,).
+
+    Returns
+    -------
+    spacing : float or None
+        Mean spacing, s; None for a single snapshot.
+    even : bool
+        True if every time lies within a hundredth of the spacing.
+
+    Raises
+    ------
+    NflaeError
+        If times do not rise.
+    """
+    check_times(times, len(times))
+    if len(times) < 2:
+        return None, True
+    steps = times.diff()
+    spacing = float(steps.sum() / (steps / steps.median()).round().clamp(min=1).sum())
+    places = (times - times[-1]) / spacing
+    even = places - torch.arange(1 - len(times), 1, dtype=torch.float64)
+    return spacing, bool(even.abs().max() <= _JITTER)
 
 
 def check_times(times: Tensor, count: int) -> None:

@@ -215,3 +215,30 @@ def test_combined_receive_antennas_cannot_be_predicted(nflae: Run, write_mat: Wr
     assert done.exit_code == 1
     assert "pass --receive-antennas each" in done.stderr
     assert nflae("predict", source, "-o", tmp_path / "out.mat", *AR, *options, "each").exit_code == 0
+
+
+def test_times_of_the_file_are_resampled_said_and_checked(nflae: Run, write_mat: WriteMat, tmp_path: Path) -> None:
+    dense = moving_users(260, paths=1)
+    slow = np.exp(0.02j * np.arange(260))[:, None, None] * np.abs(dense[:1])
+    places = 10 * np.arange(24) + np.random.default_rng(2).integers(-2, 3, 24)
+    output = tmp_path / "next.mat"
+
+    def run(times: npt.NDArray[np.float64], *more: object) -> tuple[int, str]:
+        source = write_mat(slow[places].astype(np.complex64), when=times)
+        done = nflae("predict", source, "-o", output, *AR, "--times", "when", *more)
+        return done.exit_code, done.output
+
+    code, said = run(1e-4 * places)
+    assert code == 0, said
+    assert "times are uneven: 16 snapshots resampled to 16" in said
+    expected = nflae_bridge.predict(slow[places][-16:], times=1e-4 * places[-16:], method="ar")
+    np.testing.assert_allclose(load(output)["H"].T, expected.channels, atol=1e-4)
+    code, said = run(1e-4 * places, "--rolling")
+    assert code == 0, said
+    np.testing.assert_allclose(load(output)["H"][..., -1].T, expected.channels, atol=1e-4)
+    code, said = run(1e-3 * np.arange(24.0))
+    assert "16 snapshots (16 ms)" in said
+    assert "resampled" not in said
+    assert "times do not rise: snapshot 24" in run(np.r_[np.arange(23.0), 5])[1]
+    assert "when has 23 values; expected one per drop, 24" in run(np.arange(23.0))[1]
+    assert "no numbers other" in run(np.arange(24.0), "--times", "other")[1]

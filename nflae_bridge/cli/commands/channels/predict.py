@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nflae_bridge.cli.options import ChannelOptions, channel_options, device_option, model_option
+from nflae_bridge.cli.options import ChannelOptions, channel_options, device_option
 from nflae_bridge.cli.prediction_options import PredictionOptions, prediction_options
 from nflae_bridge.cli.terminal import fact, progress, warn
 
@@ -55,10 +55,17 @@ if TYPE_CHECKING:
 @click.option(
     "--slot-ms",
     type=click.FloatRange(min=0, min_open=True),
-    help="Time between snapshots, ms.  [default: slot_seconds in the file, else unknown]",
+    help="Time between snapshots, ms, for the report.  [default: by --times, or slot_seconds in the file]",
 )
 @channel_options
-@model_option
+@click.option(
+    "--model",
+    default="auto",
+    show_default=True,
+    metavar="NAME|DIR",
+    help="Model of methods nflae and auto: a shipped one for this task (see nflae models), a folder written by nflae"
+    " train, or auto.",
+)
 @device_option
 @click.option("--mat-version", type=click.Choice(["6", "7", "7.3"]), help="Version of OUT.mat.  [default: of IN.mat]")
 def command(
@@ -83,7 +90,7 @@ def command(
         from nflae_bridge.files.csi.predict_file import predict_file
 
         predictor = prediction.predictor(file, model, device)
-        spacing = _spacing(file, slot_ms)
+        spacing = predictor.spacing or _spacing(file, slot_ms)
         _announce(file, predictor, prediction, spacing)
         drops = drops_per_block(file.users, file.antennas, predictor.history)
         batch = max(1, drops * predictor.axis.slots // file.drops)

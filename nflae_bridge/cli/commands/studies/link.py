@@ -259,6 +259,9 @@ def _identity(settings: Settings, source: DropSource, device: str) -> dict[str, 
     if "nflae" in settings.schemes or settings.alpha_c < 1:
         with (model_folder(settings.model, device) / "model.safetensors").open("rb") as weights:
             given["model"] = file_digest(weights, "sha256").hexdigest()[:16]
+    if settings.csi.predicts:
+        with (model_folder("auto", "cpu", "predict") / "model.safetensors").open("rb") as weights:
+            given["predictor"] = file_digest(weights, "sha256").hexdigest()[:16]
     return given | source.identity()
 
 
