@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matlab_io.writing.mat_writer import Value
     from nflae_bridge.files.csi.prediction import FilePredictor
 
-METHOD_METAVAR = "auto|hold|ar|ar-local|esprit|kalman|nflae"
+METHOD_METAVAR = "auto|hold|ar|ar-global|esprit|kalman|nflae"
 
 
 def _snr(ctx: click.Context, parameter: click.Parameter, value: str) -> float | None:

@@ -10,6 +10,8 @@ import pytest
 
 import nflae_bridge
 from matlab_io import open_channels
+from nflae_bridge.cli.prediction_options import METHOD_METAVAR
+from simulator.csi.prediction.registry import METHODS
 from tests.channel_files import Run, WriteMat, load
 from tests.moving_users import moving_users
 
@@ -197,6 +199,24 @@ def test_wrong_usage(nflae: Run, tmp_path: Path, command: str, options: tuple[ob
     done = nflae(command, "in.mat", "-o", tmp_path / "out.mat", *options)
     assert done.exit_code == 2, done.output
     assert told in " ".join(done.output.replace("│", " ").split())
+
+
+def test_help_lists_the_methods_there_are() -> None:
+    assert METHOD_METAVAR.split("|") == list(METHODS)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_predicts(nflae: Run, write_mat: WriteMat, tmp_path: Path, method: str) -> None:
+    channels, output = moving_users(20, snr_db=20.0), tmp_path / "next.mat"
+    options = ("--method", method, "--ahead", 2, "--geometry", "line")
+    done = nflae("predict", write_mat(channels[:18]), "-o", output, *options)
+    assert done.exit_code == 0, done.output
+    found = load(output)
+    names = str(found["nflae_info"]["methods"]).split(",")
+    used = {names[int(index) - 1] for index in found["method"].ravel()}
+    assert used <= set(names) if method == "auto" else used == {method}
+    if method != "hold":
+        assert error_db(found["H"].T, channels[18:]) < -10
 
 
 def test_one_snapshot_is_held_and_said(nflae: Run, write_mat: WriteMat, tmp_path: Path) -> None:
