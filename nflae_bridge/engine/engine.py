@@ -23,11 +23,11 @@ from nflae_bridge.engine.cuda_graphs import CudaGraphs
 from nflae_bridge.engine.device_problem import DeviceProblem
 from nflae_bridge.engine.numpy_small_batch import Drops, solve
 from nflae_bridge.engine.onnx_graphs import PowerGraph, Run, WavefrontGraph
-from nflae_bridge.network.backbone import Backbone
 from nflae_bridge.network.checkpoint import Checkpoint
 from nflae_bridge.network.encoders.wavefront import scaled_to_range
 from nflae_bridge.network.model import PrecodingNetwork
 from nflae_bridge.network.shipped import DEFAULT_TASK, other_task
+from nflae_bridge.network.trunks.backbone import Backbone
 from simulator.downlink.balancing import max_min_candidate
 from simulator.downlink.budget import LinkBudget, per_drop
 from simulator.downlink.candidates import assemble, form_beams

@@ -22,12 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from matlab_io.extras import require
-from nflae_bridge.network.backbone import NoBackbone, OpenBackbone
 from nflae_bridge.network.checkpoint import GRAPHS, WEIGHTS, file_hash, load_checkpoint, write_atomically
 from nflae_bridge.network.encoders.gram import FeatureInputs, GramEncoder
 from nflae_bridge.network.encoders.wavefront import SUBARRAYS, WavefrontClassifier, fourier
 from nflae_bridge.network.interface import TaskNetwork
 from nflae_bridge.network.model import PrecodingNetwork, power_fractions_of
+from nflae_bridge.network.trunks.backbone import NoBackbone, OpenBackbone
 
 POWERS, WAVEFRONT = GRAPHS
 WEIGHTS_HASH = "weights_sha256"

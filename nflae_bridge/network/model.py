@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.network.backbone import NoBackbone, OpenBackbone, backbone_of
 from nflae_bridge.network.config import NetworkConfig
 from nflae_bridge.network.encoders.cnn import CnnEncoder
 from nflae_bridge.network.encoders.gram import GramEncoder
@@ -16,6 +15,7 @@ from nflae_bridge.network.encoders.interface import Encoder, UserInputs
 from nflae_bridge.network.encoders.raw import RawEncoder
 from nflae_bridge.network.encoders.wavefront import mean_phase_step
 from nflae_bridge.network.interface import TaskNetwork
+from nflae_bridge.network.trunks.backbone import NoBackbone, OpenBackbone, backbone_of
 
 
 @dataclass(frozen=True)

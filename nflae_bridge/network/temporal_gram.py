@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from nflae_bridge.network.interface import TaskNetwork
-from nflae_bridge.network.trunk import UserTrunk
+from nflae_bridge.network.trunks.trunk import UserTrunk
 from simulator.csi.prediction.temporal import toeplitz, window_sums
 
 _LEAST_NOISE = 1e-6

@@ -16,9 +16,9 @@ from torch import Tensor
 from nflae_bridge.engine.triton_kernels.encode import encode
 from nflae_bridge.engine.triton_kernels.serve import serve
 from nflae_bridge.engine.triton_kernels.trunk import run_trunk
-from nflae_bridge.network.backbone import OpenBackbone
 from nflae_bridge.network.encoders.gram import GramEncoder
 from nflae_bridge.network.model import PrecodingNetwork
+from nflae_bridge.network.trunks.backbone import OpenBackbone
 
 USERS = 16
 """Users that a program has room for, the least that the matrix units take."""

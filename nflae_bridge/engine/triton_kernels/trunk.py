@@ -1,4 +1,4 @@
-"""Run `nflae_bridge.network.trunk.UserTrunk` and the two heads on a drop, in Triton.
+"""Run `nflae_bridge.network.trunks.trunk.UserTrunk` and the two heads on a drop, in Triton.
 
 W: width of the trunk; its weights lie in one piece, layer by layer, in the order of `UserTrunk`'s parameters.
 """
@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 from nflae_bridge.engine.triton_kernels.arithmetic import gelu, layer_norm
-from nflae_bridge.network.trunk import LARGEST_SCORE
+from nflae_bridge.network.trunks.trunk import LARGEST_SCORE
 
 _BOUND = tl.constexpr(LARGEST_SCORE)
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.network.backbone import backbone_of
 from nflae_bridge.network.config import BackboneConfig
 from nflae_bridge.network.interface import TaskNetwork
+from nflae_bridge.network.trunks.backbone import backbone_of
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nflae_bridge.network.backbone import backbone_of
 from nflae_bridge.network.config import BackboneConfig
+from nflae_bridge.network.trunks.backbone import backbone_of
 
 Note = Callable[[str], None]
 WIDTH, LAYERS, HEADS = 64, 3, 4

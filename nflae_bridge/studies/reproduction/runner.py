@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.network.backbone import Backbone
 from nflae_bridge.network.checkpoint import write_atomically
+from nflae_bridge.network.trunks.backbone import Backbone
 from nflae_bridge.plots.style import render
 from nflae_bridge.studies.journal import Journal
 from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row

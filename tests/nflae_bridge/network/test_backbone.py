@@ -12,11 +12,11 @@ import transformers
 from safetensors.torch import load_file
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.network.backbone import Backbone
 from nflae_bridge.network.checkpoint import load_checkpoint, save_checkpoint
 from nflae_bridge.network.config import BackboneConfig, EncoderConfig, NetworkConfig
 from nflae_bridge.network.encoders.interface import UserInputs
 from nflae_bridge.network.model import PrecodingNetwork
+from nflae_bridge.network.trunks.backbone import Backbone
 from nflae_bridge.tasks.precode import PRECODE
 from nflae_bridge.training.loss import LossWeights, precoding_loss
 from nflae_bridge.training.presets import recipe

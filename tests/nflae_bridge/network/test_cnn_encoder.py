@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.network.backbone import NoBackbone
 from nflae_bridge.network.config import BackboneConfig, EncoderConfig, NetworkConfig
 from nflae_bridge.network.encoders.cnn import CnnEncoder
 from nflae_bridge.network.encoders.interface import UserInputs
 from nflae_bridge.network.model import PrecodingNetwork
+from nflae_bridge.network.trunks.backbone import NoBackbone
 from nflae_bridge.training.loss import LossWeights, precoding_loss
 from nflae_bridge.training.presets import recipe
 from simulator.downlink.budget import LinkBudget

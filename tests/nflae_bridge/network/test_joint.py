@@ -10,9 +10,9 @@ from torch import nn
 
 from nflae_bridge.network.encoders.interface import UserInputs
 from nflae_bridge.network.interface import TaskNetwork
-from nflae_bridge.network.joint import JointNetwork, PatchTrunk, TaskTrunk
 from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
-from nflae_bridge.network.trunk import UserTrunk
+from nflae_bridge.network.trunks.joint import JointNetwork, PatchTrunk, TaskTrunk
+from nflae_bridge.network.trunks.trunk import UserTrunk
 from tests.simulator.definitions import draw_channels
 
 Make = Callable[..., PrecodingNetwork]

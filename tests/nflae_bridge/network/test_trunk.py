@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from nflae_bridge.network.trunk import UserTrunk
+from nflae_bridge.network.trunks.trunk import UserTrunk
 
 POSITIONS = 16
 SHAPES = {

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from nflae_bridge.network.interface import TaskNetwork
-from nflae_bridge.network.trunk import UserTrunk
+from nflae_bridge.network.trunks.trunk import UserTrunk
 
 
 class TaskTrunk(nn.Module):
@@ -43,12 +43,12 @@ class TaskTrunk(nn.Module):
         Parameters
         ----------
         tokens, bias
-            As in `nflae_bridge.network.trunk.UserTrunk`; the task token has a bias of 0.
+            As in `nflae_bridge.network.trunks.trunk.UserTrunk`; the task token has a bias of 0.
 
         Returns
         -------
         Tensor
-            As in `nflae_bridge.network.trunk.UserTrunk`, without the task token.
+            As in `nflae_bridge.network.trunks.trunk.UserTrunk`, without the task token.
         """
         task = self.token.to(tokens.dtype).expand(tokens.shape[0], 1, -1)
         result: Tensor = self.shared(torch.cat([task, tokens], 1), pad(bias, (1, 0, 1, 0)))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.network.config import BackboneConfig
-from nflae_bridge.network.trunk import UserTrunk
+from nflae_bridge.network.trunks.trunk import UserTrunk
 
 # Parts of a frozen backbone that stay trainable: layer norms and position embeddings, by transformers' names.
 _ADDITION = ("ln_1", "ln_2", "ln_f", "wpe", "layernorm", "norm.weight")
@@ -48,7 +48,7 @@ class NoBackbone(nn.Module):
 
 
 class OpenBackbone(nn.Module):
-    """Run GPT-2's blocks as built here, with attention between all users; see `nflae_bridge.network.trunk`.
+    """Run GPT-2's blocks as built here, with attention between all users; see `nflae_bridge.network.trunks.trunk`.
 
     Parameters
     ----------
