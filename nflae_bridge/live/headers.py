@@ -11,21 +11,27 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta, Struct
 
-from matlab_io.result import RECEIVE_COMBINER, RESULT_NAMES
+from matlab_io.result import PREDICTION_ARRAYS, RECEIVE_COMBINER, RESULT_NAMES
 from nflae_bridge.live.errors import WireError
 from simulator.downlink.budget import DEFAULT_ALPHA_C, DEFAULT_MIN_RATE, DEFAULT_NOISE_POWER, DEFAULT_POWER
 
 VERSION: Literal[1] = 1
 
+PREDICTION_NAMES = tuple(entry.name for entry in PREDICTION_ARRAYS)
+MAX_HISTORY = 256  # snapshots; the time of a prediction grows with the third power
+
 if TYPE_CHECKING:
     ArrayName = str
+    PredictedName = str
     ReturnedName = str
 else:
     ArrayName = Literal[RESULT_NAMES]
-    ReturnedName = Literal[(*RESULT_NAMES, RECEIVE_COMBINER.name)]
+    PredictedName = Literal[(*PREDICTION_NAMES, *RESULT_NAMES)]
+    ReturnedName = Literal[(*PREDICTION_NAMES, *RESULT_NAMES, RECEIVE_COMBINER.name)]
 Dtype = Literal["complex64", "complex128"]
 Convention = Literal["hermitian", "direct"]
 ReceiveMode = Literal["each", "strongest", "eigen"]
+Continuation = Literal["precode"]
 Frame = bytes | memoryview
 
 _ITEM_BYTES = {"complex64": 8, "complex128": 16}
@@ -75,6 +81,80 @@ class PrecodeHeader(Struct, tag_field="op", tag="precode", forbid_unknown_fields
     receive_antennas: ReceiveMode | None = None
 
 
+class PredictHeader(Struct, tag_field="op", tag="predict", forbid_unknown_fields=True, omit_defaults=True):
+    """Hold the header of a request to predict the channels after a history, and to precode them if `then` says so.
+
+    Attributes
+    ----------
+    v, id, dtype, convention, deadline_ms
+        As for `PrecodeHeader`.
+    shape : tuple of int
+        Antennas, users and, unless it is 1, snapshots of the history.
+    ahead : int
+        Number A of snapshots to predict.
+    method, geometry, csi_snr_db, force
+        See docs/reference/protocol.md.
+    times : tuple of float or None
+        Times of the snapshots, s.
+    then : {"precode"} or None
+        Precode the predicted channels.
+    power, noise_power, alpha_c, min_rate, scheme, refine, near_field
+        As for `PrecodeHeader`, for the predicted channels.
+    want : tuple of str or None
+        Arrays to return; None for all.
+    """
+
+    v: Literal[1]
+    id: _Id
+    shape: Annotated[tuple[_Count, ...], Meta(min_length=2, max_length=3)]
+    dtype: Dtype = "complex64"
+    convention: Convention = "hermitian"
+    ahead: Annotated[int, Meta(ge=1, le=MAX_HISTORY)] = 4
+    method: str = "auto"
+    geometry: str = "none"
+    csi_snr_db: float | None = None
+    times: tuple[float, ...] | None = None
+    force: bool = False
+    then: Continuation | None = None
+    power: float = DEFAULT_POWER
+    noise_power: float = DEFAULT_NOISE_POWER
+    alpha_c: float = DEFAULT_ALPHA_C
+    min_rate: float = DEFAULT_MIN_RATE
+    scheme: str = "nflae"
+    refine: Annotated[int, Meta(ge=0, le=100)] = 0
+    near_field: bool = False
+    want: Annotated[tuple[PredictedName, ...], Meta(min_length=1)] | None = None
+    deadline_ms: Annotated[float, Meta(gt=0)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.history > MAX_HISTORY:
+            raise ValueError(f"a history of {self.history} snapshots: at most {MAX_HISTORY}; send the last ones")
+        if self.times is not None and len(self.times) != self.history:
+            raise ValueError(f"{len(self.times)} times for a history of {self.history} snapshots: one per snapshot")
+        if self.then is None:
+            given = [field.name for field in _OF_PRECODE if getattr(self, field.name) != field.default]
+            given += [name for name in self.want or () if name in RESULT_NAMES]
+            if given:
+                raise ValueError(f'{", ".join(given)}: for precoders only; add "then": "precode"')
+
+    @property
+    def history(self) -> int:
+        """Number of snapshots in the history."""
+        return (*self.shape, 1)[2]
+
+    @property
+    def returned(self) -> tuple[PredictedName, ...]:
+        """Names of the arrays to return."""
+        return self.want or (PREDICTION_NAMES if self.then is None else (*PREDICTION_NAMES, *RESULT_NAMES))
+
+
+_OF_PRECODE = tuple(
+    field
+    for field in msgspec.structs.fields(PredictHeader)
+    if field.name in ("power", "noise_power", "alpha_c", "min_rate", "scheme", "refine", "near_field")
+)
+
+
 class StatusHeader(Struct, tag_field="op", tag="status", forbid_unknown_fields=True):
     """Hold the header of a request for the server's status."""
 
@@ -110,20 +190,26 @@ class ReplyHeader(Struct, omit_defaults=True):
     error: ErrorDescription | None = None
 
 
-_REQUEST: msgspec.json.Decoder[PrecodeHeader | StatusHeader] = msgspec.json.Decoder(PrecodeHeader | StatusHeader)
+RequestHeader = PrecodeHeader | PredictHeader | StatusHeader
+_REQUEST: msgspec.json.Decoder[RequestHeader] = msgspec.json.Decoder(RequestHeader)
 _REPLY = msgspec.json.Decoder(ReplyHeader)
 # Values to list in the message about a field, by the place of the fault in msgspec's message.
 _ALLOWED = {
-    "$.op": ("precode", "status"),
+    "$.op": ("precode", "predict", "status"),
     "$.dtype": get_args(Dtype),
     "$.convention": get_args(Convention),
     "$.receive_antennas": get_args(ReceiveMode),
+    "$.then": get_args(Continuation),
     "$.want": RESULT_NAMES,
     "unknown field": PrecodeHeader.__struct_fields__,
 }
+_ALLOWED_TO_PREDICT = _ALLOWED | {
+    "$.want": (*PREDICTION_NAMES, *RESULT_NAMES),
+    "unknown field": PredictHeader.__struct_fields__,
+}
 
 
-def decode_request_header(frames: Sequence[Frame]) -> PrecodeHeader | StatusHeader:
+def decode_request_header(frames: Sequence[Frame]) -> RequestHeader:
     """Decode the header frame of a request.
 
     Parameters
@@ -133,7 +219,7 @@ def decode_request_header(frames: Sequence[Frame]) -> PrecodeHeader | StatusHead
 
     Returns
     -------
-    PrecodeHeader or StatusHeader
+    PrecodeHeader, PredictHeader or StatusHeader
         Header; the ranges of the link budget are not checked.
 
     Raises
@@ -149,18 +235,19 @@ def decode_request_header(frames: Sequence[Frame]) -> PrecodeHeader | StatusHead
         return _REQUEST.decode(frames[0])
     except msgspec.ValidationError as error:
         reason = f"header: {error}"[:300]
-        allowed = next((names for place, names in _ALLOWED.items() if place in reason), ())
+        listed = _ALLOWED_TO_PREDICT if b'"predict"' in bytes(frames[0]) else _ALLOWED
+        allowed = next((names for place, names in listed.items() if place in reason), ())
         raise WireError("bad_request", f"{reason}; allowed: {', '.join(allowed)}" if allowed else reason) from None
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
         raise WireError("bad_request", f"the header is not a JSON object in UTF-8: {str(error)[:200]}") from None
 
 
-def announced_bytes(header: PrecodeHeader | StatusHeader) -> list[int]:
+def announced_bytes(header: RequestHeader) -> list[int]:
     """Return the sizes of the frames that follow a header.
 
     Parameters
     ----------
-    header : PrecodeHeader or StatusHeader
+    header : PrecodeHeader, PredictHeader or StatusHeader
         Header of a request.
 
     Returns
@@ -172,7 +259,8 @@ def announced_bytes(header: PrecodeHeader | StatusHeader) -> list[int]:
         return []
     antennas, users, drops = (*header.shape, 1)[:3]
     channels = antennas * users * drops * _ITEM_BYTES[header.dtype]
-    return [channels, users * drops] if header.near_field else [channels]
+    labelled = header.ahead if isinstance(header, PredictHeader) else drops
+    return [channels, users * labelled] if header.near_field else [channels]
 
 
 def decode_reply_header(frame: Frame) -> ReplyHeader:

@@ -8,30 +8,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, fields
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
-from matlab_io.result import RECEIVE_COMBINER, RESULT_ARRAYS, RESULT_NAMES, Result
+from matlab_io.result import PREDICTION_ARRAYS, RECEIVE_COMBINER, RESULT_ARRAYS, Result
 from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.headers import (
     VERSION,
     ArrayDescription,
-    ArrayName,
-    Convention,
     ErrorDescription,
     Frame,
     PrecodeHeader,
-    ReceiveMode,
+    PredictHeader,
     ReplyHeader,
     ReturnedName,
     StatusHeader,
     decode_reply_header,
     decode_request_header,
+)
+from nflae_bridge.live.messages import (
+    Array,
+    PrecodeRequest,
+    PredictionOptions,
+    PredictRequest,
+    Reply,
+    Request,
+    StatusRequest,
 )
 from simulator.downlink.budget import BudgetError, LinkBudget
 
@@ -44,110 +50,15 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "float64": np.dtype("<f8"),
     "bool": np.dtype("?"),
 }
-_RESULT_ARRAYS = {entry.name: entry for entry in (*RESULT_ARRAYS, RECEIVE_COMBINER)}
-
-Array = npt.NDArray[Any]
+_RESULT_ARRAYS = {entry.name: entry for entry in (*RESULT_ARRAYS, RECEIVE_COMBINER, *PREDICTION_ARRAYS)}
 
 
-@dataclass(frozen=True)
-class StatusRequest:
-    """Request the status of a server."""
-
-    id: str
-
-
-@dataclass(frozen=True)
-class PrecodeRequest:
-    """Request precoders for a batch of drops.
-
-    Parameters
-    ----------
-    id : str
-        Identifier that the answer repeats.
-    channels : numpy.ndarray
-        Channels as sent, complex64 or complex128, (drops, users, antennas); with ``direct`` row k is conj(h_k). With
-        `receive_antennas`, (drops, users, receive antennas, antennas).
-    budget : LinkBudget
-        Link budget of all drops, one number per quantity.
-    convention : {"hermitian", "direct"}
-        Convention of `channels`.
-    scheme : str
-        Name of the precoding scheme.
-    refine : int
-        WMMSE steps after the network.
-    near_field : numpy.ndarray or None
-        Given near-field labels, bool (drops, users); None if the scheme finds them.
-    want : tuple of str
-        Names of the arrays to return.
-    receive_antennas : {"each", "strongest", "eigen"} or None
-        Treatment of several receive antennas per user.
-    deadline : float
-        Time that the client waits for the computation to begin, s.
-    """
-
-    id: str
-    channels: Array
-    budget: LinkBudget = field(default_factory=LinkBudget)
-    convention: Convention = "hermitian"
-    scheme: str = "nflae"
-    refine: int = 0
-    near_field: npt.NDArray[np.bool_] | None = None
-    want: tuple[ArrayName, ...] = RESULT_NAMES
-    deadline: float = math.inf
-    receive_antennas: ReceiveMode | None = None
-
-    @property
-    def size(self) -> tuple[int, int, int]:
-        """Drops, users and antennas of the problem, after the treatment of receive antennas."""
-        drops, users, *receive, antennas = self.channels.shape
-        return drops, users * (receive[0] if self.receive_antennas == "each" else 1), antennas
-
-    @property
-    def returned(self) -> tuple[ReturnedName, ...]:
-        """Names of the arrays of the answer: those wanted, and the receive combiners where antennas are combined."""
-        combined = self.receive_antennas in ("strongest", "eigen")
-        return (*self.want, RECEIVE_COMBINER.name) if combined else self.want
-
-    @property
-    def quantities(self) -> dict[str, float]:
-        """The link budget by the names of its quantities: W, W, a share of the power, bps/Hz."""
-        return {name: float(value) for name, value in asdict(self.budget).items()}
-
-
-@dataclass(frozen=True)
-class Reply:
-    """Hold a decoded answer.
-
-    Parameters
-    ----------
-    id : str or None
-        Identifier of the request; None where it could not be read.
-    arrays : dict
-        Arrays by name, read-only, in Python's axis order.
-    info : dict
-        Scheme, model, version and link budget behind the result.
-    timing_us : dict
-        Times ``queue``, ``compute`` and ``total``, microseconds.
-    status : dict
-        Status of the server, in an answer to a `StatusRequest`.
-    error : WireError or None
-        Fault, None where there is a result.
-    """
-
-    id: str | None
-    arrays: dict[str, Array]
-    info: dict[str, Any]
-    timing_us: dict[str, int]
-    status: dict[str, Any]
-    error: WireError | None
-
-
-def encode_request(request: PrecodeRequest | StatusRequest) -> list[Frame]:
+def encode_request(request: Request) -> list[Frame]:
     """Encode a request.
 
     Parameters
     ----------
-    request : PrecodeRequest or StatusRequest
+    request : StatusRequest, PrecodeRequest or PredictRequest
         Request.
 
     Returns
@@ -157,27 +68,32 @@ def encode_request(request: PrecodeRequest | StatusRequest) -> list[Frame]:
     """
     if isinstance(request, StatusRequest):
         return [msgspec.json.encode(StatusHeader(VERSION, request.id))]
-    header = PrecodeHeader(
-        VERSION,
-        request.id,
-        _header_shape(request),
-        request.channels.dtype.name,  # type: ignore[arg-type]
-        convention=request.convention,
-        scheme=request.scheme,
-        refine=int(request.refine),
-        near_field=request.near_field is not None,
-        want=request.want,
-        deadline_ms=None if request.deadline == math.inf else 1e3 * request.deadline,
-        receive_antennas=request.receive_antennas,
+    common: dict[str, Any] = {
+        "v": VERSION,
+        "id": request.id,
+        "shape": _header_shape(request),
+        "dtype": request.channels.dtype.name,
+        "convention": request.convention,
+        "scheme": request.scheme,
+        "refine": int(request.refine),
+        "near_field": request.near_field is not None,
+        "want": request.want,
+        "deadline_ms": None if request.deadline == math.inf else 1e3 * request.deadline,
         **request.quantities,
-    )
+    }
+    header: PrecodeHeader | PredictHeader
+    if isinstance(request, PredictRequest):
+        options = {name: value for name, value in asdict(request.options).items() if name != "precodes"}
+        header = PredictHeader(**common, **options, then="precode" if request.options.precodes else None)
+    else:
+        header = PrecodeHeader(**common, receive_antennas=request.receive_antennas)
     frames: list[Frame] = [msgspec.json.encode(header), _little_endian(request.channels)]
     if request.near_field is not None:
         frames.append(_little_endian(request.near_field))
     return frames
 
 
-def decode_request(frames: Sequence[Frame]) -> PrecodeRequest | StatusRequest:
+def decode_request(frames: Sequence[Frame]) -> Request:
     """Decode a request; its arrays are views of the frames.
 
     Parameters
@@ -187,8 +103,8 @@ def decode_request(frames: Sequence[Frame]) -> PrecodeRequest | StatusRequest:
 
     Returns
     -------
-    PrecodeRequest or StatusRequest
-        Request; the values of its channels are not checked.
+    StatusRequest, PrecodeRequest or PredictRequest
+        Request; the values of its channels, and the options of a prediction, are not checked.
 
     Raises
     ------
@@ -200,29 +116,47 @@ def decode_request(frames: Sequence[Frame]) -> PrecodeRequest | StatusRequest:
         _check_frame_count(frames, 1)
         return StatusRequest(header.id)
     _check_frame_count(frames, 3 if header.near_field else 2)
+    if isinstance(header, PredictHeader):
+        shape = (*header.shape, 1)[:3][::-1]
+        common = _common_fields(header, frames, shape, (header.ahead, shape[1]))
+        names = (entry.name for entry in fields(PredictionOptions))
+        options = {name: getattr(header, name) for name in names if name != "precodes"}
+        chosen = PredictionOptions(**options, precodes=header.then == "precode")
+        return PredictRequest(**common, want=_distinct(header.returned), options=chosen)
     shape = _channel_shape(header)
-    users = shape[1] * (shape[2] if header.receive_antennas == "each" else 1)
+    labelled = shape[0], shape[1] * (shape[2] if header.receive_antennas == "each" else 1)
+    common = _common_fields(header, frames, shape, labelled)
+    return PrecodeRequest(**common, want=_distinct(header.want), receive_antennas=header.receive_antennas)
+
+
+def _common_fields(
+    header: PrecodeHeader | PredictHeader, frames: Sequence[Frame], shape: tuple[int, ...], labelled: tuple[int, int]
+) -> dict[str, Any]:
+    """Return the fields of a request that has channels of a shape, and labels of another."""
+    channels = _array(frames[1], "channels", _DTYPES[header.dtype], shape)
     near_field = None
     if header.near_field:
-        near_field = _array(frames[2], "near_field", np.dtype(np.uint8), (shape[0], users)) != 0
-    if len(set(header.want)) != len(header.want):
-        raise WireError("bad_request", "want names an array twice")
+        near_field = _array(frames[2], "near_field", np.dtype(np.uint8), labelled) != 0
     try:
         budget = LinkBudget(header.power, header.noise_power, header.alpha_c, header.min_rate)
     except BudgetError as error:
         raise WireError("bad_request", f"header: {error}") from None
-    return PrecodeRequest(
-        header.id,
-        _array(frames[1], "channels", _DTYPES[header.dtype], shape),
-        budget,
-        header.convention,
-        header.scheme,
-        header.refine,
-        near_field,
-        header.want,
-        math.inf if header.deadline_ms is None else header.deadline_ms / 1e3,
-        header.receive_antennas,
-    )
+    return {
+        "id": header.id,
+        "channels": channels,
+        "budget": budget,
+        "convention": header.convention,
+        "scheme": header.scheme,
+        "refine": header.refine,
+        "near_field": near_field,
+        "deadline": math.inf if header.deadline_ms is None else header.deadline_ms / 1e3,
+    }
+
+
+def _distinct(want: tuple[ReturnedName, ...]) -> tuple[ReturnedName, ...]:
+    if len(set(want)) != len(want):
+        raise WireError("bad_request", "want names an array twice")
+    return want
 
 
 def _header_shape(request: PrecodeRequest) -> tuple[int, ...]:

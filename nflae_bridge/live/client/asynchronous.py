@@ -16,7 +16,10 @@ import numpy.typing as npt
 import zmq
 
 from matlab_io.result import Result
+from nflae_bridge.api.predict import PredictedChannels
 from nflae_bridge.live.client.connection import MAX_LOSSES, Connection, ServerAddress
+from nflae_bridge.live.client.history import History
+from nflae_bridge.live.client.prediction import make_prediction, prediction_of, then_precode
 from nflae_bridge.live.client.requests import (
     DEFAULT_TIMEOUT,
     Deadline,
@@ -31,7 +34,8 @@ from nflae_bridge.live.client.requests import (
     request_ids,
 )
 from nflae_bridge.live.errors import BridgeError
-from nflae_bridge.live.protocol import DEFAULT_ADDRESS, PrecodeRequest, Reply, StatusRequest, result_of
+from nflae_bridge.live.messages import PrecodeRequest, Reply, StatusRequest
+from nflae_bridge.live.protocol import DEFAULT_ADDRESS, result_of
 from simulator.downlink.budget import DEFAULT_ALPHA_C, DEFAULT_MIN_RATE, DEFAULT_POWER
 
 # Outstanding requests: two of the server's micro-batches, and few enough not to fill its queue.
@@ -135,6 +139,92 @@ class AsyncClient:
         request, combiner = make_request(channels, near_field, budget, scheme, refine, *reading)
         result = result_of(await self._call(request, deadline))
         return result if combiner is None else replace(result, receive_combiner=combiner)
+
+    async def predict(
+        self,
+        history: npt.ArrayLike | History,
+        times: npt.ArrayLike | None = None,
+        ahead: int = 4,
+        *,
+        method: str = "auto",
+        geometry: str = "none",
+        csi_snr_db: float | None = None,
+        layout: str | None = None,
+        convention: str | None = None,
+        receive_antennas: str | None = None,
+        force: bool = False,
+        timeout: float | None = None,
+    ) -> PredictedChannels:
+        """Predict the channels after a history on the server.
+
+        Parameters
+        ----------
+        history, times, ahead, method, geometry, csi_snr_db, layout, convention, receive_antennas, force, timeout
+            As for `Client.predict`.
+
+        Returns
+        -------
+        PredictedChannels
+            Read-only arrays.
+
+        Raises
+        ------
+        BridgeError
+            As for `Client.predict`.
+        """
+        deadline = Deadline.after(self._server.timeout if timeout is None else timeout)
+        options = {"method": method, "geometry": geometry, "csi_snr_db": csi_snr_db, "force": force}
+        request = make_prediction(history, times, ahead, options, (layout, convention, receive_antennas))
+        return prediction_of(await self._call(request, deadline))
+
+    async def predict_and_precode(
+        self,
+        history: npt.ArrayLike | History,
+        times: npt.ArrayLike | None = None,
+        ahead: int = 4,
+        *,
+        method: str = "auto",
+        geometry: str = "none",
+        csi_snr_db: float | None = None,
+        layout: str | None = None,
+        convention: str | None = None,
+        receive_antennas: str | None = None,
+        force: bool = False,
+        power: float = DEFAULT_POWER,
+        noise_power: float | None = None,
+        alpha_c: float = DEFAULT_ALPHA_C,
+        min_rate: float = DEFAULT_MIN_RATE,
+        near_field: npt.ArrayLike | None = None,
+        scheme: str = "nflae",
+        refine: int = 0,
+        timeout: float | None = None,
+    ) -> tuple[PredictedChannels, Result]:
+        """Predict the channels after a history on the server, and compute precoders for them, in one request.
+
+        Parameters
+        ----------
+        history, times, ahead, method, geometry, csi_snr_db, layout, convention, receive_antennas, force, power, \
+        noise_power, alpha_c, min_rate, near_field, scheme, refine, timeout
+            As for `Client.predict_and_precode`.
+
+        Returns
+        -------
+        prediction : PredictedChannels
+            Predicted channels.
+        result : Result
+            Result for each of them.
+
+        Raises
+        ------
+        BridgeError
+            As for `Client.predict`.
+        """
+        deadline = Deadline.after(self._server.timeout if timeout is None else timeout)
+        options = {"method": method, "geometry": geometry, "csi_snr_db": csi_snr_db, "force": force}
+        request = make_prediction(history, times, ahead, options, (layout, convention, receive_antennas))
+        budget = {"power": power, "noise_power": noise_power, "alpha_c": alpha_c, "min_rate": min_rate}
+        reply = await self._call(then_precode(request, near_field, budget, scheme, refine), deadline)
+        return prediction_of(reply), result_of(reply)
 
     async def status(self, timeout: float | None = None) -> dict[str, Any]:
         """Return the server's status, as `Client.status` does."""

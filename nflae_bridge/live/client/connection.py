@@ -15,7 +15,8 @@ from nflae_bridge.live.client.requests import Deadline, check_seconds
 from nflae_bridge.live.errors import ConnectionLost, NoAnswer, WireError
 from nflae_bridge.live.headers import Frame
 from nflae_bridge.live.keys import read_key_pair, read_public_key
-from nflae_bridge.live.protocol import Reply, decode_reply
+from nflae_bridge.live.messages import Reply
+from nflae_bridge.live.protocol import decode_reply
 
 MAX_LOSSES = 3  # connections per request
 

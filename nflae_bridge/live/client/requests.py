@@ -20,7 +20,8 @@ from matlab_io.reading.arrays import read_array
 from nflae_bridge.files.budget.user_snr import check_default_noise
 from nflae_bridge.live.errors import BadRequest, TooLarge, error_of_code
 from nflae_bridge.live.headers import Frame
-from nflae_bridge.live.protocol import PrecodeRequest, Reply, StatusRequest, encode_request
+from nflae_bridge.live.messages import PrecodeRequest, Reply, StatusRequest
+from nflae_bridge.live.protocol import encode_request
 from simulator.downlink.budget import LinkBudget
 
 DEFAULT_TIMEOUT = 30.0  # s

@@ -28,6 +28,10 @@ class Counts:
         Received, and discarded for newer ones (``latest``).
     substituted : int
         Computed by the fallback in the absence of the server.
+    held, filled : int
+        With a prediction: precoded for the last usable item itself; unusable, and precoded for what the others predict.
+    histories : int
+        Times that the history of a prediction began anew because its items were no sequence.
     malformed : int
         Messages that held no items.
     unsent : int
@@ -45,6 +49,9 @@ class Counts:
     stale: int = 0
     skipped: int = 0
     substituted: int = 0
+    held: int = 0
+    filled: int = 0
+    histories: int = 0
     malformed: int = 0
     unsent: int = 0
     lag_ms: float = 0.0

@@ -18,6 +18,8 @@ Stream: TypeAlias = Literal["precoders", "labels", "powers"]
 
 # Array of the result schema that each output stream carries.
 STREAM_ARRAYS: dict[Stream, str] = {"precoders": "precoder", "labels": "near_field", "powers": "power"}
+# Tag of the method by which the channels of an item were predicted.
+METHOD_KEY = "nflae_method"
 # Arrays that tags and PDU metadata carry, as nflae_NAME.
 METADATA_ARRAYS = ("near_field", "near_field_score", "power", "rate", "sum_rate", "feasible", "fallback")
 

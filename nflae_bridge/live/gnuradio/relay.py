@@ -21,6 +21,7 @@ import zmq
 from matlab_io.errors import NflaeError
 from matlab_io.result import Result
 from nflae_bridge.files.validation import fault_of, good_drops
+from nflae_bridge.live.gnuradio.computation.prediction import ItemPredictor
 from nflae_bridge.live.gnuradio.computation.worker import Worker
 from nflae_bridge.live.gnuradio.counts import Counts
 from nflae_bridge.live.gnuradio.inlet import Inlet, InputItems, Warn
@@ -108,6 +109,8 @@ class Relay:
         Returns true when the loop is to end.
     ready : callable
         Called when `prepare` has returned.
+    predictor : ItemPredictor or None
+        Prediction of the channels for which items are precoded; None for the channels of the items.
     """
 
     def __init__(
@@ -121,9 +124,11 @@ class Relay:
         tick: Callable[[], None],
         stopping: Callable[[], bool],
         ready: Callable[[], None] = lambda: None,
+        predictor: ItemPredictor | None = None,
     ) -> None:
         self._inlet, self._outlets, self._prepare, self._options = inlet, outlets, prepare, options
         self._counts, self._warn, self._tick, self._stopping, self._ready = counts, warn, tick, stopping, ready
+        self._predictor = predictor
         self._worker = Worker()
         self._precode: Precode | None = None
         self._batch: list[InputItems] = []
@@ -282,17 +287,21 @@ class Relay:
     ) -> tuple[dict[Stream, npt.NDArray[Any]], list[dict[str, Pmt]]]:
         """Compute the values of each stream, zero for unusable drops, and the further results per drop."""
         channels = np.concatenate([block.channels for block in items])
+        if self._options.direct:
+            channels = channels.conj()
         values = zero_items(*channels.shape)
-        results: list[dict[str, Pmt]] = [{} for _ in channels]
         faults = _faults(items, channels)
+        results: list[dict[str, Pmt]] = [{} for _ in channels]
+        if self._predictor is not None and self._may_fill(faults):
+            results = self._predictor.predict_items(items, channels, faults)
         good = np.array([not fault for fault in faults])
         if good.any():
             kept = channels if good.all() else channels[good]
             assert self._precode is not None
-            result = self._precode(kept.conj() if self._options.direct else kept, **asdict(parameters.budget))
+            result = self._precode(kept, **asdict(parameters.budget))
             self._fill(values, good, result)
             for row, drop in enumerate(np.flatnonzero(good).tolist() if self._options.with_results else ()):
-                results[drop] = result_metadata(result, row)
+                results[drop] |= result_metadata(result, row)
             for drop in np.flatnonzero(good)[~np.isfinite(result.sum_rate)].tolist():
                 faults[drop] = (
                     "its rates are not finite numbers: scale the channels, power and noise power to a common unit"
@@ -304,7 +313,10 @@ class Relay:
             if fault:
                 self._report_fault(numbers[drop], fault)
                 results[drop] = {"nflae_error": fault}
-        return values, results if self._options.with_results else []
+        return values, results if self._options.with_results or self._predictor else []
+
+    def _may_fill(self, faults: list[str]) -> bool:
+        return self._options.on_bad_drop == "skip" or not any(faults)
 
     def _fill(self, values: dict[Stream, npt.NDArray[Any]], good: npt.NDArray[np.bool_], result: Result) -> None:
         for stream, name in STREAM_ARRAYS.items():

@@ -12,8 +12,9 @@ import numpy as np
 import zmq
 
 from nflae_bridge.live.addresses import is_local
+from nflae_bridge.live.gnuradio.computation.prediction import ItemPredictor
 from nflae_bridge.live.gnuradio.counts import Counts
-from nflae_bridge.live.gnuradio.inlet import Inlet
+from nflae_bridge.live.gnuradio.inlet import Inlet, Warn
 from nflae_bridge.live.gnuradio.items import Stream, item_bytes
 from nflae_bridge.live.gnuradio.link_parameters import LinkParameters
 from nflae_bridge.live.gnuradio.outlets import Outlet, PduOutlet, StreamOutlet
@@ -55,7 +56,12 @@ class StreamSettings:
     status_seconds: float = 10.0
 
 
-def stream(settings: StreamSettings, make_precode: Callable[[Counts], Precode], log: EventLog) -> None:
+def stream(
+    settings: StreamSettings,
+    make_precode: Callable[[Counts], Precode],
+    log: EventLog,
+    make_predictor: Callable[[Counts, Warn], ItemPredictor] | None = None,
+) -> None:
     """Relay until SIGTERM or SIGINT, then pass on the items already received, for half a second at most.
 
     A computation that is not over by then is abandoned, and its thread still runs.
@@ -69,6 +75,8 @@ def stream(settings: StreamSettings, make_precode: Callable[[Counts], Precode], 
         loading a model takes seconds.
     log : EventLog
         Log of events; the counts are written at the end in any case.
+    make_predictor : callable or None
+        Returns the prediction for the counts to update and the function that reports; None for no prediction.
 
     Raises
     ------
@@ -84,9 +92,16 @@ def stream(settings: StreamSettings, make_precode: Callable[[Counts], Precode], 
         meter = _Meter(counts, log, settings.status_seconds)
         size = {"users": settings.parameters.users, "antennas": settings.parameters.antennas}
 
+        def warn(event: str, text: str) -> None:
+            log.warning(event, message=text)
+
+        predictor = None if make_predictor is None else make_predictor(counts, warn)
+
         def prepare() -> Precode:
             precode = make_precode(counts)
             _warm_up(precode, settings.parameters)
+            if predictor is not None:
+                predictor.warm_up(**size)
             return precode
 
         relay = Relay(
@@ -95,10 +110,11 @@ def stream(settings: StreamSettings, make_precode: Callable[[Counts], Precode], 
             prepare,
             settings.relay,
             counts,
-            warn=lambda event, text: log.warning(event, message=text),
+            warn=warn,
             tick=meter.tick,
             stopping=lambda: bool(stopped),
             ready=lambda: log.info("ready", pid=os.getpid(), **size),
+            predictor=predictor,
         )
         try:
             relay.run()

@@ -6,11 +6,11 @@ from collections import deque
 from collections.abc import Sequence
 
 from nflae_bridge.live.errors import WireError
-from nflae_bridge.live.headers import Frame, PrecodeHeader, announced_bytes, decode_request_header
-from nflae_bridge.live.protocol import PrecodeRequest
+from nflae_bridge.live.headers import Frame, StatusHeader, announced_bytes, decode_request_header
+from nflae_bridge.live.messages import PrecodeRequest
 from nflae_bridge.live.server.computation.costs import CostModel
 from nflae_bridge.live.server.computation.device import Device
-from nflae_bridge.live.server.computation.micro_batches import Job, batch_key
+from nflae_bridge.live.server.computation.micro_batches import BatchKey, Job, announced_key
 from nflae_bridge.live.server.computation.shares import Shares
 from nflae_bridge.live.server.settings import ServerSettings
 
@@ -70,11 +70,8 @@ class Admission:
             raise WireError(
                 "bad_request", f"a frame of {size} bytes after the header, which announces {expected or 'none'}"
             )
-        assert isinstance(header, PrecodeHeader)
-        antennas, users, drops = (*header.shape, 1)[:3]
-        key = users, antennas, header.scheme, header.refine, header.near_field
-        self._check_limits(users, drops, header.scheme)
-        self._check_cost(self._costs.estimate(key, drops), drops)
+        assert not isinstance(header, StatusHeader)
+        self._check(*announced_key(header))
         self._take(client, size)
         held = self._receiving.setdefault(client, deque())
         if _has_large_frame(frames):
@@ -106,12 +103,10 @@ class Admission:
         WireError
             If the request is refused.
         """
-        drops, users, _ = request.size
         job = Job(envelope, request, arrived, sum(map(len, frames)))
         received = self._next_received(job.client) if _has_large_frame(frames) else 0
         try:
-            self._check_limits(users, drops, request.scheme)
-            self._check_cost(self._costs.estimate(batch_key(request), drops), drops)
+            self._check(job.key, job.drops)
             self._take(job.client, job.size - received)
         except WireError:
             self._memory.give_back(job.client, received)
@@ -153,9 +148,13 @@ class Admission:
                 "busy", "the requests of this and other clients fill the queue; send it again after a pause"
             )
 
-    def _check_limits(self, users: int, drops: int, scheme: str) -> None:
+    def _check(self, key: BatchKey, drops: int) -> None:
+        users, antennas, scheme, _, _, prediction = key
         settings = self._settings
-        self._device.check_scheme(scheme)
+        if prediction is not None:
+            self._device.check_prediction(antennas, prediction)
+        if scheme:
+            self._device.check_scheme(scheme)
         if users > settings.max_users or drops > settings.max_drops:
             raise WireError(
                 "too_large",
@@ -164,11 +163,11 @@ class Admission:
             )
         if self.stopping:
             raise WireError("stopping", "the server is shutting down; send the request to another one")
-
-    def _check_cost(self, seconds: float, drops: int) -> None:
-        limit = self._settings.max_seconds
+        seconds, limit = self._costs.estimate(key, drops), settings.max_seconds
         if seconds > limit:
             remedy = "send fewer drops at a time" if drops > 1 else "choose a faster scheme or fewer iterations"
+            if prediction is not None:
+                remedy = "send a shorter history or fewer users at a time"
             raise WireError(
                 "too_large",
                 f"the computation is estimated to take {seconds:.3g} s: the limit of this server is {limit:g} s per"

@@ -15,13 +15,8 @@ from matlab_io.version import __version__
 from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.headers import Frame, request_id
 from nflae_bridge.live.log import EventLog
-from nflae_bridge.live.protocol import (
-    StatusRequest,
-    decode_request,
-    encode_answer,
-    encode_error,
-    encode_status,
-)
+from nflae_bridge.live.messages import StatusRequest
+from nflae_bridge.live.protocol import decode_request, encode_answer, encode_error, encode_status
 from nflae_bridge.live.server.admission import Admission
 from nflae_bridge.live.server.computation.device import Answer, Device
 from nflae_bridge.live.server.computation.micro_batches import Job, JobQueue
@@ -273,7 +268,8 @@ class ServerLoop:
             "compute": round(1e6 * answer.compute),
             "total": round(1e6 * latency),
         }
-        self._send(job.envelope, encode_answer(request, answer.outcome, self._device.info(request), timing))
+        info = self._device.info(request) | ({"notes": answer.notes} if answer.notes else {})
+        self._send(job.envelope, encode_answer(request, answer.outcome, info, timing))
         self.statistics.count_answer(job.drops, latency)
         self._log.debug(
             "answered", id=request.id, shape=request.channels.shape, scheme=request.scheme, total_us=timing["total"]

@@ -21,13 +21,8 @@ import zmq
 from matlab_io.result import RESULT_NAMES
 from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.keys import make_keys
-from nflae_bridge.live.protocol import (
-    PrecodeRequest,
-    decode_request,
-    encode_answer,
-    encode_error,
-    encode_status,
-)
+from nflae_bridge.live.messages import PrecodeRequest
+from nflae_bridge.live.protocol import decode_request, encode_answer, encode_error, encode_status
 from tests.channel_files import Run
 from tests.nflae_bridge.live.live_server import LiveServer
 from tests.octave_session import Octave, octave_command, require_zeromq, run_octave

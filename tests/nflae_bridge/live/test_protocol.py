@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from matlab_io.result import RESULT_NAMES
 from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.headers import request_id
+from nflae_bridge.live.messages import PrecodeRequest, StatusRequest
 from nflae_bridge.live.protocol import (
-    PrecodeRequest,
-    StatusRequest,
     decode_reply,
     decode_request,
     encode_answer,
@@ -333,7 +332,7 @@ def test_an_id_of_128_characters_is_read_and_one_more_is_not() -> None:
 @pytest.mark.parametrize(
     ("fields", "ending"),
     [
-        ({"op": "precod"}, "`$.op`; allowed: precode, status"),
+        ({"op": "precod"}, "`$.op`; allowed: precode, predict, status"),
         ({"dtype": "float32"}, "`$.dtype`; allowed: complex64, complex128"),
         ({"convention": "x"}, "`$.convention`; allowed: hermitian, direct"),
         ({"want": ["beams"]}, f"`$.want[0]`; allowed: {', '.join(RESULT_NAMES)}"),

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.headers import Frame
 from nflae_bridge.live.log import EventLog
-from nflae_bridge.live.protocol import PrecodeRequest, decode_request
+from nflae_bridge.live.messages import PrecodeRequest
+from nflae_bridge.live.protocol import decode_request
 from nflae_bridge.live.server.admission import Admission
 from nflae_bridge.live.server.computation.costs import LARGE_TRIAL, SMALL_TRIAL, CostModel
 from nflae_bridge.live.server.computation.device import Answer, Device
@@ -195,8 +196,8 @@ def test_shares_leave_something_to_others(wishes: list[tuple[bytes, int]]) -> No
 # Costs
 
 
-def key(users: int, antennas: int, scheme: str = "rzf", refine: int = 0) -> tuple[int, int, str, int, bool]:
-    return users, antennas, scheme, refine, False
+def key(users: int, antennas: int, scheme: str = "rzf", refine: int = 0) -> tuple[int, int, str, int, bool, None]:
+    return users, antennas, scheme, refine, False, None
 
 
 def test_estimates_grow_with_the_work_and_follow_what_was_measured() -> None:

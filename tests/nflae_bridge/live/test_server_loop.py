@@ -14,7 +14,7 @@ import pytest
 import zmq
 
 from nflae_bridge.live.log import EventLog
-from nflae_bridge.live.protocol import PrecodeRequest
+from nflae_bridge.live.messages import PrecodeRequest
 from nflae_bridge.live.server.computation.costs import CostModel
 from nflae_bridge.live.server.computation.device import Answer, Device
 from nflae_bridge.live.server.computation.micro_batches import Job
@@ -39,7 +39,7 @@ class SlowDevice:
         for scheme in self.schemes:
             self.costs.calibrate(scheme, 1e-6, 1e-6)
             if is_known:
-                self.costs.learn((2, 4, scheme, 0, False), 1, 1e-6)
+                self.costs.learn((2, 4, scheme, 0, False, None), 1, 1e-6)
 
     def check_scheme(self, spec: str) -> None: ...
 

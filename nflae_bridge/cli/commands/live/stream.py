@@ -14,11 +14,14 @@ import click
 
 from matlab_io.extras import require
 from nflae_bridge.cli.options import device_option, model_option
+from nflae_bridge.cli.prediction_options import PredictionOptions, prediction_options
 from nflae_bridge.cli.scheme_option import SchemeOption
 from nflae_bridge.files.budget.choice import BudgetRequest, choose_budget
 
 if TYPE_CHECKING:
+    from nflae_bridge.live.gnuradio.computation.prediction import ItemPredictor, Predict
     from nflae_bridge.live.gnuradio.counts import Counts
+    from nflae_bridge.live.gnuradio.inlet import Warn
     from nflae_bridge.live.gnuradio.items import Stream
     from nflae_bridge.live.gnuradio.relay import Precode
     from nflae_bridge.live.gnuradio.session import StreamSettings
@@ -58,6 +61,7 @@ class _Options:
     max_batch: int
     on_bad_drop: Literal["error", "skip"]
     status_every: float
+    prediction: PredictionOptions
 
     @property
     def outputs(self) -> dict[Stream, Endpoint]:
@@ -94,6 +98,8 @@ _ENDPOINT: dict[str, Any] = {"callback": _endpoint, "metavar": "KIND:ADDRESS[,OP
         nflae stream --users 4 --antennas 64 --csi sub:tcp://127.0.0.1:5556,tags \\
                      --precoders pub:tcp://127.0.0.1:5557,tags --result-tags \\
                      --labels pub:tcp://127.0.0.1:5558 --powers pub:tcp://127.0.0.1:5559
+      precoders for the channels two items later, which are in use when they arrive:
+        nflae stream --users 4 --antennas 64 --csi ...,tags --precoders ...,tags --ahead 2 --geometry line
       PDUs (ZMQ ... Message blocks), each with its own link budget in its metadata:
         nflae stream --users 4 --antennas 64 --csi pull:tcp://127.0.0.1:5556,pdu \\
                      --precoders push:tcp://127.0.0.1:5557,pdu
@@ -172,6 +178,7 @@ _ENDPOINT: dict[str, Any] = {"callback": _endpoint, "metavar": "KIND:ADDRESS[,OP
     type=click.Choice(["stop", "hold", "rzf"]),
     help="After that time: stop, send the last precoders again, or compute RZF here.  [default: stop]",
 )
+@prediction_options(None, "Precode for the channel predicted this many items after each.")
 @click.option(
     "--max-batch",
     type=click.IntRange(min=1),
@@ -207,8 +214,9 @@ def command(**values: Any) -> None:
     log = EventLog()
     settings = _settings(options)
     with ExitStack() as stack:
-        make_precode = partial(_local_precode, options) if options.server is None else _remote(options, log, stack)
-        stream(settings, make_precode, log)
+        computation = _local(options) if options.server is None else _remote(options, log, stack)
+        make_predictor = None if options.prediction.ahead is None else partial(_predictor, options, computation.predict)
+        stream(settings, computation.make_precode, log, make_predictor)
     log.flush()
     # The end of an interpreter waits for a computation that is not over, and takes seconds where PyTorch is loaded.
     os._exit(0)
@@ -218,6 +226,15 @@ def _check(options: _Options) -> None:
     """Raise UsageError for options that exclude each other."""
     if not options.outputs:
         raise click.UsageError("no output: give --precoders, --labels or --powers")
+    prediction = options.prediction
+    if prediction.ahead is None:
+        for option in prediction.given():
+            raise click.UsageError(f"{option} applies to --ahead only; give --ahead ITEMS too")
+    elif 2 * prediction.ahead > prediction.history:
+        raise click.UsageError(
+            f"--ahead {prediction.ahead} is beyond half the history of {prediction.history}: give --history"
+            f" {2 * prediction.ahead} or more"
+        )
     if options.result_tags and not (options.precoders and options.precoders.tags):
         raise click.UsageError("--result-tags needs --precoders with ',tags'")
     if options.server is None:
@@ -258,21 +275,61 @@ def _settings(options: _Options) -> StreamSettings:
     )
 
 
-def _local_precode(options: _Options, counts: Counts) -> Precode:
-    from nflae_bridge.api.precode import precode
+@dataclass(frozen=True)
+class _Computation:
+    """Hold the functions that compute, in this process or on a server."""
 
-    return partial(precode, scheme=options.scheme, model=options.model, device=options.device, refine=options.refine)
+    make_precode: Callable[[Counts], Precode]
+    predict: Predict
 
 
-def _remote(options: _Options, log: EventLog, stack: ExitStack) -> Callable[[Counts], Precode]:
-    """Connect to the server; return the function that makes the precoding function."""
+def _predictor(options: _Options, predict: Predict, counts: Counts, warn: Warn) -> ItemPredictor:
+    from nflae_bridge.live.gnuradio.computation.prediction import ItemPredictor
+
+    assert options.prediction.ahead is not None
+    return ItemPredictor(predict, options.prediction.ahead, options.prediction.history, counts, warn)
+
+
+def _of_prediction(options: _Options) -> dict[str, Any]:
+    """Return the options of `nflae_bridge.predict`."""
+    chosen = options.prediction
+    return {
+        "method": chosen.method,
+        "geometry": chosen.geometry,
+        "csi_snr_db": chosen.csi_snr_db,
+        "force": chosen.force,
+    }
+
+
+def _local(options: _Options) -> _Computation:
+    from nflae_bridge.live.gnuradio.computation.prediction import LocalPredict
+
+    if options.prediction.ahead is not None:
+        from nflae_bridge.api.predict import prediction_method
+
+        chosen = options.prediction
+        method = prediction_method(options.prediction.ahead, chosen.method, chosen.geometry, chosen.csi_snr_db)
+        method.geometry.check(options.antennas)
+
+    def make_precode(counts: Counts) -> Precode:
+        from nflae_bridge.api.precode import precode
+
+        return partial(
+            precode, scheme=options.scheme, model=options.model, device=options.device, refine=options.refine
+        )
+
+    return _Computation(make_precode, LocalPredict(device=options.device, **_of_prediction(options)))
+
+
+def _remote(options: _Options, log: EventLog, stack: ExitStack) -> _Computation:
+    """Connect to the server; return the functions that compute there."""
     from nflae_bridge.live.client import Client
     from nflae_bridge.live.client.connection import ServerAddress
-    from nflae_bridge.live.gnuradio.computation.remote import RemoteOptions, RemotePrecode, ServerWatch
+    from nflae_bridge.live.gnuradio.computation.remote import RemoteOptions, RemotePrecode, RemotePredict, ServerWatch
 
     assert options.server is not None
-    timeout = options.server_timeout or _SERVER_TIMEOUT
-    remote = RemoteOptions(options.scheme, options.refine, timeout, options.fallback or "stop")
+    timeout, fallback = options.server_timeout or _SERVER_TIMEOUT, options.fallback or "stop"
+    remote = RemoteOptions(options.scheme, options.refine, timeout, fallback)
     client = Client(options.server, timeout=timeout, server_key=options.server_key, client_key=options.client_key)
     stack.callback(client.close)
     watch = ServerWatch(ServerAddress(options.server, timeout, options.server_key, options.client_key), log)
@@ -286,4 +343,6 @@ def _remote(options: _Options, log: EventLog, stack: ExitStack) -> Callable[[Cou
             rzf = partial(precode, scheme="rzf")
         return RemotePrecode(client.precode, watch, remote, rzf, counts, log)
 
-    return make_precode
+    return _Computation(
+        make_precode, RemotePredict(client.predict, watch, timeout, fallback, **_of_prediction(options))
+    )

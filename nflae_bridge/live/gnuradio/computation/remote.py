@@ -14,6 +14,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from matlab_io.result import Result
+from nflae_bridge.api.predict import PredictedChannels
 from nflae_bridge.live.client.connection import ServerAddress
 from nflae_bridge.live.errors import BridgeError, ConnectionLost, NoAnswer, ServerBusy, ServerFault, ServerStopping
 from nflae_bridge.live.gnuradio.counts import Counts
@@ -209,6 +210,64 @@ class RemotePrecode:
             return replace(self._rzf(channels, **budget), fallback=np.ones(len(channels), bool))
         assert self._held is not None
         return hold(self._held, channels, budget)
+
+
+class RemotePredict:
+    """Predict on a server; a `Predict`, with None in the server's absence where there is a fallback.
+
+    Parameters
+    ----------
+    server : callable
+        ``Client.predict``.
+    watch : ServerWatch
+        Presence of the server.
+    timeout : float
+        Time limit of a call, s.
+    fallback : {"stop", "hold", "rzf"}
+        See `RemoteOptions`.
+    **options
+        Those of ``Client.predict``.
+    """
+
+    def __init__(
+        self,
+        server: Callable[..., PredictedChannels],
+        watch: ServerWatch,
+        timeout: float,
+        fallback: Fallback,
+        **options: object,
+    ) -> None:
+        self._server, self._watch, self._timeout, self._fallback = server, watch, timeout, fallback
+        self._options = options
+
+    def __call__(self, history: npt.NDArray[np.complex64], *, ahead: int) -> PredictedChannels | None:
+        """Predict the next snapshots of all users.
+
+        Parameters
+        ----------
+        history : numpy.ndarray
+            Complex64, (snapshots, users, antennas), oldest first; NaN in gaps.
+        ahead : int
+            Number of snapshots to predict.
+
+        Returns
+        -------
+        PredictedChannels or None
+            None in the server's absence.
+
+        Raises
+        ------
+        BridgeError
+            `BadChannels` for a history that is no sequence, and other refusals; absence with ``fallback="stop"``.
+        """
+        if self._fallback != "stop" and not self._watch.present:
+            return None
+        try:
+            return self._server(history, ahead=ahead, timeout=self._timeout, **self._options)
+        except _ABSENCES:
+            if self._fallback == "stop":
+                raise
+            return None
 
 
 def hold(result: Result, channels: npt.NDArray[np.complex64], budget: dict[str, float]) -> Result:

@@ -14,7 +14,10 @@ from simulator.schemes.registry import known_options
 # Users and antennas of the two trial batches from which the times of all other sizes are extrapolated.
 SMALL_TRIAL = (4, 32)
 LARGE_TRIAL = (32, 256)
+PREDICTION = "predict"  # name of the trials of predictions, with the default history and horizon
 _TRIAL_WORK = LARGE_TRIAL[0] * LARGE_TRIAL[1] + 8 * LARGE_TRIAL[0] ** 2
+TRIAL_HISTORY, TRIAL_AHEAD = 16, 4
+_PER_USER = 256  # antennas whose Gram matrices take as long as solving with them
 _UNKNOWN = (1e-3, 1e-3)  # times of a scheme whose trials have failed, s
 _SHORTEST = 1e-6  # s
 _MAX_TRIALS = 4  # modules are loaded and networks compiled at the first ones
@@ -26,7 +29,8 @@ class CostModel:
     """Estimate times from trial batches of each scheme, corrected by the batches of the same kind that were answered.
 
     A batch takes the time of the small trial, and each of its drops a time proportional to K N + 8 K^2 in addition, the
-    shares of the channels and of the pairs of users.
+    shares of the channels and of the pairs of users. A prediction takes a time proportional to K (N + c) and to the
+    third power of the history, see `prediction_work`.
     """
 
     def __init__(self) -> None:
@@ -108,12 +112,37 @@ class CostModel:
 
     def _extrapolate(self, key: BatchKey) -> tuple[float, float]:
         """Return the time of a batch, and that of each of its drops in addition, s."""
-        users, antennas, spec, refine, _ = key
+        users, antennas, spec, refine, _, prediction = key
+        before = 0.0
+        if prediction is not None:
+            batch, drop = self._trials.get(PREDICTION, _UNKNOWN)
+            before = batch + prediction_work(users, antennas, *prediction[:2]) * drop
+            if not spec:
+                return before, _SHORTEST
         name, options = split_spec(spec)
         batch, drop = self._trials.get(name, _UNKNOWN)
         work = (users * antennas + 8 * users**2) / _TRIAL_WORK
         growth = _growth(name, options) * (1 + refine / 4 if name == "nflae" else 1)
-        return growth * batch, growth * work * drop
+        return before + growth * batch, growth * work * drop
+
+
+def prediction_work(users: int, antennas: int, history: int, ahead: int) -> float:
+    """Return the work of a prediction relative to that of the large trial.
+
+    Parameters
+    ----------
+    users, antennas : int
+        K and N.
+    history, ahead : int
+        Snapshots known and predicted.
+
+    Returns
+    -------
+    float
+        Work.
+    """
+    size = users * (antennas + _PER_USER) / (LARGE_TRIAL[0] * (LARGE_TRIAL[1] + _PER_USER))
+    return size * max(1.0, history / TRIAL_HISTORY) ** 3 * max(1.0, ahead / TRIAL_AHEAD)
 
 
 def _growth(name: str, options: Mapping[str, str]) -> float:

@@ -23,9 +23,16 @@ from nflae_bridge.engine.engine import Engine
 from nflae_bridge.files.labels import LabelSource, precode_labelled
 from nflae_bridge.files.validation import Channels, first_bad_drop
 from nflae_bridge.live.errors import WireError
-from nflae_bridge.live.protocol import PrecodeRequest
-from nflae_bridge.live.server.computation.costs import CostModel, measure
-from nflae_bridge.live.server.computation.micro_batches import Job, batch_key
+from nflae_bridge.live.messages import PrecodeRequest, PredictRequest
+from nflae_bridge.live.server.computation.costs import PREDICTION, CostModel, measure
+from nflae_bridge.live.server.computation.micro_batches import Job, PredictionKey, batch_key
+from nflae_bridge.live.server.computation.prediction import (
+    Predictor,
+    precode_request,
+    prediction_arrays,
+    prediction_info,
+    trial_request,
+)
 from nflae_bridge.network.shipped import load_model, model_folder
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, result_arrays
@@ -54,11 +61,14 @@ class Answer:
         Arrays by name, drops first, or the fault.
     compute : float
         Computation time of its micro-batch, s.
+    notes : tuple of str
+        Lines about the history of a prediction.
     """
 
     job: Job
     outcome: Arrays | WireError
     compute: float
+    notes: tuple[str, ...] = ()
 
 
 class Device:
@@ -79,6 +89,7 @@ class Device:
         self.device = choose_device(device)
         self.model = model_folder(model, self.device.type).resolve().name
         self._engine = Engine(load_model(model, self.device), self.device)
+        self._predictor = Predictor(self.device.type)
         self.unusable = unusable_schemes()
         self.schemes = ("nflae", *(name for name in scheme_names() if name not in self.unusable))
         self.costs = CostModel()
@@ -98,9 +109,26 @@ class Device:
         if reason is not None:
             raise WireError("bad_request", reason)
 
+    def check_prediction(self, antennas: int, prediction: PredictionKey) -> None:
+        """Check the options of a prediction.
+
+        Parameters
+        ----------
+        antennas : int
+            Number of antennas.
+        prediction : PredictionKey
+            Options.
+
+        Raises
+        ------
+        WireError
+            If there is no such method or geometry, or the horizon or the panel does not fit.
+        """
+        self._predictor.check(antennas, prediction)
+
     def warm_up(self) -> None:
         """Compute the trial batches of each scheme, so that the first request meets no loading and has an estimate."""
-        for name in self.schemes:
+        for name in (*self.schemes, PREDICTION):
             try:
                 self.costs.calibrate(name, *measure(functools.partial(self._seconds, name)))
             except Exception:  # of a scheme of another package; its first request has the same fault
@@ -110,19 +138,25 @@ class Device:
         channels = np.exp(2j * np.pi * np.random.default_rng(0).random((1, users, antennas))).astype(np.complex64)
         with self._lock, torch.inference_mode():
             began = self.clock()
-            list(self._precode([PrecodeRequest("", channels, scheme=scheme)], _not_interrupted))
+            if scheme == PREDICTION:
+                self._predictor.predict(trial_request(users, antennas))
+            else:
+                list(self._precode([PrecodeRequest("", channels, scheme=scheme)], _not_interrupted))
             return self.clock() - began
 
-    def info(self, request: PrecodeRequest) -> dict[str, str | float | int]:
+    def info(self, request: PrecodeRequest) -> dict[str, Any]:
         """Return the ``info`` of an answer: scheme, model, version, convention and link budget."""
+        found: dict[str, Any] = {"version": __version__, "convention": request.convention}
+        if isinstance(request, PredictRequest):
+            found |= prediction_info(request.options)
+            if not request.options.precodes:
+                return found
         is_network = request.scheme == "nflae"
-        return {
+        return found | {
             "scheme": request.scheme,
             "receiver": "sic" if not is_network and needs_sic(request.scheme) else "linear",
             "model": self.model if is_network else "",
             "refine": request.refine if is_network else 0,
-            "version": __version__,
-            "convention": request.convention,
             **request.quantities,
         }
 
@@ -147,16 +181,11 @@ class Device:
             That of `interrupt`, which ends the computation, or that of a scheme.
         """
         with self._lock, torch.inference_mode():
+            between = _Interrupts(self.clock, interrupt)
+            if jobs[0].key[-1] is not None:
+                return [self._predicted(job, between) for job in jobs]
             began, worked = time.perf_counter(), self.clock()
             reduced = [_reduce(job.request) for job in jobs]
-            paused = 0.0
-
-            def between() -> None:
-                nonlocal paused
-                paused -= self.clock()
-                interrupt()
-                paused += self.clock()
-
             faults = [_fault(request, between) for request, _ in reduced]
             good = [request for (request, _), fault in zip(reduced, faults, strict=True) if fault is None]
             results = iter(self._precode(good, between) if good else ())
@@ -166,9 +195,28 @@ class Device:
                     outcome[RECEIVE_COMBINER.name] = combiner
             if not any(isinstance(outcome, WireError) for outcome in outcomes):
                 drops = sum(job.drops for job in jobs)
-                self.costs.learn(jobs[0].key, drops, self.clock() - worked - paused)
+                self.costs.learn(jobs[0].key, drops, self.clock() - worked - between.seconds)
             elapsed = time.perf_counter() - began
             return [Answer(job, outcome, elapsed) for job, outcome in zip(jobs, outcomes, strict=True)]
+
+    def _predicted(self, job: Job, interrupts: _Interrupts) -> Answer:
+        """Predict the channels of a job, and precode them if it says so."""
+        interrupts()
+        paused, began, worked = interrupts.seconds, time.perf_counter(), self.clock()
+        request = job.request
+        assert isinstance(request, PredictRequest)
+        try:
+            found = self._predictor.predict(request)
+        except WireError as fault:
+            return Answer(job, fault, time.perf_counter() - began)
+        arrays = prediction_arrays(request, found)
+        if request.options.precodes:
+            precoded = next(self._precode([precode_request(request, found)], interrupts))
+            if isinstance(precoded, WireError):
+                return Answer(job, precoded, time.perf_counter() - began)
+            arrays |= precoded
+        self.costs.learn(job.key, job.drops, self.clock() - worked - (interrupts.seconds - paused))
+        return Answer(job, {name: arrays[name] for name in request.want}, time.perf_counter() - began, found.notes)
 
     def _precode(self, requests: Sequence[PrecodeRequest], interrupt: Interrupt) -> Iterator[Arrays | WireError]:
         wanted = requests[0].want if len(requests) == 1 else {name for request in requests for name in request.want}
@@ -230,6 +278,19 @@ class Device:
             source = LabelSource(score=self._engine.near_field_score, tests_waves=False)
             return result_arrays(precode_labelled(scheme, channels, budget, source, None), names=wanted)
         return result_arrays(scheme(ChannelBatch(channels, labels), budget), names=wanted)
+
+
+class _Interrupts:
+    """Call an interrupt, and measure the time that it takes."""
+
+    def __init__(self, clock: Callable[[], float], interrupt: Interrupt) -> None:
+        self._clock, self._interrupt = clock, interrupt
+        self.seconds = 0.0
+
+    def __call__(self) -> None:
+        self.seconds -= self._clock()
+        self._interrupt()
+        self.seconds += self._clock()
 
 
 _LABELS = {"near_field", "near_field_score"}

@@ -8,13 +8,14 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nflae_bridge.live.headers import Frame
-from nflae_bridge.live.protocol import PrecodeRequest
+from nflae_bridge.live.headers import Frame, PrecodeHeader, PredictHeader
+from nflae_bridge.live.messages import PrecodeRequest, PredictRequest
 from nflae_bridge.live.server.computation.shares import Shares
 
 _MAX_CLIENTS = 1024  # whose computation is kept on the clock while they have no job
 
-BatchKey = tuple[int, int, str, int, bool]
+PredictionKey = tuple[int, int, str, str]  # history, ahead, method, geometry
+BatchKey = tuple[int, int, str, int, bool, PredictionKey | None]  # see `batch_key`
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Job:
     @property
     def drops(self) -> int:
         """Number of drops."""
-        return len(self.request.channels)
+        return self.request.size[0]
 
     @property
     def client(self) -> bytes:
@@ -65,10 +66,39 @@ def batch_key(request: PrecodeRequest) -> BatchKey:
     Returns
     -------
     BatchKey
-        Users, antennas, scheme, refinements, presence of labels.
+        Users, antennas, scheme, refinements, presence of labels; those of the prediction, if there is one, and then no
+        scheme where nothing is precoded.
     """
     _, users, antennas = request.size
-    return users, antennas, request.scheme, request.refine, request.near_field is not None
+    labelled = request.near_field is not None
+    if not isinstance(request, PredictRequest):
+        return users, antennas, request.scheme, request.refine, labelled, None
+    options = request.options
+    prediction = len(request.channels), options.ahead, options.method, options.geometry
+    return users, antennas, request.scheme if options.precodes else "", request.refine, labelled, prediction
+
+
+def announced_key(header: PrecodeHeader | PredictHeader) -> tuple[BatchKey, int]:
+    """Return the key and the number of drops of the request that a header announces.
+
+    Parameters
+    ----------
+    header : PrecodeHeader or PredictHeader
+        Header.
+
+    Returns
+    -------
+    key : BatchKey
+        As `batch_key`.
+    drops : int
+        Number of drops.
+    """
+    antennas, users, drops = (*header.shape, 1)[:3]
+    if not isinstance(header, PredictHeader):
+        return (users, antennas, header.scheme, header.refine, header.near_field, None), drops
+    scheme = "" if header.then is None else header.scheme
+    prediction = header.history, header.ahead, header.method, header.geometry
+    return (users, antennas, scheme, header.refine, header.near_field, prediction), header.ahead
 
 
 class JobQueue:
