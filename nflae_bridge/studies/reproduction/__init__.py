@@ -29,6 +29,8 @@ EXPERIMENTS = {
     "mobility": "labels and spectral efficiency along a drone's flight",
     "csi-prediction": "sum rate from predicted CSI, and against its age",
     "llm4cp": "channel prediction antenna by antenna on GPT-2 blocks",
+    "csi-feedback": "learned CSI feedback against Type II and polar at equal bits",
+    "prompt-feedback": "the same with the site's mean angular magnitude as a prompt",
     "lwm": "pretraining on masked space-frequency patches",
     "bert4mimo": "pretraining on masked snapshots",
     "wirelessgpt": "pretraining on masked patches, the last ones hidden",
@@ -38,6 +40,8 @@ EXPERIMENTS = {
 _MODULES = {
     "csi-prediction": "csi.prediction",
     "llm4cp": "csi.llm4cp",
+    "csi-feedback": "csi.feedback",
+    "prompt-feedback": "csi.feedback",
     "lwm": "csi.masked",
     "bert4mimo": "csi.masked",
     "wirelessgpt": "csi.masked",

@@ -13,7 +13,7 @@ from nflae_bridge.cli.outputs import make_folder
 from nflae_bridge.cli.terminal import Table, fact, progress
 from nflae_bridge.studies.reproduction import EXPERIMENTS
 
-_LIST = "\n".join(f"      {name:<14} {what}" for name, what in EXPERIMENTS.items())
+_LIST = "\n".join(f"      {name:<16} {what}" for name, what in EXPERIMENTS.items())
 
 
 def _chosen(ctx: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> list[str]:

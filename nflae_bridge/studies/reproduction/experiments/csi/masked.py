@@ -265,6 +265,6 @@ WIRELESSGPT = _experiment(
     "wirelessgpt",
     "Masked space-time-frequency patches, the last ones hidden (WirelessGPT)",
     "a published idea, at another size",
-    Masking(8, (2, 4, 4), 8, last=True),
-    "Patches of 2 slots, 4 antennas and 4 subcarriers; those of the last 2 of 8 slots are hidden, which is prediction.",
+    Masking(8, (2, 8, 4), 4, last=True),
+    "Patches of 2 slots, 8 antennas and 4 subcarriers; those of the last 2 of 8 slots are hidden, which is prediction.",
 )
