@@ -22,6 +22,7 @@ _COMMANDS = {
     "inspect": "channels",
     "precode": "channels",
     "predict": "channels",
+    "embed": "channels",
     "evaluate": "studies",
     "simulate": "channels",
     "models": "models",

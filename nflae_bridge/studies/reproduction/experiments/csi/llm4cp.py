@@ -25,6 +25,7 @@ from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Unit
 from nflae_bridge.studies.reproduction.experiments.csi.prediction import CLASSICAL, LOOKS
 from nflae_bridge.studies.reproduction.study import Study
 from nflae_bridge.studies.reproduction.trained_baselines import Note
+from nflae_bridge.tasks.predict import load_predictor
 
 _NAME = "LLM4CP-like"
 _AHEAD, _PATCH = 4, 4
@@ -93,8 +94,8 @@ def _at(study: Study, setting: Setting, note: Note) -> list[Row]:
         return relative.log10()
 
     fit(network, loss, 3 * study.compute_budget.steps["tiny"], study.seed, note)
-    methods = {name: predictor(name) for name in (*CLASSICAL, "auto")}
-    methods[_NAME] = partial(_predict, network)
+    methods = {name: predictor(name) for name in CLASSICAL}
+    methods |= {"auto": predictor("auto", load_predictor("auto")), _NAME: partial(_predict, network)}
     found: list[Row] = []
     for snr_db in _SNR_DB:
         users = USERS * study.compute_budget.test_drops

@@ -16,6 +16,7 @@ from nflae_bridge.studies.csi.settings import SETTINGS, Setting
 from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Unit
 from nflae_bridge.studies.reproduction.study import Study
 from nflae_bridge.studies.reproduction.trained_baselines import Note
+from nflae_bridge.tasks.predict import load_predictor
 from simulator.csi.prediction.registry import METHODS
 
 _SNR_DB = (0, 10, 20)
@@ -38,13 +39,13 @@ def _units(study: Study) -> list[Unit]:
         for setting in SETTINGS
         for snr_db in _SNR_DB
     ]
-    return [*points, Unit("age", partial(_at, study, _AGE_SETTING, _AGE_SNR_DB, _AGES))]
+    return [Unit("age", partial(_at, study, _AGE_SETTING, _AGE_SNR_DB, _AGES)), *points]
 
 
 def _at(study: Study, setting: Setting, snr_db: int, horizons: tuple[int, ...], note: Note) -> list[Row]:
     note(setting.name)
     methods = {name: predictor(name) for name in CLASSICAL}
-    methods["auto"] = predictor("auto")
+    methods["auto"] = predictor("auto", load_predictor("auto"))
     users = USERS * study.compute_budget.test_drops
     rows = compare_predictors(setting, methods, study.engines["tiny"], snr_db, horizons, users, study.seed)
     return [{"kind": "age" if horizons == _AGES else "point", **row} for row in rows]
