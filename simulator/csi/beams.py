@@ -161,10 +161,14 @@ def _transform(values: Tensor, geometry: ArrayGeometry, inverse: bool) -> Tensor
     return result.flatten(-len(sizes))
 
 
-def canonical_phases(snapshots: Tensor, geometry: ArrayGeometry) -> Tensor:
+def canonical_phases(
+    snapshots: Tensor, geometry: ArrayGeometry, noise_variance: Tensor | None = None
+) -> Tensor:
     """Compute each user's factors c_n that flatten the strongest wave and move it onto the grid of the beams.
 
     The search runs over the strongest principal component in time, so that one FFT per curvature serves all snapshots.
+    The curvature chosen has the largest sum of squared beam powers. Noise adds about log(curvatures) sigma^2 to the
+    largest power of all curvatures; where sigma^2 is given, a curvature has to gain more than that.
 
     Parameters
     ----------
@@ -172,6 +176,8 @@ def canonical_phases(snapshots: Tensor, geometry: ArrayGeometry) -> Tensor:
         Complex (series, history, antennas).
     geometry
         Arrangement of the antennas.
+    noise_variance
+        sigma^2 per antenna and snapshot, real (series,); None if unknown.
 
     Returns
     -------
@@ -184,9 +190,13 @@ def canonical_phases(snapshots: Tensor, geometry: ArrayGeometry) -> Tensor:
     main = _principal_component(snapshots)
     if geometry.kind == "line":
         bends = _bends(antennas).to(main.device)
-        spectra = torch.fft.fft(main.unsqueeze(1) * bends).abs()
-        focus = spectra.square().square().sum(-1)
+        power = torch.fft.fft(main.unsqueeze(1) * bends, norm="ortho").abs().square()
+        focus = power.square().sum(-1)
         focus[:, 0] *= _FLAT_BONUS
+        if noise_variance is not None:
+            energy = snapshots.abs().square().sum((1, 2)).clamp(min=torch.finfo(torch.float32).tiny)
+            noise = noise_variance.to(energy.dtype) / energy  # of the principal component, which is scaled
+            focus[:, 0] += 2 * power.amax((1, 2)) * noise * (math.log(len(bends)) + 1)
         factors = bends[focus.argmax(-1)]
         return factors * _onto_grid(main * factors, (antennas,))
     return _onto_grid(main, geometry.grid(antennas))

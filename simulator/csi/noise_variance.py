@@ -1,13 +1,20 @@
-"""Estimate the noise variance of channel estimates from a history of snapshots, without knowing signal or geometry."""
+"""Estimate the noise variance of received pilots from weak eigenvalues of a history or weak beams of few snapshots."""
 
 from __future__ import annotations
 
+import math
+from functools import cache
+
+import numpy as np
 import torch
 from torch import Tensor
 
+from simulator.csi.beams import ArrayGeometry, canonical_phases
 from simulator.csi.prediction.temporal import temporal_gram
 
 _PASSES = 8
+_WEAK = 0.25  # of the beams
+_TAPERED = 16  # antennas along a dimension from which on it is tapered
 
 
 def noise_variance_of_history(snapshots: Tensor) -> Tensor:
@@ -40,3 +47,47 @@ def noise_variance_of_history(snapshots: Tensor) -> Tensor:
         count = (values <= edge * variance.unsqueeze(1)).sum(1).clamp(min=max(1, few // 4))
         variance = means.gather(1, count.unsqueeze(1) - 1).squeeze(1) / (many - few + count)
     return variance
+
+
+def noise_variance_of_beams(snapshots: Tensor, geometry: ArrayGeometry) -> Tensor:
+    """Estimate the noise variance per antenna from the weakest quarter of the beams.
+
+    The beams are those after the canonical step, with a Hann taper along the array against the side lobes of strong
+    waves. Powers of noise alone are sigma^2 Gamma(T) / T variables, whose quantiles scale the mean of the smallest.
+    Channels that fill all beams bias the estimate upwards; it never exceeds the mean power per antenna.
+
+    Parameters
+    ----------
+    snapshots
+        Received pilots, one per antenna, complex (series, snapshots, antennas).
+    geometry
+        Arrangement of the antennas, not ``none``.
+
+    Returns
+    -------
+    Tensor
+        sigma^2, float32 (series,).
+    """
+    sizes = geometry.grid(snapshots.shape[-1])
+    field = (snapshots * canonical_phases(snapshots, geometry).unsqueeze(1)).unflatten(-1, sizes)
+    for axis, size in enumerate(sizes):
+        if size >= _TAPERED:
+            taper = torch.sin(math.pi * (torch.arange(size, device=field.device) + 0.5) / size).square()
+            taper = taper / taper.square().mean().sqrt()
+            field = field * taper.reshape(-1, *[1] * (len(sizes) - 1 - axis))
+    axes = tuple(range(-len(sizes), 0))
+    power = torch.fft.fftn(field, dim=axes, norm="ortho").flatten(-len(sizes)).abs().square().mean(1)
+    beams = power.shape[-1]
+    weak = max(1, int(_WEAK * beams))
+    rising = power.sort(-1).values[:, :weak].mean(-1)
+    variance: Tensor = rising / _mean_of_smallest(beams, weak, snapshots.shape[1])
+    return torch.minimum(variance, snapshots.abs().square().mean((1, 2)))
+
+
+@cache
+def _mean_of_smallest(beams: int, weak: int, snapshots: int) -> float:
+    """Compute the mean of the smallest of many Gamma(T) / T variables, by their quantiles at (i - 1/2) / N."""
+    from scipy.special import gammaincinv
+
+    levels = (np.arange(weak) + 0.5) / beams
+    return float(gammaincinv(snapshots, levels).mean() / snapshots)

@@ -155,14 +155,22 @@ class SparseEstimate:
         complex64 (series, snapshots, antennas).
     atoms : Tensor
         Number of selected atoms, int64 (series,).
+    basis : Tensor
+        Combinations of the selected atoms that are orthonormal as observed, complex64 (series, steps, antennas); zero
+        in the steps after the last atom of a series.
     """
 
     channels: Tensor
     atoms: Tensor
+    basis: Tensor
 
 
 def matching_pursuit(
-    observation: Observation, dictionary: Dictionary, most: int = MOST_ATOMS, false_alarm: float = FALSE_ALARM
+    observation: Observation,
+    dictionary: Dictionary,
+    most: int = MOST_ATOMS,
+    false_alarm: float = FALSE_ALARM,
+    at_least_one: bool = False,
 ) -> SparseEstimate:
     """Estimate channels as sums of few atoms.
 
@@ -176,6 +184,8 @@ def matching_pursuit(
         Largest number of atoms per series.
     false_alarm : float
         Bound on the probability that noise alone adds an atom, per step.
+    at_least_one : bool
+        Select the strongest atom in any case: a channel of zero has no direction.
 
     Returns
     -------
@@ -196,9 +206,9 @@ def matching_pursuit(
     sent = torch.zeros(series, 0, scaled.antennas, dtype=received.dtype, device=received.device)
     count = torch.zeros(series, dtype=torch.int64, device=received.device)
     active = torch.ones(series, dtype=torch.bool, device=received.device)
-    for _ in range(min(most, symbols)):
+    for step in range(min(most, symbols)):
         strength, index = _best_atoms(scaled.back_projected(residual), dictionary, chirps, norms)
-        active = active & (strength > threshold)
+        active = active & ((strength > threshold) | (at_least_one and step == 0))
         if not bool(active.any()):
             break
         atom = dictionary.plane_waves(index % dictionary.directions) * chirps[index // dictionary.directions]
@@ -207,9 +217,10 @@ def matching_pursuit(
         weight = active[:, None, None] * (received @ view.conj().unsqueeze(-1))
         residual = residual - weight * view.unsqueeze(1)
         estimate = estimate + weight * atom.unsqueeze(1)
-        seen, sent = torch.cat([seen, view.unsqueeze(1)], 1), torch.cat([sent, atom.unsqueeze(1)], 1)
+        kept = active[:, None, None]
+        seen, sent = torch.cat([seen, kept * view.unsqueeze(1)], 1), torch.cat([sent, kept * atom.unsqueeze(1)], 1)
         count = count + active
-    return SparseEstimate(estimate * scale, count)
+    return SparseEstimate(estimate * scale, count, sent)
 
 
 @cache

@@ -1,0 +1,247 @@
+"""Estimate channels by the name of a method; ``auto`` takes the method of least estimated error per series."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from matlab_io.errors import NflaeError
+from simulator.csi.beams import ArrayGeometry
+from simulator.csi.estimation.candidates import (
+    PLANE_WAVE_CHOICE,
+    SPHERICAL_WAVE_CHOICE,
+    Candidate,
+    GainNetwork,
+    least_squares_candidate,
+    lmmse_candidate,
+    network_candidate,
+    soft_gain_candidate,
+    sparse_candidate,
+)
+from simulator.csi.estimation.canonical import CanonicalBeams, canonical_beams
+from simulator.csi.estimation.least_squares import least_squares
+from simulator.csi.estimation.lmmse import lmmse
+from simulator.csi.estimation.matching_pursuit import Dictionary, dft_dictionary, matching_pursuit, polar_dictionary
+from simulator.csi.estimation.pilots import Observation
+
+METHODS = ("auto", "ls", "beam-gain", "omp", "polar-omp", "lmmse", "nflae")
+NEEDS_BEAMS = ("beam-gain", "omp", "polar-omp", "nflae")
+COMPRESSED = ("auto", "ls", "omp", "polar-omp", "lmmse")
+"""Methods for fewer symbols than antennas."""
+_PLANE_OVERSAMPLING = 8
+_MOST_ATOMS = 32
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Hold estimated channels with their expected error and origin.
+
+    Attributes
+    ----------
+    channels : Tensor
+        complex64 (series, snapshots, antennas).
+    csi_error_db : Tensor
+        Estimate of 10 log10(||h_hat - h||^2 / ||h||^2) over the snapshots, float32 (series,), dB.
+    method : list of str
+        Method of each series.
+    """
+
+    channels: Tensor
+    csi_error_db: Tensor
+    method: list[str]
+
+
+def check_method(method: str, geometry: ArrayGeometry, compressed: bool, has_covariance: bool) -> None:
+    """Check that a method exists and has what it needs.
+
+    Parameters
+    ----------
+    method : str
+        Name.
+    geometry : ArrayGeometry
+        Arrangement of the antennas.
+    compressed : bool
+        A pilot matrix is given.
+    has_covariance : bool
+        A covariance is given.
+
+    Raises
+    ------
+    NflaeError
+        If it does not; the message says what to do.
+    """
+    if method not in METHODS:
+        raise NflaeError(f"no estimation method {method[:60]!r}: there are {', '.join(METHODS)}")
+    if method in NEEDS_BEAMS and geometry.kind == "none":
+        raise NflaeError(
+            f"method {method} computes beams, which need the geometry: give --geometry line or panel:ROWSxCOLUMNS"
+        )
+    if compressed and method not in COMPRESSED:
+        raise NflaeError(
+            f"method {method} needs orthogonal pilots; with a pilot matrix there are {', '.join(COMPRESSED)}"
+        )
+    if method == "lmmse" and not has_covariance:
+        raise NflaeError("method lmmse needs a covariance: give --covariance VAR")
+
+
+def estimate_channels(
+    observation: Observation,
+    geometry: ArrayGeometry,
+    method: str = "auto",
+    network: GainNetwork | None = None,
+    covariance: Tensor | None = None,
+    known: Tensor | None = None,
+) -> Estimate:
+    """Estimate channels from received pilots.
+
+    ``auto`` compares the estimated squared errors of all methods that the geometry, the covariance and the network
+    allow. It keeps the first of network, LMMSE, gain per beam, OMP and LS unless another is better by more than the
+    standard deviation of the difference, sqrt(2) sigma ||h_1 - h_2||.
+
+    Parameters
+    ----------
+    observation : Observation
+        Received pilots.
+    geometry : ArrayGeometry
+        Arrangement of the antennas; ``none`` leaves LS and LMMSE.
+    method : str
+        One of ``METHODS``.
+    network : GainNetwork, optional
+        The network of method ``nflae``.
+    covariance : Tensor, optional
+        E h h^H, complex (series or 1, antennas, antennas), for ``lmmse``.
+    known : Tensor, optional
+        1 where the noise variance is known, 0 where it is estimated, float32 (series,); known by default.
+
+    Returns
+    -------
+    Estimate
+        Channels.
+
+    Raises
+    ------
+    NflaeError
+        If the method does not exist or something that it needs is missing.
+    """
+    geometry.check(observation.antennas)
+    check_method(method, geometry, observation.pilots is not None, covariance is not None)
+    if method == "nflae" and network is None:
+        raise NflaeError("method nflae needs a network")
+    scaled, scale = observation.normalised()
+    relative = None if covariance is None else covariance / observation.noise_variance.double()[:, None, None]
+    known = torch.ones_like(observation.noise_variance) if known is None else known
+    if scaled.pilots is None:
+        makers = _makers(scaled, geometry, network, relative, known)
+    else:
+        makers = _compressed_makers(scaled, geometry, relative)
+    names = [name for name in makers if method in ("auto", name)]
+    chosen, best = _choose([makers[name]() for name in names])
+    least = observation.received.shape[1] * _energy_ratio(scaled)  # one gain per snapshot is estimated
+    error = best.risk.clamp(min=least) / _energy(scaled)
+    return Estimate(best.channels * scale, 10 * torch.log10(error), [names[index] for index in chosen.tolist()])
+
+
+def _makers(
+    scaled: Observation, geometry: ArrayGeometry, network: GainNetwork | None, covariance: Tensor | None, known: Tensor
+) -> dict[str, Callable[[], Candidate]]:
+    """Return the methods for orthogonal pilots, by preference."""
+    received = scaled.received
+    makers: dict[str, Callable[[], Candidate]] = {}
+    beams: list[CanonicalBeams] = []
+
+    def shared_beams() -> CanonicalBeams:
+        if not beams:
+            beams.append(canonical_beams(scaled, geometry))
+        return beams[0]
+
+    if geometry.kind != "none" and network is not None:
+        makers["nflae"] = lambda: network_candidate(shared_beams(), network, known)
+    if covariance is not None:
+        makers["lmmse"] = lambda: lmmse_candidate(received, covariance)
+    if geometry.kind != "none":
+        plane, spherical = _dictionaries(geometry, scaled.antennas)
+        most = max(1, min(_MOST_ATOMS, scaled.antennas // 2))
+        makers["beam-gain"] = lambda: soft_gain_candidate(shared_beams())
+        makers["omp"] = lambda: sparse_candidate(received, plane, most, PLANE_WAVE_CHOICE)
+        makers["polar-omp"] = lambda: sparse_candidate(received, spherical, most, SPHERICAL_WAVE_CHOICE)
+    makers["ls"] = lambda: least_squares_candidate(received)
+    return makers
+
+
+def _compressed_makers(
+    scaled: Observation, geometry: ArrayGeometry, covariance: Tensor | None
+) -> dict[str, Callable[[], Candidate]]:
+    """Return the methods for fewer symbols than antennas, by preference."""
+    makers: dict[str, Callable[[], Candidate]] = {}
+    if covariance is not None:
+        makers["lmmse"] = lambda: _compressed_lmmse(scaled, covariance)
+    if geometry.kind != "none":
+        plane, spherical = _dictionaries(geometry, scaled.antennas)
+        makers["omp"] = lambda: _compressed_sparse(scaled, plane, PLANE_WAVE_CHOICE)
+        makers["polar-omp"] = lambda: _compressed_sparse(scaled, spherical, SPHERICAL_WAVE_CHOICE)
+    makers["ls"] = lambda: _compressed_least_squares(scaled)
+    return makers
+
+
+def _dictionaries(geometry: ArrayGeometry, antennas: int) -> tuple[Dictionary, Dictionary]:
+    sizes = geometry.grid(antennas)
+    return dft_dictionary(sizes, _PLANE_OVERSAMPLING), polar_dictionary(sizes)
+
+
+def _compressed_sparse(scaled: Observation, dictionary: Dictionary, choice: float) -> Candidate:
+    """Estimate by matching pursuit; the error is noise in the fitted gains, and the misfit in excess of the noise."""
+    _, snapshots, symbols = scaled.received.shape
+    result = matching_pursuit(scaled, dictionary, max(1, min(_MOST_ATOMS, symbols // 2)), at_least_one=True)
+    fitted = result.basis.abs().square().sum((1, 2)) * (snapshots + choice)
+    misfit = (scaled.received - scaled.observed(result.channels)).abs().square().sum((1, 2))
+    excess = (misfit - snapshots * (symbols - result.atoms)).clamp(min=0)
+    return Candidate(result.channels, fitted + excess * _energy_ratio(scaled))
+
+
+def _compressed_least_squares(scaled: Observation) -> Candidate:
+    """Estimate by least squares; the error is noise, and the energy that the pilots do not see."""
+    pilots = torch.as_tensor(scaled.pilots).to(torch.complex128)
+    noise = float(torch.linalg.svdvals(pilots).pow(-2).sum()) * scaled.received.shape[1]
+    unseen = 1 - pilots.shape[1] / pilots.shape[0]
+    return Candidate(least_squares(scaled), noise + unseen * _energy(scaled))
+
+
+def _compressed_lmmse(scaled: Observation, covariance: Tensor) -> Candidate:
+    """Estimate by LMMSE, whose error has the covariance C - C Phi (Phi^H C Phi + I)^-1 Phi^H C."""
+    pilots = torch.as_tensor(scaled.pilots).to(torch.complex128)
+    wide = covariance.to(torch.complex128)
+    cross = wide @ pilots
+    inner = pilots.mH @ cross + torch.eye(pilots.shape[1], dtype=wide.dtype, device=wide.device)
+    explained = (cross.conj() * torch.linalg.solve(inner, cross.mH).mT).sum((-2, -1)).real
+    error = wide.diagonal(dim1=-2, dim2=-1).real.sum(-1) - explained
+    received = scaled.received
+    return Candidate(lmmse(scaled, covariance), (received.shape[1] * error).float().expand(len(received)))
+
+
+def _energy_ratio(scaled: Observation) -> float:
+    """Return the energy of a channel per energy of its pilots, averaged over all directions: N / ||Phi||^2."""
+    return 1.0 if scaled.pilots is None else scaled.antennas / float(scaled.pilots.abs().square().sum())
+
+
+def _energy(scaled: Observation) -> Tensor:
+    """Estimate the energy of the channels over all snapshots; at least the uncertainty of the noise's energy."""
+    size = scaled.received.shape[1] * scaled.received.shape[2]
+    energy = (scaled.received.abs().square().sum((1, 2)) - size).clamp(min=math.sqrt(size))
+    return energy * _energy_ratio(scaled)
+
+
+def _choose(candidates: list[Candidate]) -> tuple[Tensor, Candidate]:
+    """Choose a candidate per series, by number; a later one has to be better by a standard deviation."""
+    current = candidates[0]
+    chosen = torch.zeros(len(current.risk), dtype=torch.int64, device=current.risk.device)
+    for number, other in enumerate(candidates[1:], 1):
+        distance = (other.channels - current.channels).abs().square().sum((1, 2)).sqrt()
+        better = other.risk + math.sqrt(2) * distance < current.risk
+        chosen = torch.where(better, number, chosen)
+        channels = torch.where(better[:, None, None], other.channels, current.channels)
+        current = Candidate(channels, torch.where(better, other.risk, current.risk))
+    return chosen, current
