@@ -76,9 +76,9 @@ class CircularConvolution(nn.Module):
         if values.ndim == 3:
             return self._convolve(values)
         series, _, columns, rows = values.shape
-        down = self._convolve(values.transpose(1, 2).flatten(0, 1)).unflatten(0, (series, columns)).transpose(1, 2)
-        across = self._convolve(values.permute(0, 3, 1, 2).flatten(0, 1)).unflatten(0, (series, rows))
-        return (down + across.permute(0, 2, 3, 1)) / 2
+        down = self._convolve(values.transpose(1, 2).flatten(0, 1)).reshape(series, columns, -1, rows)
+        across = self._convolve(values.permute(0, 3, 1, 2).flatten(0, 1)).reshape(series, rows, -1, columns)
+        return (down.transpose(1, 2) + across.permute(0, 2, 3, 1)) / 2
 
     def _convolve(self, values: Tensor) -> Tensor:
         beams, half = values.shape[-1], self.taps // 2
@@ -106,7 +106,7 @@ class BeamGainNetwork(TaskNetwork):
         )
         self.gains = nn.Conv1d(config.width, 2, 1)
         nn.init.normal_(self.gains.weight, std=1e-2)
-        nn.init.zeros_(self.gains.bias)
+        nn.init.zeros_(self.gains.bias)  # type: ignore[arg-type]
 
     def forward(self, beams: CanonicalBeams, received: Tensor, fit: Tensor, known: Tensor) -> Tensor:
         """Estimate beams.
@@ -136,7 +136,7 @@ class BeamGainNetwork(TaskNetwork):
         powers = [total.mean(-1), total.amax(-1), fitted.mean(-1), left.mean(-1), left.amax(-1)]
         whole = [(power + 0.01).log() for power in powers]
         whole += [torch.full_like(count, math.log(received.shape[1])), count.log1p(), known]
-        hidden = self.local(local.unflatten(-1, beams.geometry.grid(total.shape[-1])))
+        hidden = self.local(local.reshape(*local.shape[:2], *beams.geometry.grid(total.shape[-1])))
         shift = self.whole(torch.stack(whole, -1))
         hidden = gelu(hidden + shift.reshape(*shift.shape, *[1] * (hidden.ndim - 2)))
         for layer in self.layers:

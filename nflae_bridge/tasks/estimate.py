@@ -70,9 +70,7 @@ def _compare(network: BeamGainNetwork, batch: PilotBatch) -> Comparison:
     from simulator.csi.estimation.estimate import estimate_channels
 
     def figure(method: str) -> tuple[Tensor, list[str]]:
-        answer = estimate_channels(
-            batch.observation, batch.geometry, method=method, network=network, known=batch.known
-        )
+        answer = estimate_channels(batch.observation, batch.geometry, method=method, network=network, known=batch.known)
         return -error_db(answer.channels, batch.channels), answer.method
 
     figures = {name: figure(name)[0] for name in ("nflae", *ESTIMATE.rivals)}
@@ -109,8 +107,9 @@ ESTIMATE = register(
         score=lambda measures: -measures["loss"],
         score_meaning="mean error of the channels in dB, negative",
         presets=_PRESETS,
-        guard="per user, the network unless Stein's unbiased risk estimate of a classical method is clearly smaller",
+        guard="per user, average of network and classical methods, weighted by Stein's unbiased risk estimates",
         rivals=("ls", "beam-gain", "omp", "polar-omp"),
+        figure="error of the channels, dB, negative",
         compare=_compare,
     )
 )

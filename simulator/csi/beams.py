@@ -161,9 +161,7 @@ def _transform(values: Tensor, geometry: ArrayGeometry, inverse: bool) -> Tensor
     return result.flatten(-len(sizes))
 
 
-def canonical_phases(
-    snapshots: Tensor, geometry: ArrayGeometry, noise_variance: Tensor | None = None
-) -> Tensor:
+def canonical_phases(snapshots: Tensor, geometry: ArrayGeometry, noise_variance: Tensor | None = None) -> Tensor:
     """Compute each user's factors c_n that flatten the strongest wave and move it onto the grid of the beams.
 
     The search runs over the strongest principal component in time, so that one FFT per curvature serves all snapshots.

@@ -69,7 +69,8 @@ def noise_variance_of_beams(snapshots: Tensor, geometry: ArrayGeometry) -> Tenso
         sigma^2, float32 (series,).
     """
     sizes = geometry.grid(snapshots.shape[-1])
-    field = (snapshots * canonical_phases(snapshots, geometry).unsqueeze(1)).unflatten(-1, sizes)
+    turned = snapshots * canonical_phases(snapshots, geometry).unsqueeze(1)
+    field = turned.reshape(*snapshots.shape[:2], *sizes)
     for axis, size in enumerate(sizes):
         if size >= _TAPERED:
             taper = torch.sin(math.pi * (torch.arange(size, device=field.device) + 0.5) / size).square()

@@ -31,7 +31,7 @@ OVERSAMPLING = 4
 COHERENCE = 0.8
 """Of neighbouring curvatures of one direction."""
 MOST_ATOMS = 16
-FALSE_ALARM = 0.3
+FALSE_ALARM = 0.1
 """Bound on the probability that noise alone adds an atom, per step."""
 
 
