@@ -7,13 +7,14 @@ format, GNU Radio streams and the reference table in the documentation are made.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "ESTIMATION_ARRAYS",
     "PREDICTION_ARRAYS",
     "RECEIVE_COMBINER",
     "RESULT_ARRAYS",
@@ -216,6 +217,12 @@ PREDICTION_ARRAYS = (
         "",
         "method used, index into the list `nflae_info.methods` from 1; names in Python",
     ),
+)
+
+
+ESTIMATION_ARRAYS = (
+    replace(PREDICTION_ARRAYS[0], description="estimated channels, in the layout and convention of the input"),
+    *PREDICTION_ARRAYS[1:],
 )
 
 

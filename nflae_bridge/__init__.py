@@ -11,6 +11,7 @@ from matlab_io.version import __version__
 
 if TYPE_CHECKING:
     from matlab_io.result import Result
+    from nflae_bridge.api.estimate import EstimatedChannels, estimate
     from nflae_bridge.api.precode import precode
     from nflae_bridge.api.predict import PredictedChannels, predict
     from nflae_bridge.live.client import AsyncClient, Client
@@ -37,6 +38,7 @@ _MODULES = {
     "BudgetError": "simulator.downlink.budget",
     "Client": "nflae_bridge.live.client",
     "ConnectionLost": "nflae_bridge.live.errors",
+    "EstimatedChannels": "nflae_bridge.api.estimate",
     "Expired": "nflae_bridge.live.errors",
     "NoAnswer": "nflae_bridge.live.errors",
     "PredictedChannels": "nflae_bridge.api.predict",
@@ -46,6 +48,7 @@ _MODULES = {
     "ServerFault": "nflae_bridge.live.errors",
     "ServerStopping": "nflae_bridge.live.errors",
     "TooLarge": "nflae_bridge.live.errors",
+    "estimate": "nflae_bridge.api.estimate",
     "precode": "nflae_bridge.api.precode",
     "predict": "nflae_bridge.api.predict",
 }
@@ -58,6 +61,7 @@ __all__ = [
     "BudgetError",
     "Client",
     "ConnectionLost",
+    "EstimatedChannels",
     "Expired",
     "MatFileError",
     "NflaeError",
@@ -70,6 +74,7 @@ __all__ = [
     "ServerStopping",
     "TooLarge",
     "__version__",
+    "estimate",
     "precode",
     "predict",
 ]

@@ -21,6 +21,7 @@ from nflae_bridge.cli.failure import failing_in_one_line
 _COMMANDS = {
     "inspect": "channels",
     "precode": "channels",
+    "estimate": "channels",
     "predict": "channels",
     "embed": "channels",
     "evaluate": "studies",
@@ -78,6 +79,7 @@ class CommandGroup(click.Group):
       nflae inspect channels.mat                      list the variables and the reading of H
       nflae precode channels.mat -o precoders.mat     compute labels, precoders and powers
       nflae evaluate channels.mat                     compare all schemes on these channels
+      nflae estimate noisy.mat -o channels.mat        estimate channels from received pilots
       nflae predict flight.mat -o next.mat            predict the channels after the last snapshot
       nflae serve                                     precode for running programs, over ZeroMQ
 

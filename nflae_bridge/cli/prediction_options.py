@@ -18,8 +18,28 @@ if TYPE_CHECKING:
 METHOD_METAVAR = "auto|hold|ar|ar-global|esprit|kalman|nflae"
 
 
-def _snr(ctx: click.Context, parameter: click.Parameter, value: str) -> float | None:
-    """Parse ``auto`` or a number of dB."""
+def parse_snr(ctx: click.Context, parameter: click.Parameter, value: str) -> float | None:
+    """Parse ``auto`` or a number of dB.
+
+    Parameters
+    ----------
+    ctx : click.Context
+        Context.
+    parameter : click.Parameter
+        Option.
+    value : str
+        Text.
+
+    Returns
+    -------
+    float or None
+        dB; None for ``auto``.
+
+    Raises
+    ------
+    click.BadParameter
+        If it is neither.
+    """
     if value == "auto":
         return None
     try:
@@ -151,7 +171,7 @@ def prediction_options(ahead: int | None, text: str) -> Callable[[Command], Comm
         ),
         click.option(
             "--csi-snr-db",
-            callback=_snr,
+            callback=parse_snr,
             default="auto",
             show_default=True,
             metavar="auto|DB",
