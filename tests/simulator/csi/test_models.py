@@ -63,6 +63,20 @@ def test_csi_that_there_is_not(text: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_perfect_csi_needs_one_snapshot_of_now() -> None:
+    assert (CsiModel().slots, CsiModel().history, CsiModel().predicts) == (0, 1, False)
+    model = parse_csi("predicted:3,ar,line,12,aged:2")
+    assert (model.slots, model.history, model.predicts) == (5, 12, True)
+
+
+@pytest.mark.parametrize(
+    "text", ["predicted", "predicted:9", "predicted:4,best", "predicted:2,panel:0x3", "predicted:1,1"]
+)
+def test_predicted_csi_that_there_is_not(text: str) -> None:
+    with pytest.raises(NflaeError, match="there are perfect"):
+        parse_csi(text)
+
+
 def test_a_kind_is_given_once() -> None:
     with pytest.raises(NflaeError, match="noisy is given twice"):
         parse_csi("noisy:3,aged:1,noisy:4")

@@ -66,6 +66,8 @@ def test_interpolation_is_linear_in_amplitude() -> None:
     known = torch.tensor([[1.0 + 0j], [3.0 + 0j]], dtype=torch.complex64)
     found = interpolate(known, places, torch.tensor([-1.0, 0.25, 1.0, 5.0], dtype=torch.float64))
     torch.testing.assert_close(found.real.squeeze(), torch.tensor([1.0, 1.5, 3.0, 3.0]))
+    wide = interpolate(known, 4 * places, torch.tensor([1.0, 3.0], dtype=torch.float64))
+    torch.testing.assert_close(wide.real.squeeze(), torch.tensor([1.5, 2.5]))
 
 
 def test_a_quarter_of_gaps_is_filled_more_is_refused_by_name() -> None:
@@ -121,6 +123,7 @@ def test_a_missing_instant_is_a_gap_and_too_many_are_refused() -> None:
     taken = take_snapshots(wave(there, 0.1)[:, None], there)
     assert taken.missing.squeeze().nonzero().squeeze(-1).tolist() == [4]
     assert len(taken.channels) == 9
+    assert not taken.channels[4].any()
     sparse = SLOTS[torch.tensor([0, 1, 2, 3, 9, 10])]
     with pytest.raises(NflaeError, match=r"5 of 11 instants 1000 ms apart .* snapshots 4 and 5"):
         take_snapshots(wave(sparse, 0.1)[:, None], sparse)

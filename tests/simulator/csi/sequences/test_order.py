@@ -38,6 +38,15 @@ def test_sequences_pass(snr_db: float | None, antennas: int) -> None:
         assert check(channels) is None
 
 
+def test_users_at_rest_pass_with_few_antennas_and_gaps_too() -> None:
+    still = walk(snapshots=1, antennas=4).expand(16, 3, 4)
+    channels = noisy_csi(still, 10.0, torch.Generator().manual_seed(2))
+    assert check(channels) is None
+    missing = torch.zeros(16, 3, dtype=torch.bool)
+    missing[1::3] = True
+    assert check(torch.where(missing.unsqueeze(-1), 0, channels), missing) is None
+
+
 def test_one_snapshot_or_one_antenna_passes() -> None:
     assert check(walk(snapshots=1)) is None
     assert check(walk(antennas=1)) is None
