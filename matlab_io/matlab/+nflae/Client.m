@@ -44,6 +44,19 @@ classdef Client < handle
 %     'ServerKey', 'PublicKey', 'SecretKey'   CURVE keys, 40 characters each; or
 %     'ServerKeyFile', 'KeyFile'              files of `nflae keys`: the server's .key, the client's .key_secret
 %
+%   r = c.predict(h, name, value, ...) predicts the next channels from the last ones: h is an nflae.History or N x K x P
+%   snapshots, oldest first, evenly spaced; NaN in gaps. r has H (N x K x A; K x N x A with 'kns'), csi_error_db and
+%   method (K x A; indices into r.nflae_info.methods), and nflae_info, whose notes say what was filled or resampled:
+%     'Ahead'                       number A of snapshots to predict, at most half of P (4)
+%     'Method'                      name of a method                                ('auto')
+%     'Geometry'                    'none', 'line' or 'panel:ROWSxCOLUMNS'          ('none')
+%     'CsiSnrDb'                    SNR per antenna of the snapshots, dB            (estimated)
+%     'Times'                       times of the snapshots, s                       (evenly spaced)
+%     'Force'                       true: predict what does not look like a sequence, too
+%     'Then'                        'precode': r has the precoders for the predicted channels too; further options as
+%                                   for precode, labels K x A
+%     'Layout', 'Convention', 'Timeout'  as for precode
+%
 %   s = c.status() is a struct with the state of the server. c.close() closes the connection.
 %
 %   Errors have identifiers: nflae:badRequest, nflae:badChannels, nflae:tooLarge, nflae:busy, nflae:expired,
@@ -104,6 +117,24 @@ classdef Client < handle
         seconds = self.timeout;
       end
       [reply, result] = self.exchange(header, payload, seconds);
+      info = reply.info;
+      info.layout = layout;
+      info.timing_us = reply.timing_us;
+      info.timing_us.round_trip = round(1e6 * toc(started));
+      result.nflae_info = info;
+    end
+
+    function result = predict(self, history, varargin)
+      % PREDICT  Request the channels after a history, and precoders for them; see help nflae.Client.
+      started = tic;
+      [header, payload, seconds, layout] = nflae.internal.predict_request(history, varargin);
+      if isempty(seconds)
+        seconds = self.timeout;
+      end
+      [reply, result] = self.exchange(header, payload, seconds);
+      if isfield(result, 'H') && find(layout == 'k') < find(layout == 'n', 1)
+        result.H = permute(result.H, [2, 1, 3]);
+      end
       info = reply.info;
       info.layout = layout;
       info.timing_us = reply.timing_us;

@@ -1,7 +1,8 @@
-function [header, payload, seconds, layout] = precode_request(H, arguments)
+function [header, payload, seconds, layout] = precode_request(H, arguments, labelled)
 % PRECODE_REQUEST  Make the request for a call of nflae.Client.precode.
 %
 %   [header, payload, seconds, layout] = precode_request(H, arguments) takes the channels and the name-value arguments.
+%   precode_request(H, arguments, labelled) expects labels for another number of drops than H has.
 %
 %     header     struct with the fields of docs/reference/protocol.md, id empty; it has only what is given: the defaults
 %                and the ranges are the server's
@@ -49,7 +50,10 @@ function [header, payload, seconds, layout] = precode_request(H, arguments)
   labels = {};
   if given('NearField')
     header.near_field = true;
-    labels = {label_bytes(options.NearField, users, drops)};
+    if nargin < 3
+      labelled = drops;
+    end
+    labels = {label_bytes(options.NearField, users, labelled)};
   end
   payload = [{nflae.wire.encode_channels(H)}, labels];
   seconds = [];

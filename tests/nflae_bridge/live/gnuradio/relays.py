@@ -14,6 +14,7 @@ import torch  # noqa: F401  loaded before a test counts seconds
 import zmq
 
 from nflae_bridge.api.precode import precode
+from nflae_bridge.live.gnuradio.computation.prediction import ItemPredictor, Predict
 from nflae_bridge.live.gnuradio.counts import Counts
 from nflae_bridge.live.gnuradio.inlet import Inlet
 from nflae_bridge.live.gnuradio.items import Stream
@@ -57,6 +58,9 @@ class RunningRelay:
     result_tags: bool = False
     messages: int = 64
     address: str = "tcp://127.0.0.1:*"
+    predict: Predict | None = None
+    ahead: int = 2
+    history: int = 8
 
     def __post_init__(self) -> None:
         self.counts, self.warnings = Counts(), list[tuple[str, str]]()
@@ -87,8 +91,14 @@ class RunningRelay:
             lambda event, text: self.warnings.append((event, text)),
             tick=lambda: None,
             stopping=self._stop.is_set,
+            predictor=None if self.predict is None else self._predictor(self.predict),
         )
         self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def _predictor(self, predict: Predict) -> ItemPredictor:
+        return ItemPredictor(
+            predict, self.ahead, self.history, self.counts, lambda event, text: self.warnings.append((event, text))
+        )
 
     def _outlet(self, stream: Stream, output: str) -> Outlet:
         endpoint = parse_endpoint(anywhere(output, self.address), is_input=False)

@@ -1,0 +1,55 @@
+function [header, payload, seconds, layout] = predict_request(history, arguments)
+% PREDICT_REQUEST  Make the request for a call of nflae.Client.predict.
+%
+%   [header, payload, seconds, layout] = predict_request(history, arguments) takes an nflae.History or an array of
+%   snapshots, and the name-value arguments; see nflae.internal.precode_request for what is returned.
+
+  own = {'Ahead', 'Method', 'Geometry', 'CsiSnrDb', 'Times', 'Force', 'Then'};
+  is_own = false(size(arguments));
+  for i = 1:2:numel(arguments)
+    if any(strcmpi(nflae.internal.text(arguments{i}, 'the name of an option'), own))
+      is_own(i:min(i + 1, end)) = true;
+    end
+  end
+  chosen = arguments;
+  chosen(~is_own) = [];
+  others = arguments;
+  others(is_own) = [];
+  options = nflae.internal.named(chosen, own);
+  if isa(history, 'nflae.History')
+    if isfield(options, 'Times')
+      error('nflae:badRequest', 'Times are part of an nflae.History: push(H, time)');
+    end
+    options.Times = history.times();
+    history = history.snapshots();
+  end
+  given = @(name) isfield(options, name);
+  ahead = 4;
+  if given('Ahead')
+    ahead = nflae.internal.positive(options.Ahead, 'Ahead');
+  end
+  [header, payload, seconds, layout] = nflae.internal.precode_request(history, others, ahead);
+  if any(layout == 'r')
+    error('nflae:badRequest', 'predict takes one antenna per user: make each receive antenna a user, with one axis k');
+  end
+  header.op = 'predict';
+  header.ahead = ahead;
+  if given('Method')
+    header.method = nflae.internal.text(options.Method, 'Method');
+  end
+  if given('Geometry')
+    header.geometry = nflae.internal.text(options.Geometry, 'Geometry');
+  end
+  if given('CsiSnrDb')
+    header.csi_snr_db = nflae.internal.number(options.CsiSnrDb, 'CsiSnrDb');
+  end
+  if given('Force')
+    header.force = logical(nflae.internal.number(double(options.Force), 'Force'));
+  end
+  if given('Then')
+    header.then = nflae.internal.text(options.Then, 'Then');
+  end
+  if given('Times') && numel(options.Times) > 1
+    header.times = reshape(double(options.Times), 1, []);
+  end
+end
