@@ -126,11 +126,7 @@ def model_folder(model: str, device_type: str = "cpu", task: str | None = DEFAUL
     if folder is None or not (folder / "model.json").is_file():
         folder = None if model == "auto" else Path(model)
     if folder is None or not folder.is_dir():
-        shipped = ", ".join(entry.name for entry in shipped_models() if task in (None, task_of_card(entry.card)))
-        auto = "auto, " if _auto_folder(device_type, task or DEFAULT_TASK) else ""
-        where = f"{auto}a shipped one ({shipped})" if shipped else "none is shipped for this task; give"
-        needed = "" if task in (None, DEFAULT_TASK) else f" for task {task}"
-        raise NflaeError(f"no model {model!r}{needed}: give {where} or a folder `nflae train` wrote")
+        raise _no_model(model, device_type, task)
     if task is not None and (folder / "model.json").is_file():
         card = read_card(folder)
         found, holds = task_of_card(card), card.get(HOLDS, [])
@@ -156,6 +152,15 @@ def other_task(model: str, found: str, needed: str) -> NflaeError:
     return NflaeError(
         f"model {model} is for task {found}, expected one for task {needed}; nflae models --task {needed} lists those"
     )
+
+
+def _no_model(model: str, device_type: str, task: str | None) -> NflaeError:
+    """Return the error of a model that is not found, with the models of the package for the task."""
+    needed = "" if task in (None, DEFAULT_TASK) else f" for task {task}"
+    shipped = ", ".join(entry.name for entry in shipped_models() if task in (None, task_of_card(entry.card)))
+    auto = "auto, " if _auto_folder(device_type, task or DEFAULT_TASK) else ""
+    choices = f"give {auto}a shipped one ({shipped}) or" if shipped else "none is shipped; give"
+    return NflaeError(f"no model {model!r}{needed}: {choices} a folder `nflae train` wrote")
 
 
 def _auto_folder(device_type: str, task: str) -> Path | None:
