@@ -64,17 +64,13 @@ def predict(
         Times of the snapshots, s, rising; uneven ones are resampled. By default the snapshots are evenly spaced.
     ahead : int
         Snapshots to predict, at most half of those of the history.
-    method : str
-        ``"hold"`` and other methods of `simulator.csi.prediction.registry`; ``"auto"``: the one that predicted the last
-        known snapshots best. A single snapshot is held.
-    geometry : str
-        ``"none"``, ``"line"`` or ``"panel:ROWSxCOLUMNS"``.
+    method, geometry : str
+        See `simulator.csi.prediction.registry.predict_window` (a single snapshot is held); ``"none"``, ``"line"`` or
+        ``"panel:ROWSxCOLUMNS"``.
     csi_snr_db : float, optional
         SNR per antenna of the snapshots, dB; by default estimated from the history.
-    layout, convention, receive_antennas : str, optional
+    layout, convention, receive_antennas, model, device : str, optional
         As for `nflae_bridge.precode`; the drops are the snapshots.
-    model, device : str
-        Model and device of the network, as for `nflae_bridge.precode`.
     force : bool
         Predict although the snapshots do not look like a sequence.
 
@@ -90,29 +86,35 @@ def predict(
     """
     snapshots, _ = read_array(history, layout, convention, receive_antennas)
     try:
-        import torch
-
-        from simulator.csi.prediction.users import check_ahead, predict_users
-        from simulator.csi.sequences.history import check_gaps, take_snapshots
-        from simulator.csi.sequences.order import check_sequence
-
         chosen = prediction_method(ahead, method, geometry, csi_snr_db, model, device)
+        return _predict(snapshots, times, chosen, force)
     except ModuleNotFoundError as error:
         raise explain_import(error, "nflae_bridge.predict") from error
+
+
+def _predict(
+    snapshots: npt.NDArray[np.complex64], times: npt.ArrayLike | None, method: PredictionMethod, force: bool
+) -> PredictedChannels:
+    """Check and prepare a history and predict what follows; errors name the history."""
+    import torch
+
+    from simulator.csi.prediction.users import check_ahead, predict_users
+    from simulator.csi.sequences.history import check_gaps, take_snapshots
+    from simulator.csi.sequences.order import check_sequence
 
     def name(index: int) -> str:
         return f"snapshot {index + 1}"
 
     instants = None if times is None else torch.from_numpy(np.asarray(times, np.float64))
     try:
-        chosen.geometry.check(snapshots.shape[-1])
+        method.geometry.check(snapshots.shape[-1])
         taken = take_snapshots(torch.from_numpy(snapshots), instants)
-        check_ahead(ahead, len(taken.channels))
+        check_ahead(method.ahead, len(taken.channels))
         fault = check_sequence(taken.channels, taken.missing, name, "pass force=True", force)
         gaps = check_gaps(taken.missing, name)
     except NflaeError as error:
         raise NflaeError(f"history: {error}") from None
-    found = predict_users(taken.channels.unsqueeze(0), taken.missing.unsqueeze(0), chosen)
+    found = predict_users(taken.channels.unsqueeze(0), taken.missing.unsqueeze(0), method)
     notes = tuple(note for note in (*taken.notes, fault, gaps) if note)
     return PredictedChannels(
         found.channels[0].cpu().numpy(), found.csi_error_db[0].cpu().numpy(), tuple(found.method), notes

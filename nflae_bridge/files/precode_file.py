@@ -108,22 +108,17 @@ def precode_file(
 
     Parameters
     ----------
-    file, results : ChannelFile, ResultFile
-        Open channels and results.
-    scheme, budget : Scheme, LinkBudget
-        Precoding scheme, and the link budget of every drop.
-    device, batch : torch.device, int
-        Device that computes, and drops per block.
+    file, results, scheme, budget, device, batch
+        Open channels and results; precoding scheme, and link budget of every drop; device, and drops per block.
     on_bad_drop : {"error", "skip"}
         Treatment of bad drops, see `read_block`.
     advance : callable
         Function of the number of finished drops and a note, called after each block.
     noise : UserNoise, optional
         Noise power per user or drop; that of `budget` is then their reference.
-    labels : LabelSource
-        Source of the near-field labels; by default the scheme.
-    predictor : FilePredictor, optional
-        Precode the channels predicted after each drop instead of the drop.
+    labels, predictor : LabelSource, FilePredictor
+        Source of the near-field labels, by default the scheme; predictor of the channels to precode instead of the
+        drops.
 
     Returns
     -------

@@ -108,18 +108,9 @@ def predict_file(
     NflaeError
         As `FilePredictor`, and if the output cannot be written.
     """
-    axis = predictor.axis
-    drop_axes = (*axis.subcarrier_axes, predictor.ahead, *((axis.slots,) if rolling else ()))
-    direct = file.convention == "direct"
-    arrays = [
-        DropArray(each.name, _block(each.axes, file, direct), drop_axes, each.dtype) for each in PREDICTION_ARRAYS
-    ]
-    antennas = "n" * len(file.antenna_axes)
-    layout = (
-        (f"k{antennas}" if direct else f"{antennas}k") + "f" * len(axis.subcarrier_axes) + ("ss" if rolling else "s")
-    )
+    direct, written = file.convention == "direct", version_for(output, version or file.version)
+    arrays, layout = _axes(predictor, file, rolling)
     stated: dict[str, Value] = {"layout": layout, "convention": file.convention}
-    written = version_for(output, version or file.version)
     summary = PredictionSummary(written)
     out = MatOutput(output, written, arrays, stated | dict(values), [file.path])
     out.begin()
@@ -128,13 +119,23 @@ def predict_file(
             found = predictor(drops)
             out.write(start * predictor.ahead, _arrays(found, drops, predictor, file, direct))
             summary.add(found)
-            summary.predicted += len(drops) * axis.slots // file.drops
+            summary.predicted += len(drops) * predictor.axis.slots // file.drops
             advance(summary.predicted, "")
     except BaseException:
         out.discard()
         raise
     out.commit()
     return summary
+
+
+def _axes(predictor: FilePredictor, file: ChannelFile, rolling: bool) -> tuple[list[DropArray], str]:
+    """Return the arrays of the output, in the convention of the input, and the layout of H."""
+    subcarriers, direct = predictor.axis.subcarrier_axes, file.convention == "direct"
+    sizes = (*subcarriers, predictor.ahead, *((predictor.axis.slots,) if rolling else ()))
+    arrays = [DropArray(each.name, _block(each.axes, file, direct), sizes, each.dtype) for each in PREDICTION_ARRAYS]
+    antennas = "n" * len(file.antenna_axes)
+    layout = f"k{antennas}" if direct else f"{antennas}k"
+    return arrays, layout + "f" * len(subcarriers) + ("ss" if rolling else "s")
 
 
 def _slot_blocks(predictor: FilePredictor, rolling: bool, batch: int) -> Iterator[tuple[int, Indices]]:
