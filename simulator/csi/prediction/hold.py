@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from simulator.csi.prediction.window import Window
@@ -23,3 +24,32 @@ def hold(window: Window, ahead: int) -> Tensor:
         complex64 (series, ahead, antennas).
     """
     return window.snapshots[:, -1:].expand(-1, ahead, -1)
+
+
+def hold_error_db(window: Window, ahead: int) -> Tensor:
+    """Estimate the error of `hold`, noise included, from pairs of known snapshots.
+
+    Parameters
+    ----------
+    window
+        The history.
+    ahead
+        Number of horizons; those longer than the history have the error of its ends.
+
+    Returns
+    -------
+    Tensor
+        10 log10(||e||^2 / ||h||^2), float64 (series, ahead), dB; NaN for a single snapshot.
+    """
+    snapshots = window.snapshots.to(torch.complex128)
+    series, history, antennas = snapshots.shape
+    if history < 2:
+        return torch.full((series, ahead), torch.nan, dtype=torch.float64)
+    noise = antennas * window.noise_variance.double()
+    power = (snapshots.abs().square().sum(-1).mean(1) - noise).clamp(min=torch.finfo(torch.float64).tiny)
+    errors = []
+    for step in range(1, ahead + 1):
+        lag = min(step, history - 1)
+        change = (snapshots[:, lag:] - snapshots[:, :-lag]).abs().square().sum(-1).mean(1)
+        errors.append((change - noise).clamp(min=1e-9 * power) / power)
+    return 10 * torch.log10(torch.stack(errors, 1))

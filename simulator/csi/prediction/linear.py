@@ -23,7 +23,7 @@ from simulator.csi.beams import (
     to_antennas,
     to_beams,
 )
-from simulator.csi.prediction.temporal import CoefficientRule, doppler_phases, mean_doppler, temporal_gram
+from simulator.csi.prediction.temporal import doppler_phases, mean_doppler, temporal_gram
 from simulator.csi.prediction.window import Window
 
 STRONG_BEAMS = 16
@@ -162,24 +162,3 @@ def _neighbours(beams: Tensor, sizes: tuple[int, ...]) -> Tensor:
         found += [beams + ((place + step) % size - place) * stride for step in (-1, 1) if size > abs(step)]
         stride *= size
     return torch.stack(found, -1)
-
-
-def predict_linear(prepared: PreparedWindow, rule: CoefficientRule, ahead: int) -> Tensor:
-    """Compute the coefficients of a rule for all Gram matrices of a prepared window.
-
-    Parameters
-    ----------
-    prepared
-        The window.
-    rule
-        Rule of the coefficients.
-    ahead
-        Number of snapshots to predict.
-
-    Returns
-    -------
-    Tensor
-        Complex (series, 1 + beams, history, ahead).
-    """
-    coefficients = rule(prepared.gram.flatten(0, 1), prepared.noise.flatten(), ahead)
-    return coefficients.view(*prepared.gram.shape[:3], ahead)

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 
 from matlab_io.errors import NflaeError
 from simulator.csi.prediction.autoregressive import autoregressive
 from simulator.csi.prediction.esprit import esprit
-from simulator.csi.prediction.hold import hold
+from simulator.csi.prediction.hindsight import LEAST_HISTORY, look_back
+from simulator.csi.prediction.hold import hold, hold_error_db
 from simulator.csi.prediction.kalman import kalman
-from simulator.csi.prediction.linear import STRONG_BEAMS, predict_linear, prepare_window
+from simulator.csi.prediction.linear import STRONG_BEAMS, prepare_window
 from simulator.csi.prediction.temporal import CoefficientRule
 from simulator.csi.prediction.window import Prediction, Predictor, Window
 
 METHODS = ("auto", "hold", "ar", "ar-global", "esprit", "kalman", "nflae")
-_RULES: dict[str, tuple[CoefficientRule, int]] = {
-    "ar": (autoregressive, STRONG_BEAMS),
-    "ar-global": (autoregressive, 0),
-    "esprit": (esprit, STRONG_BEAMS),
-    "kalman": (kalman, STRONG_BEAMS),
+_RULES: dict[str, CoefficientRule] = {
+    "ar": autoregressive,
+    "ar-global": autoregressive,
+    "esprit": esprit,
+    "kalman": kalman,
 }
+_GLOBAL = ("ar-global",)
+_PRIORITY = {"nflae": 4.0}
 
 
 def check_method(method: str) -> str:
@@ -56,15 +62,15 @@ def predict_window(window: Window, ahead: int, method: str = "auto", network: Pr
         Number of snapshots to predict.
     method
         ``hold``; ``ar``: vector autoregression, per strong beam where the geometry is known; ``ar-global``: one for all
-        antennas; ``esprit``, ``kalman``: by the poles of the Doppler spectrum; ``nflae``: the network; ``auto``:
-        chosen by hindsight.
+        antennas; ``esprit``, ``kalman``: by the poles of the Doppler spectrum; ``nflae``: the network; ``auto``: the
+        network and ``ar``, or without a network ``ar`` and ``kalman``, combined by hindsight.
     network
         The network, for ``nflae`` and ``auto``.
 
     Returns
     -------
     Prediction
-        Predicted channels.
+        Predicted channels; of ``auto``, the method with the largest weight is named. A single snapshot is held.
 
     Raises
     ------
@@ -75,17 +81,37 @@ def predict_window(window: Window, ahead: int, method: str = "auto", network: Pr
     window.geometry.check(window.snapshots.shape[-1])
     if method == "nflae" and network is None:
         raise NflaeError("method nflae needs a network: pass network=")
-    name = ("ar" if network is None else "nflae") if method == "auto" else method
-    if window.snapshots.shape[1] < 2:
-        name = "hold"
+    series, history, _ = window.snapshots.shape
+    if method == "hold" or history < 2:
+        return Prediction(hold(window, ahead), hold_error_db(window, ahead), ["hold"] * series)
+    names = [method]
+    if method == "auto":
+        names = ["ar"] if history < LEAST_HISTORY else ["ar", "kalman"] if network is None else ["nflae", "ar"]
+    prepared = prepare_window(window, 0 if method in _GLOBAL else STRONG_BEAMS)
+    predictors = [_predictor(name, network) for name in names]
+    coefficients = torch.stack([predictor(prepared.gram, prepared.noise, ahead) for predictor in predictors], 1)
+    weights = torch.ones(series, 1, dtype=torch.float64, device=coefficients.device)
+    error = torch.full((series, ahead), torch.nan, dtype=torch.float64)
+    if history >= LEAST_HISTORY:
+        judged = look_back(prepared, predictors, ahead)
+        weights = judged.weights([_PRIORITY.get(name, 1.0) for name in names])
+        error = judged.error_db(weights, ahead)
+    combined = (coefficients * weights[:, :, None, None, None]).sum(1)
+    return Prediction(prepared.apply(combined), error, _named(weights, names))
+
+
+def _predictor(name: str, network: Predictor | None) -> Predictor:
+    """Return a rule that is applied to each Gram matrix by itself, or the network."""
     if name == "nflae" and network is not None:
-        prepared = prepare_window(window)
-        channels = prepared.apply(network(prepared.gram, prepared.noise, ahead))
-    elif name == "hold":
-        channels = hold(window, ahead)
-    else:
-        rule, beams = _RULES[name]
-        prepared = prepare_window(window, beams)
-        channels = prepared.apply(predict_linear(prepared, rule, ahead))
-    unknown = torch.full(channels.shape[:2], torch.nan)
-    return Prediction(channels, unknown, [name] * len(channels))
+        return network
+    rule = _RULES[name]
+
+    def predict(gram: Tensor, noise: Tensor, ahead: int) -> Tensor:
+        coefficients = rule(gram.flatten(0, 1), noise.flatten(), ahead)
+        return coefficients.view(*gram.shape[:3], ahead)
+
+    return predict
+
+
+def _named(weights: Tensor, names: Sequence[str]) -> list[str]:
+    return [names[index] for index in weights.argmax(-1).tolist()]

@@ -1,0 +1,130 @@
+"""Combine predictors by hindsight: by the error with which each would have predicted the last known snapshots.
+
+Every predictor computes coefficients from the history without its last A' snapshots. With v_l = [a_l; -1 at snapshot
+Q - 1 + l], Q = P - A', its error at horizon l is v_l^H R v_l less the noise of the target, within the Gram matrices
+alone; the strong beams count by their power. From e_m, the mean of predictor m over the horizons, at least a tenth of
+the noise, the coefficients of the whole history are combined with the weights
+
+    w_m ~ p_m / e_m^2,   p_m = 4 for a learned predictor, 1 for others.
+
+The same errors, at the weights chosen, estimate the error of the prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from simulator.csi.prediction.linear import PreparedWindow
+from simulator.csi.prediction.window import Predictor
+
+LEAST_HISTORY = 4
+_SHARE = 4  # at most a fourth of the history is predicted in hindsight
+_LEAST_ERROR = 1e-9
+_LEAST_NOISE_SHARE = 0.1  # of the noise of a target, below which errors are not told apart
+
+
+@dataclass(frozen=True)
+class Hindsight:
+    """Hold the errors of predictors on the last known snapshots.
+
+    Parameters
+    ----------
+    cross
+        Products v_m^H R v_n of the errors of two predictors less the noise of the target, relative to the signal's
+        power, real (series, horizons, predictors, predictors).
+    noise
+        Noise of a target relative to the signal's power, real (series,).
+    """
+
+    cross: Tensor
+    noise: Tensor
+
+    def errors(self) -> Tensor:
+        """Return the mean relative error of each predictor over the horizons, real (series, predictors)."""
+        least = (_LEAST_NOISE_SHARE * self.noise + _LEAST_ERROR).unsqueeze(1)
+        return torch.maximum(self.cross.diagonal(dim1=-2, dim2=-1).mean(1), least)
+
+    def weights(self, priority: Sequence[float]) -> Tensor:
+        """Compute the weights with which predictions are combined.
+
+        Parameters
+        ----------
+        priority
+            p_m of each predictor.
+
+        Returns
+        -------
+        Tensor
+            Real (series, predictors), with the sum 1.
+        """
+        errors = self.errors()
+        scores = torch.tensor(priority, dtype=errors.dtype, device=errors.device) / errors.square()
+        return scores / scores.sum(-1, keepdim=True)
+
+    def error_db(self, weights: Tensor, ahead: int) -> Tensor:
+        """Estimate the error of a combination.
+
+        Parameters
+        ----------
+        weights
+            Real (series, predictors).
+        ahead
+            Number of horizons; those beyond the ones judged have the error of the last.
+
+        Returns
+        -------
+        Tensor
+            10 log10(||e||^2 / ||h||^2), real (series, ahead), dB.
+        """
+        pair = weights.unsqueeze(2) * weights.unsqueeze(1)
+        error = (self.cross * pair.unsqueeze(1)).sum((-2, -1)).clamp(min=_LEAST_ERROR)
+        last = torch.arange(ahead, device=error.device).clamp(max=error.shape[1] - 1)
+        return 10 * torch.log10(error[:, last])
+
+
+def look_back(prepared: PreparedWindow, predictors: Sequence[Predictor], ahead: int) -> Hindsight:
+    """Predict the last known snapshots and compare.
+
+    Parameters
+    ----------
+    prepared
+        The window, of `LEAST_HISTORY` snapshots at least.
+    predictors
+        Predictors to compare.
+    ahead
+        Number of snapshots that will be predicted; at most a fourth of the history is judged.
+
+    Returns
+    -------
+    Hindsight
+        Their errors.
+    """
+    gram, noise = prepared.gram, prepared.noise
+    history = gram.shape[-1]
+    judged = max(1, min(ahead, history // _SHARE))
+    known = history - judged
+    early = gram[..., :known, :known]
+    found = torch.stack([predictor(early, noise, judged) for predictor in predictors], 2)
+    steps = torch.arange(judged, device=gram.device)
+    deviation = pad(found, (0, 0, 0, judged)).mT.contiguous()  # (series, rows, predictors, judged, history)
+    deviation[..., steps, known + steps] -= 1
+    deviation = deviation.transpose(2, 3)
+    cross = (deviation.conj() @ gram.unsqueeze(2) @ deviation.mT).real - noise[..., None, None, None]
+    share = _beam_shares(prepared)
+    signal = ((1 - noise).clamp(min=0.02) * share).sum(1)
+    relative = (cross * share[..., None, None, None]).sum(1) / signal[:, None, None, None]
+    return Hindsight(relative, (noise * share).sum(1) / signal)
+
+
+def _beam_shares(prepared: PreparedWindow) -> Tensor:
+    """Return the weight of each Gram matrix, real (series, rows): the power of its beam, or 1 of the only one."""
+    if not prepared.strong.shape[1]:
+        return torch.ones_like(prepared.noise)
+    power = prepared.values.abs().square().sum(1).gather(1, prepared.strong).to(prepared.noise.dtype)
+    tiny = torch.finfo(power.dtype).tiny
+    return pad(power / power.sum(1, keepdim=True).clamp(min=tiny), (1, 0))
