@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from nflae_bridge.network.beam_gain import BeamGainConfig, BeamGainNetwork, build
+from nflae_bridge.network.csi.beam_gain import BeamGainConfig, BeamGainNetwork, build
 from nflae_bridge.tasks.task import Comparison, Measures, Parts, Task, register
 from nflae_bridge.training.pilot_data import PilotBatch, PilotDistribution
 from nflae_bridge.training.recipe import Preset, Recipe

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nflae_bridge.network.beam_gain import BeamGainConfig, BeamGainNetwork
 from nflae_bridge.network.config import BackboneConfig, EncoderConfig, NetworkConfig
+from nflae_bridge.network.csi.beam_gain import BeamGainConfig, BeamGainNetwork
+from nflae_bridge.network.csi.temporal_gram import TemporalGramConfig
 from nflae_bridge.network.interface import TaskNetwork
-from nflae_bridge.network.temporal_gram import TemporalGramConfig
 from nflae_bridge.network.trunks.joint import JointNetwork, PatchTrunk, TaskTrunk
 from nflae_bridge.tasks.task import Measures, Parts, Task, find_task, register
 from nflae_bridge.training.recipe import DataSource, Preset, Recipe

@@ -9,8 +9,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from nflae_bridge.network.csi.temporal_gram import TemporalGramConfig, TemporalGramNetwork
 from nflae_bridge.network.shipped import load_model
-from nflae_bridge.network.temporal_gram import TemporalGramConfig, TemporalGramNetwork
 from nflae_bridge.tasks.task import Comparison, Measures, Parts, Task, register
 from nflae_bridge.training.moving_paths import draw_moving_paths
 from nflae_bridge.training.recipe import Preset, Recipe

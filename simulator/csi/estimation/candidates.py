@@ -26,7 +26,7 @@ _PROBE_SEED = 20_261_127
 
 
 class GainNetwork(Protocol):
-    """Estimate beams by gains per beam, see `nflae_bridge.network.beam_gain.BeamGainNetwork`."""
+    """Estimate beams by gains per beam, see `nflae_bridge.network.csi.beam_gain.BeamGainNetwork`."""
 
     def __call__(self, beams: CanonicalBeams, received: Tensor, fit: Tensor, known: Tensor) -> Tensor:
         """Return estimated beams, complex64 (series, snapshots, beams)."""

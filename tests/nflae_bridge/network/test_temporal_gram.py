@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nflae_bridge.network.temporal_gram import TemporalGramConfig, TemporalGramNetwork
+from nflae_bridge.network.csi.temporal_gram import TemporalGramConfig, TemporalGramNetwork
 from nflae_bridge.tasks.predict import PREDICT, MovingUsers, load_predictor
 from simulator.csi.beams import ArrayGeometry
 from simulator.csi.prediction.registry import predict_window

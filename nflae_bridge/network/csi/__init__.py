@@ -1,0 +1,1 @@
+"""Define networks that predict and estimate channels."""
