@@ -163,13 +163,4 @@ class Admission:
             )
         if self.stopping:
             raise WireError("stopping", "the server is shutting down; send the request to another one")
-        seconds, limit = self._costs.estimate(key, drops), settings.max_seconds
-        if seconds > limit:
-            remedy = "send fewer drops at a time" if drops > 1 else "choose a faster scheme or fewer iterations"
-            if prediction is not None:
-                remedy = "send a shorter history or fewer users at a time"
-            raise WireError(
-                "too_large",
-                f"the computation is estimated to take {seconds:.3g} s: the limit of this server is {limit:g} s per"
-                f" request (--max-seconds); {remedy}",
-            )
+        self._costs.check(key, drops, settings.max_seconds)

@@ -58,7 +58,7 @@ def serve(settings: ServerSettings, log: EventLog) -> None:
     transport = open_transport(settings, log)
     try:
         device = Device(settings.model, settings.device)
-        device.warm_up()
+        device.calibrate("nflae")
         # The objects loaded so far stay: collections while requests wait need not traverse them.
         gc.collect()
         gc.freeze()

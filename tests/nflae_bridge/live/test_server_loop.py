@@ -31,7 +31,7 @@ class SlowDevice:
 
     model, device, unusable = "slow", "cpu", dict[str, str]()
     computes_beside = False
-    schemes = ("mrt", "zf")
+    schemes = trials = ("mrt", "zf")
     clock = staticmethod(time.perf_counter)
 
     def __init__(self, is_known: bool) -> None:

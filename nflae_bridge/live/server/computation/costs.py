@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
+from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.server.computation.micro_batches import BatchKey
 from simulator.schemes.options import split_spec
 from simulator.schemes.registry import known_options
@@ -18,7 +19,7 @@ PREDICTION = "predict"  # name of the trials of predictions, with the default hi
 _TRIAL_WORK = LARGE_TRIAL[0] * LARGE_TRIAL[1] + 8 * LARGE_TRIAL[0] ** 2
 TRIAL_HISTORY, TRIAL_AHEAD = 16, 4
 _PER_USER = 256  # antennas whose Gram matrices take as long as solving with them
-_UNKNOWN = (1e-3, 1e-3)  # times of a scheme whose trials have failed, s
+UNKNOWN_SECONDS = 1e-3  # of the trials of a scheme that have failed or have not been made
 _SHORTEST = 1e-6  # s
 _MAX_TRIALS = 4  # modules are loaded and networks compiled at the first ones
 _MAX_KEYS = 1024
@@ -70,6 +71,46 @@ class CostModel:
         if len(self._ratios) > _MAX_KEYS:
             self._ratios.popitem(last=False)
 
+    def untried(self, key: BatchKey) -> list[str]:
+        """Return the names under which the trial batches for the estimates of a key are missing."""
+        names = [PREDICTION] if key[5] is not None else []
+        names += [split_spec(key[2])[0]] if key[2] else []
+        return [name for name in names if name not in self._trials]
+
+    def is_calibrated(self, name: str) -> bool:
+        """Return whether the times of the trial batches of a scheme, or of predictions, are set."""
+        return name in self._trials
+
+    def check(self, key: BatchKey, drops: int, limit: float) -> None:
+        """Check the estimated time of a request; that of a scheme without trial batches is checked after them.
+
+        Parameters
+        ----------
+        key : BatchKey
+            Key of its job.
+        drops : int
+            Number of drops.
+        limit : float
+            Longest time, s.
+
+        Raises
+        ------
+        WireError
+            ``too_large`` with the estimate, if it is above the limit.
+        """
+        if self.untried(key):
+            return
+        seconds = self.estimate(key, drops)
+        if seconds > limit:
+            remedy = "send fewer drops at a time" if drops > 1 else "choose a faster scheme or fewer iterations"
+            if key[5] is not None:
+                remedy = "send a shorter history or fewer users at a time"
+            raise WireError(
+                "too_large",
+                f"the computation is estimated to take {seconds:.3g} s: the limit of this server is {limit:g} s per"
+                f" request (--max-seconds); {remedy}",
+            )
+
     def is_known(self, key: BatchKey) -> bool:
         """Return whether a batch of the key has been answered."""
         return key in self._ratios
@@ -115,12 +156,12 @@ class CostModel:
         users, antennas, spec, refine, _, prediction = key
         before = 0.0
         if prediction is not None:
-            batch, drop = self._trials.get(PREDICTION, _UNKNOWN)
+            batch, drop = self._trials.get(PREDICTION, (UNKNOWN_SECONDS, UNKNOWN_SECONDS))
             before = batch + prediction_work(users, antennas, *prediction[:2]) * drop
             if not spec:
                 return before, _SHORTEST
         name, options = split_spec(spec)
-        batch, drop = self._trials.get(name, _UNKNOWN)
+        batch, drop = self._trials.get(name, (UNKNOWN_SECONDS, UNKNOWN_SECONDS))
         work = (users * antennas + 8 * users**2) / _TRIAL_WORK
         growth = _growth(name, options) * (1 + refine / 4 if name == "nflae" else 1)
         return before + growth * batch, growth * work * drop

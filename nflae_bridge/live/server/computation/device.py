@@ -24,7 +24,7 @@ from nflae_bridge.files.labels import LabelSource, precode_labelled
 from nflae_bridge.files.validation import Channels, first_bad_drop
 from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.messages import PrecodeRequest, PredictRequest
-from nflae_bridge.live.server.computation.costs import PREDICTION, CostModel, measure
+from nflae_bridge.live.server.computation.costs import PREDICTION, UNKNOWN_SECONDS, CostModel, measure
 from nflae_bridge.live.server.computation.micro_batches import Job, PredictionKey, batch_key
 from nflae_bridge.live.server.computation.prediction import (
     Predictor,
@@ -92,6 +92,7 @@ class Device:
         self._predictor = Predictor(self.device.type)
         self.unusable = unusable_schemes()
         self.schemes = ("nflae", *(name for name in scheme_names() if name not in self.unusable))
+        self.trials = (*self.schemes, PREDICTION)
         self.costs = CostModel()
         # s; processor time, which other programs do not affect, where the calling thread computes.
         self.clock = time.thread_time if self.device.type == "cpu" else time.perf_counter
@@ -126,13 +127,13 @@ class Device:
         """
         self._predictor.check(antennas, prediction)
 
-    def warm_up(self) -> None:
-        """Compute the trial batches of each scheme, so that the first request meets no loading and has an estimate."""
-        for name in (*self.schemes, PREDICTION):
-            try:
-                self.costs.calibrate(name, *measure(functools.partial(self._seconds, name)))
-            except Exception:  # of a scheme of another package; its first request has the same fault
-                continue
+    def calibrate(self, scheme: str) -> None:
+        """Compute the trial batches of a scheme without options, or of predictions, for the estimates of its requests."""
+        try:
+            small, large = measure(functools.partial(self._seconds, scheme))
+        except Exception:  # of a scheme of another package; its first request has the same fault
+            small = large = UNKNOWN_SECONDS
+        self.costs.calibrate(scheme, small, large)
 
     def _seconds(self, scheme: str, users: int, antennas: int) -> float:
         channels = np.exp(2j * np.pi * np.random.default_rng(0).random((1, users, antennas))).astype(np.complex64)

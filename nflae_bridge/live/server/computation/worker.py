@@ -66,7 +66,16 @@ class Worker:
     def run(self) -> None:
         """Compute jobs until the queue is closed and empty."""
         expected = 1
-        while jobs := self._queue.take(self._batch_drops, expected, self._settings.max_wait):
+        untried = [name for name in self._device.trials if not self._device.costs.is_calibrated(name)]
+        while True:
+            jobs = self._queue.take(self._batch_drops, expected, self._settings.max_wait, block=not untried)
+            if not jobs:
+                if not untried or self._queue.closed:
+                    return
+                name = untried.pop()
+                if not self._device.costs.is_calibrated(name):
+                    self._device.calibrate(name)
+                continue
             costs = self._device.costs
             self._expected_end = time.perf_counter() + costs.estimate(jobs[0].key, sum(job.drops for job in jobs))
             answers = self.compute(jobs)
@@ -107,6 +116,10 @@ class Worker:
         jobs = [job for job in jobs if id(job) not in ended]
         if not jobs:
             return answers
+        if untried := self._device.costs.untried(jobs[0].key):
+            for name in untried:
+                self._device.calibrate(name)
+            return answers + self._compute_checked(jobs, interrupted)
         try:
             return answers + self._device.compute(jobs, self._interrupt(jobs, interrupted))
         except WireError as fault:
@@ -117,6 +130,17 @@ class Worker:
             self._log.exception("failed", shape=jobs[0].request.channels.shape, scheme=jobs[0].request.scheme)
             internal = WireError("internal", f"{type(error).__name__} while computing; the server's log has more")
             return [*answers, Answer(jobs[0], internal, 0.0)]
+
+    def _compute_checked(self, jobs: list[Job], interrupted: frozenset[bytes]) -> list[Answer]:
+        """Compute jobs that were accepted without an estimate, unless they would take too long."""
+        answers, short = [], []
+        for job in jobs:
+            try:
+                self._device.costs.check(job.key, job.drops, self._settings.max_seconds)
+                short.append(job)
+            except WireError as fault:
+                answers.append(Answer(job, fault, 0.0))
+        return answers + self.compute(short, interrupted)
 
     def _complete(self, answers: list[Answer]) -> None:
         self.completed.append(answers)
@@ -146,8 +170,9 @@ class Worker:
         def is_shorter(job: Job) -> int:
             worked = clock() - began - paused
             left = expected - worked if worked < expected else worked  # an estimate that was too small is doubled
-            shorter = job.client not in clients and self._device.costs.estimate(job.key, job.drops) < left
-            return self._batch_drops(job) if shorter else 0
+            passes = job.client not in clients and not self._device.costs.untried(job.key)
+            shorter = self._device.costs.estimate(job.key, job.drops) < left
+            return self._batch_drops(job) if passes and shorter else 0
 
         def interrupt() -> None:
             nonlocal paused
