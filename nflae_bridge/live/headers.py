@@ -162,6 +162,13 @@ class StatusHeader(Struct, tag_field="op", tag="status", forbid_unknown_fields=T
     id: _Id
 
 
+class CancelHeader(Struct, tag_field="op", tag="cancel", forbid_unknown_fields=True):
+    """Hold the header that ends the work for an earlier request of the same connection."""
+
+    v: Literal[1]
+    id: _Id
+
+
 class ArrayDescription(Struct, frozen=True):
     """Describe one array frame of an answer; the shape is in MATLAB order."""
 
@@ -190,12 +197,12 @@ class ReplyHeader(Struct, omit_defaults=True):
     error: ErrorDescription | None = None
 
 
-RequestHeader = PrecodeHeader | PredictHeader | StatusHeader
+RequestHeader = PrecodeHeader | PredictHeader | StatusHeader | CancelHeader
 _REQUEST: msgspec.json.Decoder[RequestHeader] = msgspec.json.Decoder(RequestHeader)
 _REPLY = msgspec.json.Decoder(ReplyHeader)
 # Values to list in the message about a field, by the place of the fault in msgspec's message.
 _ALLOWED = {
-    "$.op": ("precode", "predict", "status"),
+    "$.op": ("precode", "predict", "status", "cancel"),
     "$.dtype": get_args(Dtype),
     "$.convention": get_args(Convention),
     "$.receive_antennas": get_args(ReceiveMode),
@@ -219,7 +226,7 @@ def decode_request_header(frames: Sequence[Frame]) -> RequestHeader:
 
     Returns
     -------
-    PrecodeHeader, PredictHeader or StatusHeader
+    PrecodeHeader, PredictHeader, StatusHeader or CancelHeader
         Header; the ranges of the link budget are not checked.
 
     Raises
@@ -247,7 +254,7 @@ def announced_bytes(header: RequestHeader) -> list[int]:
 
     Parameters
     ----------
-    header : PrecodeHeader, PredictHeader or StatusHeader
+    header : PrecodeHeader, PredictHeader, StatusHeader or CancelHeader
         Header of a request.
 
     Returns
@@ -255,7 +262,7 @@ def announced_bytes(header: RequestHeader) -> list[int]:
     list of int
         Sizes, bytes.
     """
-    if isinstance(header, StatusHeader):
+    if isinstance(header, StatusHeader | CancelHeader):
         return []
     antennas, users, drops = (*header.shape, 1)[:3]
     channels = antennas * users * drops * _ITEM_BYTES[header.dtype]

@@ -32,6 +32,13 @@ class StatusRequest:
 
 
 @dataclass(frozen=True)
+class CancelRequest:
+    """End the work for the request of this identifier that the same client has sent before."""
+
+    id: str
+
+
+@dataclass(frozen=True)
 class PrecodeRequest:
     """Request precoders for a batch of drops.
 
@@ -142,7 +149,7 @@ class PredictRequest(PrecodeRequest):
         return self.options.ahead, users, antennas
 
 
-Request = StatusRequest | PrecodeRequest
+Request = StatusRequest | CancelRequest | PrecodeRequest
 
 
 @dataclass(frozen=True)

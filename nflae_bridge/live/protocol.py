@@ -20,6 +20,7 @@ from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.headers import (
     VERSION,
     ArrayDescription,
+    CancelHeader,
     ErrorDescription,
     Frame,
     PrecodeHeader,
@@ -32,6 +33,7 @@ from nflae_bridge.live.headers import (
 )
 from nflae_bridge.live.messages import (
     Array,
+    CancelRequest,
     PrecodeRequest,
     PredictionOptions,
     PredictRequest,
@@ -58,7 +60,7 @@ def encode_request(request: Request) -> list[Frame]:
 
     Parameters
     ----------
-    request : StatusRequest, PrecodeRequest or PredictRequest
+    request : StatusRequest, CancelRequest, PrecodeRequest or PredictRequest
         Request.
 
     Returns
@@ -66,6 +68,8 @@ def encode_request(request: Request) -> list[Frame]:
     list of bytes or memoryview
         Frames of the message.
     """
+    if isinstance(request, CancelRequest):
+        return [msgspec.json.encode(CancelHeader(VERSION, request.id))]
     if isinstance(request, StatusRequest):
         return [msgspec.json.encode(StatusHeader(VERSION, request.id))]
     common: dict[str, Any] = {
@@ -103,7 +107,7 @@ def decode_request(frames: Sequence[Frame]) -> Request:
 
     Returns
     -------
-    StatusRequest, PrecodeRequest or PredictRequest
+    StatusRequest, CancelRequest, PrecodeRequest or PredictRequest
         Request; the values of its channels, and the options of a prediction, are not checked.
 
     Raises
@@ -115,6 +119,9 @@ def decode_request(frames: Sequence[Frame]) -> Request:
     if isinstance(header, StatusHeader):
         _check_frame_count(frames, 1)
         return StatusRequest(header.id)
+    if isinstance(header, CancelHeader):
+        _check_frame_count(frames, 1)
+        return CancelRequest(header.id)
     _check_frame_count(frames, 3 if header.near_field else 2)
     if isinstance(header, PredictHeader):
         shape = (*header.shape, 1)[:3][::-1]

@@ -34,8 +34,8 @@ from nflae_bridge.live.client.requests import (
     request_ids,
 )
 from nflae_bridge.live.errors import BridgeError
-from nflae_bridge.live.messages import PrecodeRequest, Reply, StatusRequest
-from nflae_bridge.live.protocol import DEFAULT_ADDRESS, result_of
+from nflae_bridge.live.messages import CancelRequest, PrecodeRequest, Reply, StatusRequest
+from nflae_bridge.live.protocol import DEFAULT_ADDRESS, encode_request, result_of
 from simulator.downlink.budget import DEFAULT_ALPHA_C, DEFAULT_MIN_RATE, DEFAULT_POWER
 
 # Outstanding requests: two of the server's micro-batches, and few enough not to fill its queue.
@@ -279,9 +279,11 @@ class AsyncClient:
         finally:
             opened.reply.cancel()
             self._waiting.pop(request_id, None)
-            if request_id in self._sent and all(other.reply.done() for other in self._sent.values()):
-                # No other call needs this connection: its end is what stops the server's work, too.
-                self._reset()
+            if request_id in self._sent:
+                if all(other.reply.done() for other in self._sent.values()):
+                    self._reset()  # the end of the connection, which no other call needs, stops the server's work, too
+                elif isinstance(request, PrecodeRequest) and not self._closed:
+                    self._connection.send(encode_request(CancelRequest(request_id)))
 
     def _attach(self) -> None:
         """Connect within the running loop, unless it is done; raise BridgeError if another loop has the connection."""

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from nflae_bridge.live.errors import WireError
-from nflae_bridge.live.headers import Frame, StatusHeader, announced_bytes, decode_request_header
+from nflae_bridge.live.headers import CancelHeader, Frame, StatusHeader, announced_bytes, decode_request_header
 from nflae_bridge.live.messages import PrecodeRequest
 from nflae_bridge.live.server.computation.costs import CostModel
 from nflae_bridge.live.server.computation.device import Device
@@ -70,7 +70,7 @@ class Admission:
             raise WireError(
                 "bad_request", f"a frame of {size} bytes after the header, which announces {expected or 'none'}"
             )
-        assert not isinstance(header, StatusHeader)
+        assert not isinstance(header, StatusHeader | CancelHeader)
         self._check(*announced_key(header))
         self._take(client, size)
         held = self._receiving.setdefault(client, deque())

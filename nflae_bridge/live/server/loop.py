@@ -15,7 +15,7 @@ from matlab_io.version import __version__
 from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.headers import Frame, request_id
 from nflae_bridge.live.log import EventLog
-from nflae_bridge.live.messages import StatusRequest
+from nflae_bridge.live.messages import CancelRequest, StatusRequest
 from nflae_bridge.live.protocol import decode_request, encode_answer, encode_error, encode_status
 from nflae_bridge.live.server.admission import Admission
 from nflae_bridge.live.server.computation.device import Answer, Device
@@ -197,6 +197,9 @@ class ServerLoop:
         if isinstance(request, StatusRequest):
             self._send(envelope, encode_status(request.id, self._status()))
             return []
+        if isinstance(request, CancelRequest):
+            self._cancel(bytes(envelope[0]), request.id)
+            return []
         return [self._admission.accept(envelope, frames, request, arrived)]
 
     # The gate of the transport
@@ -243,6 +246,12 @@ class ServerLoop:
         """Return the memory of the request that a client has not sent completely."""
         self._admission.forget(identity)
 
+    def _cancel(self, client: bytes, name: str) -> None:
+        """End the work for a request of a client; its answer says so, and there is none without such work."""
+        for job in self._unanswered.values():
+            if job.request.id == name and job.client == client:
+                self._worker.cancelled.add(id(job))
+
     # Answers
 
     def _send_completed(self) -> None:
@@ -258,6 +267,7 @@ class ServerLoop:
     def _answer(self, answer: Answer) -> None:
         job, request = answer.job, answer.job.request
         self._unanswered.pop(id(job), None)
+        self._worker.cancelled.discard(id(job))
         self._admission.release(job)
         if isinstance(answer.outcome, WireError):
             self._refuse(job.envelope, request.id, answer.outcome)

@@ -250,6 +250,27 @@ def test_a_cancelled_asyncio_call_leaves_the_others_alone() -> None:
     assert len({header["id"] for header in server.headers}) == len(server.headers) == 4
 
 
+def test_a_cancelled_asyncio_call_beside_others_is_cancelled_on_the_server() -> None:
+    def answer(header: dict[str, Any]) -> dict[str, Any] | None:
+        return ok(header) if header["op"] == "status" else None
+
+    async def run(address: str) -> None:
+        async with AsyncClient(address, timeout=PATIENCE) as client:
+            calls = [asyncio.create_task(client.precode(np.ones((1, 2, 4), np.complex64))) for _ in range(2)]
+            while len([header for header in server.headers if header["op"] == "precode"]) < 2:
+                await asyncio.sleep(0.01)
+            calls[1].cancel()
+            await asyncio.wait([calls[1]])
+            while not any(header["op"] == "cancel" for header in server.headers):
+                await asyncio.sleep(0.01)
+            calls[0].cancel()
+
+    with Scripted(answer) as server:
+        asyncio.run(asyncio.wait_for(run(server.address), PATIENCE))
+    names = {header["op"]: header["id"] for header in server.headers}  # of the last one of each kind
+    assert names["cancel"] == names["precode"]
+
+
 def test_close_ends_a_call_of_another_thread() -> None:
     failures: list[str] = []
     with Scripted(never) as server:

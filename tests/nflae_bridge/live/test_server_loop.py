@@ -182,3 +182,51 @@ def test_busy_does_not_wait_for_the_computation() -> None:
         device.released.set()
         answered = {timing(peer)[0] for _ in range(1 + len(names) - len(codes))}
     assert answered | set(codes) == {"first", *names}
+
+
+class EndlessDevice(SlowDevice):
+    """A device that computes until it is interrupted, and says when it has begun."""
+
+    def __init__(self) -> None:
+        super().__init__(is_known=False)
+        self.begun: list[str] = []
+        self.began = threading.Event()
+
+    def compute(self, jobs: Sequence[Job], interrupt: Any = None) -> list[Answer]:
+        self.begun += [job.request.id for job in jobs]
+        self.began.set()
+        while True:
+            interrupt()
+            time.sleep(1e-3)
+
+
+def test_a_cancelled_request_ends_whether_it_is_computed_or_waits_and_its_answer_says_so() -> None:
+    device = EndlessDevice()
+    with running(device, max_seconds=1e4, grace=1) as peer:
+        send(peer, "computed", "zf")
+        assert device.began.wait(60)
+        send(peer, "waiting", "mrt")
+        for name in ("unknown", "waiting", "computed"):
+            peer.send_multipart([json.dumps({"v": 1, "id": name, "op": "cancel"}).encode()])
+        errors = {}
+        for _ in range(2):
+            header = json.loads(peer.recv_multipart()[0])
+            errors[header["id"]] = header["error"]
+        assert set(errors) == {"computed", "waiting"}
+        assert {error["code"] for error in errors.values()} == {"expired"}
+        assert all("cancelled" in error["message"] for error in errors.values())
+        assert device.begun == ["computed"]
+
+
+def test_no_client_cancels_the_request_of_another() -> None:
+    device = LongDevice()
+    with running(device) as peer, zmq.Context() as context, context.socket(zmq.DEALER) as other:
+        send(peer, "long", "zf")
+        assert device.began.wait(60)
+        other.connect(peer.last_endpoint.decode().rstrip("\0"))
+        other.rcvtimeo = 20_000
+        for operation in ("cancel", "status"):
+            other.send_multipart([json.dumps({"v": 1, "id": "long", "op": operation}).encode()])
+        assert "status" in json.loads(other.recv())
+        device.released.set()
+        assert timing(peer)[0] == "long"

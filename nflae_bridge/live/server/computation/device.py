@@ -128,7 +128,7 @@ class Device:
         self._predictor.check(antennas, prediction)
 
     def calibrate(self, scheme: str) -> None:
-        """Compute the trial batches of a scheme without options, or of predictions, for the estimates of its requests."""
+        """Compute the trial batches of a scheme without options, or of predictions, for its estimates."""
         try:
             small, large = measure(functools.partial(self._seconds, scheme))
         except Exception:  # of a scheme of another package; its first request has the same fault

@@ -41,6 +41,8 @@ class Worker:
     ----------
     completed : deque of list of Answer
         Answers that the server loop has to send.
+    cancelled : set of int
+        Identities of the jobs that their clients have cancelled, kept by the server loop.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Worker:
         self._ended_at = float("inf")
         self._expected_end = 0.0  # of the batch in progress, on the clock of `time.perf_counter`; 0 without one
         self.completed: deque[list[Answer]] = deque()
+        self.cancelled: set[int] = set()
 
     def run(self) -> None:
         """Compute jobs until the queue is closed and empty."""
@@ -154,6 +157,8 @@ class Worker:
     def _reason_to_end(self, job: Job) -> WireError | None:
         if time.perf_counter() - job.arrived > job.request.deadline:
             return WireError("expired", "the deadline passed before the result")
+        if id(job) in self.cancelled:
+            return WireError("expired", "the client has cancelled the request")
         if not self._is_connected(job.client):
             return WireError("expired", "the client has disconnected")
         if time.monotonic() > self._ended_at:
