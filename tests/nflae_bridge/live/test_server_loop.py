@@ -143,7 +143,7 @@ class LongDevice(SlowDevice):
 
     def __init__(self) -> None:
         super().__init__(is_known=False)
-        self.costs.learn((2, 4, "mrt", 0, False), 1, 1e-6)
+        self.costs.learn((2, 4, "mrt", 0, False, None), 1, 1e-6)
         self.began, self.released = threading.Event(), threading.Event()
 
     def compute(self, jobs: Sequence[Job], interrupt: Any = None) -> list[Answer]:
