@@ -12,6 +12,7 @@ from matlab_io.version import __version__
 if TYPE_CHECKING:
     from matlab_io.result import Result
     from nflae_bridge.api.estimate import EstimatedChannels, estimate
+    from nflae_bridge.api.feedback import Feedback, decode_feedback, feedback
     from nflae_bridge.api.precode import precode
     from nflae_bridge.api.predict import PredictedChannels, predict
     from nflae_bridge.live.client import AsyncClient, Client
@@ -40,6 +41,7 @@ _MODULES = {
     "ConnectionLost": "nflae_bridge.live.errors",
     "EstimatedChannels": "nflae_bridge.api.estimate",
     "Expired": "nflae_bridge.live.errors",
+    "Feedback": "nflae_bridge.api.feedback",
     "NoAnswer": "nflae_bridge.live.errors",
     "PredictedChannels": "nflae_bridge.api.predict",
     "Result": "matlab_io.result",
@@ -49,6 +51,8 @@ _MODULES = {
     "ServerStopping": "nflae_bridge.live.errors",
     "TooLarge": "nflae_bridge.live.errors",
     "estimate": "nflae_bridge.api.estimate",
+    "decode_feedback": "nflae_bridge.api.feedback",
+    "feedback": "nflae_bridge.api.feedback",
     "precode": "nflae_bridge.api.precode",
     "predict": "nflae_bridge.api.predict",
 }
@@ -63,6 +67,7 @@ __all__ = [
     "ConnectionLost",
     "EstimatedChannels",
     "Expired",
+    "Feedback",
     "MatFileError",
     "NflaeError",
     "NoAnswer",
@@ -75,6 +80,8 @@ __all__ = [
     "TooLarge",
     "__version__",
     "estimate",
+    "decode_feedback",
+    "feedback",
     "precode",
     "predict",
 ]

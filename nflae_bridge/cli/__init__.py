@@ -24,6 +24,7 @@ _COMMANDS = {
     "estimate": "channels",
     "predict": "channels",
     "embed": "channels",
+    "feedback": "channels",
     "evaluate": "studies",
     "simulate": "channels",
     "models": "models",

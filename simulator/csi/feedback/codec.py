@@ -10,7 +10,7 @@ from typing import Literal, Protocol, TypeAlias, cast, get_args
 from torch import Tensor
 
 from matlab_io.errors import NflaeError
-from simulator.csi.beams import ArrayGeometry
+from simulator.csi.beams import ArrayGeometry, parse_geometry
 from simulator.csi.feedback.loop import SEQUENCE_BITS, PredictorName
 from simulator.csi.feedback.polar import Polar
 from simulator.csi.feedback.type2 import TypeTwo
@@ -88,10 +88,8 @@ class FeedbackFormat:
     reference: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.codec not in CODECS:
-            raise NflaeError(f"no feedback codec {str(self.codec)[:60]!r}: there are {', '.join(CODECS)}")
-        if self.predictor not in PREDICTORS:
-            raise NflaeError(f"no feedback predictor {str(self.predictor)[:60]!r}: there are {', '.join(PREDICTORS)}")
+        codec_name(self.codec)
+        predictor_name(self.predictor)
         if self.geometry.kind == "none":
             raise NflaeError("feedback needs the geometry of the array: line or panel:ROWSxCOLUMNS")
         if self.antennas < 2:
@@ -164,3 +162,54 @@ def codec_name(text: str) -> CodecName:
     if text not in CODECS:
         raise NflaeError(f"no feedback codec {text[:60]!r}: there are {', '.join(CODECS)}")
     return cast(CodecName, text)
+
+
+def predictor_name(text: str) -> PredictorName:
+    """Check the name of a predictor.
+
+    Parameters
+    ----------
+    text
+        Name.
+
+    Returns
+    -------
+    str
+        The name.
+
+    Raises
+    ------
+    NflaeError
+        If there is no such predictor; the message lists them.
+    """
+    if text not in PREDICTORS:
+        raise NflaeError(f"no feedback predictor {text[:60]!r}: there are {', '.join(PREDICTORS)}")
+    return cast(PredictorName, text)
+
+
+def parse_format(
+    bits: int, antennas: int, codec: str, predictor: str, geometry: str, reference: float
+) -> FeedbackFormat:
+    """Describe a feedback link by texts as in files and at the command line.
+
+    Parameters
+    ----------
+    bits, antennas
+        B and N.
+    codec, predictor, geometry
+        Names, and ``"line"`` or ``"panel:ROWSxCOLUMNS"``.
+    reference
+        Norm of 0 dB.
+
+    Returns
+    -------
+    FeedbackFormat
+
+    Raises
+    ------
+    NflaeError
+        If a value is not valid.
+    """
+    return FeedbackFormat(
+        bits, antennas, codec_name(codec), parse_geometry(geometry), predictor_name(predictor), reference
+    )

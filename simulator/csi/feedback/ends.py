@@ -18,7 +18,7 @@ from matlab_io.errors import NflaeError
 from simulator.csi.beams import to_antennas, to_beams
 from simulator.csi.feedback.codec import FeedbackFormat
 from simulator.csi.feedback.digits import pack_reports, unpack_reports
-from simulator.csi.feedback.loop import SEQUENCE_BITS, SharedState, decode_rest, encode_rest
+from simulator.csi.feedback.loop import SEQUENCE_BITS, SharedState, align, decode_rest, encode_rest
 
 Reports: TypeAlias = npt.NDArray[np.uint8]
 _DOUBTFUL = 0.1  # share of a channel's power that the closed loop misses, above which a reset is tried
@@ -251,9 +251,49 @@ def missed_share(channels: Tensor, decoded: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        Share, real (users,).
+        Share, float64 (users,).
     """
-    inner = (decoded.conj() * channels).sum(1).abs().square()
-    product = decoded.abs().square().sum(1) * channels.abs().square().sum(1)
+    exact, found = channels.to(torch.complex128), decoded.to(torch.complex128)
+    inner = (found.conj() * exact).sum(1).abs().square()
+    product = found.abs().square().sum(1) * exact.abs().square().sum(1)
     share: Tensor = 1 - inner / product.clamp(min=torch.finfo(product.dtype).tiny)
     return share.clamp(min=0)
+
+
+def csi_error_db(channels: Tensor, decoded: Tensor) -> Tensor:
+    """Compute the energy of the CSI's error over that of the channel, the common phase removed.
+
+    Parameters
+    ----------
+    channels, decoded
+        h and g, complex (users, antennas).
+
+    Returns
+    -------
+    Tensor
+        10 log10 of min over phi of ||h - exp(j phi) g||^2 / ||h||^2, float64 (users,), dB.
+    """
+    exact = channels.to(torch.complex128)
+    error = (exact - align(decoded.to(torch.complex128), exact)).abs().square().sum(1)
+    power = exact.abs().square().sum(1).clamp(min=torch.finfo(torch.float64).tiny)
+    decibels: Tensor = 10 * torch.log10((error / power).clamp(min=1e-30))
+    return decibels
+
+
+def is_reset(reports: Reports, link: FeedbackFormat) -> npt.NDArray[np.bool_]:
+    """Find the reports that hold a snapshot by itself.
+
+    Parameters
+    ----------
+    reports
+        uint8 (users, ceil(B / 8)).
+    link
+        Parameters of the link.
+
+    Returns
+    -------
+    ndarray
+        bool (users,); all of them without memory.
+    """
+    resets: npt.NDArray[np.bool_] = (reports[:, 0] >> (8 - SEQUENCE_BITS) == 0) | (not link.has_memory)
+    return resets
