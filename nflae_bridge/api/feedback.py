@@ -94,7 +94,7 @@ def feedback(
         from simulator.csi.feedback.ends import FeedbackEncoder, csi_error_db, missed_share
     except ModuleNotFoundError as error:
         raise explain_import(error, "nflae_bridge.feedback") from error
-    largest = float(np.linalg.norm(snapshots, axis=-1).max())
+    largest = float(np.linalg.norm(snapshots.astype(np.complex128), axis=-1).max())
     link = parse_format(bits, snapshots.shape[-1], codec, predictor, geometry, reference or largest)
     encoder = FeedbackEncoder(link, snapshots.shape[1])
     given = torch.from_numpy(snapshots)

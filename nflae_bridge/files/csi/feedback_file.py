@@ -211,7 +211,9 @@ def decode_file(source: Path, output: Path, version: str | None) -> tuple[str, F
     written = version_for(output, version or detect_version(source))
     per_slot = reports.reshape(size, users, -1, drops[-1], order="F").transpose(3, 2, 1, 0)
     decoder = FeedbackDecoder(link, per_slot.shape[1] * users)
-    out = MatOutput(output, written, [array], {key: texts[key] for key in ("layout", "convention")}, [source])
+    values: dict[str, Value] = {key: texts[key] for key in ("layout", "convention")}
+    values["nflae_info"] = _parameters(link, antenna_axes)
+    out = MatOutput(output, written, [array], values, [source])
     out.begin()
     try:
         for slot, packed in enumerate(per_slot):
@@ -255,19 +257,21 @@ def _stated(file: ChannelFile, axis: SlotAxis, link: FeedbackFormat, values: Map
     layout = (f"k{antennas}" if direct else f"{antennas}k") + "f" * len(axis.subcarrier_axes) + "s"
     given = values.get("nflae_info", {})
     assert isinstance(given, Mapping)
-    info: dict[str, Value] = {
-        **given,
+    info = {**given, **_parameters(link, file.antenna_axes), "layout": layout, "convention": file.convention}
+    return {"layout": layout, "convention": file.convention, **values, "nflae_info": info}
+
+
+def _parameters(link: FeedbackFormat, antenna_axes: tuple[int, ...]) -> dict[str, Value]:
+    """Return the fields of ``nflae_info`` from which a decoder is made."""
+    return {
         "codec": link.codec,
         "predictor": link.predictor,
         "geometry": str(link.geometry),
         "feedback_bits": float(link.bits),
         "reference": link.reference,
         "antennas": float(link.antennas),
-        "antenna_axes": np.array(file.antenna_axes, np.float64),
-        "layout": layout,
-        "convention": file.convention,
+        "antenna_axes": np.array(antenna_axes, np.float64),
     }
-    return {"layout": layout, "convention": file.convention, **values, "nflae_info": info}
 
 
 def _channel_block(antenna_axes: tuple[int, ...], users: int, direct: bool) -> tuple[int, ...]:
