@@ -181,7 +181,7 @@ class FeedbackDecoder:
         Returns
         -------
         Tensor
-            CSI, complex64 (users, antennas); zero for a user of whom nothing has been decoded yet.
+            CSI, complex64 (users, antennas); zero for a user without any decoded report.
 
         Raises
         ------
