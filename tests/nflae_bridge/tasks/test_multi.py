@@ -110,6 +110,9 @@ def test_the_model_serves_each_of_its_tasks(trained: Path, nflae: Run, write_mat
     answer = Engine(load_model(str(trained), CPU))(ChannelBatch(channels), LinkBudget())
     assert bool((answer.power.sum(-1) <= 1 + 1e-9).all())
     source = write_mat(channels.numpy())
+    details = " ".join(nflae("models", trained).output.split())
+    for command in ("precode", "predict", "estimate"):
+        assert f"nflae {command} IN.mat -o OUT.mat --model" in details
     done = nflae("precode", source, "-o", trained.parent / "out.mat", "--model", trained)
     assert done.exit_code == 0, done.output
     with pytest.raises(NflaeError, match="is for task multi, expected one for task mask"):

@@ -13,7 +13,7 @@ import click
 from matlab_io.errors import NflaeError
 from matlab_io.extras import require_extra
 from nflae_bridge.cli.terminal import Table, fact
-from nflae_bridge.network.shipped import ModelEntry, model_folder, read_card, shipped_models, task_of_card
+from nflae_bridge.network.shipped import HOLDS, ModelEntry, model_folder, read_card, shipped_models, task_of_card
 
 
 @click.command(
@@ -108,29 +108,25 @@ def _details(entry: ModelEntry) -> None:
     fact("parameters", f"{parameter_count(entry.folder):,} stored")
     for name, value in _flat("", {key: value for key, value in entry.card.items() if key != "format"}):
         fact(name, str(value))
-    use = usage(task_of_card(entry.card), entry.folder)
-    if use:
-        fact("use", use)
+    show_usage(entry.card, entry.folder)
 
 
-def usage(task: str, folder: Path) -> str:
-    """Return the command that takes a model.
+def show_usage(card: dict[str, Any], folder: Path) -> None:
+    """Print the commands that take a model, those that are named as its task or as a task that it holds.
 
     Parameters
     ----------
-    task : str
-        Task of the model.
+    card : dict
+        Content of its card.
     folder : Path
         Folder of the model.
-
-    Returns
-    -------
-    str
-        Command line; empty if no command has the name of the task.
     """
-    group = click.get_current_context().find_root().command
-    known = isinstance(group, click.Group) and task in group.list_commands(click.get_current_context())
-    return f"nflae {task} IN.mat -o OUT.mat --model {folder}" if known else ""
+    context = click.get_current_context()
+    group = context.find_root().command
+    commands = group.list_commands(context) if isinstance(group, click.Group) else []
+    for task in (task_of_card(card), *card.get(HOLDS, [])):
+        if task in commands:
+            fact("use", f"nflae {task} IN.mat -o OUT.mat --model {folder}")
 
 
 def _compare(models: tuple[str, ...], task: str | None, batches: int | None) -> None:

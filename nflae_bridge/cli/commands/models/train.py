@@ -8,7 +8,7 @@ import click
 
 from matlab_io.errors import NflaeError
 from matlab_io.extras import require_extra
-from nflae_bridge.cli.commands.models.models import usage
+from nflae_bridge.cli.commands.models.models import show_usage
 from nflae_bridge.cli.options import device_option
 from nflae_bridge.cli.terminal import Table, fact, progress
 
@@ -71,7 +71,7 @@ def command(
 
     from nflae_bridge.engine.devices import choose_device
     from nflae_bridge.network.export import export_checkpoint
-    from nflae_bridge.network.shipped import load_model
+    from nflae_bridge.network.shipped import load_model, read_card
     from nflae_bridge.tasks.task import task_of
     from nflae_bridge.training.loop import Trainer, holds_run, is_model
     from nflae_bridge.training.presets import recipe
@@ -109,9 +109,7 @@ def command(
             export_checkpoint(output)
         except NflaeError as error:  # small batches take longer without
             fact("not exported", str(error))
-        use = usage(task.name, output)
-        if use:
-            fact("use", use)
+        show_usage(read_card(output), output)
 
 
 def _list_presets(context: click.Context) -> None:
