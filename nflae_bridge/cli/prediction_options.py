@@ -160,7 +160,7 @@ def prediction_options(ahead: int | None, text: str) -> Callable[[Command], Comm
             default=PredictionOptions.method,
             show_default=True,
             metavar=METHOD_METAVAR,
-            help="Method of prediction; auto: the network and ar, weighted per user by their errors on known snapshots.",
+            help="Method of prediction; auto: network and ar, weighted per user by their errors on known snapshots.",
         ),
         click.option(
             "--geometry",
