@@ -222,8 +222,8 @@ def _onto_grid(waves: Tensor, sizes: tuple[int, ...]) -> Tensor:
     """Return the linear phases that move the strongest direction of each wave onto the nearest beam's centre."""
     axes = tuple(range(-len(sizes), 0))
     padded = tuple(size * _ZERO_PADDING for size in sizes)
-    spectra = torch.fft.fftn(waves.reshape(-1, *sizes), s=padded, dim=axes).abs().flatten(1)
-    peak = spectra.argmax(-1)
+    spectra = torch.view_as_real(torch.fft.fftn(waves.reshape(-1, *sizes), s=padded, dim=axes)).square().sum(-1)
+    peak = spectra.flatten(1).argmax(-1)
     factors = torch.ones(len(waves), 1, device=waves.device, dtype=torch.complex64)
     for size, length in zip(reversed(sizes), reversed(padded), strict=True):
         fraction, peak = peak % length % _ZERO_PADDING, peak // length

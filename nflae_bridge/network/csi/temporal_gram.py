@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -117,17 +118,15 @@ class TemporalGramNetwork(TaskNetwork):
     def _features(self, gram: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logarithmic periodogram and all features, float32 (series, rows, bins) and (..., features)."""
         history, size = gram.shape[-1], self.config.history
-        time = torch.arange(history, dtype=torch.float64, device=gram.device)
-        waves = self._waves(time) / history  # (bins, history)
-        power = ((waves.conj() @ gram.mT) * waves).sum(-1).real
-        spectrum = torch.log(power.clamp(min=0) + noise.unsqueeze(-1) / history + 1e-4).float()
         padded = nn.functional.pad(gram, (size - history, 0, size - history, 0))
-        halves = (padded.real.triu() + padded.imag.tril(-1)).flatten(-2).float()
+        halves = (padded.real.triu() + padded.imag.tril(-1)).flatten(-2)
+        power = halves @ _periodogram_weights(self.config.bins, size).to(halves.device) / history**2
+        spectrum = torch.log(power.clamp(min=0) + noise.unsqueeze(-1) / history + 1e-4).float()
         level = torch.log10(noise.clamp(max=2)).float()
         common = torch.zeros_like(level)
         common[:, 0] = 1
         extra = torch.stack([level, common, torch.full_like(level, history / size)], -1)
-        return spectrum, torch.cat([halves, spectrum / 4, extra], -1)
+        return spectrum, torch.cat([halves.float(), spectrum / 4, extra], -1)
 
     def _correlation(self, periodogram: Tensor, logits: Tensor, lags: int) -> Tensor:
         """Return the autocorrelation of unit power of the Doppler spectrum, complex128 (rows, lags)."""
@@ -156,6 +155,19 @@ class TemporalGramNetwork(TaskNetwork):
         step = torch.linalg.solve(normal + torch.diag_embed(ridge).to(normal.dtype), residual)
         corrected = (start + step).squeeze(-1).mT
         return torch.cat([corrected, prior[:, :, direct:]], -1)
+
+
+@cache
+def _periodogram_weights(bins: int, size: int) -> Tensor:
+    """Return the periodogram, times size^2, as a linear map of a Gram matrix's halves, (size^2, bins).
+
+    The real parts are above the diagonal, the imaginary parts below it.
+    """
+    time = torch.arange(size, dtype=torch.float64)
+    lag = (time - time.unsqueeze(1)).unsqueeze(-1)
+    angle = 2 * math.pi * lag * ((torch.arange(bins, dtype=torch.float64) + 0.5) / bins - 0.5)
+    weights = torch.where(lag > 0, 2 * angle.cos(), 2 * angle.sin())
+    return torch.where(lag == 0, 1.0, weights).flatten(0, 1)
 
 
 def _phasors(cycles: Tensor) -> Tensor:
