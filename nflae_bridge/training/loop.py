@@ -150,11 +150,12 @@ class Trainer:
         self.task = task_of(recipe.network)
         self.network = self.task.build(recipe.network, False)
         if start is not None:
-            if start.network.config != recipe.network:
+            stored = start.network.state_dict()
+            if start.network.config != recipe.network or stored.keys() != self.network.state_dict().keys():
                 raise NflaeError(
                     f"model {start.name} is not the network of preset {name}; start from a model of that preset"
                 )
-            self.network.load_state_dict(start.network.state_dict())
+            self.network.load_state_dict(stored)
         self.network.to(device)
         self.parameters = [p for p in self.network.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(

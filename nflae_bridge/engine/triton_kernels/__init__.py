@@ -19,6 +19,7 @@ from nflae_bridge.engine.triton_kernels.trunk import run_trunk
 from nflae_bridge.network.encoders.gram import GramEncoder
 from nflae_bridge.network.model import PrecodingNetwork
 from nflae_bridge.network.trunks.backbone import OpenBackbone
+from nflae_bridge.network.trunks.trunk import UserTrunk
 
 USERS = 16
 """Users that a program has room for, the least that the matrix units take."""
@@ -59,6 +60,8 @@ class TritonKernels:
         """Return the kernels of a network; None for one of another kind, or of sizes the matrix units do not take."""
         encoder, trunk = network.encoder, network.backbone
         if not isinstance(encoder, GramEncoder) or not isinstance(trunk, OpenBackbone):
+            return None
+        if not isinstance(trunk.model, UserTrunk):  # one with a task token
             return None
         sizes = (trunk.width, trunk.width // trunk.heads, encoder.bias.in_features)
         if len(encoder.blocks) or network.config.head_width or any(size < 16 or size & (size - 1) for size in sizes):

@@ -17,6 +17,7 @@ from nflae_bridge.network.checkpoint import load_checkpoint
 from nflae_bridge.network.shipped import load_model, model_folder
 from nflae_bridge.studies.models import compare_models
 from nflae_bridge.tasks.multi import MULTI, TASKS, AlternatingData, MultiBatch
+from nflae_bridge.tasks.precode import PRECODE
 from nflae_bridge.tasks.task import find_task
 from nflae_bridge.training.data import DropDistribution
 from nflae_bridge.training.loop import Trainer
@@ -88,6 +89,7 @@ def test_parts_and_measures_of_every_task_are_logged(trained: Path) -> None:
         found = {name: card["validation"][f"{task}_{name}"] for name in declared.measures}
         if task == "precode":
             assert card["validation"]["precode_score"] == pytest.approx(sum(found.values()))
+    assert MULTI.score(card["validation"]) == sum(card["validation"][f"{task}_score"] for task in TASKS)
 
 
 def test_every_task_trains_the_trunk(trained: Path) -> None:
@@ -117,6 +119,19 @@ def test_the_model_serves_each_of_its_tasks(trained: Path, nflae: Run, write_mat
     assert done.exit_code == 0, done.output
     with pytest.raises(NflaeError, match="is for task multi, expected one for task mask"):
         model_folder(str(trained), task="mask")
+
+
+def test_no_kernels_without_task_tokens_run_a_network_that_has_one(trained: Path) -> None:
+    kernels = pytest.importorskip("nflae_bridge.engine.triton_kernels")
+    assert kernels.TritonKernels.of(load_model("tiny", CPU).network) is not None
+    assert kernels.TritonKernels.of(load_model(str(trained), CPU).network) is None
+
+
+def test_a_held_network_does_not_start_a_run_of_its_task(trained: Path, tmp_path: Path) -> None:
+    held = load_model(str(trained), CPU)
+    recipe = replace(PRECODE.presets["tiny"].recipe, data=Few(SOURCES[0]), network=held.network.config)
+    with pytest.raises(NflaeError, match="is not the network of preset tiny"):
+        Trainer("tiny", recipe, tmp_path, CPU, resume=False, start=held)
 
 
 def test_a_card_that_claims_a_network_it_does_not_hold_is_refused(trained: Path, tmp_path: Path) -> None:
