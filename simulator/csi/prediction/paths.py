@@ -111,4 +111,5 @@ def _powers(channel: Tensor, doppler: Tensor, delay: Tensor) -> Tensor:
     phase = 2 * math.pi * (time - frequency)
     waves = torch.polar(torch.ones_like(phase), phase).flatten(0, 1)
     amplitudes = torch.linalg.lstsq(waves, channel.flatten(0, 1), driver="gelsd").solution
-    return amplitudes.abs().square().mean(-1)
+    power: Tensor = amplitudes.abs().square().mean(-1)
+    return power
