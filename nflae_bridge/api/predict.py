@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from simulator.csi.prediction.users import PredictionMethod
 
 
+_MAX_SNR_DB = 300.0
+
+
 @dataclass(frozen=True, eq=False)
 class PredictedChannels:
     """Hold predicted channels; two results are equal only if they are one object.
@@ -147,7 +150,7 @@ def prediction_method(
     from simulator.csi.prediction.registry import check_method
     from simulator.csi.prediction.users import PredictionMethod
 
-    if csi_snr_db is not None and not np.isfinite(csi_snr_db):
-        raise NflaeError(f"csi_snr_db must be a number of dB or None, got {csi_snr_db}")
+    if csi_snr_db is not None and not abs(csi_snr_db) <= _MAX_SNR_DB:
+        raise NflaeError(f"csi_snr_db must be a number of dB from -300 to 300, or None, got {csi_snr_db}")
     network = load_predictor(model) if check_method(method) in ("auto", "nflae") else None
     return PredictionMethod(ahead, method, parse_geometry(geometry), csi_snr_db, network)

@@ -17,6 +17,7 @@ from nflae_bridge.live.client import Client
 from nflae_bridge.live.errors import BridgeError
 from tests.channel_files import random_channels
 from tests.nflae_bridge.live.live_server import LiveServer
+from tests.nflae_bridge.live.moving_users import moving_users
 
 USERS, ANTENNAS = 3, 8
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(48)
@@ -42,6 +43,29 @@ SCHEMES = (
     "",
 )
 SHAPES = ([ANTENNAS, USERS, 1], [2**31, 2**31, 2**31], [0, 0, 0], [-1, 3, 1], [ANTENNAS], [1] * 1000, [1.5, 2, 1], None)
+PREDICTIONS = {
+    "ahead": (0, 1, 2, 4, 5, 8, 2**40, -1, 2.5),
+    "method": ("auto", "hold", "ar", "esprit", "nflae", "", "x" * 5000, 3),
+    "geometry": (
+        "none",
+        "line",
+        "panel:2x4",
+        "panel:3x3",
+        "panel:0x8",
+        "panel:99999999999x1",
+        "panel",
+        "x" * 5000,
+        None,
+    ),
+    "csi_snr_db": (-400, 0, 10, 1e308, None, "10"),
+    "times": (list(range(8)), [0] * 8, [1, 2], [1e308] * 8, [*range(7), 1e15], [-1e308, *range(7)], [], {}, [None] * 8),
+    "force": (True, False, 1),
+    "then": ("precode", "predict", None, ["precode"]),
+    "shape": ([ANTENNAS, USERS], [ANTENNAS, USERS, 2**31], [ANTENNAS, USERS, 300], [ANTENNAS, 200, 8], [1, 24, 8]),
+    "want": (["H"], ["precoder"], ["H", "H"], [], ["method", "rate"]),
+}
+PREDICTED = 8
+UNKNOWN_ERROR = "csi_error_db"  # NaN where a method gives none
 NO_LAMBDA = {"lambda"}
 
 
@@ -98,6 +122,29 @@ def hostile(chance: random.Random) -> list[bytes]:
     return frames
 
 
+def hostile_prediction(chance: random.Random) -> list[bytes]:
+    """A request for a prediction, of a history with faults and options that do not fit."""
+    history = moving_users(PREDICTED, USERS, ANTENNAS, chance.randrange(1000))
+    for _ in range(chance.choice([0, 0, 1, 3, 20])):
+        place = chance.randrange(PREDICTED), chance.randrange(USERS)
+        history[place] = chance.choice([np.nan, np.inf, 0, 1e38, 1e-40, 1 + 1j])
+    if chance.random() < 0.2:
+        history = history[:, [chance.randrange(USERS) for _ in range(USERS)]] * np.complex64(
+            chance.choice([1e-20, 1e19])
+        )
+    header: dict[str, Any] = {"v": 1, "id": "1", "op": "predict", "shape": [ANTENNAS, USERS, PREDICTED]}
+    for name, values in PREDICTIONS.items():
+        if chance.random() < 0.2:
+            header[name] = chance.choice(values)
+    for name, values in LEGAL.items():
+        if header.get("then") and chance.random() < 0.3:
+            header[name] = chance.choice(values)
+    content = history.tobytes()
+    if chance.random() < 0.1:
+        content = content[: chance.randrange(len(content))]
+    return [json.dumps(header).encode(), content]
+
+
 def send_bytes(address: str, chance: random.Random) -> None:
     """Send what is no ZMTP, or stops in the middle."""
     host, port = address.removeprefix("tcp://").rsplit(":", 1)
@@ -120,7 +167,7 @@ def wrong_reply(frames: list[bytes]) -> list[str]:
         return [f"answered by {frames[0][:80]!r}"]
     found = []
     for array, content in zip(header.get("arrays", ()), frames[at + 1 :], strict=False):
-        if array["dtype"] != "uint8" and array["dtype"] != "bool" and array["name"] not in NO_LAMBDA:
+        if array["dtype"] != "uint8" and array["dtype"] != "bool" and array["name"] not in (*NO_LAMBDA, UNKNOWN_ERROR):
             kind = {"complex64": np.float32, "float64": np.float64, "float32": np.float32}.get(array["dtype"])
             if kind is not None and not np.isfinite(np.frombuffer(content, kind)).all():
                 found.append(f"{array['name']} is not finite")
@@ -138,7 +185,7 @@ def attempt(seed: int, folder: Path) -> list[str]:
         with zmq.Context.instance().socket(chance.choice([zmq.DEALER, zmq.REQ])) as peer:
             peer.linger = 0
             peer.connect(server.address)
-            peer.send_multipart(hostile(chance))
+            peer.send_multipart(hostile_prediction(chance) if chance.random() < 0.4 else hostile(chance))
             if peer.poll(300):
                 found += wrong_reply(peer.recv_multipart())
     channels = random_channels(1, USERS, ANTENNAS, seed % 1000)

@@ -153,7 +153,7 @@ class Admission:
         settings = self._settings
         if prediction is not None:
             self._device.check_prediction(antennas, prediction)
-        if scheme:
+        if scheme is not None:
             self._device.check_scheme(scheme)
         if users > settings.max_users or drops > settings.max_drops:
             raise WireError(

@@ -87,17 +87,25 @@ def predict_users(histories: Tensor, missing: Tensor, method: PredictionMethod) 
     windows, history, users, antennas = histories.shape
     series = histories.transpose(1, 2).reshape(windows * users, history, antennas)
     gaps = missing.transpose(1, 2).reshape(windows * users, history)
-    series = fill_gaps(series, gaps)
+    scale = _scale(series)
+    series = fill_gaps(series / scale, gaps)
     window = Window(series, _noise_variance(series, method.csi_snr_db), method.geometry)
     found = predict_window(window, method.ahead, method.name, method.network)
     empty = gaps.all(-1)
-    channels = torch.where(empty[:, None, None], torch.nan, found.channels)
+    channels = torch.where(empty[:, None, None], torch.nan, found.channels * scale)
     error = torch.where(empty[:, None], torch.nan, found.csi_error_db.to(torch.float64))
     return Prediction(
         channels.reshape(windows, users, method.ahead, antennas).transpose(1, 2),
         error.reshape(windows, users, method.ahead).transpose(1, 2),
         found.method,
     )
+
+
+def _scale(series: Tensor) -> Tensor:
+    """Return the power of two above the largest part of each series, (series, 1, 1), so that no product overflows."""
+    largest = torch.view_as_real(series.resolve_conj()).abs().amax((1, 2, 3))
+    _, exponent = torch.frexp(largest)
+    return torch.ldexp(torch.ones_like(largest), exponent.clamp(-125, 127))[:, None, None]
 
 
 def _noise_variance(series: Tensor, csi_snr_db: float | None) -> Tensor:

@@ -89,17 +89,24 @@ def take_snapshots(channels: Tensor, times: Tensor | None = None) -> Snapshots:
         return Snapshots(known, missing, spacing)
     assert spacing is not None
     places = (times - times[-1]) / spacing
+    instants = 1 - float(places[0])
+    if not instants * (1 - MOST_GAPS) <= 2 * len(times):  # before memory is taken: a snapshot fills two at most
+        raise _too_uneven(times, spacing, instants - len(times), instants)
     grid = torch.arange(round(float(places[0])), 1, dtype=torch.float64)
     distance = (grid.unsqueeze(-1) - places).abs()
     empty = distance.min(-1).values > 0.5
     if int(empty.sum()) > MOST_GAPS * len(grid):
-        widest = int(times.diff().argmax())
-        raise NflaeError(
-            f"times are unevenly spaced: {int(empty.sum())} of {len(grid)} instants {1e3 * spacing:g} ms apart have no"
-            f" snapshot, the widest gap lies between snapshots {widest + 1} and {widest + 2}; give a history with even"
-            " times"
-        )
+        raise _too_uneven(times, spacing, int(empty.sum()), len(grid))
     return _resampled(Snapshots(known, missing, spacing), places, grid)
+
+
+def _too_uneven(times: Tensor, spacing: float, empty: float, instants: float) -> NflaeError:
+    widest = int(times.diff().argmax())
+    return NflaeError(
+        f"times are unevenly spaced: {empty:.4g} of {instants:.4g} instants {1e3 * spacing:g} ms apart have no"
+        f" snapshot, the widest gap lies between snapshots {widest + 1} and {widest + 2}; give a history with even"
+        " times"
+    )
 
 
 def spacing_of(times: Tensor) -> tuple[float | None, bool]:

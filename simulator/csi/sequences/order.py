@@ -60,8 +60,11 @@ def check_sequence(channels: Tensor, missing: Tensor, name: Name, remedy: str, f
 
 def _directions(channels: Tensor) -> Tensor:
     """Return unit vectors; zero in gaps."""
+    tiny = torch.finfo(torch.float32).tiny
+    largest = torch.view_as_real(channels.resolve_conj()).abs().amax((-2, -1)).unsqueeze(-1)
+    channels = channels / largest.clamp(min=tiny)  # squares stay within single precision
     norm = torch.linalg.vector_norm(channels, dim=-1, keepdim=True)
-    directions: Tensor = channels / norm.clamp(min=torch.finfo(torch.float32).tiny)
+    directions: Tensor = channels / norm.clamp(min=tiny)
     return directions
 
 
@@ -118,7 +121,7 @@ def _jump(channels: Tensor, missing: Tensor, name: Name) -> str | None:
     snapshots, _, antennas = channels.shape
     if snapshots < 2:
         return None
-    power = channels.abs().square().mean(-1).double().clamp(min=torch.finfo(torch.float64).tiny)
+    power = channels.abs().double().square().mean(-1).clamp(min=torch.finfo(torch.float64).tiny)
     step = 10 * (power[1:] / power[:-1]).log10()
     step = torch.where(missing[1:] | missing[:-1], 0, step)
     limit = _JUMP_DB if antennas >= _FEW else _FEW_JUMP_DB

@@ -167,7 +167,9 @@ class Parts:
         self.costs.calibrate("mrt", 0.01, 0.03)
         self.check_prediction = Predictor("cpu").check
 
-    def check_scheme(self, spec: str) -> None: ...
+    def check_scheme(self, spec: str) -> None:
+        if not spec:
+            raise WireError("bad_request", "unknown scheme ''")
 
 
 @pytest.mark.parametrize(
@@ -183,6 +185,7 @@ class Parts:
         ({"want": ["H", "rate"]}, "bad_request", 'rate: for precoders only; add "then": "precode"'),
         ({"then": "dance"}, "bad_request", r"\$.then.*allowed: precode"),
         ({"snapshots": 16}, "bad_request", "unknown field `snapshots`; allowed: .*csi_snr_db"),
+        ({"then": "precode", "scheme": ""}, "bad_request", "unknown scheme ''"),
         ({"shape": [32, 3, 257]}, "bad_request", "at most 256"),
         ({"shape": [32, 129, 16]}, "too_large", "129 users"),
         ({"shape": [256, 32, 256]}, "too_large", "estimated to take .*shorter history"),
@@ -202,11 +205,11 @@ def test_faults_are_told_before_the_history_arrives(fields: dict[str, Any], code
 
 def test_the_estimate_has_both_parts_and_grows_with_the_history() -> None:
     costs = Parts().costs
-    alone = costs.estimate((32, 256, "", 0, False, (16, 4, "auto", "none")), 4)
+    alone = costs.estimate((32, 256, None, 0, False, (16, 4, "auto", "none")), 4)
     both = costs.estimate((32, 256, "mrt", 0, False, (16, 4, "auto", "none")), 4)
     assert alone == pytest.approx(0.1, rel=1e-3)
     assert both - alone == pytest.approx(costs.estimate((32, 256, "mrt", 0, False, None), 4), rel=1e-3)
-    assert costs.estimate((32, 256, "", 0, False, (64, 4, "auto", "none")), 4) > 50 * alone
+    assert costs.estimate((32, 256, None, 0, False, (64, 4, "auto", "none")), 4) > 50 * alone
 
 
 def test_the_request_survives_the_wire() -> None:

@@ -158,8 +158,8 @@ class CostModel:
         if prediction is not None:
             batch, drop = self._trials.get(PREDICTION, (UNKNOWN_SECONDS, UNKNOWN_SECONDS))
             before = batch + prediction_work(users, antennas, *prediction[:2]) * drop
-            if not spec:
-                return before, _SHORTEST
+        if spec is None:
+            return before, _SHORTEST
         name, options = split_spec(spec)
         batch, drop = self._trials.get(name, (UNKNOWN_SECONDS, UNKNOWN_SECONDS))
         work = (users * antennas + 8 * users**2) / _TRIAL_WORK

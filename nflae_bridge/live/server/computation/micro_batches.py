@@ -15,7 +15,7 @@ from nflae_bridge.live.server.computation.shares import Shares
 _MAX_CLIENTS = 1024  # whose computation is kept on the clock while they have no job
 
 PredictionKey = tuple[int, int, str, str]  # history, ahead, method, geometry
-BatchKey = tuple[int, int, str, int, bool, PredictionKey | None]  # see `batch_key`
+BatchKey = tuple[int, int, str | None, int, bool, PredictionKey | None]  # see `batch_key`
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def batch_key(request: PrecodeRequest) -> BatchKey:
         return users, antennas, request.scheme, request.refine, labelled, None
     options = request.options
     prediction = len(request.channels), options.ahead, options.method, options.geometry
-    return users, antennas, request.scheme if options.precodes else "", request.refine, labelled, prediction
+    return users, antennas, request.scheme if options.precodes else None, request.refine, labelled, prediction
 
 
 def announced_key(header: PrecodeHeader | PredictHeader) -> tuple[BatchKey, int]:
@@ -96,7 +96,7 @@ def announced_key(header: PrecodeHeader | PredictHeader) -> tuple[BatchKey, int]
     antennas, users, drops = (*header.shape, 1)[:3]
     if not isinstance(header, PredictHeader):
         return (users, antennas, header.scheme, header.refine, header.near_field, None), drops
-    scheme = "" if header.then is None else header.scheme
+    scheme = None if header.then is None else header.scheme
     prediction = header.history, header.ahead, header.method, header.geometry
     return (users, antennas, scheme, header.refine, header.near_field, prediction), header.ahead
 

@@ -127,3 +127,10 @@ def test_a_missing_instant_is_a_gap_and_too_many_are_refused() -> None:
     sparse = SLOTS[torch.tensor([0, 1, 2, 3, 9, 10])]
     with pytest.raises(NflaeError, match=r"5 of 11 instants 1000 ms apart .* snapshots 4 and 5"):
         take_snapshots(wave(sparse, 0.1)[:, None], sparse)
+
+
+@pytest.mark.parametrize("last", [1e12, 1e300, 1.7e308])
+def test_times_far_apart_are_refused_before_memory_is_taken(last: float) -> None:
+    times = torch.tensor([-last, *range(6), last], dtype=torch.float64)
+    with pytest.raises(NflaeError, match=r"unevenly spaced: .* between snapshots"):
+        take_snapshots(torch.ones(8, 1, 4, dtype=torch.complex64), times)
