@@ -189,6 +189,7 @@ def read_matrix(file: ChannelFile, name: str, option: str) -> npt.NDArray[np.gen
     """
     from matlab_io.containers.contents import list_variables
     from matlab_io.containers.variable import NUMERIC_CLASSES
+    from matlab_io.reading.layout import parse
     from matlab_io.reading.storage import open_storage
 
     listed = [] if file.version == "raw" else list_variables(file.path, file.version)
@@ -197,6 +198,12 @@ def read_matrix(file: ChannelFile, name: str, option: str) -> npt.NDArray[np.gen
         raise NflaeError(f"{file.path}: no variable {name}; pass {option} with the name of an array in this file")
     if variable.matlab_class not in NUMERIC_CLASSES:
         raise NflaeError(f"{file.path}: {name} ({variable.matlab_class}) is no numeric array, see {option}")
+    axes = "nks"[: len(variable.shape)]
+    if len(variable.shape) not in (2, 3):
+        raise NflaeError(f"{file.path}: {name} has {len(variable.shape)} axes, expected two or three, see {option}")
+    layout = parse(axes, variable.shape)
     with closing(open_storage(file.path, file.version, variable, [])) as storage:
-        numbers = storage.numbers(variable)
+        stored, _ = storage.array(variable, layout)
+        with closing(stored):
+            numbers = stored.read(tuple(slice(0, size) for size in variable.shape))
     return numbers.T if variable.row_major else numbers

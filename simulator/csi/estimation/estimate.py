@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,9 +22,14 @@ from simulator.csi.estimation.candidates import (
     sparse_candidate,
 )
 from simulator.csi.estimation.canonical import CanonicalBeams, canonical_beams
-from simulator.csi.estimation.least_squares import least_squares
-from simulator.csi.estimation.lmmse import lmmse
-from simulator.csi.estimation.matching_pursuit import Dictionary, dft_dictionary, matching_pursuit, polar_dictionary
+from simulator.csi.estimation.compressed import (
+    channel_energy,
+    compressed_least_squares,
+    compressed_lmmse,
+    compressed_sparse,
+    energy_ratio,
+)
+from simulator.csi.estimation.matching_pursuit import Dictionary, dft_dictionary, polar_dictionary
 from simulator.csi.estimation.pilots import Observation
 
 METHODS = ("auto", "ls", "beam-gain", "omp", "polar-omp", "lmmse", "nflae")
@@ -35,7 +39,7 @@ COMPRESSED = ("auto", "ls", "omp", "polar-omp", "lmmse")
 _PLANE_OVERSAMPLING = 8
 _MOST_ATOMS = 32
 _TEMPERATURE = 8.0  # of the weights, in noise variances; Leung and Barron's bound holds from 2 on
-_PREFERENCE = 1.0
+_PREFERRED = ("nflae", "lmmse")
 
 
 @dataclass(frozen=True)
@@ -104,9 +108,9 @@ def estimate_channels(
 
         h = sum_i w_i f_i,   w_i ~ exp(-R_i / (8 sigma^2)),
 
-    with Stein's unbiased risk estimates R_i, and e w_i for the first method in the order nflae, lmmse, beam-gain, omp,
-    polar-omp, ls. A method whose error is larger by some ten noise variances has no weight. Averaging by weights loses
-    less to the noise of the R_i than a choice does.
+    with Stein's unbiased risk estimates R_i (with a pilot matrix, cross-validated errors), and e w_i for nflae and
+    lmmse. A method whose error is larger by some tens of noise variances has no weight. Averaging by weights loses less
+    to the noise of the R_i than a choice does.
 
     Parameters
     ----------
@@ -150,9 +154,9 @@ def estimate_channels(
     else:
         makers = _compressed_makers(scaled, geometry, relative)
     names = [name for name in makers if method in ("auto", name)]
-    chosen, best = _mixture([makers[name]() for name in names])
-    least = observation.received.shape[1] * _energy_ratio(scaled)  # one gain per snapshot is estimated
-    error = best.risk.clamp(min=least) / _energy(scaled)
+    chosen, best = _mixture({name: makers[name]() for name in names})
+    least = observation.received.shape[1] * energy_ratio(scaled)  # one gain per snapshot is estimated
+    error = best.risk.clamp(min=least) / channel_energy(scaled)
     return Estimate(best.channels * scale, 10 * torch.log10(error), [names[index] for index in chosen.tolist()])
 
 
@@ -189,12 +193,12 @@ def _compressed_makers(
     """Return the methods for fewer symbols than antennas, by preference."""
     makers: dict[str, Callable[[], Candidate]] = {}
     if covariance is not None:
-        makers["lmmse"] = lambda: _compressed_lmmse(scaled, covariance)
+        makers["lmmse"] = lambda: compressed_lmmse(scaled, covariance)
     if geometry.kind != "none":
         plane, spherical = _dictionaries(geometry, scaled.antennas)
-        makers["omp"] = lambda: _compressed_sparse(scaled, plane, PLANE_WAVE_CHOICE)
-        makers["polar-omp"] = lambda: _compressed_sparse(scaled, spherical, SPHERICAL_WAVE_CHOICE)
-    makers["ls"] = lambda: _compressed_least_squares(scaled)
+        makers["omp"] = lambda: compressed_sparse(scaled, plane, _MOST_ATOMS)
+        makers["polar-omp"] = lambda: compressed_sparse(scaled, spherical, _MOST_ATOMS)
+    makers["ls"] = lambda: compressed_least_squares(scaled)
     return makers
 
 
@@ -203,58 +207,15 @@ def _dictionaries(geometry: ArrayGeometry, antennas: int) -> tuple[Dictionary, D
     return dft_dictionary(sizes, _PLANE_OVERSAMPLING), polar_dictionary(sizes)
 
 
-def _compressed_sparse(scaled: Observation, dictionary: Dictionary, choice: float) -> Candidate:
-    """Estimate by matching pursuit; the error is noise in the fitted gains, and the misfit in excess of the noise."""
-    _, snapshots, symbols = scaled.received.shape
-    result = matching_pursuit(scaled, dictionary, max(1, min(_MOST_ATOMS, symbols // 2)), at_least_one=True)
-    fitted = result.basis.abs().square().sum((1, 2)) * (snapshots + choice)
-    misfit = (scaled.received - scaled.observed(result.channels)).abs().square().sum((1, 2))
-    excess = (misfit - snapshots * (symbols - result.atoms)).clamp(min=0)
-    return Candidate(result.channels, fitted + excess * _energy_ratio(scaled))
-
-
-def _compressed_least_squares(scaled: Observation) -> Candidate:
-    """Estimate by least squares; the error is noise, and the energy that the pilots do not see."""
-    pilots = torch.as_tensor(scaled.pilots).to(torch.complex128)
-    noise = float(torch.linalg.svdvals(pilots).pow(-2).sum()) * scaled.received.shape[1]
-    unseen = 1 - pilots.shape[1] / pilots.shape[0]
-    return Candidate(least_squares(scaled), noise + unseen * _energy(scaled))
-
-
-def _compressed_lmmse(scaled: Observation, covariance: Tensor) -> Candidate:
-    """Estimate by LMMSE, whose error has the covariance C - C Phi (Phi^H C Phi + I)^-1 Phi^H C."""
-    pilots = torch.as_tensor(scaled.pilots).to(torch.complex128)
-    wide = covariance.to(torch.complex128)
-    cross = wide @ pilots
-    inner = pilots.mH @ cross + torch.eye(pilots.shape[1], dtype=wide.dtype, device=wide.device)
-    explained = (cross.conj() * torch.linalg.solve(inner, cross.mH).mT).sum((-2, -1)).real
-    error = wide.diagonal(dim1=-2, dim2=-1).real.sum(-1) - explained
-    received = scaled.received
-    return Candidate(lmmse(scaled, covariance), (received.shape[1] * error).float().expand(len(received)))
-
-
-def _energy_ratio(scaled: Observation) -> float:
-    """Return the energy of a channel per energy of its pilots, averaged over all directions: N / ||Phi||^2."""
-    return 1.0 if scaled.pilots is None else scaled.antennas / float(scaled.pilots.abs().square().sum())
-
-
-def _energy(scaled: Observation) -> Tensor:
-    """Estimate the energy of the channels over all snapshots; at least the uncertainty of the noise's energy."""
-    size = scaled.received.shape[1] * scaled.received.shape[2]
-    energy = (scaled.received.abs().square().sum((1, 2)) - size).clamp(min=math.sqrt(size))
-    return energy * _energy_ratio(scaled)
-
-
-def _mixture(candidates: list[Candidate]) -> tuple[Tensor, Candidate]:
+def _mixture(candidates: dict[str, Candidate]) -> tuple[Tensor, Candidate]:
     """Average candidates with weights exp(-risk / _TEMPERATURE); return the largest weight's number per series, too.
 
     The error of the average is below that of its members by their spread about it.
     """
-    risks = torch.stack([each.risk for each in candidates], -1)
-    preference = torch.zeros(len(candidates), device=risks.device)
-    preference[0] = _PREFERENCE
+    risks = torch.stack([each.risk for each in candidates.values()], -1)
+    preference = torch.tensor([1.0 if name in _PREFERRED else 0.0 for name in candidates], device=risks.device)
     weights = torch.softmax(preference - risks / _TEMPERATURE, -1)
-    channels = sum((w[:, None, None] * each.channels for w, each in zip(weights.T, candidates, strict=True)),
-                   torch.zeros_like(candidates[0].channels))  # fmt: skip
-    spread = torch.stack([(each.channels - channels).abs().square().sum((1, 2)) for each in candidates], -1)
+    estimates = torch.stack([each.channels for each in candidates.values()], -1)
+    channels = (estimates * weights[:, None, None]).sum(-1)
+    spread = (estimates - channels.unsqueeze(-1)).abs().square().sum((1, 2))
     return weights.argmax(-1), Candidate(channels, (weights * (risks - spread)).sum(-1))

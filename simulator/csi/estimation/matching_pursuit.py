@@ -158,11 +158,15 @@ class SparseEstimate:
     basis : Tensor
         Combinations of the selected atoms that are orthonormal as observed, complex64 (series, steps, antennas); zero
         in the steps after the last atom of a series.
+    gains : Tensor
+        Coefficients of the channels in the basis, complex64 (series, snapshots, steps). The first j of them give the
+        estimate by j atoms.
     """
 
     channels: Tensor
     atoms: Tensor
     basis: Tensor
+    gains: Tensor
 
 
 def matching_pursuit(
@@ -197,16 +201,11 @@ def matching_pursuit(
     series, snapshots, symbols = received.shape
     threshold = noise_peak(dictionary.atoms, snapshots, false_alarm)
     chirps, norms = dictionary.chirps().to(received.device), _observed_norms(scaled, dictionary)
-    residual, estimate = (
-        received,
-        torch.zeros(series, snapshots, scaled.antennas, dtype=received.dtype, device=received.device),
-    )
     # Orthonormal basis of the selected atoms as observed, and the same combinations of the atoms themselves.
-    seen = torch.zeros(series, 0, symbols, dtype=received.dtype, device=received.device)
-    sent = torch.zeros(series, 0, scaled.antennas, dtype=received.dtype, device=received.device)
-    count = torch.zeros(series, dtype=torch.int64, device=received.device)
+    seen, sent = received.new_zeros(series, 0, symbols), received.new_zeros(series, 0, scaled.antennas)
     active = torch.ones(series, dtype=torch.bool, device=received.device)
     for step in range(min(most, symbols)):
+        residual = received - (received @ seen.mH) @ seen
         strength, index = _best_atoms(scaled.back_projected(residual), dictionary, chirps, norms)
         active = active & ((strength > threshold) | (at_least_one and step == 0))
         if not bool(active.any()):
@@ -214,13 +213,10 @@ def matching_pursuit(
         atom = dictionary.plane_waves(index % dictionary.directions) * chirps[index // dictionary.directions]
         view, atom, independent = _orthogonalised(scaled.observed(atom), atom, seen, sent)
         active = active & independent
-        weight = active[:, None, None] * (received @ view.conj().unsqueeze(-1))
-        residual = residual - weight * view.unsqueeze(1)
-        estimate = estimate + weight * atom.unsqueeze(1)
         kept = active[:, None, None]
         seen, sent = torch.cat([seen, kept * view.unsqueeze(1)], 1), torch.cat([sent, kept * atom.unsqueeze(1)], 1)
-        count = count + active
-    return SparseEstimate(estimate * scale, count, sent)
+    gains = scale * (received @ seen.mH)
+    return SparseEstimate(gains @ sent, (sent != 0).any(-1).sum(-1), sent, gains)
 
 
 @cache
