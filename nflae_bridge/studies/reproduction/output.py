@@ -93,7 +93,7 @@ def page(experiment: Experiment, study: Study, rows: pd.DataFrame, checks: Seque
 
 
 def _command(experiment: Experiment, study: Study) -> str:
-    other_backbone = "paper" in experiment.trains(study.compute_budget) and study.backbone != "gpt2"
+    other_backbone = "backbone" in experiment.identity(study) and study.backbone != "gpt2"
     backbone = ["--backbone", study.backbone] if other_backbone else []
     words = ["nflae", "reproduce", experiment.name, "-o", "DIR", "--budget", study.compute_budget.name, *backbone]
     return shlex.join([*words, "--seed", str(study.seed)])

@@ -530,7 +530,7 @@ def test_near_field_pages_are_whole(near_field: Path) -> None:
 
 # All of them, in little
 
-WORDS = ("scheme", "what", "setting", "machine")
+WORDS = ("scheme", "what", "setting", "machine", "kind", "method")
 TINY_EFFORT = replace(
     QUICK, test_drops=6, train_drops=40, validation_drops=20, batch=10,
     steps={"paper": 2, "transformer": 2, "cnn": 2, "tiny": 2},

@@ -34,6 +34,7 @@ _NUMBERS = BITS // (_TOKENS * 2)  # of 2 bits each, per token
 _WAVES, _SITE_WIDTH = 6, 0.3  # paths per user; width of a site, in sines of directions
 _PROMPT_USERS = 50
 _SITES, _SITE_USERS = 16, 4  # per training step
+_CUT = "200 test drops instead of 1,000; 900 training steps instead of 12,000"
 _PLAIN, _PROMPTED = "learned", "learned, with prompt"
 
 
@@ -176,7 +177,8 @@ def _trained(prompted: bool, study: Study, note: Note) -> FeedbackCodec:
 
 
 def _draw(title: str, study: Study, rows: pd.DataFrame) -> Figure:
-    figure = empty_figure(title, [], 8, 4.4)
+    cuts = study.compute_budget.cuts((), _CUT)
+    figure = empty_figure(title, [cuts] if cuts else [], 8, 4.4)
     axes = figure.subplots()
     error = [rows["percent"] - rows["low"], rows["high"] - rows["percent"]]
     axes.bar(rows["method"], rows["percent"], yerr=error, color="#56B4E9", capsize=4)
@@ -230,7 +232,7 @@ def _experiment(name: str, title: str, source: str, prompts: tuple[bool, ...]) -
             "`--backbone` names a folder, encoder and decoder have three GPT-2 blocks of width 64 each.",
         ),
         takes_backbone=True,
-        cut="200 test drops instead of 1,000; 900 training steps instead of 12,000",
+        cut=_CUT,
     )
 
 

@@ -30,6 +30,7 @@ from nflae_bridge.studies.reproduction.trained_baselines import Note
 _TEST, _LABELLED, _ROWS, _TEST_MASKS = 500, (20, 100, 500), 64, 4
 _TRAINING_PER_DROP = 10  # channels per test drop of the compute budget
 _LOADING = 1e-3
+_CUT = "2,000 training channels instead of 10,000; 900 training steps instead of 12,000"
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,8 @@ def _probes(features: dict[str, Tensor], drawn: WidebandChannels) -> list[Row]:
 
 
 def _draw(title: str, study: Study, rows: pd.DataFrame) -> Figure:
-    figure = empty_figure(title, [], 10, 4.6)
+    cuts = study.compute_budget.cuts((), _CUT)
+    figure = empty_figure(title, [cuts] if cuts else [], 10, 4.6)
     error, accuracy = figure.subplots(1, 2)
     hidden = rows[rows["kind"] == "hidden tokens"]
     error.bar(hidden["method"], hidden["mse"], color=["#CC79A7", "#0072B2", "#999999"][: len(hidden)])
@@ -243,7 +245,7 @@ def _experiment(name: str, title: str, source: str, masking: Masking, remark: st
             "width 64.",
         ),
         takes_backbone=True,
-        cut="2,000 training channels instead of 10,000; 900 training steps instead of 12,000",
+        cut=_CUT,
     )
 
 
