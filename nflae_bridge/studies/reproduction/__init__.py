@@ -29,6 +29,7 @@ EXPERIMENTS = {
     "mobility": "labels and spectral efficiency along a drone's flight",
     "csi-prediction": "sum rate from predicted CSI, and against its age",
     "llm4cp": "channel prediction antenna by antenna on GPT-2 blocks",
+    "multi-task": "one network for precoding, prediction and estimation",
     "csi-feedback": "learned CSI feedback against Type II and polar at equal bits",
     "prompt-feedback": "the same with the site's mean angular magnitude as a prompt",
     "lwm": "pretraining on masked space-frequency patches",
@@ -40,6 +41,7 @@ EXPERIMENTS = {
 _MODULES = {
     "csi-prediction": "csi.prediction",
     "llm4cp": "csi.llm4cp",
+    "multi-task": "csi.multi_task",
     "csi-feedback": "csi.feedback",
     "prompt-feedback": "csi.feedback",
     "lwm": "csi.masked",
