@@ -271,10 +271,13 @@ class Beside(threading.Thread):
         self._outcome = outcome
         self.seconds = outcome.quiet
         self.leave = threading.Event()
+        self.ready = threading.Event()
 
     def run(self) -> None:
         """Call until stopped."""
         with Client(self._address, timeout=TIMEOUT) as client:
+            client.precode(channels(1, 2, 8), scheme="mrt")  # modules are loaded and times measured at the first one
+            self.ready.set()
             number = 0
             while not self.leave.is_set():
                 number += 1
@@ -320,6 +323,7 @@ def measure(name: str, pid: int, address: str, scale: float, quiet_seconds: floa
     outcome = Outcome()
     beside = Beside(address, outcome)
     beside.start()
+    beside.ready.wait(TIMEOUT)
     time.sleep(quiet_seconds)
     before = resident(pid)
     beside.seconds = outcome.attacked

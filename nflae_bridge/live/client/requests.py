@@ -29,6 +29,8 @@ DEFAULT_TIMEOUT = 30.0  # s
 _FIRST_PAUSE = 0.02  # s
 _LONGEST_PAUSE = 0.2  # s
 _RETRIED = ("busy", "stopping")
+# More users are taken for antennas unless their axis is named; few may be the users of a small array.
+_MAX_USERS_PER_ANTENNA, _FEW_USERS = 4, 16
 _ALWAYS_ACCEPTED_BYTES = 1 << 20  # the smallest limit that a server can have
 
 
@@ -146,11 +148,12 @@ def _checked_drops(
         raise BadRequest(str(error)) from None
     _, users, antennas = drops.shape
     if users > antennas and layout is None:
-        warnings.warn(
-            f"channels {np.shape(channels)} are read as {users} users and {antennas} antennas; if users and antennas"
-            " are swapped, pass np.swapaxes(channels, -1, -2)",
-            stacklevel=2,
-        )
+        read = f"channels {np.shape(channels)} are read as {users} users and {antennas} antennas; if users and antennas"
+        swapped = f"{read} are swapped, pass np.swapaxes(channels, -1, -2)"
+        if users > _MAX_USERS_PER_ANTENNA * antennas and users > _FEW_USERS:
+            stated = f"layout={'skn'[-np.ndim(channels) :]!r}, convention='hermitian'"
+            raise BadRequest(f"{swapped}; if they are not, state {stated}")
+        warnings.warn(swapped, stacklevel=2)
     return drops, combiner
 
 

@@ -18,6 +18,7 @@ from nflae_bridge.live.log import EventLog
 from nflae_bridge.live.messages import CancelRequest, StatusRequest
 from nflae_bridge.live.protocol import decode_request, encode_answer, encode_error, encode_status
 from nflae_bridge.live.server.admission import Admission
+from nflae_bridge.live.server.computation.costs import PREDICTION
 from nflae_bridge.live.server.computation.device import Answer, Device
 from nflae_bridge.live.server.computation.micro_batches import Job, JobQueue
 from nflae_bridge.live.server.computation.worker import STOPPED, Worker
@@ -58,7 +59,8 @@ def serve(settings: ServerSettings, log: EventLog) -> None:
     transport = open_transport(settings, log)
     try:
         device = Device(settings.model, settings.device)
-        device.calibrate("nflae")
+        for name in ("nflae", PREDICTION):
+            device.calibrate(name)
         # The objects loaded so far stay: collections while requests wait need not traverse them.
         gc.collect()
         gc.freeze()
@@ -96,6 +98,7 @@ class ServerLoop:
         self._worker = Worker(settings, device, self._queue, transport.is_connected, transport.wake, log)
         self._unanswered: dict[int, Job] = {}  # jobs handed to the device's thread
         self._completed: deque[Answer] = deque()
+        self._cancelled: list[tuple[bytes, str]] = []
         self.statistics = Statistics()
 
     def stop(self) -> None:
@@ -161,6 +164,8 @@ class ServerLoop:
             else:
                 busy = f"{len(self._queue)} requests are waiting; send it again after a pause"
                 self._answer(Answer(job, WireError("busy", busy), 0.0))
+        while self._cancelled:  # after the jobs: a request and its end may arrive in one turn
+            self._cancel(*self._cancelled.pop())
 
     def _compute_short(self, jobs: list[Job]) -> list[Job]:
         """Compute short jobs at once where they would wait for the device's batch; return the others."""
@@ -198,7 +203,7 @@ class ServerLoop:
             self._send(envelope, encode_status(request.id, self._status()))
             return []
         if isinstance(request, CancelRequest):
-            self._cancel(bytes(envelope[0]), request.id)
+            self._cancelled.append((bytes(envelope[0]), request.id))
             return []
         return [self._admission.accept(envelope, frames, request, arrived)]
 

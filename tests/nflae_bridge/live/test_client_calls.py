@@ -448,10 +448,22 @@ def test_a_port_of_another_kind_of_socket_is_refused(kind: int) -> None:
 def test_users_and_antennas_swapped_are_named(free_port: int) -> None:
     with (
         Client(f"tcp://127.0.0.1:{free_port}") as client,
-        pytest.warns(UserWarning, match=r"\(1, 64, 8\) are read as 64 users and 8 antennas; if .* swapped"),
+        pytest.warns(UserWarning, match=r"\(1, 32, 8\) are read as 32 users and 8 antennas; if .* swapped"),
         pytest.raises(bridge.NoAnswer),
     ):
-        client.precode(channels(1, 64, 8), timeout=0.01)
+        client.precode(channels(1, 32, 8), timeout=0.01)
+
+
+@pytest.mark.parametrize("axes", ["skn", "kn"])
+def test_far_more_users_than_antennas_are_refused_unless_their_axis_is_named(axes: str, free_port: int) -> None:
+    drawn = channels(1, 33, 8).reshape((1, 33, 8)[3 - len(axes) :])
+    with Client(f"tcp://127.0.0.1:{free_port}") as client:
+        with pytest.raises(bridge.BadRequest, match=rf"33 users and 8 antennas.* state layout='{axes}'"):
+            client.precode(drawn)
+        with pytest.raises(bridge.NoAnswer):
+            client.precode(drawn, layout=axes, convention="hermitian", timeout=0.01)
+        with pytest.warns(UserWarning, match="swapped"), pytest.raises(bridge.NoAnswer):
+            client.precode(channels(1, 16, 2), timeout=0.01)
 
 
 @pytest.mark.parametrize(

@@ -314,7 +314,6 @@ class Blocks:
     """A device whose batches are blocks of a millisecond per drop."""
 
     clock = staticmethod(time.perf_counter)
-    trials: tuple[str, ...] = ("mrt",)
 
     def __init__(self) -> None:
         self.costs = CostModel()
@@ -379,35 +378,25 @@ def test_shorter_jobs_of_others_are_computed_between_blocks() -> None:
     assert len(queue) == 2
 
 
-def test_schemes_are_tried_while_the_queue_is_empty_and_a_request_beyond_the_limit_is_refused_all_the_same() -> None:
-    device, queue, _, worker = blocks_worker(max_seconds=5)
-    device.trials = ("mrt", "rzf", "zf")
+def test_the_first_request_of_a_scheme_is_checked_after_its_trial_and_before_it_is_computed() -> None:
+    device, _, _, worker = blocks_worker(max_seconds=5)
     tried: list[str] = []
-    ended = threading.Event()
 
     def calibrate(scheme: str) -> None:
         tried.append(scheme)
         device.costs.calibrate(scheme, 1e-6, 4.1)  # 10 ms for a drop of 2 users and 4 antennas
-        if len(tried) == 2:
-            ended.set()
 
     device.calibrate = calibrate
-    gate = Admission(ServerSettings(max_seconds=5), device)
-    gate._costs.check(a_job("", 600, b"1", scheme="zf").key, 600, 5)  # not refused before the trial
-    for one in (a_job("long", 600, b"1", scheme="zf:x=1"), a_job("short", 3, b"2", scheme="zf:x=1")):
-        queue.put(one)
-    thread = threading.Thread(target=worker.run)
-    thread.start()
-    assert ended.wait(60)
-    queue.close()
-    thread.join(60)
-    assert not thread.is_alive()
-    answers = {answer.job.request.id: answer for batch in worker.completed for answer in batch}
+    long, short = (a_job(name, drops, b"1", scheme="zf:x=1") for name, drops in (("long", 600), ("short", 3)))
+    device.costs.check(long.key, 600, 5)  # accepted before the trial
+    answers = {answer.job.request.id: answer for answer in worker.compute([long, short])}
     assert code(answers["long"]) == "too_large"
     assert "estimated to take 6" in str(answers["long"].outcome)
     assert code(answers["short"]) == "ok"
     assert device.order == ["short"] * 3
-    assert tried == ["zf", "rzf"]
+    assert tried == ["zf"]
+    with pytest.raises(WireError, match="estimated to take 6"):
+        device.costs.check(long.key, 600, 5)
 
 
 def test_a_batch_that_takes_longer_than_estimated_lets_shorter_jobs_pass_still() -> None:

@@ -31,7 +31,7 @@ class SlowDevice:
 
     model, device, unusable = "slow", "cpu", dict[str, str]()
     computes_beside = False
-    schemes = trials = ("mrt", "zf")
+    schemes = ("mrt", "zf")
     clock = staticmethod(time.perf_counter)
 
     def __init__(self, is_known: bool) -> None:

@@ -77,10 +77,6 @@ class CostModel:
         names += [split_spec(key[2])[0]] if key[2] else []
         return [name for name in names if name not in self._trials]
 
-    def is_calibrated(self, name: str) -> bool:
-        """Return whether the times of the trial batches of a scheme, or of predictions, are set."""
-        return name in self._trials
-
     def check(self, key: BatchKey, drops: int, limit: float) -> None:
         """Check the estimated time of a request; that of a scheme without trial batches is checked after them.
 

@@ -92,7 +92,6 @@ class Device:
         self._predictor = Predictor(self.device.type)
         self.unusable = unusable_schemes()
         self.schemes = ("nflae", *(name for name in scheme_names() if name not in self.unusable))
-        self.trials = (*self.schemes, PREDICTION)
         self.costs = CostModel()
         # s; processor time, which other programs do not affect, where the calling thread computes.
         self.clock = time.thread_time if self.device.type == "cpu" else time.perf_counter

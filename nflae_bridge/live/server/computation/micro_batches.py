@@ -180,11 +180,6 @@ class JobQueue:
                     return self._form_batch(client, first, limit)
             return []
 
-    @property
-    def closed(self) -> bool:
-        """No job may be put any more."""
-        return self._closed
-
     def holds(self, client: bytes) -> bool:
         """Return whether a client has a waiting job."""
         return client in self._waiting

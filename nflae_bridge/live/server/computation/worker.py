@@ -69,16 +69,7 @@ class Worker:
     def run(self) -> None:
         """Compute jobs until the queue is closed and empty."""
         expected = 1
-        untried = [name for name in self._device.trials if not self._device.costs.is_calibrated(name)]
-        while True:
-            jobs = self._queue.take(self._batch_drops, expected, self._settings.max_wait, block=not untried)
-            if not jobs:
-                if not untried or self._queue.closed:
-                    return
-                name = untried.pop()
-                if not self._device.costs.is_calibrated(name):
-                    self._device.calibrate(name)
-                continue
+        while jobs := self._queue.take(self._batch_drops, expected, self._settings.max_wait):
             costs = self._device.costs
             self._expected_end = time.perf_counter() + costs.estimate(jobs[0].key, sum(job.drops for job in jobs))
             answers = self.compute(jobs)
