@@ -87,7 +87,7 @@ def _sionna_rt() -> Any:
     except (ImportError, RuntimeError, OSError) as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise NflaeError(
-            f"munich: Sionna RT cannot be loaded ({reason}); install LLVM 16 or later and set DRJIT_LIBLLVM_PATH to its"
+            f"munich: Sionna RT cannot be loaded ({reason}); install LLVM 19 or later and set DRJIT_LIBLLVM_PATH to its"
             " libLLVM.so"
         ) from None
     return rt
