@@ -46,7 +46,7 @@ def learned(setting: Setting, seconds: float, prompted: bool) -> FeedbackCodec:
     """Train a codec on other users of the setting, one snapshot at a time."""
     torch.manual_seed(0)
     train = draw_series(setting, 2000, 4, 77)
-    network = FeedbackCodec(study_backbone(None), prompted)
+    network = FeedbackCodec(study_backbone("small"), prompted)
     optimiser = torch.optim.AdamW(network.parameters(), 2e-3)
     generator, begin = torch.Generator().manual_seed(0), time.process_time()
     while (spent := time.process_time() - begin) < seconds:
