@@ -10,6 +10,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.tasks.task import Task
@@ -139,6 +141,15 @@ def _decode_tuple(choices: tuple[Any, ...], value: Any, name: str, modules: int)
     return tuple(_decode(kind, inner, name, modules) for kind, inner in zip(choices, value, strict=True))
 
 
+class _NoInitialValues(TorchFunctionMode):
+    """Leave out `torch.nn.init`: random values on the meta device import torch._dynamo, which takes seconds."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", "") == nn.init.__name__:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 def expected_shapes(config: Any, task: Task) -> Shapes:
     """Return the shapes of a network without allocating it; the backbone must have no source.
 
@@ -154,6 +165,6 @@ def expected_shapes(config: Any, task: Task) -> Shapes:
     dict of str to tuple of int
         Shapes by name.
     """
-    with torch.device("meta"):
+    with torch.device("meta"), _NoInitialValues():
         skeleton = task.build(config, True)
     return {name: tuple(tensor.shape) for name, tensor in skeleton.state_dict().items()}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -298,3 +300,12 @@ def test_loading_never_contacts_the_hub(saved: Path, monkeypatch: pytest.MonkeyP
     assert seen["source"] == "nobody/model"
     assert seen["local_files_only"] is True
     assert seen["trust_remote_code"] is False
+
+
+def test_a_model_loads_without_the_compiler_of_pytorch() -> None:
+    """torch._dynamo takes as long to import as PyTorch itself; initial values on the meta device import it."""
+    script = (
+        "import sys, torch\nfrom nflae_bridge.network.shipped import load_model\n"
+        "load_model('auto', torch.device('cpu')); sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
