@@ -128,7 +128,9 @@ PUBLIC_NAMES = {
     "BudgetError",
     "Client",
     "ConnectionLost",
+    "EstimatedChannels",
     "Expired",
+    "Feedback",
     "MatFileError",
     "NflaeError",
     "NoAnswer",
@@ -140,10 +142,22 @@ PUBLIC_NAMES = {
     "ServerStopping",
     "TooLarge",
     "__version__",
+    "decode_feedback",
+    "estimate",
+    "feedback",
     "precode",
     "predict",
 }
-NO_ERRORS = {"AsyncClient", "Client", "PredictedChannels", "Result", "__version__", "precode", "predict"}
+FUNCTIONS = {"decode_feedback", "estimate", "feedback", "precode", "predict"}
+NO_ERRORS = FUNCTIONS | {
+    "AsyncClient",
+    "Client",
+    "EstimatedChannels",
+    "Feedback",
+    "PredictedChannels",
+    "Result",
+    "__version__",
+}
 
 
 def test_public_names() -> None:
