@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 __all__ = [
     "ESTIMATION_ARRAYS",
+    "PATH_ARRAYS",
     "PREDICTION_ARRAYS",
     "RECEIVE_COMBINER",
     "RESULT_ARRAYS",
@@ -38,8 +39,8 @@ class ResultArray:
     field : str
         Name as an attribute in Python; differs from `name` where that is a Python keyword.
     axes : str
-        Axes of one drop's block in MATLAB order: ``n`` transmit antenna, ``k`` user, ``r`` receive antenna, ``""`` for
-        one value per drop.
+        Axes of one drop's block in MATLAB order: ``n`` transmit antenna, ``k`` user, ``r`` receive antenna, ``l`` path,
+        ``""`` for one value per drop.
     dtype : numpy.dtype
         Element type in files, on the wire and in Python.
     unit : str
@@ -219,6 +220,27 @@ PREDICTION_ARRAYS = (
     ),
 )
 
+PATH_ARRAYS = tuple(
+    ResultArray(name, name, "lk", np.dtype(np.float64), unit, description)
+    for name, unit, description in (
+        (
+            "doppler_hz",
+            "Hz",
+            "Doppler shifts of the paths, within half the snapshot rate; where the time between snapshots is known",
+        ),
+        (
+            "doppler_cycles",
+            "cycles per snapshot",
+            "the same, from -0.5 to 0.5; where the time between snapshots is unknown",
+        ),
+        (
+            "delay_s",
+            "s",
+            "delays of the paths, from 0 to the inverse subcarrier spacing; where that is known",
+        ),
+        ("path_gain", "", "mean power per antenna of the paths, in the square of the unit of `H`, falling"),
+    )
+)
 
 ESTIMATION_ARRAYS = (
     replace(PREDICTION_ARRAYS[0], description="estimated channels, in the layout and convention of the input"),
@@ -234,17 +256,17 @@ def markdown_table(entries: Sequence[ResultArray] = (*RESULT_ARRAYS, RECEIVE_COM
     entries : sequence of ResultArray
         The arrays; by default those of precoding.
     drops : str
-        Drop axes, as in the sizes.
+        Drop axes, as in the sizes; ``""`` for none.
 
     Returns
     -------
     str
-        One row per array: name, size in MATLAB order (N antennas, K users, R receive antennas, S drops), dtype, MATLAB
-        class, unit and meaning.
+        One row per array: name, size in MATLAB order (N antennas, K users, R receive antennas, L paths, S drops),
+        dtype, MATLAB class, unit and meaning.
     """
     rows = ["| array | size | type | in MATLAB | unit | meaning |", "| --- | --- | --- | --- | --- | --- |"]
     for entry in entries:
-        size = " × ".join((*(entry.axes.upper() or "1"), drops))
+        size = " × ".join((*(entry.axes.upper() or "1"), *drops))
         meaning = entry.description + (f"; `{entry.field}` in Python" if entry.field != entry.name else "")
         cells = (f"`{entry.name}`", size, entry.dtype.name, entry.matlab_class, entry.unit, meaning)
         rows.append(f"| {' | '.join(cells)} |")

@@ -32,7 +32,7 @@ class MatOutput:
     version : {"4", "6", "7", "7.3"}
         Version to write.
     arrays : sequence of DropArray
-        Arrays, all with the same drop axes.
+        Arrays; their drop axes may differ.
     values : mapping of str to Value
         Further variables.
     inputs : iterable of str or os.PathLike
@@ -59,7 +59,7 @@ class MatOutput:
         self._writer: MatWriter = (
             Hdf5Writer(self.atomic.part) if version == "7.3" else LevelWriter(self.atomic.part, version)
         )
-        self._written = np.zeros(math.prod(arrays[0].drops), np.bool_)
+        self._written = {array.name: np.zeros(math.prod(array.drops), np.bool_) for array in arrays}
 
     def begin(self) -> None:
         """Create the hidden file beside the output and reserve its space."""
@@ -84,7 +84,7 @@ class MatOutput:
         with writing(self.atomic.path):
             for name, block in blocks.items():
                 self._writer.write(name, start, block)
-                self._written[start : start + len(block)] = True
+                self._written[name][start : start + len(block)] = True
 
     def commit(self) -> None:
         """Complete the file and rename it to the output.
@@ -95,11 +95,11 @@ class MatOutput:
             If drops are missing or the file cannot be written; nothing is left behind.
         """
         try:
-            if not self._written.all():
-                raise MatFileError(
-                    f"{self.atomic.path}: not written: only {int(self._written.sum())} of"
-                    f" {self._written.size} drops were given"
-                )
+            for written in self._written.values():
+                if not written.all():
+                    raise MatFileError(
+                        f"{self.atomic.path}: not written: only {int(written.sum())} of {written.size} drops were given"
+                    )
             with writing(self.atomic.path):
                 self._writer.finish()
             self.atomic.commit()

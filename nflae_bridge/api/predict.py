@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,12 +33,18 @@ class PredictedChannels:
         Method used, per user.
     notes : tuple of str
         Lines about the history: gaps filled, uneven times, faults where forced.
+    doppler_hz, doppler_cycles, path_gain : numpy.ndarray or None
+        Doppler shifts, Hz where times are given, else cycles per snapshot, and mean powers per antenna of each user's
+        paths, float64 (users, paths), the strongest first, filled up with NaN; None without ``paths``.
     """
 
     channels: npt.NDArray[np.complex64]
     csi_error_db: npt.NDArray[np.float64]
     method: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    doppler_hz: npt.NDArray[np.float64] | None = None
+    doppler_cycles: npt.NDArray[np.float64] | None = None
+    path_gain: npt.NDArray[np.float64] | None = None
 
 
 def predict(
@@ -55,6 +61,7 @@ def predict(
     model: str = "auto",
     device: str = "auto",
     force: bool = False,
+    paths: bool = False,
 ) -> PredictedChannels:
     """Predict the channels after a history of snapshots.
 
@@ -76,6 +83,8 @@ def predict(
         As for `nflae_bridge.precode`; the drops are the snapshots.
     force : bool
         Predict although the snapshots do not look like a sequence.
+    paths : bool
+        Find the paths of every user as well.
 
     Returns
     -------
@@ -90,18 +99,22 @@ def predict(
     snapshots, _ = read_array(history, layout, convention, receive_antennas)
     try:
         chosen = prediction_method(ahead, method, geometry, csi_snr_db, model, device)
-        return _predict(snapshots, times, chosen, force)
+        return _predict(snapshots, times, chosen, force, paths)
     except ModuleNotFoundError as error:
         raise explain_import(error, "nflae_bridge.predict") from error
 
 
 def _predict(
-    snapshots: npt.NDArray[np.complex64], times: npt.ArrayLike | None, method: PredictionMethod, force: bool
+    snapshots: npt.NDArray[np.complex64],
+    times: npt.ArrayLike | None,
+    method: PredictionMethod,
+    force: bool,
+    paths: bool,
 ) -> PredictedChannels:
     """Check and prepare a history and predict what follows; errors name the history."""
     import torch
 
-    from simulator.csi.prediction.users import check_ahead, predict_users
+    from simulator.csi.prediction.users import check_ahead, paths_of_users, predict_users
     from simulator.csi.sequences.history import check_gaps, take_snapshots
     from simulator.csi.sequences.order import check_sequence
 
@@ -119,9 +132,15 @@ def _predict(
         raise NflaeError(f"history: {error}") from None
     found = predict_users(taken.channels.unsqueeze(0), taken.missing.unsqueeze(0), method)
     notes = tuple(note for note in (*taken.notes, fault, gaps) if note)
-    return PredictedChannels(
+    result = PredictedChannels(
         found.channels[0].cpu().numpy(), found.csi_error_db[0].cpu().numpy(), tuple(found.method), notes
     )
+    if not paths:
+        return result
+    waves = paths_of_users(taken.channels[None, :, None], taken.missing[None, :, None], method.csi_snr_db)
+    cycles, spacing = waves.doppler[0].numpy(), taken.spacing
+    doppler = {"doppler_cycles": cycles} if spacing is None else {"doppler_hz": cycles / spacing}
+    return replace(result, path_gain=waves.power[0].numpy(), **doppler)
 
 
 def prediction_method(

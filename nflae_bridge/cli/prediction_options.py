@@ -103,7 +103,7 @@ class PredictionOptions:
             "csi_snr_db": "estimated" if self.csi_snr_db is None else self.csi_snr_db,
         }
 
-    def predictor(self, file: ChannelFile, model: str, device: str) -> FilePredictor:
+    def predictor(self, file: ChannelFile, model: str, device: str, paths: bool = False) -> FilePredictor:
         """Return the predictor of a file; ``ahead`` must be given.
 
         Parameters
@@ -112,6 +112,8 @@ class PredictionOptions:
             Open file.
         model, device : str
             Model and device of a network.
+        paths : bool
+            Find the paths of every user, too.
 
         Raises
         ------
@@ -125,7 +127,7 @@ class PredictionOptions:
         assert self.ahead is not None
         method = prediction_method(self.ahead, self.method, self.geometry, self.csi_snr_db, model, device)
         times = None if self.times is None else slot_times(file, self.times)
-        return FilePredictor(file, self.history, method, self.force, times)
+        return FilePredictor(file, self.history, method, self.force, times, paths)
 
 
 def prediction_options(ahead: int | None, text: str) -> Callable[[Command], Command]:

@@ -13,6 +13,7 @@ from matlab_io import ChannelFile
 from matlab_io.result import PREDICTION_ARRAYS
 from matlab_io.writing.mat_writer import DropArray, Value
 from matlab_io.writing.output import MatOutput, version_for
+from nflae_bridge.files.csi.path_units import PathUnits
 from nflae_bridge.files.csi.prediction import USED_METHODS, FilePredictor, PredictedDrops
 from nflae_bridge.files.slots import Indices
 
@@ -76,6 +77,7 @@ def predict_file(
     version: str | None,
     values: Mapping[str, Value],
     advance: Callable[[int, str], None],
+    units: PathUnits = PathUnits(),  # noqa: B008 - frozen
 ) -> PredictionSummary:
     """Write the snapshots predicted after the last slot of a file, or after every slot.
 
@@ -85,7 +87,8 @@ def predict_file(
         Open file.
     output : Path
         File to write, in the convention of the input: H, csi_error_db and method, see `PREDICTION_ARRAYS`. Their drop
-        axes are the input's subcarriers, the snapshots ahead and, if rolling, the slots.
+        axes are the input's subcarriers, the snapshots ahead and, if rolling, the slots. Where paths are found, those
+        of `PATH_ARRAYS` whose unit is known, with the slots as drop axis if rolling.
     predictor : FilePredictor
         Predictor of the file.
     rolling : bool
@@ -98,6 +101,8 @@ def predict_file(
         Further variables.
     advance : callable
         Function of the number of slots done and a note, called after each block.
+    units : PathUnits
+        Units of the paths.
 
     Returns
     -------
@@ -110,6 +115,8 @@ def predict_file(
     """
     direct, written = file.convention == "direct", version_for(output, version or file.version)
     arrays, layout = _axes(predictor, file, rolling)
+    if predictor.finds_paths:
+        arrays += units.arrays(file.users, (predictor.axis.slots,) if rolling else ())
     stated: dict[str, Value] = {"layout": layout, "convention": file.convention}
     summary = PredictionSummary(written)
     out = MatOutput(output, written, arrays, stated | dict(values), [file.path])
@@ -118,6 +125,8 @@ def predict_file(
         for start, drops in _slot_blocks(predictor, rolling, batch):
             found = predictor(drops)
             out.write(start * predictor.ahead, _arrays(found, drops, predictor, file, direct))
+            if found.paths is not None:
+                out.write(summary.predicted, units.values(found.paths))
             summary.add(found)
             summary.predicted += len(drops) * predictor.axis.slots // file.drops
             advance(summary.predicted, "")

@@ -16,12 +16,14 @@ from nflae_bridge.files.budget.user_noise import UserNoise
 from nflae_bridge.files.csi.series import check_series
 from nflae_bridge.files.slots import Indices, SlotAxis
 from nflae_bridge.files.validation import Channels, fault_of, good_drops
+from simulator.csi.prediction.paths import Paths
 from simulator.csi.prediction.registry import METHODS
-from simulator.csi.prediction.users import PredictionMethod, check_ahead, predict_users
-from simulator.csi.sequences.history import check_gaps, spacing_of, take_snapshots
+from simulator.csi.prediction.users import PredictionMethod, check_ahead, paths_of_users, predict_users
+from simulator.csi.sequences.history import Snapshots, check_gaps, spacing_of, take_snapshots
 
 __all__ = ["USED_METHODS", "FilePredictor", "PredictedDrops"]
 
+_MOST_SUBCARRIERS = 64  # from the middle of the band, for paths
 USED_METHODS = tuple(name for name in METHODS if name != "auto")
 
 
@@ -39,12 +41,15 @@ class PredictedDrops:
         Index into `USED_METHODS`, int64 (drops, users).
     notes : tuple of str
         Lines to be shown to the user: gaps that were filled and, where forced, faults of the sequence.
+    paths : Paths, optional
+        Paths of the histories, arrays of (slots, users, paths).
     """
 
     channels: Channels
     csi_error_db: npt.NDArray[np.float64]
     method: Indices
     notes: tuple[str, ...]
+    paths: Paths | None = None
 
 
 class FilePredictor:
@@ -64,6 +69,8 @@ class FilePredictor:
     times : numpy.ndarray, optional
         Times of the slots, s, float64 (slots,); by default they are evenly spaced. Histories at uneven times are
         resampled.
+    paths : bool
+        Find the paths of every user, from all subcarriers of each slot together; drops are then whole slots.
 
     Attributes
     ----------
@@ -75,12 +82,14 @@ class FilePredictor:
         Drop axes of the file.
     spacing : float or None
         Time between slots by `times`, s.
+    finds_paths : bool
+        Paths are found, too.
 
     Raises
     ------
     NflaeError
         If the file has several axes of drops, receive antennas are combined, the geometry does not fit, more snapshots
-        are to be predicted than half the history, or times do not rise.
+        are to be predicted than half the history, times do not rise, or are uneven where paths are to be found.
     """
 
     def __init__(
@@ -90,6 +99,7 @@ class FilePredictor:
         method: PredictionMethod,
         force: bool = False,
         times: npt.NDArray[np.float64] | None = None,
+        paths: bool = False,
     ) -> None:
         self.axis = SlotAxis.of(file)
         self.history, self.ahead = min(history, self.axis.slots), method.ahead
@@ -106,7 +116,11 @@ class FilePredictor:
             self.spacing, even = (None, True) if times is None else spacing_of(torch.from_numpy(times))
         except NflaeError as error:
             raise NflaeError(f"{file.path}: {file.variable}: {error}") from None
-        self._times = None if even else times
+        self._times, self.finds_paths = None if even else times, paths
+        if paths and not even:
+            raise NflaeError(f"{file.path}: --paths needs evenly spaced snapshots, and the times are uneven")
+        if paths and len(self.axis.subcarrier_axes) > 1:
+            raise NflaeError(f"{file.path}: layout {file.layout}: --paths needs one axis of subcarriers")
 
     def __call__(self, drops: Indices) -> PredictedDrops:
         """Predict the snapshots after drops.
@@ -147,7 +161,19 @@ class FilePredictor:
             found = predict_users(taken.channels[places], taken.missing[places], method)
             channels[rows], error_db[rows] = found.channels.cpu().numpy(), found.csi_error_db.cpu().numpy()
             used[rows] = np.reshape([USED_METHODS.index(name) for name in found.method], (len(rows), shape[2]))
-        return PredictedDrops(channels, error_db, used, notes)
+        paths = self._find_paths(histories, needed, taken) if self.finds_paths else None
+        return PredictedDrops(channels, error_db, used, notes, paths)
+
+    def _find_paths(self, histories: Indices, needed: Indices, taken: Snapshots) -> Paths:
+        """Find the paths of each slot's users, (slots, users, paths), slot by slot: their histories may differ."""
+        carriers = int(np.prod(self.axis.subcarrier_axes, dtype=np.int64))
+        first = (carriers - min(carriers, _MOST_SUBCARRIERS)) // 2
+        found = []
+        for slot in histories.reshape(-1, carriers, histories.shape[-1])[:, first : first + _MOST_SUBCARRIERS]:
+            places = torch.from_numpy(np.searchsorted(needed, slot[:, slot[0] >= 0].T))
+            snapshots, missing = taken.channels[places], taken.missing[places]
+            found.append(paths_of_users(snapshots[None], missing[None], self._method.csi_snr_db))
+        return Paths(*(torch.cat(parts) for parts in zip(*((p.doppler, p.delay, p.power) for p in found), strict=True)))
 
     def _resampled(
         self, histories: Indices, needed: Indices, channels: Tensor, notes: tuple[str, ...]

@@ -48,13 +48,16 @@ class Paths:
     power: Tensor
 
 
-def find_paths(snapshots: Tensor, noise_variance: Tensor, most: int = 8) -> Paths:
+MOST_PATHS = 8
+
+
+def find_paths(snapshots: Tensor, noise_variance: Tensor, most: int = MOST_PATHS) -> Paths:
     """Find the paths of each user.
 
     Parameters
     ----------
     snapshots
-        Complex (series, history, subcarriers, antennas), of two snapshots at least.
+        Complex (series, history, subcarriers, antennas).
     noise_variance
         sigma^2 per antenna, subcarrier and snapshot, real (series,).
     most
@@ -63,11 +66,13 @@ def find_paths(snapshots: Tensor, noise_variance: Tensor, most: int = 8) -> Path
     Returns
     -------
     Paths
-        The paths.
+        The paths; none of a single snapshot or of channels of zero.
     """
     exact = snapshots.to(torch.complex128)
     found = torch.full((3, len(exact), most), torch.nan, dtype=torch.float64)
     for index, (channel, variance) in enumerate(zip(exact, noise_variance.tolist(), strict=True)):
+        if channel.shape[0] < 2 or not bool(channel.any()):
+            continue
         doppler, delay, power = _paths_of_user(channel, variance, most)
         order = power.argsort(descending=True)
         found[:, index, : len(order)] = torch.stack([doppler, delay, power])[:, order]

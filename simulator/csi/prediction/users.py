@@ -10,6 +10,7 @@ from torch import Tensor
 from matlab_io.errors import NflaeError
 from simulator.csi.beams import ArrayGeometry
 from simulator.csi.noise_variance import noise_variance_of_history
+from simulator.csi.prediction.paths import Paths, find_paths
 from simulator.csi.prediction.registry import predict_window
 from simulator.csi.prediction.window import Prediction, Predictor, Window
 from simulator.csi.sequences.history import fill_gaps
@@ -99,6 +100,35 @@ def predict_users(histories: Tensor, missing: Tensor, method: PredictionMethod) 
         error.reshape(windows, users, method.ahead).transpose(1, 2),
         found.method,
     )
+
+
+def paths_of_users(histories: Tensor, missing: Tensor, csi_snr_db: float | None) -> Paths:
+    """Find the paths of each user in each history, of the responses h^H from the antennas to the user.
+
+    Parameters
+    ----------
+    histories
+        h, complex64 (windows, history, subcarriers, users, antennas), oldest first, equally spaced; zero in gaps.
+    missing
+        Gaps, bool (windows, history, subcarriers, users).
+    csi_snr_db
+        SNR per antenna of the snapshots, dB; None: estimated.
+
+    Returns
+    -------
+    Paths
+        Arrays of (windows, users, paths); NaN where a user has no snapshot, or one alone.
+    """
+    windows, history, carriers, users, antennas = histories.shape
+    series = histories.permute(0, 3, 2, 1, 4).conj().resolve_conj()  # windows, users, subcarriers, history, antennas
+    scale = _scale(series.reshape(windows * users, -1, antennas))
+    gaps = missing.permute(0, 3, 2, 1).reshape(-1, history)
+    each = fill_gaps((series.reshape(windows * users, -1, antennas) / scale).reshape(-1, history, antennas), gaps)
+    variance = _noise_variance(each, csi_snr_db).reshape(-1, carriers).mean(-1)
+    found = find_paths(each.reshape(-1, carriers, history, antennas).transpose(1, 2).cpu(), variance.cpu())
+    power = found.power * scale.double().cpu()[:, :, 0].square()
+    shape = (windows, users, -1)
+    return Paths(found.doppler.reshape(shape), found.delay.reshape(shape), power.reshape(shape))
 
 
 def _scale(series: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from nflae_bridge.cli.terminal import fact, progress, warn
 if TYPE_CHECKING:
     from matlab_io import ChannelFile
     from matlab_io.writing.mat_writer import Value
+    from nflae_bridge.files.csi.path_units import PathUnits
     from nflae_bridge.files.csi.predict_file import PredictionSummary
     from nflae_bridge.files.csi.prediction import FilePredictor
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
       nflae predict walk.mat -o next.mat --ahead 2 --history 12 --geometry line
       nflae predict walk.mat -o all.mat --rolling                 the 4 snapshots after every one
       nflae predict csi.mat -o next.mat --var H --layout nks --slot-ms 0.25 --csi-snr-db 10
+      nflae predict walk.mat -o next.mat --paths                  with each user's Doppler shifts, doppler_hz
+      nflae predict band.mat -o next.mat --layout nkfs --paths --slot-ms 0.5 --subcarrier-khz 120
       nflae precode next.mat -o w.mat                             precoders for the predicted channels
 
     \b
@@ -35,7 +38,9 @@ if TYPE_CHECKING:
       H                        N x K x A, with --rolling N x K x A x S; in the convention of IN.mat
       csi_error_db, method     K x A, with --rolling K x A x S
       nflae_info               struct; method indexes nflae_info.methods
-    With subcarriers, F stands before A.
+    With subcarriers, F stands before A. With --paths (L = 8 paths, the strongest first, filled up with NaN):
+      doppler_hz, path_gain    L x K, with --rolling L x K x S; doppler_cycles per snapshot without slot duration
+      delay_s                  the same, with subcarriers and --subcarrier-khz
 
     \b
     The drops of IN.mat are snapshots in order, evenly spaced. Gaps (NaN, Inf or zero at every antenna) in up to a
@@ -57,6 +62,16 @@ if TYPE_CHECKING:
     type=click.FloatRange(min=0, min_open=True),
     help="Time between snapshots, ms, for the report.  [default: by --times, or slot_seconds in the file]",
 )
+@click.option(
+    "--paths",
+    is_flag=True,
+    help="Write Doppler shifts, powers and, with subcarriers, delays of each user's paths, found by ESPRIT.",
+)
+@click.option(
+    "--subcarrier-khz",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Subcarrier spacing, kHz, for the delays of --paths.",
+)
 @channel_options
 @click.option(
     "--model",
@@ -74,6 +89,8 @@ def command(
     prediction: PredictionOptions,
     rolling: bool,
     slot_ms: float | None,
+    paths: bool,
+    subcarrier_khz: float | None,
     reading: ChannelOptions,
     model: str,
     device: str,
@@ -82,6 +99,8 @@ def command(
     """Predict the channels that follow the snapshots in IN.mat, from the last of them or after every one."""
     if mat_version is not None and output.suffix.lower() == ".npz":
         raise click.UsageError(f"--mat-version {mat_version} is for .mat files, and {output} is a .npz file")
+    if subcarrier_khz is not None and not paths:
+        raise click.UsageError("--subcarrier-khz is for the delays of --paths, which is not given.")
     with reading.open(source) as file:
         for note in file.notes:
             fact("channels", note)
@@ -89,9 +108,10 @@ def command(
         from nflae_bridge.engine.devices import drops_per_block
         from nflae_bridge.files.csi.predict_file import predict_file
 
-        predictor = prediction.predictor(file, model, device)
+        predictor = prediction.predictor(file, model, device, paths)
         spacing = predictor.spacing or _spacing(file, slot_ms)
         _announce(file, predictor, prediction, spacing)
+        units = _path_units(predictor, spacing, subcarrier_khz)
         drops = drops_per_block(file.users, file.antennas, predictor.history)
         batch = max(1, drops * predictor.axis.slots // file.drops)
         with progress("predict", predictor.axis.slots if rolling else 1, "snapshots") as advance:
@@ -104,6 +124,7 @@ def command(
                 version=mat_version,
                 values=_values(file, predictor, prediction, spacing),
                 advance=advance,
+                units=units,
             )
     _report(summary)
     fact("written", f"{output} (version {summary.version})")
@@ -114,6 +135,21 @@ def _spacing(file: ChannelFile, slot_ms: float | None) -> float | None:
     from nflae_bridge.files.slots import slot_seconds
 
     return slot_seconds(file) if slot_ms is None else slot_ms / 1e3
+
+
+def _path_units(predictor: FilePredictor, spacing: float | None, subcarrier_khz: float | None) -> PathUnits:
+    """Return the units of the paths, and state what is left out for the lack of one."""
+    from nflae_bridge.files.csi.path_units import PathUnits
+
+    carriers = predictor.axis.subcarrier_axes
+    if predictor.finds_paths and spacing is None:
+        fact("paths", "Doppler shifts in cycles per snapshot, doppler_cycles; in Hz with --slot-ms")
+    if predictor.finds_paths and carriers and subcarrier_khz is None:
+        fact("paths", "no delays: their unit is the inverse subcarrier spacing, give --subcarrier-khz")
+    if subcarrier_khz is not None and not carriers:
+        warn("--subcarrier-khz is ignored: the file has no subcarriers, and the paths have no delays")
+    known = subcarrier_khz is not None and max(carriers, default=1) > 1
+    return PathUnits(spacing, 1e3 * subcarrier_khz if known and subcarrier_khz is not None else None)
 
 
 def _announce(
