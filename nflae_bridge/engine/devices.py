@@ -1,7 +1,9 @@
-"""Choose the device, and the number of drops computed on it at once."""
+"""Choose the device, the number of drops computed on it at once, and the threads of the CPU."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from matlab_io.errors import NflaeError
@@ -64,3 +66,21 @@ def drops_per_block(users: int, antennas: int, history: int = 1) -> int:
         1 ... 4096.
     """
     return max(1, min(4096, _BLOCK_BYTES // (8 * users * antennas * history + _BYTES_PER_PAIR * users**2)))
+
+
+@contextmanager
+def single_thread() -> Iterator[None]:
+    """Run PyTorch's operations on one CPU thread; sequences of many small ones take a multiple of the time on several.
+
+    Yields
+    ------
+    None
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

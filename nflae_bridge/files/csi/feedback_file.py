@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from matlab_io.containers.contents import detect_version, find_arrays, read_text
 from matlab_io.errors import NflaeError
 from matlab_io.writing.mat_writer import DropArray, Value
 from matlab_io.writing.output import MatOutput, version_for
+from nflae_bridge.engine.devices import single_thread
 from nflae_bridge.files.blocks import describe_bad_drop, drop_name
 from nflae_bridge.files.slots import Indices, SlotAxis
 from nflae_bridge.files.validation import fault_of, good_drops
@@ -136,44 +138,52 @@ def encode_file(
     axis = SlotAxis.of(file)
     slots = axis.by_slot()
     encoder = FeedbackEncoder(link, slots.shape[1] * file.users)
-    direct, drops = file.convention == "direct", (*axis.subcarrier_axes, axis.slots)
-    arrays = [
-        DropArray("H", _channel_block(file.antenna_axes, file.users, direct), drops, np.dtype(np.complex64)),
-        DropArray("bits", (link.bytes, file.users), drops, np.dtype(np.uint8)),
-        DropArray("csi_error_db", (file.users,), drops, np.dtype(np.float64)),
-        DropArray("sgcs", (file.users,), drops, np.dtype(np.float64)),
-    ]
     written = version_for(output, version or file.version)
-    stated = _stated(file, axis, link, values)
     summary = FeedbackSummary(written)
-    out = MatOutput(output, written, arrays, stated, [file.path])
+    out = MatOutput(output, written, _report_arrays(file, axis, link), _stated(file, axis, link, values), [file.path])
     out.begin()
     try:
-        for slot, members in enumerate(slots):
-            channels = torch.from_numpy(_read(file, members)).flatten(0, 1)
-            reports, csi = encoder.encode(channels)
-            error, sgcs = csi_error_db(channels, csi), 1 - missed_share(channels, csi)
-            per_drop = (len(members), file.users)
-            found = csi.numpy().reshape(*per_drop, file.antennas)
-            out.write(
-                slot * len(members),
-                {
-                    "H": _stored(found, file.antenna_axes, direct),
-                    "bits": reports.reshape(*per_drop, link.bytes),
-                    "csi_error_db": error.double().numpy().reshape(per_drop),
-                    "sgcs": sgcs.double().numpy().reshape(per_drop),
-                },
-            )
-            summary.reports += len(reports)
-            summary.resets += int(is_reset(reports, link).sum())
-            summary.sgcs += float(sgcs.sum())
-            summary.error += float((10 ** (error.double() / 10)).sum())
-            advance(slot + 1, "")
+        with single_thread():
+            for slot, members in enumerate(slots):
+                out.write(slot * len(members), _encode_slot(file, members, encoder, summary))
+                advance(slot + 1, "")
     except BaseException:
         out.discard()
         raise
     out.commit()
     return summary
+
+
+def _report_arrays(file: ChannelFile, axis: SlotAxis, link: FeedbackFormat) -> list[DropArray]:
+    """Return the variables per drop of the output."""
+    direct, drops = file.convention == "direct", (*axis.subcarrier_axes, axis.slots)
+    return [
+        DropArray("H", _channel_block(file.antenna_axes, file.users, direct), drops, np.dtype(np.complex64)),
+        DropArray("bits", (link.bytes, file.users), drops, np.dtype(np.uint8)),
+        DropArray("csi_error_db", (file.users,), drops, np.dtype(np.float64)),
+        DropArray("sgcs", (file.users,), drops, np.dtype(np.float64)),
+    ]
+
+
+def _encode_slot(
+    file: ChannelFile, members: Indices, encoder: FeedbackEncoder, summary: FeedbackSummary
+) -> dict[str, npt.NDArray[Any]]:
+    """Code the drops of one slot, add them to the summary and return their variables."""
+    channels = torch.from_numpy(_read(file, members)).flatten(0, 1)
+    reports, csi = encoder.encode(channels)
+    error, sgcs = csi_error_db(channels, csi), 1 - missed_share(channels, csi)
+    summary.reports += len(reports)
+    summary.resets += int(is_reset(reports, encoder.link).sum())
+    summary.sgcs += float(sgcs.sum())
+    summary.error += float((10 ** (error.double() / 10)).sum())
+    per_drop = (len(members), file.users)
+    found = csi.numpy().reshape(*per_drop, file.antennas)
+    return {
+        "H": _stored(found, file.antenna_axes, file.convention == "direct"),
+        "bits": reports.reshape(*per_drop, encoder.link.bytes),
+        "csi_error_db": error.double().numpy().reshape(per_drop),
+        "sgcs": sgcs.double().numpy().reshape(per_drop),
+    }
 
 
 def decode_file(source: Path, output: Path, version: str | None) -> tuple[str, FeedbackFormat]:

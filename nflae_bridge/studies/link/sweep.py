@@ -21,9 +21,9 @@ from nflae_bridge.engine.engine import Engine
 from nflae_bridge.engine.schemes import load_scheme
 from nflae_bridge.studies.cluster import run_units
 from nflae_bridge.studies.link.source import BatchRecipe, DropSource
+from nflae_bridge.studies.link.transmitter_csi import TransmitterCsi
 from nflae_bridge.studies.link.unit_journal import Outcome, UnitJournal
-from simulator.csi.models import CsiContext, CsiModel
-from simulator.csi.prediction.window import Predictor
+from simulator.csi.models import CsiModel
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Scheme
 from simulator.link_level.chain import Chain, Waveform, effective_channels, scheduled
@@ -123,7 +123,7 @@ class _Transceivers:
     schemes: dict[str, Scheme]
     label: Callable[[torch.Tensor], torch.Tensor] | None
     chain: Chain
-    predictor: Predictor | None
+    csi: TransmitterCsi
 
 
 @lru_cache(maxsize=8)
@@ -137,12 +137,13 @@ def _transceivers(settings: Settings) -> _Transceivers:
         assert isinstance(engine, Engine)
         label = engine.near_field
     modulation = choose_modulation(settings.modulation, settings.code, settings.symbols)
-    chain, predictor = Chain(modulation, settings.symbols, device, settings.waveform), None
+    chain = Chain(modulation, settings.symbols, device, settings.waveform)
+    predictor = None
     if settings.csi.predicts:
         from nflae_bridge.tasks.predict import load_predictor
 
         predictor = load_predictor()
-    return _Transceivers(device, schemes, label, chain, predictor)
+    return _Transceivers(device, schemes, label, chain, TransmitterCsi(settings.csi, predictor))
 
 
 def run_unit(settings: Settings, unit: Unit) -> Outcome:
@@ -166,9 +167,7 @@ def run_unit(settings: Settings, unit: Unit) -> Outcome:
         If the rates of a scheme are not finite.
     """
     link, batch = _transceivers(settings), unit.recipe.batch()
-    errors = generator_of(settings.seed, "csi", unit.index)
-    context = CsiContext(errors, batch.slot_correlation, link.predictor)
-    csi = settings.csi.estimate(batch.snapshots, batch.history, context).to(link.device)
+    csi = link.csi.estimate(batch, settings.seed, unit.index).to(link.device)
     channels, known_of = batch.channels.to(link.device), batch.known_of.to(link.device)
     budget = settings.budget(unit.snr_db)
     labelled = ChannelBatch(csi, None if link.label is None else link.label(csi))

@@ -247,9 +247,10 @@ def _best_rounding(
     best_step = torch.full((len(target),), -1)
     best_multiple = torch.zeros(target.shape, dtype=torch.int64)
     best_error = target.square().sum(1)
+    water_level = _water_level(deviation, bits)
     for step in range(_STEPS):
         candidate = torch.full_like(best_step, step)
-        size = _step_size(deviation, candidate, bits)
+        size = _steps_from(water_level, candidate)
         classes = _classes(deviation, size)
         spent = side + _near_lengths(_STEPS)[last_step, step] + MARGIN
         for trade in _TRADES:
@@ -296,15 +297,25 @@ def _deviation(spread: Tensor, power: Tensor, level: Tensor) -> Tensor:
 
 
 def _step_size(deviation: Tensor, step: Tensor, bits: int) -> Tensor:
-    """Return the step from its number: water-filling's step times 1.5 dB per number, float64 (users, 1)."""
+    """Return the step from its number, see `_steps_from`, float64 (users, 1)."""
+    return _steps_from(_water_level(deviation, bits), step)
+
+
+def _water_level(deviation: Tensor, bits: int) -> Tensor:
+    """Return the step at which reverse water-filling spends all bits, log2, float64 (users, 1)."""
     logs = deviation.clamp(min=1e-150).log2()
     low, high = logs.amax(1, keepdim=True) - bits - 8, logs.amax(1, keepdim=True) + 1
     for _ in range(40):
         middle = (low + high) / 2
         spends = (logs - middle).clamp(min=0).sum(1, keepdim=True) > bits
         low, high = torch.where(spends, middle, low), torch.where(spends, high, middle)
+    return high
+
+
+def _steps_from(water_level: Tensor, step: Tensor) -> Tensor:
+    """Return the step from its number: water-filling's step times 1.5 dB per number, float64 (users, 1)."""
     decibels = _STEP_DB * (step.double() - _MIDDLE_STEP).unsqueeze(1)
-    return 2**high * math.sqrt(12) * 10 ** (decibels / 20)
+    return 2**water_level * math.sqrt(12) * 10 ** (decibels / 20)
 
 
 def _classes(deviation: Tensor, size: Tensor) -> Tensor:

@@ -12,8 +12,10 @@ import torch
 pytest.importorskip("sionna")
 
 from matlab_io import open_channels
-from nflae_bridge import predict
-from nflae_bridge.studies.link.source import FileDrops
+from nflae_bridge import precode, predict
+from nflae_bridge.studies.link.source import Batch, FileDrops
+from nflae_bridge.studies.link.transmitter_csi import TransmitterCsi
+from simulator.csi.kinds.noisy import NoisyCsi
 from simulator.csi.models import CsiContext, parse_csi
 from tests.channel_files import Run, WriteMat, random_channels
 from tests.moving_users import moving_users
@@ -75,3 +77,73 @@ def test_prediction_needs_a_sequence(nflae: Run, write_mat: WriteMat, tmp_path: 
     assert "or choose a --csi that needs no history" in done.stderr
     done = nflae("link", write_mat(moving_users(12)), *shape)
     assert "none of 12 drops can be used with CSI from 2 slots before and a history of 16 slots" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "drops_before", "most_loss"),
+    [
+        ("feedback:64,rest", 11, 0.1),
+        ("noisy:10,feedback:64", 11, 0.5),
+        ("pilots:16,10", 0, 0.5),
+        ("predicted:4,noisy:10", 19, 0.5),
+    ],
+)
+def test_link_runs_with_each_kind_of_csi(
+    nflae: Run, write_mat: WriteMat, tmp_path: Path, kind: str, drops_before: int, most_loss: float
+) -> None:
+    channels = moving_users(drops_before + 3, users=2)
+    found = spectral_efficiency(nflae, write_mat(channels), tmp_path / "found", "--csi", kind)
+    no_near = np.zeros((3, 2), bool)
+    exact = precode(channels[drops_before:], scheme="zf", power=1, noise_power=10**-1.5, near_field=no_near)
+    perfect = float(exact.sum_rate.mean())  # of the same drops
+    assert (1 - most_loss) * perfect < found < perfect
+
+
+def test_csi_is_computed_once_for_all_snrs_of_a_sweep(
+    nflae: Run, write_mat: WriteMat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[tuple[int, ...], int]] = []
+    apply = NoisyCsi.__call__
+
+    def counting(self: NoisyCsi, snapshots: torch.Tensor, context: CsiContext) -> torch.Tensor:
+        calls.append((tuple(snapshots.shape), torch.get_num_threads()))
+        return apply(self, snapshots, context)
+
+    monkeypatch.setattr(NoisyCsi, "__call__", counting)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        source = write_mat(random_channels(drops=4))
+        quick = ("--scheme", "zf", "--drops", 4, "--batch", 2, "--code", "none", "--modulation", "qpsk", "--symbols", 8)
+        done = nflae("link", source, "-o", tmp_path / "out", *quick, "--csi", "noisy:5", "--snr-db", "0,5,10")
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert done.exit_code == 0, done.output
+    shape = (2, 1, *random_channels(drops=4).shape[1:])
+    assert calls == [(shape, 1)] * 2  # two batches, three SNRs
+
+
+def test_kept_csi_belongs_to_its_batch_and_seed() -> None:
+    csi = TransmitterCsi(parse_csi("noisy:5"))
+    each = torch.arange(3)
+    first, other = (torch.from_numpy(random_channels(drops=3, seed=seed)) for seed in (0, 1))
+
+    def batch(channels: torch.Tensor) -> Batch:
+        return Batch(channels, channels, each.unsqueeze(-1), each, None)
+
+    known = csi.estimate(batch(first), 0, 0)
+    assert csi.estimate(batch(first), 0, 0) is known
+    for changed in ((batch(first), 0, 1), (batch(first), 1, 0), (batch(other), 0, 0)):
+        assert not torch.equal(csi.estimate(*changed), known)
+        assert torch.equal(csi.estimate(*changed), TransmitterCsi(parse_csi("noisy:5")).estimate(*changed))
+
+
+def test_feedback_with_memory_needs_a_sequence(nflae: Run, tmp_path: Path) -> None:
+    shape = ("link", "--scenario", "uav", "-o", tmp_path / "out", "--scheme", "rzf", "--csi", "feedback:64")
+    done = nflae(*shape)
+    text = " ".join(done.output.replace("│", " ").split())
+    assert done.exit_code == 2
+    assert "--csi feedback:64,auto needs IN.mat with successive snapshots" in text
+    assert "no feedback report with memory" in text
+    assert "predicted" not in text

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from matlab_io import ChannelFile
     from nflae_bridge.studies.link.source import DropSource
     from nflae_bridge.studies.link.sweep import Point, Settings
+    from simulator.csi.models import CsiModel
     from simulator.link_level.modulation import Format
 
 
@@ -206,11 +207,19 @@ def _scenario_drops(scene: ScenarioOptions, batch: int, settings: Settings) -> D
 
     if settings.csi.history > 1:
         raise click.UsageError(
-            f"--csi {settings.csi} needs IN.mat with successive snapshots, e.g. of nflae simulate --trajectory: the"
-            " CSI of a scenario ages by independent (Gauss-Markov) innovations, in which nothing can be predicted."
+            f"--csi {settings.csi} needs IN.mat with successive snapshots, e.g. of nflae simulate --trajectory"
+            f" ({settings.csi.history} of them per drop): the drops of a scenario are no sequence; its CSI ages by"
+            f" independent (Gauss-Markov) innovations, {_unavailable(settings.csi)}."
         )
     name: Literal["paper", "uav"] = "paper" if scene.scenario == "paper" else "uav"
     return ScenarioDrops(name, scene.users, scene.antennas, batch, scene.speed, settings.seed)
+
+
+def _unavailable(csi: CsiModel) -> str:
+    """Return the reason why CSI with a history is unavailable without successive snapshots."""
+    if csi.predicts:
+        return "in which nothing can be predicted"
+    return "which no feedback report with memory can refer to; codecs without memory are feedback:BITS,type2 and ,polar"
 
 
 def _file_drops(
