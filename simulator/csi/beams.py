@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from matlab_io.errors import NflaeError
+from simulator.downlink.gram import squared_magnitude
 from simulator.schemes.codebooks import polar_domain_curvatures
 
 _COHERENCE = 0.8  # of neighbouring curvatures
@@ -188,11 +189,11 @@ def canonical_phases(snapshots: Tensor, geometry: ArrayGeometry, noise_variance:
     main = _principal_component(snapshots)
     if geometry.kind == "line":
         bends = _bends(antennas).to(main.device)
-        power = torch.fft.fft(main.unsqueeze(1) * bends, norm="ortho").abs().square()
+        power = squared_magnitude(torch.fft.fft(main.unsqueeze(1) * bends, norm="ortho"))
         focus = power.square().sum(-1)
         focus[:, 0] *= _FLAT_BONUS
         if noise_variance is not None:
-            energy = snapshots.abs().square().sum((1, 2)).clamp(min=torch.finfo(torch.float32).tiny)
+            energy = squared_magnitude(snapshots).sum((1, 2)).clamp(min=torch.finfo(torch.float32).tiny)
             noise = noise_variance.to(energy.dtype) / energy  # of the principal component, which is scaled
             focus[:, 0] += 2 * power.amax((1, 2)) * noise * (math.log(len(bends)) + 1)
         factors = bends[focus.argmax(-1)]
@@ -222,7 +223,7 @@ def _onto_grid(waves: Tensor, sizes: tuple[int, ...]) -> Tensor:
     """Return the linear phases that move the strongest direction of each wave onto the nearest beam's centre."""
     axes = tuple(range(-len(sizes), 0))
     padded = tuple(size * _ZERO_PADDING for size in sizes)
-    spectra = torch.view_as_real(torch.fft.fftn(waves.reshape(-1, *sizes), s=padded, dim=axes)).square().sum(-1)
+    spectra = squared_magnitude(torch.fft.fftn(waves.reshape(-1, *sizes), s=padded, dim=axes))
     peak = spectra.flatten(1).argmax(-1)
     factors = torch.ones(len(waves), 1, device=waves.device, dtype=torch.complex64)
     for size, length in zip(reversed(sizes), reversed(padded), strict=True):
@@ -252,7 +253,7 @@ def beam_gains(beams: Tensor, noise_variance: Tensor, geometry: ArrayGeometry) -
     Tensor
         Gains from 0 to 1, real (series, antennas).
     """
-    power = beams.abs().square().mean(1)
+    power = squared_magnitude(beams).mean(1)
     return gains_of_power(power - noise_variance.to(power.dtype).unsqueeze(-1), noise_variance, geometry)
 
 

@@ -6,7 +6,7 @@ nothing else, so it is equivariant under unitary maps of the antennas and indiff
 Per row it outputs a Doppler spectrum S_f, log-ridges u_i and v_l, window weights w_d and shares c_l, which define
 
     r_k = sum_f S_f exp(j 2 pi f k),   W = (T + s I)^-1 [r_{l+P-1-t}],   T_ts = r_{s-t}            (Wiener prediction)
-    A_l = W' + (M_l + diag(exp(u_i + v_l)))^-1 (b_l - M_l W'_l),   W' = W of the last p snapshots  (correction by data)
+    A_l = (M_l + D_l)^-1 (b_l + D_l W'_l),   D_l = diag(exp(u_i + v_l)),  W' = W of the last p snapshots (correction)
     result: c_l A_l + (1 - c_l) W,
 
 M_l, b_l the sums over all windows of p snapshots with a known target, weighted by w_d
@@ -108,8 +108,7 @@ class TemporalGramNetwork(TaskNetwork):
         floor = noise * levels[:, 1] + _LEAST_NOISE
         scaled = unit * power.unsqueeze(-1)
         order = max(1, history * self.config.order // self.config.history)
-        wiener = _solve_wiener(scaled, floor, history)
-        prior = _solve_wiener(scaled[:, : order + ahead], floor, order)
+        wiener, prior = _solve_wiener(scaled, floor, history, order)
         corrected = self._correct(gram, prior, noise, outputs, ahead)
         share = torch.sigmoid(_extended(outputs[4], ahead)).unsqueeze(1)
         result = (1 - share) * wiener + nn.functional.pad(share * corrected, (0, 0, history - order, 0))
@@ -130,14 +129,9 @@ class TemporalGramNetwork(TaskNetwork):
 
     def _correlation(self, periodogram: Tensor, logits: Tensor, lags: int) -> Tensor:
         """Return the autocorrelation of unit power of the Doppler spectrum, complex128 (rows, lags)."""
-        shares = torch.softmax(periodogram + 10 * logits, -1).to(torch.complex128)
-        time = torch.arange(lags, dtype=torch.float64, device=shares.device)
-        return shares @ self._waves(time)
-
-    def _waves(self, time: Tensor) -> Tensor:
-        """Return exp(j 2 pi f t) of all bins, complex128 (bins, times)."""
-        bins = torch.arange(self.config.bins, dtype=torch.float64, device=time.device) + 0.5
-        return _phasors((bins / self.config.bins - 0.5).unsqueeze(1) * time)
+        shares = torch.softmax(periodogram + 10 * logits, -1)
+        parts = shares @ _waves(self.config.bins, lags).to(shares.device)
+        return torch.complex(*parts.chunk(2, -1))
 
     def _correct(self, gram: Tensor, prior: Tensor, noise: Tensor, outputs: tuple[Tensor, ...], ahead: int) -> Tensor:
         """Return the prior corrected by the least-squares problem of the windows, (rows, order, ahead)."""
@@ -150,10 +144,8 @@ class TemporalGramNetwork(TaskNetwork):
         normal, cross = window_sums(gram, order, direct, weights)
         taps, levels = outputs[1][:, self.config.order - order :], _extended(outputs[3], direct)
         ridge = (taps.unsqueeze(1) + levels.unsqueeze(2)).clamp(-8, 10).exp() * (noise[:, None, None] + 1e-5)
-        start = prior[:, :, :direct].mT.unsqueeze(-1)
-        residual = cross.unsqueeze(-1) - normal @ start
-        step = torch.linalg.solve(normal + torch.diag_embed(ridge).to(normal.dtype), residual)
-        corrected = (start + step).squeeze(-1).mT
+        normal.diagonal(dim1=-2, dim2=-1).add_(ridge)
+        corrected = torch.linalg.solve(normal, cross + ridge * prior[:, :, :direct].mT).mT
         return torch.cat([corrected, prior[:, :, direct:]], -1)
 
 
@@ -170,9 +162,12 @@ def _periodogram_weights(bins: int, size: int) -> Tensor:
     return torch.where(lag == 0, 1.0, weights).flatten(0, 1)
 
 
-def _phasors(cycles: Tensor) -> Tensor:
-    angle = 2 * math.pi * cycles
-    return torch.polar(torch.ones_like(angle), angle)
+@cache
+def _waves(bins: int, lags: int) -> Tensor:
+    """Return cos(2 pi f t) and, after all lags, sin(2 pi f t) of all bins, float64 (bins, 2 lags)."""
+    cycles = (torch.arange(bins, dtype=torch.float64) + 0.5) / bins - 0.5
+    angle = 2 * math.pi * cycles.unsqueeze(1) * torch.arange(lags, dtype=torch.float64)
+    return torch.cat([angle.cos(), angle.sin()], 1)
 
 
 def _extended(values: Tensor, ahead: int) -> Tensor:
@@ -180,9 +175,31 @@ def _extended(values: Tensor, ahead: int) -> Tensor:
     return values[:, torch.arange(ahead, device=values.device).clamp(max=values.shape[1] - 1)]
 
 
-def _solve_wiener(correlation: Tensor, floor: Tensor, history: int) -> Tensor:
-    """Return the Wiener coefficients of the last ``history`` snapshots, (rows, history, ahead)."""
+def _solve_wiener(correlation: Tensor, floor: Tensor, history: int, order: int) -> tuple[Tensor, Tensor]:
+    """Return the Wiener coefficients of the last ``history`` and ``order`` snapshots, oldest first.
+
+    Newest first, the equations of fewer snapshots are the leading ones: both have one Cholesky factor in common.
+
+    Parameters
+    ----------
+    correlation
+        complex128 (rows, history + ahead).
+    floor
+        Added to the diagonal, float64 (rows,).
+    history, order
+        Numbers of snapshots, ``order`` the smaller.
+
+    Returns
+    -------
+    tuple of Tensor
+        complex128 (rows, history, ahead) and (rows, order, ahead).
+    """
     matrix, target = toeplitz(correlation, history)
     noise = torch.diag_embed(floor.unsqueeze(-1).expand(-1, history)).to(matrix.dtype)
-    coefficients: Tensor = torch.linalg.solve(matrix + noise, target)
-    return coefficients
+    factor = torch.linalg.cholesky_ex(matrix + noise).L
+    half = torch.linalg.solve_triangular(factor, target, upper=False)
+    longer, shorter = (
+        torch.linalg.solve_triangular(factor[:, :size, :size].mH, half[:, :size], upper=True).flip(1)
+        for size in (history, order)
+    )
+    return longer, shorter

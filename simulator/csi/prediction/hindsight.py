@@ -21,6 +21,7 @@ from torch.nn.functional import pad
 
 from simulator.csi.prediction.linear import PreparedWindow
 from simulator.csi.prediction.window import Predictor
+from simulator.downlink.gram import squared_magnitude
 
 LEAST_HISTORY = 4
 _SHARE = 4  # at most a fourth of the history is predicted in hindsight
@@ -111,10 +112,10 @@ def look_back(prepared: PreparedWindow, predictors: Sequence[Predictor], ahead: 
     early = gram[..., :known, :known]
     found = torch.stack([predictor(early, noise, judged) for predictor in predictors], 2)
     steps = torch.arange(judged, device=gram.device)
-    deviation = pad(found, (0, 0, 0, judged)).mT.contiguous()  # (series, rows, predictors, judged, history)
+    deviation = pad(found.mT, (0, judged))  # (series, rows, predictors, judged, history)
     deviation[..., steps, known + steps] -= 1
-    deviation = deviation.transpose(2, 3)
-    cross = (deviation.conj() @ gram.unsqueeze(2) @ deviation.mT).real - noise[..., None, None, None]
+    seen = (deviation.flatten(2, 3) @ gram.mT).view_as(deviation)
+    cross = (deviation.conj().transpose(2, 3) @ seen.permute(0, 1, 3, 4, 2)).real - noise[..., None, None, None]
     share = _beam_shares(prepared)
     signal = ((1 - noise).clamp(min=0.02) * share).sum(1)
     relative = (cross * share[..., None, None, None]).sum(1) / signal[:, None, None, None]
@@ -125,6 +126,6 @@ def _beam_shares(prepared: PreparedWindow) -> Tensor:
     """Return the weight of each Gram matrix, real (series, rows): the power of its beam, or 1 of the only one."""
     if not prepared.strong.shape[1]:
         return torch.ones_like(prepared.noise)
-    power = prepared.values.abs().square().sum(1).gather(1, prepared.strong).to(prepared.noise.dtype)
+    power = squared_magnitude(prepared.values).sum(1).gather(1, prepared.strong).to(prepared.noise.dtype)
     tiny = torch.finfo(power.dtype).tiny
     return pad(power / power.sum(1, keepdim=True).clamp(min=tiny), (1, 0))

@@ -25,6 +25,7 @@ from simulator.csi.beams import (
 )
 from simulator.csi.prediction.temporal import doppler_phases, mean_doppler, temporal_gram
 from simulator.csi.prediction.window import Window
+from simulator.downlink.gram import squared_magnitude
 
 STRONG_BEAMS = 16
 _COMMON_WEIGHT = 0.2
@@ -116,7 +117,7 @@ def prepare_window(window: Window, beams: int = STRONG_BEAMS) -> PreparedWindow:
     values = values * turned.conj().to(values.dtype).unsqueeze(-1)
     common = common * turned.unsqueeze(-1) * turned.conj().unsqueeze(1)
     count = min(beams, values.shape[-1]) if window.geometry.kind != "none" else 0
-    strong = values.abs().square().sum(1).topk(count, 1).indices
+    strong = squared_magnitude(values).sum(1).topk(count, 1).indices
     gram, noise = common.unsqueeze(1), energy.unsqueeze(1)
     if count:
         own, own_noise = _local(values, gains.square() * variance.unsqueeze(-1), strong, window.geometry)
@@ -139,7 +140,7 @@ def _temporal_gains(values: Tensor, variance: Tensor, geometry: ArrayGeometry) -
     spread, vectors = torch.linalg.eigh(temporal_gram(values * first.unsqueeze(1)))
     tiny = torch.finfo(spread.dtype).tiny
     share = ((spread - noise.unsqueeze(-1)).clamp(min=0) / spread.clamp(min=tiny)).to(first.dtype)
-    components = (vectors.mT.to(values.dtype) @ values).abs().square() - variance.to(first.dtype)[:, None, None]
+    components = squared_magnitude(vectors.mT.to(values.dtype) @ values) - variance.to(first.dtype)[:, None, None]
     signal = (share.unsqueeze(1) @ components).squeeze(1) / values.shape[1]
     return gains_of_power(signal, variance, geometry)
 

@@ -14,6 +14,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 class CoefficientRule(Protocol):
@@ -115,22 +116,15 @@ def window_sums(gram: Tensor, order: int, ahead: int, weights: Tensor | None = N
     cross : Tensor
         b_l, complex (rows, ahead, order).
     """
-    history = gram.shape[-1]
-    blocks = gram.unfold(1, order, 1).unfold(2, order, 1).diagonal(dim1=1, dim2=2)  # (rows, order, order, windows)
-    starts = history - order
-    blocks = blocks.movedim(-1, 1)[:, :starts]
-    if weights is not None:
-        blocks = blocks * weights[:, :, None, None]
-    running = blocks.cumsum(1)
-    normal = running[:, starts - ahead :].flip(1)
-    columns = gram.unfold(1, order, 1)  # (rows, starts, history, order)
-    cross = []
-    for step in range(1, ahead + 1):
-        targets = columns.diagonal(order - 1 + step, 1, 2)  # (rows, order, windows)
-        if weights is not None:
-            targets = targets * weights[:, None, : targets.shape[-1]]
-        cross.append(targets.sum(-1))
-    return normal, torch.stack(cross, 1)
+    windows = gram.shape[-1] - order
+    padded = torch.view_as_real(pad(gram.resolve_conj(), (0, ahead)))
+    total, normal = torch.zeros_like(padded[:, :order, : order + ahead]), []
+    for start in range(windows):
+        block = padded[:, start : start + order, start : start + order + ahead]  # the window, and its targets
+        total = total + block if weights is None else total.addcmul(block, weights[:, start, None, None, None])
+        if start >= windows - ahead:
+            normal.append(torch.view_as_complex(total)[:, :, :order])
+    return torch.stack(normal[::-1], 1), torch.view_as_complex(total)[:, :, order:].mT
 
 
 def toeplitz(correlation: Tensor, history: int) -> tuple[Tensor, Tensor]:
@@ -146,16 +140,13 @@ def toeplitz(correlation: Tensor, history: int) -> tuple[Tensor, Tensor]:
     Returns
     -------
     matrix : Tensor
-        T_ts = r_{s-t}, complex (rows, history, history).
+        T_ts = r_{t-s}, complex (rows, history, history), of snapshots t and s before the last: newest first.
     target : Tensor
-        r_{l+P-1-t}, complex (rows, history, ahead), l = 1, 2, ...
+        r_{l+t}, complex (rows, history, ahead), l = 1, 2, ...
     """
-    time = torch.arange(history, device=correlation.device)
-    lag = time - time.unsqueeze(1)
-    values = correlation[:, lag.abs()]
-    matrix = torch.where(lag >= 0, values, values.conj())
-    steps = torch.arange(1, correlation.shape[-1] - history + 1, device=correlation.device)
-    return matrix, correlation[:, steps + (history - 1 - time).unsqueeze(1)]
+    lags = torch.cat([correlation[:, :history].flip(1), correlation[:, 1:history].conj()], 1)
+    matrix = lags.unfold(1, history, 1).flip(1)
+    return matrix, correlation[:, 1:].unfold(1, correlation.shape[1] - history, 1)
 
 
 def iterate_coefficients(coefficients: Tensor, ahead: int) -> Tensor:

@@ -14,6 +14,7 @@ from simulator.csi.prediction.paths import Paths, find_paths
 from simulator.csi.prediction.registry import predict_window
 from simulator.csi.prediction.window import Prediction, Predictor, Window
 from simulator.csi.sequences.history import fill_gaps
+from simulator.downlink.gram import squared_magnitude
 
 DEFAULT_HISTORY, DEFAULT_AHEAD = 16, 4
 
@@ -142,5 +143,5 @@ def _noise_variance(series: Tensor, csi_snr_db: float | None) -> Tensor:
     """Return sigma^2 per series: the estimate, or that of an SNR at the mean power, which contains the noise."""
     if csi_snr_db is None:
         return noise_variance_of_history(series)
-    power = series.abs().square().mean((1, 2)).double()
+    power = squared_magnitude(series).mean((1, 2)).double()
     return power / (1 + 10 ** (csi_snr_db / 10))
