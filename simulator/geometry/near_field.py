@@ -8,6 +8,7 @@ beta = sqrt(N^2 d^2 cos^2(theta) / (2 lambda r)) this is equivalent to beta >= b
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -64,13 +65,20 @@ def beta_threshold(loss: float = DEFAULT_LOSS) -> float:
     ValueError
         Unless 0 < loss < 0.8.
     """
-    from scipy.optimize import brentq  # imported here: takes 0.2 s, and precoders do not need it
-
     if not 0 < loss < 0.8:
         raise ValueError(f"loss must lie in (0, 0.8), got {loss}")
     grid = np.linspace(0, 6, 6001)  # |G| is not monotone beyond 1.9: bracket the first crossing
     first = int(np.argmax(beam_gain(grid) <= 1 - loss))
-    return float(brentq(lambda beta: beam_gain(beta) - (1 - loss), grid[first - 1], grid[first], xtol=1e-13))
+    return _root(lambda beta: float(beam_gain(beta)) - (1 - loss), grid[first - 1], grid[first])
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    """Return where a function changes its sign, by bisection: scipy.optimize alone takes longer to import."""
+    positive = function(low) > 0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if (function(middle) > 0) == positive else (low, middle)
+    return (low + high) / 2
 
 
 def wavefront_curvature(array: UniformLinearArray, angle: Tensor, distance: Tensor) -> Tensor:
@@ -168,8 +176,6 @@ def ground_near_field_region(array: UniformLinearArray, loss: float = DEFAULT_LO
         Nearest and farthest distance from the mast, m; None if the right side exceeds the left at every angle, so that
         no ground user is near-field.
     """
-    from scipy.optimize import brentq
-
     level = 2 * array.height * beta_threshold(loss) ** 2 * array.wavelength / array.aperture**2
 
     def excess(theta: float) -> float:
@@ -180,8 +186,8 @@ def ground_near_field_region(array: UniformLinearArray, loss: float = DEFAULT_LO
     peak = int(values.argmax())
     if values[peak] <= 0:
         return None
-    far = brentq(excess, grid[0], grid[peak], xtol=1e-14)
-    near = brentq(excess, grid[peak], grid[-1], xtol=1e-14) if values[-1] < 0 else math.pi / 2
+    far = _root(excess, grid[0], grid[peak])
+    near = _root(excess, grid[peak], grid[-1]) if values[-1] < 0 else math.pi / 2
     return array.height / math.tan(near), array.height / math.tan(far)
 
 

@@ -32,32 +32,3 @@ def lmmse(observation: Observation, covariance: Tensor) -> Tensor:
     gains = torch.linalg.solve(inner, observation.received.to(wide.dtype).mT)
     channels: Tensor = (cross @ gains).mT.to(observation.received.dtype)
     return channels
-
-
-def sample_covariance(observation: Observation) -> Tensor:
-    """Estimate covariances from the snapshots of orthogonal pilots, with the noise removed.
-
-    R = 1/T sum_t y_t y_t^H = V diag(v) V^H becomes V diag(max(v - sigma^2, 0)) V^H.
-
-    Parameters
-    ----------
-    observation : Observation
-        Received orthogonal pilots; far more snapshots than significant paths are needed for a usable estimate.
-
-    Returns
-    -------
-    Tensor
-        Covariances, complex128 (series, antennas, antennas).
-
-    Raises
-    ------
-    ValueError
-        If the pilots are not orthogonal.
-    """
-    if observation.pilots is not None:
-        raise ValueError("the sample covariance needs orthogonal pilots, one observation per antenna")
-    snapshots = observation.received.to(torch.complex128).mT
-    values, vectors = torch.linalg.eigh(snapshots @ snapshots.mH / snapshots.shape[-1])
-    kept = (values - observation.noise_variance.double()[:, None]).clamp(min=0)
-    covariance: Tensor = (vectors * kept[:, None].to(vectors.dtype)) @ vectors.mH
-    return covariance

@@ -33,6 +33,7 @@ COHERENCE = 0.8
 MOST_ATOMS = 16
 FALSE_ALARM = 0.1
 """Bound on the probability that noise alone adds an atom, per step."""
+_BLOCK = 1 << 17  # correlations computed at once: 1 MiB, which a cache holds
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Dictionary:
         return _chirps(self.dims, self.curvatures)
 
     def spectrum(self, channels: Tensor) -> Tensor:
-        """Correlate with the plane waves exp(j 2 pi k n / (O N)) / sqrt(N).
+        """Correlate with exp(j 2 pi k n / (O N)), sqrt(N) times the plane waves.
 
         Parameters
         ----------
@@ -83,7 +84,7 @@ class Dictionary:
         axes = tuple(range(-len(self.dims), 0))
         sizes = [size * self.oversampling for size in self.dims]
         field = channels.reshape(*channels.shape[:-1], *self.dims)
-        transformed: Tensor = torch.fft.fftn(field, sizes, axes) / math.sqrt(math.prod(self.dims))
+        transformed: Tensor = torch.fft.fftn(field, sizes, axes)
         return transformed.flatten(-len(self.dims))
 
     def plane_waves(self, directions: Tensor) -> Tensor:
@@ -201,22 +202,35 @@ def matching_pursuit(
     series, snapshots, symbols = received.shape
     threshold = noise_peak(dictionary.atoms, snapshots, false_alarm)
     chirps, norms = dictionary.chirps().to(received.device), _observed_norms(scaled, dictionary)
-    # Orthonormal basis of the selected atoms as observed, and the same combinations of the atoms themselves.
+    # Series that still gain atoms, what is left of them, and their selected atoms, orthonormal as observed.
+    rows, residual = torch.arange(series, device=received.device), received
     seen, sent = received.new_zeros(series, 0, symbols), received.new_zeros(series, 0, scaled.antennas)
-    active = torch.ones(series, dtype=torch.bool, device=received.device)
+    selected: list[tuple[Tensor, Tensor, Tensor]] = []
     for step in range(min(most, symbols)):
-        residual = received - (received @ seen.mH) @ seen
         strength, index = _best_atoms(scaled.back_projected(residual), dictionary, chirps, norms)
-        active = active & ((strength > threshold) | (at_least_one and step == 0))
-        if not bool(active.any()):
-            break
+        go = (strength > threshold) | (at_least_one and step == 0)
+        rows, index, residual, seen, sent = _kept(go, rows, index, residual, seen, sent)
         atom = dictionary.plane_waves(index % dictionary.directions) * chirps[index // dictionary.directions]
-        view, atom, independent = _orthogonalised(scaled.observed(atom), atom, seen, sent)
-        active = active & independent
-        kept = active[:, None, None]
-        seen, sent = torch.cat([seen, kept * view.unsqueeze(1)], 1), torch.cat([sent, kept * atom.unsqueeze(1)], 1)
-    gains = scale * (received @ seen.mH)
-    return SparseEstimate(gains @ sent, (sent != 0).any(-1).sum(-1), sent, gains)
+        view, atom, go = _orthogonalised(scaled.observed(atom), atom, seen, sent, scaled.pilots is None)
+        rows, view, atom, residual, seen, sent = _kept(go, rows, view, atom, residual, seen, sent)
+        if not len(rows):
+            break
+        gain = residual @ view.conj().unsqueeze(-1)  # (series, snapshots, 1)
+        residual = residual - gain * view.unsqueeze(1)
+        selected.append((rows, atom, gain.squeeze(-1)))
+        seen = torch.cat([seen, view.unsqueeze(1)], 1)
+        sent = seen if scaled.pilots is None else torch.cat([sent, atom.unsqueeze(1)], 1)
+    basis = received.new_zeros(series, len(selected), scaled.antennas)
+    gains = received.new_zeros(series, snapshots, len(selected))
+    for step, (members, atom, gain) in enumerate(selected):
+        basis[members, step], gains[members, :, step] = atom, gain
+    gains = scale * gains
+    return SparseEstimate(gains @ basis, (basis != 0).any(-1).sum(-1), basis, gains)
+
+
+def _kept(go: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+    """Return the rows of tensors where the series goes on."""
+    return values if bool(go.all()) else tuple(value[go] for value in values)
 
 
 @cache
@@ -263,14 +277,19 @@ def _best_atoms(
     index : Tensor
         Combination of curvatures times number of directions, plus direction, int64 (series,).
     """
-    strength = torch.full(projected.shape[:1], -1.0, device=projected.device)
-    index = torch.zeros(projected.shape[:1], dtype=torch.int64, device=projected.device)
-    for number, chirp in enumerate(chirps):
-        power = _squared(dictionary.spectrum(projected * chirp.conj())).sum(1)
-        value, direction = (power if norms is None else power / norms[number]).max(-1)
+    series, snapshots, antennas = projected.shape
+    strength = torch.full((series,), -1.0, device=projected.device)
+    index = torch.zeros(series, dtype=torch.int64, device=projected.device)
+    at_once = max(1, _BLOCK // max(1, series * snapshots * dictionary.directions))
+    scaled = chirps.conj() / math.sqrt(antennas)
+    for start in range(0, len(chirps), at_once):
+        spectra = dictionary.spectrum(projected.unsqueeze(1) * scaled[start : start + at_once, None])
+        power = _squared(spectra).sum(2)  # (series, curvatures, directions)
+        power = power if norms is None else power / norms[start : start + at_once]
+        value, place = power.flatten(1).max(-1)
         better = value > strength
         strength = torch.where(better, value, strength)
-        index = torch.where(better, direction + number * dictionary.directions, index)
+        index = torch.where(better, place + start * dictionary.directions, index)
     return strength, index
 
 
@@ -281,7 +300,7 @@ def _observed_norms(observation: Observation, dictionary: Dictionary) -> Tensor 
     columns = observation.pilots.T
     norms = torch.stack(
         [
-            _squared(dictionary.spectrum(columns * chirp.conj())).sum(0)
+            _squared(dictionary.spectrum(columns * chirp.conj() / math.sqrt(observation.antennas))).sum(0)
             for chirp in dictionary.chirps().to(columns.device)
         ]
     )
@@ -289,21 +308,25 @@ def _observed_norms(observation: Observation, dictionary: Dictionary) -> Tensor 
     return norms.clamp(min=1e-3 * float(norms.max()))
 
 
-def _orthogonalised(view: Tensor, atom: Tensor, seen: Tensor, sent: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _orthogonalised(
+    view: Tensor, atom: Tensor, seen: Tensor, sent: Tensor, same: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     """Orthogonalise observed atoms against the basis (twice: float32), with the same combination of the atoms."""
     start = torch.linalg.vector_norm(view, dim=-1, keepdim=True)
+    total = torch.zeros_like(seen[:, None, :, 0])
     for _ in range(2):
         overlap = (seen.conj() @ view.unsqueeze(-1)).mT
-        view = view - (overlap @ seen).squeeze(1)
-        atom = atom - (overlap @ sent).squeeze(1)
+        view, total = view - (overlap @ seen).squeeze(1), total + overlap
     length = torch.linalg.vector_norm(view, dim=-1, keepdim=True)
     independent = (length > 1e-3 * start).squeeze(-1)
     safe = length.clamp(min=1e-6)
-    return view / safe, atom / safe, independent
+    view = view / safe
+    return view, view if same else (atom - (total @ sent).squeeze(1)) / safe, independent
 
 
 def _squared(values: Tensor) -> Tensor:
-    return values.real.square() + values.imag.square()
+    real, imaginary = values.real, values.imag
+    return torch.addcmul(real.square(), imaginary, imaginary)
 
 
 @cache

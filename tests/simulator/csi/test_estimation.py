@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from simulator.csi.estimation.least_squares import least_squares
-from simulator.csi.estimation.lmmse import lmmse, sample_covariance
+from simulator.csi.estimation.lmmse import lmmse
 from simulator.csi.estimation.matching_pursuit import (
     dft_dictionary,
     matching_pursuit,
@@ -135,16 +135,6 @@ def test_probed_divergence_matches_the_exact_one() -> None:
     assert float(exact.mean()) > 3
     kept = risk(y, y, torch.full((2_000,), 8.0), torch.ones(2_000))
     assert torch.allclose(kept, torch.full((2_000,), 8.0), atol=1e-4)  # least squares: N sigma^2
-
-
-def test_sample_covariance_removes_the_noise() -> None:
-    factor = gaussian(8, 2, seed=14).to(torch.complex128)
-    h = (factor @ gaussian(2, 20_000, seed=15).to(torch.complex128)).mT
-    y = (h + gaussian(20_000, 8, seed=16)).to(torch.complex64)
-    covariance = sample_covariance(Observation(y[None], torch.ones(1)))[0]
-    assert torch.allclose(covariance, factor @ factor.mH, atol=0.12 * float((factor @ factor.mH).abs().max()))
-    with pytest.raises(ValueError, match="orthogonal"):
-        sample_covariance(Observation(y[None], torch.ones(1), gaussian(16, 8)))
 
 
 @pytest.mark.parametrize(
