@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from matlab_io.containers import hdf5, level4, level5, numpy_files
 from matlab_io.containers.variable import Variable
-from matlab_io.errors import reading
+from matlab_io.errors import MatFileError, reading
 from matlab_io.reading.layout import Layout
 
 __all__ = ["LoadedStorage", "NumpyStorage", "OnDiskStorage", "Storage", "StoredArray", "hold", "open_storage"]
@@ -104,7 +104,8 @@ class LoadedStorage:
             self._parts = read(path, names) if names else {}
 
     def numbers(self, variable: Variable) -> npt.NDArray[np.float64]:
-        """Return a real array whole, float64, of the variable's shape."""
+        """Return a real array whole, float64, of the variable's shape; `MatFileError` for a complex one."""
+        _check_real(self._path, variable)
         return np.asarray(self._parts[variable.name][0], np.float64).reshape(variable.shape, order="F")
 
     def array(self, variable: Variable, layout: Layout) -> tuple[StoredArray, int]:
@@ -143,7 +144,8 @@ class OnDiskStorage:
             self._file = hdf5.open_file(path)
 
     def numbers(self, variable: Variable) -> npt.NDArray[np.float64]:
-        """Return a real array whole, float64, of the variable's shape."""
+        """Return a real array whole, float64, of the variable's shape; `MatFileError` for a complex one."""
+        _check_real(self._path, variable)
         with reading(self._path, variable.name):
             stored = np.asarray(self._file[variable.name.replace(".", "/")][()], np.float64)
             return stored if variable.row_major else stored.T.reshape(variable.shape, order="F")
@@ -186,7 +188,8 @@ class NumpyStorage:
         self._path, self._version = path, version
 
     def numbers(self, variable: Variable) -> npt.NDArray[np.float64]:
-        """Return a real array whole, float64, of the variable's shape."""
+        """Return a real array whole, float64, of the variable's shape; `MatFileError` for a complex one."""
+        _check_real(self._path, variable)
         with reading(self._path, variable.name):
             return numpy_files.load(self._path, self._version, variable.name).astype(np.float64).reshape(variable.shape)
 
@@ -255,6 +258,11 @@ def hold(array: npt.NDArray[Any], layout: Layout) -> tuple[StoredArray, int]:
     tuple of StoredArray and int
     """
     return _Loaded((array.real, array.imag if np.iscomplexobj(array) else None), layout.shape), 1
+
+
+def _check_real(path: Path, variable: Variable) -> None:
+    if variable.is_complex:
+        raise MatFileError(f"{path}: {variable.name} is complex, expected real numbers; save the real part")
 
 
 def _drops_per_read(dataset: h5py.Dataset, layout: Layout) -> int:
