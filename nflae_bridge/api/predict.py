@@ -162,8 +162,9 @@ def prediction_method(
     Raises
     ------
     NflaeError
-        If there is no such method or geometry, or the SNR is not finite.
+        If there is no such method, geometry or device, or the SNR is not finite.
     """
+    from nflae_bridge.engine.devices import choose_device
     from nflae_bridge.tasks.predict import load_predictor
     from simulator.csi.beams import parse_geometry
     from simulator.csi.prediction.registry import check_method
@@ -171,5 +172,6 @@ def prediction_method(
 
     if csi_snr_db is not None and not abs(csi_snr_db) <= _MAX_SNR_DB:
         raise NflaeError(f"csi_snr_db must be a number of dB from -300 to 300, or None, got {csi_snr_db}")
+    choose_device(device)  # only checked: a prediction is computed where its history is, on the CPU
     network = load_predictor(model) if check_method(method) in ("auto", "nflae") else None
     return PredictionMethod(ahead, method, parse_geometry(geometry), csi_snr_db, network)

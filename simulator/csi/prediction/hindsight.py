@@ -80,10 +80,11 @@ class Hindsight:
         Returns
         -------
         Tensor
-            10 log10(||e||^2 / ||h||^2), real (series, ahead), dB.
+            10 log10(||e||^2 / ||h||^2), real (series, ahead), dB; at least that of a tenth of the noise.
         """
         pair = weights.unsqueeze(2) * weights.unsqueeze(1)
-        error = (self.cross * pair.unsqueeze(1)).sum((-2, -1)).clamp(min=_LEAST_ERROR)
+        least = (_LEAST_NOISE_SHARE * self.noise + _LEAST_ERROR).unsqueeze(1)
+        error = torch.maximum((self.cross * pair.unsqueeze(1)).sum((-2, -1)), least)
         last = torch.arange(ahead, device=error.device).clamp(max=error.shape[1] - 1)
         return 10 * torch.log10(error[:, last])
 

@@ -26,6 +26,11 @@ def test_permuting_the_users_permutes_the_answer(order: list[int], method: str, 
     assert again.method == tuple(found.method[user] for user in order)
 
 
+def test_a_device_that_is_not_there_is_refused() -> None:
+    with pytest.raises(NflaeError, match="no device is called 'warp'"):
+        nflae_bridge.predict(moving_users(8, antennas=4), ahead=2, device="warp")
+
+
 def test_two_axes_and_layouts_are_read_as_by_precode() -> None:
     history = moving_users(16, antennas=8)
     found = nflae_bridge.predict(history, ahead=2, method="ar")

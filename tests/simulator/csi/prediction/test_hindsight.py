@@ -63,6 +63,13 @@ def test_weights_fall_with_the_square_of_the_error_and_rise_with_the_priority() 
     assert Hindsight(cross, torch.full((1,), 5.0)).weights([1, 1])[0].tolist() == pytest.approx([0.5, 0.5])
 
 
+def test_the_estimated_error_is_at_least_a_tenth_of_the_noise() -> None:
+    cross = torch.full((2, 3, 1, 1), -0.2, dtype=torch.float64)
+    found = Hindsight(cross, torch.tensor([0.5, 0.0], dtype=torch.float64)).error_db(torch.ones(2, 1), 4)
+    assert found[0].tolist() == pytest.approx([10 * math.log10(0.05)] * 4, abs=1e-4)
+    assert found[1].tolist() == pytest.approx([-90.0] * 4)
+
+
 def test_auto_follows_the_predictor_that_was_right() -> None:
     x = series()
     window = Window(x[:, :16], torch.full((2,), 1e-6))
