@@ -67,7 +67,8 @@ def probed_divergence(
     Tensor
         Re sum df / dy, float32 (series,).
     """
-    quarter = torch.randint(4, received.shape, generator=generator).to(received.device)
+    # One probe for all series: an estimate does not depend on the place of its user.
+    quarter = torch.randint(4, received.shape[1:], generator=generator).expand(received.shape).to(received.device)
     probe = torch.polar(torch.ones_like(received.real), quarter * (torch.pi / 2))
     change = (estimator(received + _STEP * probe) - estimate) / _STEP
     # Quarter turns have E p^2 = 0: the part of f that depends on the conjugate of y averages out.

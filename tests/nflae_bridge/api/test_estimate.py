@@ -38,6 +38,13 @@ def error_db(found: Channels, true: Channels) -> float:
     return float(10 * np.log10((np.abs(found - true) ** 2).sum() / (np.abs(true) ** 2).sum()))
 
 
+def test_permuting_the_users_permutes_the_estimates() -> None:
+    received, order = waves() + 0.7 * noise(4, 3, 32), [2, 0, 1]
+    found, again = nflae_bridge.estimate(received), nflae_bridge.estimate(received[:, order])
+    np.testing.assert_allclose(again.channels, found.channels[:, order], atol=1e-4)
+    np.testing.assert_allclose(again.csi_error_db, found.csi_error_db[:, order], atol=0.05)
+
+
 @pytest.mark.parametrize("convention", ["hermitian", "direct"])
 def test_a_file_of_noisy_channels_is_estimated_in_its_convention(nflae: Run, tmp_path: Path, convention: str) -> None:
     channels = waves()
