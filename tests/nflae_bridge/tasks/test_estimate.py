@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from nflae_bridge.network.beam_gain import BeamGainConfig, BeamGainNetwork, CircularConvolution
 
+from nflae_bridge.network.csi.beam_gain import BeamGainConfig, BeamGainNetwork, CircularConvolution
 from nflae_bridge.network.shipped import load_model
 from nflae_bridge.tasks.estimate import ESTIMATE, error_db
 from nflae_bridge.training.pilot_data import PilotBatch, PilotDistribution
