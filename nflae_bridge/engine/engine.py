@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -83,9 +83,9 @@ class Engine:
     ) -> None:
         self.checkpoint = checkpoint
         self.device = torch.device(device)
-        if not isinstance(checkpoint.network, PrecodingNetwork):
+        if checkpoint.task != DEFAULT_TASK:
             raise other_task(checkpoint.name, checkpoint.task, DEFAULT_TASK)
-        self.network = copy.deepcopy(checkpoint.network).to(self.device).eval()
+        self.network = copy.deepcopy(cast(PrecodingNetwork, checkpoint.network)).to(self.device).eval()
         if self.device.type == "cuda" and isinstance(self.network.backbone, Backbone):
             self.network.backbone.model.to(torch.bfloat16)  # halves the time to read the weights; rates move by 1e-5
         self.refinements = refinements
