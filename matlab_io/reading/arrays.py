@@ -13,7 +13,10 @@ from matlab_io.reading.layout import Layout, parse
 from matlab_io.reading.readings import possible
 from matlab_io.reading.receive_antennas import MODES, combine
 
-__all__ = ["read_array"]
+__all__ = ["check_swapped", "read_array"]
+
+# More users are taken for antennas unless their axis is named; few may be the users of a small array.
+_MAX_USERS_PER_ANTENNA, _FEW_USERS = 4, 16
 
 
 def read_array(
@@ -62,6 +65,35 @@ def read_array(
     if "r" not in fitted.axes:
         return np.ascontiguousarray(drops.reshape(fitted.drops, fitted.users, fitted.antennas)), None
     return combine(drops.reshape(fitted.drops, fitted.users, fitted.receive_antennas, fitted.antennas), mode)
+
+
+def check_swapped(shape: tuple[int, ...], users: int, antennas: int) -> str | None:
+    """Refuse channels without a layout whose users and antennas are swapped.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Shape of the array.
+    users, antennas : int
+        K and N, as read.
+
+    Returns
+    -------
+    str or None
+        With more users than antennas, a line to warn with.
+
+    Raises
+    ------
+    NflaeError
+        With more than 16 users and more than 4 users per antenna.
+    """
+    if users <= antennas:
+        return None
+    read = f"channels {shape} are read as {users} users and {antennas} antennas; if users and antennas"
+    swapped = f"{read} are swapped, pass np.swapaxes(channels, -1, -2)"
+    if users > _MAX_USERS_PER_ANTENNA * antennas and users > _FEW_USERS:
+        raise NflaeError(f"{swapped}; if they are not, state layout={'skn'[-len(shape) :]!r}, convention='hermitian'")
+    return swapped
 
 
 def _fit(given: npt.NDArray[Any], layout: str | None) -> Layout:

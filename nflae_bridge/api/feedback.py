@@ -80,13 +80,9 @@ def feedback(
     Raises
     ------
     NflaeError
-        If the bits are too few, an argument does not fit, or a channel is zero, NaN or infinite; the message is one
-        line, snapshots (drops) and users counted from 1.
+        If bits are too few, an argument does not fit, or a channel is zero, NaN or infinite; users counted from 1.
     """
-    snapshots, _ = read_array(channels, layout, convention, receive_antennas)
-    bad = first_bad_drop(snapshots)
-    if bad is not None:
-        raise NflaeError(f"channels: drop {bad.drop + 1}, {bad.describe()}")
+    snapshots = _checked_snapshots(channels, layout, convention, receive_antennas)
     try:
         import torch
 
@@ -94,11 +90,11 @@ def feedback(
         from simulator.csi.feedback.ends import FeedbackEncoder, csi_error_db, missed_share
     except ModuleNotFoundError as error:
         raise explain_import(error, "nflae_bridge.feedback") from error
-    largest = float(np.linalg.norm(snapshots.astype(np.complex128), axis=-1).max())
-    link = parse_format(bits, snapshots.shape[-1], codec, predictor, geometry, reference or largest)
+    reference = reference or float(np.linalg.norm(snapshots.astype(np.complex128), axis=-1).max())
+    link = parse_format(bits, snapshots.shape[-1], codec, predictor, geometry, reference)
     encoder = FeedbackEncoder(link, snapshots.shape[1])
     given = torch.from_numpy(snapshots)
-    coded = [encoder.encode(snapshot) for snapshot in given]
+    coded = [encoder.encode(each) for each in given]
     return Feedback(
         np.stack([reports for reports, _ in coded]),
         torch.stack([csi for _, csi in coded]).numpy(),
@@ -106,6 +102,17 @@ def feedback(
         torch.stack([1 - missed_share(true, csi) for true, (_, csi) in zip(given, coded, strict=True)]).numpy(),
         link,
     )
+
+
+def _checked_snapshots(
+    channels: npt.ArrayLike, layout: str | None, convention: str | None, receive_antennas: str | None
+) -> npt.NDArray[np.complex64]:
+    """Return the snapshots, complex64 (snapshots, users, antennas); raise NflaeError for NaN, Inf and zero channels."""
+    snapshots, _ = read_array(channels, layout, convention, receive_antennas)
+    bad = first_bad_drop(snapshots)
+    if bad is not None:
+        raise NflaeError(f"channels: drop {bad.drop + 1}, {bad.describe()}")
+    return snapshots
 
 
 def decode_feedback(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from matlab_io.errors import NflaeError
 from matlab_io.extras import explain_import
-from matlab_io.reading.arrays import read_array
+from matlab_io.reading.arrays import check_swapped, read_array
 from matlab_io.result import Result
 from nflae_bridge.files.budget.user_snr import check_default_noise
 from nflae_bridge.files.validation import first_bad_drop
@@ -81,7 +81,7 @@ def precode(
         or something is not available; the message is one line, drops counted from 1.
     """
     drops, combiner = read_array(channels, layout, convention, receive_antennas)
-    _check_drops(drops)
+    _check_drops(drops, None if layout is not None else np.shape(channels))
     labels = None if near_field is None else _checked_labels(near_field, drops.shape[:2])
     _check_numbers(power=power, noise_power=noise_power, alpha_c=alpha_c, min_rate=min_rate)
     budget = LinkBudget(power, DEFAULT_NOISE_POWER if noise_power is None else noise_power, alpha_c, min_rate)
@@ -155,8 +155,10 @@ def _checked_labels(near_field: npt.ArrayLike, shape: tuple[int, ...]) -> npt.ND
     return labels.astype(np.bool_).reshape(shape)
 
 
-def _check_drops(drops: npt.NDArray[np.complex64]) -> None:
-    """Refuse drops with NaN, Inf or an all-zero user."""
+def _check_drops(drops: npt.NDArray[np.complex64], shape: tuple[int, ...] | None) -> None:
+    """Refuse drops with NaN, Inf or an all-zero user; given the shape of an array without a layout, swapped axes."""
+    if shape is not None:
+        check_swapped(shape, *drops.shape[1:])
     bad = first_bad_drop(drops)
     if bad is not None:
         raise NflaeError(f"channels: drop {bad.drop + 1}, {bad.describe()}")

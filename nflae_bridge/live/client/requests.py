@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from matlab_io.errors import NflaeError
-from matlab_io.reading.arrays import read_array
+from matlab_io.reading.arrays import check_swapped, read_array
 from nflae_bridge.files.budget.user_snr import check_default_noise
 from nflae_bridge.live.errors import BadRequest, TooLarge, error_of_code
 from nflae_bridge.live.headers import Frame
@@ -29,8 +29,6 @@ DEFAULT_TIMEOUT = 30.0  # s
 _FIRST_PAUSE = 0.02  # s
 _LONGEST_PAUSE = 0.2  # s
 _RETRIED = ("busy", "stopping")
-# More users are taken for antennas unless their axis is named; few may be the users of a small array.
-_MAX_USERS_PER_ANTENNA, _FEW_USERS = 4, 16
 _ALWAYS_ACCEPTED_BYTES = 1 << 20  # the smallest limit that a server can have
 
 
@@ -144,15 +142,10 @@ def _checked_drops(
 ) -> tuple[npt.NDArray[np.complex64], npt.NDArray[np.complex64] | None]:
     try:
         drops, combiner = read_array(channels, layout, convention, receive_antennas)
+        swapped = None if layout is not None else check_swapped(np.shape(channels), *drops.shape[1:])
     except NflaeError as error:
         raise BadRequest(str(error)) from None
-    _, users, antennas = drops.shape
-    if users > antennas and layout is None:
-        read = f"channels {np.shape(channels)} are read as {users} users and {antennas} antennas; if users and antennas"
-        swapped = f"{read} are swapped, pass np.swapaxes(channels, -1, -2)"
-        if users > _MAX_USERS_PER_ANTENNA * antennas and users > _FEW_USERS:
-            stated = f"layout={'skn'[-np.ndim(channels) :]!r}, convention='hermitian'"
-            raise BadRequest(f"{swapped}; if they are not, state {stated}")
+    if swapped is not None:
         warnings.warn(swapped, stacklevel=2)
     return drops, combiner
 

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from typing import Any
 
+from matlab_io.errors import NflaeError
 from matlab_io.version import __version__
 from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.headers import Frame, request_id
@@ -52,7 +53,7 @@ def serve(settings: ServerSettings, log: EventLog) -> None:
     Raises
     ------
     NflaeError
-        If an address, a key, a model or a device is unusable.
+        If an address, a key, a model or a device is unusable, and if a second signal ends the server at once.
     """
     return_freed_memory()
     sys.setswitchinterval(_SWITCH_SECONDS)
@@ -66,7 +67,10 @@ def serve(settings: ServerSettings, log: EventLog) -> None:
         gc.freeze()
         loop = ServerLoop(settings, transport, device, log)
         with stopped_by_signals(loop.stop), reread_on_hangup(transport.guard):
-            loop.run()
+            try:
+                loop.run()
+            except KeyboardInterrupt:
+                raise NflaeError("ended by a second signal; requests accepted before it may be unanswered") from None
     finally:
         transport.close(_LINGER_SECONDS)
 

@@ -12,6 +12,7 @@ import pytest
 
 import nflae_bridge
 from nflae_bridge import BridgeError, NflaeError, precode
+from tests.channel_files import random_channels
 
 
 def channels(drops: int = 6, users: int = 4, antennas: int = 32) -> npt.NDArray[np.complex128]:
@@ -181,6 +182,17 @@ def test_every_public_exception_has_one_base() -> None:
 def test_importing_the_package_is_quick() -> None:
     code = "import sys, nflae_bridge; sys.exit(bool({'torch', 'numpy', 'zmq', 'msgspec', 'h5py'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("axes", ["skn", "kn"])
+def test_far_more_users_than_antennas_are_refused_unless_their_axis_is_named(axes: str) -> None:
+    drawn = random_channels(1, 17, 4).reshape((1, 17, 4)[3 - len(axes) :])
+    with pytest.raises(NflaeError, match=rf"17 users and 4 antennas.* state layout='{axes}'"):
+        precode(drawn, scheme="rzf")
+    stated = precode(drawn, scheme="mrt", layout=axes, convention="hermitian", noise_power=1)
+    assert stated.precoder.shape == (1, 17, 4)
+    for few in (random_channels(1, 16, 3), random_channels(1, 17, 5)):
+        assert precode(few, scheme="mrt", noise_power=1).precoder.shape == few.shape
 
 
 def test_a_layout_of_users_in_rows_needs_a_convention() -> None:

@@ -158,23 +158,28 @@ def command(
     if metrics_port is not None:
         require("prometheus_client", "nflae serve --metrics-port")
     from nflae_bridge.live.log import EventLog
-    from nflae_bridge.live.server import ServerSettings, serve
 
-    settings = ServerSettings(
-        bind=bind,
-        model=model,
-        device=device,
-        max_batch=max_batch,
-        max_wait=1e-6 * max_wait_us,
-        queue=queue,
-        queue_bytes=queue_mb << 20,
-        max_message_bytes=max_message_mb << 20,
-        max_users=max_users,
-        max_seconds=max_seconds,
-        grace=grace,
-        server_key=server_key,
-        client_keys=client_keys,
-        insecure=insecure,
-        metrics_port=metrics_port,
-    )
-    serve(settings, EventLog(log_level))
+    log = EventLog(log_level)
+    try:
+        from nflae_bridge.live.server import ServerSettings, serve
+
+        settings = ServerSettings(
+            bind=bind,
+            model=model,
+            device=device,
+            max_batch=max_batch,
+            max_wait=1e-6 * max_wait_us,
+            queue=queue,
+            queue_bytes=queue_mb << 20,
+            max_message_bytes=max_message_mb << 20,
+            max_users=max_users,
+            max_seconds=max_seconds,
+            grace=grace,
+            server_key=server_key,
+            client_keys=client_keys,
+            insecure=insecure,
+            metrics_port=metrics_port,
+        )
+        serve(settings, log)
+    except KeyboardInterrupt:  # during start-up: later signals stop the loop or raise NflaeError
+        log.info("stopped", message="before the start was complete")

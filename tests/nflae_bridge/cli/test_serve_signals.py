@@ -1,0 +1,41 @@
+"""Signals to ``nflae serve`` before and after its start."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from nflae_bridge.live.server.computation.device import Device
+from nflae_bridge.live.server.loop import ServerLoop
+from tests.channel_files import Run
+
+BIND = ("serve", "--bind", "tcp://127.0.0.1:*")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_during_the_start_ends_the_server_with_status_0(
+    nflae: Run, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.setattr(Device, "calibrate", lambda self, name: os.kill(os.getpid(), number))
+    done = nflae(*BIND)
+    assert done.exit_code == 0, done.output
+    assert "unfinished output" not in done.stderr
+
+
+def test_a_second_signal_ends_the_server_at_once(nflae: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped: list[bool] = []
+
+    def run(self: ServerLoop) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        stopped.append(self._admission.stopping)
+        os.kill(os.getpid(), signal.SIGTERM)
+        stopped.append(False)
+
+    monkeypatch.setattr(Device, "calibrate", lambda self, name: None)
+    monkeypatch.setattr(ServerLoop, "run", run)
+    done = nflae(*BIND)
+    assert stopped == [True]
+    assert done.exit_code == 1
+    assert "ended by a second signal" in done.stderr
