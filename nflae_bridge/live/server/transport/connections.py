@@ -128,7 +128,8 @@ class Connections:
             if connection is not None:
                 if event & select.EPOLLOUT:
                     self._flush(connection)
-                if event & ~select.EPOLLOUT and connection.socket.fileno() >= 0:
+                paused = event & select.EPOLLIN and not connection.mask & select.EPOLLIN  # by the line above
+                if event & ~select.EPOLLOUT and not paused and connection.socket.fileno() >= 0:
                     self._read(connection)
             elif number == self._wakeup:
                 os.read(number, 4096)
@@ -321,7 +322,9 @@ class Connections:
         size = sum(map(len, parts))
         connection.unread += size
         self._unread += size
-        if not connection.mask & select.EPOLLOUT:
+        if connection.mask & select.EPOLLOUT:
+            self._update_mask(connection)
+        else:
             self._unsent[connection] = None
 
     def _send_all(self) -> None:
@@ -346,5 +349,8 @@ class Connections:
         except OSError:
             self._drop(connection)
             return
+        self._update_mask(connection)
+
+    def _update_mask(self, connection: _Connection) -> None:
         reads = 0 if connection.unread > _PAUSE_BYTES else select.EPOLLIN
-        self._watch(connection, reads | (select.EPOLLOUT if outbox else 0))
+        self._watch(connection, reads | (select.EPOLLOUT if connection.outbox else 0))
