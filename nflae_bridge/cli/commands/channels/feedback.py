@@ -42,7 +42,7 @@ if TYPE_CHECKING:
       bits                   ceil(BITS/8) x K x S uint8, the reports, first bit highest
       csi_error_db, sgcs     K x S, error without its common phase; squared cosine similarity
       nflae_info             struct, with the parameters of the link
-    With subcarriers, F x S stands for S: each user and subcarrier has reports of its own.
+    With subcarriers, S is replaced by F x S: one report per user and subcarrier.
 
     \b
     All bits are counted: sequence number, norm, gains. The phase common to a user's antennas is not fed back, as no
