@@ -120,7 +120,7 @@ def read_block(
     return Block(start, good, channels[good], combiner, labels)
 
 
-def describe_bad_drop(file: ChannelFile, bad: BadDrop) -> str:
+def describe_bad_drop(file: ChannelFile, bad: BadDrop, can_skip: bool = True) -> str:
     """Describe a bad drop in one line, with indices counted from 1 as in MATLAB.
 
     Parameters
@@ -129,15 +129,15 @@ def describe_bad_drop(file: ChannelFile, bad: BadDrop) -> str:
         File that holds the drop.
     bad : BadDrop
         Its first fault.
+    can_skip : bool
+        The command has the option ``--on-bad-drop``.
 
     Returns
     -------
     str
     """
-    return (
-        f"{file.path}: {file.variable}: {drop_name(file, bad.drop)}, {bad.describe()}; correct the channels, or"
-        " leave such drops out with --on-bad-drop skip"
-    )
+    remedy = ", or leave such drops out with --on-bad-drop skip" if can_skip else ""
+    return f"{file.path}: {file.variable}: {drop_name(file, bad.drop)}, {bad.describe()}; correct the channels{remedy}"
 
 
 def drop_name(file: ChannelFile, drop: int) -> str:

@@ -17,7 +17,7 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class SlotAxis:
-    """Hold the drop axes of a file, one of which at most is time: each slot a drop, or one per subcarrier.
+    """Hold the drop axes of a file: at most one axis of time, and the subcarriers.
 
     Parameters
     ----------

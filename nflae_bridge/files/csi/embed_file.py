@@ -51,7 +51,7 @@ def embed_file(
     Raises
     ------
     NflaeError
-        If a drop is bad, for more antennas than the network embeds, and if the output cannot be written.
+        If a drop is not finite or zero, the antennas outnumber those of the network, or the output cannot be written.
     """
     with torch.no_grad():
         size = network.embed(torch.ones(1, file.antennas, dtype=torch.complex64)).shape[-1]

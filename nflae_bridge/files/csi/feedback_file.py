@@ -84,7 +84,7 @@ def largest_norm(file: ChannelFile, batch: int) -> tuple[float, list[str]]:
         good = good_drops(channels)
         if not good.all():
             first = int(np.flatnonzero(~good)[0])
-            raise NflaeError(describe_bad_drop(file, fault_of(channels[first], start + first)))
+            raise NflaeError(describe_bad_drop(file, fault_of(channels[first], start + first), can_skip=False))
         norms = np.linalg.norm(channels.astype(np.complex128), axis=-1)
         largest = max(largest, float(norms.max()))
         if norms.min() < weakest:

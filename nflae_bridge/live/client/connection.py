@@ -109,9 +109,11 @@ class ServerAddress:
 
     def connection_lost(self) -> ConnectionLost:
         """Make the error of a request that has cost `MAX_LOSSES` connections."""
+        remedy = "another key, or none (then leave out server_key and client_key)"
+        keys = remedy if self.server_key else "keys (then give server_key and client_key)"
         return ConnectionLost(
             f"{self.address}: the connection was lost {MAX_LOSSES} times on this request; is it `nflae serve`, has it"
-            f" {'another key' if self.server_key else 'a key'}, or does it fail? its log has more"
+            f" {keys}, or does it fail? its log has more"
         )
 
     def refusal(self, reason: str) -> ConnectionLost:

@@ -20,8 +20,8 @@ def sum_rates(truth: Tensor, csi: Tensor, scheme: Scheme, users: int = USERS) ->
     Parameters
     ----------
     truth
-        h with a mean ||h||^2 of 1, complex64 (series, antennas); each ``users`` series in sequence make a drop, those
-        that remain are left out.
+        h with a mean ||h||^2 of 1, complex64 (series, antennas); ``users`` successive series form a drop, and
+        an incomplete last drop is left out.
     csi
         The transmitter's CSI, complex64 (series, antennas).
     scheme

@@ -219,12 +219,12 @@ def test_both_clients_name_what_the_server_refuses(tmp_path: Path) -> None:
         make_keys(tmp_path / ("clients" if name == "known" else ""), name)
     clients, server_key = tmp_path / "clients", tmp_path / "server.key"
     stranger = {"server_key": server_key, "client_key": tmp_path / "stranger.key_secret"}
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    plain = context.socket(zmq.ROUTER)
-    address = f"tcp://127.0.0.1:{plain.bind_to_random_port('tcp://127.0.0.1')}"
-    with Client(address, **stranger) as client, pytest.raises(ConnectionLost, match="the server has no keys"):
-        client.status()
-    context.destroy(linger=0)
+    # A server that closes while the handshake is being sent resets the connection: then ZeroMQ gives no reason.
+    unkeyed, keyed = "the server has no keys|another key, or none", "the server requires keys|has it keys"
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as plain:
+        address = f"tcp://127.0.0.1:{plain.bind_to_random_port('tcp://127.0.0.1')}"
+        with Client(address, **stranger) as client, pytest.raises(ConnectionLost, match=unkeyed):
+            client.status()
 
     async def call(address: str) -> None:
         async with AsyncClient(address, **stranger) as client:
@@ -232,7 +232,7 @@ def test_both_clients_name_what_the_server_refuses(tmp_path: Path) -> None:
 
     arguments = ("--server-key", tmp_path / "server.key_secret", "--client-keys", clients)
     with LiveServer(*arguments) as server:
-        with Client(server.address) as client, pytest.raises(ConnectionLost, match="the server requires keys"):
+        with Client(server.address) as client, pytest.raises(ConnectionLost, match=keyed):
             client.status()
         with Client(server.address, **stranger) as client:
             for _ in range(2):

@@ -174,7 +174,7 @@ def _check_network_options(name: str, work: WorkOptions) -> None:
 
 
 def _check_prediction(prediction: PredictionOptions, plotting: PlotOptions) -> None:
-    """Refuse options of the prediction without it, and the plot of a drop that is not the one precoded."""
+    """Refuse options of the prediction without ``--ahead``, and a plot of predicted drops."""
     if prediction.ahead is None:
         for option in prediction.given():
             raise click.UsageError(f"{option} applies to --ahead only; give --ahead SNAPSHOTS too")
@@ -185,7 +185,7 @@ def _check_prediction(prediction: PredictionOptions, plotting: PlotOptions) -> N
 def _predictor(file: ChannelFile, prediction: PredictionOptions, device: torch.device) -> FilePredictor | None:
     if prediction.ahead is None:
         return None
-    fact("prediction", f"{prediction.describe()}; the rates are those expected of it")
+    fact("prediction", f"{prediction.describe()}; the rates hold if it is exact")
     return prediction.predictor(file, "auto", str(device))
 
 

@@ -24,7 +24,7 @@ Snapshot = npt.NDArray[np.complex64]
 class Predict(Protocol):
     """Predict the channels after a history, as `nflae_bridge.predict` does.
 
-    A history that is no sequence raises `BadChannels`; None stands for a computation that is not available for now.
+    A history that is no sequence raises `BadChannels`; None is returned while the server is not available.
     """
 
     def __call__(self, history: Snapshot, *, ahead: int) -> PredictedChannels | None:
