@@ -30,11 +30,14 @@ class EstimatedChannels:
         Estimated error, energy over that of the channel, dB, float64 (drops, users); NaN if unknown.
     method : numpy.ndarray
         Method of each estimate, the one of the largest weight where several are averaged, str (drops, users).
+    notes : tuple of str
+        Doubts about the estimates, one line each.
     """
 
     channels: npt.NDArray[np.complex64]
     csi_error_db: npt.NDArray[np.float64]
     method: npt.NDArray[np.str_]
+    notes: tuple[str, ...] = ()
 
 
 def estimate(
@@ -92,7 +95,7 @@ def estimate(
     try:
         import torch
 
-        from simulator.csi.estimation.users import estimate_users
+        from simulator.csi.estimation.users import doubt_noise, estimate_users
 
         fault = first_fault(rows)
         if fault is not None:
@@ -116,10 +119,12 @@ def estimate(
     except ModuleNotFoundError as error:
         raise explain_import(error, "nflae_bridge.estimate") from error
     names = np.array(found.method).reshape(found.csi_error_db.shape)
+    doubt = None if found.noise_share is None else doubt_noise(float(found.noise_share.median()))
     return EstimatedChannels(
         found.channels.reshape(*rows.shape[:2], -1).cpu().numpy(),
         np.repeat(found.csi_error_db.double().cpu().numpy(), snapshots, 0),
         np.repeat(names, snapshots, 0),
+        () if doubt is None else (doubt,),
     )
 
 

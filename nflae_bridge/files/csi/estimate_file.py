@@ -39,16 +39,24 @@ class EstimationSummary:
         Number of estimates by the method of the largest weight.
     errors : list of numpy.ndarray
         Estimated relative errors, linear; NaN if unknown.
+    noise_shares : list of numpy.ndarray
+        Estimated noise over received power; none where the noise is stated.
     """
 
     version: str
     methods: Counter[str] = field(default_factory=Counter)
     errors: list[npt.NDArray[np.float64]] = field(default_factory=list)
+    noise_shares: list[npt.NDArray[np.float32]] = field(default_factory=list)
 
     @property
     def mean_error_db(self) -> float:
         """Return the estimated CSI error, mean over users and drops, dB."""
         return float(10 * np.log10(np.concatenate(self.errors).mean()))
+
+    @property
+    def noise_share(self) -> float | None:
+        """Return the median of the estimated noise over received power; None for a stated noise."""
+        return float(np.median(np.concatenate(self.noise_shares))) if self.noise_shares else None
 
 
 def estimate_file(
@@ -152,6 +160,8 @@ def _estimated(
     summary.methods.update(found.method)
     error = found.csi_error_db.double().cpu().numpy()
     summary.errors.append(10 ** (error.ravel() / 10))
+    if found.noise_share is not None:
+        summary.noise_shares.append(found.noise_share.cpu().numpy().ravel())
     channels = found.channels.cpu().numpy().reshape(len(rows), sizes[0], -1)
     # MATLAB's order of the antenna axes is the reverse of NumPy's; a panel's rows are the faster axis of both.
     channels = channels.reshape(len(rows), sizes[0], *reversed(sizes[1:]))

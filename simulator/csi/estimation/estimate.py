@@ -54,11 +54,14 @@ class Estimate:
         Estimate of 10 log10(||h_hat - h||^2 / ||h||^2) over the snapshots, float32 (series,), dB.
     method : list of str
         Method of each series; of the largest weight where several are averaged.
+    noise_share : Tensor, optional
+        Estimated noise variance over the mean received power, float32 (series,); None for a stated or unused one.
     """
 
     channels: Tensor
     csi_error_db: Tensor
     method: list[str]
+    noise_share: Tensor | None = None
 
 
 def check_method(method: str, geometry: ArrayGeometry, compressed: bool, has_covariance: bool) -> None:

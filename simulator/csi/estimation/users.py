@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -17,6 +17,9 @@ from simulator.csi.noise_variance import noise_variance_of_beams, noise_variance
 
 _SERIES_AT_A_TIME = 512
 _HIGHEST_SNR_DB = 300.0
+_DOUBTFUL_SHARE = (
+    2 / 3
+)  # of noise in the received power; medians are 0.6 for three waves at 0 dB, 0.95 for Rayleigh fading
 LINE = ArrayGeometry("line")
 
 
@@ -86,8 +89,8 @@ def estimate_users(received: Tensor, method: EstimationMethod) -> Estimate:
     Returns
     -------
     Estimate
-        Channels, complex64 (groups, snapshots, users, antennas); error, float32 (groups, users), NaN if the noise
-        variance is unknown; method per group and user, users fastest.
+        Channels, complex64 (groups, snapshots, users, antennas); error and estimated share of the noise, float32
+        (groups, users), the error NaN if the noise variance is unknown; method per group and user, users fastest.
 
     Raises
     ------
@@ -103,10 +106,34 @@ def estimate_users(received: Tensor, method: EstimationMethod) -> Estimate:
         owner = (torch.arange(start, start + len(part), device=part.device)) % users
         parts.append(_estimate(part, owner, method))
     channels = torch.cat([part.channels for part in parts])
+    shares = [part.noise_share for part in parts if part.noise_share is not None]
     return Estimate(
         channels.reshape(groups, users, snapshots, -1).transpose(1, 2),
         torch.cat([part.csi_error_db for part in parts]).reshape(groups, users),
         [name for part in parts for name in part.method],
+        torch.cat(shares).reshape(groups, users) if shares else None,
+    )
+
+
+def doubt_noise(median_share: float) -> str | None:
+    """Doubt an estimated noise variance that takes most of the received power.
+
+    Parameters
+    ----------
+    median_share : float
+        Median over users and drops of `Estimate.noise_share`.
+
+    Returns
+    -------
+    str or None
+        A line to be shown to the user; None without a doubt.
+    """
+    if not median_share > _DOUBTFUL_SHARE:
+        return None
+    return (
+        f"the estimated noise is {100 * median_share:.0f} % of the received power: either the pilots are that noisy, or the channels fill all beams (rich scattering, another geometry) and are taken for noise,"
+        " which makes the estimates worse than the pilots; state --csi-snr-db or --noise-dbw (csi_snr_db or"
+        " noise_variance in Python)"
     )
 
 
@@ -126,7 +153,8 @@ def _estimate(series: Tensor, owner: Tensor, method: EstimationMethod) -> Estima
         found = estimate_channels(
             Observation(unit, variance, method.pilots), method.geometry, method.name, method.network, covariance, known
         )
-    return Estimate(found.channels * power.sqrt(), found.csi_error_db, found.method)
+    estimated = method.csi_snr_db is None and method.noise_variance is None
+    return replace(found, channels=found.channels * power.sqrt(), noise_share=variance if estimated else None)
 
 
 def _noise_variance(unit: Tensor, power: Tensor, method: EstimationMethod) -> tuple[Tensor | None, Tensor]:

@@ -177,3 +177,18 @@ def test_bad_drops_are_named(nflae: Run, tmp_path: Path, value: float, message: 
     assert re.search(rf"in\.mat: H: drop 3, user 2 has .*{message}", done.output), done.output
     with pytest.raises(nflae_bridge.NflaeError, match=f"drop 3, user 2 has .*{message}"):
         nflae_bridge.estimate(received)
+
+
+def test_channels_taken_for_noise_are_doubted(nflae: Run, tmp_path: Path) -> None:
+    """Rayleigh fading fills all beams as noise does; few waves do not."""
+    rng = np.random.default_rng(2)
+    rich = (rng.normal(size=(20, 4, 64)) + 1j * rng.normal(size=(20, 4, 64))).astype(np.complex64)
+    (doubt,) = nflae_bridge.estimate(rich).notes
+    assert re.search(r"noise .* is 9\d % of the received power.* state --csi-snr-db", doubt)
+    assert nflae_bridge.estimate(rich, csi_snr_db=20).notes == ()
+    waves = np.exp(2j * np.pi * rng.random((3, 20, 4, 1)) * np.arange(64)).sum(0).astype(np.complex64)
+    assert nflae_bridge.estimate(waves + 0.3 * rich).notes == ()
+    scipy.io.savemat(tmp_path / "rich.mat", {"H": rich.transpose(2, 1, 0), "layout": "nks"})
+    done = nflae("estimate", tmp_path / "rich.mat", "-o", tmp_path / "out.mat")
+    assert done.exit_code == 0
+    assert "are taken for noise" in done.stderr

@@ -10,7 +10,7 @@ import click
 
 from nflae_bridge.cli.options import ChannelOptions, channel_options, device_option, model_option, option_group
 from nflae_bridge.cli.prediction_options import parse_snr
-from nflae_bridge.cli.terminal import fact, progress
+from nflae_bridge.cli.terminal import fact, progress, warn
 
 if TYPE_CHECKING:
     from matlab_io import ChannelFile
@@ -245,6 +245,14 @@ def _values(file: ChannelFile, estimation: EstimationOptions) -> dict[str, Value
 def _report(summary: EstimationSummary) -> None:
     import math
 
+    from simulator.csi.estimation.users import doubt_noise
+
+    if summary.noise_share is not None:
+        snr = 10 * math.log10(max(1 - summary.noise_share, 1e-30) / summary.noise_share)
+        fact("pilot SNR", f"{snr:.1f} dB per antenna (estimated from the weak beams, median of users and drops)")
+        doubt = doubt_noise(summary.noise_share)
+        if doubt is not None:
+            warn(doubt)
     total = summary.methods.total()
     used = ", ".join(f"{name} {100 * count / total:.3g} %" for name, count in summary.methods.most_common())
     fact("methods", f"{used} of {total} estimates")
