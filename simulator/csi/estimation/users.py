@@ -17,9 +17,7 @@ from simulator.csi.noise_variance import noise_variance_of_beams, noise_variance
 
 _SERIES_AT_A_TIME = 512
 _HIGHEST_SNR_DB = 300.0
-_DOUBTFUL_SHARE = (
-    2 / 3
-)  # of noise in the received power; medians are 0.6 for three waves at 0 dB, 0.95 for Rayleigh fading
+_DOUBTFUL_SHARE = 2 / 3  # of the received power; medians: three waves at 0 dB 0.6, Rayleigh fading 0.95 (N = 64)
 LINE = ArrayGeometry("line")
 
 
@@ -131,9 +129,9 @@ def doubt_noise(median_share: float) -> str | None:
     if not median_share > _DOUBTFUL_SHARE:
         return None
     return (
-        f"the estimated noise is {100 * median_share:.0f} % of the received power: either the pilots are that noisy, or the channels fill all beams (rich scattering, another geometry) and are taken for noise,"
-        " which makes the estimates worse than the pilots; state --csi-snr-db or --noise-dbw (csi_snr_db or"
-        " noise_variance in Python)"
+        f"the estimated noise is {100 * median_share:.0f} % of the received power: either the pilots are that noisy, or"
+        " the channels fill all beams (rich scattering, another geometry) and are taken for noise, which makes the"
+        " estimates worse than the pilots; state --csi-snr-db or --noise-dbw (csi_snr_db or noise_variance in Python)"
     )
 
 

@@ -249,7 +249,7 @@ def _report(summary: EstimationSummary) -> None:
 
     if summary.noise_share is not None:
         snr = 10 * math.log10(max(1 - summary.noise_share, 1e-30) / summary.noise_share)
-        fact("pilot SNR", f"{snr:.1f} dB per antenna (estimated from the weak beams, median of users and drops)")
+        fact("pilot SNR", f"{snr:.1f} dB per antenna (estimated, median of users and drops)")
         doubt = doubt_noise(summary.noise_share)
         if doubt is not None:
             warn(doubt)
