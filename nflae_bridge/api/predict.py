@@ -131,7 +131,8 @@ def _predict(
     except NflaeError as error:
         raise NflaeError(f"history: {error}") from None
     found = predict_users(taken.channels.unsqueeze(0), taken.missing.unsqueeze(0), method)
-    notes = tuple(note for note in (*taken.notes, fault, gaps) if note)
+    held = "one snapshot has no past: it is held" if len(taken.channels) == 1 else None
+    notes = tuple(note for note in (*taken.notes, held, fault, gaps) if note)
     result = PredictedChannels(
         found.channels[0].cpu().numpy(), found.csi_error_db[0].cpu().numpy(), tuple(found.method), notes
     )

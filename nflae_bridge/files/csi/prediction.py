@@ -84,6 +84,8 @@ class FilePredictor:
         Time between slots by `times`, s.
     finds_paths : bool
         Paths are found, too.
+    notes : dict of str to None
+        Lines to be shown to the user, of the blocks read, in order and without repetition.
 
     Raises
     ------
@@ -102,6 +104,7 @@ class FilePredictor:
         paths: bool = False,
     ) -> None:
         self.axis = SlotAxis.of(file)
+        self.notes: dict[str, None] = {}
         self.history, self.ahead = min(history, self.axis.slots), method.ahead
         self._file, self._method, self._force = file, method, force
         self._times: npt.NDArray[np.float64] | None = None
@@ -225,7 +228,9 @@ class FilePredictor:
         NflaeError
             As `__call__`, and if a user without any snapshot is not to be skipped.
         """
-        channels = self(np.arange(start, stop)).channels[:, -1].copy()
+        found = self(np.arange(start, stop))
+        self.notes |= dict.fromkeys(found.notes)
+        channels = found.channels[:, -1].copy()
         good = good_drops(channels)
         if noise is not None:
             channels *= noise.amplitude(start, stop)

@@ -109,3 +109,4 @@ def test_one_snapshot_is_held() -> None:
     found = nflae_bridge.predict(moving_users(1), ahead=3)
     np.testing.assert_allclose(found.channels, np.repeat(moving_users(1), 3, axis=0), atol=1e-6)
     assert found.method == ("hold",) * 3
+    assert found.notes == ("one snapshot has no past: it is held",)

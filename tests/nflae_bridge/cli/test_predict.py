@@ -121,6 +121,10 @@ def test_gaps_are_filled_said_and_bounded(nflae: Run, write_mat: WriteMat, tmp_p
     assert done.exit_code == 0, done.output
     assert "drop 13, user 2: NaN, Inf or zero at every antenna; 3 such gaps are filled" in done.stderr
     assert error_db(load(output)["H"].T, channels[24:]) < -10
+    done = nflae("precode", write_mat(holed), "-o", tmp_path / "w.mat", "--scheme", "rzf", "--ahead", 2, *AR)
+    assert done.exit_code == 0, done.output
+    assert "drop 13, user 2" in done.stderr
+    assert "--on-bad-drop" not in done.stderr
     holed[[10, 11, 17], 1] = np.nan
     done = nflae("predict", write_mat(holed), "-o", output, *AR)
     assert done.exit_code == 1

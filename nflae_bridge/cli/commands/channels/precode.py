@@ -140,6 +140,8 @@ def command(
                 picture = None if shown is None else draw_users(plotting.plot, shown)
         if picture is not None:
             picture.save()
+    for note in {} if predictor is None else predictor.notes:
+        warn(note)
     _report(summary, name, budget.demands_rates, choice.sum_rate_scope)
     fact("written", f"{output} (version {results.version})" + (f", {plotting.plot}" if picture else ""))
 
