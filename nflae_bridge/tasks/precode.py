@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from nflae_bridge.network.config import BackboneConfig, EncoderConfig, NetworkConfig
-from nflae_bridge.network.model import PrecodingNetwork
+from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
 from nflae_bridge.tasks.task import Comparison, Measures, Parts, Task, register
-from nflae_bridge.training.data import DropDistribution, PublishedDrops, TrainingBatch
-from nflae_bridge.training.loss import LossWeights, precoding_loss
+from nflae_bridge.training.data import DropDistribution, PublishedDrops, TrainingBatch, labelled_users
+from nflae_bridge.training.loss import LossParts, LossWeights, label_loss, precoding_loss
 from nflae_bridge.training.recipe import Preset, Recipe
 from nflae_bridge.training.validation import forward, reference_rate, served_rate
 from simulator.downlink.budget import LinkBudget
@@ -22,14 +23,19 @@ from simulator.schemes import scheme
 
 def _loss(network: PrecodingNetwork, batch: TrainingBatch, weights: LossWeights) -> Parts:
     gram = normalised_gram(batch.channels, LinkBudget(1.0, 1.0))
-    output = forward(network, batch, gram, with_labels=True)
-    parts = precoding_loss(output, gram, batch.near_field, batch.alpha_c, batch.min_rate, weights, batch.labelled)
+    parts = _loss_parts(forward(network, batch, gram, with_labels=True), gram, batch, weights)
     return {
         "loss": parts.total,
         "rate_over_rzf": parts.rate_over_rzf,
         "unmet_rate": parts.unmet,
         "near_field_error": parts.near_field,
     }
+
+
+def _loss_parts(output: NetworkOutput, gram: Tensor, batch: TrainingBatch, weights: LossWeights) -> LossParts:
+    if weights.labels_alone and output.near_field_logit is not None:
+        return label_loss(output.near_field_logit, batch.near_field)
+    return precoding_loss(output, gram, batch.near_field, batch.alpha_c, batch.min_rate, weights, batch.labelled)
 
 
 def _validation(batches: Sequence[TrainingBatch], weights: LossWeights) -> Callable[[PrecodingNetwork], Measures]:
@@ -46,9 +52,7 @@ def _validation(batches: Sequence[TrainingBatch], weights: LossWeights) -> Calla
             gram = normalised_gram(batch.channels, LinkBudget(1.0, 1.0))
             with torch.inference_mode():
                 output = forward(network, batch, gram, with_labels=True)
-                parts = precoding_loss(
-                    output, gram, batch.near_field, batch.alpha_c, batch.min_rate, weights, batch.labelled
-                )
+                parts = _loss_parts(output, gram, batch, weights)
             losses.append(float(parts.total))
             served = served_rate(batch, gram, output.dual_power_fractions.double(), output.power_fractions.double())
             relative_rates.append(float(served.mean() / reference.mean()))
@@ -123,6 +127,18 @@ _PRESETS = {
             _RELATIVE_LOSS,
             steps=9_000,
             learning_rate=7e-4,
+        ),
+    ),
+    "classifier": Preset(
+        "near/far classifier of a model given by --start, nothing else (last part of tiny and small)",
+        Recipe(
+            NetworkConfig(EncoderConfig(edge_width=16), BackboneConfig(width=32, layers=3, heads=2)),
+            labelled_users(),
+            LossWeights(labels_alone=True),
+            part="encoder.classifier",
+            steps=7_000,
+            learning_rate=1.5e-3,
+            seed=3,
         ),
     ),
     "gpt2": Preset(

@@ -130,6 +130,18 @@ class DropDistribution:
         return drawn + published
 
 
+def labelled_users() -> DropDistribution:
+    """Return the distribution for near/far labels: spherical waves alone, six in seven batches with noisy CSI.
+
+    Returns
+    -------
+    DropDistribution
+        4,096 users per batch, N from 32 to 512, CSI SNR -3 to 25 dB per antenna, without constraints.
+    """
+    antennas = (32, 64, 96, 128, 200, 256, 256, 320, 384, 512)
+    return DropDistribution((8, 8), antennas, 4096, spherical=1.0, noisy=6 / 7, csi_snr_db=(-3.0, 25.0), constrained=0)
+
+
 @dataclass(frozen=True)
 class PublishedDrops:
     """Fixed set of drops of the publications, with one K, array and link budget, used in epochs.

@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,8 @@ class Trainer:
     Raises
     ------
     NflaeError
-        If the folder holds another run, or a run and ``resume`` is false; if ``start`` has another network.
+        If the folder holds another run, or a run and ``resume`` is false; if ``start`` has another network, or is None
+        where the recipe trains a part of a model.
     """
 
     def __init__(
@@ -144,6 +145,10 @@ class Trainer:
         resume: bool,
         start: Checkpoint | None = None,
     ) -> None:
+        if recipe.part is not None:
+            if start is None:
+                raise NflaeError(f"preset {name} trains {recipe.part} of a model; name the model, as with --start tiny")
+            recipe = replace(recipe, network=start.network.config)
         self.name, self.recipe, self.folder, self.device = name, recipe, folder, device
         self.history = [] if start is None else start.history()
         torch.manual_seed(recipe.seed)
@@ -157,6 +162,10 @@ class Trainer:
                 )
             self.network.load_state_dict(stored)
         self.network.to(device)
+        if recipe.part is not None:
+            if recipe.part not in dict(self.network.named_modules()):
+                raise NflaeError(f"the model to start from has no {recipe.part}, which preset {name} trains")
+            self.network.requires_grad_(False).get_submodule(recipe.part).requires_grad_(True)
         self.parameters = [p for p in self.network.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(
             self.parameters, recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay

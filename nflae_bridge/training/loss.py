@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import mse_loss
+from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from nflae_bridge.network.model import NetworkOutput
 from simulator.downlink.powers import limit_power_fractions, project_power_fractions
@@ -28,12 +28,15 @@ class LossWeights:
         Divide rates by the sum rate of RZF on the same drop, so that drops at 0 dB and at 30 dB count alike.
     projected : bool
         Use the sum rate after the projection onto C4, which the engine serves, instead of the one before.
+    labels_alone : bool
+        Binary cross entropy of the near/far labels instead of all of the above, for the classifier of a network.
     """
 
     min_rate: float = 10.0
     near_field: float = 5.0
     relative: bool = True
     projected: bool = True
+    labels_alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,3 +115,24 @@ def precoding_loss(
         error = mse_loss(torch.sigmoid(output.near_field_logit), near_field.float())
         loss = loss + weights.near_field * error
     return LossParts(loss, (served / rzf).mean().detach(), (unmet / scale).mean().detach(), error.detach())
+
+
+def label_loss(near_field_logit: Tensor, near_field: Tensor) -> LossParts:
+    """Compute the binary cross entropy of near-field logits.
+
+    Parameters
+    ----------
+    near_field_logit : Tensor
+        Logits of the near-field scores, float32 (drops, users).
+    near_field : Tensor
+        True labels, bool (drops, users).
+
+    Returns
+    -------
+    LossParts
+        The loss; the parts that concern rates are NaN.
+    """
+    absent = near_field_logit.new_full((), torch.nan)
+    error = mse_loss(torch.sigmoid(near_field_logit.detach()), near_field.float())
+    loss = binary_cross_entropy_with_logits(near_field_logit, near_field.float())
+    return LossParts(loss, absent, absent, error)

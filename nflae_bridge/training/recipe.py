@@ -53,6 +53,9 @@ class Recipe:
         Source of training and validation batches.
     loss : Any
         Weights and variants of the task's loss, a frozen dataclass; None where there are none.
+    part : str, optional
+        Module of the network that is trained, ``encoder.classifier``; the others keep the weights of the model that the
+        run starts from, whose configuration replaces ``network``. None: the whole network is trained.
     steps : int
         Optimiser steps.
     learning_rate : float
@@ -79,6 +82,7 @@ class Recipe:
     network: Any
     data: DataSource
     loss: Any = None
+    part: str | None = None
     steps: int = 16_000
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4

@@ -17,15 +17,16 @@ import torch
 from scipy.stats import kstest
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.network.checkpoint import load_checkpoint, save_tensors
+from nflae_bridge.network.checkpoint import Checkpoint, load_checkpoint, save_tensors
 from nflae_bridge.network.config import BackboneConfig, EncoderConfig, NetworkConfig
 from nflae_bridge.network.encoders.interface import UserInputs
 from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
 from nflae_bridge.tasks.precode import PRECODE
 from nflae_bridge.tasks.task import Measures
-from nflae_bridge.training.data import DropDistribution, PublishedDrops, TrainingBatch
+from nflae_bridge.training.data import DropDistribution, PublishedDrops, TrainingBatch, labelled_users
 from nflae_bridge.training.loop import Trainer, is_model, judged, learning_rate
-from nflae_bridge.training.loss import LossWeights, precoding_loss
+from nflae_bridge.training.loss import LossWeights, label_loss, precoding_loss
+from nflae_bridge.training.presets import recipe
 from nflae_bridge.training.recipe import Recipe
 from nflae_bridge.training.validation import forward, reference_rate, served_rate
 from simulator.channels.scenario import scenario
@@ -629,6 +630,45 @@ def test_networks_that_read_antennas_get_them_without_labels_too(kind: Literal["
     batch = TrainingBatch(channels, torch.zeros(2, 3, dtype=torch.bool), one, 0 * one, labelled=False)
     output = forward(network, batch, normalised_gram(channels, LinkBudget()), with_labels=True)
     assert output.power_fractions.shape == (2, 3)
+
+
+def test_classifier_preset_trains_the_classifier_alone(tmp_path: Path) -> None:
+    run(tmp_path / "start")
+    start = load_checkpoint(tmp_path / "start")
+    preset = recipe("classifier", steps=12)
+    few = replace(preset, data=FewDrops(replace(labelled_users(), antennas=(64,), tokens=256)), warm_up=1, decay=0.1)
+    trainer = Trainer("classifier", few, tmp_path / "labels", CPU, False, start)
+    before, losses = weights(trainer), [progress.loss for progress in trainer.run()]
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+    after = load_checkpoint(tmp_path / "labels").network.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {name for name in before if name.startswith("encoder.classifier.")}
+    card = json.loads((tmp_path / "labels" / "model.json").read_text())
+    assert card["history"][-1]["preset"] == "test"
+    assert card["network"] == start.card["network"]
+    with pytest.raises(NflaeError, match=r"trains encoder\.classifier of a model; .*--start tiny"):
+        Trainer("classifier", few, tmp_path / "none", CPU, False)
+    network = PrecodingNetwork(
+        NetworkConfig(EncoderConfig(kind="cnn"), BackboneConfig(family="none", width=16), head_width=4)
+    )
+    with pytest.raises(NflaeError, match=r"has no encoder\.classifier"):
+        Trainer("classifier", few, tmp_path / "none", CPU, False, Checkpoint("cnn", network, {}))
+
+
+def test_label_loss_is_the_cross_entropy_of_the_scores() -> None:
+    logit, labels = torch.tensor([[2.0, -1.0, 0.5]]), torch.tensor([[True, True, False]])
+    scores = 1 / (1 + np.exp(-logit.numpy()))
+    likelihood = np.where(labels, scores, 1 - scores)
+    assert float(label_loss(logit, labels).total) == pytest.approx(-np.log(likelihood).mean(), rel=1e-6)
+
+
+def test_drops_for_labels_are_labelled_and_without_constraints() -> None:
+    for step in range(6):
+        batch = labelled_users().training(1, step)
+        assert batch.labelled
+        assert batch.near_field.numel() == 4096
+        assert bool((batch.alpha_c == 1).all())
+        assert bool((batch.min_rate == 0).all())
 
 
 def test_card_tells_what_was_trained(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from nflae_bridge.cli.terminal import Table, fact, progress
       nflae train --preset tiny -o runs/tiny
       nflae train --preset tiny -o runs/tiny --resume
       nflae train --preset tiny -o runs/longer --start tiny --seed 7
+      nflae train --preset classifier -o runs/labels --start runs/tiny
       nflae train --preset gpt2 -o runs/gpt2 --backbone /models/gpt2
       nflae precode channels.mat -o precoders.mat --model runs/tiny
 
@@ -99,9 +100,8 @@ def command(
     except KeyboardInterrupt:
         if not holds_run(output):
             raise NflaeError(f"interrupted at step {trainer.step}, before the first state was saved") from None
-        raise NflaeError(
-            f"interrupted at step {trainer.step}; continue with: {_resuming(preset, output, steps, seed, backbone)}"
-        ) from None
+        command_line = _resuming(preset, output, start, steps, seed, backbone)
+        raise NflaeError(f"interrupted at step {trainer.step}; continue with: {command_line}") from None
     meaning = "of the validation drops" if chosen.judge == "loss" else task.score_meaning
     fact(f"best {judged}", f"{sign * trainer.best:.4f} ({meaning})")
     if is_model(output):
@@ -125,8 +125,10 @@ def _list_presets(context: click.Context) -> None:
     context.exit()
 
 
-def _resuming(preset: str, output: Path, steps: int | None, seed: int | None, backbone: str | None) -> str:
+def _resuming(
+    preset: str, output: Path, start: str | None, steps: int | None, seed: int | None, backbone: str | None
+) -> str:
     """Return the command that continues the run."""
-    options = {"--steps": steps, "--seed": seed, "--backbone": backbone}
+    options = {"--start": start, "--steps": steps, "--seed": seed, "--backbone": backbone}
     given = "".join(f" {name} {value}" for name, value in options.items() if value is not None)
     return f"nflae train --preset {preset} -o {output}{given} --resume"
