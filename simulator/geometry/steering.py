@@ -8,13 +8,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from simulator.geometry.arrays import UniformLinearArray
+from simulator.geometry.arrays import SPEED_OF_LIGHT, UniformLinearArray
 
 WavefrontModel = Literal["exact", "fresnel"]
 
 
 def near_field_steering(
-    array: UniformLinearArray, angle: Tensor, distance: Tensor, model: WavefrontModel = "exact"
+    array: UniformLinearArray,
+    angle: Tensor,
+    distance: Tensor,
+    model: WavefrontModel = "exact",
+    frequency: float | None = None,
 ) -> Tensor:
     """Compute the unit-norm response b(theta, r) of the array to a spherical wave.
 
@@ -30,6 +34,8 @@ def near_field_steering(
         theta, rad, and r, m, of shape S.
     model
         ``exact`` or ``fresnel``.
+    frequency
+        Frequency of the wave, Hz; by default the carrier, at which the spacing is half a wavelength.
 
     Returns
     -------
@@ -40,12 +46,11 @@ def near_field_steering(
     offset = array.element_offsets().to(angle.device)
     along = offset * torch.sin(angle)
     if model == "exact":
-        # (r_n - r) written without cancellation: (r_n^2 - r^2) / (r_n + r)
-        square = offset**2 - 2 * distance * along
-        excess = square / (torch.sqrt(distance**2 + square) + distance)
+        excess = path_excess(along, offset**2, distance)
     else:
         excess = offset**2 * torch.cos(angle) ** 2 / (2 * distance) - along
-    return _unit_phasor(-excess / array.wavelength, array.antennas)
+    wavelength = array.wavelength if frequency is None else SPEED_OF_LIGHT / frequency
+    return unit_phasor(-excess / wavelength, array.antennas)
 
 
 def far_field_steering(array: UniformLinearArray, angle: Tensor) -> Tensor:
@@ -66,10 +71,44 @@ def far_field_steering(array: UniformLinearArray, angle: Tensor) -> Tensor:
         complex64 S + (antennas,).
     """
     along = array.element_offsets().to(angle.device) * torch.sin(angle.double()).unsqueeze(-1)
-    return _unit_phasor(along / array.wavelength, array.antennas)
+    return unit_phasor(along / array.wavelength, array.antennas)
 
 
-def _unit_phasor(cycles: Tensor, antennas: int) -> Tensor:
-    """Return exp(j 2 pi cycles) / sqrt(N), complex64."""
+def path_excess(along: Tensor, square: Tensor, distance: Tensor) -> Tensor:
+    """Compute r_n - r, r_n = sqrt(r^2 - 2 r a_n + s_n), without cancellation: (r_n^2 - r^2) / (r_n + r).
+
+    Parameters
+    ----------
+    along
+        Element positions projected on the direction of the source, a_n, float64 (..., elements), m.
+    square
+        Squared distance of the elements from the centre, s_n, float64 (elements,), m^2.
+    distance
+        Distance r of the source from the centre, float64 (..., 1), m.
+
+    Returns
+    -------
+    Tensor
+        float64 (..., elements), m.
+    """
+    difference = square - 2 * distance * along
+    return difference / (torch.sqrt(distance**2 + difference) + distance)
+
+
+def unit_phasor(cycles: Tensor, antennas: int) -> Tensor:
+    """Compute exp(j 2 pi cycles) / sqrt(N), from phases reduced to one cycle in float64.
+
+    Parameters
+    ----------
+    cycles
+        float64 (...).
+    antennas
+        N.
+
+    Returns
+    -------
+    Tensor
+        complex64 (...).
+    """
     phase = (2 * math.pi * (cycles - cycles.round())).float()
     return torch.polar(torch.full_like(phase, 1 / math.sqrt(antennas)), phase)
