@@ -35,6 +35,7 @@ EXPERIMENTS = {
     "lwm": "pretraining on masked space-frequency patches",
     "bert4mimo": "pretraining on masked snapshots",
     "wirelessgpt": "pretraining on masked patches, the last ones hidden",
+    "embedding": "few labels from the embedding of nflae embed",
     "2dlam": "delay and Doppler shift of paths by GPT-2 blocks",
 }
 # Modules of experiments that are called otherwise.
@@ -47,6 +48,7 @@ _MODULES = {
     "lwm": "csi.masked",
     "bert4mimo": "csi.masked",
     "wirelessgpt": "csi.masked",
+    "embedding": "csi.embedding",
     "2dlam": "csi.delay_doppler",
 }
 

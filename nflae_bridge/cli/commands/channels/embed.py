@@ -23,7 +23,7 @@ from nflae_bridge.cli.terminal import fact, progress
       embedding     D x K x S, single; scale and common phase of a channel do not change it
       nflae_info    struct
 
-    No such model is shipped. nflae reproduce lwm compares such features with simpler ones.""",
+    No such model is shipped. nflae reproduce embedding compares such features with simpler ones.""",
 )
 @click.argument("source", metavar="IN.mat", type=click.Path(path_type=Path))
 @click.option(

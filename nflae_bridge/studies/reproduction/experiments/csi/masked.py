@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from nflae_bridge.plots.style import empty_figure, grid_axes
-from nflae_bridge.studies.csi.probes import handmade_features, probe_accuracy
+from nflae_bridge.studies.csi.probes import accuracy_cells, handmade_features, probe_accuracy
 from nflae_bridge.studies.csi.token_network import TokenNetwork, complex_of, fit, real_parts, study_backbone
 from nflae_bridge.studies.csi.wideband import ANTENNAS, SLOTS, SUBCARRIERS, WidebandChannels, draw_wideband
 from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row, Unit
@@ -164,23 +164,26 @@ def _reconstruction(masking: Masking, network: TokenNetwork, noisy: Tensor, clea
         errors["zero"] += float(truth.abs().square().sum())
         power += float(truth.abs().square().sum())
     return [
-        {"kind": "hidden tokens", "method": name, "labels": None, "mse": error / power, "accuracy": None}
+        {
+            "kind": "hidden tokens",
+            "method": name,
+            "labels": None,
+            "mse": error / power,
+            "accuracy": None,
+            "spread": None,
+        }
         for name, error in errors.items()
     ]
 
 
 def _probes(features: dict[str, Tensor], drawn: WidebandChannels) -> list[Row]:
-    return [
-        {
-            "kind": "line of sight",
-            "method": name,
-            "labels": labelled,
-            "mse": None,
-            "accuracy": probe_accuracy(values, drawn.line_of_sight, labelled, _TEST),
-        }
-        for name, values in features.items()
-        for labelled in _LABELLED
-    ]
+    rows: list[Row] = []
+    for name, values in features.items():
+        for labelled in _LABELLED:
+            mean, spread = probe_accuracy(values, drawn.line_of_sight, labelled, _TEST)
+            row: Row = {"kind": "line of sight", "method": name, "labels": labelled, "mse": None}
+            rows.append({**row, "accuracy": mean, "spread": spread})
+    return rows
 
 
 def _draw(title: str, study: Study, rows: pd.DataFrame) -> Figure:
@@ -194,7 +197,8 @@ def _draw(title: str, study: Study, rows: pd.DataFrame) -> Figure:
     probes = rows[rows["kind"] == "line of sight"]
     for name in probes["method"].unique():
         selected = probes[probes["method"] == name]
-        accuracy.plot(selected["labels"], 100 * selected["accuracy"], marker="o", label=name)
+        shares = [100 * selected[column] for column in ("accuracy", "spread")]
+        accuracy.errorbar(selected["labels"], *shares, marker="o", capsize=3, label=name)
     accuracy.set_xscale("log")
     accuracy.set_xlabel("labelled channels")
     accuracy.set_ylabel("line of sight found [% of users]")
@@ -205,8 +209,13 @@ def _draw(title: str, study: Study, rows: pd.DataFrame) -> Figure:
 
 def _table(rows: pd.DataFrame) -> pd.DataFrame:
     hidden = rows[rows["kind"] == "hidden tokens"].set_index("method")["mse"].rename("error on hidden tokens")
-    probes = rows[rows["kind"] == "line of sight"].pivot(index="method", columns="labels", values="accuracy")
-    shown = probes.rename(columns=lambda labels: f"line of sight, {int(labels)} labels").join(hidden, how="outer")
+    probes = rows[rows["kind"] == "line of sight"].copy()
+    probes["cell"] = accuracy_cells(probes)
+    wide = probes.pivot(index="method", columns="labels", values="cell")
+    shown = wide.rename(columns=lambda labels: f"line of sight found, %, {int(labels)} labels").join(
+        hidden, how="outer"
+    )
+    shown = shown.fillna({column: "" for column in shown.columns if column != hidden.name})
     return shown.loc[rows["method"].unique()].rename_axis("features or estimate")
 
 
@@ -241,8 +250,8 @@ def _experiment(name: str, title: str, source: str, masking: Masking, remark: st
             f"{remark} Channels: 3GPP CDL-A to E alike, 10 m/s, 7 GHz, {SLOTS} slots of 1 ms, {ANTENNAS} antennas, "
             f"{SUBCARRIERS} subcarriers over 5 MHz, noise 20 dB down. Linear MMSE has the sample covariance of the "
             "same training channels. Accuracies are those of logistic regression or 5 nearest neighbours, the better "
-            "one, for each kind of features. Unless `--backbone` names a folder, the trunk is three GPT-2 blocks of "
-            "width 64.",
+            "one, for each kind of features: mean and standard deviation over five draws of the labelled channels. "
+            "Unless `--backbone` names a folder, the trunk is three GPT-2 blocks of width 64.",
         ),
         takes_backbone=True,
         cut=_CUT,
