@@ -101,12 +101,14 @@ def structured_beams(gram: Tensor, dual_power_fractions: Tensor) -> Beams:
     return Beams(coefficients, *effective_gains_and_beam_energy(gram, coefficients))
 
 
-def wmmse_step(gram: Tensor, beams: Beams, power_fractions: Tensor) -> tuple[Tensor, Beams, Tensor]:
+def wmmse_step(
+    gram: Tensor, beams: Beams, power_fractions: Tensor, weights: Tensor | None = None
+) -> tuple[Tensor, Beams, Tensor]:
     """Perform one iteration of WMMSE on (mu, q) = (lambda / P, P_k / P), at the cost of one K x K solve.
 
     With the power constraint folded into the noise term (Zhao et al. 2023), every iterate of WMMSE (Shi et al. 2011)
-    has the optimal structure: receivers u_k and weights w_k = 1 + SINR_k give mu_k ~ w_k |u_k|^2, and
-    v_k = u_k w_k (I + sum mu h h^H)^-1 h_k gives q_k ~ ||v_k||^2. The sum rate never falls.
+    has the optimal structure: receivers u_k and weights w_k = a_k (1 + SINR_k) give mu_k ~ w_k |u_k|^2, and
+    v_k = u_k w_k (I + sum mu h h^H)^-1 h_k gives q_k ~ ||v_k||^2. The weighted sum rate sum_k a_k R_k never falls.
 
     Parameters
     ----------
@@ -116,6 +118,8 @@ def wmmse_step(gram: Tensor, beams: Beams, power_fractions: Tensor) -> tuple[Ten
         Beams of the current mu.
     power_fractions : Tensor
         Current q, real (drops, users), of sum 1.
+    weights : Tensor, optional
+        a >= 0, real (drops or 1, users), of any scale; 1 by default.
 
     Returns
     -------
@@ -135,6 +139,8 @@ def wmmse_step(gram: Tensor, beams: Beams, power_fractions: Tensor) -> tuple[Ten
     """
     effective_gains = beams.effective_gains
     weight = 1 + sinr(effective_gains, power_fractions)
+    if weights is not None:
+        weight = weights * weight
     received = 1 + (effective_gains * power_fractions.unsqueeze(-2)).sum(-1)
     receiver = effective_gains.diagonal(dim1=-2, dim2=-1) * power_fractions / received**2
     dual = weight * receiver

@@ -1,0 +1,114 @@
+"""List the precoding problems that can be solved, with the schemes that solve each; refuse the others by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from simulator.downlink.budget import LinkBudget
+from simulator.problems.problem import PrecodingProblem, ProblemError
+
+NETWORK = "nflae"
+
+
+@dataclass(frozen=True)
+class Solvers:
+    """Hold the algorithms of one kind of problem.
+
+    Parameters
+    ----------
+    parts : frozenset of str
+        All that the problem has beyond the plain one, see `PrecodingProblem.parts`.
+    schemes : mapping of str to str
+        Function, ``module:name`` in `simulator.problems.algorithms`, by the name of its scheme.
+    constraints : frozenset of str
+        Constraints of the link budget that hold beside: ``alpha_c`` (C3) and ``min_rate`` (C4).
+    """
+
+    parts: frozenset[str]
+    schemes: Mapping[str, str]
+    constraints: frozenset[str] = frozenset()
+
+
+SOLVERS: tuple[Solvers, ...] = (
+    Solvers(
+        frozenset({"weights"}),
+        {"nflae": "weights:precode_weighted", "wmmse": "weights:weighted_wmmse", "rzf": "weights:weighted_rzf"},
+        frozenset({"alpha_c", "min_rate"}),
+    ),
+)
+"""Every problem that can be solved, beside the plain one, which every scheme of the registry solves."""
+
+
+def find_solvers(problem: PrecodingProblem) -> Solvers:
+    """Return the algorithms of a problem.
+
+    Parameters
+    ----------
+    problem : PrecodingProblem
+        Problem, not plain.
+
+    Returns
+    -------
+    Solvers
+        Entry of `SOLVERS`.
+
+    Raises
+    ------
+    ProblemError
+        If no algorithm solves the combination; the message lists those that can be solved.
+    """
+    for solvers in SOLVERS:
+        if solvers.parts == problem.parts:
+            return solvers
+    known = "; ".join(_named(solvers.parts) for solvers in SOLVERS)
+    raise ProblemError(f"{_named(problem.parts)} cannot be solved together; there are {known}")
+
+
+def check_combination(problem: PrecodingProblem, budget: LinkBudget, name: str = NETWORK) -> None:
+    """Check that a scheme solves a problem under the constraints of a budget.
+
+    Parameters
+    ----------
+    problem : PrecodingProblem
+        Problem; a plain one passes with every scheme but those of particular problems.
+    budget : LinkBudget
+        Link budget.
+    name : str
+        Name of the scheme, without options.
+
+    Raises
+    ------
+    ProblemError
+        If no algorithm, or not this scheme, solves the problem, or C3 or C4 do not hold with it.
+    """
+    if problem.is_plain:
+        if name in problem_schemes():
+            solved = ", ".join(_named(each.parts) for each in SOLVERS if name in each.schemes)
+            raise ProblemError(f"scheme {name} solves {solved} only; the problem has none of it")
+        return
+    solvers = find_solvers(problem)
+    if name not in solvers.schemes:
+        raise ProblemError(
+            f"scheme {name} does not solve {_named(solvers.parts)}; there are {', '.join(solvers.schemes)}"
+        )
+    binding = {"alpha_c": budget.constrains_near_field, "min_rate": budget.demands_rates}
+    for constraint, binds in binding.items():
+        if binds and constraint not in solvers.constraints:
+            held = [_named(each.parts) for each in SOLVERS if constraint in each.constraints]
+            held = ["the plain sum rate", *held]
+            raise ProblemError(
+                f"{constraint} cannot be held with {_named(solvers.parts)}; it can with {', '.join(held)}"
+            )
+
+
+def problem_schemes() -> tuple[str, ...]:
+    """Return the names of schemes that solve particular problems only: those of no scheme of the registry."""
+    from simulator.schemes.registry import scheme_names
+
+    named = dict.fromkeys(name for solvers in SOLVERS for name in solvers.schemes)
+    return tuple(name for name in named if name != NETWORK and name not in scheme_names())
+
+
+def _named(parts: frozenset[str]) -> str:
+    return " + ".join(sorted(parts))

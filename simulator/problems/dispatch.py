@@ -1,0 +1,88 @@
+"""Solve a precoding problem by the scheme of a name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from inspect import signature
+
+from simulator.downlink.budget import LinkBudget
+from simulator.downlink.precoding import ChannelBatch, Scheme
+from simulator.problems.combinations import NETWORK, check_combination, find_solvers
+from simulator.problems.problem import PrecodingProblem
+from simulator.problems.solution import ProblemSolution
+from simulator.schemes.options import options_of, parse_options, split_spec
+
+_PACKAGE = "simulator.problems.algorithms"
+_JOINT_AXES = 4  # drops, users, receive antennas, antennas
+
+
+def solve(
+    batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem, inner: Scheme, spec: str = NETWORK
+) -> ProblemSolution:
+    """Solve a precoding problem.
+
+    Parameters
+    ----------
+    batch : ChannelBatch
+        Channels, complex64 (drops, users, antennas); (drops, users, receive antennas, antennas) for joint receivers.
+    budget : LinkBudget
+        Link budget.
+    problem : PrecodingProblem
+        Problem, not plain.
+    inner : Scheme
+        Scheme inside the algorithm, for ``nflae``: the network's engine, or any other.
+    spec : str
+        Scheme that solves the problem, ``NAME`` or ``NAME:OPTION=VALUE:...``: ``nflae``, or a classical rival.
+
+    Returns
+    -------
+    ProblemSolution
+        Solution of every drop.
+
+    Raises
+    ------
+    ProblemError
+        If the problem does not fit the channels, or the scheme does not solve it.
+    SchemeError
+        If an option of the scheme is unknown or out of range.
+    """
+    shape = batch.channels.shape
+    problem.check(shape[0], shape[1], shape[-1], shape[2] if len(shape) == _JOINT_AXES else 1)
+    return _bound(problem, budget, inner, spec)(batch, budget)
+
+
+def check_problem_scheme(problem: PrecodingProblem, budget: LinkBudget, spec: str) -> None:
+    """Check a problem, the scheme that is to solve it, and the scheme's options, before any work.
+
+    Parameters
+    ----------
+    problem : PrecodingProblem
+        Problem, not plain.
+    budget : LinkBudget
+        Link budget.
+    spec : str
+        ``NAME`` or ``NAME:OPTION=VALUE:...``.
+
+    Raises
+    ------
+    ProblemError
+        If the scheme does not solve the problem.
+    SchemeError
+        If an option of the scheme is unknown or out of range.
+    """
+    _bound(problem, budget, None, spec)
+
+
+def _bound(
+    problem: PrecodingProblem, budget: LinkBudget, inner: Scheme | None, spec: str
+) -> Callable[[ChannelBatch, LinkBudget], ProblemSolution]:
+    """Load the function of a scheme with problem, inner scheme and options set."""
+    name, texts = split_spec(spec)
+    check_combination(problem, budget, name)
+    module, _, function = find_solvers(problem).schemes[name].partition(":")
+    found = getattr(import_module(f"{_PACKAGE}.{module}"), function)
+    around = {"inner": inner} if "inner" in signature(found).parameters else {}
+    bound = partial(found, problem=problem, **around)
+    return partial(bound, **parse_options(name, texts, options_of(bound)))

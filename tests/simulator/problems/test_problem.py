@@ -1,0 +1,101 @@
+"""The description of a precoding problem: what is refused, and in which words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from simulator.downlink.budget import LinkBudget
+from simulator.problems.combinations import SOLVERS, check_combination
+from simulator.problems.problem import PrecodingProblem, ProblemError
+
+
+@pytest.mark.parametrize(
+    ("quantities", "message"),
+    [
+        ({"weights": [1, -2]}, "weights must be finite and not negative; value 2 is -2"),
+        ({"weights": [[1, 2], [np.nan, 1]]}, "weights must be finite and not negative; value drop 2, user 1 is nan"),
+        ({"weights": [0, 0]}, "weights must not all be zero; those are"),
+        ({"weights": [[1, 0], [0, 0]]}, "weights must not all be zero; those of drop 2 are"),
+        ({"weights": ["a"]}, "weights must be real numbers, got ['a']"),
+        ({"weights": [1, 2], "objective": "max-min"}, "weights apply to objective='sum-rate' only"),
+        ({"objective": "fair"}, "objective must be one of sum-rate, max-min, proportional-fair, got 'fair'"),
+        ({"antenna_power": [0.0]}, "power_per_antenna must be positive and finite, W; value 1 is 0"),
+        ({"antenna_power": [[1.0]]}, "power_per_antenna must have one to 1 axes"),
+        ({"antenna_groups": 8}, "antenna_groups applies together with power_per_antenna only"),
+        ({"rf_chains": 8, "phase_bits": 0}, "phase_bits must be a whole number of at least 1, got 0"),
+        ({"rf_chains": 8, "phase_bits": 17}, "phase_bits must be at most 16, got 17"),
+        ({"rf_chains": True}, "rf_chains must be a whole number of at least 1, got True"),
+        ({"phase_bits": 3}, "phase_bits applies together with rf_chains only"),
+        ({"connection": "sub"}, "connection='sub' applies together with rf_chains only"),
+        ({"streams": 2}, "streams applies together with receive_antennas='joint' only"),
+        ({"window": 4}, "window applies together with objective='proportional-fair' only"),
+        ({"total_power": False}, "a power that is not limited in total applies together with power_per_antenna only"),
+    ],
+)
+def test_a_quantity_that_makes_no_sense_is_named(quantities: dict[str, Any], message: str) -> None:
+    with pytest.raises(ProblemError) as caught:
+        PrecodingProblem(**quantities)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("quantities", "message"),
+    [
+        (
+            {"weights": [1, 2, 3]},
+            "weights must hold one value for each of the 4 users, or one per drop and user, (6, 4)",
+        ),
+        ({"weights": np.ones((5, 4))}, "got shape (5, 4)"),
+        ({"antenna_power": np.ones(7)}, "power_per_antenna must hold one value, or one for each of the 16 antennas"),
+        ({"antenna_power": [1.0], "antenna_groups": 5}, "antenna_groups must divide the 16 antennas, got groups of 5"),
+        ({"rf_chains": 3}, "rf_chains must be from 4, the number of streams, to 16"),
+        ({"rf_chains": 17}, "to 16, that of antennas; got 17"),
+        ({"rf_chains": 5, "connection": "sub"}, "rf_chains must divide the 16 antennas with connection='sub', got 5"),
+        ({"joint_receivers": True, "streams": 3}, "streams must be at most the 2 receive antennas of a user, got 3"),
+        ({"joint_receivers": True, "rf_chains": 7}, "rf_chains must be from 8, the number of streams"),
+        ({"power_scope": "total", "subcarriers": 4}, "subcarriers must divide the 6 drops, got 4"),
+        ({"objective": "proportional-fair", "window": 4}, "window must divide the 6 drops, got 4"),
+    ],
+)
+def test_a_problem_that_does_not_fit_the_channels_is_named(quantities: dict[str, Any], message: str) -> None:
+    with pytest.raises(ProblemError) as caught:
+        PrecodingProblem(**quantities).check(drops=6, users=4, antennas=16, receive_antennas=2)
+    assert message in str(caught.value)
+
+
+def test_a_problem_that_fits_passes() -> None:
+    for quantities in ({"weights": np.ones((6, 4))}, {"antenna_power": np.ones(16)}, {"rf_chains": 4}):
+        PrecodingProblem(**quantities).check(drops=6, users=4, antennas=16)
+
+
+def test_weights_follow_the_drops() -> None:
+    weights = np.arange(1, 13, dtype=float).reshape(6, 2)
+    kept = np.array([True, False, True, False, False, True])
+    assert PrecodingProblem(weights=weights).of_drops(kept).weights.tolist() == weights[[0, 2, 5]].tolist()
+    assert PrecodingProblem(weights=weights).of_drops(slice(2, 4)).weights.tolist() == weights[2:4].tolist()
+    assert PrecodingProblem(weights=[3, 1]).of_drops(slice(2, 4)).weights.tolist() == [3, 1]
+
+
+def test_a_combination_without_algorithm_is_refused_with_those_that_exist() -> None:
+    problem = PrecodingProblem(objective="max-min", rf_chains=8)
+    with pytest.raises(ProblemError, match=r"hybrid array \+ max-min cannot be solved together; there are .*weights"):
+        check_combination(problem, LinkBudget())
+
+
+def test_a_scheme_that_does_not_solve_the_problem_is_refused() -> None:
+    with pytest.raises(ProblemError, match="scheme mrt does not solve weights; there are nflae, wmmse, rzf"):
+        check_combination(PrecodingProblem(weights=[1, 2]), LinkBudget(), "mrt")
+
+
+def test_every_problem_names_its_parts() -> None:
+    names = set().union(*(solvers.parts for solvers in SOLVERS))
+    full = PrecodingProblem(weights=[1], antenna_power=[1], rf_chains=1, joint_receivers=True)
+    subcarriers = PrecodingProblem(power_scope="total", subcarriers=2)
+    objectives = [PrecodingProblem(objective=each) for each in ("max-min", "proportional-fair")]
+    assert names <= full.parts.union(subcarriers.parts, *(each.parts for each in objectives))
+    assert PrecodingProblem().is_plain
+    assert not full.is_plain
