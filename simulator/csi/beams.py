@@ -26,9 +26,9 @@ from simulator.downlink.gram import squared_magnitude
 from simulator.schemes.codebooks import polar_domain_curvatures
 
 _COHERENCE = 0.8  # of neighbouring curvatures
-_ZERO_PADDING = 8  # of the search for directions between the beams
-_LEAKAGE = 0.2  # of the neighbours' power, expected in a beam
-_FLAT_BONUS = 1.05  # factor by which a curvature has to concentrate better than a plane wave
+ZERO_PADDING = 8  # of the search for directions between the beams
+LEAKAGE = 0.2  # of the neighbours' power, expected in a beam
+FLAT_BONUS = 1.05  # factor by which a curvature has to concentrate better than a plane wave
 
 
 @dataclass(frozen=True)
@@ -188,15 +188,15 @@ def canonical_phases(snapshots: Tensor, geometry: ArrayGeometry, noise_variance:
         return torch.ones(series, antennas, dtype=torch.complex64, device=snapshots.device)
     main = _principal_component(snapshots)
     if geometry.kind == "line":
-        bends = _bends(antennas).to(main.device)
-        power = squared_magnitude(torch.fft.fft(main.unsqueeze(1) * bends, norm="ortho"))
+        curved = bends(antennas).to(main.device)
+        power = squared_magnitude(torch.fft.fft(main.unsqueeze(1) * curved, norm="ortho"))
         focus = power.square().sum(-1)
-        focus[:, 0] *= _FLAT_BONUS
+        focus[:, 0] *= FLAT_BONUS
         if noise_variance is not None:
             energy = squared_magnitude(snapshots).sum((1, 2)).clamp(min=torch.finfo(torch.float32).tiny)
             noise = noise_variance.to(energy.dtype) / energy  # of the principal component, which is scaled
-            focus[:, 0] += 2 * power.amax((1, 2)) * noise * (math.log(len(bends)) + 1)
-        factors = bends[focus.argmax(-1)]
+            focus[:, 0] += 2 * power.amax((1, 2)) * noise * (math.log(len(curved)) + 1)
+        factors = curved[focus.argmax(-1)]
         return factors * _onto_grid(main * factors, (antennas,))
     return _onto_grid(main, geometry.grid(antennas))
 
@@ -211,8 +211,19 @@ def _principal_component(snapshots: Tensor) -> Tensor:
 
 
 @cache
-def _bends(antennas: int) -> Tensor:
-    """Return the phases of all curvatures, the plane wave's first, complex64 (curvatures, antennas)."""
+def bends(antennas: int) -> Tensor:
+    """Return the phases of all curvatures, the plane wave's first.
+
+    Parameters
+    ----------
+    antennas
+        N.
+
+    Returns
+    -------
+    Tensor
+        complex64 (curvatures, antennas).
+    """
     position = (torch.arange(antennas, dtype=torch.float64) - (antennas - 1) / 2) / antennas
     curvatures = torch.tensor(polar_domain_curvatures(antennas, _COHERENCE), dtype=torch.float64)
     phase = 2 * math.pi * curvatures.unsqueeze(-1) * position.square()
@@ -222,12 +233,12 @@ def _bends(antennas: int) -> Tensor:
 def _onto_grid(waves: Tensor, sizes: tuple[int, ...]) -> Tensor:
     """Return the linear phases that move the strongest direction of each wave onto the nearest beam's centre."""
     axes = tuple(range(-len(sizes), 0))
-    padded = tuple(size * _ZERO_PADDING for size in sizes)
+    padded = tuple(size * ZERO_PADDING for size in sizes)
     spectra = squared_magnitude(torch.fft.fftn(waves.reshape(-1, *sizes), s=padded, dim=axes))
     peak = spectra.flatten(1).argmax(-1)
     factors = torch.ones(len(waves), 1, device=waves.device, dtype=torch.complex64)
     for size, length in zip(reversed(sizes), reversed(padded), strict=True):
-        fraction, peak = peak % length % _ZERO_PADDING, peak // length
+        fraction, peak = peak % length % ZERO_PADDING, peak // length
         phase = -2 * math.pi / length * fraction.unsqueeze(-1) * torch.arange(size, device=waves.device)
         ramp = torch.polar(torch.ones_like(phase), phase)
         factors = (ramp.unsqueeze(-1) * factors.unsqueeze(1)).flatten(1)
@@ -281,6 +292,6 @@ def gains_of_power(signal: Tensor, noise_variance: Tensor, geometry: ArrayGeomet
     if geometry.kind != "none":
         grid = signal.view(-1, *geometry.grid(signal.shape[-1]))
         shifted = [grid.roll(step, axis) for axis in range(1, grid.ndim) for step in (-1, 1)]
-        signal = signal + _LEAKAGE * (sum(shifted, torch.zeros_like(grid)) / len(shifted)).flatten(1)
+        signal = signal + LEAKAGE * (sum(shifted, torch.zeros_like(grid)) / len(shifted)).flatten(1)
     noise = noise_variance.to(signal.dtype).unsqueeze(-1)
     return signal / (signal + noise).clamp(min=torch.finfo(signal.dtype).tiny)

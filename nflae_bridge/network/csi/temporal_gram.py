@@ -16,18 +16,16 @@ are padded with zeros in the features; of longer ones the last 16 snapshots coun
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor, nn
 
+from nflae_bridge.network.csi.temporal_features import LEAST_NOISE, periodogram_weights, waves
+from nflae_bridge.network.csi.temporal_gram_arrays import TemporalGramArrays
 from nflae_bridge.network.interface import TaskNetwork
 from nflae_bridge.network.trunks.trunk import UserTrunk
 from simulator.csi.prediction.temporal import toeplitz, window_sums
-
-_LEAST_NOISE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -76,6 +74,7 @@ class TemporalGramNetwork(TaskNetwork):
         self.head = nn.Linear(config.width, sum(self.parts))
         nn.init.normal_(self.head.weight, std=1e-2)
         nn.init.zeros_(self.head.bias)
+        self._arrays: TemporalGramArrays | None = None
 
     def forward(self, gram: Tensor, noise: Tensor, ahead: int) -> Tensor:
         """Compute coefficients.
@@ -97,7 +96,7 @@ class TemporalGramNetwork(TaskNetwork):
         series, rows, full, _ = gram.shape
         history = min(full, self.config.history)
         gram = gram[:, :, full - history :, full - history :]
-        noise = noise.clamp(min=_LEAST_NOISE)
+        noise = noise.clamp(min=LEAST_NOISE)
         spectrum, features = self._features(gram, noise)
         bias = features.new_zeros(series, self.config.heads, rows, rows)
         outputs = self.head(self.trunk(self.embed(features), bias)).flatten(0, 1).double().split(self.parts, -1)
@@ -105,7 +104,7 @@ class TemporalGramNetwork(TaskNetwork):
         unit = self._correlation(spectrum.flatten(0, 1).double(), outputs[0], history + ahead)
         levels = outputs[5].clamp(-3, 3).exp()
         power = (1 - noise).clamp(min=0.02) * levels[:, 0]
-        floor = noise * levels[:, 1] + _LEAST_NOISE
+        floor = noise * levels[:, 1] + LEAST_NOISE
         scaled = unit * power.unsqueeze(-1)
         order = max(1, history * self.config.order // self.config.history)
         wiener, prior = _solve_wiener(scaled, floor, history, order)
@@ -114,12 +113,26 @@ class TemporalGramNetwork(TaskNetwork):
         result = (1 - share) * wiener + nn.functional.pad(share * corrected, (0, 0, history - order, 0))
         return nn.functional.pad(result, (0, 0, full - history, 0)).view(series, rows, full, ahead)
 
+    def array_predictor(self) -> TemporalGramArrays | None:
+        """Return the form for NumPy arrays; None unless the network is frozen and on the CPU.
+
+        Returns
+        -------
+        TemporalGramArrays or None
+        """
+        weight = self.head.weight
+        if weight.requires_grad or weight.device.type != "cpu":
+            return None
+        if self._arrays is None:
+            self._arrays = TemporalGramArrays(self)
+        return self._arrays
+
     def _features(self, gram: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logarithmic periodogram and all features, float32 (series, rows, bins) and (..., features)."""
         history, size = gram.shape[-1], self.config.history
         padded = nn.functional.pad(gram, (size - history, 0, size - history, 0))
         halves = (padded.real.triu() + padded.imag.tril(-1)).flatten(-2)
-        power = halves @ _periodogram_weights(self.config.bins, size).to(halves.device) / history**2
+        power = halves @ periodogram_weights(self.config.bins, size).to(halves.device) / history**2
         spectrum = torch.log(power.clamp(min=0) + noise.unsqueeze(-1) / history + 1e-4).float()
         level = torch.log10(noise.clamp(max=2)).float()
         common = torch.zeros_like(level)
@@ -130,7 +143,7 @@ class TemporalGramNetwork(TaskNetwork):
     def _correlation(self, periodogram: Tensor, logits: Tensor, lags: int) -> Tensor:
         """Return the autocorrelation of unit power of the Doppler spectrum, complex128 (rows, lags)."""
         shares = torch.softmax(periodogram + 10 * logits, -1)
-        parts = shares @ _waves(self.config.bins, lags).to(shares.device)
+        parts = shares @ waves(self.config.bins, lags).to(shares.device)
         return torch.complex(*parts.chunk(2, -1))
 
     def _correct(self, gram: Tensor, prior: Tensor, noise: Tensor, outputs: tuple[Tensor, ...], ahead: int) -> Tensor:
@@ -147,27 +160,6 @@ class TemporalGramNetwork(TaskNetwork):
         normal.diagonal(dim1=-2, dim2=-1).add_(ridge)
         corrected = torch.linalg.solve(normal, cross + ridge * prior[:, :, :direct].mT).mT
         return torch.cat([corrected, prior[:, :, direct:]], -1)
-
-
-@cache
-def _periodogram_weights(bins: int, size: int) -> Tensor:
-    """Return the periodogram, times size^2, as a linear map of a Gram matrix's halves, (size^2, bins).
-
-    The real parts are above the diagonal, the imaginary parts below it.
-    """
-    time = torch.arange(size, dtype=torch.float64)
-    lag = (time - time.unsqueeze(1)).unsqueeze(-1)
-    angle = 2 * math.pi * lag * ((torch.arange(bins, dtype=torch.float64) + 0.5) / bins - 0.5)
-    weights = torch.where(lag > 0, 2 * angle.cos(), 2 * angle.sin())
-    return torch.where(lag == 0, 1.0, weights).flatten(0, 1)
-
-
-@cache
-def _waves(bins: int, lags: int) -> Tensor:
-    """Return cos(2 pi f t) and, after all lags, sin(2 pi f t) of all bins, float64 (bins, 2 lags)."""
-    cycles = (torch.arange(bins, dtype=torch.float64) + 0.5) / bins - 0.5
-    angle = 2 * math.pi * cycles.unsqueeze(1) * torch.arange(lags, dtype=torch.float64)
-    return torch.cat([angle.cos(), angle.sin()], 1)
 
 
 def _extended(values: Tensor, ahead: int) -> Tensor:

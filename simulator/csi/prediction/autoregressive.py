@@ -19,7 +19,7 @@ from torch import Tensor
 
 from simulator.csi.prediction.temporal import iterate_coefficients, window_sums
 
-_LEAST_RIDGE = 1e-13  # relative to the trace: below it, sums in double precision are rounding
+LEAST_RIDGE = 1e-13  # relative to the trace: below it, sums in double precision are rounding
 
 
 def autoregressive(gram: Tensor, noise: Tensor, ahead: int) -> Tensor:
@@ -42,7 +42,7 @@ def autoregressive(gram: Tensor, noise: Tensor, ahead: int) -> Tensor:
     direct = min(ahead, history - order)
     normal, cross = window_sums(gram, order, direct)
     trace = gram.diagonal(dim1=1, dim2=2).real.sum(-1)
-    ridge = torch.maximum(noise, _LEAST_RIDGE * trace).clamp(min=torch.finfo(trace.dtype).tiny)
+    ridge = torch.maximum(noise, LEAST_RIDGE * trace).clamp(min=torch.finfo(trace.dtype).tiny)
     normal = normal + ridge[:, None, None, None] * torch.eye(order, dtype=gram.dtype, device=gram.device)
     taps = torch.linalg.solve(normal, cross.unsqueeze(-1)).squeeze(-1)
     early = torch.zeros(rows, history - order, direct, dtype=gram.dtype, device=gram.device)

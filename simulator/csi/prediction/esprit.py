@@ -18,9 +18,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_NOISE_FACTOR = 2.0  # eigenvalues above so many times the noise are signal
-_LEAST_SHARE = 1e-12  # relative to the largest eigenvalue: below it, they are rounding
-_RIDGE = 1e-2  # against poles close to each other, times the share of noise
+NOISE_FACTOR = 2.0  # eigenvalues above so many times the noise are signal
+LEAST_SHARE = 1e-12  # relative to the largest eigenvalue: below it, they are rounding
+RIDGE = 1e-2  # against poles close to each other, times the share of noise
 
 
 def window_length(history: int) -> int:
@@ -62,7 +62,7 @@ def poles_by_number(gram: Tensor, noise: Tensor) -> list[tuple[Tensor, Tensor]]:
     forward = blocks.sum(-1)
     both = forward + forward.flip(1, 2).conj()
     values, vectors = torch.linalg.eigh(both.conj())
-    floor = torch.maximum(_NOISE_FACTOR * 2 * windows * noise, _LEAST_SHARE * values[:, -1])
+    floor = torch.maximum(NOISE_FACTOR * 2 * windows * noise, LEAST_SHARE * values[:, -1])
     count = (values > floor.unsqueeze(-1)).sum(-1).clamp(1, length - 1)
     groups = []
     for number in count.unique().tolist():
@@ -94,7 +94,7 @@ def amplitude_weights(poles: Tensor, noise: Tensor, history: int) -> Tensor:
     time = torch.arange(history, dtype=torch.float64, device=poles.device)
     waves = poles.unsqueeze(1) ** time.unsqueeze(-1)
     normal = waves.mH @ waves
-    ridge = _RIDGE * noise.clamp(max=1) + _LEAST_SHARE
+    ridge = RIDGE * noise.clamp(max=1) + LEAST_SHARE
     normal = normal + torch.diag_embed(ridge.unsqueeze(-1).expand(-1, poles.shape[1])).to(normal.dtype)
     weights: Tensor = torch.linalg.solve(normal, waves.mH)
     return weights

@@ -24,9 +24,9 @@ from simulator.csi.prediction.window import Predictor
 from simulator.downlink.gram import squared_magnitude
 
 LEAST_HISTORY = 4
-_SHARE = 4  # at most a fourth of the history is predicted in hindsight
-_LEAST_ERROR = 1e-9
-_LEAST_NOISE_SHARE = 0.1  # of the noise of a target, below which errors are not told apart
+SHARE = 4  # at most a fourth of the history is predicted in hindsight
+LEAST_ERROR = 1e-9
+LEAST_NOISE_SHARE = 0.1  # of the noise of a target, below which errors are not told apart
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Hindsight:
 
     def errors(self) -> Tensor:
         """Return the mean relative error of each predictor over the horizons, real (series, predictors)."""
-        least = (_LEAST_NOISE_SHARE * self.noise + _LEAST_ERROR).unsqueeze(1)
+        least = (LEAST_NOISE_SHARE * self.noise + LEAST_ERROR).unsqueeze(1)
         return torch.maximum(self.cross.diagonal(dim1=-2, dim2=-1).mean(1), least)
 
     def weights(self, priority: Sequence[float]) -> Tensor:
@@ -83,7 +83,7 @@ class Hindsight:
             10 log10(||e||^2 / ||h||^2), real (series, ahead), dB; at least that of a tenth of the noise.
         """
         pair = weights.unsqueeze(2) * weights.unsqueeze(1)
-        least = (_LEAST_NOISE_SHARE * self.noise + _LEAST_ERROR).unsqueeze(1)
+        least = (LEAST_NOISE_SHARE * self.noise + LEAST_ERROR).unsqueeze(1)
         error = torch.maximum((self.cross * pair.unsqueeze(1)).sum((-2, -1)), least)
         last = torch.arange(ahead, device=error.device).clamp(max=error.shape[1] - 1)
         return 10 * torch.log10(error[:, last])
@@ -108,7 +108,7 @@ def look_back(prepared: PreparedWindow, predictors: Sequence[Predictor], ahead: 
     """
     gram, noise = prepared.gram, prepared.noise
     history = gram.shape[-1]
-    judged = max(1, min(ahead, history // _SHARE))
+    judged = max(1, min(ahead, history // SHARE))
     known = history - judged
     early = gram[..., :known, :known]
     found = torch.stack([predictor(early, noise, judged) for predictor in predictors], 2)

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from simulator.csi.prediction.esprit import amplitude_weights, poles_by_number
 
-_POLE_ERROR = 3e-3  # q in shares of the noise
-_LEAST_NOISE = 1e-12  # in shares of the power
+POLE_ERROR = 3e-3  # q in shares of the noise
+LEAST_NOISE = 1e-12  # in shares of the power
 
 
 def kalman(gram: Tensor, noise: Tensor, ahead: int) -> Tensor:
@@ -51,7 +51,7 @@ def kalman(gram: Tensor, noise: Tensor, ahead: int) -> Tensor:
 def _filter(poles: Tensor, power: Tensor, noise: Tensor, history: int) -> Tensor:
     """Return the filtered states after the last snapshot as combinations of snapshots, (rows, poles, history)."""
     covariance = torch.diag_embed(power).to(poles.dtype)
-    process = power * (1 - poles.abs().square()).clamp(min=0) + (_POLE_ERROR * noise).unsqueeze(-1)
+    process = power * (1 - poles.abs().square()).clamp(min=0) + (POLE_ERROR * noise).unsqueeze(-1)
     renewal = torch.diag_embed(process).to(poles.dtype)
     spread = poles.unsqueeze(2) * poles.conj().unsqueeze(1)
     states = torch.zeros(*poles.shape, history, dtype=poles.dtype, device=poles.device)
@@ -60,7 +60,7 @@ def _filter(poles: Tensor, power: Tensor, noise: Tensor, history: int) -> Tensor
             states = poles.unsqueeze(-1) * states
             covariance = spread * covariance + renewal
         seen = covariance.sum(-1)  # covariance of the states and the snapshot
-        variance = seen.sum(-1).real + noise + _LEAST_NOISE
+        variance = seen.sum(-1).real + noise + LEAST_NOISE
         gain = seen / variance.unsqueeze(-1)
         error = -states.sum(1, keepdim=True)
         error[:, :, time] += 1

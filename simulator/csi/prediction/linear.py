@@ -28,7 +28,7 @@ from simulator.csi.prediction.window import Window
 from simulator.downlink.gram import squared_magnitude
 
 STRONG_BEAMS = 16
-_COMMON_WEIGHT = 0.2
+COMMON_WEIGHT = 0.2
 
 
 @dataclass(frozen=True)
@@ -121,8 +121,8 @@ def prepare_window(window: Window, beams: int = STRONG_BEAMS) -> PreparedWindow:
     gram, noise = common.unsqueeze(1), energy.unsqueeze(1)
     if count:
         own, own_noise = _local(values, gains.square() * variance.unsqueeze(-1), strong, window.geometry)
-        gram = torch.cat([gram, own + _COMMON_WEIGHT * gram], 1)
-        noise = torch.cat([noise, own_noise + _COMMON_WEIGHT * noise], 1)
+        gram = torch.cat([gram, own + COMMON_WEIGHT * gram], 1)
+        noise = torch.cat([noise, own_noise + COMMON_WEIGHT * noise], 1)
     level = gram.diagonal(dim1=-2, dim2=-1).real.mean(-1).clamp(min=torch.finfo(torch.float64).tiny)
     return PreparedWindow(
         values, phases, advance, strong, gram / level[..., None, None], noise / level, window.geometry

@@ -16,6 +16,10 @@ from simulator.csi.prediction.kalman import kalman
 from simulator.csi.prediction.linear import STRONG_BEAMS, prepare_window
 from simulator.csi.prediction.temporal import CoefficientRule
 from simulator.csi.prediction.window import Prediction, Predictor, Window
+from simulator.csi.small_batch.arrays import ArrayPredictor, HasArrayPredictor
+from simulator.csi.small_batch.predict import combine
+from simulator.csi.small_batch.preparation import prepare_arrays
+from simulator.csi.small_batch.rules import ARRAY_RULES
 
 METHODS = ("auto", "hold", "ar", "ar-global", "esprit", "kalman", "nflae")
 _RULES: dict[str, CoefficientRule] = {
@@ -25,6 +29,7 @@ _RULES: dict[str, CoefficientRule] = {
     "kalman": kalman,
 }
 _GLOBAL = ("ar-global",)
+SMALL_BATCH = 64  # series up to which NumPy takes less time than PyTorch
 _PRIORITY = {"nflae": 4.0}
 
 
@@ -87,7 +92,11 @@ def predict_window(window: Window, ahead: int, method: str = "auto", network: Pr
     names = [method]
     if method == "auto":
         names = ["ar"] if history < LEAST_HISTORY else ["ar", "kalman"] if network is None else ["nflae", "ar"]
-    prepared = prepare_window(window, 0 if method in _GLOBAL else STRONG_BEAMS)
+    beams = 0 if method in _GLOBAL else STRONG_BEAMS
+    array_predictors = _array_predictors(window, names, network)
+    if array_predictors:
+        return _predict_arrays(window, ahead, names, array_predictors, beams)
+    prepared = prepare_window(window, beams)
     predictors = [_predictor(name, network) for name in names]
     coefficients = torch.stack([predictor(prepared.gram, prepared.noise, ahead) for predictor in predictors], 1)
     weights = torch.ones(series, 1, dtype=torch.float64, device=coefficients.device)
@@ -111,6 +120,25 @@ def _predictor(name: str, network: Predictor | None) -> Predictor:
         return coefficients.view(*gram.shape[:3], ahead)
 
     return predict
+
+
+def _array_predictors(window: Window, names: Sequence[str], network: Predictor | None) -> list[ArrayPredictor]:
+    """Return the predictors in NumPy if the window is a small batch on the CPU and all have that form, else none."""
+    series, history, _ = window.snapshots.shape
+    if series > SMALL_BATCH or history < LEAST_HISTORY or window.snapshots.device.type != "cpu":
+        return []
+    learned = network.array_predictor() if isinstance(network, HasArrayPredictor) else None
+    found = [learned if name == "nflae" else ARRAY_RULES.get(name) for name in names]
+    return [predictor for predictor in found if predictor is not None] if all(found) else []
+
+
+def _predict_arrays(
+    window: Window, ahead: int, names: Sequence[str], predictors: Sequence[ArrayPredictor], beams: int
+) -> Prediction:
+    values = window.snapshots.detach().resolve_conj().numpy()
+    prepared = prepare_arrays(values, window.noise_variance.detach().double().numpy(), window.geometry, beams)
+    channels, error, weights = combine(prepared, predictors, [_PRIORITY.get(name, 1.0) for name in names], ahead)
+    return Prediction(torch.from_numpy(channels), torch.from_numpy(error), _named(torch.from_numpy(weights), names))
 
 
 def _named(weights: Tensor, names: Sequence[str]) -> list[str]:

@@ -1,0 +1,71 @@
+"""Combine predictors by hindsight in NumPy, as `simulator.csi.prediction.hindsight` and `.registry` do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from simulator.csi.prediction.hindsight import LEAST_ERROR, LEAST_NOISE_SHARE, SHARE
+from simulator.csi.small_batch.arrays import ArrayPredictor, Complex, Problem, Real
+from simulator.csi.small_batch.preparation import PreparedArrays
+
+
+def combine(
+    prepared: PreparedArrays, predictors: Sequence[ArrayPredictor], priority: Sequence[float], ahead: int
+) -> tuple[Complex, Real, Real]:
+    """Predict with several predictors, weighted by their errors on the last known snapshots.
+
+    Parameters
+    ----------
+    prepared
+        Window of `simulator.csi.prediction.hindsight.LEAST_HISTORY` snapshots at least.
+    predictors
+        Predictors.
+    priority
+        p_m of each predictor.
+    ahead
+        Number of snapshots to predict.
+
+    Returns
+    -------
+    channels
+        complex64 (series, ahead, antennas).
+    error_db
+        float64 (series, ahead), dB.
+    weights
+        float64 (series, predictors).
+    """
+    gram, noise = prepared.problem.gram, prepared.problem.noise
+    judged = max(1, min(ahead, gram.shape[-1] // SHARE))
+    later = Problem(gram, noise, ahead)
+    found = [predictor([later, later.earlier(judged)]) for predictor in predictors]
+    cross, share = _look_back(prepared, [early for _, early in found], judged)
+    least = LEAST_NOISE_SHARE * share + LEAST_ERROR
+    errors = np.maximum(np.diagonal(cross, axis1=2, axis2=3).mean(1), least[:, None])
+    weights = np.asarray(priority) / errors**2
+    weights /= weights.sum(1, keepdims=True)
+    mixed = (weights[:, None, None] @ cross @ weights[:, None, :, None])[..., 0, 0]
+    error_db = 10 * np.log10(np.maximum(mixed, least[:, None]))[:, np.minimum(np.arange(ahead), judged - 1)]
+    coefficients = found[0][0] * weights[:, 0, None, None, None]
+    for index, (whole, _) in enumerate(found[1:], 1):
+        coefficients += whole * weights[:, index, None, None, None]
+    return prepared.apply(coefficients), error_db, weights
+
+
+def _look_back(prepared: PreparedArrays, found: Sequence[Complex], judged: int) -> tuple[Real, Real]:
+    """Return `simulator.csi.prediction.hindsight.Hindsight`'s cross products and noise."""
+    gram, noise = prepared.problem.gram, prepared.problem.noise
+    series, rows, history, _ = gram.shape
+    known = history - judged
+    deviation = np.zeros((series, rows, judged, len(found), history), gram.dtype)
+    for index, coefficients in enumerate(found):
+        deviation[..., index, :known] = coefficients.swapaxes(-1, -2)
+    steps = np.arange(judged)
+    deviation[:, :, steps, :, known + steps] = -1
+    seen = (deviation.reshape(series, rows, -1, history) @ gram.swapaxes(-1, -2)).reshape(deviation.shape)
+    cross = (deviation.conj() @ seen.swapaxes(-1, -2)).real - noise[..., None, None, None]
+    signal = (np.maximum(1 - noise, 0.02) * prepared.shares).sum(1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a series of zeros
+        relative = (cross * prepared.shares[..., None, None, None]).sum(1) / signal[:, None, None, None]
+        return relative, (noise * prepared.shares).sum(1) / signal
