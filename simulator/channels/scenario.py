@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from simulator.channels.multipath import multipath_channels
+from simulator.channels.multipath import delay_phase, multipath_channels
 from simulator.geometry.arrays import AngleConvention, UniformLinearArray, angle_and_distance
 from simulator.geometry.near_field import DEFAULT_LOSS, is_near_field
 
@@ -41,6 +41,9 @@ class Scenario:
         Reference distance, m: the LoS path has ||h||^2 = (reference / r)^2; None for ||h|| = 1 for every user.
     near_field_loss
         Delta in the definition of the near field.
+    offsets
+        Frequencies of the subcarriers relative to the carrier, Hz. Phases of the waves over the array are those of the
+        subcarrier (beam split), and paths turn by their delay relative to the line of sight.
     """
 
     array: UniformLinearArray = field(default_factory=UniformLinearArray)
@@ -53,6 +56,7 @@ class Scenario:
     rician_factor_db: float = 10.0
     path_loss_reference: float | None = None
     near_field_loss: float = DEFAULT_LOSS
+    offsets: tuple[float, ...] = (0.0,)
 
     def draw(self, drops: int, generator: torch.Generator) -> Drops:
         """Draw independent drops.
@@ -99,7 +103,7 @@ class Drops:
     Parameters
     ----------
     channels
-        complex64 (drops, users, antennas); row k of a drop is h_k.
+        complex64 (drops x subcarriers, users, antennas), the subcarriers of a drop in sequence; row k is h_k.
     x, height
         User positions, float64 (drops, users), m.
     angle
@@ -195,8 +199,8 @@ def draw_scatterers(scene: Scenario, shape: tuple[int, ...], generator: torch.Ge
     Scatterers
         Positions and gains, of shape S.
     """
-    x = _uniform(*scene.x_range, shape, generator)
-    height = _uniform(*scene.height_range, shape, generator)
+    x = draw_uniform(*scene.x_range, shape, generator)
+    height = draw_uniform(*scene.height_range, shape, generator)
     variance = 10 ** (-scene.rician_factor_db / 10) / shape[-1]
     gain = torch.complex(
         torch.randn(*shape, generator=generator, dtype=torch.float64),
@@ -225,21 +229,57 @@ def path_loss(scene: Scenario, distance: Tensor) -> Tensor:
     return scene.path_loss_reference / distance.clamp(min=1.0)
 
 
-def _uniform(low: float, high: float, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def draw_uniform(low: float, high: float, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draw independent uniform numbers.
+
+    Parameters
+    ----------
+    low, high
+        Range.
+    shape
+        Shape of the result.
+    generator
+        Source of randomness.
+
+    Returns
+    -------
+    Tensor
+        float64, of the shape.
+    """
     return low + (high - low) * torch.rand(*shape, generator=generator, dtype=torch.float64)
+
+
+def draw_heights(scene: Scenario, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draw the heights of users: uniform in the range of the scenario, or on the ground.
+
+    Parameters
+    ----------
+    scene
+        Scenario.
+    shape
+        Shape of the result.
+    generator
+        Source of randomness.
+
+    Returns
+    -------
+    Tensor
+        float64, of the shape, m.
+    """
+    height = draw_uniform(*scene.height_range, shape, generator)
+    if scene.ground_share > 0:
+        on_ground = draw_uniform(0, 1, shape, generator) < scene.ground_share
+        height = torch.where(on_ground, torch.full_like(height, GROUND_USER_HEIGHT), height)
+    return height
 
 
 def _draw(scene: Scenario, drops: int, generator: torch.Generator) -> Drops:
     shape = (drops, scene.users)
-    x = _uniform(*scene.x_range, shape, generator)
-    height = _uniform(*scene.height_range, shape, generator)
-    if scene.ground_share > 0:
-        on_ground = _uniform(0, 1, shape, generator) < scene.ground_share
-        height = torch.where(on_ground, torch.full_like(height, GROUND_USER_HEIGHT), height)
+    x, height = draw_uniform(*scene.x_range, shape, generator), draw_heights(scene, shape, generator)
     angle, distance = angle_and_distance(x, height, scene.array, scene.angle)
 
-    angles, distances = angle.unsqueeze(-1), distance.unsqueeze(-1)
-    los_phase = _uniform(0, 2 * math.pi, (*shape, 1), generator)
+    angles, distances, delays = angle.unsqueeze(-1), distance.unsqueeze(-1), distance.new_zeros(*shape, 1)
+    los_phase = draw_uniform(0, 2 * math.pi, (*shape, 1), generator)
     gains = torch.polar(torch.ones_like(los_phase), los_phase)
     if scene.scattered_paths:
         scatterers = draw_scatterers(scene, (*shape, scene.scattered_paths), generator)
@@ -248,8 +288,13 @@ def _draw(scene: Scenario, drops: int, generator: torch.Generator) -> Drops:
         )
         angles = torch.cat([angles, scatterer_angle], -1)
         distances = torch.cat([distances, scatterer_distance], -1)
+        hop = torch.hypot(scatterers.x - x.unsqueeze(-1), scatterers.height - height.unsqueeze(-1))
+        delays = torch.cat([delays, scatterer_distance + hop - distance.unsqueeze(-1)], -1)
         gains = torch.cat([gains, scatterers.gain], -1)
     gains = gains * path_loss(scene, distance).unsqueeze(-1)
-    channels = multipath_channels(scene.array, angles, distances, gains)
+    channels = [
+        multipath_channels(scene.array, angles, distances, gains * delay_phase(delays, offset), offset)
+        for offset in scene.offsets
+    ]
     near = is_near_field(scene.array, angle, distance, scene.near_field_loss)
-    return Drops(channels, x, height, angle, distance, near)
+    return Drops(torch.stack(channels, 1).flatten(0, 1), x, height, angle, distance, near)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # the help page of nflae simulate lists the sources without n
 
 Channels: TypeAlias = "npt.NDArray[np.complex64]"
 
+_TEXTS = ("seed", "file", "receive_antennas", "array")  # fields without a positive number
 _PACKAGE = "simulator.channels.sources"
 
 
@@ -41,6 +42,8 @@ class Request:
     ----------
     drops, users, antennas
         Their numbers. With subcarriers, ``drops`` counts draws, each of which makes one drop per subcarrier.
+    array
+        Array of the base station: "ula", or a panel such as "upa:16x16", see `simulator.geometry.panels.parse_panel`.
     seed
         Equal seeds give equal channels.
     carrier
@@ -76,6 +79,7 @@ class Request:
     receive_antennas: str | None = None
     slots: int | None = None
     speed: float | None = None
+    array: str | None = None
 
     def size(self) -> tuple[int, int, int]:
         """Return drops, users and antennas of a source without sizes of its own: 100, 10 and 256 by default."""
@@ -269,7 +273,7 @@ def option_label(option: str) -> str:
 
 
 def _check_numbers(request: Request) -> None:
-    for option in (each.name for each in fields(request) if each.name not in ("seed", "file", "receive_antennas")):
+    for option in (each.name for each in fields(request) if each.name not in _TEXTS):
         value = getattr(request, option)
         if value is not None and not 0 < value < float("inf"):
             raise NflaeError(f"{option_label(option)} has to be a positive number, got {value}")

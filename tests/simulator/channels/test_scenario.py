@@ -124,3 +124,35 @@ def test_csi_snr_may_differ_per_drop() -> None:
     error = noisy_csi(channels, torch.tensor([[0.0], [10.0], [30.0]]), seeded()) - channels
     measured = -10 * torch.log10(error.abs().square().mean((-1, -2)))
     np.testing.assert_allclose(measured, [0, 10, 30], atol=0.4)
+
+
+def test_subcarriers_follow_the_drop_without_changing_its_users() -> None:
+    scene = scenario("uav", users=3, antennas=16)
+    narrow, wide = scene.draw(4, seeded(1)), replace(scene, offsets=(-1e8, 0.0, 1e8)).draw(4, seeded(1))
+    assert wide.channels.shape == (12, 3, 16)
+    assert torch.equal(wide.channels[1::3], narrow.channels)
+    assert torch.equal(wide.x, narrow.x)
+
+
+def test_beam_split_of_plane_waves_is_the_dirichlet_kernel() -> None:
+    antennas, carrier, sine = 128, 100e9, 0.6
+    array = UniformLinearArray(antennas=antennas, carrier=carrier, height=0.0, tilt=0.0)
+    offsets = (0.0, 0.5e9, 1.5e9, 2.5e9)
+    far = (torch.full((1, 1), math.asin(sine)), torch.full((1, 1), 1e7), torch.ones(1, 1, dtype=torch.complex128))
+    responses = [multipath_channels(array, *far, offset)[0] for offset in offsets]
+    for offset, response in zip(offsets, responses, strict=True):
+        turn = math.pi * sine * offset / carrier / 2  # half the phase step that the carrier's beam leaves uncompensated
+        expected = 1.0 if offset == 0 else abs(math.sin(antennas * turn) / (antennas * math.sin(turn)))
+        assert float(torch.vdot(responses[0], response).abs()) == pytest.approx(expected, abs=2e-5)
+
+
+def test_paths_turn_by_their_delay_relative_to_the_line_of_sight() -> None:
+    scene = replace(scenario("uav", users=2, antennas=1), rician_factor_db=0.0)
+    offsets = tuple(torch.linspace(-20e6, 20e6, 401).tolist())
+    response = replace(scene, offsets=offsets).draw(1, seeded(2)).channels[:, 0, 0]
+    scatterers = replace(scene, scattered_paths=0, offsets=offsets).draw(1, seeded(2)).channels[:, 0, 0]
+    assert float((scatterers - scatterers[0]).abs().max()) < 1e-6  # one path turns nowhere
+    delays = torch.linspace(-0.2e-6, 1.2e-6, 561, dtype=torch.float64)
+    kernel = torch.polar(torch.ones(561, 401).double(), 2 * math.pi * delays[:, None] * torch.tensor(offsets).double())
+    profile = (kernel @ response.to(torch.complex128)).abs()
+    assert float(profile[delays < -0.05e-6].max()) < 0.3 * float(profile.max())  # no path before the line of sight

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from simulator.channels.sources import ChannelSet
+    from simulator.channels.sources import ChannelSet, Request
 
 # The noise of the channel estimates has its own generator, so that it does not change the positions of the users.
 _CSI_STREAM = 1 << 40
@@ -30,6 +30,8 @@ _CSI_STREAM = 1 << 40
       nflae simulate -o channels.mat
       nflae simulate -o paper.mat --scenario paper --users 8 --drops 1000 --seed 7
       nflae simulate -o noisy.mat --csi-snr-db 10
+      nflae simulate -o panel.mat --array upa:64x64 --users 6
+      nflae simulate -o split.mat --carrier-ghz 100 --subcarriers 16 --bandwidth-mhz 5000
       nflae simulate -o large.mat --drops 200000 --mat-version 7.3
       nflae simulate -o flight.mat --trajectory flight.csv --slot-ms 0.5
       nflae simulate -o umi.mat --source umi --users 4 --antennas 64 --carrier-ghz 3.5
@@ -58,6 +60,7 @@ _CSI_STREAM = 1 << 40
       receive_combiner        R x K x S, with --receive-antennas strongest or eigen
       x, height, distance     K x S, m, of uav and paper
       angle_rad, near_field   K x S, of uav and paper: angle from the array normal, true label
+      y, azimuth_rad, depression_rad    K x S, with --array upa instead of angle_rad
       array_height (m), array_tilt_rad, scenario    of uav and paper
     """,
 )
@@ -94,6 +97,12 @@ _CSI_STREAM = 1 << 40
 )
 @click.option("--users", type=click.IntRange(min=1), help="Users K per drop.  [default: 10, or all in the file]")
 @click.option("--antennas", type=click.IntRange(min=1), help="Antennas N.  [default: 256, or those of the file]")
+@click.option(
+    "--array",
+    metavar="ula|upa:RxC[x2]",
+    help="Array of uav and paper: a line, or a panel of R rows and C columns in three dimensions, x2 for"
+    " cross-polarised pairs.  [default: ula]",
+)
 @click.option(
     "--carrier-ghz",
     type=click.FloatRange(min=0, min_open=True),
@@ -139,20 +148,10 @@ def command(
     source: str | None,
     scenario: str | None,
     trajectory: Path | None,
-    slot_ms: float | None,
-    slots: int | None,
-    speed: float | None,
-    drops: int | None,
-    users: int | None,
-    antennas: int | None,
-    carrier_ghz: float | None,
-    subcarriers: int | None,
-    bandwidth_mhz: float | None,
-    base_station: int | None,
-    receive_antennas: str | None,
     seed: int,
     csi_snr_db: float | None,
     mat_version: str,
+    **request: Any,
 ) -> None:
     """Write channels to OUT.mat: simulated near-field ones, those of 3GPP models, or those of another tool."""
     if source is not None and scenario is not None:
@@ -163,24 +162,9 @@ def command(
     name, _, file = (source or scenario or flight or "uav").partition(":")
 
     from matlab_io import write_channels
-    from simulator.channels.sources import Request, draw
+    from simulator.channels.sources import draw
 
-    request = Request(
-        drops,
-        users,
-        antennas,
-        seed,
-        None if carrier_ghz is None else 1e9 * carrier_ghz,
-        None if bandwidth_mhz is None else 1e6 * bandwidth_mhz,
-        subcarriers,
-        Path(file) if file else None,
-        base_station,
-        None if slot_ms is None else slot_ms / 1e3,
-        receive_antennas,
-        slots,
-        speed,
-    )
-    drawn = draw(name, request)
+    drawn = draw(name, _request(Path(file) if file else None, seed, request))
     extra: dict[str, Any] = {"power": 1.0} | dict(drawn.metadata) | {"source": name, "seed": seed}
     if csi_snr_db is not None:
         extra["csi_snr_db"] = csi_snr_db
@@ -197,6 +181,21 @@ def command(
     size = f"H {drawn.antennas} x {drawn.users} x {drawn.drops}"
     what = "scenario" if "scenario" in extra else "source"
     fact("written", f"{output}: {size}, {what} {name}{f', {drawn.remark}' if drawn.remark else ''}")
+
+
+def _request(file: Path | None, seed: int, options: dict[str, Any]) -> Request:
+    """Return the request of the options, in the units of `Request`."""
+    from simulator.channels.sources import Request
+
+    carrier, bandwidth, slot = (options.pop(name) for name in ("carrier_ghz", "bandwidth_mhz", "slot_ms"))
+    return Request(
+        file=file,
+        seed=seed,
+        carrier=None if carrier is None else 1e9 * carrier,
+        bandwidth=None if bandwidth is None else 1e6 * bandwidth,
+        slot_seconds=None if slot is None else slot / 1e3,
+        **options,
+    )
 
 
 def _channels(

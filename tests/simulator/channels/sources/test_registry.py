@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from matlab_io import open_channels
 from matlab_io.errors import NflaeError
 from simulator.channels.scenario import scenario
 from simulator.channels.sources import Request, channels, draw, source_names
+from simulator.channels.spatial import SpatialScenario
+from simulator.geometry.panels import UniformPlanarArray
 from tests.channel_files import Run
 
 SIONNA = ("umi", "uma", "rma", "cdl")
@@ -44,6 +47,29 @@ def test_scenarios_at_another_carrier() -> None:
     assert at_3["near_field"].mean() > at_30["near_field"].mean()  # the array is ten times as long
 
 
+def test_scenarios_over_subcarriers_split_the_beam() -> None:
+    wide = channels("paper", drops=4, users=3, antennas=64, carrier=100e9, subcarriers=5, bandwidth=10e9, seed=2)
+    scene = scenario("paper", 3, 64)
+    scene = replace(scene, array=replace(scene.array, carrier=100e9), offsets=(-4e9, -2e9, 0.0, 2e9, 4e9))
+    np.testing.assert_array_equal(wide, scene.draw(4, torch.Generator().manual_seed(2)).channels)
+    metadata = draw("paper", Request(4, 3, 64, 2, 100e9, 10e9, 5)).metadata
+    assert metadata["x"].shape == metadata["near_field"].shape == (3, 20)
+    assert (metadata["x"][:, 5:10] == metadata["x"][:, 5:6]).all()
+
+
+def test_scenarios_of_a_panel_are_those_in_three_dimensions() -> None:
+    found = draw("uav", Request(6, 3, array="upa:4x8x2", seed=3))
+    expected = SpatialScenario(UniformPlanarArray(4, 8, 2), scenario("uav", 3)).draw(
+        6, torch.Generator().manual_seed(3)
+    )
+    np.testing.assert_array_equal(np.concatenate(list(found.blocks)), expected.channels)
+    assert found.antennas == 64
+    for axis, name in enumerate(("x", "y", "height")):
+        np.testing.assert_array_equal(found.metadata[name].T, expected.position[..., axis])
+    np.testing.assert_array_equal(found.metadata["near_field"].T, expected.near_field)
+    assert found.metadata["array"] == "upa:4x8x2"
+
+
 @pytest.mark.parametrize(
     ("name", "asked", "told"),
     [
@@ -54,7 +80,11 @@ def test_scenarios_at_another_carrier() -> None:
         ),
         ("quadriga", {}, "source quadriga reads a .mat file: name it, quadriga:PATH"),
         ("uav", {"file": Path("x.mat")}, "generates its channels and reads no file: leave out x.mat"),
-        ("uav", {"subcarriers": 4, "bandwidth": 1e6}, "source uav takes no bandwidth: it takes antennas, carrier, "),
+        ("uav", {"slots": 4}, "source uav takes no slots: it takes antennas, array, bandwidth, carrier, "),
+        ("uav", {"array": "upa:4"}, "no array 'upa:4': there are ula and upa:ROWSxCOLUMNS"),
+        ("uav", {"array": "upa:4x4", "antennas": 8}, "array upa:4x4 has 16 antennas, not 8: leave out the number"),
+        ("uav", {"subcarriers": 2, "bandwidth": 90e9}, "a bandwidth of 9e+10 Hz does not fit the carrier 3e+10 Hz"),
+        ("umi", {"array": "upa:4x4"}, "source umi takes no array"),
         ("quadriga", {"file": Path("x.mat"), "antennas": 8}, "source quadriga takes no antennas: it takes bandwidth"),
         ("uav", {"base_station": 2}, "source uav takes no base station"),
         ("umi", {"subcarriers": 4}, "4 subcarriers need a bandwidth"),
