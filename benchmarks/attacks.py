@@ -1,10 +1,12 @@
 """Measure what a client with small requests notices of hostile ones at the same `nflae serve`.
 
-    python benchmarks/attacks.py -o attacks.md
-    python benchmarks/attacks.py --only empty_frames,greedy --scale 0.1
+    python -m benchmarks.attacks -o attacks.md
+    python -m benchmarks.attacks --only empty_frames,greedy --scale 0.1 --repeats 5
 
-Every attack runs in a process of its own against a new server. The client checks each answer; its times during the
-attack are compared with those before it. The memory is the growth of the server's resident set, sampled every 20 ms.
+Every attack runs several times, in processes of its own, against a new server. The client checks each answer; the 99th
+percentile of its times during an attack is divided by that of its times directly before and after it, so that other
+programs on the machine affect both. The median of the ratios is printed with the smallest and the largest one. The
+memory is the growth of the server's resident set from its first quiet period, sampled every 20 ms.
 """
 
 from __future__ import annotations
@@ -14,228 +16,25 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read once, by numpy and torch; the server inherits it
 
 import argparse
-import contextlib
-import json
 import re
-import socket as sockets
+import statistics
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import zmq
 
+from benchmarks.hostile_clients import ATTACKS, MEGABYTE, channels
 from nflae_bridge import Client
 from nflae_bridge.live.errors import BridgeError
 
-Channels = npt.NDArray[np.complex64]
-Attack = Callable[[str, float], int]
-
 TIMEOUT = 60.0
-MEGABYTE = 1 << 20
-GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(48)
-READY = b"\x04\x29\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER\x08Identity\x00\x00\x00\x00"
-
-
-def channels(drops: int, users: int, antennas: int, seed: int = 0) -> Channels:
-    """Draw complex Gaussian channels, (drops, users, antennas)."""
-    rng = np.random.default_rng(seed)
-    parts = rng.standard_normal((drops, users, antennas, 2), dtype=np.float32)
-    drawn: Channels = parts.view(np.complex64)[..., 0]
-    return drawn
-
-
-def request(drawn: Channels, **fields: object) -> list[bytes]:
-    """Encode a request by json and numpy alone."""
-    header = {"v": 1, "id": "1", "op": "precode", "shape": drawn.shape[::-1], "scheme": "mrt"} | fields
-    return [json.dumps(header).encode(), drawn.tobytes()]
-
-
-# Attacks: each returns the number of messages or connections
-
-
-@contextmanager
-def dealer(address: str, **options: int) -> Iterator[zmq.Socket[bytes]]:
-    """Connect a DEALER socket without limits of its own."""
-    with zmq.Context.instance().socket(zmq.DEALER) as socket:
-        socket.linger = 0
-        socket.sndhwm = socket.rcvhwm = 0
-        socket.rcvtimeo = round(1e3 * TIMEOUT)
-        for name, value in options.items():
-            setattr(socket, name, value)
-        socket.connect(address)
-        yield socket
-
-
-def connection(address: str, handshake: bool = True) -> sockets.socket:
-    """Open a TCP connection, after ZeroMQ's handshake or without it."""
-    host, _, port = address.removeprefix("tcp://").rpartition(":")
-    socket = sockets.create_connection((host, int(port)), TIMEOUT)
-    if handshake:
-        socket.sendall(GREETING + READY)
-    return socket
-
-
-def blast(address: str, piece: bytes, count: int) -> int:
-    """Send a sequence of bytes many times over raw connections, a new one whenever the server closes the last one."""
-    block = piece * 65_536
-    sent = attempts = 0
-    while sent < count and attempts < 1000:
-        attempts += 1
-        with contextlib.suppress(OSError), connection(address) as socket:
-            socket.settimeout(1.0)  # the server may have stopped reading
-            while sent < count:
-                sent += socket.send(block) // len(piece)
-    return sent
-
-
-def empty_frames(address: str, scale: float) -> int:
-    """Send messages of 12 million empty frames that never end."""
-    return blast(address, b"\x01\x00", round(12e6 * scale))
-
-
-def empty_messages(address: str, scale: float) -> int:
-    """Send messages of one empty frame over four connections."""
-    counts: list[int] = []
-    each = round(250e3 * scale)
-
-    def send() -> None:
-        with dealer(address) as socket:
-            for number in range(each):
-                socket.send(b"")
-                if number >= 200:
-                    socket.recv_multipart()
-            counts.append(each)
-
-    threads = [threading.Thread(target=send) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(counts)
-
-
-def large_envelopes(address: str, scale: float) -> int:
-    """Send envelopes of 7 frames of 30 MB."""
-    count = max(1, round(50 * scale))
-    frame = bytes(30 * MEGABYTE)
-    with dealer(address) as socket:
-        for _ in range(count):
-            socket.send_multipart([*[frame] * 7, b"", b"{}"])
-            if sum(map(len, socket.recv_multipart())) > 1000:
-                raise SystemExit("the envelope came back")
-    return count
-
-
-def large_requests(address: str, scale: float) -> int:
-    """Send valid requests of 57 MB from 50 clients at a time."""
-    clients = max(3, round(50 * scale))
-    frames = request(channels(1740, 16, 256), want=["precoder", "power"])
-    with contextlib.ExitStack() as stack:
-        open_sockets = [stack.enter_context(dealer(address)) for _ in range(clients)]
-        for socket in open_sockets:
-            socket.send_multipart(frames, copy=False)
-        for socket in open_sockets:
-            answer = socket.recv_multipart()[0]
-            if b'"ok":true' not in answer and b'"busy"' not in answer:
-                raise SystemExit(f"neither an answer nor busy: {answer[:300]!r}")
-    return clients
-
-
-def stalled_requests(address: str, scale: float) -> int:
-    """Announce frames of 60 MB over 100 connections and send no byte of them for two seconds."""
-    count = max(3, round(100 * scale))
-    header = request(np.zeros((1830, 16, 256), np.complex64))[0]
-    start = bytes([1, len(header)]) + header + b"\x02" + (1830 * 16 * 256 * 8).to_bytes(8, "big")
-    with contextlib.ExitStack() as stack:
-        for _ in range(count):
-            stack.enter_context(connection(address)).sendall(start)
-        time.sleep(2)
-    return count
-
-
-def greedy(address: str, scale: float) -> int:
-    """Keep 3,000 requests in flight."""
-    count, window = round(300e3 * scale), min(3000, round(300e3 * scale))
-    frames = request(channels(1, 4, 32), scheme="rzf")
-    with dealer(address) as socket:
-        for number in range(count):
-            socket.send_multipart(frames)
-            if number >= window:
-                socket.recv_multipart()
-    return count
-
-
-def never_reading(address: str, scale: float) -> int:
-    """Request answers of 2 MB and read none."""
-    count = round(2000 * scale)
-    frames = request(channels(64, 16, 256), want=["precoder", "power"])
-    with dealer(address, rcvhwm=1) as socket:
-        for _ in range(count):
-            socket.send_multipart(frames, copy=False)
-            time.sleep(0.01)
-        time.sleep(1)
-    return count
-
-
-def poisoned(address: str, scale: float) -> int:
-    """Mix requests with a noise power of 5e-324 W, 1e-30 W and NaN channels into batches."""
-    count = round(100e3 * scale)
-    good = channels(1, 4, 32)
-    bad = good.copy()
-    bad[0, 1, 2] = np.nan
-    kinds = [request(good, noise_power=5e-324), request(good, noise_power=1e-30, scheme="rzf"), request(bad)]
-    with dealer(address) as socket:
-        for number in range(count):
-            socket.send_multipart(kinds[number % len(kinds)])
-            if number >= 100:
-                socket.recv_multipart()
-    return count
-
-
-def expensive(address: str, scale: float) -> int:
-    """Request the longest computations that are accepted, and leave during every second one."""
-    count = max(2, round(20 * scale))
-    for number in range(count):
-        for drops in (16384, 4096, 1024, 256, 64, 16):
-            with dealer(address) as socket:
-                socket.send_multipart(request(channels(drops, 16, 16), scheme="wmmse", want=["sum_rate"]))
-                if number % 2 and socket.poll(500) == 0:
-                    break
-                if b'"ok":true' in socket.recv_multipart()[0]:
-                    break
-    return count
-
-
-def connections(address: str, scale: float) -> int:
-    """Open 3,000 connections without a handshake and leave them open."""
-    count = max(600, round(3000 * scale))
-    opened = []
-    for _ in range(count):
-        with contextlib.suppress(OSError):
-            opened.append(connection(address, handshake=False))
-        if len(opened) >= 900:
-            opened.pop(0).close()
-    time.sleep(1)
-    return count
-
-
-ATTACKS: dict[str, Attack] = {
-    attack.__name__: attack
-    for attack in (
-        *(empty_frames, empty_messages, large_envelopes, large_requests, stalled_requests, greedy, never_reading),
-        *(poisoned, expensive, connections),
-    )
-}
-
-
-# The server and the client beside it
+SETTLING_SECONDS = 0.5  # from the end of an attack to the quiet period after it
 
 
 @dataclass
@@ -246,12 +45,12 @@ class Outcome:
     ----------
     messages : int
         Messages or connections of the attack.
-    calls, wrong, failed : int
-        Calls of the good client during it, wrong answers, exceptions.
+    wrong, failed : int
+        Wrong answers and exceptions of the good client.
     quiet, attacked : list of float
-        Times of its calls before and during the attack, s.
-    memory : int
-        Largest growth of the server's resident set, bytes.
+        Times of its calls before and after the attack, and during it, s.
+    start, peak : int
+        Resident set of the server before the attack, and the largest one during it, bytes.
     """
 
     messages: int = 0
@@ -259,7 +58,20 @@ class Outcome:
     failed: int = 0
     quiet: list[float] = field(default_factory=list)
     attacked: list[float] = field(default_factory=list)
-    memory: int = 0
+    start: int = 0
+    peak: int = 0
+
+    @property
+    def p99s(self) -> tuple[float, float]:
+        """99th percentiles of the times, quiet and attacked, s."""
+        quiet, attacked = (float(np.percentile(times, 99)) for times in (self.quiet, self.attacked))
+        return quiet, attacked
+
+    @property
+    def ratio(self) -> float:
+        """Ratio of the 99th percentiles."""
+        quiet, attacked = self.p99s
+        return attacked / quiet
 
 
 class Beside(threading.Thread):
@@ -269,7 +81,7 @@ class Beside(threading.Thread):
         super().__init__(daemon=True)
         self._address = address
         self._outcome = outcome
-        self.seconds = outcome.quiet
+        self.seconds: list[float] = []
         self.leave = threading.Event()
         self.ready = threading.Event()
 
@@ -282,13 +94,13 @@ class Beside(threading.Thread):
             while not self.leave.is_set():
                 number += 1
                 drawn = channels(1, 2, 8, number)
-                began = time.perf_counter()
+                seconds, began = self.seconds, time.perf_counter()
                 try:
                     precoder = client.precode(drawn, scheme="mrt").precoder
                 except BridgeError:
                     self._outcome.failed += 1
                     continue
-                self.seconds.append(time.perf_counter() - began)
+                seconds.append(time.perf_counter() - began)
                 expected = drawn / np.linalg.norm(drawn, axis=-1, keepdims=True)
                 self._outcome.wrong += not np.allclose(precoder, expected, atol=1e-5)
                 self.leave.wait(2e-3)
@@ -299,7 +111,9 @@ def resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def measure(name: str, pid: int, address: str, scale: float, quiet_seconds: float = 3.0) -> Outcome:
+def measure(
+    name: str, pid: int, address: str, scale: float, seconds: float = 0.0, quiet_seconds: float = 2.0
+) -> Outcome:
     """Measure a client beside an attack.
 
     Parameters
@@ -312,8 +126,10 @@ def measure(name: str, pid: int, address: str, scale: float, quiet_seconds: floa
         Its address.
     scale : float
         Size of the attack; 1 for the full one.
+    seconds : float
+        Shortest time of the attack, which is repeated until then, s.
     quiet_seconds : float
-        Time of the measurement before it, s.
+        Time of the measurement before it, and of that after it, s.
 
     Returns
     -------
@@ -322,24 +138,35 @@ def measure(name: str, pid: int, address: str, scale: float, quiet_seconds: floa
     """
     outcome = Outcome()
     beside = Beside(address, outcome)
-    beside.start()
-    beside.ready.wait(TIMEOUT)
-    time.sleep(quiet_seconds)
-    before = resident(pid)
-    beside.seconds = outcome.attacked
-    command = [sys.executable, __file__, "--child", name, "--address", address, "--scale", str(scale)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as attacker:
-        while attacker.poll() is None:
-            outcome.memory = max(outcome.memory, resident(pid) - before)
-            time.sleep(0.02)
+    command = [sys.executable, "-m", "benchmarks.hostile_clients", name, address]
+    command += ["--scale", str(scale), "--seconds", str(seconds)]
+    root = Path(__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": str(root)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=root, env=environment, text=True, **pipes) as attacker:
         assert attacker.stdout is not None
+        assert attacker.stdin is not None
+        attacker.stdout.readline()
+        beside.start()
+        beside.ready.wait(TIMEOUT)
+        beside.seconds = outcome.quiet
+        time.sleep(quiet_seconds)
+        outcome.start = resident(pid)
+        beside.seconds = outcome.attacked
+        print(file=attacker.stdin, flush=True)
+        while attacker.poll() is None:
+            outcome.peak = max(outcome.peak, resident(pid))
+            time.sleep(0.02)
+        beside.seconds = []
         printed = attacker.stdout.read()
+    if attacker.returncode:
+        raise SystemExit(f"{name} has failed")
+    time.sleep(SETTLING_SECONDS)
+    beside.seconds = outcome.quiet
+    time.sleep(quiet_seconds)
     beside.leave.set()
     beside.join(TIMEOUT)
     outcome.failed += beside.is_alive()
-    if attacker.returncode:
-        raise SystemExit(f"{name} has failed")
     outcome.messages = int(printed)
     return outcome
 
@@ -362,13 +189,15 @@ def running_server() -> Iterator[tuple[int, str]]:
             reader.join()
 
 
-def row(name: str, outcome: Outcome) -> str:
-    """Return a line of the table."""
-    quiet, attacked = (1e3 * np.percentile(times, 99) for times in (outcome.quiet, outcome.attacked))
-    return (
-        f"| {name} | {outcome.messages} | {len(outcome.attacked)} | {outcome.wrong} | {outcome.failed} | {quiet:.1f} |"
-        f" {attacked:.1f} | {attacked / quiet:.1f} | {outcome.memory / MEGABYTE:.0f} |"
-    )
+def row(name: str, outcomes: Sequence[Outcome]) -> str:
+    """Return a line of the table: sums of the counts, medians of the times, and the extremes of the ratios."""
+    quiet, attacked = (1e3 * statistics.median(times) for times in zip(*(each.p99s for each in outcomes), strict=True))
+    ratios = sorted(each.ratio for each in outcomes)
+    counts = [sum(each.messages for each in outcomes), sum(len(each.attacked) for each in outcomes)]
+    counts += [sum(each.wrong for each in outcomes), sum(each.failed for each in outcomes)]
+    memory = (max(each.peak for each in outcomes) - outcomes[0].start) / MEGABYTE
+    shown = f"{statistics.median(ratios):.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f})"
+    return f"| {name} | {' | '.join(map(str, counts))} | {quiet:.1f} | {attacked:.1f} | {shown} | {memory:.0f} |"
 
 
 def main() -> None:
@@ -376,21 +205,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", help=f"attacks, separated by commas: {', '.join(ATTACKS)}")
     parser.add_argument("--scale", type=float, default=1.0, help="size of the attacks")
+    parser.add_argument("--seconds", type=float, default=3.0, help="shortest time of an attack, repeated until then")
+    parser.add_argument("--repeats", type=int, default=3, help="measurements of each attack")
     parser.add_argument("-o", type=Path, metavar="FILE", help="also write the table to a file")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    parser.add_argument("--address", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.child:
-        print(ATTACKS[arguments.child](arguments.address, arguments.scale))
-        return
     lines = [
-        "| attack | messages | calls beside | wrong | failed | p99 before, ms | p99 beside, ms | ratio | memory, MB |",
+        "| attack | messages | calls beside | wrong | failed | p99 quiet, ms | p99 beside, ms | ratio | memory, MB |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     print(*lines, sep="\n", flush=True)
     for name in arguments.only.split(",") if arguments.only else ATTACKS:
         with running_server() as (pid, address):
-            lines.append(row(name, measure(name, pid, address, arguments.scale)))
+            outcomes: list[Outcome] = []
+            for _ in range(arguments.repeats):
+                outcomes.append(measure(name, pid, address, arguments.scale, arguments.seconds))
+            lines.append(row(name, outcomes))
         print(lines[-1], flush=True)
     if arguments.o:
         arguments.o.write_text("\n".join(lines) + "\n")

@@ -8,7 +8,6 @@ import os
 import sys
 import threading
 import time
-from collections import deque
 from typing import Any
 
 from matlab_io.errors import NflaeError
@@ -19,6 +18,7 @@ from nflae_bridge.live.log import EventLog
 from nflae_bridge.live.messages import CancelRequest, StatusRequest
 from nflae_bridge.live.protocol import decode_request, encode_answer, encode_error, encode_status
 from nflae_bridge.live.server.admission import Admission
+from nflae_bridge.live.server.answers import AnswerQueue, UnansweredJobs
 from nflae_bridge.live.server.computation.costs import PREDICTION
 from nflae_bridge.live.server.computation.device import Answer, Device
 from nflae_bridge.live.server.computation.micro_batches import Job, JobQueue
@@ -100,8 +100,8 @@ class ServerLoop:
         self._admission = Admission(settings, device)
         self._queue = JobQueue(settings.queue, lambda job: device.costs.estimate(job.key, job.drops))
         self._worker = Worker(settings, device, self._queue, transport.is_connected, transport.wake, log)
-        self._unanswered: dict[int, Job] = {}  # jobs handed to the device's thread
-        self._completed: deque[Answer] = deque()
+        self._unanswered = UnansweredJobs()
+        self._completed = AnswerQueue()
         self._cancelled: list[tuple[bytes, str]] = []
         self.statistics = Statistics()
 
@@ -142,7 +142,7 @@ class ServerLoop:
             self._turn()
         self._turn()  # requests that arrived meanwhile are answered with `stopping`
         is_idle = not self._unanswered
-        self._answer_stopped(list(self._unanswered.values()))
+        self._answer_stopped(self._unanswered.all())
         self._queue.close()
         thread.join(_LAST_BLOCK_SECONDS if is_idle else 0)
 
@@ -164,7 +164,7 @@ class ServerLoop:
                 self._refuse(envelope, request_id(frames), error)
         for job in self._compute_short(jobs):
             if self._queue.put(job):
-                self._unanswered[id(job)] = job
+                self._unanswered.add(job)
             else:
                 busy = f"{len(self._queue)} requests are waiting; send it again after a pause"
                 self._answer(Answer(job, WireError("busy", busy), 0.0))
@@ -192,8 +192,11 @@ class ServerLoop:
         """Return whether a short job is computed before the device's batch has ended."""
         if not self._unanswered:
             return True
-        waits = self._worker.seconds_left() > seconds and not self._queue.holds(job.client)
-        return waits and self._device.computes_beside
+        is_alone = self._unanswered.count(job.client) <= 1 and not self._queue.holds(job.client)
+        if not is_alone or not self._device.computes_beside:
+            return False
+        # A backlog delays the next batches, too; without one, single requests of several clients form a batch.
+        return self._unanswered.has_backlog() or self._worker.seconds_left() > seconds
 
     def _accept(self, envelope: list[Frame], frames: list[Frame]) -> list[Job]:
         """Return the job of a message, none if it is answered already; raise WireError for an invalid one."""
@@ -257,7 +260,7 @@ class ServerLoop:
 
     def _cancel(self, client: bytes, name: str) -> None:
         """End the work for a request of a client; its answer says so, and there is none without such work."""
-        for job in self._unanswered.values():
+        for job in self._unanswered.all():
             if job.request.id == name and job.client == client:
                 self._worker.cancelled.add(id(job))
 
@@ -265,17 +268,17 @@ class ServerLoop:
 
     def _send_completed(self) -> None:
         """Send answers of the device's thread, no more than a new message can wait for."""
+        while self._worker.completed:
+            self.statistics.batches += 1
+            self._completed.extend(self._worker.completed.popleft())
         for _ in range(_ANSWERS_PER_TURN):
             if not self._completed:
-                if not self._worker.completed:
-                    break
-                self.statistics.batches += 1
-                self._completed.extend(self._worker.completed.popleft())
-            self._answer(self._completed.popleft())
+                break
+            self._answer(self._completed.pop())
 
     def _answer(self, answer: Answer) -> None:
         job, request = answer.job, answer.job.request
-        self._unanswered.pop(id(job), None)
+        self._unanswered.discard(job)
         self._worker.cancelled.discard(id(job))
         self._admission.release(job)
         if isinstance(answer.outcome, WireError):

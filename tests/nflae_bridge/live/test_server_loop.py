@@ -18,6 +18,7 @@ from nflae_bridge.live.messages import PrecodeRequest
 from nflae_bridge.live.server.computation.costs import CostModel
 from nflae_bridge.live.server.computation.device import Answer, Device
 from nflae_bridge.live.server.computation.micro_batches import Job
+from nflae_bridge.live.server.computation.worker import Worker
 from nflae_bridge.live.server.loop import ServerLoop
 from nflae_bridge.live.server.settings import ServerSettings
 from nflae_bridge.live.server.transport import open_transport
@@ -77,6 +78,11 @@ def running(device: Any, **limits: Any) -> Iterator[zmq.Socket[bytes]]:
 def send(peer: zmq.Socket[bytes], name: str, scheme: str) -> None:
     header = {"v": 1, "id": name, "op": "precode", "shape": [4, 2, 1], "scheme": scheme, "want": ["sum_rate"]}
     peer.send_multipart([json.dumps(header).encode(), random_channels(1, 2, 4).tobytes()])
+
+
+def status(peer: zmq.Socket[bytes]) -> dict[str, Any]:
+    peer.send_multipart([json.dumps({"v": 1, "id": "status", "op": "status"}).encode()])
+    return dict(json.loads(peer.recv_multipart()[0])["status"])
 
 
 def timing(peer: zmq.Socket[bytes]) -> tuple[str, dict[str, int]]:
@@ -162,6 +168,64 @@ def test_a_short_request_is_answered_while_the_device_computes_a_long_one() -> N
         assert timing(peer)[0] == "short"
         device.released.set()
         assert timing(peer)[0] == "long"
+
+
+@pytest.mark.parametrize("backlog", [1, 2])
+def test_a_short_request_waits_for_a_batch_that_ends_soon_but_not_behind_a_backlog(
+    backlog: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A single long request is no backlog: the short one may join others in the next batch."""
+    monkeypatch.setattr(Worker, "seconds_left", lambda self: 0.0)
+    device = LongDevice()
+    with running(device) as peer, zmq.Context() as context, context.socket(zmq.DEALER) as other:
+        for name in range(backlog):
+            send(peer, str(name), "zf")
+        assert device.began.wait(60)
+        assert status(peer)["counts"]["requests"] == backlog + 1
+        other.connect(peer.last_endpoint.decode().rstrip("\0"))
+        other.rcvtimeo = 20_000
+        send(other, "short", "mrt")
+        if backlog > 1:
+            assert timing(other)[0] == "short"
+        else:
+            depths = [status(other)["queue_depth"] for _ in range(2)]
+            assert depths[1] == 1  # in a turn after that of the short request
+        assert not device.released.is_set()
+        device.released.set()
+        if backlog == 1:
+            assert timing(other)[0] == "short"
+
+
+class RecordingTransport:
+    """Notes the clients to which answers are sent."""
+
+    guard = None
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    def is_connected(self, identity: bytes) -> bool:
+        return True
+
+    def wake(self) -> None: ...
+
+    def send(self, envelope: Sequence[Any], frames: Sequence[Any]) -> str:
+        self.sent.append(envelope[0])
+        return "sent"
+
+
+def test_an_answer_does_not_wait_for_those_of_the_batches_before_it() -> None:
+    transport, device = RecordingTransport(), SlowDevice(is_known=True)
+    loop = ServerLoop(ServerSettings(), transport, device, EventLog("error"))  # type: ignore[arg-type]
+    for clients in ([b"greedy"] * 200, [b"good", b"greedy", b"good"]):
+        requests = [PrecodeRequest("1", random_channels(1, 2, 4), scheme="mrt", want=("sum_rate",)) for _ in clients]
+        jobs = [Job([client], request, time.perf_counter()) for client, request in zip(clients, requests, strict=True)]
+        loop._worker.completed.append([Answer(job, {"sum_rate": np.zeros(1)}, 0.0) for job in jobs])
+    loop._send_completed()
+    assert transport.sent[:4] == [b"greedy", b"good"] * 2
+    while loop._completed:
+        loop._send_completed()
+    assert (len(transport.sent), transport.sent.count(b"good")) == (203, 2)
 
 
 def test_busy_does_not_wait_for_the_computation() -> None:
