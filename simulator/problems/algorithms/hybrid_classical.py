@@ -1,0 +1,146 @@
+"""Choose the phases of a hybrid array by classical methods; WMMSE follows behind them on the projected channels.
+
+All represent the fully digital precoder of WMMSE, columns sqrt(P_k) w_k, by F D.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from simulator.downlink.budget import LinkBudget
+from simulator.downlink.precoding import ChannelBatch
+from simulator.problems.algorithms.analog import PhaseShifters, descend_phases, fitted_digital, initial_phases
+from simulator.problems.algorithms.hybrid import HybridArray
+from simulator.problems.problem import PrecodingProblem, ProblemError
+from simulator.problems.solution import ProblemSolution
+from simulator.schemes.options import Between
+from simulator.schemes.wmmse import wmmse
+
+_OVERSAMPLING = 2  # steering vectors of the dictionary per antenna
+
+Represent = Callable[[Tensor, PhaseShifters], Tensor]
+
+
+def omp(batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem) -> ProblemSolution:
+    """Select steering vectors for the chains by orthogonal matching pursuit.
+
+    The dictionary holds the far-field steering vectors of 2 N directions of a line array, uniform in the sine.
+
+    Parameters
+    ----------
+    batch, budget, problem
+        Channels, link budget, and problem with a fully connected hybrid array.
+
+    Returns
+    -------
+    ProblemSolution
+        Solution of every drop.
+
+    Raises
+    ------
+    ProblemError
+        If the array is sub-connected.
+
+    References
+    ----------
+    * O. El Ayach, S. Rajagopal, S. Abu-Surra, Z. Pi, R. W. Heath, "Spatially sparse precoding in millimeter wave MIMO
+      systems", IEEE Transactions on Wireless Communications, 2014, algorithm 1.
+    """
+    return _solve("omp", _pursued_phases, batch, budget, problem)
+
+
+def pe_altmin(
+    batch: ChannelBatch,
+    budget: LinkBudget,
+    problem: PrecodingProblem,
+    iterations: Annotated[int, Between(1, 10_000)] = 30,
+) -> ProblemSolution:
+    """Alternate between phases and a digital part with orthogonal columns (phase extraction, PE-AltMin).
+
+    Parameters
+    ----------
+    batch, budget, problem
+        Channels, link budget, and problem with a fully connected hybrid array.
+    iterations : int
+        Number of alternations.
+
+    Returns
+    -------
+    ProblemSolution
+        Solution of every drop.
+
+    Raises
+    ------
+    ProblemError
+        If the array is sub-connected.
+
+    References
+    ----------
+    * X. Yu, J.-C. Shen, J. Zhang, K. B. Letaief, "Alternating minimization algorithms for hybrid precoding in millimeter
+      wave MIMO systems", IEEE Journal of Selected Topics in Signal Processing, 2016, algorithm 2.
+    """
+    return _solve("pe-altmin", partial(_extracted_phases, iterations=iterations), batch, budget, problem)
+
+
+def hybrid_wmmse(
+    batch: ChannelBatch,
+    budget: LinkBudget,
+    problem: PrecodingProblem,
+    sweeps: Annotated[int, Between(0, 1000)] = 30,
+) -> ProblemSolution:
+    """Choose phases by coordinate descent, see `analog.descend_phases`.
+
+    Parameters
+    ----------
+    batch, budget, problem
+        Channels, link budget, and problem with a hybrid array.
+    sweeps : int
+        Sweeps over all chains.
+
+    Returns
+    -------
+    ProblemSolution
+        Solution of every drop.
+    """
+    array = HybridArray.of(batch, budget, problem)
+    target = array.digital_target(wmmse)
+    analog = descend_phases(target, initial_phases(target, array.shifters), array.shifters, sweeps)
+    return array.precoded(analog, wmmse)
+
+
+def _solve(
+    name: str, represent: Represent, batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem
+) -> ProblemSolution:
+    array = HybridArray.of(batch, budget, problem)
+    if array.shifters.sub_connected:
+        raise ProblemError(f"scheme {name} needs connection='full'; with connection='sub' there are nflae, wmmse, rzf")
+    return array.precoded(represent(array.digital_target(wmmse), array.shifters), wmmse)
+
+
+def _pursued_phases(target: Tensor, shifters: PhaseShifters) -> Tensor:
+    antennas = target.shape[-2]
+    size = _OVERSAMPLING * antennas
+    position = torch.arange(antennas, dtype=torch.float64, device=target.device)
+    analog = target[..., :0]
+    rest = target
+    for _ in range(shifters.chains):
+        matches = torch.fft.fft(rest, size, dim=-2).abs().square().sum(-1)
+        phase = 2 * math.pi / size * matches.argmax(-1, keepdim=True) * position
+        column = shifters.phases(torch.polar(torch.ones_like(phase), phase))
+        analog = torch.cat([analog, column.unsqueeze(-1)], -1)
+        rest = target - analog @ fitted_digital(analog, target)
+    return analog
+
+
+def _extracted_phases(target: Tensor, shifters: PhaseShifters, iterations: int) -> Tensor:
+    analog = initial_phases(target, shifters)
+    for _ in range(iterations):
+        left, _, right = torch.linalg.svd(target.mH @ analog, full_matrices=False)
+        analog = shifters.phases(target @ left @ right)
+    return analog

@@ -1,0 +1,121 @@
+"""Maximise the sum rate of users with several receive antennas, whose combiners are chosen together with the precoder.
+
+Each stream is a virtual user with the channel h' = sum_m u_m h_m behind its receive combiner u, z = u^H y. The inner
+scheme precodes for the virtual users of the channels' strongest left singular vectors, then for those of the MMSE
+combiners that its beams lead to; a few iterations of WMMSE follow, see `block_wmmse`, from these beams and from
+eigen-RZF. Last, the streams of each user are rotated to the basis in which they do not interfere with each other, so
+that decoding them one by one has the rate of joint decoding.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+
+from simulator.downlink.budget import LinkBudget
+from simulator.downlink.precoding import ChannelBatch, Scheme
+from simulator.problems.algorithms.block_wmmse import block_wmmse
+from simulator.problems.algorithms.receive_arrays import ReceiveArrays
+from simulator.problems.problem import PrecodingProblem
+from simulator.problems.solution import ProblemSolution, guarded
+from simulator.schemes.options import Between
+from simulator.schemes.wmmse import wmmse
+
+
+def precode_streams(
+    batch: ChannelBatch,
+    budget: LinkBudget,
+    problem: PrecodingProblem,
+    inner: Scheme,
+    steps: Annotated[int, Between(0, 1000)] = 4,
+) -> ProblemSolution:
+    """Maximise the sum rate over precoder and receive combiners by an inner scheme and iterations of WMMSE.
+
+    Parameters
+    ----------
+    batch : ChannelBatch
+        Channels, complex64 (drops, users, receive antennas, antennas).
+    budget, problem
+        Link budget, and problem with joint receivers.
+    inner : Scheme
+        Scheme for single-antenna users.
+    steps : int
+        WMMSE iterations from either start.
+
+    Returns
+    -------
+    ProblemSolution
+        Never below eigen-RZF in the sum rate; `fallback` marks the drops whose start is that.
+    """
+    arrays = ReceiveArrays.of(batch, budget, problem)
+    textbook = arrays.eigen_rzf()
+    eigen = arrays.virtual_beams(arrays.eigen_combiners(), inner)
+    beams = arrays.virtual_beams(arrays.mmse_combiners(arrays.amplitudes(eigen)), inner)
+    if not steps:
+        return guarded(arrays.solution(beams), arrays.solution(textbook))
+    starts = torch.cat([arrays.amplitudes(beams), arrays.amplitudes(textbook)])
+    coefficients, _ = block_wmmse(arrays.gram.repeat(2, 1, 1), starts, steps)
+    ours, others = (arrays.beams(part) for part in coefficients.chunk(2))
+    # WMMSE never lowers the sum rate, but for the digits that the result loses in single precision.
+    guard = arrays.solution(arrays.better_of(others, textbook))
+    return guarded(arrays.solution(ours), guard)
+
+
+def stream_wmmse(
+    batch: ChannelBatch,
+    budget: LinkBudget,
+    problem: PrecodingProblem,
+    iterations: Annotated[int, Between(1, 10_000)] = 200,
+) -> ProblemSolution:
+    """Maximise the sum rate by WMMSE for users with several receive antennas, from eigen-RZF.
+
+    Parameters
+    ----------
+    batch, budget, problem
+        As in `precode_streams`.
+    iterations : int
+        Number of iterations.
+
+    Returns
+    -------
+    ProblemSolution
+        Solution of every drop.
+    """
+    arrays = ReceiveArrays.of(batch, budget, problem)
+    coefficients, _ = block_wmmse(arrays.gram, arrays.amplitudes(arrays.eigen_rzf()), iterations)
+    return arrays.solution(arrays.beams(coefficients))
+
+
+def eigen_combining(batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem) -> ProblemSolution:
+    """Combine by the strongest left singular vectors, and maximise the streams' sum rate by WMMSE.
+
+    Parameters
+    ----------
+    batch, budget, problem
+        As in `precode_streams`.
+
+    Returns
+    -------
+    ProblemSolution
+        Solution of every drop.
+    """
+    arrays = ReceiveArrays.of(batch, budget, problem)
+    return arrays.solution(arrays.virtual_beams(arrays.eigen_combiners(), wmmse))
+
+
+def eigen_rzf(batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem) -> ProblemSolution:
+    """Combine by the strongest left singular vectors, and precode by regularised zero forcing with equal powers.
+
+    Parameters
+    ----------
+    batch, budget, problem
+        As in `precode_streams`.
+
+    Returns
+    -------
+    ProblemSolution
+        Solution of every drop.
+    """
+    arrays = ReceiveArrays.of(batch, budget, problem)
+    return arrays.solution(arrays.eigen_rzf())

@@ -1,0 +1,149 @@
+"""Hybrid arrays: exact forms, brute force over few phases, hardware of the analog part, textbook kept."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from simulator.downlink.budget import LinkBudget
+from simulator.downlink.precoding import ChannelBatch, Scheme
+from simulator.downlink.sinr import achieved_sinr
+from simulator.problems.algorithms.analog import PhaseShifters, descend_phases, two_phase_form
+from simulator.problems.algorithms.hybrid import HybridArray
+from simulator.problems.dispatch import solve
+from simulator.problems.problem import PrecodingProblem, ProblemError
+from simulator.schemes import scheme
+from tests.simulator.definitions import draw_channels
+
+SCHEMES = ("nflae", "wmmse", "omp", "pe-altmin", "rzf")
+
+
+@pytest.fixture(scope="module")
+def inner() -> Scheme:
+    return scheme("wmmse:iterations=20")
+
+
+def random_columns(*shape: int) -> torch.Tensor:
+    rng = np.random.default_rng(1)
+    return torch.tensor(rng.normal(size=shape) + 1j * rng.normal(size=shape))
+
+
+def test_two_phase_form_is_exact() -> None:
+    target = random_columns(4, 9, 3)
+    target[0, :4, 1] = 0
+    analog, digital = two_phase_form(target)
+    assert np.allclose(analog.abs(), 1, rtol=0, atol=1e-14)
+    assert np.allclose(analog @ digital, target, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("chains", [8, 11])
+def test_twice_as_many_chains_as_users_reach_the_digital_array(inner: Scheme, chains: int) -> None:
+    batch, budget = ChannelBatch(draw_channels(2, users=4, antennas=16, drops=5)), LinkBudget(2.0, 1e-3)
+    found = solve(batch, budget, PrecodingProblem(rf_chains=chains), inner)
+    assert torch.allclose(found.objective, inner(batch, budget).sum_rate, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("connection", "bits"), [("full", None), ("sub", None), ("sub", 1)])
+def test_as_many_chains_as_antennas_reach_the_digital_array(inner: Scheme, connection: str, bits: int | None) -> None:
+    # A square sub-connected F is diagonal, hence any precoder is F D.
+    batch, budget = ChannelBatch(draw_channels(3, users=5, antennas=8, drops=5)), LinkBudget(2.0, 1e-2)
+    problem = PrecodingProblem(rf_chains=8, connection=connection, phase_bits=bits)  # type: ignore[arg-type]
+    found = solve(batch, budget, problem, inner)
+    assert torch.allclose(found.objective, inner(batch, budget).sum_rate, rtol=1e-4)
+
+
+def test_one_bit_phases_against_all_combinations(inner: Scheme) -> None:
+    drops, users, antennas = 6, 2, 5
+    batch = ChannelBatch(draw_channels(4, users=users, antennas=antennas, drops=drops))
+    budget, problem = LinkBudget(1.0, 0.02), PrecodingProblem(rf_chains=2, phase_bits=1)
+    found = solve(batch, budget, problem, inner).objective
+    best = torch.zeros(drops, dtype=torch.float64)
+    array = HybridArray.of(batch, budget, problem)
+    # The sign of a column of F is that of a row of D: the first antenna's phases are fixed.
+    for signs in itertools.product((1.0, -1.0), repeat=2 * (antennas - 1)):
+        rows = torch.tensor(signs, dtype=torch.complex128).reshape(antennas - 1, 2)
+        analog = torch.cat([torch.ones_like(rows[:1]), rows]).expand(drops, -1, -1)
+        if torch.linalg.matrix_rank(analog[0]) == 2:
+            best = torch.maximum(best, array.precoded(analog, inner).objective)
+    assert (found <= best * (1 + 1e-6)).all()
+    assert (found > 0.85 * best).all()
+    assert found.mean() > 0.95 * best.mean()
+
+
+@pytest.mark.parametrize("bits", [None, 1, 3])
+@pytest.mark.parametrize("sub", [False, True])
+def test_descent_never_raises_the_error(bits: int | None, sub: bool) -> None:
+    target, shifters = random_columns(6, 12, 3), PhaseShifters(4, bits, sub)
+    connected = shifters.connected(12, target.device)
+    analog = shifters.phases(random_columns(6, 12, 4)) * connected
+    errors = []
+    for _ in range(6):
+        digital = torch.linalg.lstsq(analog, target).solution
+        errors.append(torch.linalg.vector_norm(target - analog @ digital, dim=(-2, -1)))
+        analog = descend_phases(target, analog, shifters, 1)
+    stacked = torch.stack(errors)
+    assert (stacked.diff(dim=0) < 1e-6).all()
+    assert stacked[-1].mean() < 0.97 * stacked[0].mean()
+
+
+@pytest.mark.parametrize("connection", ["full", "sub"])
+@pytest.mark.parametrize("bits", [None, 1, 3])
+def test_analog_part_is_what_the_hardware_allows(inner: Scheme, connection: str, bits: int | None) -> None:
+    channels = draw_channels(5, users=3, antennas=12, spread_db=15, drops=4) * 1e-5
+    problem = PrecodingProblem(rf_chains=6 if bits is None else 4, connection=connection, phase_bits=bits)  # type: ignore[arg-type]
+    budget = LinkBudget(2.0, 1e-12)
+    for spec in SCHEMES if connection == "full" else ("nflae", "wmmse", "rzf"):
+        found = solve(ChannelBatch(channels), budget, problem, inner, spec)
+        assert found.analog is not None and found.digital is not None
+        analog, digital = found.analog.numpy().astype(complex), found.digital.numpy().astype(complex)
+        chains = analog.shape[-1]
+        fed = np.kron(np.eye(chains), np.ones((12 // chains, 1))) if connection == "sub" else np.ones((12, chains))
+        assert np.allclose(np.abs(analog), fed / 12**0.5, rtol=1e-6, atol=0)
+        if bits is not None:
+            steps = np.angle(analog) * 2**bits / (2 * np.pi)
+            assert np.abs(steps - np.round(steps))[:, fed > 0].max() < 1e-5
+        product = np.swapaxes(analog @ digital, -1, -2)
+        assert np.allclose(product, found.precoder.numpy(), rtol=0, atol=3e-7)
+        assert np.allclose(np.linalg.norm(product, axis=-1), 1, rtol=0, atol=1e-6)
+        assert (found.power.sum(-1) <= 2 * (1 + 1e-9)).all()
+        measured = achieved_sinr(channels, torch.from_numpy(product), found.power, 1e-12)
+        assert torch.allclose(found.sinr, measured, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "identical", "near-parallel", "rank-deficient"])
+@pytest.mark.parametrize("chains", [4, 6])
+def test_never_below_the_textbook(inner: Scheme, kind: str, chains: int) -> None:
+    batch = ChannelBatch(draw_channels(6, users=4, antennas=12, kind=kind, spread_db=15, drops=8))
+    for noise in (1.0, 1e-3):
+        problem, budget = PrecodingProblem(rf_chains=chains, phase_bits=2), LinkBudget(1.0, noise)
+        found, textbook = (solve(batch, budget, problem, inner, spec) for spec in ("nflae", "rzf"))
+        assert found.objective.isfinite().all()
+        assert (found.objective >= textbook.objective * (1 - 1e-9)).all()
+        assert torch.equal(found.fallback, found.fallback & (found.objective == textbook.objective))
+
+
+def test_rivals_on_steering_vectors(inner: Scheme) -> None:
+    # Channels on the grid of the dictionary: matching pursuit finds their span, and loses nothing.
+    grid = np.exp(2j * np.pi * np.outer([3, 9, 20], np.arange(16)) / 32) / 4
+    batch = ChannelBatch(torch.from_numpy(grid[None].astype(np.complex64)))
+    budget, problem = LinkBudget(1.0, 1e-2), PrecodingProblem(rf_chains=3)
+    digital = scheme("wmmse")(batch, budget).sum_rate
+    assert torch.allclose(solve(batch, budget, problem, inner, "omp").objective, digital, rtol=1e-4)
+    # Against random channels the alternation beats both its start and the dictionary.
+    batch = ChannelBatch(draw_channels(7, users=3, antennas=16, drops=12))
+    start, found, pursued = (
+        solve(batch, budget, problem, inner, spec).objective.mean() for spec in ("rzf", "pe-altmin", "omp")
+    )
+    assert found > start
+    assert found > pursued
+
+
+def test_rivals_refuse_sub_connected_arrays(inner: Scheme) -> None:
+    batch = ChannelBatch(draw_channels(8, users=2, antennas=8))
+    problem = PrecodingProblem(rf_chains=4, connection="sub")
+    for spec in ("omp", "pe-altmin"):
+        with pytest.raises(ProblemError, match=rf"scheme {spec} needs connection='full'"):
+            solve(batch, LinkBudget(), problem, inner, spec)

@@ -1,0 +1,148 @@
+"""Several receive antennas: closed forms, definitions by loops, textbook kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from simulator.downlink.budget import LinkBudget
+from simulator.downlink.gram import scaled_gram
+from simulator.downlink.precoding import ChannelBatch, Scheme
+from simulator.problems.algorithms.block_wmmse import block_wmmse, sum_rates
+from simulator.problems.dispatch import solve
+from simulator.problems.problem import PrecodingProblem, ProblemError
+from simulator.problems.solution import ProblemSolution
+from simulator.schemes import scheme
+from tests.simulator.definitions import draw_channels
+
+JOINT = PrecodingProblem(joint_receivers=True)
+
+
+@pytest.fixture(scope="module")
+def inner() -> Scheme:
+    return scheme("wmmse:iterations=20")
+
+
+def draw(seed: int, users: int, receive: int, antennas: int, kind: str = "gaussian", drops: int = 4) -> torch.Tensor:
+    """Channels complex64 (drops, users, receive antennas, antennas)."""
+    rows = draw_channels(seed, users * receive, antennas, kind=kind, spread_db=10, drops=drops)
+    return rows.reshape(drops, users, receive, antennas)
+
+
+def waterfilled_capacity(h: np.ndarray, snr: float) -> float:
+    """Capacity of one user by bisection of the water level over the eigenmodes, bps/Hz."""
+    gains = snr * np.linalg.svd(h, compute_uv=False) ** 2
+    low, high = 0.0, 1.0 + (1 / gains).max()
+    for _ in range(200):
+        level = (low + high) / 2
+        low, high = (level, high) if np.maximum(level - 1 / gains, 0).sum() < 1 else (low, level)
+    return float(np.log2(1 + gains * np.maximum(level - 1 / gains, 0)).sum())
+
+
+@pytest.mark.parametrize(("spec", "least"), [("bd", 1 - 1e-6), ("wmmse:iterations=2000", 0.9999), ("nflae", 0.995)])
+@pytest.mark.parametrize("snr", [0.5, 100.0])
+def test_one_user_has_the_capacity_of_its_eigenmodes(inner: Scheme, spec: str, least: float, snr: float) -> None:
+    channels = draw(1, users=1, receive=3, antennas=5)
+    found = solve(ChannelBatch(channels), LinkBudget(2.0, 2.0 / snr), JOINT, inner, spec).objective.numpy()
+    capacity = [waterfilled_capacity(h, snr) for h in channels[:, 0].numpy().astype(complex)]
+    assert (found <= np.array(capacity) * (1 + 1e-6)).all()
+    assert (found >= least * np.array(capacity)).all()
+
+
+def test_one_receive_antenna_is_the_plain_problem(inner: Scheme) -> None:
+    channels = draw(2, users=4, receive=1, antennas=6)
+    budget = LinkBudget(1.0, 0.01)
+    found = solve(ChannelBatch(channels), budget, JOINT, inner)
+    plain = inner(ChannelBatch(channels[:, :, 0]), budget).sum_rate
+    assert (found.objective >= plain * (1 - 1e-6)).all()
+    assert torch.allclose(found.objective, plain, rtol=0.02)
+    assert np.allclose(found.receive_combiner.abs(), 1)  # type: ignore[union-attr]
+
+
+def rates_by_definition(channels: torch.Tensor, found: ProblemSolution, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """Per-stream SINRs behind the combiners, and sum of log2 det of joint decoding, by loops."""
+    h = channels.numpy().astype(complex)
+    drops, users, receive, _ = h.shape
+    streams = found.streams
+    assert found.receive_combiner is not None
+    combiners = found.receive_combiner.numpy().astype(complex)
+    weighted = found.precoder.numpy().astype(complex) * np.sqrt(found.power.numpy())[..., None]
+    sinr, joint = np.zeros((drops, users * streams)), np.zeros(drops)
+    for d in range(drops):
+        for k in range(users):
+            received = h[d, k].conj() @ weighted[d].T
+            own = received[:, k * streams : (k + 1) * streams]
+            others = np.delete(received, np.s_[k * streams : (k + 1) * streams], axis=1)
+            quiet = others @ others.conj().T + noise * np.eye(receive)
+            matrix = np.eye(receive) + own @ own.conj().T @ np.linalg.inv(quiet)
+            joint[d] += np.log2(np.linalg.det(matrix).real)
+            for j in range(k * streams, (k + 1) * streams):
+                gains = np.abs(combiners[d, j].conj() @ received) ** 2
+                sinr[d, j] = gains[j] / (gains.sum() - gains[j] + noise)
+    return sinr, joint
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "identical", "near-parallel", "rank-deficient"])
+@pytest.mark.parametrize("streams", [None, 1, 2])
+def test_streams_are_decoded_one_by_one_at_the_joint_rate(inner: Scheme, kind: str, streams: int | None) -> None:
+    channels = draw(3, users=3, receive=2, antennas=8, kind=kind)
+    problem = PrecodingProblem(joint_receivers=True, streams=streams)
+    for noise in (0.5, 1e-3):
+        textbook = None
+        for spec in ("rzf", "eigen", "wmmse:iterations=20", "nflae"):
+            found = solve(ChannelBatch(channels), LinkBudget(2.0, noise), problem, inner, spec)
+            sinr, joint = rates_by_definition(channels, found, noise)
+            assert np.allclose(found.sinr, sinr, rtol=1e-6, atol=1e-9)
+            assert np.allclose(found.objective, joint, rtol=1e-5)
+            assert np.allclose(found.power.sum(-1), 2, rtol=1e-6)
+            assert np.allclose(np.linalg.norm(found.precoder, axis=-1), 1, atol=1e-6)
+            assert np.allclose(np.linalg.norm(found.receive_combiner, axis=-1), 1, atol=1e-6)  # type: ignore[arg-type]
+            assert found.near_field.shape == found.power.shape == (4, 3 * (streams or 2))
+            textbook = found.objective if textbook is None else textbook
+        assert (found.objective >= textbook * (1 - 1e-9)).all()
+
+
+def test_block_wmmse_is_the_one_of_all_transmit_antennas() -> None:
+    channels, snr = draw(4, users=2, receive=2, antennas=5, drops=1), 20.0
+    h = channels[0].numpy().astype(complex) * np.sqrt(snr)
+    rng = np.random.default_rng(0)
+    beams = rng.normal(size=(4, 5)) + 1j * rng.normal(size=(4, 5))
+    beams /= np.linalg.norm(beams)
+    gram = scaled_gram(torch.tensor([snr**0.5]).double(), channels.flatten(1, 2))
+    received = torch.from_numpy(h.conj() @ beams.T)[None]
+    for _ in range(3):
+        left, right, trace = np.zeros((5, 5), complex), np.zeros((5, 4), complex), 0.0
+        for k in range(2):
+            amplitude = h[k].conj() @ beams.T
+            u = np.linalg.inv(amplitude @ amplitude.conj().T + np.eye(2)) @ amplitude[:, 2 * k : 2 * k + 2]
+            weight = np.linalg.inv(np.eye(2) - amplitude[:, 2 * k : 2 * k + 2].conj().T @ u)
+            # h is received as h^H w: the channel matrix of user k is conj(h).
+            left += h[k].T @ u @ weight @ u.conj().T @ h[k].conj()
+            right[:, 2 * k : 2 * k + 2] = h[k].T @ u @ weight
+            trace += np.trace(weight @ u.conj().T @ u).real
+        beams = np.linalg.solve(left + trace * np.eye(5), right).T
+        beams /= np.linalg.norm(beams)
+        before = sum_rates(received)
+        coefficients, received = block_wmmse(gram, received, 1)
+        assert np.allclose(coefficients[0].numpy().T @ h.reshape(4, 5), beams, atol=1e-10)
+        assert sum_rates(received) >= before
+
+
+def test_block_diagonalisation_leaves_no_interference(inner: Scheme) -> None:
+    channels = draw(5, users=3, receive=2, antennas=8)
+    found = solve(ChannelBatch(channels), LinkBudget(1.0, 1e-3), JOINT, inner, "bd")
+    received = np.abs(np.einsum("dkmn,djn->dkmj", channels.numpy().conj(), found.precoder.numpy()))
+    for user in range(3):
+        assert np.delete(received[:, user], np.s_[2 * user : 2 * user + 2], axis=-1).max() < 1e-5
+    with pytest.raises(ProblemError, match="bd needs at least 8 antennas, 2 for each other user and 2 for the streams"):
+        solve(ChannelBatch(draw(6, users=4, receive=2, antennas=7)), LinkBudget(), JOINT, inner, "bd")
+
+
+def test_a_poor_inner_scheme_falls_back() -> None:
+    batch, budget = ChannelBatch(draw(7, users=4, receive=2, antennas=8)), LinkBudget(1.0, 1e-3)
+    mrt = scheme("mrt")
+    found = solve(batch, budget, JOINT, lambda b, g: mrt(b, g), "nflae:steps=0")
+    textbook = solve(batch, budget, JOINT, mrt, "rzf")
+    assert found.fallback.all()
+    assert torch.equal(found.objective, textbook.objective)
