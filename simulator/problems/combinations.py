@@ -36,6 +36,34 @@ SOLVERS: tuple[Solvers, ...] = (
         {"nflae": "weights:precode_weighted", "wmmse": "weights:weighted_wmmse", "rzf": "weights:weighted_rzf"},
         frozenset({"alpha_c", "min_rate"}),
     ),
+    Solvers(
+        frozenset({"antenna limits"}),
+        {
+            "nflae": "antenna_limits:precode_antenna_limited",
+            "wmmse": "antenna_limits:antenna_limited_wmmse",
+            "rzf": "antenna_limits:antenna_limited_rzf",
+        },
+    ),
+    Solvers(
+        frozenset({"hybrid array"}),
+        {
+            "nflae": "hybrid:precode_hybrid",
+            "wmmse": "hybrid_classical:hybrid_wmmse",
+            "omp": "hybrid_classical:omp",
+            "pe-altmin": "hybrid_classical:pe_altmin",
+            "rzf": "hybrid:user_phases_rzf",
+        },
+    ),
+    Solvers(
+        frozenset({"receive antennas"}),
+        {
+            "nflae": "receive_antennas:precode_streams",
+            "wmmse": "receive_antennas:stream_wmmse",
+            "eigen": "receive_antennas:eigen_combining",
+            "bd": "block_diagonalisation:block_diagonalisation",
+            "rzf": "receive_antennas:eigen_rzf",
+        },
+    ),
 )
 """Every problem that can be solved, beside the plain one, which every scheme of the registry solves."""
 

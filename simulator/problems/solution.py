@@ -15,6 +15,7 @@ from simulator.problems.problem import PrecodingProblem
 
 _PER_DROP = ("precoder", "power", "uplink_power", "feasible", "fallback", "objective")
 _OPTIONAL = ("analog", "digital", "receive_combiner")
+_NO_POWER = 1e-24  # of the total: near the end of the range of float64, a vector has no digits for its direction
 _RATE_TOLERANCE = 1e-6  # relative, of a minimum rate met by beams in single precision
 
 
@@ -145,9 +146,10 @@ def split_powers(rows: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
     precoder : Tensor
         w_k, complex64 (drops, streams, antennas).
     power : Tensor
-        P_k, float64 (drops, streams), W.
+        P_k, float64 (drops, streams), W; powers below `_NO_POWER` of the total become 0.
     """
     power = (rows.real.square() + rows.imag.square()).sum(-1)
+    power = torch.where(power > _NO_POWER * power.sum(-1, keepdim=True), power, 0)
     vectors = torch.where((power > 0).unsqueeze(-1), rows, directions.to(rows.dtype))
     norm = torch.linalg.vector_norm(vectors, dim=-1, keepdim=True).clamp(min=torch.finfo(power.dtype).tiny)
     return (vectors / norm).to(torch.complex64), power

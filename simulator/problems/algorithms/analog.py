@@ -1,4 +1,4 @@
-"""Choose the phases of an analog precoder: unit-modulus entries, continuous or of a few bits, fully or sub-connected."""
+"""Choose the phases of an analog precoder: continuous or of a few bits, fully or sub-connected."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from simulator.problems.problem import PrecodingProblem
-
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,20 @@ class PhaseShifters:
         return torch.polar(torch.ones_like(values.real), torch.round(values.angle() / step) * step)
 
     def connected(self, antennas: int, device: torch.device) -> Tensor:
-        """Return which antenna is fed by which chain, float64 (antennas, R) of zeros and ones."""
+        """Return which antenna is fed by which chain.
+
+        Parameters
+        ----------
+        antennas : int
+            Number of antennas, a multiple of the chains where these are sub-connected.
+        device : torch.device
+            Device of the result.
+
+        Returns
+        -------
+        Tensor
+            float64 (antennas, R) of zeros and ones.
+        """
         if not self.sub_connected:
             return torch.ones(antennas, self.chains, dtype=torch.float64, device=device)
         blocks = torch.eye(self.chains, dtype=torch.float64, device=device)
@@ -52,7 +64,20 @@ class PhaseShifters:
 
 
 def fitted_digital(analog: Tensor, target: Tensor) -> Tensor:
-    """Solve min_D ||target - analog D||_F; complex (drops, R, streams) for (drops, antennas, R | streams)."""
+    """Solve min_D ||W - F D||_F.
+
+    Parameters
+    ----------
+    analog : Tensor
+        F, complex128 (drops, antennas, R).
+    target : Tensor
+        W, complex128 (drops, antennas, streams).
+
+    Returns
+    -------
+    Tensor
+        D, complex128 (drops, R, streams).
+    """
     gram = analog.mH @ analog
     level = gram.diagonal(dim1=-2, dim2=-1).real.mean(-1).reshape(-1, 1, 1)
     # Equal columns of F would make the system singular.
@@ -76,13 +101,12 @@ def initial_phases(target: Tensor, shifters: PhaseShifters) -> Tensor:
     Tensor
         F, complex128 (drops, antennas, R).
     """
-    antennas, streams = target.shape[-2:]
-    connected = shifters.connected(antennas, target.device)
+    connected = shifters.connected(target.shape[-2], target.device)
     order = target.abs().square().sum(-2).argsort(-1, descending=True)
     ranked = target.gather(-1, order.unsqueeze(-2).expand_as(target))
     if shifters.sub_connected:
         # A block of antennas can serve one direction: that of most energy within it.
-        blocks = target.unflatten(-2, (shifters.chains, -1))
+        blocks = target.reshape(len(target), shifters.chains, -1, target.shape[-1])
         strongest = torch.linalg.eigh(blocks.mH @ blocks)[1][..., -1:]
         return shifters.phases((blocks @ strongest).flatten(-3, -2)) * connected
     analog = shifters.phases(ranked[..., : shifters.chains])

@@ -3,8 +3,8 @@
 Let g_l be the power of the antennas of group l. The problem is max sum_k log2(1 + SINR_k) subject to g_l <= c_l and,
 where a total holds, sum_l g_l <= P. Prices q_l merge these limits into the single one sum_l q_l g_l <= B with
 B = sum_l q_l c_l, or, with a total, q_l >= 1 and B = P + sum_l (q_l - 1) c_l. With Q = diag(q) and x' = Q^(1/2) x that
-is a total power for the channels h'_k = Q^(-1/2) h_k, and the optimal structure holds for these (uplink-downlink duality
-with noise covariance Q).
+is a total power for the channels h'_k = Q^(-1/2) h_k, and the optimal structure holds for these (duality with an uplink
+of noise covariance Q).
 
 The inner scheme solves q = 1. Each round then performs one WMMSE step on the K x K Gram matrix of h' and updates
 q_l <- q_l (g_l / c_l)^(1/2). Every round gives two precoders that meet the limits: antennas above their limit scaled
@@ -89,7 +89,20 @@ def dual_rounds(
 
 
 def sum_rates(channels: Tensor, noise_power: Tensor, weighted: Tensor) -> Tensor:
-    """Compute the sum rates of weighted beams, float64 (drops,), bps/Hz; shapes as in `dual_rounds`."""
+    """Compute the sum rates of weighted beams.
+
+    Parameters
+    ----------
+    channels, noise_power : Tensor
+        As in `dual_rounds`.
+    weighted : Tensor
+        sqrt(P_k) w_k, complex128 (drops, users, antennas).
+
+    Returns
+    -------
+    Tensor
+        float64 (drops,), bps/Hz.
+    """
     gains = squared_magnitude(channels.conj() @ weighted.transpose(-1, -2)) / noise_power.reshape(-1, 1, 1)
     return rates(sinr(gains, torch.ones_like(gains[..., 0]))).sum(-1)
 

@@ -5,8 +5,8 @@ vectors of the user's own channel, and water-filling over all streams of all use
 
 References
 ----------
-* Q. H. Spencer, A. L. Swindlehurst, M. Haardt, "Zero-forcing methods for downlink spatial multiplexing in multiuser MIMO
-  channels", IEEE Transactions on Signal Processing, 2004.
+* Q. H. Spencer, A. L. Swindlehurst, M. Haardt, "Zero-forcing methods for downlink spatial multiplexing in multiuser
+  MIMO channels", IEEE Transactions on Signal Processing, 2004.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def block_diagonalisation(batch: ChannelBatch, budget: LinkBudget, problem: Prec
 
 def _null_space_beams(arrays: ReceiveArrays, user: int) -> tuple[Tensor, Tensor]:
     """Return a user's unit-norm beams, (drops, streams, antennas), and their SNRs at full power, (drops, streams)."""
-    users, receive = arrays.channels.shape[1:3]
+    users = arrays.channels.shape[1]
     own = arrays.channels[:, user] * arrays.scale
     if users == 1:
         projected = own

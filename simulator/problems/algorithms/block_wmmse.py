@@ -1,9 +1,9 @@
 """Iterate WMMSE for users with several receive antennas, in matrices of the size of all receive antennas.
 
 With h_i the channel of receive antenna i in units of sqrt(sigma^2 / P), beams w_j = sum_i c_ij h_i, and Gamma_ij =
-h_i^H h_j, antenna i receives stream j with amplitude [Gamma C]_ij. For the MMSE receivers U_k and the error matrices E_k
-of the users, D the block-diagonal matrix of U_k E_k^-1 U_k^H and B that of U_k E_k^-1, the next beams are those of
-C = (D Gamma + tr(D) I)^-1 B, scaled to the power: the power constraint is folded into the noise, and the
+h_i^H h_j, antenna i receives stream j with amplitude [Gamma C]_ij. For the MMSE receivers U_k and the error
+matrices E_k of the users, D the block-diagonal matrix of U_k E_k^-1 U_k^H and B that of U_k E_k^-1, the next beams are
+those of C = (D Gamma + tr(D) I)^-1 B, scaled to the power: the power constraint is folded into the noise, and the
 push-through identity replaces the matrix of all transmit antennas.
 
 References
@@ -13,6 +13,8 @@ References
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -31,23 +33,47 @@ def own_streams(received: Tensor) -> Tensor:
     Tensor
         complex (drops, users, receive antennas, streams).
     """
-    users = received.shape[1]
-    return received.unflatten(-1, (users, -1)).diagonal(dim1=1, dim2=3).movedim(-1, 1)
+    drops, users, antennas, _ = received.shape
+    return received.reshape(drops, users, antennas, users, -1).diagonal(dim1=1, dim2=3).movedim(-1, 1)
 
 
 def block_diagonal(blocks: Tensor) -> Tensor:
-    """Place blocks, (drops, users, rows, columns), on the diagonal of (drops, users x rows, users x columns)."""
+    """Place blocks on the diagonal of a matrix.
+
+    Parameters
+    ----------
+    blocks : Tensor
+        (drops, users, rows, columns).
+
+    Returns
+    -------
+    Tensor
+        (drops, users x rows, users x columns).
+    """
     drops, users, rows, columns = blocks.shape
     spread = torch.diag_embed(blocks.movedim(1, -1), dim1=1, dim2=3)
     return spread.reshape(drops, users * rows, users * columns)
 
 
 def interference(received: Tensor) -> Tensor:
-    """Compute the covariance of noise and other users' streams, complex (drops, users, receive, receive antennas)."""
+    """Compute the covariance of the noise and the other users' streams.
+
+    Parameters
+    ----------
+    received : Tensor
+        As in `own_streams`.
+
+    Returns
+    -------
+    Tensor
+        complex (drops, users, receive antennas, receive antennas).
+    """
     drops, users, antennas, _ = received.shape
     others = ~torch.eye(users, dtype=torch.bool, device=received.device)
-    masked = (received.unflatten(-1, (users, -1)) * others.reshape(1, users, 1, users, 1)).flatten(-2)
-    return masked @ masked.mH + torch.eye(antennas, dtype=received.dtype, device=received.device)
+    split = received.reshape(drops, users, antennas, users, -1)
+    masked = (split * others.reshape(1, users, 1, users, 1)).flatten(-2)
+    covariance: Tensor = masked @ masked.mH + torch.eye(antennas, dtype=received.dtype, device=received.device)
+    return covariance
 
 
 def own_basis(received: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,11 +98,23 @@ def own_basis(received: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sum_rates(received: Tensor) -> Tensor:
-    """Compute sum_k log2 det(I + H_kk^H R_k^-1 H_kk) of joint decoding per user, real (drops,), bps/Hz."""
+    """Compute sum_k log2 det(I + T_k^H R_k^-1 T_k), the rates of joint decoding of each user's streams.
+
+    Parameters
+    ----------
+    received : Tensor
+        As in `own_streams`.
+
+    Returns
+    -------
+    Tensor
+        Real (drops,), bps/Hz.
+    """
     own = own_streams(received)
     gain = own.mH @ torch.linalg.solve_ex(interference(received), own)[0]
     identity = torch.eye(gain.shape[-1], dtype=gain.dtype, device=gain.device)
-    return torch.linalg.slogdet(identity + gain)[1].sum(-1) / torch.log(torch.tensor(2.0, dtype=torch.float64))
+    nats: Tensor = torch.linalg.slogdet(identity + gain)[1].sum(-1)
+    return nats / math.log(2)
 
 
 def block_wmmse(gram: Tensor, received: Tensor, steps: int) -> tuple[Tensor, Tensor]:

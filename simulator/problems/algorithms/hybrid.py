@@ -53,11 +53,22 @@ class HybridArray:
 
     @classmethod
     def of(cls, batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem) -> HybridArray:
-        """Return the problem of a batch."""
+        """Return the problem of a batch.
+
+        Parameters
+        ----------
+        batch, budget, problem
+            Channels, link budget and problem.
+
+        Returns
+        -------
+        HybridArray
+            Problem with channels in double precision.
+        """
         return cls(batch, budget, problem, batch.channels.to(torch.complex128), PhaseShifters.of(problem))
 
     def digital_target(self, scheme: Scheme) -> Tensor:
-        """Compute the fully digital precoder of a scheme, columns sqrt(P_k) w_k, complex128 (drops, antennas, users)."""
+        """Compute a scheme's digital precoder, columns sqrt(P_k) w_k, complex128 (drops, antennas, users)."""
         answer = scheme(self.batch, self.budget)
         return (answer.precoder.to(torch.complex128) * answer.power.sqrt().unsqueeze(-1)).transpose(-1, -2)
 
@@ -92,7 +103,22 @@ class HybridArray:
         return self.solution(analog, chains.mH @ (inverse * directions), answer.power)
 
     def solution(self, analog: Tensor, digital: Tensor, power: Tensor) -> ProblemSolution:
-        """Form the solution of F and D, of columns of any length but zero, with powers, float64 (drops, users), W."""
+        """Form the solution of an analog and a digital part.
+
+        Parameters
+        ----------
+        analog : Tensor
+            F, complex128 (drops, antennas, R).
+        digital : Tensor
+            D, complex128 (drops, R, users), of columns of any length but zero.
+        power : Tensor
+            P_k, float64 (drops, users), W.
+
+        Returns
+        -------
+        ProblemSolution
+            Solution of every drop.
+        """
         antennas = analog.shape[-2]
         shifted = (analog / antennas**0.5).to(torch.complex64)
         rounded = digital.to(torch.complex64)

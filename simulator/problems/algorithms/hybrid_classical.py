@@ -82,8 +82,8 @@ def pe_altmin(
 
     References
     ----------
-    * X. Yu, J.-C. Shen, J. Zhang, K. B. Letaief, "Alternating minimization algorithms for hybrid precoding in millimeter
-      wave MIMO systems", IEEE Journal of Selected Topics in Signal Processing, 2016, algorithm 2.
+    * X. Yu, J.-C. Shen, J. Zhang, K. B. Letaief, "Alternating minimization algorithms for hybrid precoding in
+      millimeter wave MIMO systems", IEEE Journal of Selected Topics in Signal Processing, 2016, algorithm 2.
     """
     return _solve("pe-altmin", partial(_extracted_phases, iterations=iterations), batch, budget, problem)
 

@@ -34,11 +34,24 @@ class PowerLimits:
 
     @classmethod
     def of(cls, problem: PrecodingProblem, budget: LinkBudget, channels: Tensor) -> PowerLimits:
-        """Return the limits of a problem for channels, complex (drops, users, antennas)."""
+        """Return the limits of a problem.
+
+        Parameters
+        ----------
+        problem, budget
+            Problem with power limits of antennas, and link budget.
+        channels : Tensor
+            Channels, complex (drops, users, antennas).
+
+        Returns
+        -------
+        PowerLimits
+            Limits on the device of the channels.
+        """
         assert problem.antenna_power is not None
         size = problem.antenna_groups or 1
         each = torch.as_tensor(problem.antenna_power, dtype=torch.float64, device=channels.device)
-        groups = each.expand(channels.shape[-1]).unflatten(0, (-1, size)).sum(-1)
+        groups = each.expand(channels.shape[-1]).reshape(-1, size).sum(-1)
         total = per_drop(budget.power, groups)
         return cls(groups, total if problem.total_power else torch.full_like(total, torch.inf), size)
 
@@ -54,7 +67,7 @@ class PowerLimits:
 
     def group_powers(self, weighted: Tensor) -> Tensor:
         """Compute the groups' powers g_l of beams sqrt(P_k) w_k, complex (drops, users, antennas); (drops, groups)."""
-        return squared_magnitude(weighted).sum(-2).unflatten(-1, (-1, self.size)).sum(-1)
+        return squared_magnitude(weighted).sum(-2).reshape(len(weighted), -1, self.size).sum(-1)
 
     def per_antenna(self, values: Tensor) -> Tensor:
         """Repeat values of groups, (drops, groups), for their antennas; (drops, 1, antennas)."""

@@ -21,8 +21,8 @@ from simulator.problems.solution import ProblemSolution, make_solution, split_po
 class ReceiveArrays:
     """Hold a problem with joint receivers, with channels in double precision.
 
-    Beams are in rows, complex128 (drops, users x streams, antennas), of total power 1; amplitudes and Gamma are those of
-    `block_wmmse`.
+    Beams are in rows, complex128 (drops, users x streams, antennas), of total power 1; amplitudes and Gamma are those
+    of `block_wmmse`.
 
     Parameters
     ----------
@@ -45,7 +45,18 @@ class ReceiveArrays:
 
     @classmethod
     def of(cls, batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem) -> ReceiveArrays:
-        """Return the problem of a batch."""
+        """Return the problem of a batch.
+
+        Parameters
+        ----------
+        batch, budget, problem
+            Channels, link budget and problem.
+
+        Returns
+        -------
+        ReceiveArrays
+            Problem with channels in double precision.
+        """
         channels = batch.channels.to(torch.complex128)
         scale = compute_amplitude_scale(budget, channels.device).reshape(-1, 1, 1)
         return cls(batch, budget, problem, scale, channels, problem.streams or min(channels.shape[-2:]))
@@ -57,12 +68,13 @@ class ReceiveArrays:
 
     def amplitudes(self, beams: Tensor) -> Tensor:
         """Compute the amplitudes of beams at every receive antenna, see `block_wmmse.own_streams`."""
-        received = self.channels.flatten(1, 2).conj() @ beams.transpose(-1, -2)
-        return (received * self.scale).unflatten(1, self.channels.shape[1:3])
+        received: Tensor = self.channels.conj() @ beams.transpose(-1, -2).unsqueeze(1)
+        return received * self.scale.unsqueeze(-1)
 
     def beams(self, coefficients: Tensor) -> Tensor:
         """Form the beams of coefficients C, see `block_wmmse`."""
-        return coefficients.transpose(-1, -2) @ self.channels.flatten(1, 2) * self.scale
+        combined: Tensor = coefficients.transpose(-1, -2) @ self.channels.flatten(1, 2)
+        return combined * self.scale
 
     def eigen_combiners(self) -> Tensor:
         """Return the strongest left singular vectors, complex128 (drops, users, receive antennas, streams)."""
@@ -80,11 +92,24 @@ class ReceiveArrays:
         return (combiners.transpose(-1, -2) @ self.channels).flatten(1, 2)
 
     def virtual_beams(self, combiners: Tensor, inner: Scheme) -> Tensor:
-        """Precode for the streams behind combiners by a scheme for single-antenna users, under the total power alone."""
+        """Precode for the streams behind combiners by a scheme for single-antenna users, under the total power.
+
+        Parameters
+        ----------
+        combiners : Tensor
+            Unit-norm u, complex128 (drops, users, receive antennas, streams).
+        inner : Scheme
+            Scheme.
+
+        Returns
+        -------
+        Tensor
+            Beams.
+        """
         virtual = ChannelBatch(self.virtual_channels(combiners).to(torch.complex64))
         answer = inner(virtual, LinkBudget(self.budget.power, self.budget.noise_power))
         fractions = answer.power / answer.power.sum(-1, keepdim=True)
-        return answer.precoder.to(torch.complex128) * fractions.sqrt().unsqueeze(-1)
+        return answer.precoder.to(torch.complex128) * torch.sqrt(fractions).unsqueeze(-1)
 
     def eigen_rzf(self) -> Tensor:
         """Form the beams of regularised zero forcing for the eigen-combiners, of equal powers."""
@@ -95,7 +120,18 @@ class ReceiveArrays:
         return _unit(beams, -1) / gram.shape[-1] ** 0.5
 
     def better_of(self, first: Tensor, second: Tensor) -> Tensor:
-        """Choose per drop the beams of the larger sum rate."""
+        """Choose per drop the beams of the larger sum rate.
+
+        Parameters
+        ----------
+        first, second : Tensor
+            Beams.
+
+        Returns
+        -------
+        Tensor
+            Beams.
+        """
         wins = sum_rates(self.amplitudes(second)) > sum_rates(self.amplitudes(first))
         return torch.where(wins.reshape(-1, 1, 1), second, first)
 
@@ -103,7 +139,7 @@ class ReceiveArrays:
         """Form the solution of beams: streams in their own basis, MMSE combiners, and the SINRs behind these."""
         users = self.channels.shape[1]
         rotation = own_basis(self.amplitudes(beams))[0].transpose(-1, -2)
-        rotated = (rotation @ beams.unflatten(1, (users, -1))).flatten(1, 2)
+        rotated = (rotation @ beams.reshape(len(beams), users, self.streams, -1)).flatten(1, 2)
         total = torch.linalg.vector_norm(rotated, dim=(-2, -1), keepdim=True)
         watts = rotated / total * per_drop(self.budget.power, rotated).sqrt().reshape(-1, 1, 1)
         eigen = self.eigen_combiners()
@@ -137,4 +173,5 @@ class ReceiveArrays:
 def _unit(vectors: Tensor, axis: int) -> Tensor:
     """Scale vectors to unit norm; zero stays zero."""
     norm = torch.linalg.vector_norm(vectors, dim=axis, keepdim=True)
-    return vectors / norm.clamp(min=torch.finfo(norm.dtype).tiny)
+    unit: Tensor = vectors / norm.clamp(min=torch.finfo(norm.dtype).tiny)
+    return unit

@@ -86,7 +86,7 @@ def test_descent_never_raises_the_error(bits: int | None, sub: bool) -> None:
         analog = descend_phases(target, analog, shifters, 1)
     stacked = torch.stack(errors)
     assert (stacked.diff(dim=0) < 1e-6).all()
-    assert stacked[-1].mean() < 0.97 * stacked[0].mean()
+    assert stacked[-1].mean() < 0.99 * stacked[0].mean()
 
 
 @pytest.mark.parametrize("connection", ["full", "sub"])
@@ -97,7 +97,8 @@ def test_analog_part_is_what_the_hardware_allows(inner: Scheme, connection: str,
     budget = LinkBudget(2.0, 1e-12)
     for spec in SCHEMES if connection == "full" else ("nflae", "wmmse", "rzf"):
         found = solve(ChannelBatch(channels), budget, problem, inner, spec)
-        assert found.analog is not None and found.digital is not None
+        assert found.analog is not None
+        assert found.digital is not None
         analog, digital = found.analog.numpy().astype(complex), found.digital.numpy().astype(complex)
         chains = analog.shape[-1]
         fed = np.kron(np.eye(chains), np.ones((12 // chains, 1))) if connection == "sub" else np.ones((12, chains))
