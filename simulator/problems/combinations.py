@@ -47,21 +47,21 @@ SOLVERS: tuple[Solvers, ...] = (
     Solvers(
         frozenset({"hybrid array"}),
         {
-            "nflae": "hybrid:precode_hybrid",
-            "wmmse": "hybrid_classical:hybrid_wmmse",
-            "omp": "hybrid_classical:omp",
-            "pe-altmin": "hybrid_classical:pe_altmin",
-            "rzf": "hybrid:user_phases_rzf",
+            "nflae": "hybrid_arrays.descent:precode_hybrid",
+            "wmmse": "hybrid_arrays.classical:hybrid_wmmse",
+            "omp": "hybrid_arrays.classical:omp",
+            "pe-altmin": "hybrid_arrays.classical:pe_altmin",
+            "rzf": "hybrid_arrays.descent:user_phases_rzf",
         },
     ),
     Solvers(
         frozenset({"receive antennas"}),
         {
-            "nflae": "receive_antennas:precode_streams",
-            "wmmse": "receive_antennas:stream_wmmse",
-            "eigen": "receive_antennas:eigen_combining",
-            "bd": "block_diagonalisation:block_diagonalisation",
-            "rzf": "receive_antennas:eigen_rzf",
+            "nflae": "receive_antennas.joint:precode_streams",
+            "wmmse": "receive_antennas.joint:stream_wmmse",
+            "eigen": "receive_antennas.joint:eigen_combining",
+            "bd": "receive_antennas.block_diagonalisation:block_diagonalisation",
+            "rzf": "receive_antennas.joint:eigen_rzf",
         },
     ),
 )

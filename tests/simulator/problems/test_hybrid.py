@@ -11,8 +11,8 @@ import torch
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Scheme
 from simulator.downlink.sinr import achieved_sinr
-from simulator.problems.algorithms.analog import PhaseShifters, descend_phases, two_phase_form
-from simulator.problems.algorithms.hybrid import HybridArray
+from simulator.problems.algorithms.hybrid_arrays.analog import PhaseShifters, descend_phases, two_phase_form
+from simulator.problems.algorithms.hybrid_arrays.descent import HybridArray
 from simulator.problems.dispatch import solve
 from simulator.problems.problem import PrecodingProblem, ProblemError
 from simulator.schemes import scheme

@@ -9,7 +9,7 @@ import torch
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.gram import scaled_gram
 from simulator.downlink.precoding import ChannelBatch, Scheme
-from simulator.problems.algorithms.block_wmmse import block_wmmse, sum_rates
+from simulator.problems.algorithms.receive_antennas.block_wmmse import block_wmmse, sum_rates
 from simulator.problems.dispatch import solve
 from simulator.problems.problem import PrecodingProblem, ProblemError
 from simulator.problems.solution import ProblemSolution

@@ -15,8 +15,8 @@ import torch
 
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Scheme
-from simulator.problems.algorithms.block_wmmse import block_wmmse
-from simulator.problems.algorithms.receive_arrays import ReceiveArrays
+from simulator.problems.algorithms.receive_antennas.arrays import ReceiveArrays
+from simulator.problems.algorithms.receive_antennas.block_wmmse import block_wmmse
 from simulator.problems.problem import PrecodingProblem
 from simulator.problems.solution import ProblemSolution, guarded
 from simulator.schemes.options import Between

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Scheme
-from simulator.problems.algorithms.analog import (
+from simulator.problems.algorithms.hybrid_arrays.analog import (
     PhaseShifters,
     descend_phases,
     initial_phases,

@@ -17,7 +17,7 @@ from torch import Tensor
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.powers import water_filling
 from simulator.downlink.precoding import ChannelBatch
-from simulator.problems.algorithms.receive_arrays import ReceiveArrays
+from simulator.problems.algorithms.receive_antennas.arrays import ReceiveArrays
 from simulator.problems.problem import PrecodingProblem, ProblemError
 from simulator.problems.solution import ProblemSolution
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from simulator.downlink.gram import compute_amplitude_scale, scaled_gram
 from simulator.downlink.precoding import ChannelBatch, Scheme
 from simulator.downlink.sinr import achieved_sinr
 from simulator.downlink.structure import structured_coefficients
-from simulator.problems.algorithms.block_wmmse import interference, own_basis, own_streams, sum_rates
+from simulator.problems.algorithms.receive_antennas.block_wmmse import interference, own_basis, own_streams, sum_rates
 from simulator.problems.problem import PrecodingProblem
 from simulator.problems.solution import ProblemSolution, make_solution, split_powers
 
@@ -80,7 +81,8 @@ class ReceiveArrays:
         """Return the strongest left singular vectors, complex128 (drops, users, receive antennas, streams)."""
         largest = self.channels.abs().amax((-1, -2), keepdim=True)
         unit = self.channels / largest.clamp(min=torch.finfo(largest.dtype).tiny)
-        return torch.linalg.eigh(unit.conj() @ unit.transpose(-1, -2))[1].flip(-1)[..., : self.streams]
+        vectors: Tensor = torch.linalg.eigh(unit.conj() @ unit.transpose(-1, -2))[1]
+        return vectors.flip(-1)[..., : self.streams]
 
     def mmse_combiners(self, amplitudes: Tensor) -> Tensor:
         """Return unit-norm MMSE combiners of the streams in their own basis, as `eigen_combiners` does."""
@@ -116,8 +118,8 @@ class ReceiveArrays:
         virtual = self.virtual_channels(self.eigen_combiners())
         gram = scaled_gram(self.scale, virtual)
         equal = torch.full_like(gram.real[..., 0], 1 / gram.shape[-1])
-        beams = structured_coefficients(gram, equal).transpose(-1, -2) @ virtual
-        return _unit(beams, -1) / gram.shape[-1] ** 0.5
+        beams = _unit(structured_coefficients(gram, equal).transpose(-1, -2) @ virtual, -1)
+        return beams * math.sqrt(1 / gram.shape[-1])
 
     def better_of(self, first: Tensor, second: Tensor) -> Tensor:
         """Choose per drop the beams of the larger sum rate.

@@ -15,8 +15,13 @@ from torch import Tensor
 
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch
-from simulator.problems.algorithms.analog import PhaseShifters, descend_phases, fitted_digital, initial_phases
-from simulator.problems.algorithms.hybrid import HybridArray
+from simulator.problems.algorithms.hybrid_arrays.analog import (
+    PhaseShifters,
+    descend_phases,
+    fitted_digital,
+    initial_phases,
+)
+from simulator.problems.algorithms.hybrid_arrays.descent import HybridArray
 from simulator.problems.problem import PrecodingProblem, ProblemError
 from simulator.problems.solution import ProblemSolution
 from simulator.schemes.options import Between

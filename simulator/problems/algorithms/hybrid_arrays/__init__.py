@@ -1,0 +1,1 @@
+"""Hybrid arrays: phase shifters between a few RF chains and all antennas."""
