@@ -14,13 +14,13 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from matlab_io.containers.hdf5_heaps import HDF5_SIGNATURE, check_heaps
 from matlab_io.containers.limits import Allowance
 from matlab_io.containers.variable import Variable, field_of, matlab_shape
 from matlab_io.errors import MatFileError
 
 __all__ = ["HDF5_SIGNATURE", "attribute_text", "find_arrays", "list_variables", "open_file", "read_text"]
 
-HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _DEPTH = 16
 _ITEM_COST = 16  # an object of HDF5 takes hundreds of bytes, and 0.2 ms to read
 _LONGEST_CLASS = 256
@@ -42,7 +42,13 @@ def open_file(path: Path) -> h5py.File:
     -------
     h5py.File
         Open file.
+
+    Raises
+    ------
+    MatFileError
+        If a global heap of the file is damaged so that HDF5 would not return.
     """
+    check_heaps(path)
     return h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES)
 
 

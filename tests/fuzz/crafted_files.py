@@ -185,7 +185,7 @@ def zipped_zeros(path: Path) -> None:
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(head, {"descr": "<c16", "fortran_order": False, "shape": (8_000, 8_000)})
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("H.npy", head.getvalue() + bytes(10_000_000))
+        archive.writestr(zipfile.ZipInfo("H.npy"), head.getvalue() + bytes(10_000_000), zipfile.ZIP_DEFLATED)
 
 
 _PAIR = np.dtype([("real", "<f8"), ("imag", "<f8")])

@@ -13,6 +13,7 @@ Attempt = Callable[[int, Path], list[str]]
 
 FUZZERS: dict[str, Attempt] = {
     "engine": nasty_drops.attempt,
+    "engine_many": nasty_drops.attempt_many,
     "files": mutated_files.attempt,
     "pmt": hostile_pmts.attempt,
     "wire": hostile_messages.attempt,

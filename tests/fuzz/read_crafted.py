@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 
 from tests.fuzz.mutated_files import read_both_ways
@@ -13,12 +12,10 @@ from tests.fuzz.mutated_files import read_both_ways
 def main(paths: list[str]) -> None:
     """Print one line of JSON per file."""
     for path in paths:
-        start = time.process_time()
-        outcomes = read_both_ways(Path(path))
-        seconds = (time.process_time() - start) / 2
+        said, seconds = zip(*read_both_ways(Path(path)), strict=True)
         status = Path("/proc/self/status").read_text()
         memory = int(status.split("VmHWM:")[1].split()[0]) / 1024  # not ru_maxrss, which counts the parent's
-        print(json.dumps({"path": path, "outcomes": outcomes, "seconds": seconds, "memory": memory}), flush=True)
+        print(json.dumps({"path": path, "outcomes": said, "seconds": max(seconds), "memory": memory}), flush=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import pytest
 from tests.fuzz.crafted_files import CRAFTED
 from tests.fuzz.fuzzers import FUZZERS, failures, kept_seeds
 
-NEW = {"engine": 25, "files": 600, "pmt": 1500, "wire": 100}
+NEW = {"engine": 25, "engine_many": 3, "files": 600, "pmt": 1500, "wire": 100}
 
 
 @pytest.mark.parametrize("name", FUZZERS)
