@@ -102,7 +102,7 @@ def structured_beams(gram: Tensor, dual_power_fractions: Tensor) -> Beams:
 
 
 def wmmse_step(
-    gram: Tensor, beams: Beams, power_fractions: Tensor, weights: Tensor | None = None
+    gram: Tensor, beams: Beams, power_fractions: Tensor, weights: Tensor | None = None, together: int = 1
 ) -> tuple[Tensor, Beams, Tensor]:
     """Perform one iteration of WMMSE on (mu, q) = (lambda / P, P_k / P), at the cost of one K x K solve.
 
@@ -120,6 +120,8 @@ def wmmse_step(
         Current q, real (drops, users), of sum 1.
     weights : Tensor, optional
         a >= 0, real (drops or 1, users), of any scale; 1 by default.
+    together : int
+        Consecutive drops with one power for all of them: mu and q have the sum 1 over these.
 
     Returns
     -------
@@ -144,11 +146,19 @@ def wmmse_step(
     received = 1 + (effective_gains * power_fractions.unsqueeze(-2)).sum(-1)
     receiver = effective_gains.diagonal(dim1=-2, dim2=-1) * power_fractions / received**2
     dual = weight * receiver
-    # All weight on users without power would be 0/0; the floor leaves such a drop unchanged.
-    dual = dual / dual.sum(-1, keepdim=True).clamp(min=torch.finfo(dual.dtype).tiny)
+    dual = dual / _total(dual, together)
     beams = structured_beams(gram, dual)
     primal = weight * weight * receiver * beams.energy
-    return dual, beams, primal / primal.sum(-1, keepdim=True).clamp(min=torch.finfo(primal.dtype).tiny)
+    return dual, beams, primal / _total(primal, together)
+
+
+def _total(values: Tensor, together: int) -> Tensor:
+    """Sum values over users and the drops that belong together, (drops, 1)."""
+    total = values.sum(-1, keepdim=True)
+    if together > 1:
+        total = total.reshape(-1, together).sum(-1).repeat_interleave(together).unsqueeze(-1)
+    # All weight on users without power would be 0/0; the floor leaves such a drop unchanged.
+    return total.clamp(min=torch.finfo(values.dtype).tiny)
 
 
 def wmmse_iterations(gram: Tensor, iterations: int) -> tuple[Tensor, Beams, Tensor]:

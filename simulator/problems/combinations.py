@@ -36,6 +36,24 @@ SOLVERS: tuple[Solvers, ...] = (
         {"nflae": "weights:precode_weighted", "wmmse": "weights:weighted_wmmse", "rzf": "weights:weighted_rzf"},
         frozenset({"alpha_c", "min_rate"}),
     ),
+    Solvers(frozenset({"max-min"}), {"nflae": "max_min:precode_max_min", "rzf": "max_min:balanced_rzf"}),
+    Solvers(
+        frozenset({"proportional-fair"}),
+        {
+            "nflae": "proportional_fair:precode_proportional_fair",
+            "wmmse": "proportional_fair:fair_wmmse",
+            "rzf": "proportional_fair:fair_rzf",
+        },
+    ),
+    Solvers(
+        frozenset({"subcarrier power"}),
+        {
+            "nflae": "subcarrier_power:precode_subcarriers",
+            "wmmse": "subcarrier_power:joint_wmmse",
+            "zf": "subcarrier_power:zf_water_filling",
+            "rzf": "subcarrier_power:rzf_at_equal_shares",
+        },
+    ),
     Solvers(
         frozenset({"antenna limits"}),
         {

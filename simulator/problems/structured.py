@@ -73,7 +73,18 @@ def inner_allocation(inner: Scheme, channels: Tensor, budget: LinkBudget) -> All
 
 
 def stacked(allocations: Sequence[Allocation]) -> Allocation:
-    """Stack allocations of the same drops to one batch, the first one's drops before those of the second."""
+    """Stack allocations of the same drops to one batch.
+
+    Parameters
+    ----------
+    allocations : sequence of Allocation
+        Allocations of the same drops.
+
+    Returns
+    -------
+    Allocation
+        Drops of the first, then those of the second, and so on; `Allocation.split` separates them.
+    """
     return Allocation(torch.cat([each.dual for each in allocations]), torch.cat([each.power for each in allocations]))
 
 
