@@ -26,7 +26,7 @@ from nflae_bridge.network.encoders.wavefront import (
     fourier,
     subarray_length,
 )
-from nflae_bridge.network.export import POWERS, WAVEFRONT, WEIGHTS_HASH
+from nflae_bridge.network.export import COEFFICIENTS, POWERS, WAVEFRONT, WEIGHTS_HASH
 
 Single = npt.NDArray[np.float32]
 Real = npt.NDArray[np.float64]
@@ -115,6 +115,31 @@ class PowerGraph(ExportedGraph):
 
     def __init__(self, folder: Path | None) -> None:
         super().__init__(folder, POWERS)
+
+
+class CoefficientGraph(ExportedGraph):
+    """Map features of temporal Gram matrices to what defines prediction coefficients.
+
+    Parameters
+    ----------
+    folder
+        The checkpoint.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        super().__init__(folder, COEFFICIENTS)
+
+    def runner(self) -> Callable[[npt.NDArray[Any], npt.NDArray[Any]], npt.NDArray[Any]] | None:
+        """Return the graph as a function of features and bias.
+
+        Returns
+        -------
+        Callable or None
+            See `nflae_bridge.network.csi.temporal_gram.TemporalGramNetwork.outputs`; None where the graph is
+            `unusable`.
+        """
+        run = self.load()
+        return None if run is None else lambda features, bias: run({"features": features, "bias": bias})[0]
 
 
 class WavefrontGraph(ExportedGraph):

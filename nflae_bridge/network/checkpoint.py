@@ -26,7 +26,7 @@ FORMAT = 1
 WEIGHTS, CARD = "model.safetensors", "model.json"
 CHECKSUM = "weights_sha256"
 """Key of the card: SHA-256 of the weights' file."""
-GRAPHS = ("powers.onnx", "wavefront.onnx")
+GRAPHS = ("powers.onnx", "wavefront.onnx", "coefficients.onnx")
 """Exported parts of the network; see `nflae_bridge.network.export`."""
 
 

@@ -1,7 +1,8 @@
-"""Export a network's real-valued parts to ONNX, for drops without constraints and for near-field labels.
+"""Export a network's real-valued parts to ONNX, for small batches on a CPU.
 
-Two graphs lie beside a checkpoint's weights: ``powers.onnx`` maps the quantities of `FeatureInputs` to power
-fractions, ``wavefront.onnx`` maps sub-arrays to near-field logits. A graph refers to the tensors in the weights' file
+Graphs lie beside a checkpoint's weights. For precoding, ``powers.onnx`` maps the quantities of `FeatureInputs` of drops
+without constraints to power fractions, and ``wavefront.onnx`` maps sub-arrays to near-field logits. For prediction,
+``coefficients.onnx`` maps features to what defines the coefficients. A graph refers to the tensors in the weights' file
 (ONNX external data) and holds only what is not there as it is; it holds the SHA-256 of that file too, by which a graph
 of other weights is recognised. Training needs `onnx` for it; running the graphs needs ONNX Runtime alone.
 
@@ -10,6 +11,7 @@ of other weights is recognised. Training needs `onnx` for it; running the graphs
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import sys
@@ -23,13 +25,15 @@ from torch import Tensor, nn
 
 from matlab_io.extras import require
 from nflae_bridge.network.checkpoint import GRAPHS, WEIGHTS, file_hash, load_checkpoint, write_atomically
+from nflae_bridge.network.csi.temporal_gram import TemporalGramNetwork
 from nflae_bridge.network.encoders.gram import FeatureInputs, GramEncoder
 from nflae_bridge.network.encoders.wavefront import SUBARRAYS, WavefrontClassifier, fourier
 from nflae_bridge.network.interface import TaskNetwork
 from nflae_bridge.network.model import PrecodingNetwork, power_fractions_of
 from nflae_bridge.network.trunks.backbone import NoBackbone, OpenBackbone
+from nflae_bridge.network.trunks.trunk import Attention
 
-POWERS, WAVEFRONT = GRAPHS
+POWERS, WAVEFRONT, COEFFICIENTS = GRAPHS
 WEIGHTS_HASH = "weights_sha256"
 """Key in a graph's metadata."""
 POWER_INPUTS = tuple(field.name for field in fields(FeatureInputs))
@@ -63,8 +67,22 @@ class _Wavefront(nn.Module):
         return self.classifier.logit(subarrays, matrix)
 
 
-def is_exportable(network: TaskNetwork) -> TypeGuard[PrecodingNetwork]:
-    """Return whether `export_graphs` supports the network: for precoding, a gram encoder, a trunk built here or none.
+class _Coefficients(nn.Module):
+    """Map features and the attention's bias, zero, to the outputs of `TemporalGramNetwork`, float32 (rows, outputs)."""
+
+    def __init__(self, network: TemporalGramNetwork) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network)
+        for module in self.network.modules():
+            if isinstance(module, Attention):
+                module.fused = False  # this network's scores reach beyond the largest
+
+    def forward(self, features: Tensor, bias: Tensor) -> Tensor:
+        return self.network.outputs(features, bias)
+
+
+def is_exportable(network: TaskNetwork) -> TypeGuard[PrecodingNetwork | TemporalGramNetwork]:
+    """Return whether `export_graphs` supports the network.
 
     Parameters
     ----------
@@ -74,14 +92,17 @@ def is_exportable(network: TaskNetwork) -> TypeGuard[PrecodingNetwork]:
     Returns
     -------
     bool
+        True for a predictor, and for precoding with a gram encoder and a trunk built here or none.
     """
+    if isinstance(network, TemporalGramNetwork):
+        return True
     if not isinstance(network, PrecodingNetwork):
         return False
     trunk = isinstance(network.backbone, OpenBackbone | NoBackbone)
     return isinstance(network.encoder, GramEncoder) and trunk
 
 
-def export_graphs(network: PrecodingNetwork, weights: Path) -> dict[str, bytes]:
+def export_graphs(network: PrecodingNetwork | TemporalGramNetwork, weights: Path) -> dict[str, bytes]:
     """Export a network to ONNX graphs.
 
     Parameters
@@ -102,6 +123,8 @@ def export_graphs(network: PrecodingNetwork, weights: Path) -> dict[str, bytes]:
         If `onnx` is not installed.
     """
     network = network.cpu().eval()
+    if isinstance(network, TemporalGramNetwork):
+        return {COEFFICIENTS: _export_coefficients(network, weights)}
     encoder = network.encoder
     assert isinstance(encoder, GramEncoder)
     channels = torch.randn(2, 3, 16, dtype=torch.complex128)
@@ -119,6 +142,13 @@ def export_graphs(network: PrecodingNetwork, weights: Path) -> dict[str, bytes]:
         _Wavefront(encoder.classifier), (subarrays, matrix), ("subarrays", "matrix"), ("logit",), axes, weights
     )
     return {POWERS: powers, WAVEFRONT: wavefront}
+
+
+def _export_coefficients(network: TemporalGramNetwork, weights: Path) -> bytes:
+    features = torch.randn(2, 3, network.embed.in_features)
+    bias = torch.zeros(2, network.config.heads, 3, 3)
+    axes = {"features": {0: "series", 1: "rows"}, "bias": {0: "series", 2: "rows", 3: "rows"}, "outputs": {0: "both"}}
+    return _export(_Coefficients(network), (features, bias), ("features", "bias"), ("outputs",), axes, weights)
 
 
 def export_checkpoint(folder: Path) -> tuple[Path, ...]:

@@ -192,9 +192,13 @@ def load_predictor(model: str = "auto") -> TemporalGramNetwork:
     NflaeError
         If the model is missing, damaged or of another task.
     """
-    network = load_model(model, torch.device("cpu"), "predict").network
+    from nflae_bridge.engine.onnx_graphs import CoefficientGraph
+
+    checkpoint = load_model(model, torch.device("cpu"), "predict")
+    network = checkpoint.network
     assert isinstance(network, TemporalGramNetwork)
-    return network.requires_grad_(False)
+    network.freeze(CoefficientGraph(checkpoint.folder).runner())
+    return network
 
 
 PREDICT = register(

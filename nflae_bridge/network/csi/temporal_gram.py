@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from nflae_bridge.network.csi.temporal_features import LEAST_NOISE, periodogram_weights, waves
-from nflae_bridge.network.csi.temporal_gram_arrays import TemporalGramArrays
+from nflae_bridge.network.csi.temporal_gram_arrays import Run, TemporalGramArrays
 from nflae_bridge.network.interface import TaskNetwork
 from nflae_bridge.network.trunks.trunk import UserTrunk
 from simulator.csi.prediction.temporal import toeplitz, window_sums
@@ -99,7 +99,7 @@ class TemporalGramNetwork(TaskNetwork):
         noise = noise.clamp(min=LEAST_NOISE)
         spectrum, features = self._features(gram, noise)
         bias = features.new_zeros(series, self.config.heads, rows, rows)
-        outputs = self.head(self.trunk(self.embed(features), bias)).flatten(0, 1).double().split(self.parts, -1)
+        outputs = torch.split(self.outputs(features, bias).double(), list(self.parts), -1)
         gram, noise = gram.flatten(0, 1), noise.flatten()
         unit = self._correlation(spectrum.flatten(0, 1).double(), outputs[0], history + ahead)
         levels = outputs[5].clamp(-3, 3).exp()
@@ -113,19 +113,44 @@ class TemporalGramNetwork(TaskNetwork):
         result = (1 - share) * wiener + nn.functional.pad(share * corrected, (0, 0, history - order, 0))
         return nn.functional.pad(result, (0, 0, full - history, 0)).view(series, rows, full, ahead)
 
+    def outputs(self, features: Tensor, bias: Tensor) -> Tensor:
+        """Compute what defines the coefficients.
+
+        Parameters
+        ----------
+        features
+            float32 (series, rows, features).
+        bias
+            Zero, float32 (series, heads, rows, rows).
+
+        Returns
+        -------
+        Tensor
+            Spectrum, ridges, weights and shares, float32 (series * rows, sum of ``parts``).
+        """
+        result: Tensor = self.head(self.trunk(self.embed(features), bias)).flatten(0, 1)
+        return result
+
+    def freeze(self, run: Run | None = None) -> None:
+        """Fix the weights and allow the form for NumPy arrays.
+
+        Parameters
+        ----------
+        run
+            `outputs` for NumPy arrays; None: `outputs` itself.
+        """
+        self.requires_grad_(False)
+        self._arrays = TemporalGramArrays(self, run)
+
     def array_predictor(self) -> TemporalGramArrays | None:
-        """Return the form for NumPy arrays; None unless the network is frozen and on the CPU.
+        """Return the form for NumPy arrays.
 
         Returns
         -------
         TemporalGramArrays or None
+            None unless the network is frozen and on the CPU.
         """
-        weight = self.head.weight
-        if weight.requires_grad or weight.device.type != "cpu":
-            return None
-        if self._arrays is None:
-            self._arrays = TemporalGramArrays(self)
-        return self._arrays
+        return self._arrays if self.head.weight.device.type == "cpu" else None
 
     def _features(self, gram: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logarithmic periodogram and all features, float32 (series, rows, bins) and (..., features)."""

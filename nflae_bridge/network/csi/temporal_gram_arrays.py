@@ -6,7 +6,7 @@ compares both forms.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ from simulator.csi.small_batch.rules import sums_of_windows
 if TYPE_CHECKING:
     from nflae_bridge.network.csi.temporal_gram import TemporalGramNetwork
 
+Run = Callable[[Real, Real], Real]
+
 
 class TemporalGramArrays:
     """Compute coefficients from NumPy arrays.
@@ -28,10 +30,13 @@ class TemporalGramArrays:
     ----------
     network
         The network, on the CPU; its weights must not change.
+    run
+        `TemporalGramNetwork.outputs` for NumPy arrays; None: by PyTorch.
     """
 
-    def __init__(self, network: TemporalGramNetwork) -> None:
-        self._network = network
+    def __init__(self, network: TemporalGramNetwork, run: Run | None = None) -> None:
+        self._compute = network.outputs
+        self._run = self._by_torch if run is None else run
         self._config = network.config
         self._ends = np.cumsum(network.parts)[:-1]
 
@@ -52,7 +57,9 @@ class TemporalGramArrays:
         parts = [self._features(problem) for problem in taken]
         series, rows = problems[0].noise.shape
         features = np.concatenate([features for _, features in parts])
-        outputs = self._run(features.reshape(len(problems) * series, rows, -1)).astype(np.float64)
+        batch = len(problems) * series
+        bias = np.zeros((batch, self._config.heads, rows, rows), np.float32)
+        outputs = self._run(features.reshape(batch, rows, -1), bias).astype(np.float64)
         found = []
         each = zip(problems, taken, parts, np.split(outputs, len(problems)), strict=True)
         for problem, recent, (spectrum, _), output in each:
@@ -93,12 +100,9 @@ class TemporalGramArrays:
         features[:, -1] = history / size
         return spectrum, features
 
-    def _run(self, features: Real) -> Real:
-        network = self._network
+    def _by_torch(self, features: Real, bias: Real) -> Real:
         with torch.inference_mode():
-            tokens = network.embed(torch.from_numpy(features))
-            bias = tokens.new_zeros(len(features), self._config.heads, features.shape[1], features.shape[1])
-            outputs: Real = network.head(network.trunk(tokens, bias)).flatten(0, 1).numpy()
+            outputs: Real = self._compute(torch.from_numpy(features), torch.from_numpy(bias)).numpy()
         return outputs
 
     def _solve(self, problem: Problem, spectrum: Real, outputs: Sequence[Real]) -> Complex:

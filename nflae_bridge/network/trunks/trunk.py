@@ -47,11 +47,17 @@ class Attention(nn.Module):
         Width of the tokens.
     heads
         Attention heads.
+
+    Attributes
+    ----------
+    fused
+        Export to ONNX as one operator, which does not keep scores within `LARGEST_SCORE`.
     """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
+        self.fused = True
         self.c_attn = Projection(width, 3 * width)
         self.c_proj = Projection(width, width)
 
@@ -71,7 +77,7 @@ class Attention(nn.Module):
             (drops * users, width).
         """
         weight, shift = self.c_attn.weight, self.c_attn.bias
-        if torch.onnx.is_in_onnx_export():
+        if self.fused and torch.onnx.is_in_onnx_export():
             joined: Tensor = _OnnxAttention.apply(rows, weight, shift, bias, self.heads)  # type: ignore[no-untyped-call]
         else:
             joined = attend(rows, weight, shift, bias)

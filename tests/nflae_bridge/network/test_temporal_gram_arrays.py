@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from nflae_bridge.engine.onnx_graphs import CoefficientGraph
+from nflae_bridge.network.checkpoint import WEIGHTS, load_checkpoint, save_tensors
 from nflae_bridge.network.csi.temporal_gram import TemporalGramConfig, TemporalGramNetwork
+from nflae_bridge.network.export import COEFFICIENTS, export_graphs
+from nflae_bridge.network.shipped import SHIPPED
+from nflae_bridge.tasks.predict import load_predictor
 from simulator.csi.small_batch.arrays import Problem, gram_of
 
 
@@ -20,7 +29,8 @@ def frozen() -> TemporalGramNetwork:
     torch.manual_seed(2)
     network = TemporalGramNetwork(TemporalGramConfig())
     torch.nn.init.normal_(network.head.weight, std=0.2)
-    return network.requires_grad_(False)
+    network.freeze()
+    return network
 
 
 @pytest.mark.parametrize(("histories", "ahead"), [((16, 12), 4), ((24, 5), 11), ((4, 2), 1)])
@@ -38,3 +48,26 @@ def test_networks_that_are_trained_have_no_form_for_arrays() -> None:
     assert TemporalGramNetwork(TemporalGramConfig()).array_predictor() is None
     network = frozen()
     assert network.array_predictor() is network.array_predictor()
+
+
+def test_the_shipped_graph_is_of_the_shipped_weights_and_computes_the_same() -> None:
+    folder = SHIPPED / "predict-tiny"
+    content = export_graphs(load_checkpoint(folder).network, folder / WEIGHTS)[COEFFICIENTS]
+    assert content == (folder / COEFFICIENTS).read_bytes()
+    run, network = CoefficientGraph(folder).runner(), load_predictor()
+    assert run is not None
+    rng = np.random.default_rng(3)
+    for series, rows in ((1, 1), (4, 17)):
+        features = rng.standard_normal((series, rows, 323)).astype(np.float32) / 4
+        bias = np.zeros((series, 4, rows, rows), np.float32)
+        expected = network.outputs(torch.from_numpy(features), torch.from_numpy(bias)).numpy()
+        np.testing.assert_allclose(run(features, bias), expected, atol=1e-4)
+
+
+def test_a_graph_of_other_weights_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(SHIPPED / "predict-tiny", folder)
+    save_tensors(folder / WEIGHTS, frozen().state_dict())
+    with caplog.at_level(logging.WARNING, "nflae_bridge.engine"):
+        assert CoefficientGraph(folder).runner() is None
+    assert "is of other weights" in caplog.text
