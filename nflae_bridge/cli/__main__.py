@@ -1,5 +1,5 @@
 """Run ``python -m nflae_bridge.cli`` where the console script is not on the path."""
 
-from nflae_bridge.cli import main
+from nflae_bridge.console import main
 
-main(prog_name="nflae")
+main()

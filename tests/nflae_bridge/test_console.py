@@ -1,0 +1,43 @@
+"""Signals that arrive while the program is still being loaded."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# A call into a library that holds the lock of Python, as the loading of PyTorch's libraries does.
+SLOW = 'import ctypes\nprint("loading", flush=True)\nctypes.PyDLL(None).sleep(60)\n'
+COMMAND = ("train", "--preset", "tiny", "-o", "none")
+
+
+def ended_by(number: int, slow: str, folder: Path) -> tuple[int, str]:
+    """The exit status and stderr of a command that gets a signal while a slow package is imported."""
+    (folder / f"{slow}.py").write_text(SLOW)
+    paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
+    with subprocess.Popen(
+        [sys.executable, "-c", "from nflae_bridge.console import main; main()", *COMMAND],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        cwd=Path(__file__).parents[2],
+    ) as process:
+        assert process.stdout is not None
+        assert any("loading" in line for line in process.stdout)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=30)
+        return process.returncode, stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_pytorch_is_loaded_ends_the_command(tmp_path: Path, number: signal.Signals) -> None:
+    assert ended_by(number, "torch", tmp_path) == (-number, "")
+
+
+def test_an_interrupt_before_the_command_is_loaded_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    assert ended_by(signal.SIGINT, "click", tmp_path) == (-signal.SIGINT, "")
