@@ -19,20 +19,22 @@ References
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from simulator.downlink.budget import LinkBudget, per_drop
-from simulator.downlink.gram import scaled_gram, squared_magnitude
+from simulator.downlink.candidates import form_beams
+from simulator.downlink.gram import mixed_precision_gram, squared_magnitude
 from simulator.downlink.precoding import ChannelBatch, Scheme
 from simulator.downlink.sinr import rates, sinr
 from simulator.downlink.structure import structured_beams, wmmse_step
 from simulator.problems.algorithms.power_limits import PowerLimits
 from simulator.problems.problem import PrecodingProblem
-from simulator.problems.solution import ProblemSolution, guarded, make_solution, split_powers
+from simulator.problems.solution import ProblemSolution, make_solution, split_powers
 from simulator.problems.structured import Allocation, inner_allocation
 from simulator.schemes.options import Between
 from simulator.schemes.rzf import rzf
@@ -41,17 +43,19 @@ ROUNDS = 2
 RIVAL_ROUNDS = 60
 _EXPONENT = 0.5
 _LEAST_LOAD = 1e-6
+_ROUNDING = 1e-6
+_TOGETHER = 16  # candidates that are compared at once
 
 
 def dual_rounds(
     channels: Tensor, noise_power: Tensor, limits: PowerLimits, start: Allocation, rounds: int
 ) -> Iterator[Tensor]:
-    """Yield the weighted beams of the start and of every round, before they are scaled onto the limits.
+    """Yield the beams of the start and of every round, before they are scaled onto the limits.
 
     Parameters
     ----------
     channels : Tensor
-        Channels h_k, complex128 (drops, users, antennas).
+        Channels h_k, complex64 (drops, users, antennas).
     noise_power : Tensor
         sigma^2, float64 (drops or 1,), W.
     limits : PowerLimits
@@ -64,47 +68,29 @@ def dual_rounds(
     Yields
     ------
     Tensor
-        sqrt(P_k) w_k, complex128 (drops, users, antennas).
+        sqrt(P_k) w_k, complex64 (drops, users, antennas), in units of the root of the usable power.
     """
     dual, power = start.dual, start.power
-    bound = limits.total_binds.unsqueeze(-1)
-    price = torch.ones(len(channels), len(limits.groups), dtype=torch.float64, device=channels.device)
+    binds, together = limits.total_binds, limits.groups.sum(-1, keepdim=True)
+    price = torch.ones_like(limits.groups).expand(len(channels), -1)
     for index in range(rounds + 1):
-        root = limits.per_antenna(price.rsqrt())
+        root = limits.per_antenna(price.rsqrt().float())
         whitened = channels * root
-        priced = (price * limits.groups).sum(-1)
-        budget = torch.where(limits.total_binds, limits.total + priced - limits.groups.sum(), priced)
-        gram = scaled_gram((budget / noise_power).sqrt(), whitened)
+        priced = (price * limits.groups).sum(-1, keepdim=True)
+        budget = torch.where(binds, 1 + priced - together, priced)
+        total = budget.squeeze(-1) * limits.usable
+        gram, needs_float64 = mixed_precision_gram(whitened, LinkBudget(total, noise_power.expand_as(total)))
         beams = structured_beams(gram, dual)
         if index:
             dual, beams, power = wmmse_step(gram, beams, power)
-        directions = beams.coefficients.transpose(-1, -2) @ whitened
-        norm = torch.linalg.vector_norm(directions, dim=-1).clamp(min=torch.finfo(power.dtype).tiny)
-        weighted = directions * ((power * budget.unsqueeze(-1)).sqrt() / norm).unsqueeze(-1) * root
+        directions = form_beams(whitened, beams.coefficients, needs_float64)
+        weighted = directions * (power * budget).sqrt().float().unsqueeze(-1) * root
         yield weighted
-        load = (limits.group_powers(weighted) / limits.groups).clamp(min=_LEAST_LOAD)
-        price = price * load**_EXPONENT
-        mean = (price * limits.groups).sum(-1, keepdim=True) / limits.groups.sum()
-        price = torch.where(bound, price.clamp(min=1), price / mean)
-
-
-def sum_rates(channels: Tensor, noise_power: Tensor, weighted: Tensor) -> Tensor:
-    """Compute the sum rates of weighted beams.
-
-    Parameters
-    ----------
-    channels, noise_power : Tensor
-        As in `dual_rounds`.
-    weighted : Tensor
-        sqrt(P_k) w_k, complex128 (drops, users, antennas).
-
-    Returns
-    -------
-    Tensor
-        float64 (drops,), bps/Hz.
-    """
-    gains = squared_magnitude(channels.conj() @ weighted.transpose(-1, -2)) / noise_power.reshape(-1, 1, 1)
-    return rates(sinr(gains, torch.ones_like(gains[..., 0]))).sum(-1)
+        if index < rounds:
+            load = (limits.group_powers(weighted) / limits.groups).clamp(min=_LEAST_LOAD)
+            price = price * load**_EXPONENT
+            mean = (price * limits.groups).sum(-1, keepdim=True) / together
+            price = torch.where(binds, price.clamp(min=1), price / mean)
 
 
 def precode_antenna_limited(
@@ -132,9 +118,8 @@ def precode_antenna_limited(
         better.
     """
     case = _Case.of(batch, budget, problem)
-    start = inner_allocation(inner, batch.channels, LinkBudget(case.usable_power, budget.noise_power))
-    found = case.best(dual_rounds(case.channels, case.noise_power, case.limits, start, rounds), scaled=False)
-    return guarded(case.solution(found), antenna_limited_rzf(batch, budget, problem))
+    start = inner_allocation(inner, batch.channels, case.usable_budget)
+    return case.solution(case.textbook(), case.rounds(start, rounds))
 
 
 def antenna_limited_wmmse(
@@ -158,9 +143,8 @@ def antenna_limited_wmmse(
         Solution of every drop.
     """
     case = _Case.of(batch, budget, problem)
-    start = Allocation.equal(scaled_gram(case.noise_power.rsqrt(), case.channels))
-    weighted = dual_rounds(case.channels, case.noise_power, case.limits, start, iterations)
-    return case.solution(case.best(weighted, scaled=False))
+    start = Allocation.equal(mixed_precision_gram(batch.channels, case.usable_budget)[0])
+    return case.solution([], case.rounds(start, iterations))
 
 
 def antenna_limited_rzf(batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem) -> ProblemSolution:
@@ -177,55 +161,66 @@ def antenna_limited_rzf(batch: ChannelBatch, budget: LinkBudget, problem: Precod
         The better of the two for every drop.
     """
     case = _Case.of(batch, budget, problem)
-    answer = rzf(batch, LinkBudget(case.usable_power, budget.noise_power))
-    weighted = answer.precoder.to(torch.complex128) * answer.power.sqrt().unsqueeze(-1)
-    return case.solution(case.best(iter([weighted]), scaled=True))
+    return case.solution([], iter(case.textbook()))
 
 
 @dataclass(frozen=True)
 class _Case:
-    """Hold a problem with its channels in double precision."""
+    """Hold a problem with its limits."""
 
     batch: ChannelBatch
     budget: LinkBudget
     problem: PrecodingProblem
-    channels: Tensor
-    noise_power: Tensor
     limits: PowerLimits
 
     @classmethod
     def of(cls, batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem) -> _Case:
-        channels = batch.channels.to(torch.complex128)
-        return cls(
-            batch,
-            budget,
-            problem,
-            channels,
-            per_drop(budget.noise_power, channels),
-            PowerLimits.of(problem, budget, channels),
-        )
+        return cls(batch, budget, problem, PowerLimits.of(problem, budget, batch.channels))
 
     @property
-    def usable_power(self) -> float | Tensor:
+    def usable_budget(self) -> LinkBudget:
         usable = self.limits.usable
-        return float(usable) if usable.numel() == 1 else usable
+        return LinkBudget(float(usable) if usable.numel() == 1 else usable, self.budget.noise_power)
 
-    def best(self, rounds: Iterator[Tensor], scaled: bool) -> Tensor:
-        """Return per drop the best of all rounds' weighted beams after clipping, and filling or scaling."""
-        other = self.limits.scaled if scaled else self.limits.filled
-        best = torch.zeros_like(self.channels)
-        highest = torch.full(best.shape[:1], -torch.inf, dtype=torch.float64, device=best.device)
-        for weighted in rounds:
-            for within in (self.limits.clipped(weighted), other(weighted)):
-                reached = sum_rates(self.channels, self.noise_power, within)
-                better = reached > highest
-                highest = torch.where(better, reached, highest)
-                best = torch.where(better.reshape(-1, 1, 1), within, best)
-        return best
+    def rounds(self, start: Allocation, rounds: int) -> Iterator[Tensor]:
+        """Yield the beams of every round, scaled onto the limits."""
+        noise_power = per_drop(self.budget.noise_power, start.power)
+        for weighted in dual_rounds(self.batch.channels, noise_power, self.limits, start, rounds):
+            yield self.limits.clipped(weighted)
+            yield self.limits.filled(weighted)
 
-    def solution(self, weighted: Tensor) -> ProblemSolution:
-        """Form the solution of weighted beams; its limits hold for the beams in single precision."""
-        precoder, power = split_powers(weighted, self.channels)
-        rounded = precoder.to(torch.complex128) * power.sqrt().unsqueeze(-1)
-        excess = self.limits.excess(rounded).clamp(min=1).unsqueeze(-1)
-        return make_solution(self.batch, self.budget, self.problem, precoder, power / excess)
+    def textbook(self) -> list[Tensor]:
+        """Return the beams of regularised zero forcing, scaled and clipped."""
+        answer = rzf(self.batch, self.usable_budget)
+        fractions = answer.power / self.limits.usable.unsqueeze(-1)
+        weighted = answer.precoder * fractions.sqrt().float().unsqueeze(-1)
+        return [self.limits.scaled(weighted), self.limits.clipped(weighted)]
+
+    def solution(self, textbook: list[Tensor], found: Iterator[Tensor]) -> ProblemSolution:
+        """Form the solution of the best beams of every drop; those of the textbook are marked as fallback."""
+        best, highest = self._best(found)
+        fallback = torch.zeros_like(highest, dtype=torch.bool)
+        if textbook:
+            guard, reached = self._best(iter(textbook))
+            # What wins by the last digits alone may lose when its beams have unit norm in single precision.
+            fallback = reached > highest * (1 - _ROUNDING)
+            best = torch.where(fallback.reshape(-1, 1, 1), guard, best)
+        precoder, power = split_powers(best.to(torch.complex128), self.batch.channels)
+        power = power / self.limits.excess(precoder * power.sqrt().unsqueeze(-1)).clamp(min=1)
+        watts = power * self.limits.usable.unsqueeze(-1)
+        return replace(make_solution(self.batch, self.budget, self.problem, precoder, watts), fallback=fallback)
+
+    def _best(self, candidates: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return per drop the beams of the highest sum rate, and that rate."""
+        channels = self.batch.channels
+        snr = (self.limits.usable / per_drop(self.budget.noise_power, channels.to(torch.complex128))).reshape(-1, 1, 1)
+        best = torch.zeros_like(channels)
+        highest = torch.full(channels.shape[:1], -torch.inf, dtype=torch.float64, device=channels.device)
+        while group := list(islice(candidates, _TOGETHER)):
+            stacked = torch.stack(group)
+            gains = squared_magnitude(channels.conj() @ stacked.transpose(-1, -2)).double() * snr
+            reached, index = rates(sinr(gains, torch.ones_like(gains[..., 0]))).sum(-1).max(0)
+            chosen = stacked[index, torch.arange(len(channels), device=channels.device)]
+            best = torch.where((reached > highest).reshape(-1, 1, 1), chosen, best)
+            highest = torch.maximum(highest, reached)
+        return best, highest

@@ -121,7 +121,7 @@ def test_a_poor_inner_scheme_falls_back() -> None:
 def test_filled_power_is_the_total_with_each_group_within_its_limit() -> None:
     rng = np.random.default_rng(7)
     weighted = torch.tensor(rng.normal(size=(5, 3, 6)) + 1j * rng.normal(size=(5, 3, 6)))
-    limits = PowerLimits(torch.tensor([1.0, 0.01, 2.0], dtype=torch.float64), torch.tensor([1.5]).double(), 2)
+    limits = PowerLimits(torch.ones(1).double(), torch.tensor([[1.0, 0.01, 2.0]]).double(), torch.full((1, 1), 1.5), 2)
     filled = limits.filled(weighted)
     powers = limits.group_powers(filled).numpy()
     assert np.allclose(powers.sum(-1), 1.5)

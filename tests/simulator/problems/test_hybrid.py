@@ -12,7 +12,7 @@ from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Scheme
 from simulator.downlink.sinr import achieved_sinr
 from simulator.problems.algorithms.hybrid_arrays.analog import PhaseShifters, descend_phases, two_phase_form
-from simulator.problems.algorithms.hybrid_arrays.descent import HybridArray
+from simulator.problems.algorithms.hybrid_arrays.array import HybridArray
 from simulator.problems.dispatch import solve
 from simulator.problems.problem import PrecodingProblem, ProblemError
 from simulator.schemes import scheme
@@ -77,7 +77,7 @@ def test_one_bit_phases_against_all_combinations(inner: Scheme) -> None:
 @pytest.mark.parametrize("sub", [False, True])
 def test_descent_never_raises_the_error(bits: int | None, sub: bool) -> None:
     target, shifters = random_columns(6, 12, 3), PhaseShifters(4, bits, sub)
-    connected = shifters.connected(12, target.device)
+    connected = shifters.connected(12, target)
     analog = shifters.phases(random_columns(6, 12, 4)) * connected
     errors = []
     for _ in range(6):

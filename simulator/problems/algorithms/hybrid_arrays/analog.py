@@ -8,7 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from simulator.downlink.gram import squared_magnitude
 from simulator.problems.problem import PrecodingProblem
+
+_RIDGE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -38,29 +41,47 @@ class PhaseShifters:
     def phases(self, values: Tensor) -> Tensor:
         """Return exp(j phi) nearest in phase to values, complex; 1 for the value 0."""
         if self.bits is None:
-            return torch.polar(torch.ones_like(values.real), values.angle())
+            return unit_phases(values)
         step = 2 * math.pi / 2**self.bits
-        return torch.polar(torch.ones_like(values.real), torch.round(values.angle() / step) * step)
+        angle = torch.round(values.angle() / step) * step
+        return torch.polar(torch.ones_like(angle), angle)
 
-    def connected(self, antennas: int, device: torch.device) -> Tensor:
+    def connected(self, antennas: int, like: Tensor) -> Tensor:
         """Return which antenna is fed by which chain.
 
         Parameters
         ----------
         antennas : int
             Number of antennas, a multiple of the chains where these are sub-connected.
-        device : torch.device
-            Device of the result.
+        like : Tensor
+            Tensor whose device and real precision the result has.
 
         Returns
         -------
         Tensor
-            float64 (antennas, R) of zeros and ones.
+            Real (antennas, R) of zeros and ones.
         """
         if not self.sub_connected:
-            return torch.ones(antennas, self.chains, dtype=torch.float64, device=device)
-        blocks = torch.eye(self.chains, dtype=torch.float64, device=device)
+            return torch.ones(antennas, self.chains, dtype=like.real.dtype, device=like.device)
+        blocks = torch.eye(self.chains, dtype=like.real.dtype, device=like.device)
         return blocks.repeat_interleave(antennas // self.chains, 0)
+
+
+def unit_phases(values: Tensor) -> Tensor:
+    """Scale complex values to modulus 1.
+
+    Parameters
+    ----------
+    values : Tensor
+        Complex, of any shape.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape; 1 for the value 0.
+    """
+    unit = torch.sgn(values)
+    return torch.where(unit == 0, 1, unit)
 
 
 def fitted_digital(analog: Tensor, target: Tensor) -> Tensor:
@@ -69,21 +90,21 @@ def fitted_digital(analog: Tensor, target: Tensor) -> Tensor:
     Parameters
     ----------
     analog : Tensor
-        F, complex128 (drops, antennas, R).
+        F, complex (drops, antennas, R).
     target : Tensor
-        W, complex128 (drops, antennas, streams).
+        W, complex (drops, antennas, streams).
 
     Returns
     -------
     Tensor
-        D, complex128 (drops, R, streams).
+        D, complex (drops, R, streams).
     """
-    gram = analog.mH @ analog
+    gram = (analog.mH @ analog).to(torch.complex128)
     level = gram.diagonal(dim1=-2, dim2=-1).real.mean(-1).reshape(-1, 1, 1)
     # Equal columns of F would make the system singular.
-    regular = gram + 1e-9 * level * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    solution: Tensor = torch.linalg.solve_ex(regular, analog.mH @ target)[0]
-    return solution
+    regular = gram + _RIDGE * level * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    solution: Tensor = torch.linalg.solve_ex(regular, (analog.mH @ target).to(torch.complex128))[0]
+    return solution.to(target.dtype)
 
 
 def initial_phases(target: Tensor, shifters: PhaseShifters) -> Tensor:
@@ -92,23 +113,23 @@ def initial_phases(target: Tensor, shifters: PhaseShifters) -> Tensor:
     Parameters
     ----------
     target : Tensor
-        Weighted digital precoder, complex128 (drops, antennas, streams).
+        Weighted digital precoder, complex (drops, antennas, streams).
     shifters : PhaseShifters
         Hardware.
 
     Returns
     -------
     Tensor
-        F, complex128 (drops, antennas, R).
+        F, complex (drops, antennas, R).
     """
-    connected = shifters.connected(target.shape[-2], target.device)
-    order = target.abs().square().sum(-2).argsort(-1, descending=True)
-    ranked = target.gather(-1, order.unsqueeze(-2).expand_as(target))
     if shifters.sub_connected:
         # A block of antennas can serve one direction: that of most energy within it.
         blocks = target.reshape(len(target), shifters.chains, -1, target.shape[-1])
         strongest = torch.linalg.eigh(blocks.mH @ blocks)[1][..., -1:]
-        return shifters.phases((blocks @ strongest).flatten(-3, -2)) * connected
+        phases = shifters.phases((blocks @ strongest).flatten(-3, -2))
+        return phases * shifters.connected(target.shape[-2], target)
+    order = squared_magnitude(target).sum(-2).argsort(-1, descending=True)
+    ranked = target.gather(-1, order.unsqueeze(-2).expand_as(target))
     analog = shifters.phases(ranked[..., : shifters.chains])
     while analog.shape[-1] < shifters.chains:
         rest = target - analog @ fitted_digital(analog, target)
@@ -118,7 +139,7 @@ def initial_phases(target: Tensor, shifters: PhaseShifters) -> Tensor:
 
 
 def descend_phases(target: Tensor, analog: Tensor, shifters: PhaseShifters, sweeps: int) -> Tensor:
-    """Minimise ||target - F D||_F by coordinate descent over D and the phases of each chain.
+    """Minimise ||W - F D||_F by coordinate descent over D and the phases of each chain.
 
     For given D and other chains, the phase of every antenna in chain r that minimises the error is that of the
     remaining target times d_r^H; rounded to the bits, it is the nearest allowed one and minimises the error too.
@@ -126,9 +147,9 @@ def descend_phases(target: Tensor, analog: Tensor, shifters: PhaseShifters, swee
     Parameters
     ----------
     target : Tensor
-        Weighted digital precoder, complex128 (drops, antennas, streams).
+        W, complex (drops, antennas, streams).
     analog : Tensor
-        F to start from, complex128 (drops, antennas, R).
+        F to start from, complex (drops, antennas, R).
     shifters : PhaseShifters
         Hardware.
     sweeps : int
@@ -137,53 +158,55 @@ def descend_phases(target: Tensor, analog: Tensor, shifters: PhaseShifters, swee
     Returns
     -------
     Tensor
-        F, complex128 (drops, antennas, R).
+        F, complex (drops, antennas, R).
     """
-    connected = shifters.connected(target.shape[-2], target.device)
-    for _ in range(sweeps):
-        digital = fitted_digital(analog, target)
-        if shifters.sub_connected:
+    if shifters.sub_connected:
+        connected = shifters.connected(target.shape[-2], target)
+        for _ in range(sweeps):
             # Chains share no antenna, so that all phases are updated at once.
-            analog = shifters.phases((target @ digital.mH * connected).sum(-1, keepdim=True)) * connected
-            continue
-        pull = target @ digital.mH
-        coupling = digital @ digital.mH
-        analog = analog.clone()
+            pull = (target @ fitted_digital(analog, target).mH * connected).sum(-1, keepdim=True)
+            analog = shifters.phases(pull) * connected
+        return analog
+    # With chains in rows each update works on contiguous memory.
+    rows, columns = analog.transpose(-1, -2).contiguous(), target.transpose(-1, -2)
+    for _ in range(sweeps):
+        digital = fitted_digital(rows.transpose(-1, -2), target)
+        pull = digital.conj() @ columns
+        coupling = digital.conj() @ digital.transpose(-1, -2)
+        coupling = coupling - torch.diag_embed(coupling.diagonal(dim1=-2, dim2=-1))
         for chain in range(shifters.chains):
-            own = coupling[:, chain, chain].reshape(-1, 1, 1)
-            column = coupling[:, :, chain : chain + 1]
-            others = analog @ column - analog[..., chain : chain + 1] * own
-            analog[..., chain] = shifters.phases(pull[..., chain] - others.squeeze(-1))
-    return analog
+            row = slice(chain, chain + 1)
+            rows[:, row] = shifters.phases(torch.baddbmm(pull[:, row], coupling[:, row], rows, alpha=-1))
+    return rows.transpose(-1, -2)
 
 
 def two_phase_form(target: Tensor) -> tuple[Tensor, Tensor]:
     """Write each column as the sum of two columns of unit-modulus entries, exactly.
 
-    w_n = c (exp(j (phi_n + psi_n)) + exp(j (phi_n - psi_n))) / 2 with phi_n = arg w_n, cos psi_n = |w_n| / c and c the
-    largest |w_n| of the column.
+    w_n = c u_n ((s_n + j t_n) + (s_n - j t_n)) / 2 with u_n = w_n / |w_n|, s_n = |w_n| / c, t_n = (1 - s_n^2)^(1/2),
+    and c the largest |w_n| of the column.
 
     Parameters
     ----------
     target : Tensor
-        W, complex128 (drops, antennas, streams).
+        W, complex (drops, antennas, streams).
 
     Returns
     -------
     analog : Tensor
-        F, complex128 (drops, antennas, 2 x streams).
+        F, complex (drops, antennas, 2 x streams).
     digital : Tensor
-        D with W = F D, complex128 (drops, 2 x streams, streams).
+        D with W = F D, complex (drops, 2 x streams, streams).
 
     References
     ----------
     * F. Sohrabi, W. Yu, "Hybrid digital and analog beamforming design for large-scale antenna arrays", IEEE Journal of
       Selected Topics in Signal Processing, 2016.
     """
-    size = target.abs()
-    largest = size.amax(-2, keepdim=True)
-    spread = torch.acos((size / largest.clamp(min=torch.finfo(size.dtype).tiny)).clamp(max=1))
-    ones = torch.ones_like(size)
-    analog = torch.cat([torch.polar(ones, target.angle() + sign * spread) for sign in (1, -1)], -1)
+    size = squared_magnitude(target).sqrt()
+    largest = size.amax(-2, keepdim=True).clamp(min=torch.finfo(size.dtype).tiny)
+    cosine = size / largest
+    turn = torch.complex(cosine, (1 - cosine.square()).clamp(min=0).sqrt())
+    unit = unit_phases(target)
     half = torch.diag_embed(largest.squeeze(-2) / 2).to(target.dtype)
-    return analog, torch.cat([half, half], -2)
+    return torch.cat([unit * turn, unit * turn.conj()], -1), torch.cat([half, half], -2)

@@ -21,7 +21,7 @@ from simulator.problems.algorithms.hybrid_arrays.analog import (
     fitted_digital,
     initial_phases,
 )
-from simulator.problems.algorithms.hybrid_arrays.descent import HybridArray
+from simulator.problems.algorithms.hybrid_arrays.array import HybridArray
 from simulator.problems.problem import PrecodingProblem, ProblemError
 from simulator.problems.solution import ProblemSolution
 from simulator.schemes.options import Between
@@ -114,7 +114,7 @@ def hybrid_wmmse(
         Solution of every drop.
     """
     array = HybridArray.of(batch, budget, problem)
-    target = array.digital_target(wmmse)
+    target = _digital_target(array)
     analog = descend_phases(target, initial_phases(target, array.shifters), array.shifters, sweeps)
     return array.precoded(analog, wmmse)
 
@@ -125,7 +125,13 @@ def _solve(
     array = HybridArray.of(batch, budget, problem)
     if array.shifters.sub_connected:
         raise ProblemError(f"scheme {name} needs connection='full'; with connection='sub' there are nflae, wmmse, rzf")
-    return array.precoded(represent(array.digital_target(wmmse), array.shifters), wmmse)
+    return array.precoded(represent(_digital_target(array), array.shifters), wmmse)
+
+
+def _digital_target(array: HybridArray) -> Tensor:
+    answer = wmmse(array.batch, array.budget)
+    weights = (answer.power / answer.power.sum(-1, keepdim=True)).sqrt().unsqueeze(-1)
+    return (answer.precoder.to(torch.complex128) * weights).transpose(-1, -2)
 
 
 def _pursued_phases(target: Tensor, shifters: PhaseShifters) -> Tensor:

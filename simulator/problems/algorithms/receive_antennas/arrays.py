@@ -13,7 +13,7 @@ from simulator.downlink.gram import compute_amplitude_scale, scaled_gram
 from simulator.downlink.precoding import ChannelBatch, Scheme
 from simulator.downlink.sinr import achieved_sinr
 from simulator.downlink.structure import structured_coefficients
-from simulator.problems.algorithms.receive_antennas.block_wmmse import interference, own_basis, own_streams, sum_rates
+from simulator.problems.algorithms.receive_antennas.block_wmmse import interference, own_basis, own_streams
 from simulator.problems.problem import PrecodingProblem
 from simulator.problems.solution import ProblemSolution, make_solution, split_powers
 
@@ -120,22 +120,6 @@ class ReceiveArrays:
         equal = torch.full_like(gram.real[..., 0], 1 / gram.shape[-1])
         beams = _unit(structured_coefficients(gram, equal).transpose(-1, -2) @ virtual, -1)
         return beams * math.sqrt(1 / gram.shape[-1])
-
-    def better_of(self, first: Tensor, second: Tensor) -> Tensor:
-        """Choose per drop the beams of the larger sum rate.
-
-        Parameters
-        ----------
-        first, second : Tensor
-            Beams.
-
-        Returns
-        -------
-        Tensor
-            Beams.
-        """
-        wins = sum_rates(self.amplitudes(second)) > sum_rates(self.amplitudes(first))
-        return torch.where(wins.reshape(-1, 1, 1), second, first)
 
     def solution(self, beams: Tensor) -> ProblemSolution:
         """Form the solution of beams: streams in their own basis, MMSE combiners, and the SINRs behind these."""
