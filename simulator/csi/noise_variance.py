@@ -38,15 +38,16 @@ def noise_variance_of_history(snapshots: Tensor) -> Tensor:
     few, many = sorted((history, antennas))
     if few == 1:
         return torch.zeros(series, dtype=torch.float64, device=snapshots.device)
-    values = torch.linalg.eigvalsh(temporal_gram(snapshots))[:, history - few :].clamp(min=0)  # rising
-    means = values.cumsum(1) / torch.arange(1, few + 1, device=values.device)
+    found = torch.linalg.eigvalsh(temporal_gram(snapshots))[:, history - few :].cpu().numpy()  # rising
+    values = np.maximum(found, 0)
+    means = values.cumsum(1) / np.arange(1, few + 1)
     edge = many * (1 + (few / many) ** 0.5) ** 2
-    count = torch.full((series,), max(1, few // 2), device=values.device)
-    variance: Tensor = means.gather(1, count.unsqueeze(1) - 1).squeeze(1) / (many - few + few // 2)
+    each, count = np.arange(series), np.full(series, max(1, few // 2))
+    variance = means[each, count - 1] / (many - few + few // 2)
     for _ in range(_PASSES):
-        count = (values <= edge * variance.unsqueeze(1)).sum(1).clamp(min=max(1, few // 4))
-        variance = means.gather(1, count.unsqueeze(1) - 1).squeeze(1) / (many - few + count)
-    return variance
+        count = np.maximum((values <= edge * variance[:, None]).sum(1), max(1, few // 4))
+        variance = means[each, count - 1] / (many - few + count)
+    return torch.from_numpy(variance).to(snapshots.device)
 
 
 def noise_variance_of_beams(snapshots: Tensor, geometry: ArrayGeometry) -> Tensor:

@@ -54,8 +54,9 @@ def find_gaps(channels: Tensor) -> Tensor:
     Tensor
         bool (snapshots, users).
     """
-    finite = torch.view_as_real(channels.resolve_conj()).isfinite().all(-1).all(-1)
-    return ~finite | (channels == 0).all(-1)
+    parts = torch.view_as_real(channels.resolve_conj()).flatten(-2)
+    largest = torch.maximum(parts.amax(-1), -parts.amin(-1))  # NaN where a part is
+    return ~((largest > 0) & (largest < torch.inf))
 
 
 def take_snapshots(channels: Tensor, times: Tensor | None = None) -> Snapshots:
@@ -80,7 +81,7 @@ def take_snapshots(channels: Tensor, times: Tensor | None = None) -> Snapshots:
         If times do not rise, or leave more than a quarter of the evenly spaced instants without a snapshot.
     """
     missing = find_gaps(channels)
-    known = torch.where(missing.unsqueeze(-1), 0, channels)
+    known = torch.where(missing.unsqueeze(-1), 0, channels) if bool(missing.any()) else channels
     if times is None:
         return Snapshots(known, missing)
     check_times(times, len(channels))
@@ -198,6 +199,8 @@ def fill_gaps(histories: Tensor, missing: Tensor) -> Tensor:
     Tensor
         Histories, of the same shape; a new tensor if there are gaps.
     """
+    if not bool(missing.any()):
+        return histories
     concerned = (missing.any(-1) & ~missing.all(-1)).nonzero().squeeze(-1).tolist()
     if not concerned:
         return histories

@@ -6,9 +6,12 @@ channel at an SNR s per antenna have 1 / (1 + 1 / s)^2, independent plane waves 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
-import torch
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from matlab_io.errors import NflaeError
@@ -49,8 +52,9 @@ def check_sequence(channels: Tensor, missing: Tensor, name: Name, remedy: str, f
     NflaeError
         If successive snapshots are uncorrelated, users change places, or the scale jumps.
     """
+    sequence = _Sequence.of(channels.resolve_conj().cpu().numpy(), missing.cpu().numpy())
     for check in (_independence, _exchange, _jump):
-        problem = check(channels, missing, name)
+        problem = None if len(channels) < 2 else check(sequence, name)
         if problem is not None:
             if not force:
                 raise NflaeError(f"{problem}, or {remedy}")
@@ -58,77 +62,87 @@ def check_sequence(channels: Tensor, missing: Tensor, name: Name, remedy: str, f
     return None
 
 
-def _directions(channels: Tensor) -> Tensor:
-    """Return unit vectors; zero in gaps."""
-    tiny = torch.finfo(torch.float32).tiny
-    largest = torch.view_as_real(channels.resolve_conj()).abs().amax((-2, -1)).unsqueeze(-1)
-    channels = channels / largest.clamp(min=tiny)  # squares stay within single precision
-    norm = torch.linalg.vector_norm(channels, dim=-1, keepdim=True)
-    directions: Tensor = channels / norm.clamp(min=tiny)
-    return directions
+@dataclass(frozen=True, eq=False)
+class _Sequence:
+    """Hold unit vectors, zero in gaps (snapshots, users, antennas), gaps, and mean powers of antennas, float64."""
+
+    directions: npt.NDArray[np.complex64]
+    missing: npt.NDArray[np.bool_]
+    power: npt.NDArray[np.float64]
+
+    @staticmethod
+    def of(channels: npt.NDArray[np.complex64], missing: npt.NDArray[np.bool_]) -> _Sequence:
+        parts = np.ascontiguousarray(channels).view(np.float32)
+        tiny = np.finfo(np.float32).tiny
+        largest = np.maximum(np.maximum(parts.max(-1), -parts.min(-1)), tiny)
+        parts = parts / largest[..., None]  # squares stay within single precision
+        energy = np.vecdot(parts, parts)
+        parts /= np.maximum(np.sqrt(energy), tiny)[..., None]
+        power = np.square(largest, dtype=np.float64) * energy / channels.shape[-1]
+        return _Sequence(parts.view(np.complex64), missing, np.maximum(power, np.finfo(np.float64).tiny))
+
+    def coherences(self, lag: int) -> npt.NDArray[np.float32]:
+        """Return the squared coherences of all snapshots ``lag`` apart, gaps left out, (pairs,)."""
+        inner = np.vecdot(self.directions[:-lag], self.directions[lag:])
+        result: npt.NDArray[np.float32] = _squares(inner)[~(self.missing[:-lag] | self.missing[lag:])]
+        return result
 
 
-def _coherences(directions: Tensor, missing: Tensor, lag: int) -> Tensor:
-    """Return the squared coherences of all snapshots ``lag`` apart, gaps left out, float32 (pairs,)."""
-    inner = (directions[:-lag].conj() * directions[lag:]).sum(-1)
-    alike: Tensor = inner.abs().square()[~(missing[:-lag] | missing[lag:])]
-    return alike
+def _squares(values: npt.NDArray[np.complex64]) -> npt.NDArray[np.float32]:
+    result: npt.NDArray[np.float32] = values.real**2 + values.imag**2
+    return result
 
 
-def _independence(channels: Tensor, missing: Tensor, name: Name) -> str | None:
-    snapshots, _, antennas = channels.shape
-    if snapshots < 2 or antennas < 2:
+def _independence(sequence: _Sequence, name: Name) -> str | None:
+    snapshots, users, antennas = sequence.directions.shape
+    if antennas < 2:
         return None
-    directions = _directions(channels)
-    near = _coherences(directions, missing, 1)
+    near = sequence.coherences(1)
     if not len(near) or float(near.mean()) >= min(_MOST_INDEPENDENT, _INDEPENDENT / antennas):
         return None
     if snapshots >= _LEAST_SNAPSHOTS:
-        far = torch.cat([_coherences(directions, missing, lag) for lag in range(snapshots // 2, snapshots)])
+        far = np.concatenate([sequence.coherences(lag) for lag in range(snapshots // 2, snapshots)])
         if min(len(near), len(far)) > 1:
-            deviation = float((near.var() / len(near) + far.var() / len(far)).sqrt())
+            deviation = math.sqrt(near.var(ddof=1) / len(near) + far.var(ddof=1) / len(far))
             if float(near.mean() - far.mean()) > _DEVIATIONS * deviation:
                 return None
     return (
-        f"{name(0)} and those after it, user 1 to {channels.shape[1]}: successive snapshots are uncorrelated (mean"
+        f"{name(0)} and those after it, user 1 to {users}: successive snapshots are uncorrelated (mean"
         f" squared coherence {float(near.mean()):.3f}), not a sequence in time; give successive snapshots in order"
     )
 
 
-def _exchange(channels: Tensor, missing: Tensor, name: Name) -> str | None:
-    snapshots, users, antennas = channels.shape
-    if snapshots < 2 or users < 2:
+def _exchange(sequence: _Sequence, name: Name) -> str | None:
+    directions = sequence.directions
+    _, users, antennas = directions.shape
+    if users < 2:
         return None
-    directions = _directions(channels)
-    alike = (directions[:-1].conj() @ directions[1:].transpose(1, 2)).abs().square()  # (pairs, before, after)
-    own, best = alike.diagonal(dim1=1, dim2=2), alike.max(-1)
+    alike = _squares(directions[:-1].conj() @ directions[1:].swapaxes(1, 2))  # (pairs, before, after)
+    own, best = np.diagonal(alike, axis1=1, axis2=2), alike.max(-1)
     least = min(max(_EXCHANGED / antennas, _LEAST_EXCHANGED), _MOST_EXCHANGED)
-    moved = (best.values > least) & (own < _OWN_TO_OTHER * best.values) & ~missing[:-1]
-    for pair in (moved.sum(-1) > 1).nonzero().squeeze(-1).tolist():
-        users_before = moved[pair].nonzero().squeeze(-1).tolist()
-        users_after = best.indices[pair][moved[pair]].tolist()
+    moved = (best > least) & (own < _OWN_TO_OTHER * best) & ~sequence.missing[:-1]
+    for pair in np.flatnonzero(moved.sum(-1) > 1).tolist():
+        users_before = np.flatnonzero(moved[pair]).tolist()
+        users_after = alike[pair].argmax(-1)[moved[pair]].tolist()
         if sorted(users_after) == users_before:
             first, second = users_before[0] + 1, users_after[0] + 1
             return (
                 f"{name(pair + 1)}, user {second}: is user {first} of the snapshot before (squared coherence"
-                f" {float(best.values[pair, first - 1]):.2f}, with its own {float(own[pair, second - 1]):.2f}): users"
+                f" {float(best[pair, first - 1]):.2f}, with its own {float(own[pair, second - 1]):.2f}): users"
                 " change places; put them in one order"
             )
     return None
 
 
-def _jump(channels: Tensor, missing: Tensor, name: Name) -> str | None:
-    snapshots, _, antennas = channels.shape
-    if snapshots < 2:
-        return None
-    power = channels.abs().double().square().mean(-1).clamp(min=torch.finfo(torch.float64).tiny)
-    step = 10 * (power[1:] / power[:-1]).log10()
-    step = torch.where(missing[1:] | missing[:-1], 0, step)
-    limit = _JUMP_DB if antennas >= _FEW else _FEW_JUMP_DB
-    wrong = (step.abs() > limit).nonzero()
+def _jump(sequence: _Sequence, name: Name) -> str | None:
+    missing, power = sequence.missing, sequence.power
+    step = 10 * np.log10(power[1:] / power[:-1])
+    step[missing[1:] | missing[:-1]] = 0
+    limit = _JUMP_DB if sequence.directions.shape[-1] >= _FEW else _FEW_JUMP_DB
+    wrong = np.argwhere(np.abs(step) > limit)
     if not len(wrong):
         return None
-    pair, user = (int(index) for index in wrong[0])
+    pair, user = wrong[0].tolist()
     return (
         f"{name(pair + 1)}, user {user + 1}: the gain changes by {float(step[pair, user]):+.1f} dB from the snapshot"
         f" before, more than {limit:g} dB; bring the snapshots to one scale"
