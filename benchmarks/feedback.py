@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from nflae_bridge.engine.schemes import load_scheme
+from nflae_bridge.network.csi.feedback_codec import FeedbackCodec, FeedbackConfig
 from nflae_bridge.studies.csi.measures import ratio_interval, sgcs, sum_rates
 from nflae_bridge.studies.csi.settings import SETTINGS, Setting, draw_series
-from nflae_bridge.studies.csi.token_network import study_backbone
-from nflae_bridge.studies.reproduction.experiments.csi.feedback import FeedbackCodec, mean_magnitude
+from nflae_bridge.training.feedback_sites import mean_magnitude
 from simulator.csi.beams import parse_geometry
 from simulator.csi.feedback.codec import FeedbackFormat
 from simulator.csi.feedback.ends import FeedbackDecoder, FeedbackEncoder
@@ -46,7 +46,7 @@ def learned(setting: Setting, seconds: float, prompted: bool) -> FeedbackCodec:
     """Train a codec on other users of the setting, one snapshot at a time."""
     torch.manual_seed(0)
     train = draw_series(setting, 2000, 4, 77)
-    network = FeedbackCodec(study_backbone("small"), prompted)
+    network = FeedbackCodec(FeedbackConfig(prompted=prompted))
     optimiser = torch.optim.AdamW(network.parameters(), 2e-3)
     generator, begin = torch.Generator().manual_seed(0), time.process_time()
     while (spent := time.process_time() - begin) < seconds:

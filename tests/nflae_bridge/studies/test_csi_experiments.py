@@ -11,14 +11,14 @@ import torch
 import transformers
 
 from nflae_bridge.network.config import BackboneConfig
+from nflae_bridge.network.trunks.tokens import TokenNetwork, complex_of, real_parts
 from nflae_bridge.studies.csi.delay_doppler import circular_error, esprit_2d, path_waves, strongest_peaks
 from nflae_bridge.studies.csi.probes import handmade_features, probe_accuracy
-from nflae_bridge.studies.csi.token_network import TokenNetwork, complex_of, fit, real_parts, study_backbone
+from nflae_bridge.studies.csi.small_networks import fit, study_backbone
 from nflae_bridge.studies.reproduction import load_experiment
 from nflae_bridge.studies.reproduction.compute_budget import QUICK
 from nflae_bridge.studies.reproduction.experiments.csi import masked
 from nflae_bridge.studies.reproduction.experiments.csi.delay_doppler import draw_grids
-from nflae_bridge.studies.reproduction.experiments.csi.feedback import FeedbackCodec, draw_sites, mean_magnitude
 from nflae_bridge.studies.reproduction.experiments.csi.llm4cp import AntennaPredictor
 from nflae_bridge.studies.reproduction.experiments.csi.masked import Masking
 from nflae_bridge.studies.reproduction.runner import run
@@ -173,40 +173,6 @@ def test_waves_and_errors_by_definition() -> None:
     torch.testing.assert_close(
         circular_error(torch.tensor([0.98, 0.5]), torch.tensor([0.01, 0.2])), torch.tensor([0.03, 0.3])
     )
-
-
-# Feedback
-
-
-def test_sites_and_their_magnitudes() -> None:
-    """Unit norms; a site's users leave within its range of directions; the prompt is the mean over users."""
-    drawn = draw_sites(3, 40, generator())
-    torch.testing.assert_close(drawn.norm(dim=-1), torch.ones(3, 40))
-    power = torch.fft.fft(drawn).abs().square().mean(1)
-    width = 0.3 * 64 / 2 + 4
-    for site in power:
-        rolled = torch.stack([site.roll(shift)[: round(width)].sum() for shift in range(64)])
-        assert rolled.max() > 0.95 * site.sum()
-    found = mean_magnitude(drawn)
-    expected = torch.stack([torch.fft.fft(user).abs() for user in drawn[0]]).mean(0)
-    torch.testing.assert_close(found[0], expected / expected.max())
-
-
-@torch.no_grad()
-def test_learned_codec_sends_the_bits_it_states() -> None:
-    """What leaves the encoder rounds to 64 bits; scale and phase do not matter; without a prompt it is not seen."""
-    torch.manual_seed(0)
-    channels = draw_sites(1, 5, generator())[0]
-    plain, prompted = (FeedbackCodec(TINY, each).eval() for each in (False, True))
-    numbers = plain.code(channels).round()
-    assert numbers.flatten(1).shape[1] * 2 == 64
-    assert set(numbers.unique().tolist()) <= {0, 1, 2, 3}
-    some = torch.rand(5, 64, generator=generator())
-    turned = 7 * channels * torch.polar(torch.tensor(1.0), torch.tensor(1.0))
-    torch.testing.assert_close(plain(turned, some), plain(channels, some), rtol=1e-3, atol=1e-4)
-    assert torch.equal(plain(channels, some), plain(channels, 0 * some))
-    assert not torch.equal(prompted(channels, some), prompted(channels, 0 * some))
-    torch.testing.assert_close(plain(channels, some).norm(dim=-1), torch.ones(5))
 
 
 # From units to pages

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from nflae_bridge.network.encoders.masked import MaskConfig, MaskedChannelNetwork, canonical_channels
+from nflae_bridge.network.trunks.tokens import real_parts
 from nflae_bridge.plots.style import empty_figure, grid_axes, legend_beside
 from nflae_bridge.studies.csi.probes import accuracy_cells, handmade_features, probe_accuracy
-from nflae_bridge.studies.csi.token_network import real_parts
 from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row, Unit
 from nflae_bridge.studies.reproduction.study import Study
 from nflae_bridge.studies.reproduction.trained_baselines import Note, train_baseline

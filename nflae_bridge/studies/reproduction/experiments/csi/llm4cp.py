@@ -15,12 +15,13 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from nflae_bridge.network.config import BackboneConfig
+from nflae_bridge.network.trunks.tokens import TokenNetwork, complex_of, real_parts
 from nflae_bridge.plots.style import empty_figure, grid_axes, legend_beside
 from nflae_bridge.studies.csi.comparison import HISTORY, Observation, Row, compare_predictors
 from nflae_bridge.studies.csi.measures import USERS
 from nflae_bridge.studies.csi.predictors import predictor
 from nflae_bridge.studies.csi.settings import SETTINGS, Setting, draw_series
-from nflae_bridge.studies.csi.token_network import TokenNetwork, complex_of, fit, real_parts, study_backbone
+from nflae_bridge.studies.csi.small_networks import fit, study_backbone
 from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Unit
 from nflae_bridge.studies.reproduction.experiments.csi.prediction import CLASSICAL, LOOKS
 from nflae_bridge.studies.reproduction.study import Study

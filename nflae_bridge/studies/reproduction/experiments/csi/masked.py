@@ -19,9 +19,10 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from nflae_bridge.network.trunks.tokens import TokenNetwork, complex_of, real_parts
 from nflae_bridge.plots.style import empty_figure, grid_axes
 from nflae_bridge.studies.csi.probes import accuracy_cells, handmade_features, probe_accuracy
-from nflae_bridge.studies.csi.token_network import TokenNetwork, complex_of, fit, real_parts, study_backbone
+from nflae_bridge.studies.csi.small_networks import fit, study_backbone
 from nflae_bridge.studies.csi.wideband import ANTENNAS, SLOTS, SUBCARRIERS, WidebandChannels, draw_wideband
 from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row, Unit
 from nflae_bridge.studies.reproduction.study import Study

@@ -1,0 +1,93 @@
+"""Map tokens of complex numbers to tokens: a linear embedding, GPT-2's blocks and a linear output."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nflae_bridge.network.config import BackboneConfig
+from nflae_bridge.network.trunks.backbone import backbone_of
+
+
+class TokenNetwork(nn.Module):
+    """Map tokens to tokens.
+
+    Parameters
+    ----------
+    inputs, outputs
+        Numbers per token.
+    tokens
+        Number of tokens.
+    backbone
+        The trunk.
+    offline
+        Load a pretrained backbone from local files alone.
+    """
+
+    def __init__(self, inputs: int, outputs: int, tokens: int, backbone: BackboneConfig, offline: bool = True) -> None:
+        super().__init__()
+        self.trunk = backbone_of(backbone, offline)
+        width = self.trunk.width
+        self.inputs, self.outputs = nn.Linear(inputs, width), nn.Linear(width, outputs)
+        self.place = nn.Parameter(0.02 * torch.randn(tokens, width))
+        self.masked = nn.Parameter(0.02 * torch.randn(width))
+        nn.init.normal_(self.outputs.weight, std=1e-2)
+
+    def hidden(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the hidden states, (rows, tokens, width).
+
+        Parameters
+        ----------
+        tokens
+            float32 (rows, tokens, inputs).
+        mask
+            Tokens to hide, bool (rows, tokens).
+        """
+        states = self.inputs(tokens)
+        if mask is not None:
+            states = torch.where(mask.unsqueeze(-1), self.masked, states)
+        result: Tensor = self.trunk(states + self.place, None)
+        return result
+
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the output tokens, (rows, tokens, outputs).
+
+        Parameters
+        ----------
+        tokens, mask
+            As in `hidden`.
+        """
+        result: Tensor = self.outputs(self.hidden(tokens, mask))
+        return result
+
+
+def real_parts(values: Tensor) -> Tensor:
+    """Return complex numbers as pairs of real ones.
+
+    Parameters
+    ----------
+    values
+        complex (..., n).
+
+    Returns
+    -------
+    Tensor
+        real (..., 2 n), real and imaginary parts interleaved.
+    """
+    return torch.view_as_real(values.resolve_conj()).flatten(-2)
+
+
+def complex_of(parts: Tensor) -> Tensor:
+    """Return pairs of real numbers as complex ones, the inverse of `real_parts`.
+
+    Parameters
+    ----------
+    parts
+        real (..., 2 n).
+
+    Returns
+    -------
+    Tensor
+        complex (..., n).
+    """
+    return torch.view_as_complex(parts.reshape(*parts.shape[:-1], -1, 2).contiguous())
