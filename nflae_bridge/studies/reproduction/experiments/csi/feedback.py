@@ -31,8 +31,8 @@ from simulator.csi.feedback.ends import FeedbackDecoder, FeedbackEncoder
 _PRESETS = {False: FEEDBACK.presets["feedback-tiny"].recipe, True: FEEDBACK.presets["feedback-prompt-tiny"].recipe}
 ANTENNAS, BITS = _PRESETS[False].network.antennas, _PRESETS[False].network.bits
 _SNAPSHOTS = 12
-_STEPS = 5  # times those of ``tiny``
-_CUT = "100 test drops instead of 500; 1,500 training steps instead of 20,000"
+_STEPS = 2  # times those of ``tiny``
+_CUT = "100 test drops instead of 500; 600 training steps instead of 8,000"
 _PLAIN, _PROMPTED, _LOOP = "learned", "learned, with prompt", "rest"
 _CLASSICAL: tuple[CodecName, ...] = ("type2", "polar", "rest")
 
