@@ -157,8 +157,7 @@ class Relay:
         finally:
             if self._delivered:
                 self._settle(max(outlet.waiting for outlet in self._outlets))
-            counts = self._counts
-            counts.unsent = counts.received - counts.sent - counts.stale - counts.skipped
+            self._counts.unsent = self._counts.unfinished
             self._worker.close()
 
     def _is_over(self) -> bool:

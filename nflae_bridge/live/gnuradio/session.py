@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import zmq
 
 from nflae_bridge.live.addresses import is_local
 from nflae_bridge.live.gnuradio.computation.prediction import ItemPredictor
-from nflae_bridge.live.gnuradio.counts import Counts
+from nflae_bridge.live.gnuradio.counts import Counts, Journal
 from nflae_bridge.live.gnuradio.inlet import Inlet, Warn
 from nflae_bridge.live.gnuradio.items import Stream, item_bytes
 from nflae_bridge.live.gnuradio.link_parameters import LinkParameters
@@ -46,6 +47,8 @@ class StreamSettings:
         Add tags with the further results to the precoders.
     status_seconds : float
         Interval of the status lines in the log, s.
+    journal : pathlib.Path or None
+        File that keeps the number of unfinished items; None for no file.
     """
 
     csi: Endpoint
@@ -54,6 +57,7 @@ class StreamSettings:
     relay: RelayOptions
     result_tags: bool = False
     status_seconds: float = 10.0
+    journal: Path | None = None
 
 
 def stream(
@@ -81,7 +85,7 @@ def stream(
     Raises
     ------
     NflaeError
-        If an address is unusable, and whatever precoding raises.
+        If an address or the journal is unusable, and whatever precoding raises.
     """
     stopped: list[bool] = []
     counts = Counts()
@@ -89,6 +93,7 @@ def stream(
     with ExitStack() as stack, stopped_by_signals(lambda: stopped.append(True)):
         stack.callback(context.term)
         inlet, outlets = _open(context, settings, counts, log, stack)
+        record = _open_journal(settings.journal, counts, log, stack)
         meter = _Meter(counts, log, settings.status_seconds)
         size = {"users": settings.parameters.users, "antennas": settings.parameters.antennas}
 
@@ -104,6 +109,10 @@ def stream(
                 predictor.warm_up(**size)
             return precode
 
+        def tick() -> None:
+            record()
+            meter.tick()
+
         relay = Relay(
             inlet,
             outlets,
@@ -111,7 +120,7 @@ def stream(
             settings.relay,
             counts,
             warn=warn,
-            tick=meter.tick,
+            tick=tick,
             stopping=lambda: bool(stopped),
             ready=lambda: log.info("ready", pid=os.getpid(), **size),
             predictor=predictor,
@@ -119,7 +128,26 @@ def stream(
         try:
             relay.run()
         finally:
+            record()
             meter.write("stopped", meter.began, 0)
+
+
+def _open_journal(path: Path | None, counts: Counts, log: EventLog, stack: ExitStack) -> Callable[[], None]:
+    """Count the unfinished items of the former program as lost; return the function that writes the present ones."""
+    if path is None:
+        return lambda: None
+    journal = Journal(path)
+    stack.callback(journal.close)
+    if journal.lost:
+        counts.lost += journal.lost
+        counts.gaps += 1
+        log.warning(
+            "lost_in_restart",
+            items=journal.lost,
+            message="the former program had received these items and did not send them; what its sender had queued for"
+            " it is missing too, and not counted",
+        )
+    return lambda: journal.write(counts)
 
 
 def _open(

@@ -61,6 +61,7 @@ class _Options:
     max_batch: int
     on_bad_drop: Literal["error", "skip"]
     status_every: float
+    journal: Path | None
     prediction: PredictionOptions
 
     @property
@@ -201,6 +202,12 @@ _ENDPOINT: dict[str, Any] = {"callback": _endpoint, "metavar": "KIND:ADDRESS[,OP
     metavar="SECONDS",
     help="Interval of the counts in the log.",
 )
+@click.option(
+    "--journal",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Keep the number of unfinished items, which the next nflae stream counts as lost; for --csi without tags.",
+)
 def command(**values: Any) -> None:
     """Precode the channels of a running GNU Radio flowgraph, over gr-zeromq's sockets.
 
@@ -237,6 +244,8 @@ def _check(options: _Options) -> None:
         )
     if options.result_tags and not (options.precoders and options.precoders.tags):
         raise click.UsageError("--result-tags needs --precoders with ',tags'")
+    if options.journal and options.csi.tags:
+        raise click.UsageError("--journal is for --csi without ',tags': numbers of items show what is lost")
     if options.server is None:
         if options.server_timeout or options.fallback:
             raise click.UsageError("--server-timeout and --fallback are for a computation on a --server")
@@ -272,6 +281,7 @@ def _settings(options: _Options) -> StreamSettings:
         ),
         result_tags=options.result_tags,
         status_seconds=options.status_every,
+        journal=options.journal,
     )
 
 

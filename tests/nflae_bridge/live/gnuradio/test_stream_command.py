@@ -5,12 +5,15 @@ from __future__ import annotations
 import signal
 import socket
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import zmq
 
+from matlab_io.errors import NflaeError
 from nflae_bridge import precode
+from nflae_bridge.live.gnuradio.counts import Journal
 from nflae_bridge.live.gnuradio.sockets.endpoints import Endpoint, parse_endpoint
 from tests.channel_files import Run, random_channels
 from tests.nflae_bridge.live.gnuradio.relays import wait_until
@@ -173,3 +176,53 @@ def test_a_server_may_compute(server: LiveServer) -> None:
         rows = np.frombuffer(sink.recv(), np.complex64).reshape(channels.shape)
         running.stop()
     np.testing.assert_allclose(rows, precode(channels, scheme="rzf").precoder, atol=1e-5)
+
+
+def test_items_that_a_killed_stream_had_received_are_counted_by_the_next(tmp_path: Path) -> None:
+    journal, csi = tmp_path / "journal", free_address()
+    arguments = ("--csi", f"pull:{csi},bind", "--precoders", f"push:{free_address()}", "--journal", journal)
+
+    def unfinished() -> int:
+        return int(journal.read_text().split()[2])
+
+    with zmq.Context() as context, context.socket(zmq.PUSH) as source:
+        source.connect(csi)
+        with streaming(*arguments) as running:
+            assert unfinished() == 0
+            source.send(random_channels(5, USERS, ANTENNAS).tobytes())
+            wait_until(lambda: unfinished() == 5)
+            running.process.kill()
+            running.process.wait()
+        assert unfinished() == 5
+        with streaming(*arguments) as running:
+            assert unfinished() == 0
+            counts = running.stop()
+    assert (counts["lost"], counts["gaps"], counts["received"]) == (5, 1, 0)
+    assert any("event=lost_in_restart items=5" in line for line in running.lines)
+
+
+@pytest.mark.parametrize(
+    ("content", "option", "status", "words"),
+    [
+        (b"my only copy", "", 1, "is not a journal of nflae stream, and is left as it is"),
+        (b"", ",tags", 2, "numbers of items show what is lost"),
+    ],
+)
+def test_a_journal_is_a_file_of_its_own(
+    nflae: Run, tmp_path: Path, content: bytes, option: str, status: int, words: str
+) -> None:
+    path = tmp_path / "journal"
+    path.write_bytes(content)
+    ends = ("--csi", f"pull:tcp://127.0.0.1:1{option}", "--precoders", f"push:{free_address()}")
+    done = nflae("stream", *SIZE, *ends, "--scheme", "rzf", "--journal", path)
+    assert done.exit_code == status
+    assert words in " ".join(done.output.split())
+    assert path.read_bytes() == content
+
+
+def test_two_streams_cannot_use_one_journal(tmp_path: Path) -> None:
+    first = Journal(tmp_path / "journal")
+    with pytest.raises(NflaeError, match="journal of a running nflae stream"):
+        Journal(tmp_path / "journal")
+    first.close()
+    Journal(tmp_path / "journal").close()
