@@ -1,7 +1,8 @@
 """The code blocks of the README and docs/ run, generated pages equal the code, and the site builds without warnings.
 
-The bash, python and octave blocks of a page run in order in one folder. A bash block that begins with ``nflae serve``
-or ``nflae stream`` runs in the background until its page ends, and must end with exit status 0 on SIGTERM.
+The bash, python and octave blocks of a page run in order in one folder, `nflae` and Python in forks of a process that
+holds torch. A bash block that begins with ``nflae serve`` or ``nflae stream`` runs in the background, in a process of
+its own, until its page ends, and must end with exit status 0 on SIGTERM.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import pytest
 
 from matlab_io.version import __version__
 from tests.ports import documented_ports
+from tests.warm_python import warm_nflae
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -39,18 +41,26 @@ def blocks(page: Path) -> list[tuple[str, str]]:
 PAGES = [page for page in (ROOT / "README.md", *sorted(DOCS.rglob("*.md"))) if blocks(page)]
 
 
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The command ``nflae`` without the time of importing torch."""
+    with warm_nflae(tmp_path_factory.mktemp("warm")) as command:
+        yield command
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_code_blocks_run(page: Path, tmp_path: Path) -> None:
+def test_code_blocks_run(page: Path, warm: Path, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    installed = Path(sys.executable).parent
     environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join([str(warm.parent), str(installed), os.environ["PATH"]]),
         "OCTAVE_PATH": str(ROOT / "matlab_io" / "matlab"),
         "OMP_NUM_THREADS": "1",
     }
     commands = {
         "bash": ["bash", "-euo", "pipefail", "-c"],
-        "python": [sys.executable, "-c"],
+        "python": [str(warm), "--python"],
         "octave": ["octave-cli", "--no-gui", "-q", "--no-history", "--eval"],
     }
     with ExitStack() as running:
@@ -63,7 +73,7 @@ def test_code_blocks_run(page: Path, tmp_path: Path) -> None:
             command = [*commands[language], code]
             if code.startswith(LIVE):
                 # exec: the signal that ends it must reach nflae, not the shell
-                running.enter_context(in_background([*command[:-1], f"exec {code}"], tmp_path, environment))
+                running.enter_context(in_background([*command[:-1], f"exec {installed}/{code}"], tmp_path, environment))
                 continue
             done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
             assert done.returncode == 0, f"{page.name}, {language} block:\n{code}\n{done.stdout}{done.stderr}"
