@@ -43,6 +43,7 @@ ROUNDS = 2
 RIVAL_ROUNDS = 60
 _EXPONENT = 0.5
 _LEAST_LOAD = 1e-6
+_LEAST_PRICE = 1e-6  # of the mean: an antenna without use would have none
 _ROUNDING = 1e-6
 _TOGETHER = 16  # candidates that are compared at once
 
@@ -90,7 +91,7 @@ def dual_rounds(
             load = (limits.group_powers(weighted) / limits.groups).clamp(min=_LEAST_LOAD)
             price = price * load**_EXPONENT
             mean = (price * limits.groups).sum(-1, keepdim=True) / together
-            price = torch.where(binds, price.clamp(min=1), price / mean)
+            price = torch.where(binds, price, price / mean).clamp(min=torch.where(binds, 1.0, _LEAST_PRICE))
 
 
 def precode_antenna_limited(

@@ -142,3 +142,13 @@ def test_a_total_above_the_sum_of_limits_changes_nothing(inner: Scheme) -> None:
     budget = LinkBudget(1.0, 0.01)
     first, second = (solve(batch, budget, problem, inner) for problem in (alone, beside))
     assert torch.allclose(first.objective, second.objective, rtol=1e-12)
+
+
+def test_an_antenna_without_use_does_not_end_the_prices(inner: Scheme) -> None:
+    channels = draw_channels(9, users=3, antennas=6, drops=3)
+    channels[..., 2] = 0
+    problem = PrecodingProblem(antenna_power=np.array([0.2]), total_power=False)
+    found = solve(ChannelBatch(channels), LinkBudget(1.0, 0.01), problem, inner, "wmmse:iterations=300")
+    without = channels[..., [0, 1, 3, 4, 5]]
+    same = solve(ChannelBatch(without), LinkBudget(1.0, 0.01), problem, inner, "wmmse:iterations=300")
+    assert torch.allclose(found.objective, same.objective, rtol=1e-3)

@@ -146,3 +146,14 @@ def test_a_poor_inner_scheme_falls_back() -> None:
     textbook = solve(batch, budget, JOINT, mrt, "rzf")
     assert found.fallback.all()
     assert torch.equal(found.objective, textbook.objective)
+
+
+def test_a_dead_receive_antenna_changes_no_rate(inner: Scheme) -> None:
+    channels, budget = draw(8, users=3, receive=2, antennas=8), LinkBudget(1.0, 1e-9)
+    channels[:, 0, 1] = 0
+    for spec in ("nflae", "rzf", "eigen"):
+        found = solve(ChannelBatch(channels), budget, JOINT, inner, spec)
+        assert np.allclose(np.linalg.norm(found.precoder, axis=-1), 1, atol=1e-6)
+        assert np.allclose(np.linalg.norm(found.receive_combiner, axis=-1), 1, atol=1e-6)  # type: ignore[arg-type]
+        assert (found.power[:, 1] < 1e-9).all()
+        assert np.allclose(found.sinr, rates_by_definition(channels, found, 1e-9)[0], rtol=1e-3, atol=1e-6)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +15,8 @@ from simulator.downlink.structure import structured_coefficients
 from simulator.problems.algorithms.receive_antennas.block_wmmse import interference, own_basis, own_streams
 from simulator.problems.problem import PrecodingProblem
 from simulator.problems.solution import ProblemSolution, make_solution, split_powers
+
+_LEAST_GAIN = 1e-6  # of a user's strongest stream: below it h' is rounding
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class ReceiveArrays:
         gram = scaled_gram(self.scale, virtual)
         equal = torch.full_like(gram.real[..., 0], 1 / gram.shape[-1])
         beams = _unit(structured_coefficients(gram, equal).transpose(-1, -2) @ virtual, -1)
-        return beams * math.sqrt(1 / gram.shape[-1])
+        return beams / torch.linalg.vector_norm(beams, dim=(-2, -1), keepdim=True)
 
     def solution(self, beams: Tensor) -> ProblemSolution:
         """Form the solution of beams: streams in their own basis, MMSE combiners, and the SINRs behind these."""
@@ -129,7 +130,7 @@ class ReceiveArrays:
         total = torch.linalg.vector_norm(rotated, dim=(-2, -1), keepdim=True)
         watts = rotated / total * per_drop(self.budget.power, rotated).sqrt().reshape(-1, 1, 1)
         eigen = self.eigen_combiners()
-        precoder, power = split_powers(watts, self.virtual_channels(eigen))
+        precoder, power = split_powers(watts, self._spare_directions(eigen))
         fractions = power / per_drop(self.budget.power, power).unsqueeze(-1)
         amplitudes = self.amplitudes(precoder.to(torch.complex128) * fractions.sqrt().unsqueeze(-1))
         combiners = self._filtered(amplitudes, own_streams(amplitudes))
@@ -146,6 +147,13 @@ class ReceiveArrays:
             streams=self.streams,
             receive_combiner=combiners.transpose(-1, -2).flatten(1, 2),
         )
+
+    def _spare_directions(self, combiners: Tensor) -> Tensor:
+        """Return directions of streams without power: h', or the user's strongest where that is zero."""
+        virtual = self.virtual_channels(combiners)
+        strongest = virtual[:, :: self.streams].repeat_interleave(self.streams, 1)
+        norm, largest = (torch.linalg.vector_norm(each, dim=-1, keepdim=True) for each in (virtual, strongest))
+        return torch.where(norm > _LEAST_GAIN * largest, virtual, strongest)
 
     def _labels(self) -> Tensor | None:
         given = self.batch.near_field
