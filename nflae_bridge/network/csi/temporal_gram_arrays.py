@@ -6,7 +6,7 @@ compares both forms.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -41,7 +41,7 @@ class TemporalGramArrays:
         self._ends = np.cumsum(network.parts)[:-1]
 
     def __call__(self, problems: Sequence[Problem]) -> list[Complex]:
-        """Compute the coefficients of several problems of the same rows.
+        """Compute the coefficients of several problems of the same series.
 
         Parameters
         ----------
@@ -54,21 +54,29 @@ class TemporalGramArrays:
             complex128 (series, rows, history, ahead) each.
         """
         taken = [self._recent(problem) for problem in problems]
-        parts = [self._features(problem) for problem in taken]
-        series, rows = problems[0].noise.shape
-        features = np.concatenate([features for _, features in parts])
-        batch = len(problems) * series
-        bias = np.zeros((batch, self._config.heads, rows, rows), np.float32)
-        outputs = self._run(features.reshape(batch, rows, -1), bias).astype(np.float64)
+        spectra, features = zip(*(self._features(problem) for problem in taken), strict=True)
         found = []
-        each = zip(problems, taken, parts, np.split(outputs, len(problems)), strict=True)
-        for problem, recent, (spectrum, _), output in each:
+        for problem, recent, spectrum, output in zip(problems, taken, spectra, self._outputs(features), strict=True):
             solved = self._solve(recent, spectrum, np.split(output, self._ends, 1))
             full, history = problem.gram.shape[-1], recent.gram.shape[-1]
             padded = np.zeros((len(solved), full, problem.ahead), solved.dtype) if full > history else solved
             padded[:, full - history :] = solved
-            found.append(padded.reshape(series, rows, full, problem.ahead))
+            found.append(padded.reshape(*problem.gram.shape[:3], problem.ahead))
         return found
+
+    def _outputs(self, features: Sequence[Real]) -> list[Real]:
+        """Return the network's outputs for each problem's features (series, rows, features), float64 (rows, outputs).
+
+        Problems with the same number of rows share a batch.
+        """
+        found: dict[int, Iterator[Real]] = {}
+        for rows in {each.shape[1] for each in features}:
+            alike = [each for each in features if each.shape[1] == rows]
+            batch = np.concatenate(alike)
+            bias = np.zeros((len(batch), self._config.heads, rows, rows), np.float32)
+            outputs = self._run(batch, bias).astype(np.float64)
+            found[rows] = iter(np.split(outputs, len(alike)))
+        return [next(found[each.shape[1]]) for each in features]
 
     def _recent(self, problem: Problem) -> Problem:
         full = problem.gram.shape[-1]
@@ -80,7 +88,7 @@ class TemporalGramArrays:
         )
 
     def _features(self, problem: Problem) -> tuple[Real, Real]:
-        """Return the logarithmic periodogram and all features, (rows, bins) and (rows, features)."""
+        """Return the logarithmic periodogram, (rows, bins), and all features, (series, rows, features)."""
         history, size, bins = problem.gram.shape[-1], self._config.history, self._config.bins
         noise = problem.noise.ravel()
         halves = np.zeros((len(noise), size, size))
@@ -98,7 +106,7 @@ class TemporalGramArrays:
         common[:, 0] = 1
         features[:, -2] = common.ravel()
         features[:, -1] = history / size
-        return spectrum, features
+        return spectrum, features.reshape(*problem.noise.shape, -1)
 
     def _by_torch(self, features: Real, bias: Real) -> Real:
         with torch.inference_mode():

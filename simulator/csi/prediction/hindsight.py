@@ -2,8 +2,8 @@
 
 Every predictor computes coefficients from the history without its last A' snapshots. With v_l = [a_l; -1 at snapshot
 Q - 1 + l], Q = P - A', its error at horizon l is v_l^H R v_l less the noise of the target, within the Gram matrices
-alone; the strong beams count by their power. From e_m, the mean of predictor m over the horizons, at least a tenth of
-the noise, the coefficients of the whole history are combined with the weights
+alone; the strongest beams count by their power. From e_m, the mean of predictor m over the horizons, at least a tenth
+of the noise, the coefficients of the whole history are combined with the weights
 
     w_m ~ p_m / e_m^2,   p_m = 4 for a learned predictor, 1 for others.
 
@@ -24,6 +24,7 @@ from simulator.csi.prediction.window import Predictor
 from simulator.downlink.gram import squared_magnitude
 
 LEAST_HISTORY = 4
+JUDGED_ROWS = 5  # the window and its four strongest beams; more bring no sum rate
 SHARE = 4  # at most a fourth of the history is predicted in hindsight
 LEAST_ERROR = 1e-9
 LEAST_NOISE_SHARE = 0.1  # of the noise of a target, below which errors are not told apart
@@ -106,7 +107,7 @@ def look_back(prepared: PreparedWindow, predictors: Sequence[Predictor], ahead: 
     Hindsight
         Their errors.
     """
-    gram, noise = prepared.gram, prepared.noise
+    gram, noise = prepared.gram[:, :JUDGED_ROWS], prepared.noise[:, :JUDGED_ROWS]
     history = gram.shape[-1]
     judged = max(1, min(ahead, history // SHARE))
     known = history - judged
@@ -117,7 +118,7 @@ def look_back(prepared: PreparedWindow, predictors: Sequence[Predictor], ahead: 
     deviation[..., steps, known + steps] -= 1
     seen = (deviation.flatten(2, 3) @ gram.mT).view_as(deviation)
     cross = (deviation.conj().transpose(2, 3) @ seen.permute(0, 1, 3, 4, 2)).real - noise[..., None, None, None]
-    share = _beam_shares(prepared)
+    share = _beam_shares(prepared)[:, :JUDGED_ROWS]
     signal = ((1 - noise).clamp(min=0.02) * share).sum(1)
     relative = (cross * share[..., None, None, None]).sum(1) / signal[:, None, None, None]
     return Hindsight(relative, (noise * share).sum(1) / signal)

@@ -32,24 +32,19 @@ class Problem:
     noise: Real
     ahead: int
 
-    def earlier(self, judged: int) -> Problem:
-        """Return the problem of predicting the last known snapshots from those before them.
-
-        Parameters
-        ----------
-        judged
-            Number of snapshots to predict.
+    def earlier(self) -> Problem:
+        """Return the problem of predicting the last ``ahead`` known snapshots from those before them.
 
         Returns
         -------
         Problem
         """
-        known = self.gram.shape[-1] - judged
-        return Problem(self.gram[..., :known, :known], self.noise, judged)
+        known = self.gram.shape[-1] - self.ahead
+        return Problem(self.gram[..., :known, :known], self.noise, self.ahead)
 
 
 class ArrayPredictor(Protocol):
-    """Compute the coefficients of several problems of the same rows at once."""
+    """Compute the coefficients of several problems of the same series at once."""
 
     def __call__(self, problems: Sequence[Problem]) -> list[Complex]:
         """Compute coefficients.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from simulator.csi.prediction.hindsight import LEAST_ERROR, LEAST_NOISE_SHARE, SHARE
+from simulator.csi.prediction.hindsight import JUDGED_ROWS, LEAST_ERROR, LEAST_NOISE_SHARE, SHARE
 from simulator.csi.small_batch.arrays import ArrayPredictor, Complex, Problem, Real
 from simulator.csi.small_batch.preparation import PreparedArrays
 
@@ -38,9 +38,10 @@ def combine(
     """
     gram, noise = prepared.problem.gram, prepared.problem.noise
     judged = max(1, min(ahead, gram.shape[-1] // SHARE))
-    later = Problem(gram, noise, ahead)
-    found = [predictor([later, later.earlier(judged)]) for predictor in predictors]
-    cross, share = _look_back(prepared, [early for _, early in found], judged)
+    later, rows = Problem(gram, noise, ahead), slice(0, JUDGED_ROWS)
+    known = Problem(gram[:, rows], noise[:, rows], judged)
+    found = [predictor([later, known.earlier()]) for predictor in predictors]
+    cross, share = _look_back(known, prepared.shares[:, rows], [early for _, early in found])
     least = LEAST_NOISE_SHARE * share + LEAST_ERROR
     errors = np.maximum(np.diagonal(cross, axis1=2, axis2=3).mean(1), least[:, None])
     weights = np.asarray(priority) / errors**2
@@ -53,19 +54,19 @@ def combine(
     return prepared.apply(coefficients), error_db, weights
 
 
-def _look_back(prepared: PreparedArrays, found: Sequence[Complex], judged: int) -> tuple[Real, Real]:
+def _look_back(known: Problem, shares: Real, found: Sequence[Complex]) -> tuple[Real, Real]:
     """Return `simulator.csi.prediction.hindsight.Hindsight`'s cross products and noise."""
-    gram, noise = prepared.problem.gram, prepared.problem.noise
+    gram, noise, judged = known.gram, known.noise, known.ahead
     series, rows, history, _ = gram.shape
-    known = history - judged
+    last = history - judged
     deviation = np.zeros((series, rows, judged, len(found), history), gram.dtype)
     for index, coefficients in enumerate(found):
-        deviation[..., index, :known] = coefficients.swapaxes(-1, -2)
+        deviation[..., index, :last] = coefficients.swapaxes(-1, -2)
     steps = np.arange(judged)
-    deviation[:, :, steps, :, known + steps] = -1
+    deviation[:, :, steps, :, last + steps] = -1
     seen = (deviation.reshape(series, rows, -1, history) @ gram.swapaxes(-1, -2)).reshape(deviation.shape)
     cross = (deviation.conj() @ seen.swapaxes(-1, -2)).real - noise[..., None, None, None]
-    signal = (np.maximum(1 - noise, 0.02) * prepared.shares).sum(1)
+    signal = (np.maximum(1 - noise, 0.02) * shares).sum(1)
     with np.errstate(divide="ignore", invalid="ignore"):  # a series of zeros
-        relative = (cross * prepared.shares[..., None, None, None]).sum(1) / signal[:, None, None, None]
-        return relative, (noise * prepared.shares).sum(1) / signal
+        relative = (cross * shares[..., None, None, None]).sum(1) / signal[:, None, None, None]
+        return relative, (noise * shares).sum(1) / signal

@@ -33,7 +33,7 @@ class PreparedArrays:
     advance
         Mean Doppler, float64 (series,), rad per snapshot.
     strong
-        Numbers of the strong beams, (series, beams), in any order.
+        Numbers of the strong beams, the strongest first, (series, beams).
     shares
         Weight of each row in hindsight, float64 (series, 1 + beams).
     problem
@@ -128,7 +128,7 @@ def prepare_arrays(
     if strength is not None and beams:
         power = squares(values).sum(1)
         count = min(beams, antennas)
-        strong = np.argpartition(power, antennas - count, 1)[:, antennas - count :]
+        strong = np.argsort(power, 1)[:, : -count - 1 : -1]
         own, own_noise = _local(values, strength * variance[:, None], strong, geometry.grid(antennas))
         grams = np.concatenate([grams, own + COMMON_WEIGHT * grams], 1)
         noise = np.concatenate([noise, own_noise + COMMON_WEIGHT * noise], 1)
