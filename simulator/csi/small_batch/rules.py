@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from simulator.csi.prediction.autoregressive import LEAST_RIDGE
 from simulator.csi.prediction.esprit import LEAST_SHARE, NOISE_FACTOR, RIDGE, window_length
 from simulator.csi.prediction.kalman import LEAST_NOISE, POLE_ERROR
-from simulator.csi.small_batch.arrays import ArrayPredictor, Complex, Index, Problem, Real, diagonal, squares
-
-Amplitudes = Callable[[Complex, Complex, Complex, Real], Complex]
+from simulator.csi.small_batch.arrays import ArrayPredictor, Complex, Problem, Real, diagonal, squares
 
 _TINY = float(np.finfo(np.float64).tiny)
 _LEAST_REST = 1e-12
+_LEAST_POLE = 1e-9  # below it, the eigenvalue of a pole that is absent
 
 
 def sums_of_windows(gram: Complex, order: int, ahead: int, weights: Real | None = None) -> tuple[Complex, Complex]:
@@ -108,9 +108,10 @@ def esprit(problem: Problem) -> Complex:
     Complex
         complex128 (series, rows, history, ahead).
     """
+    found = _Amplitudes.of(problem)
     history = problem.gram.shape[-1]
-    later = np.arange(history, history + problem.ahead)
-    return _from_poles(problem, lambda poles, weights, gram, noise: weights, later)
+    coefficients: Complex = found.weights.swapaxes(1, 2) @ found.waves[:, history:].swapaxes(1, 2)
+    return coefficients.reshape(*problem.gram.shape[:3], problem.ahead)
 
 
 def kalman(problem: Problem) -> Complex:
@@ -126,29 +127,51 @@ def kalman(problem: Problem) -> Complex:
     Complex
         complex128 (series, rows, history, ahead).
     """
-    return _from_poles(problem, _states, np.arange(1, problem.ahead + 1))
+    found = _Amplitudes.of(problem)
+    gains = _gains(found, problem.gram.shape[-1])
+    later = found.waves[:, 1 : problem.ahead + 1].copy()
+    coefficients = np.empty((len(later), len(gains), problem.ahead), later.dtype)
+    for time in range(len(gains) - 1, -1, -1):  # the filter's steps transposed: a few horizons instead of all states
+        share = (later @ gains[time][..., None])[..., 0]
+        coefficients[:, time] = share
+        later -= share[..., None]
+        later *= found.poles[:, None]
+    return coefficients.reshape(*problem.gram.shape[:3], problem.ahead)
 
 
-def _from_poles(problem: Problem, amplitudes: Amplitudes, steps: Index) -> Complex:
-    """Return the coefficients of amplitudes of poles, as combinations of snapshots, advanced by steps."""
-    history = problem.gram.shape[-1]
-    gram, noise = problem.gram.reshape(-1, history, history), problem.noise.ravel()
-    level = np.maximum(diagonal(gram).real.mean(-1), _TINY)
-    gram, noise = gram / level[:, None, None], noise / level
-    found = np.empty((len(gram), history, problem.ahead), gram.dtype)
-    time = np.arange(history)
-    for rows, poles in _poles_by_number(gram, noise):
-        waves = poles[:, None] ** time[:, None]
-        adjoint = waves.conj().swapaxes(1, 2)
-        normal = adjoint @ waves
-        diagonal(normal)[...] += (RIDGE * np.minimum(noise[rows], 1) + LEAST_SHARE)[:, None]
-        combined = amplitudes(poles, np.linalg.solve(normal, adjoint), gram[rows], noise[rows])
-        found[rows] = combined.swapaxes(1, 2) @ poles[:, :, None] ** steps
-    return found.reshape(*problem.gram.shape[:3], problem.ahead)
+@dataclass(frozen=True, eq=False)
+class _Amplitudes:
+    """Hold the poles of each row and their amplitudes; rows with fewer poles are filled up with zeros.
+
+    ``poles`` z, complex128 (rows, poles); ``waves`` z^t, (rows, history + ahead, poles); ``weights`` of the snapshots
+    for the amplitudes, (rows, poles, history); ``gram`` and ``noise`` at a mean diagonal of 1.
+    """
+
+    poles: Complex
+    waves: Complex
+    weights: Complex
+    gram: Complex
+    noise: Real
+
+    @staticmethod
+    def of(problem: Problem) -> _Amplitudes:
+        history = problem.gram.shape[-1]
+        gram, noise = problem.gram.reshape(-1, history, history), problem.noise.ravel()
+        scale = 1 / np.maximum(diagonal(gram).real.mean(-1), _TINY)
+        gram, noise = gram * scale[:, None, None], noise * scale
+        poles = _poles(gram, noise)
+        waves = np.empty((len(poles), history + problem.ahead, poles.shape[1]), poles.dtype)
+        waves[:, 0] = poles != 0
+        waves[:, 1:] = poles[:, None]
+        np.cumprod(waves, 1, out=waves)
+        adjoint = waves[:, :history].conj().swapaxes(1, 2)
+        normal = adjoint @ waves[:, :history]
+        diagonal(normal)[...] += (RIDGE * np.minimum(noise, 1) + LEAST_SHARE)[:, None]
+        return _Amplitudes(poles, waves, np.linalg.solve(normal, adjoint), gram, noise)
 
 
-def _poles_by_number(gram: Complex, noise: Real) -> list[tuple[Index, Complex]]:
-    """Compute `simulator.csi.prediction.esprit.poles_by_number`."""
+def _poles(gram: Complex, noise: Real) -> Complex:
+    """Compute `simulator.csi.prediction.esprit.poles_by_number`, absent poles zero, complex128 (rows, poles)."""
     history = gram.shape[-1]
     length = window_length(history)
     windows = history - length + 1
@@ -158,42 +181,34 @@ def _poles_by_number(gram: Complex, noise: Real) -> list[tuple[Index, Complex]]:
     values, vectors = np.linalg.eigh(forward.conj() + forward[:, ::-1, ::-1])
     floor = np.maximum(2 * NOISE_FACTOR * windows * noise, LEAST_SHARE * values[:, -1])
     count = (values > floor[:, None]).sum(-1).clip(1, length - 1)
-    groups: list[tuple[Index, Complex]] = []
-    for number in np.unique(count).tolist():
-        rows = np.flatnonzero(count == number)
-        space = vectors[rows, :, length - number :]
-        first, last = space[:, :-1], space[:, -1, :, None]
-        # least squares: first^H first = I - last^* last^T, inverted by the formula of Sherman and Morrison
-        moved = first.conj().swapaxes(1, 2) @ space[:, 1:]
-        rest = np.maximum(1 - squares(last).sum(1, keepdims=True), _LEAST_REST)
-        poles = np.linalg.eigvals(moved + last.conj() @ (last.swapaxes(1, 2) @ moved) / rest)
-        groups.append((rows, (poles / np.maximum(np.abs(poles), 1)).astype(np.complex128, copy=False)))
-    return groups
+    space = vectors[:, :, 1:] * (np.arange(length - 1) >= length - 1 - count[:, None])[:, None]
+    first, last = space[:, :-1], space[:, -1, :, None]
+    # least squares: first^H first = I - last^* last^T, inverted by the formula of Sherman and Morrison
+    moved = first.conj().swapaxes(1, 2) @ space[:, 1:]
+    rest = np.maximum(1 - squares(last).sum(1, keepdims=True), _LEAST_REST)
+    poles = np.linalg.eigvals(moved + last.conj() @ (last.swapaxes(1, 2) @ moved) / rest)
+    size = np.abs(poles)
+    return np.where(size > _LEAST_POLE, poles / np.maximum(size, 1), 0).astype(np.complex128, copy=False)
 
 
-def _states(poles: Complex, weights: Complex, gram: Complex, noise: Real) -> Complex:
-    """Return the filtered states after the last snapshot as combinations of snapshots, (rows, poles, history)."""
-    history = gram.shape[-1]
-    power = ((weights.conj() @ gram) * weights).sum(-1).real
+def _gains(found: _Amplitudes, history: int) -> Complex:
+    """Return the gains of the filter at every snapshot, (history, rows, poles)."""
+    poles, weights, noise = found.poles, found.weights, found.noise
+    power = ((weights.conj() @ found.gram) * weights).sum(-1).real
     power = np.maximum(power - noise[:, None] * squares(weights).sum(-1), 1e-3 * power)
-    size = poles.shape[1]
-    covariance = np.zeros((len(poles), size, size), poles.dtype)
+    renewal = (power * np.maximum(1 - squares(poles), 0) + POLE_ERROR * noise[:, None]) * (poles != 0)
+    covariance = np.zeros((*poles.shape, poles.shape[1]), poles.dtype)
     diagonal(covariance)[...] = power
-    renewal = power * np.maximum(1 - squares(poles), 0) + POLE_ERROR * noise[:, None]
     spread = poles[:, :, None] * poles.conj()[:, None]
-    states = np.zeros((len(poles), size, history), poles.dtype)
+    gains = np.empty((history, *poles.shape), poles.dtype)
     for time in range(history):
         if time:
-            states *= poles[:, :, None]
             covariance *= spread
             diagonal(covariance)[...] += renewal
-        seen = covariance.sum(-1)
-        gain = seen / (seen.sum(-1).real + noise + LEAST_NOISE)[:, None]
-        error = -states.sum(1, keepdims=True)
-        error[:, :, time] += 1
-        states += gain[:, :, None] * error
-        covariance -= gain[:, :, None] * seen.conj()[:, None]
-    return states
+        seen = covariance.sum(-1)  # covariance of the states and the snapshot
+        gains[time] = seen / (seen.sum(-1).real + noise + LEAST_NOISE)[:, None]
+        covariance -= gains[time][:, :, None] * seen.conj()[:, None]
+    return gains
 
 
 ARRAY_RULES: dict[str, ArrayPredictor] = {
