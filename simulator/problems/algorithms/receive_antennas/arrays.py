@@ -16,6 +16,7 @@ from simulator.problems.algorithms.receive_antennas.block_wmmse import interfere
 from simulator.problems.problem import PrecodingProblem
 from simulator.problems.solution import ProblemSolution, make_solution, split_powers
 
+_LEAST_AMPLITUDE = 1e-12  # of the largest: a stream below it has no power
 _LEAST_GAIN = 1e-6  # of a user's strongest stream: below it h' is rounding
 
 
@@ -88,7 +89,7 @@ class ReceiveArrays:
     def mmse_combiners(self, amplitudes: Tensor) -> Tensor:
         """Return unit-norm MMSE combiners of the streams in their own basis, as `eigen_combiners` does."""
         own = own_streams(amplitudes) @ own_basis(amplitudes)[0]
-        return self._filtered(amplitudes, own)
+        return self._filtered(amplitudes, own, self.eigen_combiners())
 
     def virtual_channels(self, combiners: Tensor) -> Tensor:
         """Return h' = sum_m u_m h_m of every stream, complex128 (drops, users x streams, antennas)."""
@@ -109,8 +110,10 @@ class ReceiveArrays:
         Tensor
             Beams.
         """
-        virtual = ChannelBatch(self.virtual_channels(combiners).to(torch.complex64))
-        answer = inner(virtual, LinkBudget(self.budget.power, self.budget.noise_power))
+        virtual = self._with_spare(self.virtual_channels(combiners), _LEAST_GAIN)
+        answer = inner(
+            ChannelBatch(virtual.to(torch.complex64)), LinkBudget(self.budget.power, self.budget.noise_power)
+        )
         fractions = answer.power / answer.power.sum(-1, keepdim=True)
         return answer.precoder.to(torch.complex128) * torch.sqrt(fractions).unsqueeze(-1)
 
@@ -120,7 +123,8 @@ class ReceiveArrays:
         gram = scaled_gram(self.scale, virtual)
         equal = torch.full_like(gram.real[..., 0], 1 / gram.shape[-1])
         beams = _unit(structured_coefficients(gram, equal).transpose(-1, -2) @ virtual, -1)
-        return beams / torch.linalg.vector_norm(beams, dim=(-2, -1), keepdim=True)
+        unit: Tensor = beams / torch.linalg.vector_norm(beams, dim=(-2, -1), keepdim=True)
+        return unit
 
     def solution(self, beams: Tensor) -> ProblemSolution:
         """Form the solution of beams: streams in their own basis, MMSE combiners, and the SINRs behind these."""
@@ -130,12 +134,10 @@ class ReceiveArrays:
         total = torch.linalg.vector_norm(rotated, dim=(-2, -1), keepdim=True)
         watts = rotated / total * per_drop(self.budget.power, rotated).sqrt().reshape(-1, 1, 1)
         eigen = self.eigen_combiners()
-        precoder, power = split_powers(watts, self._spare_directions(eigen))
+        precoder, power = split_powers(watts, self._with_spare(self.virtual_channels(eigen), 1.0))
         fractions = power / per_drop(self.budget.power, power).unsqueeze(-1)
         amplitudes = self.amplitudes(precoder.to(torch.complex128) * fractions.sqrt().unsqueeze(-1))
-        combiners = self._filtered(amplitudes, own_streams(amplitudes))
-        silent = combiners.abs().amax(-2, keepdim=True) == 0
-        combiners = torch.where(silent, eigen, combiners).to(torch.complex64)
+        combiners = self._filtered(amplitudes, own_streams(amplitudes), eigen).to(torch.complex64)
         virtual = self.virtual_channels(combiners.to(torch.complex128))
         return make_solution(
             ChannelBatch(virtual.to(torch.complex64), self._labels()),
@@ -148,20 +150,21 @@ class ReceiveArrays:
             receive_combiner=combiners.transpose(-1, -2).flatten(1, 2),
         )
 
-    def _spare_directions(self, combiners: Tensor) -> Tensor:
-        """Return directions of streams without power: h', or the user's strongest where that is zero."""
-        virtual = self.virtual_channels(combiners)
+    def _with_spare(self, virtual: Tensor, gain: float) -> Tensor:
+        """Replace h' of no gain, which has no direction, by the user's strongest one times a gain."""
         strongest = virtual[:, :: self.streams].repeat_interleave(self.streams, 1)
         norm, largest = (torch.linalg.vector_norm(each, dim=-1, keepdim=True) for each in (virtual, strongest))
-        return torch.where(norm > _LEAST_GAIN * largest, virtual, strongest)
+        return torch.where(norm > _LEAST_GAIN * largest, virtual, gain * strongest)
 
     def _labels(self) -> Tensor | None:
         given = self.batch.near_field
         return None if given is None else given.repeat_interleave(self.streams, -1)
 
-    def _filtered(self, amplitudes: Tensor, own: Tensor) -> Tensor:
-        """Return unit-norm R^-1 times the amplitudes of a user's own streams, R of noise and other users."""
-        return _unit(torch.linalg.solve_ex(interference(amplitudes), own)[0], -2)
+    def _filtered(self, amplitudes: Tensor, own: Tensor, spare: Tensor) -> Tensor:
+        """Return unit-norm R^-1 times the amplitudes of own streams, R of noise and other users; spare for silence."""
+        size = own.abs().amax(-2, keepdim=True)
+        silent = size <= _LEAST_AMPLITUDE * size.amax((1, 2, 3), keepdim=True)
+        return torch.where(silent, spare, _unit(torch.linalg.solve_ex(interference(amplitudes), own)[0], -2))
 
 
 def _unit(vectors: Tensor, axis: int) -> Tensor:

@@ -27,7 +27,7 @@ def precode_streams(
     budget: LinkBudget,
     problem: PrecodingProblem,
     inner: Scheme,
-    steps: Annotated[int, Between(0, 1000)] = 4,
+    steps: Annotated[int, Between(0, 1000)] = 6,
 ) -> ProblemSolution:
     """Maximise the sum rate over precoder and receive combiners by an inner scheme and iterations of WMMSE.
 
