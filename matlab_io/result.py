@@ -14,7 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "ANALOG",
+    "DIGITAL",
     "ESTIMATION_ARRAYS",
+    "OPTIONAL_ARRAYS",
     "PATH_ARRAYS",
     "PREDICTION_ARRAYS",
     "RECEIVE_COMBINER",
@@ -40,13 +43,15 @@ class ResultArray:
         Name as an attribute in Python; differs from `name` where that is a Python keyword.
     axes : str
         Axes of one drop's block in MATLAB order: ``n`` transmit antenna, ``k`` user, ``r`` receive antenna, ``l`` path,
-        ``""`` for one value per drop.
+        ``m`` stream of a user, ``c`` RF chain, ``""`` for one value per drop.
     dtype : numpy.dtype
         Element type in files, on the wire and in Python.
     unit : str
         Unit, or ``""`` for a dimensionless quantity.
     description : str
         One sentence for the reference.
+    per_stream : bool
+        The array has an axis of streams where users have several.
     """
 
     name: str
@@ -55,34 +60,45 @@ class ResultArray:
     dtype: np.dtype[Any]
     unit: str
     description: str
+    per_stream: bool = False
 
-    def shape(self, drops: int, users: int, antennas: int, receive: int = 1) -> tuple[int, ...]:
+    def with_streams(self) -> ResultArray:
+        """Return the array as it is with several streams per user: an axis ``m`` before that of users."""
+        return replace(self, axes=self.axes.replace("k", "mk")) if self.per_stream else self
+
+    def shape(
+        self, drops: int, users: int, antennas: int, receive: int = 1, streams: int = 1, chains: int = 1
+    ) -> tuple[int, ...]:
         """Return the shape in Python's axis order, drops first.
 
         Parameters
         ----------
-        drops, users, antennas, receive : int
-            Sizes of the batch; the last are receive antennas per user.
+        drops, users, antennas, receive, streams, chains : int
+            Sizes of the batch; receive antennas and streams are those of each user, chains are RF chains.
 
         Returns
         -------
         tuple of int
         """
-        return (drops, *(_size(axis, users, antennas, receive) for axis in reversed(self.axes)))
+        sizes = _sizes(users, antennas, receive, streams, chains)
+        return (drops, *(sizes[axis] for axis in reversed(self.axes)))
 
-    def matlab_shape(self, drops: int, users: int, antennas: int, receive: int = 1) -> tuple[int, ...]:
+    def matlab_shape(
+        self, drops: int, users: int, antennas: int, receive: int = 1, streams: int = 1, chains: int = 1
+    ) -> tuple[int, ...]:
         """Return the shape in MATLAB order, drops last; one value per drop is a row vector.
 
         Parameters
         ----------
-        drops, users, antennas, receive : int
-            Sizes of the batch; the last are receive antennas per user.
+        drops, users, antennas, receive, streams, chains : int
+            Sizes of the batch; receive antennas and streams are those of each user, chains are RF chains.
 
         Returns
         -------
         tuple of int
         """
-        return (*(_size(axis, users, antennas, receive) for axis in self.axes or "1"), drops)
+        sizes = _sizes(users, antennas, receive, streams, chains)
+        return (*(sizes[axis] for axis in self.axes or "1"), drops)
 
     @property
     def matlab_class(self) -> str:
@@ -90,12 +106,21 @@ class ResultArray:
         return _MATLAB_CLASSES[self.dtype.name]
 
 
-def _size(axis: str, users: int, antennas: int, receive: int) -> int:
-    return {"n": antennas, "k": users, "r": receive, "1": 1}[axis]
+def _sizes(users: int, antennas: int, receive: int, streams: int, chains: int) -> dict[str, int]:
+    return {"n": antennas, "k": users, "r": receive, "m": streams, "c": chains, "1": 1}
 
 
-def _entry(axes: str, dtype: type[np.generic], unit: str, description: str, name: str = "") -> dict[str, Any]:
-    return {"axes": axes, "dtype": np.dtype(dtype), "unit": unit, "text": description, "name": name}
+def _entry(
+    axes: str, dtype: type[np.generic], unit: str, description: str, name: str = "", per_stream: bool = False
+) -> dict[str, Any]:
+    return {
+        "axes": axes,
+        "dtype": np.dtype(dtype),
+        "unit": unit,
+        "text": description,
+        "name": name,
+        "per_stream": per_stream,
+    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,12 +139,21 @@ class Result:
         (drops,).
     receive_combiner : numpy.ndarray or None
         (drops, users, receive antennas), where users with several receive antennas were combined, else None.
+    analog, digital : numpy.ndarray or None
+        (drops, RF chains, antennas) and (drops, users, RF chains), of a hybrid array, else None.
+
+    Notes
+    -----
+    With several streams per user, `precoder`, `power`, `uplink_power`, `sinr`, `rate`, `receive_combiner` and `digital`
+    have an axis of streams after that of users.
     """
 
     precoder: npt.NDArray[np.complex64] = field(
-        metadata=_entry("nk", np.complex64, "", "unit-norm precoding vectors w_k")
+        metadata=_entry("nk", np.complex64, "", "unit-norm precoding vectors w_k", per_stream=True)
     )
-    power: npt.NDArray[np.float64] = field(metadata=_entry("k", np.float64, "W", "transmit powers P_k"))
+    power: npt.NDArray[np.float64] = field(
+        metadata=_entry("k", np.float64, "W", "transmit powers P_k", per_stream=True)
+    )
     uplink_power: npt.NDArray[np.float64] = field(
         metadata=_entry(
             "k",
@@ -127,6 +161,7 @@ class Result:
             "W",
             "dual uplink powers lambda_k (optimal structure); NaN where unused",
             "lambda",
+            per_stream=True,
         )
     )
     near_field_score: npt.NDArray[np.float64] = field(
@@ -140,8 +175,10 @@ class Result:
     near_field: npt.NDArray[np.bool_] = field(
         metadata=_entry("k", np.bool_, "", "near-field labels, by which C3 is counted")
     )
-    sinr: npt.NDArray[np.float64] = field(metadata=_entry("k", np.float64, "", "SINR, linear"))
-    rate: npt.NDArray[np.float64] = field(metadata=_entry("k", np.float64, "bps/Hz", "rates log2(1 + SINR)"))
+    sinr: npt.NDArray[np.float64] = field(metadata=_entry("k", np.float64, "", "SINR, linear", per_stream=True))
+    rate: npt.NDArray[np.float64] = field(
+        metadata=_entry("k", np.float64, "bps/Hz", "rates log2(1 + SINR)", per_stream=True)
+    )
     sum_rate: npt.NDArray[np.float64] = field(
         metadata=_entry("", np.float64, "bps/Hz", "sum of the rates of all users")
     )
@@ -159,6 +196,26 @@ class Result:
             np.complex64,
             "",
             "unit-norm receive combiners u_k, z_k = u_k^H y_k; only where receive antennas were combined",
+            per_stream=True,
+        ),
+    )
+    analog: npt.NDArray[np.complex64] | None = field(
+        default=None,
+        metadata=_entry(
+            "nc",
+            np.complex64,
+            "",
+            "phase shifters F, of modulus 1 where an RF chain feeds an antenna; only hybrid arrays",
+        ),
+    )
+    digital: npt.NDArray[np.complex64] | None = field(
+        default=None,
+        metadata=_entry(
+            "ck",
+            np.complex64,
+            "",
+            "baseband precoder D, whose columns F D are the precoding vectors; only hybrid arrays",
+            per_stream=True,
         ),
     )
 
@@ -169,7 +226,7 @@ class Result:
         Parameters
         ----------
         arrays : mapping of str to numpy.ndarray
-            Every array of `RESULT_ARRAYS`, drops first, and ``receive_combiner`` if there is one.
+            Every array of `RESULT_ARRAYS`, drops first, and those of `OPTIONAL_ARRAYS` that there are.
 
         Returns
         -------
@@ -180,8 +237,8 @@ class Result:
         KeyError
             If an array is missing.
         """
-        combiner = arrays.get(RECEIVE_COMBINER.name)
-        return cls(**{entry.field: arrays[entry.name] for entry in RESULT_ARRAYS}, receive_combiner=combiner)
+        optional: dict[str, Any] = {entry.field: arrays.get(entry.name) for entry in OPTIONAL_ARRAYS}
+        return cls(**{entry.field: arrays[entry.name] for entry in RESULT_ARRAYS}, **optional)
 
 
 _ENTRIES = tuple(
@@ -192,10 +249,12 @@ _ENTRIES = tuple(
         entry.metadata["dtype"],
         entry.metadata["unit"],
         entry.metadata["text"],
+        entry.metadata["per_stream"],
     )
     for entry in fields(Result)
 )
-RESULT_ARRAYS, RECEIVE_COMBINER = _ENTRIES[:-1], _ENTRIES[-1]
+OPTIONAL_ARRAYS = _ENTRIES[-3:]
+RESULT_ARRAYS, (RECEIVE_COMBINER, ANALOG, DIGITAL) = _ENTRIES[:-3], OPTIONAL_ARRAYS
 RESULT_NAMES = tuple(entry.name for entry in RESULT_ARRAYS)
 
 PREDICTION_ARRAYS = (
@@ -248,7 +307,7 @@ ESTIMATION_ARRAYS = (
 )
 
 
-def markdown_table(entries: Sequence[ResultArray] = (*RESULT_ARRAYS, RECEIVE_COMBINER), drops: str = "S") -> str:
+def markdown_table(entries: Sequence[ResultArray] = (*RESULT_ARRAYS, *OPTIONAL_ARRAYS), drops: str = "S") -> str:
     """Return the reference table of result arrays in Markdown.
 
     Parameters
@@ -261,7 +320,8 @@ def markdown_table(entries: Sequence[ResultArray] = (*RESULT_ARRAYS, RECEIVE_COM
     Returns
     -------
     str
-        One row per array: name, size in MATLAB order (N antennas, K users, R receive antennas, L paths, S drops),
+        One row per array: name, size in MATLAB order (N antennas, K users, R receive antennas, C RF chains, L paths, S
+        drops),
         dtype, MATLAB class, unit and meaning.
     """
     rows = ["| array | size | type | in MATLAB | unit | meaning |", "| --- | --- | --- | --- | --- | --- |"]

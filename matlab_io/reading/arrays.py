@@ -11,7 +11,7 @@ from matlab_io.conventions import check_convention
 from matlab_io.errors import MatFileError, NflaeError
 from matlab_io.reading.layout import Layout, parse
 from matlab_io.reading.readings import possible
-from matlab_io.reading.receive_antennas import MODES, combine
+from matlab_io.reading.receive_antennas import JOINT, MODES, combine
 
 __all__ = ["check_swapped", "read_array"]
 
@@ -24,6 +24,8 @@ def read_array(
     layout: str | None = None,
     convention: str | None = None,
     receive_antennas: str | None = None,
+    *,
+    joint: bool = False,
 ) -> tuple[npt.NDArray[np.complex64], npt.NDArray[np.complex64] | None]:
     """Convert an array of channels to (drops, users, antennas).
 
@@ -38,6 +40,8 @@ def read_array(
         which files are read by as y = H x.
     receive_antennas : {"each", "strongest", "eigen"}, optional
         Treatment of several receive antennas per user, see `combine`.
+    joint : bool
+        Allow the treatment ``"joint"`` too.
 
     Returns
     -------
@@ -57,7 +61,7 @@ def read_array(
     used = _convention(fitted, layout, convention)
     if not np.iscomplexobj(given) and "c" not in fitted.axes:
         raise NflaeError(f"channels must be complex, got {given.dtype} of shape {given.shape}")
-    mode = _mode(fitted, receive_antennas)
+    mode = _mode(fitted, receive_antennas, (*MODES, JOINT) if joint else MODES)
     with np.errstate(over="ignore"):  # beyond single precision: Inf, which is reported by drop, user and antenna
         drops = fitted.to_drops(given.T).astype(np.complex64, copy=False)
     if used == "direct":
@@ -130,10 +134,10 @@ def _convention(fitted: Layout, layout: str | None, convention: str | None) -> s
     return convention
 
 
-def _mode(layout: Layout, mode: str | None) -> str:
+def _mode(layout: Layout, mode: str | None, modes: tuple[str, ...]) -> str:
     """Return the treatment of receive antennas, checked against the layout."""
-    choices = " or ".join(repr(each) for each in MODES)
-    if mode is not None and mode not in MODES:
+    choices = " or ".join(repr(each) for each in modes)
+    if mode is not None and mode not in modes:
         raise NflaeError(f"receive_antennas must be {choices}, got {mode!r}")
     if "r" not in layout.axes and mode is not None:
         raise NflaeError(f"receive_antennas={mode!r}: layout {layout.text!r} has no such axis; name it r")

@@ -7,10 +7,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MODES", "Mode", "combine"]
+__all__ = ["JOINT", "MODES", "Mode", "combine"]
 
 Mode = Literal["each", "strongest", "eigen"]
 MODES: tuple[str, ...] = get_args(Mode)
+JOINT = "joint"
+"""Treatment that keeps the receive antennas, for a precoder that is chosen together with the receive combiners."""
 
 
 def combine(
@@ -22,9 +24,10 @@ def combine(
     ----------
     channels : numpy.ndarray
         Complex, (drops, users, receive antennas, antennas); row r of user k is h_kr, with y_kr = h_kr^H x.
-    mode : {"each", "strongest", "eigen"}
+    mode : {"each", "strongest", "eigen", "joint"}
         Treat every receive antenna as a user of its own, user by user; take the antenna of largest channel norm; or
         combine the antennas by the dominant left singular vector u_k of the matrix of rows h_kr^H, z_k = u_k^H y_k.
+        ``"joint"`` keeps them: channels (drops, users, receive antennas, antennas).
 
     Returns
     -------
@@ -32,7 +35,7 @@ def combine(
         Complex64, (drops, users', antennas), C-contiguous.
     receive_combiner : numpy.ndarray or None
         Complex64, (drops, users, receive antennas), u_k of unit norm, its entry at the strongest antenna positive; for
-        ``"strongest"`` a unit vector; None for ``"each"``.
+        ``"strongest"`` a unit vector; None for ``"each"`` and ``"joint"``.
 
     Raises
     ------
@@ -40,6 +43,8 @@ def combine(
         If there is no such mode.
     """
     drops, users, receive, antennas = channels.shape
+    if mode == JOINT:
+        return np.ascontiguousarray(channels, np.complex64), None
     if mode == "each":
         return np.ascontiguousarray(channels.reshape(drops, users * receive, antennas), np.complex64), None
     if mode not in MODES:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from matlab_io.conventions import check_convention
 from matlab_io.errors import MatFileError
-from matlab_io.result import RECEIVE_COMBINER, RESULT_ARRAYS, ResultArray
+from matlab_io.result import ANALOG, DIGITAL, RECEIVE_COMBINER, RESULT_ARRAYS, ResultArray
 from matlab_io.writing.mat_writer import DropArray, Value
 from matlab_io.writing.output import MatOutput, version_for
 
@@ -50,6 +50,10 @@ class ResultFile:
         Files that the output must not replace.
     receive_antennas : int, optional
         Number of receive antennas per user, where the results have their combiners.
+    streams : int
+        Streams per user.
+    rf_chains : int, optional
+        Number of RF chains of a hybrid array.
 
     Attributes
     ----------
@@ -77,6 +81,8 @@ class ResultFile:
         info: Mapping[str, Value],
         inputs: Iterable[str | os.PathLike[str]] = (),
         receive_antennas: int | None = None,
+        streams: int = 1,
+        rf_chains: int | None = None,
     ) -> None:
         check_convention(convention)
         self.path = Path(path)
@@ -90,8 +96,11 @@ class ResultFile:
         antenna_axes = (antennas,) if isinstance(antennas, int) else tuple(antennas)
         if min(*antenna_axes, users, *drop_axes, 1) < 1:
             raise ValueError(f"no results of {antennas} antennas, {users} users and drops {tuple(drop_axes)}")
-        self._entries = (*RESULT_ARRAYS, *([] if receive_antennas is None else [RECEIVE_COMBINER]))
-        self._users, self._antennas, self._receive = users, math.prod(antenna_axes), receive_antennas or 1
+        combiners = () if receive_antennas is None else (RECEIVE_COMBINER,)
+        hybrid = () if rf_chains is None else (ANALOG, DIGITAL)
+        entries = (*RESULT_ARRAYS, *combiners, *hybrid)
+        self._entries = tuple(entry.with_streams() for entry in entries) if streams > 1 else entries
+        self._sizes = (users, math.prod(antenna_axes), receive_antennas or 1, streams, rf_chains or 1)
         drops = tuple(int(size) for size in drop_axes)
         arrays = [
             DropArray(entry.name, self._block(entry, antenna_axes), drops, entry.dtype, per_drop=not entry.axes)
@@ -102,7 +111,7 @@ class ResultFile:
 
     def _block(self, entry: ResultArray, antenna_axes: tuple[int, ...]) -> tuple[int, ...]:
         """Return the sizes of one drop's block of an array, in MATLAB order, with every antenna axis."""
-        block = entry.matlab_shape(1, self._users, self._antennas, self._receive)[:-1]
+        block = entry.matlab_shape(1, *self._sizes)[:-1]
         return (*antenna_axes, *block[1:]) if entry.axes.startswith("n") else block
 
     def __enter__(self) -> ResultFile:
@@ -122,7 +131,8 @@ class ResultFile:
         arrays : mapping of str to array_like
             Every array of `matlab_io.result.RESULT_ARRAYS` by its name, drops first: ``precoder`` is (n, K, N) with
             row k = w_k for the channels from `ChannelFile.read`, the others are (n, K) or (n,); and
-            ``receive_combiner``, (n, K, R), of a file with receive antennas.
+            ``receive_combiner``, (n, K, R), of a file with receive antennas. With several streams an axis of them
+            follows K.
 
         Raises
         ------
@@ -140,7 +150,7 @@ class ResultFile:
         blocks = {}
         for entry in self._entries:
             block = np.asarray(arrays[entry.name])
-            shape = entry.shape(count, self._users, self._antennas, self._receive)
+            shape = entry.shape(count, *self._sizes)
             if block.shape != shape:
                 raise ValueError(f"{entry.name} has shape {block.shape}, expected {shape}")
             stored = (count, *reversed(self._output.arrays[entry.name].block))

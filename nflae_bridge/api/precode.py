@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -12,22 +11,24 @@ import numpy.typing as npt
 from matlab_io.errors import NflaeError
 from matlab_io.extras import explain_import
 from matlab_io.reading.arrays import check_swapped, read_array
-from matlab_io.result import Result
+from matlab_io.result import RECEIVE_COMBINER, Result
 from nflae_bridge.files.budget.user_snr import check_default_noise
 from nflae_bridge.files.validation import first_bad_drop
 from simulator.downlink.budget import (
     DEFAULT_ALPHA_C,
     DEFAULT_MIN_RATE,
     DEFAULT_NOISE_POWER,
-    DEFAULT_POWER,
     LinkBudget,
 )
+from simulator.problems.options import OPTION_NAMES, ProblemOptions, describe_problem, total_power
+from simulator.problems.problem import PrecodingProblem
 
 if TYPE_CHECKING:
     from nflae_bridge.engine.engine import Engine
     from simulator.downlink.precoding import Scheme
 
 _NETWORK = "nflae"
+_JOINT_AXES = 4  # drops, users, receive antennas, antennas
 
 
 def precode(
@@ -36,7 +37,7 @@ def precode(
     layout: str | None = None,
     convention: str | None = None,
     receive_antennas: str | None = None,
-    power: float = DEFAULT_POWER,
+    power: float | None = None,
     noise_power: float | None = None,
     alpha_c: float = DEFAULT_ALPHA_C,
     min_rate: float = DEFAULT_MIN_RATE,
@@ -45,30 +46,30 @@ def precode(
     model: str = "auto",
     device: str = "auto",
     refine: int = 0,
+    **options: Unpack[ProblemOptions],
 ) -> Result:
     """Compute precoders, powers and near/far labels for a batch of drops.
 
     Parameters
     ----------
     channels : array_like
-        Complex, (drops, users, antennas), or (users, antennas) for one drop; row k is h_k with y_k = h_k^H x + n.
+        Complex, (drops, users, antennas), or (users, antennas); row k is h_k with y_k = h_k^H x + n.
     layout : str, optional
-        Axes of any other array, in its order: n transmit antenna, k user, r receive antenna, s drop, f subcarrier, c
-        real and imaginary part, 1 singleton, e.g. ``"skrn"``; drop axes are flattened in the array's order.
+        Axes of any other array: n transmit antenna, k user, r receive antenna, s drop, f subcarrier, c real and
+        imaginary part, 1 singleton, e.g. ``"skrn"``; drop axes are flattened in the array's order.
     convention : {"hermitian", "direct"}, optional
         ``"direct"`` for channels H of y = H x; must be given with a layout of users in rows.
-    receive_antennas : {"each", "strongest", "eigen"}, optional
-        Each receive antenna a user, the strongest one, or combined by ``receive_combiner`` of the result.
+    receive_antennas : {"each", "strongest", "eigen", "joint"}, optional
+        Each a user, the strongest one, combined before, or combined together with the precoder.
     power, noise_power, alpha_c, min_rate : float
-        P and sigma^2, W; largest share of P for the near-field users, in (0, 1]; minimum rate of every user, bps/Hz. A
-        noise power that is not given is 0.01 W, for channels at which the SNR of the median user is then plausible.
+        P and sigma^2, W, by default 1 and, at a plausible SNR, 0.01; share of P for near-field users; rate, bps/Hz.
     near_field : array_like, optional
         Labels for C3, bool (drops, users); by default those of the network, for every scheme.
-    scheme : str
-        Name, with its options as ``"wmmse:iterations=50"``. Rates of ``"noma"`` require receivers with SIC.
-    model, device, refine
-        For ``"nflae"``: ``"auto"``, a shipped model or a folder of `nflae train`, and WMMSE iterations after it;
-        ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    scheme, model, device, refine
+        Name, as ``"wmmse:iterations=50"``; shipped model or folder of `nflae train`; ``"cpu"`` or ``"cuda"``; WMMSE
+        iterations after the network. Rates of ``"noma"`` require receivers with SIC.
+    **options
+        Weights, limits of antennas, hybrid hardware, objective: see `simulator.problems.options.ProblemOptions`.
 
     Returns
     -------
@@ -77,19 +78,19 @@ def precode(
     Raises
     ------
     NflaeError
-        If channels are not complex, finite and non-zero, an argument does not fit (`BudgetError` for the link budget),
-        or something is not available; the message is one line, drops counted from 1.
+        If channels are not complex, finite and non-zero, or an argument does not fit.
     """
-    drops, combiner = read_array(channels, layout, convention, receive_antennas)
+    problem = _problem(options, receive_antennas, power is not None, layout, np.shape(channels))
+    drops, combiner = read_array(channels, layout, convention, receive_antennas, joint=True)
     _check_drops(drops, None if layout is not None else np.shape(channels))
-    labels = None if near_field is None else _checked_labels(near_field, drops.shape[:2])
     _check_numbers(power=power, noise_power=noise_power, alpha_c=alpha_c, min_rate=min_rate)
+    power = total_power(problem, drops.shape[-1], power)
     budget = LinkBudget(power, DEFAULT_NOISE_POWER if noise_power is None else noise_power, alpha_c, min_rate)
     if noise_power is None:
         check_default_noise(drops, power)
     _check_network_options(scheme, model, refine)
-    result = _compute(drops, labels, budget, (scheme, model, device, refine))
-    return result if combiner is None else replace(result, receive_combiner=combiner)
+    given = _checked_labels(near_field, drops.shape[:2])
+    return _compute(drops, given, budget, (scheme, model, device, refine), problem, combiner)
 
 
 def _check_numbers(**quantities: Any) -> None:
@@ -114,21 +115,58 @@ def _compute(
     labels: npt.NDArray[np.bool_] | None,
     budget: LinkBudget,
     choice: tuple[str, str, str, int],
+    problem: PrecodingProblem,
+    combiner: npt.NDArray[np.complex64] | None,
 ) -> Result:
     """Precode checked channels; `choice` holds scheme, model, device and number of WMMSE iterations."""
+    problem.check(len(drops), drops.shape[1], drops.shape[-1], drops.shape[2] if drops.ndim == _JOINT_AXES else 1)
     try:  # PyTorch belongs to the extra `engine`; this module is imported without it
         import torch
 
         from nflae_bridge.files.labels import LabelSource, precode_labelled
-        from simulator.downlink.precoding import result_arrays
+        from simulator.problems.combinations import check_combination
+        from simulator.problems.dispatch import ProblemScheme, check_problem_scheme
+        from simulator.problems.solution import solution_arrays
+        from simulator.schemes.options import split_spec
 
-        scheme, score = _scheme(*choice), None
-        if choice[0] != _NETWORK and labels is None:
+        score = None
+        if problem.is_plain:
+            check_combination(problem, budget, split_spec(choice[0])[0])
+            scheme = _scheme(*choice)
+        else:
+            check_problem_scheme(problem, budget, choice[0])
+            scheme = ProblemScheme(problem, _scheme(_NETWORK, *choice[1:]), choice[0])
+        if labels is None and not (problem.is_plain and choice[0] == _NETWORK):
             score = _network(choice[2]).near_field_score
     except ModuleNotFoundError as error:
         raise explain_import(error, "nflae_bridge.precode") from error
     source = LabelSource(score=score, tests_waves=False)  # the test takes a third of the time of precoding
-    return Result.from_arrays(result_arrays(precode_labelled(scheme, torch.from_numpy(drops), budget, source, labels)))
+    arrays = solution_arrays(precode_labelled(scheme, torch.from_numpy(drops), budget, source, labels))
+    return Result.from_arrays(arrays if combiner is None else arrays | {RECEIVE_COMBINER.name: combiner})
+
+
+def _problem(
+    options: ProblemOptions,
+    receive_antennas: str | None,
+    has_total: bool,
+    layout: str | None,
+    shape: tuple[int, ...],
+) -> PrecodingProblem:
+    """Make the problem of the options; the subcarriers of a snapshot are the last drop axis of the layout."""
+    unknown = set(options) - set(OPTION_NAMES)
+    if unknown:
+        raise TypeError(f"precode() got an unexpected keyword argument {min(unknown)!r}")
+    subcarriers = 1
+    if options.get("power_scope") == "total":
+        if layout is None or "f" not in layout:
+            raise NflaeError("power_scope='total' needs a subcarrier axis; name it f in layout")
+        if layout.count("f") > 1 or "s" in layout[layout.index("f") :]:
+            raise NflaeError(
+                f"power_scope='total' needs one subcarrier axis after the axes of drops, layout is {layout!r}; pass"
+                " channels with these axes in the order s, f"
+            )
+        subcarriers = shape[layout.index("f")] if len(shape) == len(layout) else 1
+    return describe_problem(options, receive_antennas=receive_antennas, has_total=has_total, subcarriers=subcarriers)
 
 
 @lru_cache(maxsize=8)
@@ -145,8 +183,10 @@ def _network(device: str) -> Engine:
     return load_network("auto", device)
 
 
-def _checked_labels(near_field: npt.ArrayLike, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    """Return labels as bool (drops, users)."""
+def _checked_labels(near_field: npt.ArrayLike | None, shape: tuple[int, ...]) -> npt.NDArray[np.bool_] | None:
+    """Return labels as bool (drops, users), None where none are given."""
+    if near_field is None:
+        return None
     labels = np.asarray(near_field)
     if labels.shape not in (shape, shape[1:] if shape[0] == 1 else shape) or not np.isin(labels, (0, 1)).all():
         raise NflaeError(

@@ -66,7 +66,8 @@ def precode_labelled(
     scheme : Scheme
         Precoding scheme.
     channels : Tensor
-        Complex64, (drops, users, antennas).
+        Complex64, (drops, users, antennas), or (drops, users, receive antennas, antennas), of which the strongest is
+        labelled.
     budget : LinkBudget
         Link budget of every drop.
     source : LabelSource
@@ -80,6 +81,7 @@ def precode_labelled(
         The scores are 0 and 1 for given labels; else those of the source, and `UNDECIDED` where the channel is not a
         single spherical wave.
     """
+    labelled = channels if channels.ndim == 3 else _strongest(channels)
     if given is not None:
         near = torch.from_numpy(given).to(channels.device)
         precoding, score = scheme(ChannelBatch(channels, near), budget), near.double()
@@ -88,12 +90,19 @@ def precode_labelled(
         precoding = scheme(ChannelBatch(channels), budget)
         near, score = precoding.near_field, precoding.near_field_score
     else:
-        score = source.score(channels)
+        score = source.score(labelled)
         near = score > UNDECIDED
         precoding = scheme(ChannelBatch(channels, near), budget)
     if source.tests_waves:
-        score = torch.where(is_single_wave(channels), score, UNDECIDED)
+        score = torch.where(is_single_wave(labelled), score, UNDECIDED)
     return replace(precoding, compute_labels=lambda: (near, score))
+
+
+def _strongest(channels: Tensor) -> Tensor:
+    """Return the channel of largest norm among the receive antennas of each user, (drops, users, antennas)."""
+    strongest = channels.abs().square().sum(-1).argmax(-1)
+    index = strongest.reshape(*strongest.shape, 1, 1).expand(*strongest.shape, 1, channels.shape[-1])
+    return channels.gather(2, index).squeeze(2)
 
 
 def read_labels(file: ChannelFile, wanted: str | None) -> tuple[Labels | None, str]:

@@ -43,13 +43,15 @@ def good_drops(channels: Channels) -> npt.NDArray[np.bool_]:
     Parameters
     ----------
     channels : numpy.ndarray
-        Complex64, (drops, users, antennas).
+        Complex64, (drops, users, antennas); with an axis of receive antennas after the users, these may be zero one by
+        one.
 
     Returns
     -------
     numpy.ndarray
         Bool, (drops,).
     """
+    channels = channels.reshape(*channels.shape[:2], -1)
     parts = np.ascontiguousarray(channels).view(np.float32)
     energy = np.einsum("skn,skn->sk", parts, parts)
     if energy.min(initial=1) > 0 and energy.max(initial=0) < np.inf:  # NaN fails both comparisons
@@ -65,7 +67,7 @@ def fault_of(channels: Channels, drop: int) -> BadDrop:
     Parameters
     ----------
     channels : numpy.ndarray
-        Complex64, (users, antennas), with a fault.
+        Complex64, (users, antennas) or (users, receive antennas, antennas), with a fault.
     drop : int
         Index of the drop, counted from 0.
 
@@ -75,9 +77,10 @@ def fault_of(channels: Channels, drop: int) -> BadDrop:
     """
     indices = np.argwhere(~np.isfinite(channels))
     if len(indices):
-        user, antenna = (int(index) for index in indices[0])
-        return BadDrop(drop, user, antenna, "NaN" if np.isnan(channels[user, antenna]) else "Inf")
-    return BadDrop(drop, int(np.flatnonzero(~np.any(channels != 0, axis=1))[0]), None, "zero at every antenna")
+        first = tuple(int(index) for index in indices[0])
+        return BadDrop(drop, first[0], first[-1], "NaN" if np.isnan(channels[first]) else "Inf")
+    silent = ~np.any(channels.reshape(len(channels), -1) != 0, axis=1)
+    return BadDrop(drop, int(np.flatnonzero(silent)[0]), None, "zero at every antenna")
 
 
 def first_bad_drop(channels: Channels) -> BadDrop | None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
 from inspect import signature
+
+import numpy as np
+import numpy.typing as npt
 
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Scheme
@@ -51,6 +55,58 @@ def solve(
     shape = batch.channels.shape
     problem.check(shape[0], shape[1], shape[-1], shape[2] if len(shape) == _JOINT_AXES else 1)
     return _bound(problem, budget, inner, spec)(batch, budget)
+
+
+@dataclass(frozen=True)
+class ProblemScheme:
+    """Solve one problem as a scheme: ``scheme(batch, budget) -> ProblemSolution``.
+
+    Parameters
+    ----------
+    problem : PrecodingProblem
+        Problem, not plain.
+    inner : Scheme
+        As in `solve`.
+    spec : str
+        As in `solve`.
+    """
+
+    problem: PrecodingProblem
+    inner: Scheme
+    spec: str = NETWORK
+
+    def __call__(self, batch: ChannelBatch, budget: LinkBudget) -> ProblemSolution:
+        """Solve the problem for a batch.
+
+        Parameters
+        ----------
+        batch : ChannelBatch
+            Channels.
+        budget : LinkBudget
+            Link budget.
+
+        Returns
+        -------
+        ProblemSolution
+        """
+        return solve(batch, budget, self.problem, self.inner, self.spec)
+
+    def of_drops(self, start: int, good: npt.NDArray[np.bool_]) -> ProblemScheme:
+        """Return the scheme of the good ones of consecutive drops.
+
+        Parameters
+        ----------
+        start : int
+            First drop, counted from 0.
+        good : numpy.ndarray
+            Good drops among those from the first one, bool (drops,).
+
+        Returns
+        -------
+        ProblemScheme
+        """
+        problem = self.problem.of_drops(slice(start, start + len(good))).of_drops(good)
+        return replace(self, problem=problem)
 
 
 def check_problem_scheme(problem: PrecodingProblem, budget: LinkBudget, spec: str) -> None:

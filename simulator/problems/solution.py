@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from matlab_io.result import OPTIONAL_ARRAYS, RECEIVE_COMBINER, RESULT_ARRAYS, RESULT_NAMES
 from simulator.downlink.budget import LinkBudget, per_drop
-from simulator.downlink.precoding import ChannelBatch, Precoding, labels_and_scores, with_drops
+from simulator.downlink.precoding import ChannelBatch, Precoding, labels_and_scores, result_arrays, with_drops
 from simulator.downlink.sinr import achieved_sinr, rates
 from simulator.problems.problem import PrecodingProblem
 
@@ -217,6 +221,69 @@ def make_solution(
         receive_combiner=receive_combiner,
         streams=streams,
     )
+
+
+def solution_arrays(
+    precoding: Precoding, good: npt.NDArray[np.bool_] | None = None, names: Iterable[str] = RESULT_NAMES
+) -> dict[str, npt.NDArray[Any]]:
+    """Convert a precoding to the arrays of the result schema, with those that a problem adds.
+
+    Parameters
+    ----------
+    precoding : Precoding
+        Result for the good drops: a `ProblemSolution`, or that of a plain problem.
+    good, names
+        As in `precoding.result_arrays`.
+
+    Returns
+    -------
+    dict
+        Arrays by name, (all drops, ...); with several streams per user an axis of streams follows that of users.
+    """
+    names = tuple(names)
+    arrays = result_arrays(precoding, good, names)
+    if not isinstance(precoding, ProblemSolution):
+        return arrays
+    arrays |= optional_arrays(precoding, good)
+    if precoding.streams > 1:
+        streamed = {entry.name for entry in (*RESULT_ARRAYS, *OPTIONAL_ARRAYS) if entry.per_stream}
+        for name in streamed & set(arrays):
+            drops, rows, *rest = arrays[name].shape
+            arrays[name] = arrays[name].reshape(drops, rows // precoding.streams, precoding.streams, *rest)
+    return arrays
+
+
+def optional_arrays(
+    solution: ProblemSolution, good: npt.NDArray[np.bool_] | None = None
+) -> dict[str, npt.NDArray[Any]]:
+    """Convert the parts of a solution that only some problems have, in Python's axis order.
+
+    Parameters
+    ----------
+    solution : ProblemSolution
+        Solution of the good drops.
+    good : numpy.ndarray, optional
+        Good drops among all, bool (all drops,); the others become NaN.
+
+    Returns
+    -------
+    dict
+        ``receive_combiner``, (all drops, streams of all users, receive antennas), ``analog``, (all drops, RF chains,
+        antennas), and ``digital``, (all drops, streams of all users, RF chains), where there are.
+    """
+    arrays = {}
+    for entry in OPTIONAL_ARRAYS:
+        part = getattr(solution, entry.field)
+        if part is None:
+            continue
+        rows = part if entry is RECEIVE_COMBINER else part.transpose(-1, -2)
+        computed = np.ascontiguousarray(rows.cpu().numpy())
+        if good is not None and not good.all():
+            padded = np.full((len(good), *computed.shape[1:]), np.nan, computed.dtype)
+            padded[good] = computed
+            computed = padded
+        arrays[entry.name] = computed
+    return arrays
 
 
 def best_of(first: ProblemSolution, *others: ProblemSolution) -> ProblemSolution:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import matlab_io
-from matlab_io.result import RECEIVE_COMBINER, RESULT_ARRAYS, RESULT_NAMES, Result, markdown_table
+from matlab_io.result import OPTIONAL_ARRAYS, RESULT_ARRAYS, RESULT_NAMES, Result, markdown_table
 
 CLIENT = Path(matlab_io.__file__).parent / "matlab" / "+nflae" / "Client.m"
 
@@ -22,7 +22,7 @@ def matlab_help() -> str:
 
 
 def test_the_names_are_those_of_the_fields_but_for_a_keyword() -> None:
-    entries = [*RESULT_ARRAYS, RECEIVE_COMBINER]
+    entries = [*RESULT_ARRAYS, *OPTIONAL_ARRAYS]
     assert [entry.field for entry in entries] == [field.name for field in dataclasses.fields(Result)]
     assert {entry.name: entry.field for entry in RESULT_ARRAYS if entry.name != entry.field} == {
         "lambda": "uplink_power"
@@ -40,7 +40,7 @@ def test_the_names_are_those_of_the_fields_but_for_a_keyword() -> None:
     ],
 )
 def test_shapes(name: str, python: tuple[int, ...], matlab: tuple[int, ...]) -> None:
-    (entry,) = [entry for entry in (*RESULT_ARRAYS, RECEIVE_COMBINER) if entry.name == name]
+    (entry,) = [entry for entry in (*RESULT_ARRAYS, *OPTIONAL_ARRAYS) if entry.name == name]
     assert entry.shape(drops=5, users=3, antennas=8, receive=2) == python
     assert entry.matlab_shape(drops=5, users=3, antennas=8, receive=2) == matlab
 
@@ -83,7 +83,11 @@ def test_every_matlab_function_has_a_help_line_with_its_name() -> None:
 def test_the_reference_table_has_a_row_per_array() -> None:
     """The pages that include it are checked with the other generated ones."""
     rows = [line.split(" | ") for line in markdown_table().splitlines()[2:]]
-    assert [row[0] for row in rows] == [f"| `{name}`" for name in (*RESULT_NAMES, "receive_combiner")]
+    assert [row[0] for row in rows] == [
+        f"| `{name}`" for name in (*RESULT_NAMES, "receive_combiner", "analog", "digital")
+    ]
     assert rows[0][1:4] == ["N × K × S", "complex64", "complex single"]
-    assert rows[-2][1:4] == ["1 × S", "bool", "logical"]
-    assert rows[-1][1:4] == ["R × K × S", "complex64", "complex single"]
+    assert rows[-4][1:4] == ["1 × S", "bool", "logical"]
+    assert rows[-3][1:4] == ["R × K × S", "complex64", "complex single"]
+    assert rows[-2][1:4] == ["N × C × S", "complex64", "complex single"]
+    assert rows[-1][1:4] == ["C × K × S", "complex64", "complex single"]
