@@ -204,7 +204,7 @@ def violated(solution: Precoding, problem: PrecodingProblem, power: float) -> in
         assert solution.analog is not None
         assert solution.digital is not None
         analog = solution.analog.to(torch.complex128)
-        bad |= ((analog.abs() - 1).abs() > 1e-5).any(-1).any(-1)
+        bad |= ((analog.abs() * math.sqrt(analog.shape[1]) - 1).abs() > 1e-5).any(-1).any(-1)
         if problem.phase_bits is not None:
             steps = torch.angle(analog) * 2**problem.phase_bits / (2 * math.pi)
             bad |= ((steps - steps.round()).abs() > 1e-4).any(-1).any(-1)

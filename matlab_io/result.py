@@ -205,7 +205,7 @@ class Result:
             "nc",
             np.complex64,
             "",
-            "phase shifters F, of modulus 1 where an RF chain feeds an antenna; only hybrid arrays",
+            "phase shifters F, of modulus 1 / sqrt(N), or 0 without connection; only hybrid arrays",
         ),
     )
     digital: npt.NDArray[np.complex64] | None = field(

@@ -35,8 +35,8 @@ class ProblemSolution(Precoding):
         Value of the problem's own objective, float64 (drops,): (weighted) sum of rates, smallest rate, or sum of
         logarithms of mean rates; of drops that are solved together, that of all of them.
     analog : Tensor, optional
-        Phase shifters F of a hybrid array, complex64 (drops, antennas, RF chains), of modulus 1 where an antenna is
-        connected to a chain, and 0 elsewhere.
+        Phase shifters F of a hybrid array, complex64 (drops, antennas, RF chains), of modulus 1 / sqrt(antennas) where
+        an antenna is connected to a chain, and 0 elsewhere.
     digital : Tensor, optional
         Baseband precoder D, complex64 (drops, RF chains, users): the precoder's columns are those of F D.
     receive_combiner : Tensor, optional
