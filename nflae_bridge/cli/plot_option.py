@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matlab_io import ChannelFile
     from nflae_bridge.files.budget.user_noise import UserNoise
     from nflae_bridge.files.labels import LabelSource
-    from nflae_bridge.plots.users_map import DropPicture
+    from nflae_bridge.plots.drop_picture import DropPicture
     from simulator.downlink.budget import LinkBudget
     from simulator.downlink.precoding import Scheme
 
@@ -108,10 +108,10 @@ def precode_drop_to_plot(
     import torch
 
     from nflae_bridge.files.blocks import drop_name, read_block
-    from nflae_bridge.files.labels import SCHEME_LABELS, UNDECIDED
-    from nflae_bridge.files.positions import scene_of
+    from nflae_bridge.files.labels import SCHEME_LABELS, UNDECIDED, stated_panel
+    from nflae_bridge.files.positions import panel_scene, scene_of
     from nflae_bridge.files.precode_file import precode_channels
-    from nflae_bridge.plots.users_map import DropPicture
+    from nflae_bridge.plots.drop_picture import DropPicture
 
     drop = _first_good_drop(file) if plotting.plot_drop is None else plotting.plot_drop - 1
     if drop is None:
@@ -122,7 +122,8 @@ def precode_drop_to_plot(
     result = precode_channels(scheme, block.channels, budget, device, labels, block.near_field)
     carrier = None if plotting.carrier_ghz is None else 1e9 * plotting.carrier_ghz
     path = None if file.version == "raw" else file.path
-    scene = scene_of(path, drop, file.drops, torch.from_numpy(block.channels[0]), carrier)
+    shown, panel = torch.from_numpy(block.channels[0]), stated_panel(file)
+    scene = scene_of(path, drop, file.drops, shown, carrier) if panel is None else panel_scene(panel, shown)
     return DropPicture(
         title=f"{file.path.name}, {drop_name(file, drop)}: {name}, {float(result.sum_rate[0]):.2f} bps/Hz",
         scene=scene,

@@ -16,12 +16,23 @@ from matlab_io.containers.variable import NUMERIC_CLASSES, Variable, matlab_shap
 from matlab_io.errors import NflaeError
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Precoding, Scheme
+from simulator.geometry.panel_near_field import panel_far_field_test
+from simulator.geometry.panels import UniformPlanarArray, parse_panel
 from simulator.geometry.single_wave import is_single_wave
 
 if TYPE_CHECKING:
     from matlab_io import ChannelFile
 
-__all__ = ["NO_VARIABLE", "SCHEME_LABELS", "UNDECIDED", "LabelSource", "precode_labelled", "read_labels"]
+__all__ = [
+    "NO_VARIABLE",
+    "SCHEME_LABELS",
+    "UNDECIDED",
+    "LabelSource",
+    "panel_labels",
+    "precode_labelled",
+    "read_labels",
+    "stated_panel",
+]
 
 NO_VARIABLE = "none"
 """Name that selects the labels of the network although the file holds some."""
@@ -150,6 +161,57 @@ def read_labels(file: ChannelFile, wanted: str | None) -> tuple[Labels | None, s
     users = [name for name, _ in order].index("k")
     labels = np.moveaxis(labels, users, 0).reshape((file.users, file.drops), order="F")
     return np.ascontiguousarray(labels.T), f"{variable.name} in {file.path.name}, {shape_text(shape)}"
+
+
+def stated_panel(file: ChannelFile) -> UniformPlanarArray | None:
+    """Return the planar array that a channel file states in a text ``array``, such as ``upa:16x16``.
+
+    Parameters
+    ----------
+    file : ChannelFile
+        Open file.
+
+    Returns
+    -------
+    UniformPlanarArray or None
+        The array; None if the file states none, or a line.
+
+    Raises
+    ------
+    NflaeError
+        If the text names no array, or one of another number of antennas than the channels have.
+    """
+    if file.version == "raw":
+        return None
+    from matlab_io.containers.contents import list_variables, stated_text  # h5py is not imported without a file
+
+    listed = list_variables(file.path, file.version)
+    text = stated_text(file.path, file.version, file.variable, listed, "array")
+    if not text.startswith("upa"):
+        return None
+    try:
+        panel = parse_panel(text)
+    except NflaeError as error:
+        raise NflaeError(f"{file.path}: array: {error}") from None
+    if panel.antennas != file.antennas:
+        raise NflaeError(f"{file.path}: array {panel} has {panel.antennas} antennas, the channels {file.antennas}")
+    return panel
+
+
+def panel_labels(panel: UniformPlanarArray) -> LabelSource:
+    """Return the labels of a planar array: those of the plane-wave test, since the network's are for a line.
+
+    Parameters
+    ----------
+    panel : UniformPlanarArray
+        Array of the base station.
+
+    Returns
+    -------
+    LabelSource
+        Scores 0 and 1.
+    """
+    return LabelSource(score=lambda channels: panel_far_field_test(panel, channels).double(), tests_waves=False)
 
 
 def _variable(file: ChannelFile, wanted: str | None) -> Variable | None:

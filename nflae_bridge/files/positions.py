@@ -12,12 +12,17 @@ from matlab_io import Variable, inspect_file, open_channels
 from simulator.geometry.arrays import UniformLinearArray, angle_and_distance
 from simulator.geometry.localization import most_likely_positions
 from simulator.geometry.near_field import effective_rayleigh_distance
+from simulator.geometry.panel_localization import most_likely_place
+from simulator.geometry.panel_near_field import separable_gain
+from simulator.geometry.panels import UniformPlanarArray, spherical_wave
 from simulator.geometry.single_wave import is_single_wave
 from simulator.geometry.steering import near_field_steering
 
 # Variables that `nflae simulate` writes beside H: per user and drop, and of the array.
 _POSITIONS = ("x", "height")
 _MOUNTING = ("array_height", "array_tilt_rad", "carrier_hz")
+_PLANE = 0.99  # gain of the best plane wave from which a channel holds the direction only
+_SIGN_MARGIN = 1e-6
 _RESOLVABLE = 4  # in effective Rayleigh distances: beyond it a channel holds the direction only
 
 
@@ -49,6 +54,60 @@ class Scene:
     located: Tensor
     conjugated: bool
     from_file: bool
+
+
+@dataclass(frozen=True)
+class PanelScene:
+    """Hold a planar array and the directions and distances of the users of a drop.
+
+    Parameters
+    ----------
+    array
+        The base station's array.
+    direction
+        (u, v), float64 (users, 2), see `simulator.geometry.panels`.
+    distance
+        float64 (users,), m.
+    resolved
+        bool (users,); false where only the direction is known because the wavefront is nearly plane.
+    located
+        bool (users,); true.
+    conjugated
+        Whether the channels have the opposite sign of phase, exp(+j k r).
+    """
+
+    array: UniformPlanarArray
+    direction: Tensor
+    distance: Tensor
+    resolved: Tensor
+    located: Tensor
+    conjugated: bool
+
+
+def panel_scene(array: UniformPlanarArray, channels: Tensor) -> PanelScene:
+    """Locate the users of a planar array by the most likely spherical waves.
+
+    Parameters
+    ----------
+    array
+        Array.
+    channels
+        Channels of the drop, complex64 (users, antennas).
+
+    Returns
+    -------
+    PanelScene
+        Array and users.
+    """
+    found = [most_likely_place(array, sign) for sign in (channels, channels.conj())]
+    energies = []
+    for sign, place in zip((channels, channels.conj()), found, strict=True):
+        users = sign.reshape(len(sign), array.polarisations, array.elements)
+        energies.append(float((users.conj() @ spherical_wave(array, *place).unsqueeze(-1)).abs().square().sum()))
+    conjugated = energies[1] > energies[0] * (1 + _SIGN_MARGIN)
+    direction, distance = found[conjugated]
+    resolved = separable_gain(array, direction, distance) < _PLANE
+    return PanelScene(array, direction, distance, resolved, torch.ones_like(resolved), conjugated)
 
 
 def scene_of(path: Path | None, drop: int, drops: int, channels: Tensor, carrier: float | None) -> Scene:

@@ -11,8 +11,9 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from nflae_bridge.plots.drop_picture import DropPicture
 from nflae_bridge.plots.style import CAPACITY, OURS
-from nflae_bridge.plots.users_map import DropPicture, draw_users
+from nflae_bridge.plots.users_map import draw_users
 
 
 @dataclass(frozen=True)

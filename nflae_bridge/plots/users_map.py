@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
-import matplotlib.patheffects
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -14,49 +12,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from nflae_bridge.files.positions import Scene
-from nflae_bridge.plots.style import FAR_FIELD, NEAR_FIELD, UNDECIDED
+from nflae_bridge.files.positions import PanelScene, Scene
+from nflae_bridge.plots.drop_picture import FAR, NEAR, UNDECIDED, DropPicture, appearance, mark_user
+from nflae_bridge.plots.panel_map import draw_panel_map
 from simulator.geometry.arrays import angle_and_distance
 from simulator.geometry.near_field import effective_rayleigh_distance, focusing_gain
 from simulator.geometry.steering import near_field_steering
 
-_NEAR, _FAR, _UNDECIDED = ("o", NEAR_FIELD), ("s", FAR_FIELD), ("D", UNDECIDED)  # marker and colour
 _LISTED = 8  # users listed by number in the legend
 _DYNAMIC_RANGE_DB = 30.0
 _MAX_PIXELS = 120_000
 _MAX_PIXEL_ANTENNAS = 30_000_000  # pixels x antennas: one to two seconds
-_OUTLINE = [matplotlib.patheffects.withStroke(linewidth=2.2, foreground="black")]
-
-
-@dataclass(frozen=True)
-class DropPicture:
-    """Answer for one drop, as drawn.
-
-    Parameters
-    ----------
-    title
-        Title above the map.
-    scene
-        Positions of the array and the users.
-    precoder
-        Complex64 (users, antennas), rows of unit norm.
-    power
-        (users,), W.
-    rate
-        (users,), bps/Hz.
-    near_field
-        Bool (users,).
-    undecided
-        Bool (users,), users whose label is not reliable.
-    """
-
-    title: str
-    scene: Scene
-    precoder: Tensor
-    power: Tensor
-    rate: Tensor
-    near_field: Tensor
-    undecided: Tensor
 
 
 def users_figure(picture: DropPicture) -> Figure:
@@ -117,12 +83,15 @@ def draw_users(figure: Any, picture: DropPicture) -> None:
         The answer.
     """
     grid = figure.add_gridspec(1, 3, width_ratios=[3.6, 1, 1])
-    _draw_map(figure, figure.add_subplot(grid[0]), picture)
+    if isinstance(picture.scene, PanelScene):
+        draw_panel_map(figure, figure.add_subplot(grid[0]), picture, picture.scene)
+    else:
+        _draw_map(figure, figure.add_subplot(grid[0]), picture, picture.scene)
     figure.legend(handles=_legend(picture), loc="outside lower left", ncols=5, fontsize=9.5, frameon=False)
     powers, rates = figure.add_subplot(grid[1]), figure.add_subplot(grid[2])
     count = len(picture.near_field)
     users = np.arange(1, count + 1)
-    colours = [_looks(picture, user)[1] for user in range(count)]
+    colours = [appearance(picture, user)[1] for user in range(count)]
     total = float(picture.power.sum())
     share = 100 * picture.power.double().numpy() / (total or 1.0)
     for axes, values, label in ((powers, share, "share of power [%]"), (rates, picture.rate, "rate [bps/Hz]")):
@@ -138,16 +107,8 @@ def draw_users(figure: Any, picture: DropPicture) -> None:
     rates.set_yticks(users if number_all else [1, count], [])
 
 
-def _looks(picture: DropPicture, user: int) -> tuple[str, str]:
-    """Return the marker and the colour of a user."""
-    if picture.undecided[user]:
-        return _UNDECIDED
-    return _NEAR if picture.near_field[user] else _FAR
-
-
-def _draw_map(figure: Any, axes: Any, picture: DropPicture) -> None:
+def _draw_map(figure: Any, axes: Any, picture: DropPicture, scene: Scene) -> None:
     """Draw the focused power, the array, the border of the near field and the users."""
-    scene = picture.scene
     left, right, bottom, top = _extent(scene)
     pixels = min(_MAX_PIXELS, max(6_000, _MAX_PIXEL_ANTENNAS // scene.array.antennas))
     columns = int((pixels * 1.7) ** 0.5)
@@ -167,7 +128,7 @@ def _draw_map(figure: Any, axes: Any, picture: DropPicture) -> None:
     )
     figure.colorbar(image, ax=axes, pad=0.01, label=r"focused power $\Sigma_k P_k|b^H w_k|^2$ [dB of its peak]")
     axes.plot(0, scene.array.height, marker=">", markersize=11, color="white", markeredgecolor="black", clip_on=False)
-    _draw_positions(axes, picture, (left, right, bottom, top))
+    _draw_positions(axes, picture, scene, (left, right, bottom, top))
     axes.plot(*_near_field_border(scene), color="white", linestyle="--", linewidth=1.4)
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
@@ -176,33 +137,11 @@ def _draw_map(figure: Any, axes: Any, picture: DropPicture) -> None:
     axes.set_title(picture.title, loc="left", fontsize=11)
 
 
-def _draw_positions(axes: Any, picture: DropPicture, extent: tuple[float, float, float, float]) -> None:
+def _draw_positions(axes: Any, picture: DropPicture, scene: Scene, extent: tuple[float, float, float, float]) -> None:
     """Mark every located user with its number; hollow where only the direction is known."""
-    scene, right = picture.scene, extent[1]
     x_shown, height_shown = _drawn_positions(scene, extent)
     for user in torch.nonzero(scene.located).flatten().tolist():
-        (marker, colour), resolved = _looks(picture, user), bool(scene.resolved[user])
-        axes.plot(
-            x_shown[user],
-            height_shown[user],
-            marker=marker,
-            markersize=9,
-            markerfacecolor=colour if resolved else "none",
-            markeredgecolor="white" if resolved else colour,
-            markeredgewidth=1.3 if resolved else 2.2,
-            clip_on=False,
-        )
-        axes.annotate(
-            str(user + 1),
-            (x_shown[user], height_shown[user]),
-            xytext=(7, 5) if x_shown[user] < 0.97 * right else (-9, 6),
-            ha="left" if x_shown[user] < 0.97 * right else "right",
-            textcoords="offset points",
-            color="white",
-            fontsize=10,
-            fontweight="bold",
-            path_effects=_OUTLINE,
-        )
+        mark_user(axes, picture, user, (x_shown[user], height_shown[user]), at_right=x_shown[user] >= 0.97 * extent[1])
 
 
 def _extent(scene: Scene) -> tuple[float, float, float, float]:
@@ -245,10 +184,16 @@ def _legend(picture: DropPicture) -> list[Line2D]:
         face, edge = (colour, "black") if filled else ("none", colour)
         return Line2D([], [], linestyle="", marker=marker, markersize=8, mfc=face, mec=edge, label=label)
 
-    border = Line2D([], [], linestyle="--", color="#666666", label="border of the near field")
-    entries = [entry(">", "white", f"array, {picture.scene.array.antennas} antennas"), border]
-    looks = [_looks(picture, user) for user in range(len(picture.near_field))]
-    names = {_NEAR: "near-field user", _FAR: "far-field user", _UNDECIDED: "undecided user"}
+    name = f"array, {picture.scene.array.antennas} antennas"
+    if isinstance(picture.scene, PanelScene):
+        entries = [
+            Line2D([], [], linestyle="", label=f"{picture.scene.array}, {picture.scene.array.antennas} antennas")
+        ]
+    else:
+        border = Line2D([], [], linestyle="--", color="#666666", label="border of the near field")
+        entries = [entry(">", "white", name), border]
+    looks = [appearance(picture, user) for user in range(len(picture.near_field))]
+    names = {NEAR: "near-field user", FAR: "far-field user", UNDECIDED: "undecided user"}
     entries += [entry(*look, f"{name} ({looks.count(look)})") for look, name in names.items() if look in looks]
     if not picture.scene.resolved[picture.scene.located].all():
         entries.append(entry("s", "black", "hollow: direction only", filled=False))

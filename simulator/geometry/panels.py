@@ -171,6 +171,29 @@ def azimuth_and_depression(direction: Tensor, array: UniformPlanarArray) -> tupl
     return torch.atan2(u, x), torch.asin(down.clamp(-1, 1))
 
 
+def direction_cosines(azimuth: Tensor, depression: Tensor, array: UniformPlanarArray) -> Tensor:
+    """Compute direction cosines, the inverse of `azimuth_and_depression`.
+
+    Parameters
+    ----------
+    azimuth
+        Real (...), rad.
+    depression
+        Angle below the horizon, real (...), rad.
+    array
+        Array.
+
+    Returns
+    -------
+    Tensor
+        (u, v), float64 (..., 2).
+    """
+    azimuth, depression = azimuth.double(), depression.double()
+    u = torch.cos(depression) * torch.sin(azimuth)
+    x = torch.cos(depression) * torch.cos(azimuth)
+    return torch.stack([u, torch.sin(depression) * math.cos(array.tilt) - x * math.sin(array.tilt)], -1)
+
+
 def spherical_wave(
     array: UniformPlanarArray, direction: Tensor, distance: Tensor, frequency: float | None = None
 ) -> Tensor:

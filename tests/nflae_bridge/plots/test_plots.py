@@ -12,9 +12,10 @@ import torch
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.files.positions import Scene, scene_of
+from nflae_bridge.plots.drop_picture import DropPicture
 from nflae_bridge.plots.schemes import SchemeBar, schemes_figure
 from nflae_bridge.plots.style import plot_format, render
-from nflae_bridge.plots.users_map import DropPicture, intensity_map, users_figure
+from nflae_bridge.plots.users_map import intensity_map, users_figure
 from simulator.geometry.arrays import UniformLinearArray
 from simulator.geometry.steering import near_field_steering
 from tests.channel_files import Run

@@ -25,6 +25,7 @@ from simulator.geometry.panels import (
     UniformPlanarArray,
     azimuth_and_depression,
     direction_and_distance,
+    direction_cosines,
     parse_panel,
     plane_wave,
     spherical_wave,
@@ -173,3 +174,12 @@ def test_channels_of_another_array_are_refused() -> None:
     for label in (panel_far_field_test, most_likely_panel_labels):
         with pytest.raises(ValueError, match="the array has 192 antennas, the channels 12"):
             label(UniformPlanarArray(12, 16), channels)
+
+
+@given(coordinates)
+def test_direction_cosines_invert_azimuth_and_depression(place: tuple[float, float, float]) -> None:
+    direction, _ = direction_and_distance(torch.tensor(place, dtype=torch.float64), PANEL)
+    x, y, z = place
+    azimuth = torch.tensor(math.atan2(y, x), dtype=torch.float64)
+    depression = torch.tensor(math.atan2(PANEL.height - z, math.hypot(x, y)), dtype=torch.float64)
+    torch.testing.assert_close(direction_cosines(azimuth, depression, PANEL), direction)

@@ -27,7 +27,7 @@ from nflae_bridge.files.budget.choice import BudgetRequest, choose_budget
 
 if TYPE_CHECKING:
     from nflae_bridge.cli.outputs import SideFile
-    from nflae_bridge.plots.users_map import DropPicture
+    from nflae_bridge.plots.drop_picture import DropPicture
     from nflae_bridge.studies.evaluation import Evaluation
     from simulator.downlink.budget import LinkBudget
 

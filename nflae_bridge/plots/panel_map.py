@@ -1,0 +1,101 @@
+"""Draw the beams of a planar array over azimuth and elevation, with the users in their directions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from nflae_bridge.files.positions import PanelScene
+from nflae_bridge.plots.drop_picture import DropPicture, mark_user
+from simulator.geometry.panels import azimuth_and_depression, direction_cosines, spherical_wave
+
+_DYNAMIC_RANGE_DB = 30.0
+_MAX_PIXEL_ELEMENTS = 40_000_000  # pixels x elements x users: one to two seconds
+_MARGIN = math.radians(8.0)
+
+
+def angular_map(
+    scene: PanelScene, precoder: Tensor, power: Tensor, azimuth: Tensor, depression: Tensor
+) -> npt.NDArray[np.float64]:
+    """Compute sum_k P_k |b(u, v, r_k)^H w_k|^2: each beam on the sphere of its own user's distance.
+
+    Parameters
+    ----------
+    scene
+        Array, and distances of the users.
+    precoder
+        Complex (users, antennas), rows of unit norm.
+    power
+        (users,), W.
+    azimuth, depression
+        (columns,) and (rows,), rad.
+
+    Returns
+    -------
+    ndarray
+        Float64 (rows, columns), W; both polarisations together.
+    """
+    array = scene.array
+    beams = (precoder.conj() if scene.conjugated else precoder).to(torch.complex64)
+    beams = beams.reshape(len(beams), array.polarisations, array.elements)
+    rows = []
+    for level in depression:
+        direction = direction_cosines(azimuth, level.expand_as(azimuth), array)
+        total = torch.zeros(len(azimuth), dtype=torch.float64)
+        for user, distance in enumerate(scene.distance):
+            wave = spherical_wave(array, direction, distance.expand_as(azimuth))
+            total += float(power[user]) * (wave.conj() @ beams[user].T).abs().double().square().sum(-1)
+        rows.append(total)
+    return torch.stack(rows).numpy()
+
+
+def draw_panel_map(figure: Any, axes: Any, picture: DropPicture, scene: PanelScene) -> None:
+    """Draw the map of the beams over azimuth and elevation, and mark the users.
+
+    Parameters
+    ----------
+    figure
+        Matplotlib figure or subfigure.
+    axes
+        Axes of the map.
+    picture
+        The answer.
+    scene
+        Its array and users.
+    """
+    places = azimuth_and_depression(scene.direction, scene.array)
+    (left, right), (low, high) = (_range(angle) for angle in places)
+    pixels = max(2_000, _MAX_PIXEL_ELEMENTS // (scene.array.elements * len(scene.distance)))
+    columns = min(240, int((pixels * (right - left) / (high - low)) ** 0.5) + 2)
+    azimuth = torch.linspace(left, right, columns, dtype=torch.float64)
+    depression = torch.linspace(high, low, min(160, max(24, pixels // columns)), dtype=torch.float64)
+    intensity = angular_map(scene, picture.precoder, picture.power, azimuth, depression)
+    image = axes.imshow(
+        10 * np.log10(np.maximum(intensity / intensity.max(), 1e-12)),
+        extent=[math.degrees(value) for value in (left, right, -high, -low)],
+        origin="lower",
+        aspect="auto",
+        cmap="cividis",
+        vmin=-_DYNAMIC_RANGE_DB,
+        vmax=0,
+        interpolation="bilinear",
+    )
+    figure.colorbar(
+        image, ax=axes, pad=0.01, label=r"$\Sigma_k P_k|b(r_k)^H w_k|^2$ at user $k$'s distance [dB of its peak]"
+    )
+    across, up = np.degrees(places[0].numpy()), -np.degrees(places[1].numpy())
+    for user in range(len(across)):
+        at_right = across[user] > math.degrees(left + 0.97 * (right - left))
+        mark_user(axes, picture, user, (across[user], up[user]), at_right)
+    axes.set_xlabel("azimuth [degrees] (directions estimated from the wavefronts)")
+    axes.set_ylabel("elevation [degrees]")
+    axes.set_title(picture.title, loc="left", fontsize=11)
+
+
+def _range(angle: Tensor) -> tuple[float, float]:
+    return float(angle.min()) - _MARGIN, float(angle.max()) + _MARGIN

@@ -1,0 +1,43 @@
+"""Pictures of planar arrays: beams over azimuth and elevation, users in their directions."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nflae_bridge.files.positions import panel_scene
+from nflae_bridge.plots.panel_map import angular_map
+from simulator.geometry.panels import UniformPlanarArray, azimuth_and_depression, direction_cosines, spherical_wave
+from tests.channel_files import Run
+
+PANEL = UniformPlanarArray(rows=16, columns=16, tilt=math.radians(10))
+
+
+def test_map_peaks_at_the_users_whatever_the_sign_of_phase() -> None:
+    azimuth, depression = torch.tensor([-0.5, 0.2, 0.6]), torch.tensor([0.1, 0.3, -0.2])
+    direction, distance = direction_cosines(azimuth, depression, PANEL), torch.tensor([0.8, 2.0, 1.2])
+    waves = spherical_wave(PANEL, direction, distance.double())
+    for channels in (waves, waves.conj()):
+        scene = panel_scene(PANEL, channels)
+        found = azimuth_and_depression(scene.direction, PANEL)
+        torch.testing.assert_close(found[0], azimuth.double(), atol=2e-3, rtol=0)
+        torch.testing.assert_close(found[1], depression.double(), atol=2e-3, rtol=0)
+        torch.testing.assert_close(scene.distance, distance.double(), rtol=0.05, atol=0)
+        power = torch.tensor([1.0, 2.0, 4.0])
+        at_users = angular_map(scene, channels, power, azimuth.double(), depression.double()).diagonal()
+        np.testing.assert_allclose(at_users, power, rtol=0.05)
+
+
+def test_panel_file_is_labelled_by_plane_waves_and_drawn(nflae: Run, tmp_path: Path) -> None:
+    file, out, plot = tmp_path / "panel.mat", tmp_path / "w.mat", tmp_path / "map.svg"
+    made = nflae("simulate", "-o", file, "--array", "upa:8x8x2", "--users", 3, "--drops", 2, "--scenario", "paper")
+    assert made.exit_code == 0, made.output
+    done = nflae("precode", file, "-o", out, "--near-field", "none", "--plot", plot, "--scheme", "rzf")
+    assert done.exit_code == 0, done.output
+    assert "plane-wave test of upa:8x8x2, the array in panel.mat" in done.stdout
+    assert "undecided" not in done.stdout
+    picture = plot.read_text()
+    assert "azimuth [degrees]" in picture or "<svg" in picture
