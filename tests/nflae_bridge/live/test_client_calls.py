@@ -20,6 +20,7 @@ from nflae_bridge import AsyncClient, Client, Result, precode
 from nflae_bridge.live import errors as bridge
 from nflae_bridge.live.client import asynchronous
 from tests.nflae_bridge.live.live_server import LiveServer
+from tests.nflae_bridge.live.raw_peer import RawPeer
 from tests.nflae_bridge.live.test_server import channels
 
 PATIENCE = 30.0  # s, for what should take far less: the machine may be busy
@@ -421,10 +422,25 @@ def test_addresses_that_nothing_can_have(address: str, fault: str) -> None:
             kind(address)
 
 
+@pytest.mark.parametrize("kind", [b"PUB", b"PULL"])
+def test_another_kind_of_socket_that_leaves_the_end_to_the_client_is_named_at_once(kind: bytes) -> None:
+    async def call(address: str) -> None:
+        async with AsyncClient(address) as several:
+            await several.status()
+
+    with RawPeer(b"NULL", kind) as peer:
+        with Client(peer.address) as client:
+            for _ in range(2):
+                with pytest.raises(bridge.ConnectionLost, match="not `nflae serve`: check host and port"):
+                    client.status()
+        with pytest.raises(bridge.ConnectionLost, match="not `nflae serve`: check host and port"):
+            asyncio.run(call(peer.address))
+
+
 @pytest.mark.parametrize("kind", [zmq.PUB, zmq.PULL])
 def test_a_port_of_another_kind_of_socket_is_refused(kind: int) -> None:
     # ZeroMQ reports the wrong kind, or, where the other side was first, the end of the connection, three times, or,
-    # where the handshake had succeeded before, nothing more until the deadline.
+    # where the handshake had succeeded before, nothing more until the deadline; the test above excludes these races.
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     other = context.socket(kind)
     address = f"tcp://127.0.0.1:{other.bind_to_random_port('tcp://127.0.0.1')}"

@@ -24,6 +24,7 @@ from nflae_bridge.live.log import EventLog
 from nflae_bridge.live.server.transport.key_guard import KeyGuard, reread_on_hangup
 from tests.channel_files import Run
 from tests.nflae_bridge.live.live_server import LiveServer
+from tests.nflae_bridge.live.raw_peer import RawPeer
 
 
 def test_the_files_are_zeromq_certificates_and_the_secret_is_closed(tmp_path: Path) -> None:
@@ -213,13 +214,26 @@ def test_a_hangup_rereads_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "event=client_keys" in capsys.readouterr().err
 
 
+def test_keys_on_one_side_only_are_named_by_a_server_that_leaves_the_end_to_the_client(tmp_path: Path) -> None:
+    keys = {"server_key": make_keys(tmp_path, "server")[0], "client_key": make_keys(tmp_path, "lab")[1]}
+    cases = ((b"NULL", keys, "the server has no keys"), (b"CURVE", {}, "the server requires keys"))
+    for mechanism, given, words in cases:
+        with (
+            RawPeer(mechanism) as peer,
+            Client(peer.address, **given) as client,
+            pytest.raises(ConnectionLost, match=words),
+        ):
+            client.status()
+
+
 def test_both_clients_name_what_the_server_refuses(tmp_path: Path) -> None:
     """At once, not when the time is up; ZeroMQ itself would not try again."""
     for name in ("server", "known", "stranger"):
         make_keys(tmp_path / ("clients" if name == "known" else ""), name)
     clients, server_key = tmp_path / "clients", tmp_path / "server.key"
     stranger = {"server_key": server_key, "client_key": tmp_path / "stranger.key_secret"}
-    # A server that closes while the handshake is being sent resets the connection: then ZeroMQ gives no reason.
+    # A server that closes while the handshake is being sent resets the connection: then ZeroMQ gives no reason, which
+    # the test above, with a peer that does not close, excludes.
     unkeyed, keyed = "the server has no keys|another key, or none", "the server requires keys|has it keys"
     with zmq.Context() as context, context.socket(zmq.ROUTER) as plain:
         address = f"tcp://127.0.0.1:{plain.bind_to_random_port('tcp://127.0.0.1')}"
