@@ -40,8 +40,12 @@ class PhaseShifters:
 
     def phases(self, values: Tensor) -> Tensor:
         """Return exp(j phi) nearest in phase to values, complex; 1 for the value 0."""
+        return unit_phases(values) if self.bits is None else self.nearest(values)
+
+    def nearest(self, values: Tensor) -> Tensor:
+        """Return `phases`, but 0 for the value 0 where phases are continuous."""
         if self.bits is None:
-            return unit_phases(values)
+            return torch.sgn(values)
         step = 2 * math.pi / 2**self.bits
         angle = torch.round(values.angle() / step) * step
         return torch.polar(torch.ones_like(angle), angle)
@@ -99,11 +103,12 @@ def fitted_digital(analog: Tensor, target: Tensor) -> Tensor:
     Tensor
         D, complex (drops, R, streams).
     """
-    gram = (analog.mH @ analog).to(torch.complex128)
+    conjugate = analog.conj().transpose(-1, -2).resolve_conj()
+    gram = (conjugate @ analog).to(torch.complex128)
     level = gram.diagonal(dim1=-2, dim2=-1).real.mean(-1).reshape(-1, 1, 1)
     # Equal columns of F would make the system singular.
     regular = gram + _RIDGE * level * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    solution: Tensor = torch.linalg.solve_ex(regular, (analog.mH @ target).to(torch.complex128))[0]
+    solution: Tensor = torch.linalg.solve_ex(regular, (conjugate @ target).to(torch.complex128))[0]
     return solution.to(target.dtype)
 
 
@@ -176,8 +181,8 @@ def descend_phases(target: Tensor, analog: Tensor, shifters: PhaseShifters, swee
         coupling = coupling - torch.diag_embed(coupling.diagonal(dim1=-2, dim2=-1))
         for chain in range(shifters.chains):
             row = slice(chain, chain + 1)
-            rows[:, row] = shifters.phases(torch.baddbmm(pull[:, row], coupling[:, row], rows, alpha=-1))
-    return rows.transpose(-1, -2)
+            rows[:, row] = shifters.nearest(torch.baddbmm(pull[:, row], coupling[:, row], rows, alpha=-1))
+    return shifters.phases(rows).transpose(-1, -2) if shifters.bits is None else rows.transpose(-1, -2)
 
 
 def two_phase_form(target: Tensor) -> tuple[Tensor, Tensor]:

@@ -128,15 +128,16 @@ class HybridArray:
         """
         shifted = (analog / analog.shape[-2] ** 0.5).to(torch.complex64)
         rounded = digital.to(torch.complex64)
-        columns = shifted.to(torch.complex128) @ rounded.to(torch.complex128)
-        norm = torch.linalg.vector_norm(torch.view_as_real(columns), dim=(-3, -1))
-        norm = norm.clamp(min=torch.finfo(norm.dtype).tiny).unsqueeze(-2)
+        # In double precision, so that F D is the precoder to its last digit whatever the condition of F.
+        rows = (shifted.to(torch.complex128) @ rounded.to(torch.complex128)).transpose(-1, -2).contiguous()
+        norm = torch.linalg.vector_norm(torch.view_as_real(rows).flatten(-2), dim=-1, keepdim=True)
+        norm = norm.clamp(min=torch.finfo(norm.dtype).tiny)
         return make_solution(
             self.batch,
             self.budget,
             self.problem,
-            (columns / norm).to(torch.complex64).transpose(-1, -2).contiguous(),
+            (rows / norm).to(torch.complex64),
             power,
             analog=shifted,
-            digital=(rounded / norm).to(torch.complex64),
+            digital=(rounded / norm.transpose(-1, -2)).to(torch.complex64),
         )
