@@ -1,9 +1,10 @@
-"""Measure the CPU time of a prediction per method, in ms and relative to vector autoregression.
+"""Measure the CPU time of a prediction per method: in NumPy, in PyTorch, their ratio, and by `nflae_bridge.predict`.
 
     python benchmarks/predict_times.py [--users 6] [--antennas 256] [--history 16] [--ahead 4] [--calls 50]
 
-One thread, process time, the smallest of all calls; the methods take turns, so that other load on the machine meets
-all of them. Channels are those of `nflae_bridge.training.moving_paths` at 15 dB per antenna.
+One thread, process time, the smallest of all calls; methods and forms take turns, so that other load on the machine
+meets all of them. Channels are those of `nflae_bridge.training.moving_paths` at 15 dB per antenna.
+`nflae_bridge.predict` also checks the history and estimates its noise.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import time
 
 import torch
 
+from nflae_bridge import predict
 from nflae_bridge.tasks.predict import load_predictor
 from nflae_bridge.training.moving_paths import draw_moving_paths
 from simulator.csi.beams import parse_geometry
-from simulator.csi.prediction.registry import predict_window
+from simulator.csi.prediction import registry
 from simulator.csi.prediction.window import Window
 
-METHODS = ("hold", "ar", "kalman", "nflae", "auto")
+METHODS = ("hold", "ar", "esprit", "kalman", "nflae", "auto")
 VARIANCE = 10**-1.5
 
 
@@ -42,17 +44,31 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=50)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    network = load_predictor()
-    for kind in ("line", "none"):
+    for kind in ("none", "line"):
         window = noisy_history(options.users, options.history, options.antennas, kind)
-        least = dict.fromkeys(METHODS, math.inf)
-        for _ in range(options.calls):
-            for method in METHODS:
+        print(f"geometry {kind}: NumPy, PyTorch, PyTorch over NumPy, predict()")
+        for method, (small, large, whole) in times(window, kind, options.ahead, options.calls).items():
+            print(f"  {method:7} {small:6.2f} ms {large:6.2f} ms {large / small:5.2f} {whole:6.2f} ms")
+
+
+def times(window: Window, kind: str, ahead: int, calls: int) -> dict[str, list[float]]:
+    """Return the smallest time of each method in its three forms, ms."""
+    network, limit = load_predictor(), registry.SMALL_BATCH
+    history = window.snapshots.transpose(0, 1).contiguous().numpy()
+    least = {method: [math.inf] * 3 for method in METHODS}
+    for _ in range(calls):
+        for method in METHODS:
+            forms = (
+                (limit, lambda method=method: registry.predict_window(window, ahead, method, network)),
+                (0, lambda method=method: registry.predict_window(window, ahead, method, network)),
+                (limit, lambda method=method: predict(history, ahead=ahead, method=method, geometry=kind)),
+            )
+            for place, (registry.SMALL_BATCH, call) in enumerate(forms):
                 begin = time.process_time_ns()
-                predict_window(window, options.ahead, method, network)
-                least[method] = min(least[method], (time.process_time_ns() - begin) / 1e6)
-        figures = ", ".join(f"{m} {value:.2f} ms ({value / least['ar']:.2f})" for m, value in least.items())
-        print(f"geometry {kind}: {figures}")
+                call()
+                least[method][place] = min(least[method][place], (time.process_time_ns() - begin) / 1e6)
+    registry.SMALL_BATCH = limit
+    return least
 
 
 if __name__ == "__main__":
