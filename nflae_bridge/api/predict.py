@@ -99,9 +99,12 @@ def predict(
     snapshots, _ = read_array(history, layout, convention, receive_antennas)
     try:
         chosen = prediction_method(ahead, method, geometry, csi_snr_db, model, device)
-        return _predict(snapshots, times, chosen, force, paths)
+        found = _predict(snapshots, times, chosen, force, paths)
     except ModuleNotFoundError as error:
         raise explain_import(error, "nflae_bridge.predict") from error
+    if device.startswith("cuda"):
+        found = replace(found, notes=(*found.notes, f"device {device}: a prediction is computed on the CPU"))
+    return found
 
 
 def _predict(

@@ -16,7 +16,7 @@ from simulator.csi.prediction.kalman import kalman
 from simulator.csi.prediction.linear import STRONG_BEAMS, prepare_window
 from simulator.csi.prediction.temporal import CoefficientRule
 from simulator.csi.prediction.window import Prediction, Predictor, Window
-from simulator.csi.small_batch.arrays import ArrayPredictor, HasArrayPredictor
+from simulator.csi.small_batch.arrays import ArrayPredictor
 from simulator.csi.small_batch.predict import combine
 from simulator.csi.small_batch.preparation import prepare_arrays
 from simulator.csi.small_batch.rules import ARRAY_RULES
@@ -127,7 +127,8 @@ def _array_predictors(window: Window, names: Sequence[str], network: Predictor |
     series, history, _ = window.snapshots.shape
     if series > SMALL_BATCH or history < LEAST_HISTORY or window.snapshots.device.type != "cpu":
         return []
-    learned = network.array_predictor() if isinstance(network, HasArrayPredictor) else None
+    form = getattr(network, "array_predictor", None)
+    learned = None if form is None else form()
     found = [learned if name == "nflae" else ARRAY_RULES.get(name) for name in names]
     return [predictor for predictor in found if predictor is not None] if all(found) else []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +44,10 @@ class Problem:
 
 
 class ArrayPredictor(Protocol):
-    """Compute the coefficients of several problems of the same series at once."""
+    """Compute the coefficients of several problems of the same series at once.
+
+    A `simulator.csi.prediction.window.Predictor` with this form returns it, or None, from ``array_predictor()``.
+    """
 
     def __call__(self, problems: Sequence[Problem]) -> list[Complex]:
         """Compute coefficients.
@@ -58,20 +61,6 @@ class ArrayPredictor(Protocol):
         -------
         list of Complex
             complex128 (series, rows, history, ahead) per problem.
-        """
-
-
-@runtime_checkable
-class HasArrayPredictor(Protocol):
-    """Mark a `simulator.csi.prediction.window.Predictor` that has a form for NumPy arrays."""
-
-    def array_predictor(self) -> ArrayPredictor | None:
-        """Return the form for arrays.
-
-        Returns
-        -------
-        ArrayPredictor or None
-            None where it does not apply.
         """
 
 

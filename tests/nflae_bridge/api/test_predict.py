@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +25,14 @@ def test_permuting_the_users_permutes_the_answer(order: list[int], method: str, 
     np.testing.assert_allclose(again.channels, found.channels[:, order], atol=1e-4 * scale)
     np.testing.assert_allclose(again.csi_error_db, found.csi_error_db[:, order], atol=0.05)
     assert again.method == tuple(found.method[user] for user in order)
+
+
+def test_a_cuda_device_is_said_not_to_compute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nflae_bridge.engine.devices.choose_device", lambda name: torch.device("cpu"))
+    history = moving_users(8, antennas=4)
+    found = nflae_bridge.predict(history, ahead=2, device="cuda:0")
+    assert found.notes == ("device cuda:0: a prediction is computed on the CPU",)
+    assert nflae_bridge.predict(history, ahead=2, device="cpu").notes == ()
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:

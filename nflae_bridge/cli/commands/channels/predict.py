@@ -109,6 +109,8 @@ def command(
         from nflae_bridge.files.csi.predict_file import predict_file
 
         predictor = prediction.predictor(file, model, device, paths)
+        if device.startswith("cuda"):
+            warn(f"--device {device}: a prediction is computed on the CPU")
         spacing = predictor.spacing or _spacing(file, slot_ms)
         _announce(file, predictor, prediction, spacing)
         units = _path_units(predictor, spacing, subcarrier_khz)
