@@ -118,7 +118,7 @@ def _errors(found: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
 
 def _predict(network: TemporalGramNetwork, batch: HistoryBatch) -> Tensor:
     with torch.no_grad():
-        prepared = prepare_window(batch.window, _BEAMS)
+        prepared = prepare_window(batch.window, _BEAMS, mixture=True)
     return prepared.apply(network(prepared.gram, prepared.noise, batch.future.shape[1]))
 
 

@@ -29,6 +29,9 @@ from simulator.downlink.gram import squared_magnitude
 
 STRONG_BEAMS = 16
 COMMON_WEIGHT = 0.2
+POWERS = (0.0, *(10**exponent for exponent in (-1.5, -0.83, -0.17, 0.5, 1.17, 1.83, 2.5)))  # of beams, in sigma^2
+PASSES = 3
+NEAR = 0.3  # weight of the beams beside it in the probabilities of a beam
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class PreparedWindow:
         return result if self.phases is None else result * self.phases.conj().unsqueeze(1)
 
 
-def prepare_window(window: Window, beams: int = STRONG_BEAMS) -> PreparedWindow:
+def prepare_window(window: Window, beams: int = STRONG_BEAMS, mixture: bool = False) -> PreparedWindow:
     """Centre, denoise and remove the mean Doppler of a window, and compute its Gram matrices.
 
     Parameters
@@ -96,6 +99,9 @@ def prepare_window(window: Window, beams: int = STRONG_BEAMS) -> PreparedWindow:
         The history.
     beams
         Strong beams with coefficients of their own, where the geometry is known; 0: none.
+    mixture
+        Denoise by the distribution of beam powers within each series, for learned predictors, instead of by the power
+        of each beam and its neighbours.
 
     Returns
     -------
@@ -108,7 +114,8 @@ def prepare_window(window: Window, beams: int = STRONG_BEAMS) -> PreparedWindow:
     if window.geometry.kind != "none":
         phases = canonical_phases(values, window.geometry)
         values = to_beams(values * phases.unsqueeze(1), window.geometry)
-        soft = _temporal_gains(values, variance, window.geometry)
+        denoise = _mixture_gains if mixture else _temporal_gains
+        soft = denoise(values, variance, window.geometry)
         values, gains = values * soft.unsqueeze(1), soft.double()
         energy = variance * gains.square().sum(-1)
     common = temporal_gram(values)
@@ -132,17 +139,59 @@ def prepare_window(window: Window, beams: int = STRONG_BEAMS) -> PreparedWindow:
 def _temporal_gains(values: Tensor, variance: Tensor, geometry: ArrayGeometry) -> Tensor:
     """Compute gains from the power of each beam within the temporal signal space, which holds less noise.
 
-    The space is that of the Gram matrix of beams with the gains of their whole power: its eigenvectors v_i, weighted by
-    the signal's share w_i of their eigenvalues. The signal's power is sum_i w_i (|v_i^T x|^2 - sigma^2) / P.
+    The signal's power is sum_i w_i (|v_i^T x|^2 - sigma^2) / P, w_i the signal's share of the eigenvalues.
+    """
+    spread, signal, components = _temporal_components(values, variance, geometry)
+    share = (signal / spread.clamp(min=torch.finfo(spread.dtype).tiny)).to(components.dtype)
+    excess = components - variance.to(components.dtype)[:, None, None]
+    power = (share.unsqueeze(1) @ excess).squeeze(1) / values.shape[1]
+    return gains_of_power(power, variance, geometry)
+
+
+def _mixture_gains(values: Tensor, variance: Tensor, geometry: ArrayGeometry) -> Tensor:
+    """Compute the mean gain of each beam under the distribution of beam powers found in the series itself.
+
+    Component i of a beam of power s sigma^2 has the variance sigma^2 (1 + s p_i), p_i the signal's shares of the
+    eigenvalues, of mean 1. s is one of ``POWERS``; its probabilities are those of all beams of the series, by
+    expectation maximisation, and of the beams beside. The gain is the mean of s / (s + 1/2): snapshots are combined
+    afterwards, which halves the noise or more. Sparse and dense channels thus have thresholds of their own.
+    """
+    _, signal, components = _temporal_components(values, variance, geometry)
+    total = signal.mean(-1, keepdim=True)
+    least = torch.finfo(components.dtype).eps * total.squeeze(-1) / values.shape[-1]  # sigma^2 of rounding
+    noise = torch.maximum(variance, least).clamp(min=torch.finfo(components.dtype).tiny).to(components.dtype)
+    ratio = components / noise[:, None, None]
+    shares = torch.where(total > 0, signal / total, 1.0).to(components.dtype)
+    powers = torch.tensor(POWERS, dtype=components.dtype, device=components.device)
+    scaled = powers[:, None] * shares.unsqueeze(1)  # (series, powers, history)
+    evidence = (scaled / (1 + scaled)) @ ratio - torch.log1p(scaled).sum(-1, keepdim=True)
+    posterior = torch.softmax(evidence, 1)
+    for _ in range(PASSES):
+        prior = (posterior.sum(-1, keepdim=True) + 0.5) / (values.shape[-1] + 0.5 * len(POWERS))
+        grid = posterior.view(*posterior.shape[:2], *geometry.grid(values.shape[-1]))
+        beside = [grid.roll(step, axis) for axis in range(2, grid.ndim) for step in (-1, 1)]
+        near = (sum(beside, torch.zeros_like(grid)) / len(beside)).flatten(2)
+        posterior = torch.softmax(evidence + torch.log((1 - NEAR) * prior + NEAR * near + 1e-6), 1)
+    strongest = (ratio.mean(1) - 1).clamp(min=POWERS[-1])
+    gains = (posterior[:, :-1] * (powers / (powers + 0.5))[:-1, None]).sum(1)
+    result: Tensor = gains + posterior[:, -1] * strongest / (strongest + 0.5)
+    return result
+
+
+def _temporal_components(values: Tensor, variance: Tensor, geometry: ArrayGeometry) -> tuple[Tensor, Tensor, Tensor]:
+    """Project beams onto the eigenvectors v_i of the temporal Gram matrix of beams with gains of their whole power.
+
+    Returns
+    -------
+    spread, signal : Tensor
+        Eigenvalues, and what exceeds the noise in them, float64 (series, history).
+    components : Tensor
+        |v_i^T x|^2, real (series, history, antennas).
     """
     first = beam_gains(values, variance, geometry)
     noise = variance * first.double().square().sum(-1)
     spread, vectors = torch.linalg.eigh(temporal_gram(values * first.unsqueeze(1)))
-    tiny = torch.finfo(spread.dtype).tiny
-    share = ((spread - noise.unsqueeze(-1)).clamp(min=0) / spread.clamp(min=tiny)).to(first.dtype)
-    components = squared_magnitude(vectors.mT.to(values.dtype) @ values) - variance.to(first.dtype)[:, None, None]
-    signal = (share.unsqueeze(1) @ components).squeeze(1) / values.shape[1]
-    return gains_of_power(signal, variance, geometry)
+    return spread, (spread - noise.unsqueeze(-1)).clamp(min=0), squared_magnitude(vectors.mT.to(values.dtype) @ values)
 
 
 def _local(values: Tensor, noise: Tensor, strong: Tensor, geometry: ArrayGeometry) -> tuple[Tensor, Tensor]:

@@ -68,7 +68,7 @@ def predict_window(window: Window, ahead: int, method: str = "auto", network: Pr
     method
         ``hold``; ``ar``: vector autoregression, per strong beam where the geometry is known; ``ar-global``: one for all
         antennas; ``esprit``, ``kalman``: by the poles of the Doppler spectrum; ``nflae``: the network; ``auto``: the
-        network and ``ar``, or without a network ``ar`` and ``kalman``, combined by hindsight.
+        network, ``ar`` and ``kalman``, or without a network ``ar`` and ``kalman``, combined by hindsight.
     network
         The network, for ``nflae`` and ``auto``.
 
@@ -91,12 +91,12 @@ def predict_window(window: Window, ahead: int, method: str = "auto", network: Pr
         return Prediction(hold(window, ahead), hold_error_db(window, ahead), ["hold"] * series)
     names = [method]
     if method == "auto":
-        names = ["ar"] if history < LEAST_HISTORY else ["ar", "kalman"] if network is None else ["nflae", "ar"]
-    beams = 0 if method in _GLOBAL else STRONG_BEAMS
+        names = ["ar"] if history < LEAST_HISTORY else [*(["nflae"] if network else []), "ar", "kalman"]
+    beams, mixture = 0 if method in _GLOBAL else STRONG_BEAMS, "nflae" in names
     array_predictors = _array_predictors(window, names, network)
     if array_predictors:
         return _predict_arrays(window, ahead, names, array_predictors, beams)
-    prepared = prepare_window(window, beams)
+    prepared = prepare_window(window, beams, mixture)
     predictors = [_predictor(name, network) for name in names]
     coefficients = torch.stack([predictor(prepared.gram, prepared.noise, ahead) for predictor in predictors], 1)
     weights = torch.ones(series, 1, dtype=torch.float64, device=coefficients.device)
@@ -137,7 +137,8 @@ def _predict_arrays(
     window: Window, ahead: int, names: Sequence[str], predictors: Sequence[ArrayPredictor], beams: int
 ) -> Prediction:
     values = window.snapshots.detach().resolve_conj().numpy()
-    prepared = prepare_arrays(values, window.noise_variance.detach().double().numpy(), window.geometry, beams)
+    variance = window.noise_variance.detach().double().numpy()
+    prepared = prepare_arrays(values, variance, window.geometry, beams, "nflae" in names)
     channels, error, weights = combine(prepared, predictors, [_PRIORITY.get(name, 1.0) for name in names], ahead)
     return Prediction(torch.from_numpy(channels), torch.from_numpy(error), _named(torch.from_numpy(weights), names))
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import fft
 
 from simulator.csi.beams import FLAT_BONUS, LEAKAGE, ZERO_PADDING, ArrayGeometry, bends
-from simulator.csi.prediction.linear import COMMON_WEIGHT
+from simulator.csi.prediction.linear import COMMON_WEIGHT, NEAR, PASSES, POWERS
 from simulator.csi.small_batch.arrays import Complex, Index, Problem, Real, diagonal, gram_of, squares
 
 _TINY = float(np.finfo(np.float64).tiny)
@@ -82,7 +82,12 @@ class PreparedArrays:
 
 
 def prepare_arrays(
-    values: Complex, variance: Real, geometry: ArrayGeometry, beams: int, gram: Complex | None = None
+    values: Complex,
+    variance: Real,
+    geometry: ArrayGeometry,
+    beams: int,
+    mixture: bool = False,
+    gram: Complex | None = None,
 ) -> PreparedArrays:
     """Centre, denoise and remove the mean Doppler of a window, and compute its Gram matrices.
 
@@ -96,6 +101,8 @@ def prepare_arrays(
         Arrangement of the antennas.
     beams
         Strong beams with coefficients of their own, where the geometry is known.
+    mixture
+        See `simulator.csi.prediction.linear.prepare_window`.
     gram
         `gram_of` of ``values``, where it is at hand.
 
@@ -114,7 +121,7 @@ def prepare_arrays(
         axes = tuple(range(2, 2 + len(sizes)))
         turned = (values * phases[:, None]).reshape(series, history, *sizes)
         values = fft.fftn(turned, axes=axes, norm="ortho", overwrite_x=True).reshape(values.shape)
-        soft = _temporal_gains(values, variance, sizes)
+        soft = (_mixture_gains if mixture else _temporal_gains)(values, variance, sizes)
         values = values * soft[:, None]
         strength = soft.astype(np.float64) ** 2
         energy = variance * strength.sum(1)
@@ -178,14 +185,47 @@ def _onto_grid(waves: Complex, sizes: tuple[int, ...]) -> Complex:
 
 def _temporal_gains(values: Complex, variance: Real, sizes: tuple[int, ...]) -> Real:
     """Return the gains per beam of the signal within the temporal signal space, float32 (series, antennas)."""
+    single = variance.astype(np.float32)[:, None]
+    spread, signal, components = _temporal_components(values, variance, sizes)
+    share = (signal / np.maximum(spread, _TINY)).astype(np.float32)
+    power = (share[:, None] @ (components - single[..., None]))[:, 0] / values.shape[1]
+    return _gains(power, single, sizes)
+
+
+def _mixture_gains(values: Complex, variance: Real, sizes: tuple[int, ...]) -> Real:
+    """Return the gains per beam of `simulator.csi.prediction.linear.prepare_window` with ``mixture``, float32."""
+    _, signal, components = _temporal_components(values, variance, sizes)
+    beams, total = values.shape[-1], signal.mean(-1, keepdims=True)
+    least = np.finfo(np.float32).eps * total[:, 0] / beams
+    noise = np.maximum(np.maximum(variance, least), _TINY_SINGLE).astype(np.float32)
+    ratio = components / noise[:, None, None]
+    shares = np.divide(signal, total, out=np.ones_like(signal), where=total > 0).astype(np.float32)
+    powers = np.asarray(POWERS, np.float32)
+    scaled = powers[:, None] * shares[:, None]
+    evidence = (scaled / (1 + scaled)) @ ratio - np.log1p(scaled).sum(-1, keepdims=True)
+    likelihood = np.exp(evidence - evidence.max(1, keepdims=True))
+    posterior = likelihood / likelihood.sum(1, keepdims=True)
+    for _ in range(PASSES):
+        prior = (posterior.sum(-1, keepdims=True) + 0.5) / np.float32(beams + 0.5 * len(POWERS))
+        grid = posterior.reshape(*posterior.shape[:2], *sizes)
+        beside = sum(np.roll(grid, step, axis) for axis in range(2, grid.ndim) for step in (-1, 1))
+        near = np.asarray(beside).reshape(posterior.shape) / np.float32(2 * len(sizes))
+        posterior = likelihood * ((1 - NEAR) * prior + NEAR * near + 1e-6)
+        posterior /= posterior.sum(1, keepdims=True)
+    strongest = np.maximum(ratio.mean(1) - 1, powers[-1])
+    gains = ((powers / (powers + 0.5))[None, None, :-1] @ posterior[:, :-1])[:, 0]
+    result: Real = gains + posterior[:, -1] * strongest / (strongest + 0.5)
+    return result
+
+
+def _temporal_components(values: Complex, variance: Real, sizes: tuple[int, ...]) -> tuple[Real, Real, Real]:
+    """Return eigenvalues, the signal in them and squared components of `simulator.csi.prediction.linear`."""
     history, single = values.shape[1], variance.astype(np.float32)[:, None]
     first = _gains(squares(values).sum(1) / history - single, single, sizes)
     noise = variance * (first.astype(np.float64) ** 2).sum(1)
     spread, vectors = np.linalg.eigh(gram_of(values * first[:, None]))
-    share = np.maximum(spread - noise[:, None], 0) / np.maximum(spread, _TINY)
-    components = squares(vectors.swapaxes(1, 2).astype(np.complex64) @ values) - single[..., None]
-    signal = (share.astype(np.float32)[:, None] @ components)[:, 0] / history
-    return _gains(signal, single, sizes)
+    components = squares(vectors.swapaxes(1, 2).astype(np.complex64) @ values)
+    return spread, np.maximum(spread - noise[:, None], 0), components
 
 
 def _gains(signal: Real, noise: Real, sizes: tuple[int, ...]) -> Real:
