@@ -15,6 +15,9 @@ from simulator.csi.prediction.temporal import temporal_gram
 _PASSES = 8
 _WEAK = 0.25  # of the beams
 _TAPERED = 16  # antennas along a dimension from which on it is tapered
+_POOLED = 0.25  # quantile: channels in many beams bias estimates upwards
+_LEAST_SHARE_OF_POOL = 0.5
+_OVERSAMPLING = 4
 
 
 def noise_variance_of_history(snapshots: Tensor) -> Tensor:
@@ -93,3 +96,51 @@ def _mean_of_smallest(beams: int, weak: int, snapshots: int) -> float:
 
     levels = (np.arange(weak) + 0.5) / beams
     return float(gammaincinv(snapshots, levels).mean() / snapshots)
+
+
+def pool_over_drops(variances: Tensor) -> Tensor:
+    """Replace estimates of one receiver's noise variance by their lower quartile.
+
+    Channels that fill all beams only raise an estimate. Those below half of the quartile are kept.
+
+    Parameters
+    ----------
+    variances
+        Estimates, real (drops, receivers).
+
+    Returns
+    -------
+    Tensor
+        sigma^2, real (drops, receivers).
+    """
+    common = variances.quantile(_POOLED, dim=0, keepdim=True)
+    return torch.where(variances < _LEAST_SHARE_OF_POOL * common, variances, common)
+
+
+def chance_of_strongest_wave(snapshots: Tensor, geometry: ArrayGeometry) -> Tensor:
+    """Bound the probability that white noise alone concentrates as much power on one plane wave.
+
+    The share of one direction in the power of T snapshots of noise is a Beta(T, T (N - 1)) variable; the bound is its
+    tail times the number of directions. Channels without structure over the array are no different from noise.
+
+    Parameters
+    ----------
+    snapshots
+        Received pilots, complex (series, snapshots, antennas).
+    geometry
+        Arrangement of the antennas, not ``none``.
+
+    Returns
+    -------
+    Tensor
+        Bound, float64 (series,); it may exceed 1.
+    """
+    from scipy.special import betaincc
+
+    series, count, antennas = snapshots.shape
+    sizes = geometry.grid(antennas)
+    axes, fine = tuple(range(-len(sizes), 0)), [size * _OVERSAMPLING for size in sizes]
+    spectra = torch.fft.fftn(snapshots.reshape(series, count, *sizes), fine, axes).flatten(2).abs().square()
+    share = spectra.sum(1).amax(-1) / (antennas * snapshots.abs().square().sum((1, 2)))
+    tail = betaincc(count, count * max(1, antennas - 1), share.double().clamp(max=1).cpu().numpy())
+    return torch.from_numpy(np.asarray(tail)).to(snapshots.device) * math.prod(fine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -50,8 +51,10 @@ class EstimationSummary:
 
     @property
     def mean_error_db(self) -> float:
-        """Return the estimated CSI error, mean over users and drops, dB."""
-        return float(10 * np.log10(np.concatenate(self.errors).mean()))
+        """Return the estimated CSI error, mean over users and drops with a known one, dB; NaN without any."""
+        errors = np.concatenate(self.errors)
+        known = errors[np.isfinite(errors)]
+        return float(10 * np.log10(known.mean())) if known.size else math.nan
 
     @property
     def noise_share(self) -> float | None:

@@ -13,11 +13,20 @@ from simulator.csi.estimation.candidates import GainNetwork
 from simulator.csi.estimation.estimate import Estimate, check_method, estimate_channels
 from simulator.csi.estimation.least_squares import least_squares
 from simulator.csi.estimation.pilots import Observation
-from simulator.csi.noise_variance import noise_variance_of_beams, noise_variance_of_history
+from simulator.csi.noise_variance import (
+    chance_of_strongest_wave,
+    noise_variance_of_beams,
+    noise_variance_of_history,
+    pool_over_drops,
+)
 
 _SERIES_AT_A_TIME = 512
 _HIGHEST_SNR_DB = 300.0
 _DOUBTFUL_SHARE = 2 / 3  # of the received power; medians: three waves at 0 dB 0.6, Rayleigh fading 0.95 (N = 64)
+_SIGNIFICANT = 0.05  # chance of as strong a wave in noise
+_STRUCTURED_SHARE = 0.2  # of the series, from which on all are taken as structured
+_LEAST_ANTENNAS = 16  # below which weak beams tell nothing
+_LEAST_VALUES = 64  # per user, over antennas, snapshots and drops
 LINE = ArrayGeometry("line")
 
 
@@ -36,8 +45,9 @@ class EstimationMethod:
     noise_variance : float, optional
         sigma^2 per antenna or pilot symbol.
     csi_snr_db : float, optional
-        SNR per antenna or pilot symbol, dB, instead. Neither: estimated from the weak beams, or, of several snapshots
-        without geometry, from the weak eigenvalues.
+        SNR per antenna or pilot symbol, dB, instead. Neither: estimated from the weak beams of all drops of a user, or,
+        of several snapshots without geometry, from the weak eigenvalues. ``auto`` then leaves pilots as received that
+        show no wave beyond noise, and arrays of less than 16 antennas.
     covariance : Tensor, optional
         E h h^H, complex (users or 1, antennas, antennas).
     network : GainNetwork, optional
@@ -98,11 +108,13 @@ def estimate_users(received: Tensor, method: EstimationMethod) -> Estimate:
     method.check()
     groups, snapshots, users, symbols = received.shape
     series = received.to(method.device).transpose(1, 2).reshape(groups * users, snapshots, symbols)
+    noise = _pooled_noise(series, users, method)
     parts = []
     for start in range(0, len(series), _SERIES_AT_A_TIME):
         part = series[start : start + _SERIES_AT_A_TIME]
         owner = (torch.arange(start, start + len(part), device=part.device)) % users
-        parts.append(_estimate(part, owner, method))
+        pooled = None if noise is None else tuple(each[start : start + len(part)] for each in noise)
+        parts.append(_estimate(part, owner, method, pooled))
     channels = torch.cat([part.channels for part in parts])
     shares = [part.noise_share for part in parts if part.noise_share is not None]
     return Estimate(
@@ -130,15 +142,46 @@ def doubt_noise(median_share: float) -> str | None:
         return None
     return (
         f"the estimated noise is {100 * median_share:.0f} % of the received power: either the pilots are that noisy, or"
-        " the channels fill all beams (rich scattering, another geometry) and are taken for noise, which makes the"
-        " estimates worse than the pilots; state --csi-snr-db or --noise-dbw (csi_snr_db or noise_variance in Python)"
+        " the channels fill all beams (rich scattering, another geometry) and are taken for noise; pilots without a"
+        " significant wave are left as received; state --csi-snr-db or --noise-dbw (csi_snr_db or noise_variance in"
+        " Python)"
     )
 
 
-def _estimate(series: Tensor, owner: Tensor, method: EstimationMethod) -> Estimate:
+def _pooled_noise(series: Tensor, users: int, method: EstimationMethod) -> tuple[Tensor, Tensor] | None:
+    """Estimate sigma^2 of each user from the beams of all its drops, and tell series that are left as received.
+
+    Returns
+    -------
+    variance : Tensor
+        sigma^2, float64 (series,).
+    unknown : Tensor
+        bool (series,): without a wave that noise alone would not show, or too few values to tell the noise.
+
+    Or None where the noise is stated or not estimated from beams.
+    """
+    stated = method.csi_snr_db is not None or method.noise_variance is not None
+    if stated or method.pilots is not None or method.geometry.kind == "none":
+        return None
+    variances, chances = [], []
+    for part in series.split(_SERIES_AT_A_TIME):
+        power = part.abs().square().mean((1, 2), keepdim=True)
+        unit = part / power.sqrt()
+        variances.append(noise_variance_of_beams(unit, method.geometry).double() * power[:, 0, 0].double())
+        chances.append(chance_of_strongest_wave(unit, method.geometry))
+    significant = torch.cat(chances) < _SIGNIFICANT
+    pooled = pool_over_drops(torch.cat(variances).view(-1, users)).flatten()
+    few = series.shape[2] < _LEAST_ANTENNAS or series[::users].numel() < _LEAST_VALUES
+    structured = significant.double().mean() >= _STRUCTURED_SHARE
+    return pooled, torch.full_like(significant, few) | ~(significant | structured)
+
+
+def _estimate(
+    series: Tensor, owner: Tensor, method: EstimationMethod, pooled: tuple[Tensor, Tensor] | None
+) -> Estimate:
     power = series.abs().square().mean((1, 2), keepdim=True)
     unit = series / power.sqrt()  # whatever the unit of the file, float32 holds the squares
-    variance, known = _noise_variance(unit, power[:, 0, 0], method)
+    variance, known = _noise_variance(unit, power[:, 0, 0], method, pooled)
     if variance is None:
         channels = least_squares(Observation(unit, torch.ones_like(power[:, 0, 0]), method.pilots))
         unknown = torch.full_like(power[:, 0, 0], torch.nan)
@@ -152,10 +195,20 @@ def _estimate(series: Tensor, owner: Tensor, method: EstimationMethod) -> Estima
             Observation(unit, variance, method.pilots), method.geometry, method.name, method.network, covariance, known
         )
     estimated = method.csi_snr_db is None and method.noise_variance is None
-    return replace(found, channels=found.channels * power.sqrt(), noise_share=variance if estimated else None)
+    found = replace(found, channels=found.channels * power.sqrt(), noise_share=variance if estimated else None)
+    if pooled is None or method.name != "auto" or covariance is not None:
+        return found
+    return Estimate(
+        torch.where(pooled[1][:, None, None], series, found.channels),
+        torch.where(pooled[1], torch.nan, found.csi_error_db),
+        ["ls" if left else name for left, name in zip(pooled[1].tolist(), found.method, strict=True)],
+        found.noise_share,
+    )
 
 
-def _noise_variance(unit: Tensor, power: Tensor, method: EstimationMethod) -> tuple[Tensor | None, Tensor]:
+def _noise_variance(
+    unit: Tensor, power: Tensor, method: EstimationMethod, pooled: tuple[Tensor, Tensor] | None
+) -> tuple[Tensor | None, Tensor]:
     """Return sigma^2 relative to the mean power, None where it is unknown and not needed, and if it is known."""
     known = torch.ones_like(power)
     least = torch.finfo(torch.float32).eps ** 2
@@ -163,8 +216,8 @@ def _noise_variance(unit: Tensor, power: Tensor, method: EstimationMethod) -> tu
         return (known / (1 + 10 ** (method.csi_snr_db / 10))).clamp(min=least), known
     if method.noise_variance is not None:
         return (method.noise_variance / power).clamp(min=least), known
-    if method.pilots is None and method.geometry.kind != "none":
-        return noise_variance_of_beams(unit, method.geometry).clamp(min=least), torch.zeros_like(power)
+    if pooled is not None:
+        return (pooled[0] / power).float().clamp(least, 1), torch.zeros_like(power)
     if method.pilots is None and unit.shape[1] > 1:
         return noise_variance_of_history(unit).float().clamp(min=least), torch.zeros_like(power)
     if method.name == "ls":

@@ -129,7 +129,8 @@ def test_fewer_symbols_than_antennas(method: str) -> None:
 
 def test_pilots_that_explain_nothing_are_not_overfitted() -> None:
     """A channel without structure: what few symbols do not see stays unknown, and is not invented."""
-    channels, phase = gaussian(20, 1, 64, seed=12), 2 * math.pi * torch.rand(64, 32)
+    channels = gaussian(20, 1, 64, seed=12)
+    phase = 2 * math.pi * torch.rand(64, 32, generator=torch.Generator().manual_seed(13))
     observation = observed(channels, 0.01, torch.polar(torch.full_like(phase, 0.125), phase))
     for method in ("omp", "auto"):
         found = estimate_channels(observation, LINE, method)
@@ -146,6 +147,27 @@ def test_users_keep_scale_and_phase(method: str) -> None:
     assert torch.allclose(turned.channels / turn, plain.channels, rtol=1e-3, atol=1e-3)
     assert plain.method == turned.method
     assert plain.csi_error_db.shape == (2, 3)
+
+
+def test_channels_without_waves_are_left_as_received_if_the_noise_is_unknown() -> None:
+    rich = observed(gaussian(40, 1, 64, seed=20), 0.03).received.reshape(20, 1, 2, 64)
+    found = estimate_users(rich, EstimationMethod())
+    assert set(found.method) == {"ls"}
+    assert torch.equal(found.channels, rich)
+    assert bool(found.csi_error_db.isnan().all())
+    assert set(estimate_users(rich, EstimationMethod("beam-gain")).method) == {"beam-gain"}
+    small = observed(30 * rays(20, 8, 1, seed=21), 0.03).received.reshape(20, 1, 1, 8)
+    assert torch.equal(estimate_users(small, EstimationMethod()).channels, small)
+
+
+def test_one_noise_variance_serves_all_drops_of_a_user() -> None:
+    """Drops that fill the beams are not taken for noise beside sparse ones; another user does not matter."""
+    channels = torch.cat([rays(30, 64, 2, seed=22), gaussian(10, 1, 64, seed=23)])
+    received = observed(channels, 0.01).received.reshape(40, 1, 1, 64)
+    found = estimate_users(received, EstimationMethod()).channels
+    assert error_db(found[30:, 0], channels[30:]) < -19
+    other = torch.cat([received, 1e3 * gaussian(40, 1, 1, 64, seed=24)], 2)
+    assert torch.allclose(estimate_users(other, EstimationMethod()).channels[:, :, :1], found, rtol=1e-4, atol=1e-4)
 
 
 def test_users_have_covariances_of_their_own() -> None:
