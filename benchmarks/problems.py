@@ -105,13 +105,13 @@ def hybrid(chains: Callable[[int], int], bits: int | None = None) -> Case:
 def joint(receive: int) -> Case:
     """Return the case of users with several receive antennas and all streams."""
     problem = PrecodingProblem(joint_receivers=True)
-    return Case(lambda *_: problem, "steps=60", ("umi", "rayleigh"), antennas=32, receive=receive)
+    return Case(lambda *_: problem, "steps=300", ("umi", "rayleigh"), antennas=32, receive=receive)
 
 
 CASES = {
     "weights": Case(log_uniform_weights, "steps=60"),
-    "antennas": Case(limited(1), "rounds=30"),
-    "groups-of-8": Case(limited(8), "rounds=30"),
+    "antennas": Case(limited(1), "rounds=60"),
+    "groups-of-8": Case(limited(8), "rounds=60"),
     "max-min": Case(lambda *_: PrecodingProblem(objective="max-min"), "iterations=2000"),
     "proportional-fair-10": Case(
         lambda *_: PrecodingProblem(objective="proportional-fair", window=10), "steps=60", channels=("umi", "uav")
