@@ -8,21 +8,29 @@ with direction sin(theta) = 2 m / N (modulo 2) and curvature q. It is the Fresne
 r_n = r - n d sin(theta) + n^2 d^2 cos^2(theta) / (2 r), where q = N^2 d^2 cos^2(theta) / (2 lambda r), the beta^2 of
 `near_field.wavefront_curvature`: no carrier frequency is needed. Correlation with all N directions of one curvature is
 removal of the parabolic phase and an FFT. Codewords of one curvature are orthogonal.
+
+A panel has codewords that are products of one per axis, C x R directions and one curvature for both: that of a side of
+n of N_max antennas is q (n / N_max)^2, as for a source on boresight; elsewhere they differ by cos^2 and are coupled.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from functools import cache
 
 import torch
 from torch import Tensor
 
+from matlab_io.errors import NflaeError
 from simulator.geometry.near_field import beta_threshold
 
 DFT_CURVATURES = (0.0,)
 # Singular values of the effective channel below this fraction of the largest count as zero (as in `schemes.zf`).
 _RANK_TOLERANCE = 3e-5
+
+Grid = int | tuple[int, int]
+"""Antennas N of a line, or (columns, rows) of a panel whose antenna r + rows c is in row r and column c."""
 
 
 @cache
@@ -66,8 +74,39 @@ def polar_domain_curvatures(antennas: int, coherence: float) -> tuple[float, ...
     return (0.0, *(sign * index * step for index in range(1, count + 1) for sign in (1, -1)))
 
 
-def codewords(indices: Tensor, curvatures: tuple[float, ...], antennas: int) -> Tensor:
-    """Form codewords by number: s N + m has direction m and curvature s.
+def panel_grid(text: str, antennas: int) -> Grid:
+    """Parse the size of a panel, and check it against the channels.
+
+    Parameters
+    ----------
+    text : str
+        ``ROWSxCOLUMNS``; empty for a line.
+    antennas : int
+        N.
+
+    Returns
+    -------
+    int or tuple of int
+        The grid.
+
+    Raises
+    ------
+    NflaeError
+        If the text is none of these, or the panel has another number of antennas.
+    """
+    if not text:
+        return antennas
+    found = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", text)
+    if found is None:
+        raise NflaeError(f"panel={text[:40]} is no size: give ROWSxCOLUMNS, as in panel=16x16")
+    rows, columns = int(found[1]), int(found[2])
+    if rows * columns != antennas:
+        raise NflaeError(f"panel={text} has {rows * columns} antennas, the channels have {antennas}")
+    return columns, rows
+
+
+def codewords(indices: Tensor, curvatures: tuple[float, ...], grid: Grid) -> Tensor:
+    """Form codewords by number: s N + m has direction m and curvature s; m = m_c R + m_r on a panel.
 
     Parameters
     ----------
@@ -75,22 +114,26 @@ def codewords(indices: Tensor, curvatures: tuple[float, ...], antennas: int) -> 
         Numbers, integer (...).
     curvatures : tuple of float
         beta^2 with sign, see `polar_domain_curvatures`.
-    antennas : int
-        N.
+    grid : int or tuple of int
+        Antennas of the line, or columns and rows of the panel.
 
     Returns
     -------
     Tensor
         Unit-norm codewords, complex128 (..., antennas).
     """
-    curvature = torch.tensor(curvatures, dtype=torch.float64, device=indices.device)[indices // antennas]
-    position = _positions(antennas, indices.device)
-    cycles = (indices % antennas).unsqueeze(-1) * position - curvature.unsqueeze(-1) * position.square()
+    sizes = _sizes(grid)
+    antennas, device = math.prod(sizes), indices.device
+    curvature = torch.tensor(curvatures, dtype=torch.float64, device=device)[indices // antennas]
+    directions = torch.unravel_index(indices % antennas, sizes)
+    axes = zip(directions, _positions(grid, device), strict=True)
+    slopes = torch.stack([direction.unsqueeze(-1) * position for direction, position in axes]).sum(0)
+    cycles = slopes - curvature.unsqueeze(-1) * _squares(grid, device)
     phase = 2 * math.pi * (cycles - cycles.round())
     return torch.polar(torch.full_like(phase, 1 / math.sqrt(antennas)), phase)
 
 
-def distinct_codewords(channels: Tensor, curvatures: tuple[float, ...]) -> Tensor:
+def distinct_codewords(channels: Tensor, curvatures: tuple[float, ...], grid: Grid | None = None) -> Tensor:
     """Assign to each user the codeword of largest |c^H h_k|, no codeword twice, the strongest pair first.
 
     With more users than codewords all of them are assigned, then all again. The cost is O(S N log N) per user for S
@@ -102,6 +145,8 @@ def distinct_codewords(channels: Tensor, curvatures: tuple[float, ...]) -> Tenso
         Channels h_k, complex (drops, users, antennas).
     curvatures : tuple of float
         beta^2 with sign, see `polar_domain_curvatures`.
+    grid : int or tuple of int, optional
+        Antennas of the line, or columns and rows of the panel; a line by default.
 
     Returns
     -------
@@ -110,7 +155,7 @@ def distinct_codewords(channels: Tensor, curvatures: tuple[float, ...]) -> Tenso
     """
     drops, users, antennas = channels.shape
     size = len(curvatures) * antennas
-    value, index = _best_codewords(channels, curvatures, min(users, size))
+    value, index = _best_codewords(channels, curvatures, min(users, size), grid or antennas)
     chosen = torch.zeros(drops, users, dtype=torch.int64, device=channels.device)
     served = torch.zeros_like(chosen, dtype=torch.bool)
     taken = torch.zeros_like(index, dtype=torch.bool)
@@ -126,7 +171,7 @@ def distinct_codewords(channels: Tensor, curvatures: tuple[float, ...]) -> Tenso
     return chosen
 
 
-def _best_codewords(channels: Tensor, curvatures: tuple[float, ...], count: int) -> tuple[Tensor, Tensor]:
+def _best_codewords(channels: Tensor, curvatures: tuple[float, ...], count: int, grid: Grid) -> tuple[Tensor, Tensor]:
     """Find each user's `count` best codewords.
 
     More are not needed: fewer than `count` other users take codewords before it.
@@ -141,19 +186,21 @@ def _best_codewords(channels: Tensor, curvatures: tuple[float, ...], count: int)
     antennas = channels.shape[-1]
     peak = channels.abs().amax((-2, -1), keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
     unit = (channels / peak).to(torch.complex64)
-    squared = _positions(antennas, channels.device).square()
+    squared, sizes = _squares(grid, channels.device), _sizes(grid)
+    axes = tuple(range(-len(sizes), 0))
     value = torch.empty(*channels.shape[:-1], 0, dtype=torch.float32, device=channels.device)
     index = torch.empty_like(value, dtype=torch.int64)
     for number, curvature in enumerate(curvatures):
         flattening = torch.polar(torch.ones_like(squared), 2 * math.pi * curvature * squared).to(unit.dtype)
-        strength, direction = torch.fft.fft(unit * flattening).abs().topk(min(count, antennas), dim=-1)
+        spectrum = torch.fft.fftn((unit * flattening).reshape(*unit.shape[:-1], *sizes), dim=axes).flatten(-len(sizes))
+        strength, direction = spectrum.abs().topk(min(count, antennas), dim=-1)
         value, index = torch.cat([value, strength], -1), torch.cat([index, direction + number * antennas], -1)
         value, order = value.topk(min(count, value.shape[-1]), dim=-1)
         index = index.gather(-1, order)
     return value, index
 
 
-def hybrid_zero_forcing(channels: Tensor, curvatures: tuple[float, ...]) -> Tensor:
+def hybrid_zero_forcing(channels: Tensor, curvatures: tuple[float, ...], grid: Grid | None = None) -> Tensor:
     """Zero-force on the effective channel: W = F (H^H F)^+, K codewords F and a K x K digital precoder.
 
     The columns of F are `distinct_codewords`. The pseudo-inverse covers singular effective channels. Every user's best
@@ -165,13 +212,15 @@ def hybrid_zero_forcing(channels: Tensor, curvatures: tuple[float, ...]) -> Tens
         Channels h_k, complex (drops, users, antennas).
     curvatures : tuple of float
         beta^2 with sign, see `polar_domain_curvatures`.
+    grid : int or tuple of int, optional
+        Antennas of the line, or columns and rows of the panel; a line by default.
 
     Returns
     -------
     Tensor
         Columns of W, of any length but zero, complex128 (drops, users, antennas).
     """
-    analog = codewords(distinct_codewords(channels, curvatures), curvatures, channels.shape[-1])
+    analog = codewords(distinct_codewords(channels, curvatures, grid), curvatures, grid or channels.shape[-1])
     # Users' gains may differ by 100 dB; the rank is that of the directions.
     wide = channels.to(analog.dtype)
     norm = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
@@ -181,6 +230,19 @@ def hybrid_zero_forcing(channels: Tensor, curvatures: tuple[float, ...]) -> Tens
     return beams
 
 
-def _positions(antennas: int, device: torch.device) -> Tensor:
-    """Compute n / N, float64 (antennas,)."""
-    return (torch.arange(antennas, dtype=torch.float64, device=device) - (antennas - 1) / 2) / antennas
+def _sizes(grid: Grid) -> tuple[int, ...]:
+    return (grid,) if isinstance(grid, int) else grid
+
+
+def _positions(grid: Grid, device: torch.device) -> list[Tensor]:
+    """Compute n / N of every antenna along each axis, float64 (antennas,) each."""
+    sizes = _sizes(grid)
+    axes = [(torch.arange(size, dtype=torch.float64, device=device) - (size - 1) / 2) / size for size in sizes]
+    return [axis.flatten() for axis in torch.meshgrid(*axes, indexing="ij")]
+
+
+def _squares(grid: Grid, device: torch.device) -> Tensor:
+    """Compute the parabolic phase of curvature 1, (n / N)^2 of a line, float64 (antennas,)."""
+    sizes = _sizes(grid)
+    parts = zip(_positions(grid, device), sizes, strict=True)
+    return torch.stack([(position * (size / max(sizes))).square() for position, size in parts]).sum(0)

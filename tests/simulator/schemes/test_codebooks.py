@@ -8,9 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from matlab_io.errors import NflaeError
+from simulator.downlink.budget import LinkBudget
+from simulator.downlink.precoding import ChannelBatch
 from simulator.geometry.arrays import UniformLinearArray
 from simulator.geometry.near_field import beam_gain
+from simulator.geometry.panels import UniformPlanarArray, spherical_wave
 from simulator.geometry.steering import far_field_steering, near_field_steering
+from simulator.schemes import scheme
 from simulator.schemes.codebooks import (
     DFT_CURVATURES,
     codewords,
@@ -142,3 +147,44 @@ def test_users_of_one_channel_share_its_beam_and_more_users_than_codewords_find_
     beams = unit_rows(hybrid_zero_forcing(channels, DFT_CURVATURES)[0].numpy())
     overlap = np.abs(beams.conj() @ book.numpy().T)
     np.testing.assert_allclose(overlap, [[1, 0], [1, 0], [1, 0], [0, 1]], atol=1e-6)
+
+
+def test_codewords_of_a_panel_are_products_of_those_of_its_sides() -> None:
+    curvatures = (0.0, 1.5, -1.5)
+    numbers = torch.arange(3 * 8 * 4)
+    panel = codewords(numbers, curvatures, (8, 4)).numpy()
+    for number in (0, 5, 37, 95):
+        curvature, direction = divmod(number, 32)
+        column, row = divmod(direction, 4)
+        wide = codewords(torch.tensor([curvature * 8 + column]), curvatures, 8).numpy()[0]
+        short = codewords(torch.tensor([curvature * 4 + row]), tuple(q / 4 for q in curvatures), 4).numpy()[0]
+        np.testing.assert_allclose(panel[number], np.kron(wide, short), atol=1e-12)
+    book = panel[:32]
+    np.testing.assert_allclose(book.conj() @ book.T, np.eye(32), atol=1e-12)
+
+
+def test_focused_codewords_of_a_panel_explain_its_spherical_waves() -> None:
+    array = UniformPlanarArray(16, 24)
+    direction = 0.3 * (torch.rand(60, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64) - 0.5)
+    channels = spherical_wave(array, direction, torch.full((60,), 0.35, dtype=torch.float64)).unsqueeze(1)
+    shares = []
+    for book in (DFT_CURVATURES, polar_domain_curvatures(24, 0.5)):
+        words = codewords(distinct_codewords(channels, book, (24, 16)), book, (24, 16))
+        everything = codewords(torch.arange(len(book) * 384), book, (24, 16))
+        gains = (everything.conj() @ channels[:, 0].to(torch.complex128).T).abs()
+        np.testing.assert_allclose((words.conj() * channels).sum(-1).abs()[:, 0], gains.amax(0), atol=1e-6)
+        shares.append(float(gains.amax(0).square().mean()))
+    assert shares[0] < 0.3
+    assert shares[1] > 2 * shares[0]
+
+
+def test_schemes_with_codebooks_serve_panels() -> None:
+    array = UniformPlanarArray(32, 32)
+    direction = 0.4 * (torch.rand(30, 4, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64) - 0.5)
+    waves = spherical_wave(array, direction, torch.full((30, 4), 0.6, dtype=torch.float64))
+    names = ("ldma:panel=32x32", "sdma:panel=32x32", "ldma", "sdma")
+    rates = [float(scheme(name)(ChannelBatch(waves), LinkBudget()).sum_rate.mean()) for name in names]
+    assert rates[0] > 1.2 * max(rates[1:])
+    for wrong, told in (("16", "is no size: give ROWSxCOLUMNS"), ("8x16", "has 128 antennas, the channels have 1024")):
+        with pytest.raises(NflaeError, match=told):
+            scheme(f"ldma:panel={wrong}")(ChannelBatch(waves), LinkBudget())
