@@ -137,13 +137,15 @@ def prepare_arrays(
         count = min(beams, antennas)
         strong = np.argsort(power, 1)[:, : -count - 1 : -1]
         own, own_noise = _local(values, strength * variance[:, None], strong, geometry.grid(antennas))
-        grams = np.concatenate([grams, own + COMMON_WEIGHT * grams], 1)
+        grams, shared = np.empty((series, 1 + count, history, history), common.dtype), COMMON_WEIGHT * grams
+        grams[:, 0] = common
+        np.add(own, shared, out=grams[:, 1:])
         noise = np.concatenate([noise, own_noise + COMMON_WEIGHT * noise], 1)
         chosen = np.take_along_axis(power, strong, 1).astype(np.float64)
         chosen /= np.maximum(chosen.sum(1, keepdims=True), _TINY)
         shares = np.concatenate([np.zeros((series, 1)), chosen], 1)
     level = np.maximum(diagonal(grams).real.mean(-1), _TINY)
-    problem = Problem(grams / level[..., None, None], noise / level, 0)
+    problem = Problem(grams * (1 / level)[..., None, None], noise / level, 0)
     return PreparedArrays(values, phases, advance, strong, shares, problem, geometry)
 
 
