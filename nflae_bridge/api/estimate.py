@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from matlab_io.arguments import checked
 from matlab_io.errors import NflaeError
 from matlab_io.extras import explain_import
 from matlab_io.reading.arrays import read_array
@@ -40,6 +42,7 @@ class EstimatedChannels:
     notes: tuple[str, ...] = ()
 
 
+@checked()
 def estimate(
     received: npt.ArrayLike,
     *,
@@ -53,7 +56,7 @@ def estimate(
     layout: str | None = None,
     convention: str | None = None,
     receive_antennas: str | None = None,
-    model: str = "auto",
+    model: str | Path = "auto",
     device: str = "auto",
 ) -> EstimatedChannels:
     """Estimate channels from received pilots.
@@ -111,7 +114,7 @@ def estimate(
             noise_variance=noise_variance,
             pilots=None if pilots is None else np.asarray(pilots),
             covariance=None if covariance is None else np.asarray(covariance),
-            model=model,
+            model=str(model),
             device=device,
         )
         grouped = torch.from_numpy(rows).reshape(-1, snapshots, *rows.shape[1:])

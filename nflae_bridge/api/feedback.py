@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from matlab_io.arguments import checked
 from matlab_io.errors import NflaeError
 from matlab_io.extras import explain_import
 from matlab_io.reading.arrays import read_array
@@ -42,6 +43,7 @@ class Feedback:
     link: FeedbackFormat
 
 
+@checked()
 def feedback(
     channels: npt.ArrayLike,
     bits: int,
@@ -90,7 +92,8 @@ def feedback(
         from simulator.csi.feedback.ends import FeedbackEncoder, csi_error_db, missed_share
     except ModuleNotFoundError as error:
         raise explain_import(error, "nflae_bridge.feedback") from error
-    reference = reference or float(np.linalg.norm(snapshots.astype(np.complex128), axis=-1).max())
+    if reference is None:
+        reference = float(np.linalg.norm(snapshots.astype(np.complex128), axis=-1).max())
     link = parse_format(bits, snapshots.shape[-1], codec, predictor, geometry, reference)
     encoder = FeedbackEncoder(link, snapshots.shape[1])
     given = torch.from_numpy(snapshots)
@@ -115,6 +118,7 @@ def _checked_snapshots(
     return snapshots
 
 
+@checked()
 def decode_feedback(
     reports: npt.ArrayLike, link: FeedbackFormat, received: npt.ArrayLike | None = None
 ) -> npt.NDArray[np.complex64]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Unpack
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
+from matlab_io.arguments import checked
 from matlab_io.errors import NflaeError
 from matlab_io.extras import explain_import
 from matlab_io.reading.arrays import check_swapped, read_array
@@ -31,6 +33,7 @@ _NETWORK = "nflae"
 _JOINT_AXES = 4  # drops, users, receive antennas, antennas
 
 
+@checked(noise_power="for a noise power per user multiply h_k by sqrt(sigma^2 / sigma_k^2)")
 def precode(
     channels: npt.ArrayLike,
     *,
@@ -43,7 +46,7 @@ def precode(
     min_rate: float = DEFAULT_MIN_RATE,
     near_field: npt.ArrayLike | None = None,
     scheme: str = "nflae",
-    model: str = "auto",
+    model: str | Path = "auto",
     device: str = "auto",
     refine: int = 0,
     **options: Unpack[ProblemOptions],
@@ -83,23 +86,13 @@ def precode(
     problem = _problem(options, receive_antennas, power is not None, layout, np.shape(channels))
     drops, combiner = read_array(channels, layout, convention, receive_antennas, joint=True)
     _check_drops(drops, None if layout is not None else np.shape(channels))
-    _check_numbers(power=power, noise_power=noise_power, alpha_c=alpha_c, min_rate=min_rate)
     power = total_power(problem, drops.shape[-1], power)
     budget = LinkBudget(power, DEFAULT_NOISE_POWER if noise_power is None else noise_power, alpha_c, min_rate)
     if noise_power is None:
         check_default_noise(drops, power)
-    _check_network_options(scheme, model, refine)
+    _check_network_options(scheme, str(model), refine)
     given = _checked_labels(near_field, drops.shape[:2])
-    return _compute(drops, given, budget, (scheme, model, device, refine), problem, combiner)
-
-
-def _check_numbers(**quantities: Any) -> None:
-    for name, value in quantities.items():
-        if np.ndim(value) or isinstance(value, str):
-            raise NflaeError(
-                f"{name} must be one number, got an array of shape {np.shape(value)}; for a noise power per user"
-                " multiply h_k by sqrt(sigma^2 / sigma_k^2)"
-            )
+    return _compute(drops, given, budget, (scheme, str(model), device, refine), problem, combiner)
 
 
 def _check_network_options(scheme: str, model: str, refine: int) -> None:

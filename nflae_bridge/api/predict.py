@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from matlab_io.arguments import checked
 from matlab_io.errors import NflaeError
 from matlab_io.extras import explain_import
 from matlab_io.reading.arrays import read_array
@@ -47,6 +49,7 @@ class PredictedChannels:
     path_gain: npt.NDArray[np.float64] | None = None
 
 
+@checked()
 def predict(
     history: npt.ArrayLike,
     times: npt.ArrayLike | None = None,
@@ -58,7 +61,7 @@ def predict(
     layout: str | None = None,
     convention: str | None = None,
     receive_antennas: str | None = None,
-    model: str = "auto",
+    model: str | Path = "auto",
     device: str = "auto",
     force: bool = False,
     paths: bool = False,
@@ -98,7 +101,7 @@ def predict(
     """
     snapshots, _ = read_array(history, layout, convention, receive_antennas)
     try:
-        chosen = prediction_method(ahead, method, geometry, csi_snr_db, model, device)
+        chosen = prediction_method(ahead, method, geometry, csi_snr_db, str(model), device)
         found = _predict(snapshots, times, chosen, force, paths)
     except ModuleNotFoundError as error:
         raise explain_import(error, "nflae_bridge.predict") from error
@@ -124,6 +127,8 @@ def _predict(
     def name(index: int) -> str:
         return f"snapshot {index + 1}"
 
+    if times is not None and np.iscomplexobj(times):
+        raise NflaeError("times must be real numbers of seconds, got complex ones")
     instants = None if times is None else torch.from_numpy(np.asarray(times, np.float64))
     try:
         method.geometry.check(snapshots.shape[-1])

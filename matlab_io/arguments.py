@@ -1,0 +1,127 @@
+"""Check the arguments of the functions for Python users against their annotations."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+import os
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from matlab_io.errors import NflaeError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_SHOWN = 60  # characters of a value in a message
+
+
+def checked(**hints: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Convert the arguments of a function to the types of its annotations, or raise an error that names the argument.
+
+    ``int`` becomes an int, also from NumPy integers; ``float`` a float; ``str`` must be a str, ``str | Path`` may be a
+    path; ``bool`` must be True or False; ``npt.ArrayLike`` becomes a NumPy array. With ``| None`` also None is passed
+    on. Arguments with other annotations are passed on as they are.
+
+    Parameters
+    ----------
+    **hints : str
+        Remedy for an argument of a wrong type, by the name of the argument.
+
+    Returns
+    -------
+    callable
+        Decorator of a function of a module with ``from __future__ import annotations``; the function then raises
+        NflaeError, one line, for an argument of another type.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        kinds = {each.name: str(each.annotation) for each in inspect.signature(function).parameters.values()}
+        names = tuple(kinds)
+
+        def converted(name: str, value: Any) -> Any:
+            try:
+                return _converted(name, kinds.get(name, ""), value)
+            except NflaeError as error:
+                raise NflaeError(f"{error}; {hints[name]}" if name in hints else str(error)) from None
+
+        @functools.wraps(function)
+        def call(*positional: P.args, **named: P.kwargs) -> R:
+            given: list[Any] = [converted(name, value) for name, value in zip(names, positional, strict=False)]
+            given += positional[len(names) :]  # too many: reported by Python
+            return function(*given, **{name: converted(name, named[name]) for name in named})
+
+        return call
+
+    return decorate
+
+
+def _converted(name: str, annotation: str, value: Any) -> Any:
+    kind, optional = annotation.removesuffix(" | None"), annotation.endswith(" | None")
+    if kind not in _CONVERTERS or (optional and value is None):
+        return value
+    converter, expected = _CONVERTERS[kind]
+    try:
+        return converter(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0] if kind == "npt.ArrayLike" else ""
+    text = " ".join(repr(value).split())
+    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    raise NflaeError(
+        f"{name} must be {expected}{' or None' if optional else ''}, got {type(value).__name__} {shown}"
+        + (f": {reason}" if reason else "")
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return value
+
+
+def _text_or_path(value: Any) -> str:
+    return _text(os.fspath(value))
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError
+    return bool(value)
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool | np.bool_) or np.ndim(value):
+        raise TypeError
+    number = operator.index(value)
+    if abs(number) >= 2**63:
+        raise OverflowError
+    return number
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool | np.bool_ | str | bytes) or np.ndim(value) or np.iscomplexobj(value):
+        raise TypeError
+    return float(value)
+
+
+def _array(value: Any) -> npt.NDArray[Any]:
+    array = np.asarray(value)
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"its elements are no numbers (dtype {array.dtype})")
+    if np.ma.is_masked(value):
+        raise ValueError("it has masked entries; state them as NaN, e.g. by .filled(np.nan)")
+    return array
+
+
+_CONVERTERS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "str": (_text, "a text"),
+    "str | Path": (_text_or_path, "a text or a path"),
+    "bool": (_flag, "True or False"),
+    "int": (_whole, "a whole number"),
+    "float": (_number, "a number"),
+    "npt.ArrayLike": (_array, "an array of numbers"),
+}
