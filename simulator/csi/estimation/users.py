@@ -113,7 +113,8 @@ def estimate_users(received: Tensor, method: EstimationMethod) -> Estimate:
     for start in range(0, len(series), _SERIES_AT_A_TIME):
         part = series[start : start + _SERIES_AT_A_TIME]
         owner = (torch.arange(start, start + len(part), device=part.device)) % users
-        pooled = None if noise is None else tuple(each[start : start + len(part)] for each in noise)
+        within = slice(start, start + len(part))
+        pooled = None if noise is None else (noise[0][within], noise[1][within])
         parts.append(_estimate(part, owner, method, pooled))
     channels = torch.cat([part.channels for part in parts])
     shares = [part.noise_share for part in parts if part.noise_share is not None]
@@ -164,7 +165,7 @@ def _pooled_noise(series: Tensor, users: int, method: EstimationMethod) -> tuple
     if stated or method.pilots is not None or method.geometry.kind == "none":
         return None
     variances, chances = [], []
-    for part in series.split(_SERIES_AT_A_TIME):
+    for part in torch.split(series, _SERIES_AT_A_TIME):
         power = part.abs().square().mean((1, 2), keepdim=True)
         unit = part / power.sqrt()
         variances.append(noise_variance_of_beams(unit, method.geometry).double() * power[:, 0, 0].double())
