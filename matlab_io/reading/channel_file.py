@@ -20,7 +20,7 @@ from matlab_io.reading.expressions import Gathered, gather, is_expression
 from matlab_io.reading.fitting import Choices, Reading, fit
 from matlab_io.reading.layout import slabs
 from matlab_io.reading.readings import AmbiguousLayout
-from matlab_io.reading.receive_antennas import MODES, combine
+from matlab_io.reading.receive_antennas import JOINT, MODES, combine
 from matlab_io.reading.scalars import BudgetQuantity, budget_variables, link_budget
 from matlab_io.reading.selection import choose_variable
 from matlab_io.reading.storage import StoredArray, hold, open_storage
@@ -246,7 +246,7 @@ def open_channels(
         Signal model y = H' x or y = H x; by default as the file states, else by the layout (not for row-major files).
     allow_real : bool
         Accept an array without an imaginary part too.
-    receive_antennas : {"each", "strongest", "eigen"}, optional
+    receive_antennas : {"each", "strongest", "eigen", "joint"}, optional
         Treatment of several receive antennas per user, see `matlab_io.reading.receive_antennas.combine`.
     shape : sequence of int, optional
         Shape in MATLAB order of a file of raw complex64 numbers.
@@ -266,7 +266,7 @@ def open_channels(
     """
     if convention is not None:
         check_convention(convention)
-    if receive_antennas is not None and receive_antennas not in MODES:
+    if receive_antennas is not None and receive_antennas not in (*MODES, JOINT):
         raise ValueError(f"receive_antennas {receive_antennas!r}: expected one of {', '.join(MODES)}")
     file = Path(path)
     version = "raw" if shape is not None else detect_version(file)

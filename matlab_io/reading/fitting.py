@@ -23,6 +23,7 @@ _MEANINGS = {
     "each": "every antenna as a user",
     "strongest": "the strongest antenna",
     "eigen": "combined by the dominant left singular vector",
+    "joint": "combined together with the precoder",
 }
 
 

@@ -80,8 +80,19 @@ class ChannelOptions:
     receive_antennas: str | None
     shape: tuple[int, ...] | None
 
-    def open(self, path: Path) -> ChannelFile:
-        """Open the channels of the file ``path``.
+    def open(self, path: Path, joint: bool = False) -> ChannelFile:
+        """Open the channels of a file.
+
+        Parameters
+        ----------
+        path : Path
+            File.
+        joint : bool
+            The command takes channels of several receive antennas, ``--receive-antennas joint``.
+
+        Returns
+        -------
+        ChannelFile
 
         Raises
         ------
@@ -90,6 +101,8 @@ class ChannelOptions:
         """
         from matlab_io import open_channels
 
+        if self.receive_antennas == "joint" and not joint:
+            raise click.UsageError("--receive-antennas joint is for nflae precode; pass each, strongest or eigen")
         return open_channels(
             path,
             variable=self.variable,
@@ -151,9 +164,9 @@ channel_options = option_group(
     ),
     click.option(
         "--receive-antennas",
-        type=click.Choice(["each", "strongest", "eigen"]),
-        help="Users with several receive antennas (axis r): each antenna as a user, the strongest one, or combined by"
-        " the dominant left singular vector.",
+        type=click.Choice(["each", "strongest", "eigen", "joint"]),
+        help="Users with several receive antennas (axis r): each antenna as a user, the strongest one, combined by the"
+        " dominant left singular vector, or, by nflae precode, together with the precoder.",
     ),
     click.option(
         "--shape",
@@ -238,10 +251,11 @@ budget_options = option_group(
     *level_options[4:],
     click.option(
         "--power-scope",
-        type=click.Choice(["each", "total"]),
+        type=click.Choice(["each", "equal", "total"]),
         default="each",
         show_default=True,
-        help="P is the power of each subcarrier (f axis), or of all of them together, in equal shares.",
+        help="P is the power of each subcarrier (f axis), or of all of them together, in equal shares or, by nflae"
+        " precode, in the best ones.",
     ),
     click.option("--yes", is_flag=True, help="Go on with the default noise power at an implausible SNR."),
 )

@@ -25,12 +25,20 @@ class SchemeOption(click.Option):
         Further names, without options.
     sic
         Allow schemes that need receivers with SIC.
+    problems
+        Allow schemes that solve particular precoding problems only.
     """
 
     def __init__(
-        self, *args: Any, several: bool = False, also: tuple[str, ...] = (NETWORK,), sic: bool = True, **settings: Any
+        self,
+        *args: Any,
+        several: bool = False,
+        also: tuple[str, ...] = (NETWORK,),
+        sic: bool = True,
+        problems: bool = False,
+        **settings: Any,
     ) -> None:
-        self._several, self._also, self._sic = several, also, sic
+        self._several, self._also, self._sic, self._problems = several, also, sic, problems
         metavar = "NAME[:OPTION=VALUE]" + (",..." if several else "")
         super().__init__(*args, metavar=metavar, callback=self._chosen, shell_complete=self._complete, **settings)
 
@@ -43,7 +51,8 @@ class SchemeOption(click.Option):
         sic = " (receivers with SIC)"
         listed = [usage(name, known_options(name)) + sic * needs_sic_as_declared(name) for name in self._names()]
         text, bracket, default = self._text.partition("  [default")
-        return f"{text} One of {', '.join(listed)}.{bracket}{default}"
+        others = f" Of particular problems: {', '.join(self._of_problems())}." if self._problems else ""
+        return f"{text} One of {', '.join(listed)}.{others}{bracket}{default}"
 
     @help.setter
     def help(self, text: str) -> None:
@@ -54,6 +63,11 @@ class SchemeOption(click.Option):
 
         names = [name for name in scheme_names() if name not in self._also]
         return [*self._also, *(name for name in names if self._sic or not needs_sic_as_declared(name))]
+
+    def _of_problems(self) -> tuple[str, ...]:
+        from simulator.problems.combinations import problem_schemes
+
+        return problem_schemes() if self._problems else ()
 
     def _chosen(self, ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | list[str]:
         if value is None and self._several:
@@ -69,6 +83,8 @@ class SchemeOption(click.Option):
         from simulator.schemes.options import SchemeError, split_spec
         from simulator.schemes.registry import check_scheme, needs_sic_as_declared
 
+        if split_spec(spec)[0] in self._of_problems():
+            return spec  # with its options, which depend on the problem
         try:
             checked = check_scheme(spec, self._also, self._sic)
         except SchemeError as error:

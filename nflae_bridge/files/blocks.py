@@ -110,7 +110,8 @@ def read_block(
     channels, combiner = file.read_combined(start, stop)
     good = good_drops(channels)
     if noise is not None:
-        channels *= noise.amplitude(start, stop)
+        amplitude = noise.amplitude(start, stop)
+        channels *= amplitude if channels.ndim == amplitude.ndim else amplitude[:, :, None]
     labels = None if near_field is None else near_field[start:stop][good]
     if good.all():
         return Block(start, good, channels, combiner, labels)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ __all__ = [
     "panel_labels",
     "precode_labelled",
     "read_labels",
+    "read_weights",
     "stated_panel",
 ]
 
@@ -41,6 +43,7 @@ UNDECIDED = 0.5
 
 _VARIABLE = "near_field"
 Labels = npt.NDArray[np.bool_]
+Axes = list[tuple[str, int]]
 
 
 @dataclass(frozen=True)
@@ -147,20 +150,68 @@ def read_labels(file: ChannelFile, wanted: str | None) -> tuple[Labels | None, s
     remedy = f"correct it, or pass --near-field {NO_VARIABLE} for the labels of the network"
     if variable.matlab_class not in (*NUMERIC_CLASSES, "logical") or variable.is_complex:
         raise NflaeError(f"{where} ({variable.matlab_class}) holds no labels; expected 0 and 1 per user; {remedy}")
-    orders, shape = _orders(file, variable.row_major), _matlab_shape(variable)
-    order = next((order for order in orders if _sizes(order) == shape), None)
-    if order is None:
-        expected = " or ".join(dict.fromkeys(shape_text(_sizes(order)) for order in orders))
-        raise NflaeError(f"{where} is {shape_text(shape)}; expected a label per user, {expected}; {remedy}")
-    numbers = _numbers(file, variable)
+    order, numbers = _per_user(file, variable, "label", remedy)
+    shape = _matlab_shape(variable)
     wrong = np.argwhere(~np.isin(numbers, (0, 1)))
     if len(wrong):
         index = ",".join(str(position + 1) for position in wrong[0])
         raise NflaeError(f"{where}({index}) = {numbers[tuple(wrong[0])]:g}; labels are 0 and 1; {remedy}")
-    labels = numbers.astype(np.bool_).reshape([size for _, size in order], order="F")
+    labels = _users_by_drops(file, numbers.astype(np.bool_), order)
+    return labels, f"{variable.name} in {file.path.name}, {shape_text(shape)}"
+
+
+def read_weights(file: ChannelFile, name: str) -> npt.NDArray[np.float64]:
+    """Read the weights of the users' rates from a variable of a channel file.
+
+    Parameters
+    ----------
+    file : ChannelFile
+        Open file.
+    name : str
+        Name of the variable.
+
+    Returns
+    -------
+    numpy.ndarray
+        Float64, (users,) or (drops, users).
+
+    Raises
+    ------
+    NflaeError
+        If there is no such variable, or it does not hold real numbers, one per user or per user and drop.
+    """
+    from matlab_io.containers.contents import list_variables
+
+    remedy = "pass --weights with such an array, or as numbers with commas between them"
+    listed = [] if file.version == "raw" else list_variables(file.path, file.version)
+    variable = next((each for each in listed if each.name == name), None)
+    if variable is None:
+        raise NflaeError(f"{file.path}: no variable {name}; {remedy}")
+    if variable.matlab_class not in NUMERIC_CLASSES or variable.is_complex:
+        raise NflaeError(f"{file.path}: {name} ({variable.matlab_class}) holds no weights; {remedy}")
+    if math.prod(variable.shape) == file.users:
+        return _numbers(file, variable).astype(np.float64).reshape(-1)
+    order, numbers = _per_user(file, variable, "weight", remedy)
+    return _users_by_drops(file, numbers.astype(np.float64), order)
+
+
+def _per_user(file: ChannelFile, variable: Variable, noun: str, remedy: str) -> tuple[Axes, npt.NDArray[np.float64]]:
+    """Read a variable of one value per user and drop, with its axes in MATLAB order."""
+    orders, shape = _orders(file, variable.row_major), _matlab_shape(variable)
+    order = next((order for order in orders if _sizes(order) == shape), None)
+    if order is None:
+        expected = " or ".join(dict.fromkeys(shape_text(_sizes(order)) for order in orders))
+        where = f"{file.path}: {variable.name}"
+        raise NflaeError(f"{where} is {shape_text(shape)}; expected a {noun} per user, {expected}; {remedy}")
+    return order, _numbers(file, variable)
+
+
+def _users_by_drops(file: ChannelFile, numbers: npt.NDArray[Any], order: Axes) -> npt.NDArray[Any]:
+    """Bring values per user and drop to (drops, users)."""
+    values = numbers.reshape([size for _, size in order], order="F")
     users = [name for name, _ in order].index("k")
-    labels = np.moveaxis(labels, users, 0).reshape((file.users, file.drops), order="F")
-    return np.ascontiguousarray(labels.T), f"{variable.name} in {file.path.name}, {shape_text(shape)}"
+    values = np.moveaxis(values, users, 0).reshape((file.users, file.drops), order="F")
+    return np.ascontiguousarray(values.T)
 
 
 def stated_panel(file: ChannelFile) -> UniformPlanarArray | None:
@@ -230,9 +281,6 @@ def _variable(file: ChannelFile, wanted: str | None) -> Variable | None:
     beside = file.variable.rpartition(".")[0]
     names = (f"{beside}.{_VARIABLE}", _VARIABLE)
     return next((variables[name] for name in names if name in variables), None)
-
-
-Axes = list[tuple[str, int]]
 
 
 def _orders(file: ChannelFile, row_major: bool) -> list[Axes]:

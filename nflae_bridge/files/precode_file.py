@@ -25,7 +25,9 @@ from nflae_bridge.files.labels import SCHEME_LABELS, UNDECIDED, LabelSource, pre
 from nflae_bridge.files.prefetch import prefetch_map
 from nflae_bridge.files.validation import Channels
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import Precoding, Scheme, result_arrays
+from simulator.downlink.precoding import Precoding, Scheme
+from simulator.problems.dispatch import ProblemScheme
+from simulator.problems.solution import solution_arrays
 
 __all__ = ["Summary", "precode_channels", "precode_file"]
 
@@ -157,9 +159,18 @@ def _block_arrays(
     file: ChannelFile, block: Block, scheme: Scheme, budget: LinkBudget, device: torch.device, labels: LabelSource
 ) -> dict[str, npt.NDArray[Any]]:
     """Precode a block; return the arrays of its drops, NaN and false for skipped ones."""
+    if isinstance(scheme, ProblemScheme):
+        together = scheme.problem.drops_together
+        if together > 1 and not block.good.all():
+            drop = drop_name(file, block.start + int(np.flatnonzero(~block.good)[0]))
+            raise NflaeError(
+                f"{file.path}: {file.variable}: {drop} cannot be skipped: {together} drops are solved together; correct"
+                " the channels"
+            )
+        scheme = scheme.of_drops(block.start, block.good)
     precoding = precode_channels(scheme, block.channels, budget, device, labels, block.near_field)
     _check_rates(file, block, precoding)
-    arrays = result_arrays(precoding, block.good)
+    arrays = solution_arrays(precoding, block.good)
     if block.receive_combiner is not None:
         arrays[RECEIVE_COMBINER.name] = block.receive_combiner
     return arrays

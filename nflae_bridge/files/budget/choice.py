@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # numpy is not imported for the options of a command
 
 __all__ = ["BudgetChoice", "BudgetRequest", "PowerScope", "choose_budget"]
 
-PowerScope = Literal["each", "total"]
+PowerScope = Literal["each", "equal", "total"]
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class BudgetRequest:
         Largest share of P for the near-field users.
     min_rate : float, optional
         Minimum rate of every user, bps/Hz.
-    power_scope : {"each", "total"}
-        P is the power of each subcarrier, or of all together.
+    power_scope : {"each", "equal", "total"}
+        P is the power of each subcarrier, or of all together, in equal or in the best shares.
     yes : bool
         Go on with a default noise power at an implausible SNR.
     """
@@ -85,7 +85,7 @@ class BudgetChoice:
         Noise power per user or drop, to be referred to the reference by scaling the channels.
     subcarriers : int
         Number of subcarriers; 1 without such an axis.
-    power_scope : {"each", "total"}
+    power_scope : {"each", "equal", "total"}
         Whether `power` is that of each subcarrier, or of all together.
     gains : UserGains, optional
         Gains of a sample of the file's users; None without a file.
@@ -103,7 +103,7 @@ class BudgetChoice:
     @property
     def power_per_subcarrier(self) -> float:
         """Return the power of one subcarrier, W: all of P, or an equal share of it."""
-        return self.power.value / (self.subcarriers if self.power_scope == "total" else 1)
+        return self.power.value / (1 if self.power_scope == "each" else self.subcarriers)
 
     @property
     def median_snr_db(self) -> float:
@@ -117,7 +117,7 @@ class BudgetChoice:
         """Return the words that follow a mean sum rate in bps/Hz, with a blank before; empty without subcarriers."""
         if self.subcarriers == 1:
             return ""
-        power = "an equal share of P" if self.power_scope == "total" else "the whole P"
+        power = {"each": "the whole P", "equal": "an equal share of P", "total": "its share of P"}[self.power_scope]
         return f" per subcarrier, each with {power}; mean over {self.subcarriers} subcarriers and the drops"
 
     def link_budget(self) -> LinkBudget:
@@ -133,7 +133,8 @@ class BudgetChoice:
         power = f"power = {_watts(self.power.value)}; {self.power.origin})"
         if self.subcarriers > 1:
             share = f"shared by the {self.subcarriers} subcarriers, {self.power_per_subcarrier:g} W each"
-            power += f", {share if self.power_scope == 'total' else f'on each of {self.subcarriers} subcarriers'}"
+            share += " on average" if self.power_scope == "total" else ""
+            power += f", {f'on each of {self.subcarriers} subcarriers' if self.power_scope == 'each' else share}"
         noise = f"noise_power = {_watts(self.noise_power.value)}; {self.noise_power.origin})"
         if self.noise is not None:
             noise = f"noise_power = {self.noise.describe()} ({self.noise_power.origin}): h_k is divided by its root"
@@ -229,12 +230,12 @@ def choose_budget(
         or Setting(DEFAULT_MIN_RATE, "default")
     )
     subcarriers = 1 if file is None else _subcarriers(file)
-    if request.power_scope == "total" and file is not None and "f" not in file.layout:
+    if request.power_scope != "each" and file is not None and "f" not in file.layout:
         raise NflaeError(
-            f"{file.path}: {file.variable}: --power-scope total needs a subcarrier axis; name it f in --layout (it is"
-            f" {file.layout} now)"
+            f"{file.path}: {file.variable}: --power-scope {request.power_scope} needs a subcarrier axis; name it f"
+            f" in --layout (it is {file.layout} now)"
         )
-    shares = subcarriers if request.power_scope == "total" else 1
+    shares = 1 if request.power_scope == "each" else subcarriers
     noise_power, noise = choose_noise(request, file, power.value / shares, progress)
     gains = None
     if file is not None:

@@ -82,7 +82,7 @@ def user_gains(channels: Channels) -> npt.NDArray[np.float64]:
     Parameters
     ----------
     channels : numpy.ndarray
-        Complex64, (drops, users, antennas).
+        Complex64, (drops, users, antennas), or with an axis of receive antennas after the users.
 
     Returns
     -------
@@ -90,6 +90,8 @@ def user_gains(channels: Channels) -> npt.NDArray[np.float64]:
         Float64, (drops, users).
     """
     parts = np.ascontiguousarray(channels).view(np.float32)
+    if parts.ndim > 3:  # receive antennas that are combined later: their mean
+        return np.asarray(np.einsum("skrn,skrn->sk", parts, parts, dtype=np.float64) / parts.shape[2])
     return np.asarray(np.einsum("skn,skn->sk", parts, parts, dtype=np.float64))
 
 

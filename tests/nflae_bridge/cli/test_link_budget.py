@@ -124,7 +124,7 @@ def test_inspect_names_what_cannot_be_used(nflae: Run, write_mat: WriteMat) -> N
         (("--noise-dbm", 0, "--noise-figure-db", 3), "--noise-dbm and --noise-figure-db state the same quantity"),
         (("--bandwidth-mhz", 0), "--bandwidth-mhz 0: give a positive number"),
         (("--temperature", "inf"), "--temperature inf: give a positive number"),
-        (("--power-scope", "half"), "is not one of 'each', 'total'"),
+        (("--power-scope", "half"), "is not one of 'each', 'equal', 'total'"),
     ],
 )
 def test_wrong_usage(nflae: Run, write_mat: WriteMat, options: tuple[object, ...], words: str) -> None:
@@ -132,7 +132,7 @@ def test_wrong_usage(nflae: Run, write_mat: WriteMat, options: tuple[object, ...
     assert (done.exit_code, words in done.stderr) == (2, True), done.stderr
 
 
-@pytest.mark.parametrize("scope", ["each", "total"])
+@pytest.mark.parametrize("scope", ["each", "equal"])
 def test_power_of_subcarriers(nflae: Run, write_mat: WriteMat, tmp_path: Path, scope: str) -> None:
     H, output = random_channels(drops=10), tmp_path / "out.mat"
     source = write_mat(grid=H.reshape(2, 5, 3, 16).T, power=2.0, noise_power=0.01)

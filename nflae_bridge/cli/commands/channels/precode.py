@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nflae_bridge.cli.commands.channels.problem_options import problem_options
 from nflae_bridge.cli.options import (
     ChannelOptions,
     PlotOptions,
@@ -21,6 +22,7 @@ from nflae_bridge.cli.prediction_options import PredictionOptions, prediction_op
 from nflae_bridge.cli.scheme_option import NETWORK, SchemeOption
 from nflae_bridge.cli.terminal import announce, fact, progress, warn
 from nflae_bridge.files.budget.choice import BudgetChoice, BudgetRequest, choose_budget
+from nflae_bridge.files.problem import ProblemRequest, choose_problem, problem_budget, problem_info, streams_of
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from nflae_bridge.files.csi.prediction import FilePredictor
     from nflae_bridge.files.labels import LabelSource
     from nflae_bridge.files.precode_file import Summary
+    from simulator.downlink.budget import LinkBudget
+    from simulator.downlink.precoding import Scheme
+    from simulator.problems.problem import PrecodingProblem
 
 _MOSTLY = 0.9  # of the drops: from here on the network is not worth its time
 
@@ -44,6 +49,7 @@ _MOSTLY = 0.9  # of the drops: from here on the network is not worth its time
       nflae precode channels.mat -o w.mat --alpha-c 0.4 --min-rate 0.6 --plot users.png
       nflae precode channels.mat -o w.mat --scheme wmmse
       nflae precode flight.mat -o w.mat --ahead 2               for the channels 2 snapshots after each drop
+      nflae precode channels.mat -o w.mat --rf-chains 8 --phase-bits 3
 
     \b
     Variables of OUT.mat (MATLAB order; N antennas, K users, S drops):
@@ -52,7 +58,8 @@ _MOSTLY = 0.9  # of the drops: from here on the network is not worth its time
       sum_rate, feasible, fallback                                    1 x S
       nflae_info                                                      struct
     Transmit x = W diag(sqrt(p)) s. With subcarriers, S stands for F x S: each has its own sum_rate and the whole P, or
-    with --power-scope total an equal share.
+    with --power-scope a share of it. A hybrid array adds analog and digital, --receive-antennas joint the combiners and
+    an axis of streams before that of users.
     """,
 )
 @click.argument("source", metavar="IN.mat", type=click.Path(path_type=Path))
@@ -70,11 +77,13 @@ _MOSTLY = 0.9  # of the drops: from here on the network is not worth its time
     cls=SchemeOption,
     default="nflae",
     show_default=True,
+    problems=True,
     help="Precoding scheme, with its own options, e.g. wmmse:iterations=50.",
 )
 @channel_options
 @near_field_option
 @budget_options
+@problem_options
 @work_options
 @click.option(
     "--mat-version",
@@ -94,13 +103,14 @@ def command(
     prediction: PredictionOptions,
     reading: ChannelOptions,
     request: BudgetRequest,
+    wanted: ProblemRequest,
     work: WorkOptions,
     plotting: PlotOptions,
 ) -> None:
     """Compute near-field labels, precoders and powers for the channels in IN.mat.
 
-    IN.mat is a MATLAB or Octave file of version 4 to 7.3. A file of version 7.3 is read and written block by block, so
-    its size is not limited by the memory; files of earlier versions are read whole.
+    IN.mat is a MATLAB or Octave file of version 4 to 7.3. One of version 7.3 is read and written block by block, so its
+    size is not limited by the memory; files of earlier versions are read whole.
     """
     from nflae_bridge.cli.plot_option import check_plot, check_plot_drop, draw_users, precode_drop_to_plot
 
@@ -109,27 +119,27 @@ def command(
     if mat_version is not None and output.suffix.lower() == ".npz":
         raise click.UsageError(f"--mat-version {mat_version} is for .mat files, and {output} is a .npz file")
     check_plot(plotting, forbidden=(source, output))
-    with reading.open(source) as file:
+    with reading.open(source, joint=True) as file:
         choice = choose_budget(request, file, progress)
+        problem, budget = _checked_problem(wanted, choice, file, name, prediction, plotting)
         check_plot_drop(plotting, file)
         announce(file, choice, request.yes)
 
         from nflae_bridge.engine.devices import choose_device, drops_per_block
-        from nflae_bridge.engine.schemes import load_scheme
         from nflae_bridge.files.precode_file import precode_file
         from nflae_bridge.network.shipped import model_folder
 
-        device, budget = choose_device(work.device), choice.link_budget()
-        model = model_folder(work.model, device.type).resolve().name
-        label_source, origin = _labels(file, labels, name, model, device)
+        model = model_folder(work.model, (device := choose_device(work.device)).type).resolve().name
+        label_source, origin = _labels(file, labels, name if problem.is_plain else "", model, device)
         predictor = _predictor(file, prediction, device)
-        # Before the model is loaded, so that an output that cannot be written is reported at once.
+        # The output first, so that one that cannot be written is reported before the model is loaded.
         info = _info(file, choice, name, model, work.refine) | {"labels": origin} | prediction.info()
-        results = _result_file(output, mat_version or file.version, file, info)
-        scheme = load_scheme(name, work.model, str(device), work.refine)
+        results = _result_file(output, mat_version or file.version, file, info, problem)
+        scheme = _scheme(problem, name, work, str(device))
         fact("scheme", f"{name}{f' (model {model})' if name == NETWORK else ''} on {device}")
         fact("labels", origin)
         batch = work.batch or drops_per_block(file.users, file.antennas, 1 if predictor is None else predictor.history)
+        batch += -batch % problem.drops_together
         with results:
             with progress("precode", file.drops, "drops") as advance:
                 how = (work.on_bad_drop, advance, choice.noise, label_source, predictor)
@@ -146,10 +156,55 @@ def command(
     fact("written", f"{output} (version {results.version})" + (f", {plotting.plot}" if picture else ""))
 
 
-def _result_file(output: Path, version: str, file: ChannelFile, info: dict[str, Value]) -> ResultFile:
+def _checked_problem(
+    wanted: ProblemRequest,
+    choice: BudgetChoice,
+    file: ChannelFile,
+    name: str,
+    prediction: PredictionOptions,
+    plotting: PlotOptions,
+) -> tuple[PrecodingProblem, LinkBudget]:
+    """Return the problem of a file, which the scheme solves, with its link budget."""
+    from simulator.problems.combinations import check_combination
+    from simulator.schemes.options import split_spec
+
+    problem = choose_problem(wanted, file, choice)
+    if problem.is_plain:
+        check_combination(problem, choice.link_budget(), split_spec(name)[0])
+        return problem, choice.link_budget()
+    from simulator.problems.dispatch import check_problem_scheme
+
+    budget = problem_budget(problem, choice, file.antennas)
+    check_problem_scheme(problem, budget, name)
+    if plotting.plot is not None:
+        raise click.UsageError(
+            "--plot draws the plain sum rate under one total power: leave it out with other problems"
+        )
+    if prediction.ahead is not None and (problem.drops_together > 1 or problem.joint_receivers):
+        raise click.UsageError(
+            "--ahead precodes drops of one receive antenna one by one: leave it out with this problem"
+        )
+    fact("problem", ", ".join(sorted(problem.parts)))
+    return problem, budget
+
+
+def _scheme(problem: PrecodingProblem, name: str, work: WorkOptions, device: str) -> Scheme:
+    """Load the scheme, or the algorithm of a problem with the network inside."""
+    from nflae_bridge.engine.schemes import load_network, load_scheme
+    from simulator.problems.dispatch import ProblemScheme
+
+    if problem.is_plain:
+        return load_scheme(name, work.model, device, work.refine)
+    return ProblemScheme(problem, load_network(work.model, device, work.refine), name)
+
+
+def _result_file(
+    output: Path, version: str, file: ChannelFile, info: dict[str, Value], problem: PrecodingProblem
+) -> ResultFile:
     """Prepare the file of the results and print its notes."""
     from matlab_io import ResultFile
 
+    info = info | problem_info(problem)
     results = ResultFile(
         output,
         version=version,
@@ -159,7 +214,9 @@ def _result_file(output: Path, version: str, file: ChannelFile, info: dict[str, 
         convention=file.convention,
         info=info,
         inputs=[file.path],
-        receive_antennas=file.receive_antennas if file.receive_mode in ("strongest", "eigen") else None,
+        receive_antennas=file.receive_antennas if file.receive_mode in ("strongest", "eigen", "joint") else None,
+        streams=streams_of(problem, file.receive_antennas, file.antennas),
+        rf_chains=problem.rf_chains,
     )
     for note in results.notes:
         warn(note)

@@ -168,15 +168,15 @@ def test_a_default_noise_power_stops_beyond_plausible_snrs(write_mat: WriteMat, 
 
 def test_power_of_subcarriers(write_mat: WriteMat) -> None:
     source = write_mat(grid=random_channels(drops=12).reshape(3, 4, 3, 16).T, power=2.0)
-    each, total = (choice_of(source, "nkfs", power_scope=scope) for scope in ("each", "total"))
+    each, total = (choice_of(source, "nkfs", power_scope=scope) for scope in ("each", "equal"))
     assert (each.subcarriers, each.link_budget().power, total.link_budget().power) == (4, 2.0, 0.5)
     assert each.median_snr_db - total.median_snr_db == pytest.approx(10 * math.log10(4))
     assert each.lines()[0] == "power = 2 W (3.01 dBW; in.mat: power), on each of 4 subcarriers"
     assert total.lines()[0].endswith("in.mat: power), shared by the 4 subcarriers, 0.5 W each")
     assert each.sum_rate_scope == " per subcarrier, each with the whole P; mean over 4 subcarriers and the drops"
     assert "an equal share of P" in total.sum_rate_scope
-    snr = choice_of(source, "nkfs", power_scope="total", snr_db=10.0)
+    snr = choice_of(source, "nkfs", power_scope="equal", snr_db=10.0)
     mean = gains(random_channels(drops=12)).mean()
     assert snr.noise_power.value == pytest.approx(0.5 * mean / 10, rel=1e-6)
-    with pytest.raises(NflaeError, match=r"grid: --power-scope total needs a subcarrier axis; name it f in --layout"):
-        choice_of(write_mat(grid=random_channels().T), "nks", power_scope="total")
+    with pytest.raises(NflaeError, match=r"grid: --power-scope equal needs a subcarrier axis; name it f in --layout"):
+        choice_of(write_mat(grid=random_channels().T), "nks", power_scope="equal")

@@ -1,0 +1,53 @@
+"""Define the options of precoding problems beyond one total power."""
+
+from __future__ import annotations
+
+import click
+
+from nflae_bridge.cli.options import option_group
+from nflae_bridge.files.problem import ProblemRequest
+
+problem_options = option_group(
+    ProblemRequest,
+    "wanted",
+    click.option(
+        "--objective",
+        type=click.Choice(["sum-rate", "max-min", "proportional-fair"]),
+        help="Sum rate, smallest rate, or sum of logarithms of mean rates.  [default: sum-rate]",
+    ),
+    click.option(
+        "--weights",
+        metavar="VAR|a,b,c",
+        help="Weights of the users' rates: a variable, K or K x S, or one number per user.",
+    ),
+    click.option(
+        "--window",
+        type=int,
+        metavar="DROPS",
+        help="Consecutive drops per mean rate of --objective proportional-fair.  [default: 1]",
+    ),
+    click.option(
+        "--power-per-antenna",
+        type=float,
+        metavar="W",
+        help="Largest power of each antenna, W; the total power then holds only where it is given.",
+    ),
+    click.option(
+        "--antenna-groups",
+        type=int,
+        metavar="ANTENNAS",
+        help="Antennas per group, consecutive: a group has the sum of its antennas' limits in common.",
+    ),
+    click.option("--rf-chains", type=int, help="RF chains of a hybrid array.  [default: fully digital]"),
+    click.option("--phase-bits", type=int, help="Bits of the phase shifters.  [default: continuous phases]"),
+    click.option(
+        "--connection",
+        type=click.Choice(["full", "sub"]),
+        help="Every RF chain feeds every antenna, or a block of antennas of its own.  [default: full]",
+    ),
+    click.option(
+        "--streams",
+        type=int,
+        help="Streams per user with --receive-antennas joint.  [default: as many as receive antennas]",
+    ),
+)

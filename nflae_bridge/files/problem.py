@@ -1,0 +1,160 @@
+"""Make the precoding problem of a channel file from the options of a command."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from matlab_io.errors import NflaeError
+from simulator.downlink.budget import LinkBudget
+from simulator.problems.options import describe_problem, total_power
+from simulator.problems.problem import PrecodingProblem, ProblemError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from matlab_io import ChannelFile
+    from matlab_io.writing.mat_writer import Value
+    from nflae_bridge.files.budget.choice import BudgetChoice
+
+__all__ = ["ProblemRequest", "choose_problem", "problem_budget", "problem_info", "streams_of"]
+
+
+@dataclass(frozen=True)
+class ProblemRequest:
+    """Hold the options of a precoding problem; see the options of the same names.
+
+    Attributes
+    ----------
+    objective : str, optional
+        ``sum-rate``, ``max-min`` or ``proportional-fair``.
+    weights : str, optional
+        Name of a variable, or numbers with commas between them.
+    window : int, optional
+        Drops per mean rate.
+    power_per_antenna : float, optional
+        W.
+    antenna_groups, rf_chains, phase_bits : int, optional
+        Antennas per group; RF chains; bits of the phase shifters.
+    connection : str, optional
+        ``full`` or ``sub``.
+    streams : int, optional
+        Streams per user.
+    """
+
+    objective: str | None = None
+    weights: str | None = None
+    window: int | None = None
+    power_per_antenna: float | None = None
+    antenna_groups: int | None = None
+    rf_chains: int | None = None
+    phase_bits: int | None = None
+    connection: str | None = None
+    streams: int | None = None
+
+
+def choose_problem(request: ProblemRequest, file: ChannelFile, choice: BudgetChoice) -> PrecodingProblem:
+    """Make the problem of a channel file.
+
+    Parameters
+    ----------
+    request : ProblemRequest
+        Options of the command.
+    file : ChannelFile
+        Open file.
+    choice : BudgetChoice
+        Chosen link budget.
+
+    Returns
+    -------
+    PrecodingProblem
+
+    Raises
+    ------
+    NflaeError
+        If a quantity is out of its range, makes no sense without another, or does not fit the channels.
+    """
+    options: dict[str, Any] = dict(vars(request))
+    subcarriers = 1
+    if choice.power_scope == "total":
+        if file.drop_letters[:1] != "f" or file.drop_letters.count("f") > 1:
+            raise NflaeError(
+                f"{file.path}: {file.variable}: --power-scope total needs the subcarriers before the drops, as in nkfs;"
+                f" the layout is {file.layout}: permute the array, or pass --power-scope equal"
+            )
+        subcarriers = choice.subcarriers
+    if request.weights is not None:
+        options["weights"] = _weights(request.weights, file)
+    problem = describe_problem(
+        {**options, "power_scope": "total" if choice.power_scope == "total" else "each"},
+        receive_antennas=file.receive_mode,
+        has_total=not choice.power.is_default,
+        subcarriers=subcarriers,
+    )
+    problem.check(file.drops, file.users, file.antennas, file.receive_antennas)
+    return problem
+
+
+def problem_budget(problem: PrecodingProblem, choice: BudgetChoice, antennas: int) -> LinkBudget:
+    """Return the link budget of a problem.
+
+    Parameters
+    ----------
+    problem : PrecodingProblem
+        Problem.
+    choice : BudgetChoice
+        Chosen link budget.
+    antennas : int
+        Number of antennas.
+
+    Returns
+    -------
+    LinkBudget
+        That of one subcarrier, or of all where these share the power.
+    """
+    if problem.subcarriers > 1:
+        power = choice.power.value
+    else:
+        power = total_power(problem, antennas, choice.power_per_subcarrier if problem.total_power else None)
+    return LinkBudget(power, choice.noise_power.value, choice.alpha_c.value, choice.min_rate.value)
+
+
+def problem_info(problem: PrecodingProblem) -> dict[str, Value]:
+    """Return the fields of ``nflae_info`` that state a problem: all that it has beyond the plain one."""
+    return {
+        ("power_per_antenna" if name == "antenna_power" else name): each for name, each in problem.describe().items()
+    }
+
+
+def streams_of(problem: PrecodingProblem, receive_antennas: int, antennas: int) -> int:
+    """Return the number of streams per user.
+
+    Parameters
+    ----------
+    problem : PrecodingProblem
+        Problem.
+    receive_antennas, antennas : int
+        Receive antennas of each user, and transmit antennas.
+
+    Returns
+    -------
+    int
+    """
+    if not problem.joint_receivers:
+        return 1
+    return problem.streams or min(receive_antennas, antennas)
+
+
+def _weights(text: str, file: ChannelFile) -> npt.NDArray[np.float64] | list[float]:
+    """Parse numbers with commas between them, or read a variable."""
+    from nflae_bridge.files.labels import read_weights
+
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        if "," in text:
+            raise ProblemError(
+                f"weights must be numbers with commas between them, or a variable, got {text!r}"
+            ) from None
+        return read_weights(file, text)

@@ -1,0 +1,89 @@
+"""The precoding problems of `nflae precode`: options in, variables of the result file out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.channel_files import Run, WriteMat, load, random_channels
+
+
+def test_weights_of_a_variable_and_of_numbers(nflae: Run, write_mat: WriteMat, tmp_path: Path) -> None:
+    H, output = random_channels(drops=5), tmp_path / "out.mat"
+    weights = np.array([[8.0, 1, 1], [1, 8, 1], [1, 1, 8], [1, 1, 1], [0, 1, 1]])
+    source = write_mat(grid=H.T, noise_power=0.1, a=weights.T)
+    rates = {}
+    for name, given in (("plain", ()), ("variable", ("--weights", "a")), ("numbers", ("--weights", "8,1,1"))):
+        done = nflae("precode", source, "-o", output, "--layout", "nks", "--scheme", "wmmse", "--batch", 2, *given)
+        assert done.exit_code == 0, done.output
+        rates[name] = load(output)["rate"].T
+    assert ((weights * rates["variable"]).sum(1) >= (weights * rates["plain"]).sum(1) * (1 - 1e-4)).all()
+    assert rates["variable"][4, 0] == pytest.approx(0, abs=1e-6)  # of the drop's own weights, in the third block
+    np.testing.assert_allclose(rates["numbers"][0], rates["variable"][0], rtol=1e-4)
+    assert load(output)["nflae_info"]["weights"].ravel().tolist() == [8, 1, 1]
+
+
+def test_one_power_over_subcarriers(nflae: Run, write_mat: WriteMat, tmp_path: Path) -> None:
+    H, output = random_channels(drops=10), tmp_path / "out.mat"
+    H = H * np.tile([1.0, 0.1, 0.5, 1.0, 0.2], 2).reshape(10, 1, 1)
+    source = write_mat(grid=H.reshape(2, 5, 3, 16).T, power=2.0, noise_power=0.1)
+    sums = {}
+    for scope in ("equal", "total"):
+        options = ("--layout", "nkfs", "--scheme", "wmmse", "--power-scope", scope, "--batch", 3)
+        done = nflae("precode", source, "-o", output, *options)
+        assert done.exit_code == 0, done.output
+        result = load(output)
+        np.testing.assert_allclose(result["power"].sum((0, 1)), 2.0, rtol=1e-5)
+        sums[scope] = result["sum_rate"].reshape(5, 2).sum(0)
+    assert (sums["total"] > sums["equal"] * 1.01).all()
+    assert result["nflae_info"]["power_scope"] == "total"
+
+
+def test_a_hybrid_array_and_joint_receivers(nflae: Run, write_mat: WriteMat, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    output = tmp_path / "out.mat"
+    source = write_mat(grid=random_channels(drops=4).T, noise_power=0.1)
+    done = nflae("precode", source, "-o", output, "--layout", "nks", "--scheme", "rzf", "--rf-chains", 4)
+    assert done.exit_code == 0, done.output
+    result = load(output)
+    assert result["analog"].shape == (16, 4, 4)
+    formed = np.einsum("ncs,cks->nks", result["analog"], result["digital"])
+    np.testing.assert_allclose(formed, result["precoder"], atol=1e-5)
+
+    H = (rng.normal(size=(4, 3, 2, 16)) + 1j * rng.normal(size=(4, 3, 2, 16))).astype(np.complex64)
+    source = write_mat(grid=H.T, noise_power=0.1)
+    joint = ("--layout", "nrks", "--receive-antennas", "joint", "--scheme", "bd")
+    done = nflae("precode", source, "-o", output, *joint)
+    assert done.exit_code == 0, done.output
+    result = load(output)
+    assert result["precoder"].shape == (16, 2, 3, 4)
+    assert result["receive_combiner"].shape == (2, 2, 3, 4)
+    assert result["rate"].shape == (2, 3, 4)
+    np.testing.assert_allclose(result["rate"].sum((0, 1)), result["sum_rate"].ravel(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "words"),
+    [
+        (("--weights", "1,-1,1"), 1, "weights must be finite and not negative; value 2 is -1"),
+        (("--weights", "1,1"), 1, "weights must hold one value for each of the 3 users"),
+        (("--weights", "missing"), 1, "no variable missing; pass --weights"),
+        (("--rf-chains", 2), 1, "rf_chains must be from 3, the number of streams, to 16"),
+        (("--rf-chains", 4, "--phase-bits", 0), 1, "phase_bits must be a whole number of at least 1, got 0"),
+        (("--streams", 2), 1, "streams applies together with receive_antennas='joint' only"),
+        (("--objective", "max-min", "--rf-chains", 4), 1, "hybrid array + max-min cannot be solved together"),
+        (("--scheme", "bd"), 1, "scheme bd solves receive antennas only"),
+        (("--weights", "1,2,3", "--plot", "p.png"), 2, "--plot draws the plain sum rate"),
+        (("--objective", "fairness"), 2, "is not one of"),
+    ],
+)
+def test_bad_options_leave_no_file(
+    nflae: Run, write_mat: WriteMat, tmp_path: Path, options: tuple[object, ...], status: int, words: str
+) -> None:
+    output = tmp_path / "out.mat"
+    source = write_mat(grid=random_channels(drops=4).T, noise_power=0.1)
+    done = nflae("precode", source, "-o", output, "--layout", "nks", *options)
+    assert (done.exit_code, words in done.stderr) == (status, True), done.stderr
+    assert not output.exists()
