@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any
 
@@ -18,13 +19,26 @@ _SLOW = "torch"
 
 
 def main() -> None:
-    """Run the command line; a signal before or during the import of a slow package ends the process by that signal."""
+    """Run the command line; a signal before or during the import of a slow package ends the process by that signal.
+
+    A command that a signal has interrupted ends without the shutdown of the interpreter, which takes over a second
+    of CPU time where PyTorch is loaded; its files are closed and its outputs removed by then.
+    """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as in the background
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.meta_path.insert(0, _SlowImport())
     from nflae_bridge.cli import main
+    from nflae_bridge.cli.failure import failed_by_signal
 
-    main(prog_name="nflae")
+    try:
+        main(prog_name="nflae")
+    except SystemExit as end:
+        if failed_by_signal():
+            with suppress(OSError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(end.code if isinstance(end.code, int) else 1)
+        raise
 
 
 class _SlowImport(importlib.abc.MetaPathFinder):

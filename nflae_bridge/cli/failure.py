@@ -19,6 +19,8 @@ from matlab_io.errors import NflaeError
 # After a callback that has discarded an interrupt, s.
 _REPEAT_SECONDS = 0.01
 
+_failures_by_signal: list[int] = []
+
 
 class Failure(click.ClickException):
     """The work failed; the message is one line that names the fault, its place and the remedy."""
@@ -58,7 +60,18 @@ def failing_in_one_line(tracebacks: bool) -> Iterator[None]:
                 raise
             # HDF5 turns an interrupt that arrives inside it into another exception.
             interrupted = received and not isinstance(error, NflaeError)
+            _failures_by_signal.extend(received)
             raise Failure(explain(KeyboardInterrupt() if interrupted else error)) from error
+
+
+def failed_by_signal() -> bool:
+    """Return whether a signal has ended a command of this process.
+
+    Returns
+    -------
+    bool
+    """
+    return bool(_failures_by_signal)
 
 
 def explain(error: BaseException) -> str:

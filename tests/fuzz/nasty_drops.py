@@ -160,7 +160,7 @@ def attempt(seed: int, folder: object = None, drops: int | None = 4) -> list[str
         peak = float(case.batch.channels.abs().amax())
         scaled = case.batch.channels * (2.0**-40 if peak > 1 else 2.0**40)
         score = solver(ChannelBatch(scaled), LinkBudget()).near_field_score
-        if not torch.allclose(score, answer.near_field_score, rtol=0, atol=1e-4):
+        if not torch.allclose(score, answer.near_field_score, rtol=0, atol=1e-3):
             found.append("labels depend on scale")
     return [f"{fault} ({case.text})" for fault in found]
 

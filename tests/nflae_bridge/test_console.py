@@ -41,3 +41,39 @@ def test_a_signal_while_pytorch_is_loaded_ends_the_command(tmp_path: Path, numbe
 
 def test_an_interrupt_before_the_command_is_loaded_ends_it_without_a_traceback(tmp_path: Path) -> None:
     assert ended_by(signal.SIGINT, "click", tmp_path) == (-signal.SIGINT, "")
+
+
+INTERRUPTED = """
+import atexit, os, signal, sys
+import click
+import nflae_bridge.cli
+from nflae_bridge.console import main
+
+@click.command()
+def command():
+    print("work", flush=True)
+    os.kill(os.getpid(), signal.SIGTERM if sys.argv[1] == "stop" else 0)
+
+nflae_bridge.cli.CommandGroup.get_command = lambda self, ctx, name: command
+atexit.register(print, "shutdown")
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "result"),
+    [
+        ("stop", (1, "work\n", "nflae: error: interrupted; an unfinished output is removed\n")),
+        ("go", (0, "work\nshutdown\n", "")),
+    ],
+)
+def test_an_interrupted_command_does_not_wait_for_the_shutdown(name: str, result: tuple[int, str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, name],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
+    assert (done.returncode, done.stdout, done.stderr) == result
