@@ -139,6 +139,7 @@ def test_a_flowgraph_goes_on_through_restarts_of_the_stream(setup: Setup) -> Non
         assert "event=prompted" in setup.log()
 
 
+@pytest.mark.timeout(600 + 60 * RESTARTS)
 def test_no_item_is_lost_through_restarts_of_the_server() -> None:
     channels = random_channels(40 * (1 + RESTARTS), USERS, ANTENNAS)
     address, csi, precoders = free_address(), free_address(), free_address()
