@@ -5,8 +5,9 @@
 
 Every attack runs several times, in processes of its own, against a new server. The client checks each answer; the 99th
 percentile of its times during an attack is divided by that of its times directly before and after it, so that other
-programs on the machine affect both. The median of the ratios is printed with the smallest and the largest one. The
-memory is the growth of the server's resident set from its first quiet period, sampled every 20 ms.
+programs on the machine affect both. The median of the ratios is printed with the smallest and the largest one, beside
+the longest call of all. The memory is the growth of the server's resident set from its first quiet period, sampled
+every 20 ms.
 """
 
 from __future__ import annotations
@@ -77,8 +78,9 @@ class Outcome:
 class Beside(threading.Thread):
     """Request and check small precoders until told to stop."""
 
-    def __init__(self, address: str, outcome: Outcome) -> None:
+    def __init__(self, address: str, outcome: Outcome, pause: float = 2e-3) -> None:
         super().__init__(daemon=True)
+        self._pause = pause
         self._address = address
         self._outcome = outcome
         self.seconds: list[float] = []
@@ -103,7 +105,7 @@ class Beside(threading.Thread):
                 seconds.append(time.perf_counter() - began)
                 expected = drawn / np.linalg.norm(drawn, axis=-1, keepdims=True)
                 self._outcome.wrong += not np.allclose(precoder, expected, atol=1e-5)
-                self.leave.wait(2e-3)
+                self.leave.wait(self._pause)
 
 
 def resident(pid: int) -> int:
@@ -197,7 +199,9 @@ def row(name: str, outcomes: Sequence[Outcome]) -> str:
     counts += [sum(each.wrong for each in outcomes), sum(each.failed for each in outcomes)]
     memory = (max(each.peak for each in outcomes) - outcomes[0].start) / MEGABYTE
     shown = f"{statistics.median(ratios):.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f})"
-    return f"| {name} | {' | '.join(map(str, counts))} | {quiet:.1f} | {attacked:.1f} | {shown} | {memory:.0f} |"
+    longest = 1e3 * max(max(each.attacked) for each in outcomes)
+    times = f"{quiet:.1f} | {attacked:.1f} | {shown} | {longest:.0f}"
+    return f"| {name} | {' | '.join(map(str, counts))} | {times} | {memory:.0f} |"
 
 
 def main() -> None:
@@ -210,8 +214,9 @@ def main() -> None:
     parser.add_argument("-o", type=Path, metavar="FILE", help="also write the table to a file")
     arguments = parser.parse_args()
     lines = [
-        "| attack | messages | calls beside | wrong | failed | p99 quiet, ms | p99 beside, ms | ratio | memory, MB |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| attack | messages | calls beside | wrong | failed | p99 quiet, ms | p99 beside, ms | ratio | longest, ms |"
+        " memory, MB |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     print(*lines, sep="\n", flush=True)
     for name in arguments.only.split(",") if arguments.only else ATTACKS:
@@ -219,6 +224,7 @@ def main() -> None:
             outcomes: list[Outcome] = []
             for _ in range(arguments.repeats):
                 outcomes.append(measure(name, pid, address, arguments.scale, arguments.seconds))
+                print(row(name, outcomes), file=sys.stderr, flush=True)
             lines.append(row(name, outcomes))
         print(lines[-1], flush=True)
     if arguments.o:

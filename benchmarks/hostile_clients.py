@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import random
 import socket as sockets
 import threading
 import time
@@ -209,11 +210,70 @@ def connections(address: str, scale: float) -> int:
     return count
 
 
+FUZZED_CHANNELS = [channels(1, 2, 4, seed) for seed in range(8)]
+FUZZED_CHANNELS[0][0, 1, 2] = np.nan
+FUZZED_CHANNELS[1] *= np.float32(1e-25)
+FUZZED_CHANNELS[2] *= 0
+
+
+def fuzzed_message(chance: random.Random) -> list[bytes]:
+    """Draw a message: of the wire's fuzzer, with faults in frames or numbers, or without any meaning."""
+    from tests.fuzz.hostile_messages import hostile, hostile_prediction
+
+    kind = chance.random()
+    if kind < 0.01:
+        return hostile_prediction(chance) if kind < 0.001 else hostile(chance)
+    drawn = FUZZED_CHANNELS[chance.randrange(len(FUZZED_CHANNELS))]
+    frames = request(drawn, want=["power"], noise_power=chance.choice((1e-2, 1e-30, 5e-324, -1.0)))
+    if kind < 0.3:
+        text = bytearray(frames[0])
+        text[chance.randrange(len(text))] = chance.randrange(256)
+        frames[0] = bytes(text)
+    elif kind < 0.5:
+        frames[1] = frames[1][: chance.randrange(len(frames[1]))]
+    elif kind < 0.6:
+        frames = [bytes(chance.choices(range(256), k=chance.randrange(60))) for _ in range(chance.randrange(1, 5))]
+    elif kind < 0.7:
+        frames = [b""] * chance.randrange(1, 13)
+    elif kind < 0.701:
+        frames += [b""] * chance.choice([100, 5000])
+    return frames
+
+
+def fuzzed_messages(address: str, scale: float) -> int:
+    """Send a million messages, 100,000 of them different, over four sockets, and break off connections in between."""
+    from tests.fuzz.hostile_messages import send_bytes, wrong_reply
+
+    count, chance = round(1e6 * scale), random.Random(time.time_ns())
+    messages = [fuzzed_message(chance) for _ in range(max(100, count // 10))]
+    faults: list[str] = []
+    with contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(dealer(address)) for _ in range(4)]
+        waiting = [0] * len(peers)
+        for number in range(count):
+            if number % 200 == 0:
+                send_bytes(address, chance)
+                continue
+            place = number % len(peers)
+            peer = peers[place]
+            peer.send_multipart(chance.choice(messages))
+            waiting[place] += 1
+            # Some messages end the connection, and the answers to those before them are lost.
+            while peer.poll(0 if waiting[place] < 50 else 1000):
+                faults += wrong_reply(peer.recv_multipart())
+                waiting[place] -= 1
+            if waiting[place] >= 50:
+                waiting[place] = 0
+    if faults:
+        raise SystemExit(f"{len(faults)} answers are wrong, such as: {faults[0]}")
+    return count
+
+
 ATTACKS: dict[str, Attack] = {
     attack.__name__: attack
     for attack in (
         *(empty_frames, empty_messages, large_envelopes, large_requests, stalled_requests, greedy, never_reading),
-        *(poisoned, expensive, connections),
+        *(poisoned, expensive, connections, fuzzed_messages),
     )
 }
 

@@ -10,7 +10,7 @@ from nflae_bridge.live.server.computation.micro_batches import Job
 
 
 class UnansweredJobs:
-    """Keep the jobs that were handed to the device's thread, and their number by client."""
+    """Keep the jobs that wait for their computation or its end, and their number by client."""
 
     def __init__(self) -> None:
         self._jobs: dict[int, Job] = {}
@@ -20,9 +20,10 @@ class UnansweredJobs:
         return len(self._jobs)
 
     def add(self, job: Job) -> None:
-        """Add a job."""
-        self._jobs[id(job)] = job
-        self._by_client[job.client] += 1
+        """Add a job unless it is kept already."""
+        if id(job) not in self._jobs:
+            self._jobs[id(job)] = job
+            self._by_client[job.client] += 1
 
     def discard(self, job: Job) -> None:
         """Remove a job if it is kept."""

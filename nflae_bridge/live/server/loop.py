@@ -24,6 +24,7 @@ from nflae_bridge.live.server.computation.device import Answer, Device
 from nflae_bridge.live.server.computation.micro_batches import Job, JobQueue
 from nflae_bridge.live.server.computation.worker import STOPPED, Worker
 from nflae_bridge.live.server.memory import return_freed_memory
+from nflae_bridge.live.server.scheduling import set_time_slice, time_slice
 from nflae_bridge.live.server.settings import ServerSettings
 from nflae_bridge.live.server.statistics import Statistics
 from nflae_bridge.live.server.transport import Transport, open_transport, reread_on_hangup
@@ -33,8 +34,10 @@ from nflae_bridge.live.signals import stopped_by_signals
 # Jobs estimated to take less together, s, are computed by the thread that received them: other messages wait little,
 # and a handover to the device's thread costs as much as the smallest jobs.
 _INLINE_SECONDS = 5e-3
+_BESIDE_SECONDS = 2e-2  # of a job that is computed by that thread beside a much longer computation
 _ANSWERS_PER_TURN = 8
 _SWITCH_SECONDS = 1e-4  # a thread that computes in Python yields to the other one after this time
+_SHORT_SLICE_SECONDS = 1e-4
 _LINGER_SECONDS = 5.0
 _LAST_BLOCK_SECONDS = 1.0  # for the block in progress when the grace period is over
 _POLL_SECONDS = 0.1  # interval between checks for a signal while no message arrives
@@ -103,6 +106,9 @@ class ServerLoop:
         self._unanswered = UnansweredJobs()
         self._completed = AnswerQueue()
         self._cancelled: list[tuple[bytes, str]] = []
+        self._usual_slice: float | None = None  # of the thread of the loop, s
+        self._has_short_slice = False
+        self._postponed: list[Job] = []  # short jobs for the next turn
         self.statistics = Statistics()
 
     def stop(self) -> None:
@@ -113,6 +119,7 @@ class ServerLoop:
         """Serve until stopped, then until every accepted job is answered or the grace period is over."""
         thread = threading.Thread(target=self._worker.run, name="device", daemon=True)
         thread.start()
+        self._usual_slice = time_slice()
         if self._settings.metrics_port is not None:
             from nflae_bridge.live.server.metrics import serve_metrics
 
@@ -152,9 +159,11 @@ class ServerLoop:
 
     def _turn(self) -> None:
         """Wait briefly for messages, accept those that have arrived, and have their jobs computed."""
-        messages = self._transport.receive(0 if self._completed or self._worker.completed else _POLL_SECONDS)
+        self._set_time_slice()
+        is_busy = self._completed or self._worker.completed or self._postponed
+        messages = self._transport.receive(0 if is_busy else _POLL_SECONDS)
         self._send_completed()
-        jobs: list[Job] = []
+        jobs, self._postponed = self._postponed, []
         for message in messages:
             self.statistics.requests += 1
             envelope, frames = split_envelope(message)
@@ -171,30 +180,43 @@ class ServerLoop:
         while self._cancelled:  # after the jobs: a request and its end may arrive in one turn
             self._cancel(*self._cancelled.pop())
 
+    def _set_time_slice(self) -> None:
+        """Have messages precede a long computation; this thread is busy itself, and gives way less, with a backlog."""
+        is_short = bool(self._unanswered) and not self._unanswered.has_backlog()
+        if is_short != self._has_short_slice:
+            self._has_short_slice = is_short
+            if self._usual_slice is not None:
+                set_time_slice(_SHORT_SLICE_SECONDS if is_short else self._usual_slice)
+
     def _compute_short(self, jobs: list[Job]) -> list[Job]:
         """Compute short jobs at once where they would wait for the device's batch; return the others."""
         costs = self._device.costs
         known = [costs.estimate(job.key, job.drops) if costs.is_known(job.key) else math.inf for job in jobs]
         if not self._unanswered and sum(known) >= _INLINE_SECONDS:
             return jobs  # computed together
-        left, others = _INLINE_SECONDS, []
+        spent, others = 0.0, []
         for job, seconds in zip(jobs, known, strict=True):
-            if seconds < left and self._precedes(job, seconds):
-                left -= seconds
+            if not self._precedes(job, seconds):
+                others.append(job)
+            elif spent and spent + seconds >= _INLINE_SECONDS:  # in the next turn, after the messages until then
+                self._unanswered.add(job)
+                self._postponed.append(job)
+            else:
+                spent += seconds
                 self.statistics.batches += 1
                 for answer in self._worker.compute([job]):
                     self._answer(answer)
-            else:
-                others.append(job)
         return others
 
     def _precedes(self, job: Job, seconds: float) -> bool:
         """Return whether a short job is computed before the device's batch has ended."""
-        if not self._unanswered:
+        if not self._unanswered and seconds < _INLINE_SECONDS:
             return True
         is_alone = self._unanswered.count(job.client) <= 1 and not self._queue.holds(job.client)
         if not is_alone or not self._device.computes_beside:
             return False
+        if seconds >= _INLINE_SECONDS:
+            return seconds < _BESIDE_SECONDS and self._worker.is_much_longer(seconds)
         # A backlog delays the next batches, too; without one, single requests of several clients form a batch.
         return self._unanswered.has_backlog() or self._worker.seconds_left() > seconds
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from nflae_bridge.live.server.computation.device import Answer, Device
 from nflae_bridge.live.server.computation.micro_batches import Job
 from nflae_bridge.live.server.computation.worker import Worker
 from nflae_bridge.live.server.loop import ServerLoop
+from nflae_bridge.live.server.scheduling import set_time_slice, time_slice
 from nflae_bridge.live.server.settings import ServerSettings
 from nflae_bridge.live.server.transport import open_transport
 from tests.channel_files import random_channels
@@ -209,6 +211,9 @@ class RecordingTransport:
 
     def wake(self) -> None: ...
 
+    def receive(self, timeout: float) -> list[list[Any]]:
+        return []
+
     def send(self, envelope: Sequence[Any], frames: Sequence[Any]) -> str:
         self.sent.append(envelope[0])
         return "sent"
@@ -226,6 +231,43 @@ def test_an_answer_does_not_wait_for_those_of_the_batches_before_it() -> None:
     while loop._completed:
         loop._send_completed()
     assert (len(transport.sent), transport.sent.count(b"good")) == (203, 2)
+
+
+def beside_a_long_job(seconds: float, is_much_longer: bool, monkeypatch: pytest.MonkeyPatch) -> list[list[bytes]]:
+    """The clients answered after each of four turns: three sent a request of a known time during a long computation."""
+    monkeypatch.setattr(Worker, "seconds_left", lambda self: float("inf"))
+    monkeypatch.setattr(Worker, "is_much_longer", lambda self, seconds: is_much_longer)
+    transport, device = RecordingTransport(), LongDevice()
+    device.costs.learn((4, 4, "mrt", 0, False, None), 1, seconds)
+    loop = ServerLoop(ServerSettings(), transport, device, EventLog("error"))  # type: ignore[arg-type]
+    long, *short = (
+        Job([client], PrecodeRequest("1", random_channels(1, 4, 4), scheme=scheme, want=("sum_rate",)), 0.0)
+        for client, scheme in ((b"long", "zf"), (b"a", "mrt"), (b"b", "mrt"), (b"c", "mrt"))
+    )
+    loop._unanswered.add(long)
+    loop._postponed = short
+    answered = []
+    for _ in range(4):
+        loop._turn()
+        answered.append(list(transport.sent))
+    return answered
+
+
+def test_short_requests_for_which_a_turn_has_no_time_are_computed_in_the_next_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    a, b, c = b"a", b"b", b"c"
+    assert beside_a_long_job(4e-3, False, monkeypatch) == [[a], [a, b], [a, b, c], [a, b, c]]
+
+
+@pytest.mark.parametrize(("seconds", "is_much_longer"), [(1e-2, True), (1e-2, False), (3e-2, True)])
+def test_longer_requests_are_computed_beside_much_longer_ones_only(
+    seconds: float, is_much_longer: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = beside_a_long_job(seconds, is_much_longer, monkeypatch)
+    assert answered == (
+        [[b"a"], [b"a", b"b"], *[[b"a", b"b", b"c"]] * 2] if (seconds, is_much_longer) == (1e-2, True) else [[]] * 4
+    )
 
 
 def test_busy_does_not_wait_for_the_computation() -> None:
@@ -294,3 +336,55 @@ def test_no_client_cancels_the_request_of_another() -> None:
         assert "status" in json.loads(other.recv())
         device.released.set()
         assert timing(peer)[0] == "long"
+
+
+class SlicedDevice(LongDevice):
+    """A device that notes the time slices of the thread that computes and of the loop's thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.computing: list[float | None] = []
+        self.receiving: dict[str, float | None] = {}
+
+    def check_scheme(self, spec: str) -> None:
+        self.receiving.setdefault(spec, time_slice())
+
+    def compute(self, jobs: Sequence[Job], interrupt: Any = None) -> list[Answer]:
+        if jobs[0].request.scheme == "zf":
+            self.computing.append(time_slice())
+        return super().compute(jobs, interrupt)
+
+
+@pytest.mark.skipif(not time_slice(), reason="the kernel returns no time slices")
+@pytest.mark.parametrize("backlog", [False, True])
+def test_the_thread_of_the_loop_has_a_short_time_slice_beside_a_long_computation_but_a_backlog(backlog: bool) -> None:
+    device, usual = SlicedDevice(), time_slice()
+    with running(device) as peer:
+        send(peer, "long", "zf")
+        assert device.began.wait(60)
+        if backlog:
+            send(peer, "second", "zf")
+        for name in ("first", "beside"):  # the second one in a later turn than all others
+            if name == "beside":
+                send(peer, name, "mrt")
+            peer.send_multipart([json.dumps({"v": 1, "id": name, "op": "status"}).encode()])
+            while "status" not in json.loads(peer.recv_multipart()[0]):
+                pass
+        device.released.set()
+    assert device.computing[0] == usual == device.receiving["zf"]
+    assert device.receiving["mrt"] == (usual if backlog else 1e-4)
+
+
+@pytest.mark.skipif(not time_slice(), reason="the kernel returns no time slices")
+def test_a_time_slice_belongs_to_a_thread_and_keeps_its_nice_value() -> None:
+    found = []
+
+    def set_and_get() -> None:
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 3)
+        found.append((set_time_slice(2e-4), time_slice(), os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+
+    before, thread = time_slice(), threading.Thread(target=set_and_get)
+    thread.start()
+    thread.join()
+    assert found == [(True, 2e-4, 3)]
+    assert time_slice() == before

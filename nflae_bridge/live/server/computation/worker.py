@@ -16,6 +16,7 @@ from nflae_bridge.live.server.settings import ServerSettings
 STOPPED = "the server has stopped before the result; send the request to another one"
 
 _BATCH_SECONDS = 0.03  # estimated time of several requests that are computed together
+_MUCH_LONGER = 10
 _MAX_DEPTH = 3  # batches in progress, each begun between the blocks of a longer one
 
 
@@ -62,6 +63,7 @@ class Worker:
         self._log = log
         self._depth = 0
         self._ended_at = float("inf")
+        self._began = 0.0
         self._expected_end = 0.0  # of the batch in progress, on the clock of `time.perf_counter`; 0 without one
         self.completed: deque[list[Answer]] = deque()
         self.cancelled: set[int] = set()
@@ -71,7 +73,8 @@ class Worker:
         expected = 1
         while jobs := self._queue.take(self._batch_drops, expected, self._settings.max_wait):
             costs = self._device.costs
-            self._expected_end = time.perf_counter() + costs.estimate(jobs[0].key, sum(job.drops for job in jobs))
+            self._began = time.perf_counter()
+            self._expected_end = self._began + costs.estimate(jobs[0].key, sum(job.drops for job in jobs))
             answers = self.compute(jobs)
             self._expected_end = 0.0
             self._complete(answers)
@@ -85,6 +88,11 @@ class Worker:
             return math.inf if len(self._queue) else 0.0
         left = end - time.perf_counter()
         return left if left > 0 else math.inf
+
+    def is_much_longer(self, seconds: float) -> bool:
+        """Return whether the batch in progress is estimated to take ten times a time longer, s, or has taken it."""
+        end, now = self._expected_end, time.perf_counter()
+        return bool(end) and (end - now if now < end else now - self._began) > _MUCH_LONGER * seconds
 
     def end_at(self, moment: float) -> None:
         """Answer what is not computed by a moment, on the clock of `time.monotonic`, with ``stopping``."""
