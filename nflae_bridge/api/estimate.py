@@ -96,10 +96,6 @@ def estimate(
     """
     rows, _ = read_array(received, layout, convention, receive_antennas)
     try:
-        import torch
-
-        from simulator.csi.estimation.users import doubt_noise, estimate_users
-
         fault = first_fault(rows)
         if fault is not None:
             drop, user, reason = fault
@@ -112,15 +108,24 @@ def estimate(
             geometry,
             csi_snr_db=csi_snr_db,
             noise_variance=noise_variance,
-            pilots=None if pilots is None else np.asarray(pilots),
+            pilots=None if pilots is None else np.asarray(pilots),  # arrays already, for the type checker
             covariance=None if covariance is None else np.asarray(covariance),
             model=str(model),
             device=device,
         )
-        grouped = torch.from_numpy(rows).reshape(-1, snapshots, *rows.shape[1:])
-        found = estimate_users(grouped, chosen)
+        return _estimate(rows, snapshots, chosen)
     except ModuleNotFoundError as error:
         raise explain_import(error, "nflae_bridge.estimate") from error
+
+
+def _estimate(rows: npt.NDArray[np.complex64], snapshots: int, method: EstimationMethod) -> EstimatedChannels:
+    """Estimate the channels of checked pilots."""
+    import torch
+
+    from simulator.csi.estimation.users import doubt_noise, estimate_users
+
+    grouped = torch.from_numpy(rows).reshape(-1, snapshots, *rows.shape[1:])
+    found = estimate_users(grouped, method)
     names = np.array(found.method).reshape(found.csi_error_db.shape)
     doubt = None if found.noise_share is None else doubt_noise(float(found.noise_share.median()))
     return EstimatedChannels(

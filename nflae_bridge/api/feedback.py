@@ -95,8 +95,7 @@ def feedback(
     if reference is None:
         reference = float(np.linalg.norm(snapshots.astype(np.complex128), axis=-1).max())
     link = parse_format(bits, snapshots.shape[-1], codec, predictor, geometry, reference)
-    encoder = FeedbackEncoder(link, snapshots.shape[1])
-    given = torch.from_numpy(snapshots)
+    encoder, given = FeedbackEncoder(link, snapshots.shape[1]), torch.from_numpy(snapshots)
     coded = [encoder.encode(each) for each in given]
     return Feedback(
         np.stack([reports for reports, _ in coded]),

@@ -266,7 +266,7 @@ model_option = click.option(
     default="auto",
     show_default=True,
     metavar="NAME|DIR",
-    help="Model of scheme nflae: a shipped one (see nflae models), a folder written by nflae train, or auto.",
+    help="Model of the network: a shipped one (see nflae models), a folder written by nflae train, or auto.",
 )
 device_option = click.option(
     "--device", default="auto", show_default=True, help="Device of the computation: auto, cpu, cuda or cuda:0."

@@ -149,6 +149,23 @@ def task_names() -> list[str]:
     return sorted(modules.difference(_NOT_TASKS) | _REGISTERED.keys())
 
 
+def check_task(name: str) -> None:
+    """Raise an error for a task that does not exist.
+
+    Parameters
+    ----------
+    name : str
+        Name of the task.
+
+    Raises
+    ------
+    NflaeError
+        If there is no such task; the message lists those there are.
+    """
+    if name not in task_names():
+        raise NflaeError(f"unknown task {name!r:.40}: there are {', '.join(task_names())}")
+
+
 def find_task(name: str) -> Task:
     """Return a task, importing its module if needed.
 
@@ -168,8 +185,7 @@ def find_task(name: str) -> Task:
         If there is no such task; the message lists those there are.
     """
     if name not in _REGISTERED:
-        if name not in task_names():
-            raise NflaeError(f"unknown task {name!r:.40}: there are {', '.join(task_names())}")
+        check_task(name)
         import_module(f"{__package__}.{name}")
     return _REGISTERED[name]
 

@@ -116,7 +116,7 @@ class FilePredictor:
         try:
             method.geometry.check(file.antennas)
             check_ahead(method.ahead, self.history)
-            self.spacing, even = (None, True) if times is None else spacing_of(torch.from_numpy(times))
+            self.spacing, even = (None, True) if times is None else spacing_of(torch.tensor(times))
         except NflaeError as error:
             raise NflaeError(f"{file.path}: {file.variable}: {error}") from None
         self._times, self.finds_paths = None if even else times, paths

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -82,6 +83,16 @@ class EstimationMethod:
         if variance is not None and not 0 < variance < float("inf"):
             raise NflaeError(f"the noise variance of the pilots must be positive and finite, got {variance:g}")
 
+    def scaled(self, factor: float) -> EstimationMethod:
+        """Return the method for channels that are multiplied by a factor."""
+        power = factor**2
+        variance, spread = self.noise_variance, self.covariance
+        return replace(
+            self,
+            noise_variance=None if variance is None else variance * power,
+            covariance=None if spread is None else spread * power,
+        )
+
 
 def estimate_users(received: Tensor, method: EstimationMethod) -> Estimate:
     """Estimate channels.
@@ -106,6 +117,12 @@ def estimate_users(received: Tensor, method: EstimationMethod) -> Estimate:
         If the noise variance is needed and cannot be estimated, or as `EstimationMethod.check`.
     """
     method.check()
+    scale = 2.0 ** math.frexp(float(torch.view_as_real(received).abs().max()))[1]
+    found = _estimate_scaled(received / scale, method.scaled(1 / scale))  # no digit changes, float32 holds the squares
+    return replace(found, channels=found.channels * scale)
+
+
+def _estimate_scaled(received: Tensor, method: EstimationMethod) -> Estimate:
     groups, snapshots, users, symbols = received.shape
     series = received.to(method.device).transpose(1, 2).reshape(groups * users, snapshots, symbols)
     noise = _pooled_noise(series, users, method)

@@ -136,7 +136,8 @@ def _exchange(sequence: _Sequence, name: Name) -> str | None:
 
 def _jump(sequence: _Sequence, name: Name) -> str | None:
     missing, power = sequence.missing, sequence.power
-    step = 10 * np.log10(power[1:] / power[:-1])
+    with np.errstate(all="ignore"):  # gaps have no power
+        step = 10 * np.log10(power[1:] / power[:-1])
     step[missing[1:] | missing[:-1]] = 0
     limit = _JUMP_DB if sequence.directions.shape[-1] >= _FEW else _FEW_JUMP_DB
     wrong = np.argwhere(np.abs(step) > limit)

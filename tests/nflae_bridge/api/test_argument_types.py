@@ -89,3 +89,13 @@ def test_a_gradient_is_explained() -> None:
 def test_a_reference_of_zero_is_refused() -> None:
     with pytest.raises(NflaeError, match="reference norm of feedback must be positive and finite, got 0"):
         nflae_bridge.feedback(CHANNELS, 64, reference=0)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e25])
+def test_estimates_do_not_depend_on_the_unit(scale: float) -> None:
+    waves = np.exp(2j * np.pi * 0.31 * np.arange(16)) + 0.3 * random_channels(3, 2, 16)
+    found, expected = (
+        nflae_bridge.estimate((factor * waves).astype(np.complex64), csi_snr_db=10.0) for factor in (scale, 1.0)
+    )
+    np.testing.assert_allclose(found.channels.astype(complex) / scale, expected.channels, atol=1e-5)
+    np.testing.assert_allclose(found.csi_error_db, expected.csi_error_db, atol=1e-3)

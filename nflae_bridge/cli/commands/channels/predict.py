@@ -200,3 +200,9 @@ def _report(summary: PredictionSummary) -> None:
     if np.isfinite(error[[0, -1]]).all():
         last = f", {error[-1]:.1f} dB {len(error)} ahead" if len(error) > 1 else ""
         fact("CSI error", f"{error[0]:.1f} dB 1 snapshot ahead{last} (estimated, mean of users)")
+    if (error > 0).any():
+        first = int((error > 0).argmax()) + 1
+        warn(
+            f"the estimated error exceeds the channel from {first} ahead on (above 0 dB): such predictions carry no"
+            " information; give newer snapshots, or a smaller --ahead"
+        )

@@ -49,6 +49,10 @@ def command(models: tuple[str, ...], task: str | None, compare: bool, batches: i
         return
     entries = [entry for entry in shipped_models() if task in (None, task_of_card(entry.card))]
     if not entries:
+        if task is not None:
+            from nflae_bridge.tasks.task import check_task
+
+            check_task(task)
         wanted = "" if task is None else f" for task {task!r}"
         fact("models", f"none is shipped with this installation{wanted}; train one with nflae train")
         return
