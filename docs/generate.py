@@ -56,17 +56,21 @@ def with_result_tables(page: str) -> str:
     Parameters
     ----------
     page : str
-        A page in Markdown with pairs of markers, ``results``, ``prediction`` or ``paths``.
+        A page in Markdown with pairs of markers, ``results``, ``served results``, ``problems``, ``prediction`` or
+        ``paths``.
 
     Returns
     -------
     str
         The page with the tables that the code gives.
     """
-    from matlab_io.result import PATH_ARRAYS, PREDICTION_ARRAYS, markdown_table
+    from matlab_io.result import PATH_ARRAYS, PREDICTION_ARRAYS, RECEIVE_COMBINER, RESULT_ARRAYS, markdown_table
+    from simulator.problems.combinations import combinations_table
 
     tables = {
         "results": markdown_table(),
+        "served results": markdown_table((*RESULT_ARRAYS, RECEIVE_COMBINER)),
+        "problems": combinations_table(),
         "prediction": markdown_table(PREDICTION_ARRAYS, "A"),
         "paths": markdown_table(PATH_ARRAYS, ""),
     }
@@ -91,7 +95,7 @@ def committed_pages() -> dict[Path, str]:
         Content by path.
     """
     reference = DOCS / "reference"
-    tables = (reference / "mat_files.md", reference / "protocol.md")
+    tables = (reference / "mat_files.md", reference / "protocol.md", DOCS / "how_to" / "problems.md")
     return {reference / "cli.md": cli_page()} | {page: with_result_tables(page.read_text()) for page in tables}
 
 

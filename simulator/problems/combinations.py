@@ -158,3 +158,13 @@ def problem_schemes() -> tuple[str, ...]:
 
 def _named(parts: frozenset[str]) -> str:
     return " + ".join(sorted(parts))
+
+
+def combinations_table() -> str:
+    """Return the reference table of the problems that can be solved, in Markdown."""
+    rows = ["| problem | schemes | constraints beside |", "| --- | --- | --- |"]
+    for solvers in SOLVERS:
+        names = ", ".join(f"`{name}`" for name in solvers.schemes)
+        held = ", ".join(f"`{name}`" for name in sorted(solvers.constraints)) or "none"
+        rows.append(f"| {_named(solvers.parts)} | {names} | {held} |")
+    return "\n".join(rows)
