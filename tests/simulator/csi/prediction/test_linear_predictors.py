@@ -10,6 +10,7 @@ from torch import Tensor
 
 from matlab_io.errors import NflaeError
 from simulator.csi.beams import ArrayGeometry
+from simulator.csi.prediction import linear
 from simulator.csi.prediction.esprit import poles_by_number
 from simulator.csi.prediction.kalman import kalman
 from simulator.csi.prediction.registry import METHODS, predict_window
@@ -162,3 +163,20 @@ def test_kalman_is_the_recursive_filter_of_one_pole() -> None:
 def power_renewal(power: float, share: float, pole: Tensor) -> float:
     signal = max(power, 0.0) * max(0.0, 1 - float(pole.abs()) ** 2)
     return signal + 3e-3 * share
+
+
+def test_learned_predictors_have_beams_denoised_by_the_distribution_of_their_powers() -> None:
+    """Few strong beams: the others are removed; all beams alike: none is; without noise nothing changes."""
+    g = torch.Generator().manual_seed(4)
+    time = torch.polar(torch.ones(16), 0.2 * torch.arange(16.0))[:, None]
+    noise = torch.randn(20, 16, 64, dtype=torch.complex64, generator=g)
+    line, unit = ArrayGeometry("line"), torch.ones(20, dtype=torch.float64)
+    sparse, dense = torch.zeros(64, dtype=torch.complex64), 1.5 * torch.randn(64, dtype=torch.complex64, generator=g)
+    sparse[[5, 40]] = 3.0
+    kept = linear._mixture_gains(time * sparse + noise, unit, line)
+    assert kept[:, [5, 40]].min() > 0.8
+    weak = kept[:, sparse == 0]
+    assert weak.mean() < 0.12
+    assert linear._mixture_gains(time * dense + noise, unit, line).mean() > 0.6
+    clean = linear._mixture_gains(time * dense + 0 * noise, 0 * unit, line)
+    torch.testing.assert_close(clean, torch.ones_like(clean), atol=1e-4, rtol=0)
