@@ -121,7 +121,18 @@ def problem_budget(problem: PrecodingProblem, choice: BudgetChoice, antennas: in
 
 
 def problem_info(problem: PrecodingProblem) -> dict[str, Value]:
-    """Return the fields of ``nflae_info`` that state a problem: all that it has beyond the plain one."""
+    """Return the fields of ``nflae_info`` that state a problem: all that it has beyond the plain one.
+
+    Parameters
+    ----------
+    problem : PrecodingProblem
+        Problem.
+
+    Returns
+    -------
+    dict
+        Values by name.
+    """
     return {
         ("power_per_antenna" if name == "antenna_power" else name): each for name, each in problem.describe().items()
     }
