@@ -95,27 +95,24 @@ def estimate(
         counted from 1.
     """
     rows, _ = read_array(received, layout, convention, receive_antennas)
+    _check_rows(rows, snapshots)
     try:
-        fault = first_fault(rows)
-        if fault is not None:
-            drop, user, reason = fault
-            raise NflaeError(f"received: drop {drop + 1}, user {user + 1} {reason}; leave the drop out")
-        if snapshots < 1 or len(rows) % snapshots:
-            raise NflaeError(f"snapshots={snapshots}: give a divisor of the {len(rows)} drops")
         chosen = estimation_method(
-            rows.shape[1:],
-            method,
-            geometry,
-            csi_snr_db=csi_snr_db,
-            noise_variance=noise_variance,
-            pilots=None if pilots is None else np.asarray(pilots),  # arrays already, for the type checker
-            covariance=None if covariance is None else np.asarray(covariance),
-            model=str(model),
-            device=device,
+            rows.shape[1:], method, geometry, csi_snr_db, noise_variance, pilots, covariance, str(model), device
         )
         return _estimate(rows, snapshots, chosen)
     except ModuleNotFoundError as error:
         raise explain_import(error, "nflae_bridge.estimate") from error
+
+
+def _check_rows(rows: npt.NDArray[np.complex64], snapshots: int) -> None:
+    """Check the received pilots, and that the snapshots divide the drops."""
+    fault = first_fault(rows)
+    if fault is not None:
+        drop, user, reason = fault
+        raise NflaeError(f"received: drop {drop + 1}, user {user + 1} {reason}; leave the drop out")
+    if snapshots < 1 or len(rows) % snapshots:
+        raise NflaeError(f"snapshots={snapshots}: give a divisor of the {len(rows)} drops")
 
 
 def _estimate(rows: npt.NDArray[np.complex64], snapshots: int, method: EstimationMethod) -> EstimatedChannels:
@@ -161,11 +158,10 @@ def estimation_method(
     shape: tuple[int, ...],
     method: str,
     geometry: str,
-    *,
     csi_snr_db: float | None = None,
     noise_variance: float | None = None,
-    pilots: npt.NDArray[np.generic] | None = None,
-    covariance: npt.NDArray[np.generic] | None = None,
+    pilots: npt.ArrayLike | None = None,
+    covariance: npt.ArrayLike | None = None,
     model: str = "auto",
     device: str = "auto",
 ) -> EstimationMethod:
@@ -187,21 +183,16 @@ def estimation_method(
     NflaeError
         If something does not exist, is missing or does not fit.
     """
-    import torch
-
     from nflae_bridge.engine.devices import choose_device
     from nflae_bridge.network.shipped import load_model
     from simulator.csi.beams import parse_geometry
     from simulator.csi.estimation.candidates import GainNetwork
-    from simulator.csi.estimation.pilots import check_pilots
     from simulator.csi.estimation.users import EstimationMethod
 
     users, symbols = shape
     arrangement = parse_geometry(geometry)
-    matrix = None if pilots is None else torch.from_numpy(np.ascontiguousarray(pilots, np.complex64))
     try:
-        if matrix is not None:
-            check_pilots(matrix, symbols)
+        matrix = None if pilots is None else _checked_pilots(pilots, symbols)
         antennas = symbols if matrix is None else matrix.shape[0]
         spread = None if covariance is None else _checked_covariance(covariance, users, antennas)
     except ValueError as error:
@@ -224,7 +215,18 @@ def estimation_method(
     return replace(chosen, network=network)
 
 
-def _checked_covariance(covariance: npt.NDArray[np.generic], users: int, antennas: int) -> torch.Tensor:
+def _checked_pilots(pilots: npt.ArrayLike, symbols: int) -> torch.Tensor:
+    """Return the pilot matrix, complex64 (N, symbols)."""
+    import torch
+
+    from simulator.csi.estimation.pilots import check_pilots
+
+    matrix = torch.from_numpy(np.ascontiguousarray(pilots, np.complex64))
+    check_pilots(matrix, symbols)
+    return matrix
+
+
+def _checked_covariance(covariance: npt.ArrayLike, users: int, antennas: int) -> torch.Tensor:
     """Return the covariance of every user or of all, complex128 (users or 1, N, N)."""
     import torch
 

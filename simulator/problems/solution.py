@@ -200,13 +200,9 @@ def make_solution(
     ProblemSolution
         Solution of every drop; none is marked as fallback.
     """
-    if sinr is None:
-        sinr = achieved_sinr(batch.channels, precoder, power, budget.noise_power)
-    achieved = sinr
+    achieved = achieved_sinr(batch.channels, precoder, power, budget.noise_power) if sinr is None else sinr
     rate = rates(achieved).reshape(len(achieved), -1, streams).sum(-1)
-    if feasible is None:
-        least = per_drop(budget.min_rate, rate).unsqueeze(-1)
-        feasible = (rate >= least * (1 - _RATE_TOLERANCE)).all(-1)
+    feasible = _meets_minimum(rate, budget) if feasible is None else feasible
     return ProblemSolution(
         precoder=precoder,
         power=power,
@@ -221,6 +217,12 @@ def make_solution(
         receive_combiner=receive_combiner,
         streams=streams,
     )
+
+
+def _meets_minimum(rate: Tensor, budget: LinkBudget) -> Tensor:
+    """Return the drops in which every user has the minimum rate, bool (drops,)."""
+    least = per_drop(budget.min_rate, rate).unsqueeze(-1)
+    return (rate >= least * (1 - _RATE_TOLERANCE)).all(-1)
 
 
 def solution_arrays(

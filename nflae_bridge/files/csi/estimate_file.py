@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -104,39 +104,60 @@ def estimate_file(
     NflaeError
         If a drop is not finite or zero, the snapshots do not divide the drops, or the output cannot be written.
     """
-    if snapshots > 1 and file.drops % snapshots:
-        raise NflaeError(
-            f"{file.path}: {file.variable}: --snapshots {snapshots} does not divide the {file.drops} drops; give a"
-            " divisor"
-        )
+    _check_snapshots(file, snapshots)
     antenna_axes = file.antenna_axes if method.pilots is None else (method.pilots.shape[0],)
-    direct = file.convention == "direct"
-    block = (file.users, *antenna_axes) if direct else (*antenna_axes, file.users)
-    arrays = [
-        DropArray(each.name, (file.users,) if each.axes == "k" else block, file.drop_axes, each.dtype)
-        for each in ESTIMATION_ARRAYS
-    ]
-    antennas = "n" * len(antenna_axes)
-    layout = (f"k{antennas}" if direct else f"{antennas}k") + file.drop_letters
+    arrays, layout = _axes(file, antenna_axes)
     summary = EstimationSummary(version_for(output, version or file.version))
     stated: dict[str, Value] = {"layout": layout, "convention": file.convention}
     out = MatOutput(output, summary.version, arrays, stated | dict(values), [file.path])
     out.begin()
-    step = max(1, batch // snapshots) * snapshots
     try:
-        for start in range(0, file.drops, step):
-            rows = _read(file, start, min(start + step, file.drops))
-            try:
-                found = _estimated(rows, method, snapshots, (file.users, *antenna_axes), direct, summary)
-            except NflaeError as error:
-                raise NflaeError(f"{file.path}: {file.variable}: {error}") from None
+        for start, found in _blocks(file, method, snapshots, batch, antenna_axes, summary):
             out.write(start, found)
-            advance(start + len(rows), "")
+            advance(start + len(found["H"]), "")
     except BaseException:
         out.discard()
         raise
     out.commit()
     return summary
+
+
+def _check_snapshots(file: ChannelFile, snapshots: int) -> None:
+    if snapshots > 1 and file.drops % snapshots:
+        raise NflaeError(
+            f"{file.path}: {file.variable}: --snapshots {snapshots} does not divide the {file.drops} drops; give a"
+            " divisor"
+        )
+
+
+def _axes(file: ChannelFile, antenna_axes: tuple[int, ...]) -> tuple[list[DropArray], str]:
+    """Return the arrays of the output, in the convention of the input, and the layout of H."""
+    direct, antennas = file.convention == "direct", "n" * len(antenna_axes)
+    block = (file.users, *antenna_axes) if direct else (*antenna_axes, file.users)
+    arrays = [
+        DropArray(each.name, (file.users,) if each.axes == "k" else block, file.drop_axes, each.dtype)
+        for each in ESTIMATION_ARRAYS
+    ]
+    return arrays, (f"k{antennas}" if direct else f"{antennas}k") + file.drop_letters
+
+
+def _blocks(
+    file: ChannelFile,
+    method: EstimationMethod,
+    snapshots: int,
+    batch: int,
+    antenna_axes: tuple[int, ...],
+    summary: EstimationSummary,
+) -> Iterator[tuple[int, dict[str, npt.NDArray[np.generic]]]]:
+    """Yield the first drop and the arrays of successive blocks of drops."""
+    step = max(1, batch // snapshots) * snapshots
+    for start in range(0, file.drops, step):
+        rows = _read(file, start, min(start + step, file.drops))
+        try:
+            found = _estimated(rows, method, snapshots, antenna_axes, file.convention == "direct", summary)
+        except NflaeError as error:
+            raise NflaeError(f"{file.path}: {file.variable}: {error}") from None
+        yield start, found
 
 
 def _read(file: ChannelFile, start: int, stop: int) -> npt.NDArray[np.complex64]:
@@ -153,7 +174,7 @@ def _estimated(
     rows: npt.NDArray[np.complex64],
     method: EstimationMethod,
     snapshots: int,
-    sizes: tuple[int, ...],
+    antenna_axes: tuple[int, ...],
     direct: bool,
     summary: EstimationSummary,
 ) -> dict[str, npt.NDArray[np.generic]]:
@@ -165,9 +186,8 @@ def _estimated(
     summary.errors.append(10 ** (error.ravel() / 10))
     if found.noise_share is not None:
         summary.noise_shares.append(found.noise_share.cpu().numpy().ravel())
-    channels = found.channels.cpu().numpy().reshape(len(rows), sizes[0], -1)
     # MATLAB's order of the antenna axes is the reverse of NumPy's; a panel's rows are the faster axis of both.
-    channels = channels.reshape(len(rows), sizes[0], *reversed(sizes[1:]))
+    channels = found.channels.cpu().numpy().reshape(*rows.shape[:2], *reversed(antenna_axes))
     if direct:
         channels = np.moveaxis(channels.conj(), 1, -1)
     used = np.array([USED_METHODS.index(name) + 1.0 for name in found.method]).reshape(error.shape)

@@ -47,14 +47,17 @@ class PredictionSummary:
     error: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(1))
     notes: dict[str, None] = field(default_factory=dict)
 
-    def add(self, found: PredictedDrops) -> None:
+    def add(self, found: PredictedDrops, slots: int) -> None:
         """Add the drops of a block.
 
         Parameters
         ----------
         found : PredictedDrops
             The predictions.
+        slots : int
+            Slots after which was predicted.
         """
+        self.predicted += slots
         self.series += found.method.size
         for index, count in zip(*np.unique(found.method, return_counts=True), strict=True):
             self.methods[USED_METHODS[index]] = self.methods.get(USED_METHODS[index], 0) + int(count)
@@ -113,22 +116,15 @@ def predict_file(
     NflaeError
         As `FilePredictor`, and if the output cannot be written.
     """
-    direct, written = file.convention == "direct", version_for(output, version or file.version)
-    arrays, layout = _axes(predictor, file, rolling)
-    if predictor.finds_paths:
-        arrays += units.arrays(file.users, (predictor.axis.slots,) if rolling else ())
-    stated: dict[str, Value] = {"layout": layout, "convention": file.convention}
-    summary = PredictionSummary(written)
-    out = MatOutput(output, written, arrays, stated | dict(values), [file.path])
-    out.begin()
+    summary = PredictionSummary(version_for(output, version or file.version))
+    arrays, layout = _axes(predictor, file, rolling, units)
+    out = _begun_output(file, output, summary.version, arrays, {"layout": layout, **values})
     try:
-        for start, drops in _slot_blocks(predictor, rolling, batch):
-            found = predictor(drops)
-            out.write(start * predictor.ahead, _arrays(found, drops, predictor, file, direct))
+        for start, drops, found in _blocks(predictor, rolling, batch):
+            out.write(start * predictor.ahead, _arrays(found, drops, predictor, file))
             if found.paths is not None:
                 out.write(summary.predicted, units.values(found.paths))
-            summary.add(found)
-            summary.predicted += len(drops) * predictor.axis.slots // file.drops
+            summary.add(found, len(drops) * predictor.axis.slots // file.drops)
             advance(summary.predicted, "")
     except BaseException:
         out.discard()
@@ -137,31 +133,44 @@ def predict_file(
     return summary
 
 
-def _axes(predictor: FilePredictor, file: ChannelFile, rolling: bool) -> tuple[list[DropArray], str]:
+def _axes(predictor: FilePredictor, file: ChannelFile, rolling: bool, units: PathUnits) -> tuple[list[DropArray], str]:
     """Return the arrays of the output, in the convention of the input, and the layout of H."""
-    subcarriers, direct = predictor.axis.subcarrier_axes, file.convention == "direct"
-    sizes = (*subcarriers, predictor.ahead, *((predictor.axis.slots,) if rolling else ()))
-    arrays = [DropArray(each.name, _block(each.axes, file, direct), sizes, each.dtype) for each in PREDICTION_ARRAYS]
+    subcarriers, slots = predictor.axis.subcarrier_axes, (predictor.axis.slots,) if rolling else ()
+    sizes = (*subcarriers, predictor.ahead, *slots)
+    arrays = [DropArray(each.name, _block(each.axes, file), sizes, each.dtype) for each in PREDICTION_ARRAYS]
+    if predictor.finds_paths:
+        arrays += units.arrays(file.users, slots)
     antennas = "n" * len(file.antenna_axes)
-    layout = f"k{antennas}" if direct else f"{antennas}k"
+    layout = f"k{antennas}" if file.convention == "direct" else f"{antennas}k"
     return arrays, layout + "f" * len(subcarriers) + ("ss" if rolling else "s")
 
 
-def _slot_blocks(predictor: FilePredictor, rolling: bool, batch: int) -> Iterator[tuple[int, Indices]]:
-    """Yield the drops of successive slots, all subcarriers of each together, and the number of drops before them."""
-    drops = predictor.axis.by_slot()[0 if rolling else -1 :]
-    for slot in range(0, len(drops), batch):
-        yield drops[:slot].size, drops[slot : slot + batch].reshape(-1)
+def _begun_output(
+    file: ChannelFile, output: Path, version: str, arrays: list[DropArray], values: Mapping[str, Value]
+) -> MatOutput:
+    """Begin the file to write, in the convention of the input."""
+    out = MatOutput(output, version, arrays, {"convention": file.convention, **values}, [file.path])
+    out.begin()
+    return out
 
 
-def _block(axes: str, file: ChannelFile, direct: bool) -> tuple[int, ...]:
+def _blocks(predictor: FilePredictor, rolling: bool, batch: int) -> Iterator[tuple[int, Indices, PredictedDrops]]:
+    """Yield the number of drops before successive slots, their drops, all subcarriers together, and the predictions."""
+    by_slot = predictor.axis.by_slot()[0 if rolling else -1 :]
+    for slot in range(0, len(by_slot), batch):
+        drops = by_slot[slot : slot + batch].reshape(-1)
+        yield by_slot[:slot].size, drops, predictor(drops)
+
+
+def _block(axes: str, file: ChannelFile) -> tuple[int, ...]:
     if axes == "k":
         return (file.users,)
+    direct = file.convention == "direct"
     return (file.users, *file.antenna_axes) if direct else (*file.antenna_axes, file.users)
 
 
 def _arrays(
-    found: PredictedDrops, drops: Indices, predictor: FilePredictor, file: ChannelFile, direct: bool
+    found: PredictedDrops, drops: Indices, predictor: FilePredictor, file: ChannelFile
 ) -> dict[str, npt.NDArray[np.generic]]:
     """Return the arrays in the order of the output: subcarriers, then snapshots ahead, then slots."""
     subcarriers = int(np.prod(predictor.axis.subcarrier_axes, dtype=np.int64))
@@ -171,9 +180,9 @@ def _arrays(
         return split.swapaxes(1, 2).reshape(-1, *values.shape[2:])
 
     channels = ordered(found.channels)
-    if direct:
+    if file.convention == "direct":
         channels = channels.conj().swapaxes(1, 2)
-    channels = channels.reshape(len(channels), *reversed(_block("nk", file, direct)))
+    channels = channels.reshape(len(channels), *reversed(_block("nk", file)))
     method = np.repeat(found.method[:, None] + 1.0, predictor.ahead, axis=1)
     return {
         "H": np.ascontiguousarray(channels),

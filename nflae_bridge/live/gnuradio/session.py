@@ -94,42 +94,25 @@ def stream(
         stack.callback(context.term)
         inlet, outlets = _open(context, settings, counts, log, stack)
         record = _open_journal(settings.journal, counts, log, stack)
-        meter = _Meter(counts, log, settings.status_seconds)
-        size = {"users": settings.parameters.users, "antennas": settings.parameters.antennas}
-
-        def warn(event: str, text: str) -> None:
-            log.warning(event, message=text)
-
+        meter = _Meter(counts, log, settings.status_seconds, record)
+        warn, parameters = _warner(log), settings.parameters
         predictor = None if make_predictor is None else make_predictor(counts, warn)
-
-        def prepare() -> Precode:
-            precode = make_precode(counts)
-            _warm_up(precode, settings.parameters)
-            if predictor is not None:
-                predictor.warm_up(**size)
-            return precode
-
-        def tick() -> None:
-            record()
-            meter.tick()
-
         relay = Relay(
             inlet,
             outlets,
-            prepare,
+            lambda: _warmed_up(make_precode(counts), predictor, parameters),
             settings.relay,
             counts,
             warn=warn,
-            tick=tick,
+            tick=meter.tick,
             stopping=lambda: bool(stopped),
-            ready=lambda: log.info("ready", pid=os.getpid(), **size),
+            ready=lambda: log.info("ready", pid=os.getpid(), users=parameters.users, antennas=parameters.antennas),
             predictor=predictor,
         )
         try:
             relay.run()
         finally:
-            record()
-            meter.write("stopped", meter.began, 0)
+            meter.stop()
 
 
 def _open_journal(path: Path | None, counts: Counts, log: EventLog, stack: ExitStack) -> Callable[[], None]:
@@ -163,7 +146,7 @@ def _open(
         settings.csi,
         settings.parameters,
         counts,
-        warn=lambda event, text: log.warning(event, message=text),
+        warn=_warner(log),
         resizable=all(endpoint.pdu for endpoint in settings.outputs.values()),
         write=_writer(log, "csi"),
     )
@@ -189,6 +172,15 @@ def _log_assumptions(log: EventLog, csi: Endpoint) -> None:
             message="items are counted from each connection on; items lost in a restart of this program are not"
             " detected without ,tags",
         )
+
+
+def _warner(log: EventLog) -> Warn:
+    """Return a function that writes a warning of an event and a text."""
+
+    def warn(event: str, text: str) -> None:
+        log.warning(event, message=text)
+
+    return warn
 
 
 def _writer(log: EventLog, name: str) -> Write:
@@ -221,30 +213,39 @@ def _outlet(context: Context, settings: StreamSettings, name: Stream, endpoint: 
     return StreamOutlet(context, endpoint, name, size * settings.relay.max_batch, result_tags, write)
 
 
-def _warm_up(precode: Precode, parameters: LinkParameters) -> None:
+def _warmed_up(precode: Precode, predictor: ItemPredictor | None, parameters: LinkParameters) -> Precode:
     """Compute trial batches, so that the first item meets no loading; engines compile at the second call."""
     angles = np.random.default_rng(0).random((1, parameters.users, parameters.antennas))
     channels = np.exp(2j * np.pi * angles).astype(np.complex64)
     for _ in range(2):
         precode(channels, **asdict(parameters.budget))
+    if predictor is not None:
+        predictor.warm_up(users=parameters.users, antennas=parameters.antennas)
+    return precode
 
 
 class _Meter:
-    """Write the counts to the log at intervals."""
+    """Write the counts to the journal, and at intervals to the log."""
 
-    def __init__(self, counts: Counts, log: EventLog, seconds: float) -> None:
-        self._counts, self._log, self._seconds = counts, log, seconds
-        self.began = self._last = time.monotonic()
+    def __init__(self, counts: Counts, log: EventLog, seconds: float, record: Callable[[], None]) -> None:
+        self._counts, self._log, self._seconds, self._record = counts, log, seconds, record
+        self._began = self._last = time.monotonic()
         self._sent = 0
 
+    def stop(self) -> None:
+        """Write the counts of the whole run."""
+        self._record()
+        self._write("stopped", self._began, 0)
+
     def tick(self) -> None:
-        """Write the counts if the interval has passed."""
+        """Write the counts, to the log if the interval has passed."""
+        self._record()
         if time.monotonic() - self._last >= self._seconds:
-            self.write("status", self._last, self._sent)
+            self._write("status", self._last, self._sent)
             self._last, self._sent = time.monotonic(), self._counts.sent
             self._counts.lag_ms = 0.0
 
-    def write(self, event: str, since: float, sent: int) -> None:
+    def _write(self, event: str, since: float, sent: int) -> None:
         """Write the counts, and the items per second since a moment at which `sent` had been sent."""
         pace = (self._counts.sent - sent) / max(1e-9, time.monotonic() - since)
         self._log.info(event, **asdict(self._counts), items_per_s=round(pace, 1))

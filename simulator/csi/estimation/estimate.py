@@ -151,19 +151,34 @@ def estimate_channels(
         raise NflaeError("method nflae needs a network")
     scaled, scale = observation.normalised()
     relative = None if covariance is None else covariance / observation.noise_variance.double()[:, None, None]
-    known = torch.ones_like(observation.noise_variance) if known is None else known
-    if scaled.pilots is None:
-        makers = _makers(scaled, geometry, network, relative, known)
-    else:
-        makers = _compressed_makers(scaled, geometry, relative)
+    makers = _makers(scaled, geometry, network, relative, known)
     names = [name for name in makers if method in ("auto", name)]
     chosen, best = _mixture({name: makers[name]() for name in names})
-    least = observation.received.shape[1] * energy_ratio(scaled)  # one gain per snapshot is estimated
-    error = best.risk.clamp(min=least) / channel_energy(scaled)
-    return Estimate(best.channels * scale, 10 * torch.log10(error), [names[index] for index in chosen.tolist()])
+    error_db = _relative_error_db(best.risk, scaled)
+    return Estimate(best.channels * scale, error_db, [names[index] for index in chosen.tolist()])
+
+
+def _relative_error_db(risk: Tensor, scaled: Observation) -> Tensor:
+    """Return the estimated error over the energy of the channels, dB (series,), for a noise variance of 1."""
+    least = scaled.received.shape[1] * energy_ratio(scaled)  # one gain per snapshot is estimated
+    return 10 * torch.log10(risk.clamp(min=least) / channel_energy(scaled))
 
 
 def _makers(
+    scaled: Observation,
+    geometry: ArrayGeometry,
+    network: GainNetwork | None,
+    covariance: Tensor | None,
+    known: Tensor | None,
+) -> dict[str, Callable[[], Candidate]]:
+    """Return the methods for the pilots, by preference."""
+    if scaled.pilots is not None:
+        return _compressed_makers(scaled, geometry, covariance)
+    known = torch.ones_like(scaled.noise_variance) if known is None else known
+    return _orthogonal_makers(scaled, geometry, network, covariance, known)
+
+
+def _orthogonal_makers(
     scaled: Observation, geometry: ArrayGeometry, network: GainNetwork | None, covariance: Tensor | None, known: Tensor
 ) -> dict[str, Callable[[], Candidate]]:
     """Return the methods for orthogonal pilots, by preference."""

@@ -113,17 +113,11 @@ def prepare_arrays(
     """
     series, history, antennas = values.shape
     phases, energy, strength = None, variance * antennas, None
-    known = geometry.kind != "none"
     common = gram_of(values) if gram is None else gram
-    if known:
+    if geometry.kind != "none":
         phases = _canonical_phases(values, common, geometry)
-        sizes = geometry.grid(antennas)
-        axes = tuple(range(2, 2 + len(sizes)))
-        turned = (values * phases[:, None]).reshape(series, history, *sizes)
-        values = fft.fftn(turned, axes=axes, norm="ortho", overwrite_x=True).reshape(values.shape)
-        soft = (_mixture_gains if mixture else _temporal_gains)(values, variance, sizes)
-        values = values * soft[:, None]
-        strength = soft.astype(np.float64) ** 2
+        values, gains = _denoised_beams(values * phases[:, None], variance, geometry.grid(antennas), mixture)
+        strength = gains.astype(np.float64) ** 2
         energy = variance * strength.sum(1)
         common = gram_of(values)
     advance = np.angle(np.trace(common, 1, 1, 2))
@@ -170,6 +164,15 @@ def _canonical_phases(values: Complex, gram: Complex, geometry: ArrayGeometry) -
     factors = curved[focus.argmax(-1)]
     result: Complex = factors * _onto_grid(main * factors, (values.shape[-1],))
     return result
+
+
+def _denoised_beams(centred: Complex, variance: Real, sizes: tuple[int, ...], mixture: bool) -> tuple[Complex, Real]:
+    """Return the denoised beams of centred windows, complex64, and their gains, float32 (series, antennas)."""
+    axes = tuple(range(2, 2 + len(sizes)))
+    grid = centred.reshape(*centred.shape[:2], *sizes)
+    values = fft.fftn(grid, axes=axes, norm="ortho", overwrite_x=True).reshape(centred.shape)
+    gains = (_mixture_gains if mixture else _temporal_gains)(values, variance, sizes)
+    return values * gains[:, None], gains
 
 
 def _onto_grid(waves: Complex, sizes: tuple[int, ...]) -> Complex:
