@@ -117,8 +117,7 @@ def predict_file(
         As `FilePredictor`, and if the output cannot be written.
     """
     summary = PredictionSummary(version_for(output, version or file.version))
-    arrays, layout = _axes(predictor, file, rolling, units)
-    out = _begun_output(file, output, summary.version, arrays, {"layout": layout, **values})
+    out = _begun_output(file, output, summary.version, values, *_axes(predictor, file, rolling, units))
     try:
         for start, drops, found in _blocks(predictor, rolling, batch):
             out.write(start * predictor.ahead, _arrays(found, drops, predictor, file))
@@ -146,10 +145,11 @@ def _axes(predictor: FilePredictor, file: ChannelFile, rolling: bool, units: Pat
 
 
 def _begun_output(
-    file: ChannelFile, output: Path, version: str, arrays: list[DropArray], values: Mapping[str, Value]
+    file: ChannelFile, output: Path, version: str, values: Mapping[str, Value], arrays: list[DropArray], layout: str
 ) -> MatOutput:
     """Begin the file to write, in the convention of the input."""
-    out = MatOutput(output, version, arrays, {"convention": file.convention, **values}, [file.path])
+    stated: dict[str, Value] = {"layout": layout, "convention": file.convention}
+    out = MatOutput(output, version, arrays, stated | dict(values), [file.path])
     out.begin()
     return out
 
