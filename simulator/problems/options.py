@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
-
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from simulator.downlink.budget import DEFAULT_POWER
 from simulator.problems.problem import PrecodingProblem, ProblemError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 __all__ = ["OPTION_NAMES", "ProblemOptions", "describe_problem", "total_power"]
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args
-
-import numpy as np
-import numpy.typing as npt
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from matlab_io.errors import NflaeError
+
+if TYPE_CHECKING:  # the help pages read the choices without numpy
+    import numpy as np
+    import numpy.typing as npt
 
 __all__ = ["CONNECTIONS", "OBJECTIVES", "POWER_SCOPES", "PrecodingProblem", "ProblemError"]
 
@@ -98,7 +100,7 @@ class PrecodingProblem:
             value = getattr(self, name)
             if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
                 raise ProblemError(f"{name} must be a whole number of at least 1, got {value!r}")
             object.__setattr__(self, name, int(value))
         if self.phase_bits is not None and self.phase_bits > _MAX_PHASE_BITS:
@@ -218,11 +220,13 @@ class PrecodingProblem:
         """Return the fields that differ from the plain problem, arrays as they are."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         plain = {field.name: field.default for field in fields(self)}
-        return {name: value for name, value in found.items() if isinstance(value, np.ndarray) or value != plain[name]}
+        return {name: value for name, value in found.items() if hasattr(value, "dtype") or value != plain[name]}
 
 
 def _checked_array(name: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Return finite float64 values in the range of their name."""
+    import numpy as np
+
     label = "power_per_antenna" if name == "antenna_power" else name
     try:
         array = np.atleast_1d(np.asarray(values, np.float64))

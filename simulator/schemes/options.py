@@ -260,4 +260,6 @@ def _declared_type(annotation: ast.expr) -> object:
 
 
 def _shown(value: Value) -> str:
+    if value == "":
+        return "TEXT"
     return str(value).lower() if isinstance(value, bool) else str(value)

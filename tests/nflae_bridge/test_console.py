@@ -12,6 +12,14 @@ import pytest
 
 # A call into a library that holds the lock of Python, as the loading of PyTorch's libraries does.
 SLOW = 'import ctypes\nprint("loading", flush=True)\nctypes.PyDLL(None).sleep(60)\n'
+# A suite in the background passes ignored signals on to its processes.
+START = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+from nflae_bridge.console import main
+main()
+"""
 COMMAND = ("train", "--preset", "tiny", "-o", "none")
 
 
@@ -20,7 +28,7 @@ def ended_by(number: int, slow: str, folder: Path) -> tuple[int, str]:
     (folder / f"{slow}.py").write_text(SLOW)
     paths = [str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]
     with subprocess.Popen(
-        [sys.executable, "-c", "from nflae_bridge.console import main; main()", *COMMAND],
+        [sys.executable, "-c", START, *COMMAND],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -92,7 +92,7 @@ BROKEN = "scheme 'broken' of package acme-beams 1.2 cannot be loaded: ModuleNotF
 @pytest.mark.usefixtures("installed")
 def test_names_are_in_the_help_and_completed(nflae: Run) -> None:
     for command in ("precode", "evaluate", "link", "bench", "stream"):
-        assert "strongest-antennas" in " ".join(nflae(command, "--help").stdout.split())
+        assert "strongest-antennas" in "".join(nflae(command, "--help").stdout.split())
     sources = " ".join(nflae("simulate", "--help").stdout.split())
     assert "ones" in sources[sources.index("One of") :].split(".")[0]
     option = next(each for each in evaluate.params if each.name == "schemes")

@@ -215,7 +215,7 @@ def test_checkpoint_of_a_frozen_backbone_holds_what_was_trained_alone(pretrained
 def test_presets_name_real_shapes(preset: str) -> None:
     network = recipe(preset).network
     assert network.backbone.width % network.backbone.heads == 0
-    if preset in ("tiny", "small"):
+    if preset in ("tiny", "small", "classifier"):
         assert network.encoder.kind == "gram"
         assert network.backbone.source is None
     elif preset in ("transformer", "cnn"):
@@ -274,7 +274,7 @@ def test_damaged_backbone_folder_is_named_in_one_line(pretrained: Save, damage: 
 def test_unknown_family_and_preset_list_what_there_is(tmp_path: Path) -> None:
     with pytest.raises(NflaeError, match=r"'bert'.*gpt2, llama, qwen2 and none"):
         Backbone(BackboneConfig(family="bert"))  # type: ignore[arg-type]
-    with pytest.raises(NflaeError, match=r"'huge'.*tiny, small, gpt2, paper, transformer, cnn"):
+    with pytest.raises(NflaeError, match=r"'huge'.*tiny, small, classifier, gpt2, paper, transformer, cnn"):
         recipe("huge")
     for preset in ("tiny", "cnn"):
         with pytest.raises(NflaeError, match="builds its own backbone"):
