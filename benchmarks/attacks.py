@@ -213,13 +213,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each attack")
     parser.add_argument("-o", type=Path, metavar="FILE", help="also write the table to a file")
     arguments = parser.parse_args()
+    names = arguments.only.split(",") if arguments.only else list(ATTACKS)
+    if unknown := [name for name in names if name not in ATTACKS]:
+        parser.error(f"no attack {unknown[0]!r}: there are {', '.join(ATTACKS)}")
     lines = [
         "| attack | messages | calls beside | wrong | failed | p99 quiet, ms | p99 beside, ms | ratio | longest, ms |"
         " memory, MB |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     print(*lines, sep="\n", flush=True)
-    for name in arguments.only.split(",") if arguments.only else ATTACKS:
+    for name in names:
         with running_server() as (pid, address):
             outcomes: list[Outcome] = []
             for _ in range(arguments.repeats):
