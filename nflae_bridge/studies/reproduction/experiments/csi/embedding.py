@@ -88,6 +88,8 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
             error = 100 * selected["spread"]
             axes.errorbar(selected["labels"], 100 * selected["accuracy"], error, marker="o", capsize=3, **style)
         axes.set_xscale("log")
+        axes.set_xticks(_LABELLED, [str(labelled) for labelled in _LABELLED])
+        axes.minorticks_off()
         axes.set_xlabel("labelled channels")
         axes.set_title(problem, fontsize=10)
         grid_axes(axes)

@@ -201,6 +201,8 @@ def _draw(title: str, study: Study, rows: pd.DataFrame) -> Figure:
         shares = [100 * selected[column] for column in ("accuracy", "spread")]
         accuracy.errorbar(selected["labels"], *shares, marker="o", capsize=3, label=name)
     accuracy.set_xscale("log")
+    accuracy.set_xticks(_LABELLED, [str(labelled) for labelled in _LABELLED])
+    accuracy.minorticks_off()
     accuracy.set_xlabel("labelled channels")
     accuracy.set_ylabel("line of sight found [% of users]")
     accuracy.legend(frameon=False, fontsize=9)
