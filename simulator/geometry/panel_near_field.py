@@ -27,7 +27,7 @@ _UNCLEAR = 0.02  # distance of the gain in the user's own direction from the bor
 _ZOOMS = 5
 _ZERO_PADDING = 2
 _DIRECTIONS = 9
-_LEAST_SIDE = 8  # rows or columns from which the noise is told from the signal
+_LEAST_SIDE = 8  # rows or columns from which the noise estimate is not dominated by the signal
 _TINY = torch.finfo(torch.float32).tiny
 _USERS_TIMES_ELEMENTS = 1 << 20  # at a time: 8 MB per array of phases
 
@@ -197,9 +197,32 @@ def spectral_peak(users: Tensor, array: UniformPlanarArray) -> tuple[Tensor, Ten
     sizes = torch.tensor(padded, dtype=torch.float64, device=users.device)
     bins = torch.stack([best // padded[1], best % padded[1]], -1)
     centre = (2 * bins / sizes + 1) % 2 - 1
-    step, waves = 1 / sizes, users.flatten(2)
-    shifts = torch.cartesian_prod(*[torch.tensor([0.0, -1.0, 1.0], dtype=torch.float64)] * 2).to(users.device)
-    peak = spectrum.new_zeros(len(users))
+    return _zoom(array, users.flatten(2), centre, 1 / sizes)
+
+
+def _zoom(array: UniformPlanarArray, waves: Tensor, centre: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
+    """Search 3 x 3 directions around the best one on shrinking grids.
+
+    Parameters
+    ----------
+    array
+        Array.
+    waves
+        complex64 (users, polarisations, elements).
+    centre
+        First direction, float64 (users, 2).
+    step
+        Spacing of the first grid, float64 (2,).
+
+    Returns
+    -------
+    direction : Tensor
+        Best direction, float64 (users, 2).
+    gain : Tensor
+        Its sum_p |a(u, v)^H h_p|^2, float32 (users,).
+    """
+    shifts = torch.cartesian_prod(*[torch.tensor([0.0, -1.0, 1.0], dtype=torch.float64)] * 2).to(waves.device)
+    peak = torch.zeros(len(waves), device=waves.device)
     for _ in range(_ZOOMS):
         around = centre.unsqueeze(1) + shifts * step
         gains = squared_magnitude(waves @ plane_wave(array, around).conj().transpose(-1, -2)).sum(1)
@@ -224,18 +247,7 @@ def _own_gain(array: UniformPlanarArray, direction: Tensor, distance: Tensor) ->
 
 
 def _searched_gain(array: UniformPlanarArray, direction: Tensor, distance: Tensor) -> Tensor:
-    """Search 3 x 3 directions around the best one, on shrinking grids that start at a quarter of a beam."""
-    wave = spherical_wave(array, direction, distance)
+    """Search around the own direction of each user, from a grid spaced by a quarter of a beam."""
     step = torch.tensor([0.5 / array.columns, 0.5 / array.rows], dtype=torch.float64, device=direction.device)
-    shifts = torch.cartesian_prod(*[torch.tensor([0.0, -1.0, 1.0], dtype=torch.float64)] * 2).to(direction.device)
-    best, centre = _own_gain(array, direction, distance), direction
-    for _ in range(_ZOOMS):
-        around = centre.unsqueeze(1) + shifts * step
-        gains = torch.stack(
-            [(plane_wave(array, around[:, index]).conj() * wave).sum(-1).abs() for index in range(len(shifts))], -1
-        ).double()
-        peak, index = gains.max(-1)
-        best = torch.maximum(best, peak)
-        centre = around.gather(1, index.reshape(-1, 1, 1).expand(-1, 1, 2)).squeeze(1)
-        step = step / 2
-    return best
+    _, gain = _zoom(array, spherical_wave(array, direction, distance).unsqueeze(1), direction, step)
+    return gain.double().sqrt()

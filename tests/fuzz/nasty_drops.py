@@ -147,7 +147,7 @@ def _engine(backend: str | None) -> Engine:
 
 
 def attempt(seed: int, folder: object = None, drops: int | None = 4) -> list[str]:
-    """What the answer of a seed must not be, in words."""
+    """Return the faults of the answer to a seed."""
     case = situation(seed, drops)
     if case.scheme == "nflae":
         solver = _engine("torch" if seed % 2 else None).refined(case.refinements)
@@ -166,5 +166,5 @@ def attempt(seed: int, folder: object = None, drops: int | None = 4) -> list[str
 
 
 def attempt_many(seed: int, folder: object = None) -> list[str]:
-    """What the answer of a seed's large batch must not be, in words."""
+    """Return the faults of the answer to the large batch of a seed."""
     return attempt(seed, folder, None)

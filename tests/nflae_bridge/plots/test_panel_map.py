@@ -39,5 +39,9 @@ def test_panel_file_is_labelled_by_plane_waves_and_drawn(nflae: Run, tmp_path: P
     assert done.exit_code == 0, done.output
     assert "plane-wave test of upa:8x8x2, the array in panel.mat" in done.stdout
     assert "undecided" not in done.stdout
+    compared = nflae("evaluate", file, "--near-field", "none", "--schemes", "rzf")
+    assert compared.exit_code == 0, compared.output
+    assert "labels are those of a line" in compared.stderr
+    assert "states upa:8x8x2: give --near-field VAR" in compared.stderr
     picture = plot.read_text()
-    assert "azimuth [degrees]" in picture or "<svg" in picture
+    assert "azimuth [degrees]" in picture

@@ -45,7 +45,7 @@ def test_sites_and_their_magnitudes() -> None:
 
 @torch.no_grad()
 def test_learned_codec_sends_the_bits_it_states() -> None:
-    """What leaves the encoder rounds to 64 bits; scale and phase do not matter; without a prompt it is not seen."""
+    """The code has 64 bits and does not depend on scale and phase; without a prompt the decoder ignores the site."""
     torch.manual_seed(0)
     channels = draw_sites(1, 5, 64, generator())[0, :, 0]
     plain, prompted = (codec(each) for each in (False, True))

@@ -22,10 +22,14 @@ from nflae_bridge.cli.options import (
     work_options,
 )
 from nflae_bridge.cli.scheme_option import SchemeOption
-from nflae_bridge.cli.terminal import Table, announce, duration, fact, progress
+from nflae_bridge.cli.terminal import Table, announce, duration, fact, progress, warn
 from nflae_bridge.files.budget.choice import BudgetRequest, choose_budget
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from matlab_io import ChannelFile
     from nflae_bridge.cli.outputs import SideFile
     from nflae_bridge.plots.drop_picture import DropPicture
     from nflae_bridge.studies.evaluation import Evaluation
@@ -96,7 +100,7 @@ def command(
 
         from nflae_bridge.engine.devices import choose_device, drops_per_block
         from nflae_bridge.files.blocks import blocks
-        from nflae_bridge.files.labels import LabelSource, read_labels
+        from nflae_bridge.files.labels import LabelSource
         from nflae_bridge.network.shipped import portable_model
         from nflae_bridge.studies.evaluation import BLOCK_DROPS, Comparison, evaluate
 
@@ -107,7 +111,7 @@ def command(
         engine = comparison.engine()
         stop = min(drops, file.drops)
         batch = work.batch or min(drops_per_block(file.users, file.antennas), BLOCK_DROPS)
-        given, origin = read_labels(file, labels)
+        given, origin = _labels(file, labels)
         drop_blocks = blocks(file, stop, batch, work.on_bad_drop, choice.noise, given)
         with progress("evaluate", stop, "drops") as advance:
             found = evaluate(drop_blocks, comparison, advance, cluster)
@@ -159,6 +163,16 @@ def _report(found: Evaluation, in_file: int, budget: LinkBudget, labels: str, de
         fact("fallback to RZF", f"on {100 * nflae.fallback:.1f} % of the drops")
     if budget.constrains_near_field or budget.demands_rates:
         fact("capacity", "without alpha_c and min_rate: the schemes, which hold them, cannot reach it")
+
+
+def _labels(file: ChannelFile, wanted: str | None) -> tuple[npt.NDArray[np.bool_] | None, str]:
+    """Return the labels in the file, and their origin; warn where the network's would be those of another array."""
+    from nflae_bridge.files.labels import read_labels, stated_panel
+
+    given, origin = read_labels(file, wanted)
+    if given is None and (panel := stated_panel(file)) is not None:
+        warn(f"near-field labels are those of a line, and {file.path} states {panel}: give --near-field VAR")
+    return given, origin
 
 
 def _drawn(path: Path, shown: DropPicture, found: Evaluation) -> SideFile:
