@@ -28,7 +28,7 @@ def cli_page() -> str:
     str
         The page in Markdown.
     """
-    from nflae_bridge.cli import main
+    from nflae_bridge.cli.group import main
 
     root = click.Context(main, info_name="nflae", terminal_width=HELP_WIDTH)
     parts = [

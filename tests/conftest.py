@@ -90,7 +90,7 @@ def make_network() -> Callable[..., PrecodingNetwork]:
 @pytest.fixture
 def nflae() -> Run:
     """Runs ``nflae ARGUMENTS``; what isn't a string becomes one."""
-    from nflae_bridge.cli import main
+    from nflae_bridge.cli.group import main
 
     def run(*arguments: object) -> Result:
         return CliRunner().invoke(main, [str(argument) for argument in arguments])

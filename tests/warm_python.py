@@ -95,7 +95,7 @@ def _status(arguments: list[str]) -> int:
             scope: dict[str, Any] = {"__name__": "__main__"}
             exec(arguments[1], scope)
         else:
-            from nflae_bridge.cli import main
+            from nflae_bridge.cli.group import main
 
             sys.argv = ["nflae", *arguments]
             main()

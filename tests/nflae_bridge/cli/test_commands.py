@@ -37,7 +37,7 @@ COMMANDS += ("reproduce", "bench")
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS), ["models"]])
 def test_help_imports_nothing_that_computes(arguments: list[str]) -> None:
     script = (
-        "import sys\nfrom nflae_bridge.cli import main\n"
+        "import sys\nfrom nflae_bridge.cli.group import main\n"
         f"try: main({arguments!r}, prog_name='nflae')\nexcept SystemExit as end: assert not end.code\n"
         f"loaded = [name for name in {HEAVY!r} if name in sys.modules]\nassert not loaded, loaded"
     )
@@ -49,7 +49,7 @@ def test_precode_imports_nothing_for_others(write_mat: WriteMat, tmp_path: Path)
     source = write_mat(random_channels(drops=1), noise_power=0.01)
     arguments = ["precode", str(source), "-o", str(tmp_path / "out.mat")]
     script = (
-        "import sys\nfrom nflae_bridge.cli import main\n"
+        "import sys\nfrom nflae_bridge.cli.group import main\n"
         f"try: main({arguments!r}, prog_name='nflae')\nexcept SystemExit as end: assert not end.code\n"
         "others = ('scipy.optimize', 'matplotlib', 'transformers', 'pandas', 'zmq', 'dask')\n"
         "loaded = [name for name in others if name in sys.modules]\nassert not loaded, loaded"

@@ -7,7 +7,7 @@ import pytest
 
 from matlab_io import open_channels
 from matlab_io.errors import NflaeError
-from nflae_bridge.cli.link_options import choose_link_budget, default_sweep, sweep_line
+from nflae_bridge.cli.options.link import choose_link_budget, default_sweep, sweep_line
 from nflae_bridge.files.budget.choice import BudgetRequest
 from tests.channel_files import WriteMat, random_channels
 

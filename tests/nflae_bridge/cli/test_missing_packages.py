@@ -15,7 +15,7 @@ ALL = sorted({package for packages in EXTRAS.values() for package in packages})
 STREAM = ("stream", "--users", "2", "--antennas", "8", "--csi", "pull:tcp://127.0.0.1:9")
 # Imports of a package that is None in sys.modules fail as if it were not installed.
 WITHOUT = "import sys\nfor name in {blocked!r}: sys.modules[name] = None\n"
-COMMAND = WITHOUT + "from nflae_bridge.cli import main\nmain({arguments!r}, prog_name='nflae')"
+COMMAND = WITHOUT + "from nflae_bridge.cli.group import main\nmain({arguments!r}, prog_name='nflae')"
 
 
 def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,7 @@ import pytest
 
 import nflae_bridge
 from matlab_io import open_channels
-from nflae_bridge.cli.prediction_options import METHOD_METAVAR
+from nflae_bridge.cli.options.prediction import METHOD_METAVAR
 from simulator.csi.prediction.registry import METHODS
 from tests.channel_files import Run, WriteMat, load
 from tests.moving_users import moving_users

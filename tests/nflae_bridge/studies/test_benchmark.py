@@ -418,7 +418,7 @@ def test_a_file_in_the_folders_place_is_refused(nflae: Run, tmp_path: Path) -> N
 
 def test_help_imports_nothing_that_computes() -> None:
     script = (
-        "import sys\nfrom nflae_bridge.cli import main\n"
+        "import sys\nfrom nflae_bridge.cli.group import main\n"
         "try: main(['bench', '--help'], prog_name='nflae')\nexcept SystemExit as end: assert not end.code\n"
         "assert not {'torch', 'numpy', 'matplotlib'} & set(sys.modules)"
     )

@@ -139,7 +139,7 @@ def test_help_lists_every_experiment_and_imports_nothing_that_computes(nflae: Ru
         assert [name, what] in lines
     assert "nflae reproduce all" in page.output.split("Examples:")[1]
     script = (
-        "import sys\nfrom nflae_bridge.cli import main\n"
+        "import sys\nfrom nflae_bridge.cli.group import main\n"
         "try: main(['reproduce', '--help'], prog_name='nflae')\nexcept SystemExit as end: assert not end.code\n"
         "loaded = [n for n in ('torch', 'numpy', 'pandas', 'matplotlib', 'transformers') if n in sys.modules]\n"
         "assert not loaded, loaded"
@@ -318,7 +318,7 @@ def test_hub_that_does_not_answer(tmp_path: Path) -> None:
             "NO_PROXY": "127.0.0.1",
         }
         script = (
-            "import time\nfrom nflae_bridge.cli import main\n"
+            "import time\nfrom nflae_bridge.cli.group import main\n"
             "time.sleep = lambda seconds: None\n"  # the hub's client tries again and again, half a minute long
             f"main(['reproduce', 'gain', 'se-users', '-o', {str(tmp_path / 'out')!r}], prog_name='nflae')"
         )

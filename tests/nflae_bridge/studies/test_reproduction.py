@@ -89,7 +89,7 @@ def near_field(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of ``nflae reproduce enfr gain``."""
     from click.testing import CliRunner
 
-    from nflae_bridge.cli import main
+    from nflae_bridge.cli.group import main
 
     folder = tmp_path_factory.mktemp("near_field")
     done = CliRunner().invoke(main, ["reproduce", "enfr", "gain", "-o", str(folder)])

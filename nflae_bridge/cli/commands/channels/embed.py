@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from nflae_bridge.cli.options import ChannelOptions, channel_options
+from nflae_bridge.cli.options.common import ChannelOptions, channel_options
 from nflae_bridge.cli.terminal import fact, progress
 
 

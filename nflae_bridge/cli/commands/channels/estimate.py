@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nflae_bridge.cli.options import ChannelOptions, channel_options, device_option, model_option, option_group
-from nflae_bridge.cli.prediction_options import parse_snr
+from nflae_bridge.cli.options.common import ChannelOptions, channel_options, device_option, model_option, option_group
+from nflae_bridge.cli.options.prediction import parse_snr
 from nflae_bridge.cli.terminal import fact, progress, warn
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nflae_bridge.cli.options import ChannelOptions, channel_options
+from nflae_bridge.cli.options.common import ChannelOptions, channel_options
 from nflae_bridge.cli.terminal import fact, progress, warn
 
 if TYPE_CHECKING:

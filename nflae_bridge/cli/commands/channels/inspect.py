@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.cli.options import ChannelOptions, channel_options
+from nflae_bridge.cli.options.common import ChannelOptions, channel_options
 from nflae_bridge.cli.terminal import Table, fact, progress
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nflae_bridge.cli.commands.channels.problem_options import problem_options
-from nflae_bridge.cli.options import (
+from nflae_bridge.cli.options.common import (
     ChannelOptions,
     PlotOptions,
     WorkOptions,
@@ -18,8 +17,9 @@ from nflae_bridge.cli.options import (
     plot_options,
     work_options,
 )
-from nflae_bridge.cli.prediction_options import PredictionOptions, prediction_options
-from nflae_bridge.cli.scheme_option import NETWORK, SchemeOption
+from nflae_bridge.cli.options.prediction import PredictionOptions, prediction_options
+from nflae_bridge.cli.options.problem import problem_options
+from nflae_bridge.cli.options.scheme import NETWORK, SchemeOption
 from nflae_bridge.cli.terminal import announce, fact, progress, warn
 from nflae_bridge.files.budget.choice import BudgetChoice, BudgetRequest, choose_budget
 from nflae_bridge.files.problem import ProblemRequest, choose_problem, problem_budget, problem_info, streams_of
@@ -112,7 +112,7 @@ def command(
     IN.mat is a MATLAB or Octave file of version 4 to 7.3. One of version 7.3 is read and written block by block, so its
     size is not limited by the memory; files of earlier versions are read whole.
     """
-    from nflae_bridge.cli.plot_option import check_plot, check_plot_drop, draw_users, precode_drop_to_plot
+    from nflae_bridge.cli.options.plot import check_plot, check_plot_drop, draw_users, precode_drop_to_plot
 
     _check_network_options(name, work)
     _check_prediction(prediction, plotting)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nflae_bridge.cli.options import ChannelOptions, channel_options, device_option
-from nflae_bridge.cli.prediction_options import PredictionOptions, prediction_options
+from nflae_bridge.cli.options.common import ChannelOptions, channel_options, device_option
+from nflae_bridge.cli.options.prediction import PredictionOptions, prediction_options
 from nflae_bridge.cli.terminal import fact, progress, warn
 
 if TYPE_CHECKING:

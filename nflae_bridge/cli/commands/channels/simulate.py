@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nflae_bridge.cli.options import max_inflate_option
-from nflae_bridge.cli.source_option import SourceOption
+from nflae_bridge.cli.options.common import max_inflate_option
+from nflae_bridge.cli.options.source import SourceOption
 from nflae_bridge.cli.terminal import Advance, fact, progress
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import click
 
 from matlab_io.errors import NflaeError
 from matlab_io.extras import require
-from nflae_bridge.cli.options import device_option, model_option
+from nflae_bridge.cli.options.common import device_option, model_option
 
 
 def _checked_addresses(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from matlab_io.extras import require
-from nflae_bridge.cli.options import device_option, model_option
-from nflae_bridge.cli.prediction_options import PredictionOptions, prediction_options
-from nflae_bridge.cli.scheme_option import SchemeOption
+from nflae_bridge.cli.options.common import device_option, model_option
+from nflae_bridge.cli.options.prediction import PredictionOptions, prediction_options
+from nflae_bridge.cli.options.scheme import SchemeOption
 from nflae_bridge.files.budget.choice import BudgetRequest, choose_budget
 
 if TYPE_CHECKING:
@@ -124,8 +124,8 @@ _ENDPOINT: dict[str, Any] = {"callback": _endpoint, "metavar": "KIND:ADDRESS[,OP
     An item of --csi is one drop, a vector of antennas x users complex numbers: MATLAB's H(:), N x K, user after
     user. An item of --precoders is the same of W; of --labels users bytes, 1 for near field; of --powers users
     floats, W. Item i out belongs to item i in. push and pull lose nothing; pub and sub lose what is not read in time,
-    and with tags the gaps are counted. docs/how_to/gnuradio.md has the details, docs/how_to/restarts.md what survives
-    which restart.
+    and with tags the gaps are counted. docs/how_to/live/gnuradio.md has the details, docs/how_to/live/restarts.md
+    what survives which restart.
 
     Ctrl-C or SIGTERM: what was taken is finished within half a second, the counts go to the log (stderr), exit status
     0.""",

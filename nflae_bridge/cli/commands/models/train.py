@@ -9,7 +9,7 @@ import click
 from matlab_io.errors import NflaeError
 from matlab_io.extras import require_extra
 from nflae_bridge.cli.commands.models.models import show_usage
-from nflae_bridge.cli.options import device_option
+from nflae_bridge.cli.options.common import device_option
 from nflae_bridge.cli.terminal import Table, fact, progress
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from matlab_io.extras import require_extra
-from nflae_bridge.cli.options import model_option
+from nflae_bridge.cli.options.common import model_option
+from nflae_bridge.cli.options.scheme import SchemeOption
 from nflae_bridge.cli.outputs import make_folder
-from nflae_bridge.cli.scheme_option import SchemeOption
 from nflae_bridge.cli.terminal import Table, duration, fact, progress, warn
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.cli.options import (
+from nflae_bridge.cli.options.common import (
     ChannelOptions,
     PlotOptions,
     WorkOptions,
@@ -21,7 +21,7 @@ from nflae_bridge.cli.options import (
     plot_options,
     work_options,
 )
-from nflae_bridge.cli.scheme_option import SchemeOption
+from nflae_bridge.cli.options.scheme import SchemeOption
 from nflae_bridge.cli.terminal import Table, announce, duration, fact, progress, warn
 from nflae_bridge.files.budget.choice import BudgetRequest, choose_budget
 
@@ -87,8 +87,8 @@ def command(
     plotting: PlotOptions,
 ) -> None:
     """Compare the schemes on the channels in IN.mat: sum rate, fraction of capacity, time per drop."""
+    from nflae_bridge.cli.options.plot import check_plot, check_plot_drop, precode_drop_to_plot
     from nflae_bridge.cli.outputs import check_output_path
-    from nflae_bridge.cli.plot_option import check_plot, check_plot_drop, precode_drop_to_plot
 
     check_plot(plotting, forbidden=(source,))
     if csv_path is not None:

@@ -11,7 +11,14 @@ import click
 
 from matlab_io.errors import NflaeError
 from matlab_io.extras import require_extra
-from nflae_bridge.cli.link_options import (
+from nflae_bridge.cli.options.common import (
+    ChannelOptions,
+    WorkOptions,
+    channel_options,
+    cluster_option,
+    work_options,
+)
+from nflae_bridge.cli.options.link import (
     ScenarioOptions,
     TransmissionOptions,
     choose_link_budget,
@@ -22,14 +29,7 @@ from nflae_bridge.cli.link_options import (
     sweep_line,
     transmission_options,
 )
-from nflae_bridge.cli.options import (
-    ChannelOptions,
-    WorkOptions,
-    channel_options,
-    cluster_option,
-    work_options,
-)
-from nflae_bridge.cli.scheme_option import SchemeOption
+from nflae_bridge.cli.options.scheme import SchemeOption
 from nflae_bridge.cli.terminal import Table, fact, progress
 from nflae_bridge.files.budget.choice import BudgetChoice, BudgetRequest
 

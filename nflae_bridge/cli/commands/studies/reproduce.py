@@ -8,7 +8,7 @@ import click
 
 from matlab_io.errors import NflaeError
 from matlab_io.extras import require_extra
-from nflae_bridge.cli.options import device_option
+from nflae_bridge.cli.options.common import device_option
 from nflae_bridge.cli.outputs import make_folder
 from nflae_bridge.cli.terminal import Table, fact, progress
 from nflae_bridge.studies.reproduction import EXPERIMENTS

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nflae_bridge.cli.options import Command, option_group
+from nflae_bridge.cli.options.common import Command, option_group
 
 if TYPE_CHECKING:
     from matlab_io import ChannelFile

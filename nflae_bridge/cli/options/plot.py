@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.cli.options import PlotOptions
+from nflae_bridge.cli.options.common import PlotOptions
 from nflae_bridge.cli.outputs import SideFile, check_output_path
 from nflae_bridge.cli.terminal import warn
 

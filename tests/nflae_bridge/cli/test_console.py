@@ -17,7 +17,7 @@ START = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
-from nflae_bridge.console import main
+from nflae_bridge.cli.console import main
 main()
 """
 COMMAND = ("train", "--preset", "tiny", "-o", "none")
@@ -33,7 +33,7 @@ def ended_by(number: int, slow: str, folder: Path) -> tuple[int, str]:
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     ) as process:
         assert process.stdout is not None
         assert any("loading" in line for line in process.stdout)
@@ -54,15 +54,15 @@ def test_an_interrupt_before_the_command_is_loaded_ends_it_without_a_traceback(t
 INTERRUPTED = """
 import atexit, os, signal, sys
 import click
-import nflae_bridge.cli
-from nflae_bridge.console import main
+import nflae_bridge.cli.group
+from nflae_bridge.cli.console import main
 
 @click.command()
 def command():
     print("work", flush=True)
     os.kill(os.getpid(), signal.SIGTERM if sys.argv[1] == "stop" else 0)
 
-nflae_bridge.cli.CommandGroup.get_command = lambda self, ctx, name: command
+nflae_bridge.cli.group.CommandGroup.get_command = lambda self, ctx, name: command
 atexit.register(print, "shutdown")
 main()
 """
@@ -82,6 +82,6 @@ def test_an_interrupted_command_does_not_wait_for_the_shutdown(name: str, result
         text=True,
         timeout=120,
         check=False,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
     assert (done.returncode, done.stdout, done.stderr) == result

@@ -27,8 +27,8 @@ def main() -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as in the background
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.meta_path.insert(0, _SlowImport())
-    from nflae_bridge.cli import main
     from nflae_bridge.cli.failure import failed_by_signal
+    from nflae_bridge.cli.group import main
 
     try:
         main(prog_name="nflae")

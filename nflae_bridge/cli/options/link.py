@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.cli.options import BudgetOptions, level_options, option_group
+from nflae_bridge.cli.options.common import BudgetOptions, level_options, option_group
 from nflae_bridge.cli.terminal import progress, warn
 from nflae_bridge.files.budget.choice import BudgetChoice, BudgetRequest, choose_budget
 from nflae_bridge.files.settings import Setting

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from nflae_bridge.cli.options import option_group
+from nflae_bridge.cli.options.common import option_group
 from nflae_bridge.files.problem import ProblemRequest
 
 problem_options = option_group(

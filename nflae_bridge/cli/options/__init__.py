@@ -1,0 +1,1 @@
+"""Define the options of the commands, one module per subject."""
