@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+INVARIANT = ("gram", "kernel")
+"""Kinds of encoders that take Gamma alone, for any number of antennas."""
+
 
 @dataclass(frozen=True)
 class BackboneConfig:
@@ -46,18 +49,19 @@ class EncoderConfig:
     Parameters
     ----------
     kind
-        ``gram`` (any number of antennas, invariant to CSI scale and user phase), ``raw`` (as published: real and
-        imaginary parts of every antenna, for one number of antennas) or ``cnn`` (the same parts as an image of users
-        by antennas).
+        ``gram`` (any number of antennas, invariant to CSI scale and user phase), ``kernel`` (the same invariances at
+        the least cost: messages weighted by coherences, without attention), ``raw`` (as published: real and imaginary
+        parts of every antenna, for one number of antennas) or ``cnn`` (the same parts as an image of users by
+        antennas).
     blocks
-        Bidirectional transformer blocks before the backbone; none in a ``cnn``.
+        Bidirectional transformer blocks before the backbone; rounds of messages in ``kernel``; none in a ``cnn``.
     antennas
         N, for ``raw`` and ``cnn`` only.
     edge_width
-        Width of the messages between pairs of users, for ``gram`` only.
+        Width of the messages between pairs of users, for ``gram`` and ``kernel`` only.
     """
 
-    kind: Literal["gram", "raw", "cnn"] = "gram"
+    kind: Literal["gram", "kernel", "raw", "cnn"] = "gram"
     blocks: int = 0
     antennas: int = 256
     edge_width: int = 32

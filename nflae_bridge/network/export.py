@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from matlab_io.extras import require
 from nflae_bridge.network.checkpoint import GRAPHS, WEIGHTS, file_hash, load_checkpoint, write_atomically
 from nflae_bridge.network.csi.temporal_gram import TemporalGramNetwork
-from nflae_bridge.network.encoders.gram import FeatureInputs, GramEncoder
+from nflae_bridge.network.encoders.gram import FeatureInputs, InvariantEncoder
 from nflae_bridge.network.encoders.wavefront import SUBARRAYS, WavefrontClassifier, fourier
 from nflae_bridge.network.interface import TaskNetwork
 from nflae_bridge.network.model import PrecodingNetwork, power_fractions_of
@@ -51,7 +51,7 @@ class _Powers(nn.Module):
 
     def forward(self, *quantities: Tensor) -> Tensor:
         encoder = self.network.encoder
-        assert isinstance(encoder, GramEncoder)
+        assert isinstance(encoder, InvariantEncoder)
         logits = self.network.logits(*encoder.embed(FeatureInputs(*quantities), None))
         return power_fractions_of(torch.cat([logits["uplink"], logits["power"]])).double()
 
@@ -92,14 +92,14 @@ def is_exportable(network: TaskNetwork) -> TypeGuard[PrecodingNetwork | Temporal
     Returns
     -------
     bool
-        True for a predictor, and for precoding with a gram encoder and a trunk built here or none.
+        True for a predictor, and for precoding with an encoder of Gamma and a trunk built here or none.
     """
     if isinstance(network, TemporalGramNetwork):
         return True
     if not isinstance(network, PrecodingNetwork):
         return False
     trunk = isinstance(network.backbone, OpenBackbone | NoBackbone)
-    return isinstance(network.encoder, GramEncoder) and trunk
+    return isinstance(network.encoder, InvariantEncoder) and trunk
 
 
 def export_graphs(network: PrecodingNetwork | TemporalGramNetwork, weights: Path) -> dict[str, bytes]:
@@ -126,7 +126,7 @@ def export_graphs(network: PrecodingNetwork | TemporalGramNetwork, weights: Path
     if isinstance(network, TemporalGramNetwork):
         return {COEFFICIENTS: _export_coefficients(network, weights)}
     encoder = network.encoder
-    assert isinstance(encoder, GramEncoder)
+    assert isinstance(encoder, InvariantEncoder)
     channels = torch.randn(2, 3, 16, dtype=torch.complex128)
     quantities = FeatureInputs.of(channels.conj() @ channels.transpose(-1, -2))
     values = tuple(getattr(quantities, name).contiguous() for name in POWER_INPUTS)

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.network.config import NetworkConfig
+from nflae_bridge.network.config import INVARIANT, NetworkConfig
 from nflae_bridge.network.encoders.cnn import CnnEncoder
 from nflae_bridge.network.encoders.gram import GramEncoder
 from nflae_bridge.network.encoders.interface import Encoder, UserInputs
+from nflae_bridge.network.encoders.kernel import KernelEncoder
 from nflae_bridge.network.encoders.raw import RawEncoder
 from nflae_bridge.network.encoders.wavefront import mean_phase_step
 from nflae_bridge.network.interface import TaskNetwork
@@ -56,7 +57,7 @@ class PrecodingNetwork(TaskNetwork):
         self.config: NetworkConfig = config
         self.backbone = backbone_of(config.backbone, offline)
         # With attention between all users alike the order of users makes no difference.
-        self.ordered = config.encoder.kind != "gram" or not isinstance(self.backbone, OpenBackbone | NoBackbone)
+        self.ordered = config.encoder.kind not in INVARIANT or not isinstance(self.backbone, OpenBackbone | NoBackbone)
         self.encoder: Encoder
         if config.encoder.kind == "raw":
             self.encoder = RawEncoder(config.encoder)
@@ -68,8 +69,10 @@ class PrecodingNetwork(TaskNetwork):
             open_trunk = config.backbone.attention == "coherence"
             heads = config.backbone.heads if config.backbone.source and not open_trunk else self.backbone.heads
             self.encoder = GramEncoder(config.encoder, width, heads)
+        elif config.encoder.kind == "kernel":
+            self.encoder = KernelEncoder(config.encoder, self.backbone.width)
         else:
-            raise NflaeError(f"unknown encoder {config.encoder.kind!r}: there are gram, raw and cnn")
+            raise NflaeError(f"unknown encoder {config.encoder.kind!r}: there are gram, kernel, raw and cnn")
         same = self.encoder.token_width == self.backbone.width
         self.embedding: nn.Module = nn.Identity() if same else nn.Linear(self.encoder.token_width, self.backbone.width)
         names = ["uplink", "power"] + ([] if self.encoder.classifies else ["near_field"])

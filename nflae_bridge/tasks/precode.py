@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from nflae_bridge.network.config import BackboneConfig, EncoderConfig, NetworkConfig
+from nflae_bridge.network.config import INVARIANT, BackboneConfig, EncoderConfig, NetworkConfig
 from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
 from nflae_bridge.tasks.task import Comparison, Measures, Parts, Task, register
 from nflae_bridge.training.data import DropDistribution, PublishedDrops, TrainingBatch, labelled_users
@@ -23,6 +24,8 @@ from simulator.schemes import scheme
 
 def _loss(network: PrecodingNetwork, batch: TrainingBatch, weights: LossWeights) -> Parts:
     gram = normalised_gram(batch.channels, LinkBudget(1.0, 1.0))
+    if not weights.near_field and not weights.labels_alone:
+        batch = replace(batch, labelled=False)  # no label is computed for nothing
     parts = _loss_parts(forward(network, batch, gram, with_labels=True), gram, batch, weights)
     return {
         "loss": parts.total,
@@ -88,7 +91,7 @@ def _compare(network: PrecodingNetwork, batch: TrainingBatch) -> Comparison:
 
 
 def _check(config: NetworkConfig, shapes: dict[str, tuple[int, ...]]) -> None:
-    if config.encoder.kind != "gram":
+    if config.encoder.kind not in INVARIANT:
         axes = {axis for shape in shapes.values() for axis in shape}
         if not axes & {config.encoder.antennas, 2 * config.encoder.antennas}:
             raise ValueError(f"no weights for {config.encoder.antennas} antennas")
@@ -109,6 +112,20 @@ _AS_PUBLISHED: dict[str, Any] = {
 }
 
 _PRESETS = {
+    "nano": Preset(
+        "kernel encoder alone, without a backbone, for any array",
+        Recipe(
+            NetworkConfig(
+                EncoderConfig(kind="kernel", blocks=3, edge_width=8), BackboneConfig(family="none", width=32)
+            ),
+            DropDistribution(tokens=1024, snr_db=(-4.0, 42.0), clustered=0.3, overloaded=0.2, constrained=0.3),
+            LossWeights(min_rate=1.0, near_field=0.0, pooled=True, projected=False),
+            steps=24_000,
+            learning_rate=4e-3,
+            decay=0.5,
+            validate_every=2_000,
+        ),
+    ),
     "tiny": Preset(
         "gram encoder on a GPT-2 of width 32, for any array (shipped)",
         Recipe(

@@ -91,6 +91,10 @@ class DropDistribution:
     constrained : float
         Fraction of drops with alpha_c < 1, and fraction with R_min > 0. Half of those alpha_c lie below 0.29, where the
         minimum rates of the near-field users leave the least freedom.
+    clustered : float
+        Fraction of batches not from the near-field scenario whose channels are clusters of rays as in 3GPP TR 38.901.
+    overloaded : float
+        Fraction of batches not from the near-field scenario with N < K.
     """
 
     users: tuple[int, int] = (1, 16)
@@ -102,6 +106,8 @@ class DropDistribution:
     csi_snr_db: tuple[float, float] = (-2.0, 25.0)
     gain_spread_db: float = 30.0
     constrained: float = 0.6
+    clustered: float = 0.0
+    overloaded: float = 0.0
 
     def training(self, seed: int, step: int) -> TrainingBatch:
         """Draw fresh drops; all drops of a batch have the same K and N, so that no padding is needed.
@@ -311,9 +317,15 @@ class _Draw:
 
     def unlabelled(self, drops: int, users: int) -> tuple[Tensor, Tensor]:
         """Draw unit-norm channels of other kinds, and arbitrary labels."""
+        of = self.distribution
         antennas = self.integer(max(2, users // 2), 64)
-        kind = self.integer(0, 3)
-        if kind == 0:
+        # No chance of 0 is drawn: recipes without these kinds keep their stream of drops.
+        if of.overloaded and users > 1 and self.chance(of.overloaded):
+            antennas = self.integer(max(1, users // 4), users - 1)
+        kind = 4 if of.clustered and self.chance(of.clustered) else self.integer(0, 3)
+        if kind == 4:
+            channels = self.clusters(drops, users, antennas)
+        elif kind == 0:
             channels = self.gaussian(drops, users, antennas)
         elif kind == 1:  # rank-deficient: users in a subspace, some copies of others
             rank = self.integer(1, max(1, min(users, antennas) - 1))
@@ -334,3 +346,30 @@ class _Draw:
         channels = channels / torch.linalg.vector_norm(channels, dim=-1, keepdim=True).clamp(min=1e-9)
         near = self.uniform(0, 1, drops, users) < self.uniform(0, 1, drops, 1)
         return channels, near
+
+    def clusters(self, drops: int, users: int, antennas: int) -> Tensor:
+        """Draw channels of clusters of rays, of a spread and Rician factor in the ranges of 3GPP TR 38.901's cells."""
+        clusters, rays = self.integer(2, 8), 5
+        shape = (drops, users, clusters)
+        powers = -torch.log(self.uniform(1e-3, 1, *shape)) + 0.7 * torch.randn(*shape, generator=self.generator)
+        spread, width = math.radians(float(self.uniform(3, 30, 1))), math.radians(float(self.uniform(1, 8, 1)))
+        centre = math.radians(60) * self.uniform(-1, 1, drops, users, 1)
+        angle = centre + spread * torch.randn(*shape, generator=self.generator)
+        offset = width * torch.randn(*shape, rays, generator=self.generator)
+        gains = self.gaussian(*shape, rays) * torch.exp(-powers / 2).unsqueeze(-1)
+        sines = torch.sin(torch.cat([centre, (angle.unsqueeze(-1) + offset).flatten(-2)], -1))
+        total = torch.linalg.vector_norm(gains.flatten(-2), dim=-1, keepdim=True)
+        sight = float(10 ** (self.uniform(-5, 12, 1) / 20)) if self.chance(0.5) else 0.0
+        return _plane_waves(sines, torch.cat([sight * total, gains.flatten(-2)], -1), antennas)
+
+
+_COLUMNS = 8
+
+
+def _plane_waves(sines: Tensor, gains: Tensor, antennas: int) -> Tensor:
+    """Sum plane waves, complex64 (..., antennas), as one product of matrices: n = 8 a + b splits a wave in factors."""
+    rows = -(-antennas // _COLUMNS)
+    phase = math.pi * sines.unsqueeze(-1)
+    fine = torch.polar(torch.ones(()), phase * torch.arange(_COLUMNS))
+    coarse = torch.polar(torch.ones(()), phase * _COLUMNS * torch.arange(rows))
+    return ((gains.unsqueeze(-1) * coarse).mT @ fine).flatten(-2)[..., :antennas]

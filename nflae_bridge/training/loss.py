@@ -26,6 +26,9 @@ class LossWeights:
         gamma_2, weight of the near/far error.
     relative : bool
         Divide rates by the sum rate of RZF on the same drop, so that drops at 0 dB and at 30 dB count alike.
+    pooled : bool
+        With ``relative``, divide by the mean sum rate of RZF over the batch: drops on which RZF fails then do not count
+        several times.
     projected : bool
         Use the sum rate after the projection onto C4, which the engine serves, instead of the one before.
     labels_alone : bool
@@ -35,6 +38,7 @@ class LossWeights:
     min_rate: float = 10.0
     near_field: float = 5.0
     relative: bool = True
+    pooled: bool = False
     projected: bool = True
     labels_alone: bool = False
 
@@ -108,7 +112,9 @@ def precoding_loss(
         equal = torch.full_like(limited, 1 / limited.shape[-1])
         rzf = rates(sinr(effective_gain_matrix(gram, structured_coefficients(gram, equal)), equal)).sum(-1)
         rzf = rzf.clamp(min=1e-3)
-    scale = rzf if weights.relative else torch.ones_like(rzf)
+    scale = torch.ones_like(rzf)
+    if weights.relative:
+        scale = rzf.mean() if weights.pooled else rzf
     loss = ((weights.min_rate * unmet - served) / scale).mean()
     error = gram.new_zeros((), dtype=torch.float32)
     if labelled and output.near_field_logit is not None:

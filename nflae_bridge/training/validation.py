@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from nflae_bridge.network.config import INVARIANT
 from nflae_bridge.network.encoders.interface import UserInputs
 from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
 from nflae_bridge.training.data import TrainingBatch
@@ -33,7 +34,7 @@ def forward(network: PrecodingNetwork, batch: TrainingBatch, gram: Tensor, with_
     NetworkOutput
         Output of the network.
     """
-    needs_channels = batch.labelled or network.config.encoder.kind != "gram"
+    needs_channels = batch.labelled or network.config.encoder.kind not in INVARIANT
     return network(  # type: ignore[no-any-return]
         UserInputs(
             batch.channels if needs_channels else None,

@@ -98,30 +98,21 @@ class Constraints:
     min_rate: Tensor
 
 
-class GramEncoder(Encoder):
-    """Make tokens of each user's gain, prospects and surroundings, and attention biases of the users' coherences.
+class InvariantEncoder(Encoder):
+    """Define an encoder of Gamma, with near/far labels from the wavefronts; subclasses define `embed`.
 
     Parameters
     ----------
-    config
-        The encoder's configuration.
     width
         Width of the tokens.
-    heads
-        Attention heads that receive a bias.
     """
 
     classifies = True
 
-    def __init__(self, config: EncoderConfig, width: int, heads: int) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.token_width = width
         self.classifier = WavefrontClassifier()
-        self.users = nn.Linear(USER_FEATURES, width)
-        self.pairs = nn.Sequential(nn.Linear(PAIR_FEATURES, config.edge_width), nn.GELU())
-        self.surroundings = nn.Linear(2 * config.edge_width, width)
-        self.bias = nn.Linear(config.edge_width, heads)
-        self.blocks = nn.ModuleList([Block(width, 4 * width, heads) for _ in range(config.blocks)])
 
     def near_field_logit(self, channels: Tensor) -> Tensor:
         """Classify users from their wavefronts alone; see `nflae_bridge.network.encoders.wavefront`."""
@@ -140,13 +131,13 @@ class GramEncoder(Encoder):
         near = inputs.near_field
         if near is None:
             if logit is None:
-                raise ValueError("the gram encoder needs channels or near-field labels")
+                raise ValueError("encoders of Gamma need channels or near-field labels")
             near = logit > 0
         quantities = FeatureInputs.of(inputs.gram, inputs.regularised)
         tokens, bias = self.embed(quantities, Constraints(near, inputs.alpha_c, inputs.min_rate))
         return Encoding(tokens, bias, logit)
 
-    def embed(self, quantities: FeatureInputs, constraints: Constraints | None) -> tuple[Tensor, Tensor]:
+    def embed(self, quantities: FeatureInputs, constraints: Constraints | None) -> tuple[Tensor, Tensor | None]:
         """Encode drops whose labels are known, in real arithmetic.
 
         Parameters
@@ -155,6 +146,45 @@ class GramEncoder(Encoder):
             Quantities of the drops.
         constraints
             Labels and constraints of the drops; None: no constraint binds.
+
+        Returns
+        -------
+        tokens : Tensor
+            real (drops, users, token width).
+        bias : Tensor or None
+            real (drops, heads, users, users), added to attention scores.
+        """
+        raise TypeError(f"{type(self).__name__} must define embed")
+
+
+class GramEncoder(InvariantEncoder):
+    """Make tokens of each user's gain, prospects and surroundings, and attention biases of the users' coherences.
+
+    Parameters
+    ----------
+    config
+        The encoder's configuration.
+    width
+        Width of the tokens.
+    heads
+        Attention heads that receive a bias.
+    """
+
+    def __init__(self, config: EncoderConfig, width: int, heads: int) -> None:
+        super().__init__(width)
+        self.users = nn.Linear(USER_FEATURES, width)
+        self.pairs = nn.Sequential(nn.Linear(PAIR_FEATURES, config.edge_width), nn.GELU())
+        self.surroundings = nn.Linear(2 * config.edge_width, width)
+        self.bias = nn.Linear(config.edge_width, heads)
+        self.blocks = nn.ModuleList([Block(width, 4 * width, heads) for _ in range(config.blocks)])
+
+    def embed(self, quantities: FeatureInputs, constraints: Constraints | None) -> tuple[Tensor, Tensor]:
+        """Encode drops; see `InvariantEncoder.embed`.
+
+        Parameters
+        ----------
+        quantities, constraints
+            As in `InvariantEncoder.embed`.
 
         Returns
         -------
@@ -230,18 +260,31 @@ def _user_features(
         coherence.sum(-1, keepdim=True),
         logs[..., 2:],
         torch.log(1 + interference),
-        *_constraint_features(level, constraints),
+        *constraint_features(level, constraints),
     ]
-    return torch.cat(features, -1) * _scale(_USER_SCALE, logs.dtype, logs.device)
+    return torch.cat(features, -1) * feature_scale(_USER_SCALE, logs.dtype, logs.device)
 
 
-def _constraint_features(level: Tensor, constraints: Constraints | None) -> list[Tensor]:
-    """Return near-field labels, their mean, alpha_c, R_min, whether there is one, and log K."""
+def constraint_features(level: Tensor, constraints: Constraints | None) -> list[Tensor]:
+    """Return the features of the constraints: labels, their mean, alpha_c, R_min, whether there is one, and log K.
+
+    Parameters
+    ----------
+    level
+        Any feature, real (drops, users, 1).
+    constraints
+        Labels and constraints of the drops; None: no constraint binds.
+
+    Returns
+    -------
+    list of Tensor
+        Six features in total, real (drops, users, 1 or 5).
+    """
     zero = level * 0
     # A sum, not the shape: it exports for any number of users.
     count = (zero + 1).sum(1, keepdim=True).log() + zero
     if constraints is None:
-        return [zero + _scale(_UNCONSTRAINED, level.dtype, level.device), count]
+        return [zero + feature_scale(_UNCONSTRAINED, level.dtype, level.device), count]
     near = constraints.near_field.to(level.dtype).unsqueeze(-1)
     alpha_c, min_rate = (value.reshape(-1, 1, 1) for value in (constraints.alpha_c, constraints.min_rate))
     per_drop = (near.mean(1, keepdim=True), alpha_c, min_rate, min_rate > 0)
@@ -279,7 +322,7 @@ def _pair_features(
         same.expand_as(coherence),
     ]
     # Whole matrices are joined and moved to the end at once: numbers one by one take several times as long.
-    return torch.cat(features, 1).permute(0, 2, 3, 1) * _scale(_PAIR_SCALE, level.dtype, level.device)
+    return torch.cat(features, 1).permute(0, 2, 3, 1) * feature_scale(_PAIR_SCALE, level.dtype, level.device)
 
 
 _DECADE = 1 / math.log(10)
@@ -293,7 +336,20 @@ _UNCONSTRAINED = (0, 0, 1, 0, 0)
 
 
 @cache
-def _scale(values: tuple[float, ...], precision: torch.dtype, device: torch.device) -> Tensor:
-    """Return constants as a tensor, made once: a copy to a GPU could not be captured."""
+def feature_scale(values: tuple[float, ...], precision: torch.dtype, device: torch.device) -> Tensor:
+    """Return constants as a tensor, made once: a copy to a GPU could not be captured.
+
+    Parameters
+    ----------
+    values
+        The constants.
+    precision, device
+        Of the tensor.
+
+    Returns
+    -------
+    Tensor
+        ``precision`` (constants,).
+    """
     with torch.inference_mode(False):
         return torch.tensor(values, dtype=precision, device=device)

@@ -23,7 +23,7 @@ from nflae_bridge.network.encoders.interface import UserInputs
 from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
 from nflae_bridge.tasks.precode import PRECODE
 from nflae_bridge.tasks.task import Measures
-from nflae_bridge.training.data import DropDistribution, PublishedDrops, TrainingBatch, labelled_users
+from nflae_bridge.training.data import DropDistribution, PublishedDrops, TrainingBatch, _plane_waves, labelled_users
 from nflae_bridge.training.loop import Trainer, is_model, judged, learning_rate
 from nflae_bridge.training.loss import LossWeights, label_loss, precoding_loss
 from nflae_bridge.training.presets import recipe
@@ -135,6 +135,28 @@ def test_unlabelled_batches_hold_channels_of_every_rank() -> None:
         twins.append((coherence.max((-1, -2)) > 1 - 1e-5).mean())
     assert 0.1 < np.mean(np.array(full) < 0.5) < 0.6  # batches of deficient rank, and others
     assert np.mean(twins) > 0.05
+
+
+def test_overloaded_batches_have_fewer_antennas_than_users() -> None:
+    source = DropDistribution(users=(2, 6), tokens=32, spherical=0.0, overloaded=1.0)
+    for step in range(30):
+        _, users, antennas = source.training(4, step).channels.shape
+        assert max(1, users // 4) <= antennas < users
+
+
+def test_rays_of_clusters_are_plane_waves() -> None:
+    generator = torch.Generator().manual_seed(0)
+    sines, gains = 2 * torch.rand(2, 3, 5, generator=generator) - 1, torch.randn(2, 3, 5, generator=generator)
+    expected = (gains.unsqueeze(-1) * torch.exp(1j * math.pi * sines.unsqueeze(-1) * torch.arange(21))).sum(-2)
+    torch.testing.assert_close(_plane_waves(sines, gains, 21), expected, rtol=0, atol=1e-4)
+    source = DropDistribution(users=(2, 6), tokens=32, spherical=0.0, clustered=1.0, noisy=0.0, gain_spread_db=0.0)
+    spread = []
+    for step in range(20):
+        channels = source.training(4, step).channels
+        assert bool(channels.isfinite().all())
+        beams = torch.fft.fft(channels, norm="ortho").abs().square()
+        spread.append(float((beams.amax(-1) / beams.sum(-1)).mean()))
+    assert min(spread) < 0.45 < 0.75 < max(spread)  # wide clusters, and lines of sight
 
 
 def test_single_users_are_drawn_too() -> None:
