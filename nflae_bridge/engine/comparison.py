@@ -17,6 +17,7 @@ from simulator.downlink.candidates import Candidate, project_powers
 from simulator.downlink.constraints import Limits
 from simulator.downlink.rounding import loses_digits, measure_gains, measured
 from simulator.downlink.structure import Beams, structured_beams, wmmse_step
+from simulator.interruption import check_interrupt
 
 Measure = Callable[[Tensor], Tensor]
 """Function from C to the gains F of the beams as they are returned."""
@@ -206,6 +207,7 @@ def _serve(
     uplink, power_fractions = allocation.dual_power_fractions, allocation.power_fractions
     beams = structured_beams(gram, uplink)
     for _ in range(refinements):
+        check_interrupt()
         uplink, beams, power_fractions = wmmse_step(gram, beams, power_fractions)
     gains = beams.effective_gains if measure is None else measure(beams.coefficients)
     return project_powers(beams.coefficients, gains, power_fractions, near_field, limits, uplink)

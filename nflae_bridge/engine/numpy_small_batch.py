@@ -21,6 +21,7 @@ from nflae_bridge.engine.near_parallel import COHERENCE, SAME_GAIN, SAME_PHASE_S
 from nflae_bridge.engine.onnx_graphs import Real, Run
 from simulator.downlink.gram import MAX_FP32_COHERENCE, MAX_FP32_SNR, MIN_FP32_ENERGY
 from simulator.downlink.rounding import MAX_ALGEBRA_SNR, MAX_CANCELLATION
+from simulator.interruption import check_interrupt
 
 Complex = npt.NDArray[np.complexfloating[Any, Any]]
 Bool = npt.NDArray[np.bool_]
@@ -278,6 +279,7 @@ def _refined(gram: Complex, gains: Real, uplink: Real, power_fractions: Real, re
     """Return the answer after steps of `simulator.downlink.structure.wmmse_step`."""
     coefficients, effective_gains, _ = _beams(gram, gains, uplink)
     for _ in range(refinements):
+        check_interrupt()
         weight = 1 + _sinr(effective_gains, power_fractions)
         received = 1 + (effective_gains * power_fractions[:, None]).sum(2)
         receiver = _diagonal(effective_gains) * power_fractions / received**2

@@ -10,6 +10,7 @@ from simulator.downlink.candidates import Candidate, make_candidate
 from simulator.downlink.powers import minimum_power_fractions
 from simulator.downlink.sinr import effective_gain_matrix, required_sinr
 from simulator.downlink.structure import mmse_filter_gains, structured_coefficients
+from simulator.interruption import check_interrupt
 
 # Near-field users' lambda relative to the others', tried in turn beside the max-min lambda: the larger a user's lambda,
 # the less interference the others' beams cause to it.
@@ -48,6 +49,7 @@ def max_min_dual_powers(gram: Tensor, iterations: int = 20) -> Tensor:
     dual = torch.full_like(gram.real[..., 0], 1 / gram.shape[-1])
     tiny = torch.finfo(dual.dtype).tiny
     for iteration in range(iterations):
+        check_interrupt()
         coefficients = structured_coefficients(gram, dual)
         inverse_gain = 1 / mmse_filter_gains(gram, coefficients).clamp(min=tiny)
         if iteration % 2 == 0:  # the diagonal of the coefficients is 1 - lambda_k s_k = s_k / d_k
@@ -93,6 +95,7 @@ def max_min_candidate(
     gram, target_power_fractions, near_field = gram[limited], target_power_fractions[limited], near_field[limited]
     max_min, budget, leading = max_min[limited], budget.select(limited), best.select(limited)
     for weight in _NEAR_FAR_WEIGHTS:
+        check_interrupt()
         weighted = max_min * torch.where(near_field, weight, 1.0)
         weighted = weighted / weighted.sum(-1, keepdim=True)
         other = make_candidate(

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from simulator.downlink.sinr import effective_gains_and_beam_energy, sinr
+from simulator.interruption import check_interrupt
 
 
 def structured_coefficients(gram: Tensor, dual_power_fractions: Tensor) -> Tensor:
@@ -183,6 +184,7 @@ def wmmse_iterations(gram: Tensor, iterations: int) -> tuple[Tensor, Beams, Tens
     dual = power_fractions = torch.full_like(gram.real[..., 0], 1 / gram.shape[-1])
     beams = structured_beams(gram, dual)
     for _ in range(iterations):
+        check_interrupt()
         dual, beams, power_fractions = wmmse_step(gram, beams, power_fractions)
     return dual, beams, power_fractions
 

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from matlab_io.errors import NflaeError
 from simulator.geometry.near_field import beta_threshold
+from simulator.interruption import check_interrupt
 
 DFT_CURVATURES = (0.0,)
 # Singular values of the effective channel below this fraction of the largest count as zero (as in `schemes.zf`).
@@ -160,6 +161,7 @@ def distinct_codewords(channels: Tensor, curvatures: tuple[float, ...], grid: Gr
     served = torch.zeros_like(chosen, dtype=torch.bool)
     taken = torch.zeros_like(index, dtype=torch.bool)
     for step in range(users):
+        check_interrupt()
         if step % size == 0:
             taken = torch.zeros_like(taken)
         free = value.masked_fill(taken | served.unsqueeze(-1), -1)
@@ -191,6 +193,7 @@ def _best_codewords(channels: Tensor, curvatures: tuple[float, ...], count: int,
     value = torch.empty(*channels.shape[:-1], 0, dtype=torch.float32, device=channels.device)
     index = torch.empty_like(value, dtype=torch.int64)
     for number, curvature in enumerate(curvatures):
+        check_interrupt()
         flattening = torch.polar(torch.ones_like(squared), 2 * math.pi * curvature * squared).to(unit.dtype)
         spectrum = torch.fft.fftn((unit * flattening).reshape(*unit.shape[:-1], *sizes), dim=axes).flatten(-len(sizes))
         strength, direction = spectrum.abs().topk(min(count, antennas), dim=-1)

@@ -13,6 +13,7 @@ from simulator.downlink.gram import normalised_gram
 from simulator.downlink.powers import project_power_fractions, water_filling
 from simulator.downlink.precoding import ChannelBatch, Precoding, constrained_labels
 from simulator.downlink.sinr import effective_gain_matrix, rates
+from simulator.interruption import check_interrupt
 from simulator.schemes.options import Between
 from simulator.schemes.registry import register
 from simulator.schemes.superposition import (
@@ -67,6 +68,7 @@ def noma(batch: ChannelBatch, budget: LinkBudget, coherence: Annotated[float, Be
     target = guaranteed_power_fractions(head_power_fractions.gather(-1, head), gain, head)
     alpha_c, min_rate = per_drop(budget.alpha_c, gram), per_drop(budget.min_rate, gram)
     for _ in range(_ROUNDS):
+        check_interrupt()
         remaining = gains_after_cancellation(effective_gains, head, decoding_ranks(gain))
         power_fractions, feasible = project_power_fractions(remaining, target, near_field, alpha_c, min_rate)
         gain = _gains(effective_gains, power_fractions, head)

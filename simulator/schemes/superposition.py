@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from simulator.downlink.gram import squared_magnitude
+from simulator.interruption import check_interrupt
 
 # Gains this close count as equal: rounding must not decide which user heads a group.
 _EQUAL_GAIN_DB = 0.1
@@ -44,6 +45,7 @@ def coherent_groups(gram: Tensor, coherence: float) -> Tensor:
     number = torch.arange(users, device=gram.device)
     head = torch.full(gain.shape, -1, dtype=torch.int64, device=gram.device)
     for _ in range(users):
+        check_interrupt()
         free = head < 0
         chosen = torch.where(free, priority, -torch.inf).argmax(-1, keepdim=True)
         coherent = coherences.gather(-2, chosen.unsqueeze(-1).expand(-1, 1, users)).squeeze(-2) > coherence

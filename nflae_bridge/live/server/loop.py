@@ -177,6 +177,7 @@ class ServerLoop:
             else:
                 busy = f"{len(self._queue)} requests are waiting; send it again after a pause"
                 self._answer(Answer(job, WireError("busy", busy), 0.0))
+        self._compute_overdue()
         while self._cancelled:  # after the jobs: a request and its end may arrive in one turn
             self._cancel(*self._cancelled.pop())
 
@@ -204,21 +205,35 @@ class ServerLoop:
             else:
                 spent += seconds
                 self.statistics.batches += 1
-                for answer in self._worker.compute([job]):
+                for answer in self._worker.compute([job], None):
                     self._answer(answer)
         return others
+
+    def _compute_overdue(self) -> None:
+        """Compute a short job that waits for a computation which has no interrupts and takes unexpectedly long."""
+        costs = self._device.costs
+
+        def is_short(job: Job) -> int:
+            is_alone = self._unanswered.count(job.client) <= 1 and not costs.untried(job.key)
+            return job.drops if is_alone and costs.estimate(job.key, job.drops) < _BESIDE_SECONDS else 0
+
+        if self._device.computes_beside and self._worker.is_unattended():
+            for job in self._queue.take(is_short, block=False):
+                for answer in self._worker.compute([job], None):
+                    self._answer(answer)
 
     def _precedes(self, job: Job, seconds: float) -> bool:
         """Return whether a short job is computed before the device's batch has ended."""
         if not self._unanswered and seconds < _INLINE_SECONDS:
             return True
         is_alone = self._unanswered.count(job.client) <= 1 and not self._queue.holds(job.client)
-        if not is_alone or not self._device.computes_beside:
+        if not is_alone or not self._device.computes_beside or seconds >= _BESIDE_SECONDS:
             return False
+        if self._unanswered.has_backlog():  # it delays the next batches, too
+            return True
         if seconds >= _INLINE_SECONDS:
-            return seconds < _BESIDE_SECONDS and self._worker.is_much_longer(seconds)
-        # A backlog delays the next batches, too; without one, single requests of several clients form a batch.
-        return self._unanswered.has_backlog() or self._worker.seconds_left() > seconds
+            return self._worker.is_much_longer(seconds)
+        return self._worker.seconds_left() > seconds  # else requests of several clients form the next batch
 
     def _accept(self, envelope: list[Frame], frames: list[Frame]) -> list[Job]:
         """Return the job of a message, none if it is answered already; raise WireError for an invalid one."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from simulator.csi.prediction.esprit import amplitude_weights, poles_by_number
+from simulator.interruption import check_interrupt
 
 POLE_ERROR = 3e-3  # q in shares of the noise
 LEAST_NOISE = 1e-12  # in shares of the power
@@ -56,6 +57,7 @@ def _filter(poles: Tensor, power: Tensor, noise: Tensor, history: int) -> Tensor
     spread = poles.unsqueeze(2) * poles.conj().unsqueeze(1)
     states = torch.zeros(*poles.shape, history, dtype=poles.dtype, device=poles.device)
     for time in range(history):
+        check_interrupt()
         if time:
             states = poles.unsqueeze(-1) * states
             covariance = spread * covariance + renewal

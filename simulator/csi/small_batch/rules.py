@@ -11,6 +11,7 @@ from simulator.csi.prediction.autoregressive import LEAST_RIDGE
 from simulator.csi.prediction.esprit import LEAST_SHARE, NOISE_FACTOR, RIDGE, window_length
 from simulator.csi.prediction.kalman import LEAST_NOISE, POLE_ERROR
 from simulator.csi.small_batch.arrays import ArrayPredictor, Complex, Problem, Real, diagonal, squares
+from simulator.interruption import check_interrupt
 
 _TINY = float(np.finfo(np.float64).tiny)
 _LEAST_REST = 1e-12
@@ -202,6 +203,7 @@ def _gains(found: _Amplitudes, history: int) -> Complex:
     spread = poles[:, :, None] * poles.conj()[:, None]
     gains = np.empty((history, *poles.shape), poles.dtype)
     for time in range(history):
+        check_interrupt()
         if time:
             covariance *= spread
             diagonal(covariance)[...] += renewal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import threading
@@ -25,6 +26,7 @@ from nflae_bridge.live.server.admission import Admission
 from nflae_bridge.live.server.computation.costs import LARGE_TRIAL, SMALL_TRIAL, CostModel
 from nflae_bridge.live.server.computation.device import Answer, Device
 from nflae_bridge.live.server.computation.micro_batches import Job, JobQueue, batch_key
+from nflae_bridge.live.server.computation.prediction import trial_request
 from nflae_bridge.live.server.computation.shares import Shares
 from nflae_bridge.live.server.computation.worker import Worker
 from nflae_bridge.live.server.settings import ServerSettings
@@ -440,3 +442,47 @@ def test_the_device_computes_the_same_in_blocks_and_stops_between_them() -> None
     with pytest.raises(WireError):
         device.compute([Job([], PrecodeRequest("1", channels, scheme="zf"), 0.0)], stop)
     assert not device.costs.is_known(batch_key(PrecodeRequest("1", channels, scheme="zf")))
+
+
+@pytest.mark.parametrize("spec", ["wmmse:iterations=60", "nflae"])
+def test_one_long_drop_is_interrupted_between_its_iterations(spec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other jobs computed meanwhile change nothing; the exception of an interrupt ends the drop."""
+    monkeypatch.setattr("nflae_bridge.live.server.computation.device._BLOCK_SECONDS", 0.0)
+    device = Device("auto", "cpu")
+    refine = 20 if spec == "nflae" else 0
+    long, other = (
+        Job([], PrecodeRequest("1", random_channels(1, 4, 16, seed), scheme=name, refine=steps), 0.0)
+        for seed, name, steps in ((0, spec, refine), (1, "wmmse:iterations=20", 0))
+    )
+    (expected,), (beside,) = device.compute([long]), device.compute([other])
+    between: list[Answer] = []
+    (answer,) = device.compute([long], lambda: between.extend(device.compute([other])))
+    assert len(between) > 10
+    for found, right in ((answer, expected), (between[-1], beside)):
+        assert isinstance(found.outcome, dict)
+        assert isinstance(right.outcome, dict)
+        for name, values in right.outcome.items():
+            np.testing.assert_allclose(found.outcome[name], values, rtol=1e-4, atol=1e-5)
+
+    def stop() -> None:
+        raise WireError("expired", "now")
+
+    with pytest.raises(WireError, match="now"):
+        device.compute([long], stop)
+
+
+def test_an_interrupt_ends_a_prediction_with_its_own_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faults of a history become `bad_channels`; the end of a deadline inside of the prediction does not."""
+    monkeypatch.setattr("nflae_bridge.live.server.computation.device._BLOCK_SECONDS", 0.0)
+    device, calls = Device("auto", "cpu"), []
+
+    def stop() -> None:
+        calls.append(1)
+        if len(calls) > 1:  # the first one is before the prediction
+            raise WireError("expired", "now")
+
+    request = trial_request(3, 16)
+    options = dataclasses.replace(request.options, method="kalman")
+    with pytest.raises(WireError) as raised:
+        device.compute([Job([], dataclasses.replace(request, options=options), 0.0)], stop)
+    assert raised.value.code == "expired"

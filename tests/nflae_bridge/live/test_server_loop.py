@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import threading
@@ -18,7 +19,7 @@ from nflae_bridge.live.log import EventLog
 from nflae_bridge.live.messages import PrecodeRequest
 from nflae_bridge.live.server.computation.costs import CostModel
 from nflae_bridge.live.server.computation.device import Answer, Device
-from nflae_bridge.live.server.computation.micro_batches import Job
+from nflae_bridge.live.server.computation.micro_batches import Job, JobQueue
 from nflae_bridge.live.server.computation.worker import Worker
 from nflae_bridge.live.server.loop import ServerLoop
 from nflae_bridge.live.server.scheduling import set_time_slice, time_slice
@@ -178,6 +179,7 @@ def test_a_short_request_waits_for_a_batch_that_ends_soon_but_not_behind_a_backl
 ) -> None:
     """A single long request is no backlog: the short one may join others in the next batch."""
     monkeypatch.setattr(Worker, "seconds_left", lambda self: 0.0)
+    monkeypatch.setattr(Worker, "is_unattended", lambda self: False)
     device = LongDevice()
     with running(device) as peer, zmq.Context() as context, context.socket(zmq.DEALER) as other:
         for name in range(backlog):
@@ -196,6 +198,57 @@ def test_a_short_request_waits_for_a_batch_that_ends_soon_but_not_behind_a_backl
         device.released.set()
         if backlog == 1:
             assert timing(other)[0] == "short"
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_short_request_that_waits_is_computed_once_the_computation_before_it_takes_long(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not known to be long at first. Those of a client with several requests wait."""
+    unattended = threading.Event()
+    monkeypatch.setattr(Worker, "seconds_left", lambda self: 0.0)
+    monkeypatch.setattr(Worker, "is_unattended", lambda self: unattended.is_set())
+    device = LongDevice()
+    with running(device) as peer, zmq.Context() as context, context.socket(zmq.DEALER) as other:
+        send(peer, "long", "zf")
+        assert device.began.wait(60)
+        other.connect(peer.last_endpoint.decode().rstrip("\0"))
+        other.rcvtimeo = 20_000
+        for _ in range(number):
+            send(other, "short", "mrt")
+        while status(peer)["queue_depth"] < number:
+            pass
+        unattended.set()
+        if number == 1:
+            assert timing(other)[0] == "short"
+        else:
+            assert [status(peer)["queue_depth"] for _ in range(3)] == [number] * 3
+        assert not device.released.is_set()
+        device.released.set()
+        if number > 1:
+            assert [timing(other)[0] for _ in range(number)] == ["short"] * number
+
+
+def test_a_computation_is_unattended_from_its_last_interrupt_on() -> None:
+    moments: list[bool] = []
+
+    class Unattended(LongDevice):
+        def compute(self, jobs: Sequence[Job], interrupt: Any = None) -> list[Answer]:
+            moments.append(worker.is_unattended())
+            while not worker.is_unattended():
+                time.sleep(1e-3)
+            interrupt()
+            moments.append(worker.is_unattended())
+            queue.close()
+            return []
+
+    device: Any = Unattended()
+    queue = JobQueue(4)
+    worker = Worker(ServerSettings(), device, queue, lambda client: True, lambda: None, EventLog("error"))
+    queue.put(Job([b"1"], PrecodeRequest("1", random_channels(1, 2, 4), scheme="mrt"), time.perf_counter()))
+    worker.run()
+    assert moments == [False, False]
+    assert not worker.is_unattended()
 
 
 class RecordingTransport:
@@ -233,7 +286,9 @@ def test_an_answer_does_not_wait_for_those_of_the_batches_before_it() -> None:
     assert (len(transport.sent), transport.sent.count(b"good")) == (203, 2)
 
 
-def beside_a_long_job(seconds: float, is_much_longer: bool, monkeypatch: pytest.MonkeyPatch) -> list[list[bytes]]:
+def beside_a_long_job(
+    seconds: float, is_much_longer: bool, monkeypatch: pytest.MonkeyPatch, backlog: int = 1
+) -> list[list[bytes]]:
     """The clients answered after each of four turns: three sent a request of a known time during a long computation."""
     monkeypatch.setattr(Worker, "seconds_left", lambda self: float("inf"))
     monkeypatch.setattr(Worker, "is_much_longer", lambda self, seconds: is_much_longer)
@@ -244,7 +299,8 @@ def beside_a_long_job(seconds: float, is_much_longer: bool, monkeypatch: pytest.
         Job([client], PrecodeRequest("1", random_channels(1, 4, 4), scheme=scheme, want=("sum_rate",)), 0.0)
         for client, scheme in ((b"long", "zf"), (b"a", "mrt"), (b"b", "mrt"), (b"c", "mrt"))
     )
-    loop._unanswered.add(long)
+    for number in range(backlog):
+        loop._unanswered.add(dataclasses.replace(long, arrived=number))
     loop._postponed = short
     answered = []
     for _ in range(4):
@@ -268,6 +324,12 @@ def test_longer_requests_are_computed_beside_much_longer_ones_only(
     assert answered == (
         [[b"a"], [b"a", b"b"], *[[b"a", b"b", b"c"]] * 2] if (seconds, is_much_longer) == (1e-2, True) else [[]] * 4
     )
+
+
+def test_requests_of_other_clients_do_not_wait_behind_a_backlog(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b, c = b"a", b"b", b"c"
+    assert beside_a_long_job(1e-2, False, monkeypatch, 2) == [[a], [a, b], [a, b, c], [a, b, c]]
+    assert beside_a_long_job(3e-2, False, monkeypatch, 2) == [[]] * 4
 
 
 def test_busy_does_not_wait_for_the_computation() -> None:

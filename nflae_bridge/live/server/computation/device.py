@@ -36,6 +36,7 @@ from nflae_bridge.live.server.computation.prediction import (
 from nflae_bridge.network.shipped import load_model, model_folder
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, result_arrays
+from simulator.interruption import interrupted_by
 from simulator.schemes import check_scheme, needs_sic, scheme_names
 from simulator.schemes import scheme as registered
 from simulator.schemes.options import split_spec
@@ -168,7 +169,8 @@ class Device:
         jobs : sequence of Job
             Micro-batch.
         interrupt : callable
-            Called between the blocks of a long batch; may compute other jobs meanwhile, whose time is not counted.
+            Called between the blocks of a long batch, and on a CPU between the iterations of a long block; may compute
+            other jobs meanwhile, whose time is not counted.
 
         Returns
         -------
@@ -180,24 +182,32 @@ class Device:
         Exception
             That of `interrupt`, which ends the computation, or that of a scheme.
         """
-        with self._lock, torch.inference_mode():
-            between = _Interrupts(self.clock, interrupt)
-            if jobs[0].key[-1] is not None:
-                return [self._predicted(job, between) for job in jobs]
-            began, worked = time.perf_counter(), self.clock()
-            reduced = [_reduce(job.request) for job in jobs]
-            faults = [_fault(request, between) for request, _ in reduced]
-            good = [request for (request, _), fault in zip(reduced, faults, strict=True) if fault is None]
-            results = iter(self._precode(good, between) if good else ())
-            outcomes = [next(results) if fault is None else fault for fault in faults]
-            for (_, combiner), outcome in zip(reduced, outcomes, strict=True):
-                if combiner is not None and isinstance(outcome, dict):
-                    outcome[RECEIVE_COMBINER.name] = combiner
-            if not any(isinstance(outcome, WireError) for outcome in outcomes):
-                drops = sum(job.drops for job in jobs)
-                self.costs.learn(jobs[0].key, drops, self.clock() - worked - between.seconds)
-            elapsed = time.perf_counter() - began
-            return [Answer(job, outcome, elapsed) for job, outcome in zip(jobs, outcomes, strict=True)]
+        between = _Interrupts(self.clock, interrupt)
+        # Buffers of CUDA graphs are shared: other jobs on a GPU are computed between blocks only.
+        within = interrupted_by(between.within) if self.computes_beside else contextlib.nullcontext()
+        with self._lock, torch.inference_mode(), within:
+            try:
+                if jobs[0].key[-1] is not None:
+                    return [self._predicted(job, between) for job in jobs]
+                return self._precoded(jobs, between)
+            except _Ended as ended:
+                raise ended.reason from None
+
+    def _precoded(self, jobs: Sequence[Job], between: _Interrupts) -> list[Answer]:
+        began, worked = time.perf_counter(), self.clock()
+        reduced = [_reduce(job.request) for job in jobs]
+        faults = [_fault(request, between) for request, _ in reduced]
+        good = [request for (request, _), fault in zip(reduced, faults, strict=True) if fault is None]
+        results = iter(self._precode(good, between) if good else ())
+        outcomes = [next(results) if fault is None else fault for fault in faults]
+        for (_, combiner), outcome in zip(reduced, outcomes, strict=True):
+            if combiner is not None and isinstance(outcome, dict):
+                outcome[RECEIVE_COMBINER.name] = combiner
+        if not any(isinstance(outcome, WireError) for outcome in outcomes):
+            drops = sum(job.drops for job in jobs)
+            self.costs.learn(jobs[0].key, drops, self.clock() - worked - between.seconds)
+        elapsed = time.perf_counter() - began
+        return [Answer(job, outcome, elapsed) for job, outcome in zip(jobs, outcomes, strict=True)]
 
     def _predicted(self, job: Job, interrupts: _Interrupts) -> Answer:
         """Predict the channels of a job, and precode them if it says so."""
@@ -280,17 +290,35 @@ class Device:
         return result_arrays(scheme(ChannelBatch(channels, labels), budget), names=wanted)
 
 
+class _Ended(BaseException):
+    """Carry the exception of an interrupt through code that handles the exceptions of a computation."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__()
+        self.reason = reason
+
+
 class _Interrupts:
     """Call an interrupt, and measure the time that it takes."""
 
     def __init__(self, clock: Callable[[], float], interrupt: Interrupt) -> None:
         self._clock, self._interrupt = clock, interrupt
+        self._last = clock()
         self.seconds = 0.0
 
     def __call__(self) -> None:
         self.seconds -= self._clock()
         self._interrupt()
-        self.seconds += self._clock()
+        self._last = self._clock()
+        self.seconds += self._last
+
+    def within(self) -> None:
+        """Call the interrupt between the iterations of a block that has taken the time of one."""
+        if self._clock() - self._last > _BLOCK_SECONDS:
+            try:
+                self()
+            except Exception as reason:
+                raise _Ended(reason) from None
 
 
 _LABELS = {"near_field", "near_field_score"}

@@ -18,6 +18,7 @@ STOPPED = "the server has stopped before the result; send the request to another
 _BATCH_SECONDS = 0.03  # estimated time of several requests that are computed together
 _MUCH_LONGER = 10
 _MAX_DEPTH = 3  # batches in progress, each begun between the blocks of a longer one
+_UNATTENDED_SECONDS = 0.1  # without an interrupt; usual blocks and iterations take less
 
 
 class Worker:
@@ -64,6 +65,7 @@ class Worker:
         self._depth = 0
         self._ended_at = float("inf")
         self._began = 0.0
+        self._attended = 0.0  # start or last interrupt of the batch in progress
         self._expected_end = 0.0  # of the batch in progress, on the clock of `time.perf_counter`; 0 without one
         self.completed: deque[list[Answer]] = deque()
         self.cancelled: set[int] = set()
@@ -73,7 +75,7 @@ class Worker:
         expected = 1
         while jobs := self._queue.take(self._batch_drops, expected, self._settings.max_wait):
             costs = self._device.costs
-            self._began = time.perf_counter()
+            self._began = self._attended = time.perf_counter()
             self._expected_end = self._began + costs.estimate(jobs[0].key, sum(job.drops for job in jobs))
             answers = self.compute(jobs)
             self._expected_end = 0.0
@@ -94,19 +96,24 @@ class Worker:
         end, now = self._expected_end, time.perf_counter()
         return bool(end) and (end - now if now < end else now - self._began) > _MUCH_LONGER * seconds
 
+    def is_unattended(self) -> bool:
+        """Return whether the batch in progress has taken much longer than the time between interrupts without one."""
+        return bool(self._expected_end) and time.perf_counter() - self._attended > _UNATTENDED_SECONDS
+
     def end_at(self, moment: float) -> None:
         """Answer what is not computed by a moment, on the clock of `time.monotonic`, with ``stopping``."""
         self._ended_at = moment
 
-    def compute(self, jobs: list[Job], interrupted: frozenset[bytes] = frozenset()) -> list[Answer]:
+    def compute(self, jobs: list[Job], interrupted: frozenset[bytes] | None = frozenset()) -> list[Answer]:
         """Compute a micro-batch.
 
         Parameters
         ----------
         jobs : list of Job
             Jobs of one key.
-        interrupted : frozenset of bytes
-            Clients whose computation is interrupted for it.
+        interrupted : frozenset of bytes, or None
+            Clients whose computation is interrupted for it. None in any other thread than that of `run`: the
+            computation is not interrupted for others.
 
         Returns
         -------
@@ -133,7 +140,7 @@ class Worker:
             internal = WireError("internal", f"{type(error).__name__} while computing; the server's log has more")
             return [*answers, Answer(jobs[0], internal, 0.0)]
 
-    def _compute_checked(self, jobs: list[Job], interrupted: frozenset[bytes]) -> list[Answer]:
+    def _compute_checked(self, jobs: list[Job], interrupted: frozenset[bytes] | None) -> list[Answer]:
         """Compute jobs that were accepted without an estimate, unless they would take too long."""
         answers, short = [], []
         for job in jobs:
@@ -164,11 +171,11 @@ class Worker:
             return WireError("stopping", STOPPED)
         return None
 
-    def _interrupt(self, jobs: Sequence[Job], interrupted: frozenset[bytes]) -> Callable[[], None]:
-        """Return the function that is called between the blocks of a batch."""
+    def _interrupt(self, jobs: Sequence[Job], interrupted: frozenset[bytes] | None) -> Callable[[], None]:
+        """Return the function that is called between the blocks of a batch, and the iterations of a long block."""
         clock = self._device.clock
         began, paused = clock(), 0.0
-        clients = interrupted.union(job.client for job in jobs)
+        clients = frozenset(job.client for job in jobs) | (interrupted or frozenset())
         expected = self._device.costs.estimate(jobs[0].key, sum(job.drops for job in jobs))
 
         def is_shorter(job: Job) -> int:
@@ -187,10 +194,13 @@ class Worker:
             if now - began - paused > self._settings.max_seconds * len(jobs):
                 limit = self._settings.max_seconds
                 raise WireError("too_large", f"ended after {limit:g} s (--max-seconds); send fewer drops at a time")
+            if interrupted is None:
+                return
             if self._depth < _MAX_DEPTH and (others := self._queue.take(is_shorter, block=False)):
                 self._depth += 1
                 self._complete(self.compute(others, clients))
                 self._depth -= 1
                 paused += clock() - now
+            self._attended = time.perf_counter()
 
         return interrupt
