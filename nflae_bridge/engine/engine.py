@@ -21,7 +21,7 @@ from nflae_bridge.engine.backends import SMALL_BATCH, Backend, Facilities, Selec
 from nflae_bridge.engine.comparison import NEGLIGIBLE, Comparison
 from nflae_bridge.engine.cuda_graphs import CudaGraphs
 from nflae_bridge.engine.device_problem import DeviceProblem
-from nflae_bridge.engine.numpy_small_batch import Drops, solve
+from nflae_bridge.engine.numpy_small_batch import solve
 from nflae_bridge.engine.onnx_graphs import PowerGraph, Run, WavefrontGraph
 from nflae_bridge.network.checkpoint import Checkpoint
 from nflae_bridge.network.encoders.wavefront import scaled_to_range
@@ -34,6 +34,7 @@ from simulator.downlink.candidates import assemble, form_beams
 from simulator.downlink.gram import mixed_precision_gram, scaled_gram
 from simulator.downlink.precoding import ChannelBatch, Precoding
 from simulator.downlink.rounding import measured_where_lossy
+from simulator.problems.algebra import Complex, Real, UserGram
 
 if TYPE_CHECKING:
     from nflae_bridge.engine.triton_kernels import TritonKernels
@@ -166,6 +167,33 @@ class Engine:
         )
         return select_backend(batch, budget, facilities, self.backend)
 
+    def allocation(self, gram: Complex) -> tuple[Real, Real] | None:
+        """Compute (lambda / P, P_k / P) under the total power alone, without beams.
+
+        Parameters
+        ----------
+        gram
+            Gamma, complex128 (drops, users, users).
+
+        Returns
+        -------
+        dual_power_fractions, power_fractions
+            float64 (drops, users), of sum 1; None where the exported network cannot be used.
+        """
+        if self.device.type != "cpu" or self.backend is Backend.TORCH:
+            return None
+        network = self._powers.load()
+        if network is None:
+            return None
+        parts = []
+        for start in range(0, len(gram), SMALL_BATCH):
+            drops = UserGram.of_gram(gram[start : start + SMALL_BATCH])
+            parts.append(solve(network, drops, self.refinements, NEGLIGIBLE)[0])
+        return (
+            np.concatenate([part.dual_power_fractions for part in parts]),
+            np.concatenate([part.power_fractions for part in parts]),
+        )
+
     def near_field(self, channels: Tensor) -> Tensor:
         """Return the network's near-field labels.
 
@@ -272,13 +300,13 @@ class Engine:
     def _by_numpy(self, network: Run, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
         """Compute a small batch without constraints in NumPy and ONNX Runtime."""
         power = _column(budget.power)
-        drops = Drops.of(batch.channels.resolve_conj().numpy(), power / _column(budget.noise_power))
+        drops = UserGram.of(batch.channels.resolve_conj().numpy(), power / _column(budget.noise_power))
         best, fallback, lossy = solve(network, drops, self.refinements, NEGLIGIBLE)
         if lossy is not None and lossy.any():
             return self._by_torch(batch, budget)
         sinr = torch.from_numpy(best.sinr)
         return Precoding(
-            precoder=torch.from_numpy(best.precoder(drops)),
+            precoder=torch.from_numpy(drops.unit_beams(best.coefficients)),
             power=torch.from_numpy(power * best.power_fractions),
             uplink_power=torch.from_numpy(power * best.dual_power_fractions),
             feasible=torch.ones(len(fallback), dtype=torch.bool),

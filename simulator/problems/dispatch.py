@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from importlib import import_module
 from inspect import signature
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -135,10 +136,18 @@ def _bound(
     problem: PrecodingProblem, budget: LinkBudget, inner: Scheme | None, spec: str
 ) -> Callable[[ChannelBatch, LinkBudget], ProblemSolution]:
     """Load the function of a scheme with problem, inner scheme and options set."""
-    name, texts = split_spec(spec)
+    name, _ = split_spec(spec)
     check_combination(problem, budget, name)
-    module, _, function = find_solvers(problem).schemes[name].partition(":")
+    found, takes_inner, options = _loaded(find_solvers(problem).schemes[name], spec)
+    around = {"inner": inner} if takes_inner else {}
+    return partial(found, problem=problem, **around, **options)
+
+
+@lru_cache(maxsize=64)
+def _loaded(place: str, spec: str) -> tuple[Callable[..., ProblemSolution], bool, dict[str, Any]]:
+    """Import a function; return it, whether it takes an inner scheme, and its options as a specification has them."""
+    module, _, function = place.partition(":")
     found = getattr(import_module(f"{_PACKAGE}.{module}"), function)
-    around = {"inner": inner} if "inner" in signature(found).parameters else {}
-    bound = partial(found, problem=problem, **around)
-    return partial(bound, **parse_options(name, texts, options_of(bound)))
+    takes_inner = "inner" in signature(found).parameters
+    bound = partial(found, problem=None, **({"inner": None} if takes_inner else {}))
+    return found, takes_inner, parse_options(*split_spec(spec), options_of(bound))

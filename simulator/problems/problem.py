@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -132,7 +133,7 @@ class PrecodingProblem:
     def _limits_antennas(self) -> bool:
         return self.antenna_power is not None
 
-    @property
+    @cached_property
     def parts(self) -> frozenset[str]:
         """Names of all that the problem has beyond the plain one, see `combinations`."""
         present = {

@@ -201,7 +201,9 @@ def make_solution(
         Solution of every drop; none is marked as fallback.
     """
     achieved = achieved_sinr(batch.channels, precoder, power, budget.noise_power) if sinr is None else sinr
-    rate = rates(achieved).reshape(len(achieved), -1, streams).sum(-1)
+    rate = rates(achieved)
+    if streams > 1:
+        rate = rate.reshape(len(achieved), -1, streams).sum(-1)
     feasible = _meets_minimum(rate, budget) if feasible is None else feasible
     return ProblemSolution(
         precoder=precoder,
@@ -221,6 +223,8 @@ def make_solution(
 
 def _meets_minimum(rate: Tensor, budget: LinkBudget) -> Tensor:
     """Return the drops in which every user has the minimum rate, bool (drops,)."""
+    if not budget.demands_rates:
+        return torch.ones(len(rate), dtype=torch.bool, device=rate.device)
     least = per_drop(budget.min_rate, rate).unsqueeze(-1)
     return (rate >= least * (1 - _RATE_TOLERANCE)).all(-1)
 

@@ -1,19 +1,17 @@
-"""Form solutions of the optimal structure from allocations (mu, q) = (lambda / P, P_k / P)."""
+"""Form solutions of the optimal structure from allocations (mu, q) = (lambda / P, P_k / P), in K x K matrices."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch import Tensor
 
-from simulator.downlink.budget import LinkBudget, per_drop
-from simulator.downlink.candidates import form_beams
+from simulator.downlink.budget import LinkBudget
 from simulator.downlink.powers import project_power_fractions
 from simulator.downlink.precoding import ChannelBatch, Scheme, constrained_labels
-from simulator.downlink.sinr import effective_gain_matrix, sinr
-from simulator.downlink.structure import structured_coefficients
+from simulator.problems.algebra import Beams, Bool, Complex, Real, UserGram, sinr, structured_beams
 from simulator.problems.problem import PrecodingProblem
 from simulator.problems.solution import ProblemSolution, make_solution
 
@@ -27,120 +25,129 @@ class Allocation:
 
     Parameters
     ----------
-    dual : Tensor
+    dual : ndarray
         mu = lambda / P, float64 (drops, users), of sum 1.
-    power : Tensor
+    power : ndarray
         q = P_k / P, float64 (drops, users), of sum 1.
     """
 
-    dual: Tensor
-    power: Tensor
-
-    def split(self, drops: int) -> list[Allocation]:
-        """Split a stack of allocations of `drops` drops each."""
-        parts = torch.split(self.dual, drops), torch.split(self.power, drops)
-        return [Allocation(*each) for each in zip(*parts, strict=True)]
+    dual: Real
+    power: Real
 
     @classmethod
-    def equal(cls, gram: Tensor) -> Allocation:
+    def equal(cls, gram: Complex) -> Allocation:
         """Return the allocation of regularised zero forcing, mu = q = 1 / K."""
-        fractions = torch.full_like(gram.real[..., 0], 1 / gram.shape[-1])
+        fractions = np.full(gram.shape[:2], 1 / gram.shape[-1])
         return cls(fractions, fractions)
 
+    @classmethod
+    def stacked(cls, allocations: Sequence[Allocation]) -> Allocation:
+        """Return the drops of the first of several allocations, then those of the second, and so on."""
+        return cls(
+            np.concatenate([each.dual for each in allocations]), np.concatenate([each.power for each in allocations])
+        )
 
-def inner_allocation(inner: Scheme, channels: Tensor, budget: LinkBudget) -> Allocation:
+
+def user_gram(batch: ChannelBatch, budget: LinkBudget) -> UserGram:
+    """Compute the inner products of a batch under its budget.
+
+    Parameters
+    ----------
+    batch, budget
+        Channels, complex64 (drops, users, antennas), and link budget.
+
+    Returns
+    -------
+    UserGram
+        Inner products of every drop, on the host.
+    """
+    channels = batch.channels.resolve_conj().cpu().numpy()
+    return UserGram.of(channels, per_drop_column(budget.power) / per_drop_column(budget.noise_power))
+
+
+def per_drop_column(value: float | torch.Tensor) -> float | Real:
+    """Return a quantity of a budget as a number or as a column.
+
+    Parameters
+    ----------
+    value : float or Tensor
+        Quantity; a tensor holds one per drop.
+
+    Returns
+    -------
+    float or ndarray
+        Number, or float64 (drops or 1, 1).
+    """
+    if not isinstance(value, torch.Tensor):
+        return float(value)
+    numbers: Real = value.reshape(-1, 1).double().cpu().numpy()
+    return numbers
+
+
+def inner_allocation(inner: Scheme, gram: Complex) -> Allocation:
     """Compute the allocation of a scheme under the total power alone.
 
     Parameters
     ----------
     inner : Scheme
-        Scheme; where it has no lambda, its powers take their place.
-    channels : Tensor
-        Channels, complex64 (drops, users, antennas).
-    budget : LinkBudget
-        Link budget; C3 and C4 are left out.
+        Scheme. With a method ``allocation(gram)`` it precodes from Gamma alone; any other precodes for K antennas with
+        channels of the same inner products, Gamma^(1/2). Where it has no lambda, its powers take their place.
+    gram : ndarray
+        Gamma, complex128 (drops, users, users).
 
     Returns
     -------
     Allocation
         Allocation of every drop.
     """
-    precoding = inner(ChannelBatch(channels), LinkBudget(budget.power, budget.noise_power))
-    total = per_drop(budget.power, precoding.power).unsqueeze(-1)
-    power = precoding.power / total
-    dual = precoding.uplink_power / total
-    return Allocation(torch.where(dual.isfinite().all(-1, keepdim=True), dual, power), power)
+    allocate = getattr(inner, "allocation", None)
+    found = None if allocate is None else allocate(gram)
+    if found is not None:
+        return Allocation(*found)
+    values, vectors = np.linalg.eigh(gram)
+    channels = vectors.conj() * np.sqrt(np.maximum(values, 0))[:, None]
+    precoding = inner(ChannelBatch(torch.from_numpy(channels.astype(np.complex64))), LinkBudget(1.0, 1.0))
+    power, dual = precoding.power.cpu().numpy(), precoding.uplink_power.cpu().numpy()
+    return Allocation(np.where(np.isfinite(dual).all(1, keepdims=True), dual, power), power)
 
 
-def stacked(allocations: Sequence[Allocation]) -> Allocation:
-    """Stack allocations of the same drops to one batch.
-
-    Parameters
-    ----------
-    allocations : sequence of Allocation
-        Allocations of the same drops.
-
-    Returns
-    -------
-    Allocation
-        Drops of the first, then those of the second, and so on; `Allocation.split` separates them.
-    """
-    return Allocation(torch.cat([each.dual for each in allocations]), torch.cat([each.power for each in allocations]))
-
-
-def best_allocation(
-    batch: ChannelBatch,
-    budget: LinkBudget,
-    gram: Tensor,
-    allocations: Sequence[Allocation],
-    value: Callable[[Tensor], Tensor],
-) -> tuple[Allocation, Tensor]:
-    """Choose per drop the allocation of the largest value, feasible ones first, in K x K matrices.
+def constrained_powers(batch: ChannelBatch, budget: LinkBudget, gains: Real, power: Real) -> tuple[Real, Bool | None]:
+    """Move power fractions onto C3 and C4.
 
     Parameters
     ----------
     batch, budget
-        Channels and link budget.
-    gram : Tensor
-        Gamma of the batch under the budget, complex128 (drops, users, users).
-    allocations : sequence of Allocation
-        Allocations of every drop.
-    value : callable
-        Function from SINRs, float64 (drops, users), to the objective, (drops,).
+        Channels with labels, and link budget.
+    gains : ndarray
+        F of the directions, float64 (drops, users, users).
+    power : ndarray
+        q, float64 (drops, users).
 
     Returns
     -------
-    allocation : Allocation
-        Best allocation of every drop; the earliest one of those that differ by less than `NEGLIGIBLE`.
-    index : Tensor
-        Its place among the given ones, int64 (drops,).
+    power : ndarray
+        q, float64 (drops, users).
+    feasible : ndarray or None
+        C3 and C4 are met, bool (drops,); None where neither binds.
     """
-    scores = []
-    for each in allocations:
-        gains = effective_gain_matrix(gram, structured_coefficients(gram, each.dual))
-        power, feasible = _constrained(batch, budget, gains, each.power)
-        reached = value(sinr(gains, power))
-        missed = torch.zeros_like(reached) if feasible is None else (~feasible).double()
-        scores.append(torch.stack([reached.nan_to_num(-torch.inf), missed]))
-    values, missed = torch.stack(scores, 1)
-    values = torch.where(missed > missed.amin(0), -torch.inf, values)
-    highest = values.amax(0)
-    index = torch.argmax((values >= highest - NEGLIGIBLE * highest.abs()).to(torch.uint8), 0)
-    rows = torch.arange(len(index), device=index.device)
-    chosen = [torch.stack([getattr(each, name) for each in allocations])[index, rows] for name in ("dual", "power")]
-    return Allocation(*chosen), index
-
-
-def _constrained(batch: ChannelBatch, budget: LinkBudget, gains: Tensor, power: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Move power fractions onto C3 and C4, and return whether they are met; None where neither binds."""
     if not (budget.constrains_near_field or budget.demands_rates):
         return power, None
-    limits = budget.limits(power)
-    return project_power_fractions(gains, power, constrained_labels(batch, budget), limits.alpha_c, limits.min_rate)
+    fractions = torch.from_numpy(power)
+    limits = budget.limits(fractions)
+    labels = constrained_labels(batch, budget).cpu()
+    moved, feasible = project_power_fractions(
+        torch.from_numpy(gains), fractions, labels, limits.alpha_c, limits.min_rate
+    )
+    return moved.numpy(), feasible.numpy()
 
 
 def structured_solution(
-    batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem, gram: Tensor, allocation: Allocation
+    batch: ChannelBatch,
+    budget: LinkBudget,
+    problem: PrecodingProblem,
+    users: UserGram,
+    allocation: Allocation,
+    beams: Beams | None = None,
 ) -> ProblemSolution:
     """Form the solution of an allocation, with powers moved onto C3 and C4 where they bind.
 
@@ -148,27 +155,35 @@ def structured_solution(
     ----------
     batch, budget, problem
         Channels, link budget and problem.
-    gram : Tensor
-        Gamma of the batch under the budget, complex128 (drops, users, users), see `gram.normalised_gram`.
+    users : UserGram
+        Inner products of the batch under the budget.
     allocation : Allocation
         Allocation of every drop.
+    beams : Beams, optional
+        Beams of the allocation's mu, where they are known.
 
     Returns
     -------
     ProblemSolution
-        Solution of every drop, with the SINRs of the beams as they are returned.
+        Solution of every drop. SINRs are those of the K x K matrices; where single precision does not suffice for
+        these, of the beams as they are returned.
     """
-    coefficients = structured_coefficients(gram, allocation.dual)
-    power, feasible = allocation.power, None
-    if budget.constrains_near_field or budget.demands_rates:
-        power, feasible = _constrained(batch, budget, effective_gain_matrix(gram, coefficients), power)
-    total = per_drop(budget.power, power).unsqueeze(-1)
+    beams = structured_beams(users.gram, allocation.dual) if beams is None else beams
+    power, feasible = constrained_powers(batch, budget, beams.effective_gains, allocation.power)
+    reached = None if users.needs_float64 is not None else sinr(beams.effective_gains, power)
+    total = per_drop_column(budget.power)
+    device = batch.channels.device
+
+    def moved(array: np.ndarray | None) -> torch.Tensor | None:
+        return None if array is None else torch.from_numpy(array).to(device)
+
     return make_solution(
         batch,
         budget,
         problem,
-        form_beams(batch.channels, coefficients),
-        power * total,
-        uplink_power=allocation.dual * total,
-        feasible=feasible,
+        torch.from_numpy(users.unit_beams(beams.coefficients)).to(device),
+        torch.from_numpy(power * total).to(device),
+        uplink_power=moved(allocation.dual * total),
+        sinr=moved(reached),
+        feasible=moved(feasible),
     )

@@ -19,79 +19,192 @@ References
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Annotated
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from simulator.downlink.budget import LinkBudget, per_drop
-from simulator.downlink.candidates import form_beams
-from simulator.downlink.gram import mixed_precision_gram, squared_magnitude
+from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Scheme
-from simulator.downlink.sinr import rates, sinr
-from simulator.downlink.structure import structured_beams, wmmse_step
+from simulator.problems.algebra import (
+    TINY,
+    Beams,
+    Complex,
+    Real,
+    UserGram,
+    exact_gram,
+    rates,
+    sinr,
+    squares,
+    structured_beams,
+    wmmse_step,
+)
 from simulator.problems.algorithms.power_limits import PowerLimits
 from simulator.problems.problem import PrecodingProblem
-from simulator.problems.solution import ProblemSolution, make_solution, split_powers
-from simulator.problems.structured import Allocation, inner_allocation
+from simulator.problems.solution import ProblemSolution, make_solution
+from simulator.problems.structured import Allocation, inner_allocation, per_drop_column
 from simulator.schemes.options import Between
-from simulator.schemes.rzf import rzf
 
 ROUNDS = 2
 RIVAL_ROUNDS = 60
 _EXPONENT = 0.5
 _LEAST_LOAD = 1e-6
 _LEAST_PRICE = 1e-6  # of the mean: an antenna without use would have none
+_CLOSE = 0.8
+_NO_POWER = 1e-24  # of the total: a vector has no digits for its direction
 _ROUNDING = 1e-6
-_TOGETHER = 16  # candidates that are compared at once
 
 
-def dual_rounds(
-    channels: Tensor, noise_power: Tensor, limits: PowerLimits, start: Allocation, rounds: int
-) -> Iterator[Tensor]:
-    """Yield the beams of the start and of every round, before they are scaled onto the limits.
+@dataclass(frozen=True)
+class _Point:
+    """Hold beams x_k in rows, and the gains of antennas that move them onto the limits.
 
-    Parameters
-    ----------
-    channels : Tensor
-        Channels h_k, complex64 (drops, users, antennas).
-    noise_power : Tensor
-        sigma^2, float64 (drops or 1,), W.
-    limits : PowerLimits
-        Limits.
-    start : Allocation
-        Allocation to start from.
-    rounds : int
-        Number of rounds.
-
-    Yields
-    ------
-    Tensor
-        sqrt(P_k) w_k, complex64 (drops, users, antennas), in units of the root of the usable power.
+    Beams are sqrt(P_k) w_k = x_k times an amplitude per antenna, complex (drops, users, antennas), in units of the root
+    of the usable power; F holds the gains of the products.
     """
-    dual, power = start.dual, start.power
-    binds, together = limits.total_binds, limits.groups.sum(-1, keepdim=True)
-    price = torch.ones_like(limits.groups).expand(len(channels), -1)
-    for index in range(rounds + 1):
-        root = limits.per_antenna(price.rsqrt().float())
-        whitened = channels * root
-        priced = (price * limits.groups).sum(-1, keepdim=True)
-        budget = torch.where(binds, 1 + priced - together, priced)
-        total = budget.squeeze(-1) * limits.usable
-        gram, needs_float64 = mixed_precision_gram(whitened, LinkBudget(total, noise_power.expand_as(total)))
-        beams = structured_beams(gram, dual)
-        if index:
-            dual, beams, power = wmmse_step(gram, beams, power)
-        directions = form_beams(whitened, beams.coefficients, needs_float64)
-        weighted = directions * (power * budget).sqrt().float().unsqueeze(-1) * root
-        yield weighted
-        if index < rounds:
-            load = (limits.group_powers(weighted) / limits.groups).clamp(min=_LEAST_LOAD)
-            price = price * load**_EXPONENT
-            mean = (price * limits.groups).sum(-1, keepdim=True) / together
-            price = torch.where(binds, price, price / mean).clamp(min=torch.where(binds, 1.0, _LEAST_PRICE))
+
+    beams: Complex
+    amplitudes: npt.NDArray[Any]
+    gains: Real
+    sum_rate: Real
+
+    def where(self, drops: npt.NDArray[np.bool_], other: _Point) -> _Point:
+        """Take another point on some drops."""
+
+        def pick(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            return np.where(drops.reshape(-1, *[1] * (ours.ndim - 1)), theirs, ours)
+
+        if not drops.any():
+            return self
+        if drops.all():
+            return other
+        names = [field.name for field in fields(self)]
+        return _Point(*(pick(getattr(self, name), getattr(other, name)) for name in names))
+
+
+@dataclass(frozen=True)
+class _Case:
+    """Hold a problem with its limits; channels h_k in single precision where that suffices."""
+
+    batch: ChannelBatch
+    budget: LinkBudget
+    problem: PrecodingProblem
+    limits: PowerLimits
+    users: UserGram
+    channels: Complex
+    conjugate: Complex
+    snr: Real
+
+    @classmethod
+    def of(cls, batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem) -> _Case:
+        channels = batch.channels.resolve_conj().cpu().numpy()
+        limits = PowerLimits.of(problem, budget, channels.shape[-1])
+        snr = limits.usable / per_drop_column(budget.noise_power)
+        users = UserGram.of(channels, snr)
+        if users.needs_float64 is not None:
+            channels = channels.astype(np.complex128)
+        return cls(batch, budget, problem, limits, users, channels, channels.conj(), snr)
+
+    def points(self, start: Allocation, rounds: int) -> Iterator[_Point]:
+        """Yield the points of the start and of every round: clipped to the limits, and filled up to them."""
+        limits = self.limits
+        dual, power, beams = start.dual, start.power, None
+        binds, together = limits.total_binds, limits.groups.sum(1, keepdims=True)
+        price = np.broadcast_to(np.ones_like(limits.groups), (len(dual), limits.groups.shape[1]))
+        channels, gram, total = self.channels, self.users.gram, together
+        for index in range(rounds + 1):
+            root = np.ones((1, 1, 1), np.float32)
+            if index:
+                root = limits.per_antenna(price**-0.5)
+                priced = (price * limits.groups).sum(1, keepdims=True)
+                total = np.where(binds, 1 + priced - together, priced)
+                channels = self.channels * root
+                gram = self._gram(channels, self.snr * total)
+            else:
+                total = np.where(binds, 1.0, together)
+            beams = structured_beams(gram, dual)
+            if index:
+                dual, beams, power = wmmse_step(gram, beams, power)
+            formed = self._formed(channels, beams, power * total, self.snr * total)
+            powers = limits.group_powers(formed, root)
+            yield self._point(formed, root * limits.per_antenna(limits.clipping_gain(powers) ** 0.5))
+            yield self._point(formed, root * limits.per_antenna(limits.filling_gain(powers) ** 0.5))
+            if index < rounds:
+                load = np.maximum(powers / limits.groups, _LEAST_LOAD)
+                price = price * load**_EXPONENT
+                mean = (price * limits.groups).sum(1, keepdims=True) / together
+                price = np.maximum(np.where(binds, price, price / mean), np.where(binds, 1.0, _LEAST_PRICE))
+
+    def textbook(self, highest: Real | None = None) -> Iterator[_Point]:
+        """Yield regularised zero forcing, scaled and clipped, unless it is far below a sum rate on every drop."""
+        equal = Allocation.equal(self.users.gram)
+        beams = structured_beams(self.users.gram, equal.dual)
+        if highest is not None:
+            reached = rates(sinr(beams.effective_gains, equal.power)).sum(1)
+            if not (reached > _CLOSE * highest).any():
+                return
+        formed = self._formed(self.channels, beams, equal.power, self.snr)
+        root = np.ones((1, 1, 1), np.float32)
+        powers = self.limits.group_powers(formed, root)
+        excess = np.maximum(self.limits.excess(powers), TINY)
+        yield self._point(formed, root * (excess**-0.5).astype(np.float32)[..., None])
+        yield self._point(formed, root * self.limits.per_antenna(self.limits.clipping_gain(powers) ** 0.5))
+
+    def _gram(self, channels: Complex, snr: Real) -> Complex:
+        if channels.dtype == np.complex128:
+            return exact_gram(channels, snr[..., None])
+        product: Complex = channels.conj() @ channels.transpose(0, 2, 1)
+        return product.astype(np.complex128) * snr[..., None]
+
+    def _formed(self, channels: Complex, beams: Beams, power: Real, snr: Real) -> Complex:
+        """Form beams of given powers, complex (drops, users, antennas)."""
+        scale = np.sqrt(power * snr / np.maximum(beams.energy, TINY))
+        formed: Complex = (beams.coefficients * scale[:, None]).astype(channels.dtype).transpose(0, 2, 1) @ channels
+        return formed
+
+    def _point(self, formed: Complex, amplitudes: npt.NDArray[Any]) -> _Point:
+        gains = squares(self.conjugate @ (formed * amplitudes).transpose(0, 2, 1)) * self.snr[..., None]
+        reached = rates(sinr(gains.astype(np.float64), np.ones(gains.shape[:2]))).sum(1)
+        return _Point(formed, amplitudes, gains, reached)
+
+    def best(self, points: Iterator[_Point]) -> _Point | None:
+        """Return per drop the point of the highest sum rate."""
+        best = None
+        for point in points:
+            best = point if best is None else best.where(point.sum_rate > best.sum_rate, point)
+        return best
+
+    def solution(self, found: _Point, textbook: _Point | None) -> ProblemSolution:
+        """Form the solution of the better point of every drop; those of the textbook are marked as fallback."""
+        fallback = np.zeros(len(self.channels), np.bool_)
+        if textbook is not None:
+            # What wins by the last digits alone may lose when its beams have unit norm in single precision.
+            fallback = textbook.sum_rate > found.sum_rate * (1 - _ROUNDING)
+            found = found.where(fallback, textbook)
+        rows = found.beams * found.amplitudes
+        parts = rows.view(rows.real.dtype)
+        power: Real = np.vecdot(parts, parts).astype(np.float64)
+        silent = power <= _NO_POWER * power.sum(1, keepdims=True)
+        if silent.any():
+            rows[silent], power[silent] = self.channels[silent], 0
+        norm = np.sqrt(np.vecdot(parts, parts))[..., None]
+        parts /= np.maximum(norm, np.finfo(norm.dtype).tiny)
+        precoder = rows.astype(np.complex64, copy=False)
+        exact = precoder.view(np.float32).astype(np.float64)
+        entries = np.matvec(np.swapaxes(exact * exact, 1, 2), power)
+        powers = entries.reshape(len(entries), -1, 2 * self.limits.size).sum(2)
+        power /= np.maximum(self.limits.excess(powers), 1)
+        device = self.batch.channels.device
+        solution = make_solution(
+            self.batch,
+            self.budget,
+            self.problem,
+            torch.from_numpy(precoder).to(device),
+            torch.from_numpy(power * self.limits.usable).to(device),
+        )
+        return replace(solution, fallback=torch.from_numpy(fallback).to(device))
 
 
 def precode_antenna_limited(
@@ -119,8 +232,9 @@ def precode_antenna_limited(
         better.
     """
     case = _Case.of(batch, budget, problem)
-    start = inner_allocation(inner, batch.channels, case.usable_budget)
-    return case.solution(case.textbook(), case.rounds(start, rounds))
+    found = case.best(case.points(inner_allocation(inner, case.users.gram), rounds))
+    assert found is not None
+    return case.solution(found, case.best(case.textbook(found.sum_rate)))
 
 
 def antenna_limited_wmmse(
@@ -144,8 +258,9 @@ def antenna_limited_wmmse(
         Solution of every drop.
     """
     case = _Case.of(batch, budget, problem)
-    start = Allocation.equal(mixed_precision_gram(batch.channels, case.usable_budget)[0])
-    return case.solution([], case.rounds(start, iterations))
+    found = case.best(case.points(Allocation.equal(case.users.gram), iterations))
+    assert found is not None
+    return case.solution(found, None)
 
 
 def antenna_limited_rzf(batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem) -> ProblemSolution:
@@ -162,66 +277,6 @@ def antenna_limited_rzf(batch: ChannelBatch, budget: LinkBudget, problem: Precod
         The better of the two for every drop.
     """
     case = _Case.of(batch, budget, problem)
-    return case.solution([], iter(case.textbook()))
-
-
-@dataclass(frozen=True)
-class _Case:
-    """Hold a problem with its limits."""
-
-    batch: ChannelBatch
-    budget: LinkBudget
-    problem: PrecodingProblem
-    limits: PowerLimits
-
-    @classmethod
-    def of(cls, batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem) -> _Case:
-        return cls(batch, budget, problem, PowerLimits.of(problem, budget, batch.channels))
-
-    @property
-    def usable_budget(self) -> LinkBudget:
-        usable = self.limits.usable
-        return LinkBudget(float(usable) if usable.numel() == 1 else usable, self.budget.noise_power)
-
-    def rounds(self, start: Allocation, rounds: int) -> Iterator[Tensor]:
-        """Yield the beams of every round, scaled onto the limits."""
-        noise_power = per_drop(self.budget.noise_power, start.power)
-        for weighted in dual_rounds(self.batch.channels, noise_power, self.limits, start, rounds):
-            yield self.limits.clipped(weighted)
-            yield self.limits.filled(weighted)
-
-    def textbook(self) -> list[Tensor]:
-        """Return the beams of regularised zero forcing, scaled and clipped."""
-        answer = rzf(self.batch, self.usable_budget)
-        fractions = answer.power / self.limits.usable.unsqueeze(-1)
-        weighted = answer.precoder * fractions.sqrt().float().unsqueeze(-1)
-        return [self.limits.scaled(weighted), self.limits.clipped(weighted)]
-
-    def solution(self, textbook: list[Tensor], found: Iterator[Tensor]) -> ProblemSolution:
-        """Form the solution of the best beams of every drop; those of the textbook are marked as fallback."""
-        best, highest = self._best(found)
-        fallback = torch.zeros_like(highest, dtype=torch.bool)
-        if textbook:
-            guard, reached = self._best(iter(textbook))
-            # What wins by the last digits alone may lose when its beams have unit norm in single precision.
-            fallback = reached > highest * (1 - _ROUNDING)
-            best = torch.where(fallback.reshape(-1, 1, 1), guard, best)
-        precoder, power = split_powers(best.to(torch.complex128), self.batch.channels)
-        power = power / self.limits.excess(precoder * power.sqrt().unsqueeze(-1)).clamp(min=1)
-        watts = power * self.limits.usable.unsqueeze(-1)
-        return replace(make_solution(self.batch, self.budget, self.problem, precoder, watts), fallback=fallback)
-
-    def _best(self, candidates: Iterator[Tensor]) -> tuple[Tensor, Tensor]:
-        """Return per drop the beams of the highest sum rate, and that rate."""
-        channels = self.batch.channels
-        snr = (self.limits.usable / per_drop(self.budget.noise_power, channels.to(torch.complex128))).reshape(-1, 1, 1)
-        best = torch.zeros_like(channels)
-        highest = torch.full(channels.shape[:1], -torch.inf, dtype=torch.float64, device=channels.device)
-        while group := list(islice(candidates, _TOGETHER)):
-            stacked = torch.stack(group)
-            gains = squared_magnitude(channels.conj() @ stacked.transpose(-1, -2)).double() * snr
-            reached, index = rates(sinr(gains, torch.ones_like(gains[..., 0]))).sum(-1).max(0)
-            chosen = stacked[index, torch.arange(len(channels), device=channels.device)]
-            best = torch.where((reached > highest).reshape(-1, 1, 1), chosen, best)
-            highest = torch.maximum(highest, reached)
-        return best, highest
+    found = case.best(case.textbook())
+    assert found is not None
+    return case.solution(found, None)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
+import numpy.typing as npt
 
-from simulator.downlink.budget import LinkBudget, per_drop
-from simulator.downlink.gram import squared_magnitude
+from simulator.downlink.budget import LinkBudget
+from simulator.problems.algebra import TINY, Bool, Complex, Real
 from simulator.problems.problem import PrecodingProblem
+from simulator.problems.structured import per_drop_column
 
-_TINY = torch.finfo(torch.float64).tiny
 _FILL_STEPS = 12  # each step adds groups to those at their limit; the last scaling down makes up for the rest
 
 
@@ -23,93 +24,116 @@ class PowerLimits:
 
     Parameters
     ----------
-    usable : Tensor
-        Largest power that all limits together allow, float64 (drops or 1,), W.
-    groups : Tensor
+    usable : ndarray
+        Largest power that all limits together allow, float64 (drops or 1, 1), W.
+    groups : ndarray
         c_l > 0, float64 (drops or 1, groups), as shares of the usable power.
-    total : Tensor
+    total : ndarray
         P >= 1, float64 (drops or 1, 1), as a share of the usable power; Inf where no total holds.
     size : int
         Antennas per group.
     """
 
-    usable: Tensor
-    groups: Tensor
-    total: Tensor
+    usable: Real
+    groups: Real
+    total: Real
     size: int
 
     @classmethod
-    def of(cls, problem: PrecodingProblem, budget: LinkBudget, channels: Tensor) -> PowerLimits:
+    def of(cls, problem: PrecodingProblem, budget: LinkBudget, antennas: int) -> PowerLimits:
         """Return the limits of a problem.
 
         Parameters
         ----------
         problem, budget
             Problem with power limits of antennas, and link budget.
-        channels : Tensor
-            Channels, complex (drops, users, antennas).
+        antennas : int
+            Number of antennas.
 
         Returns
         -------
         PowerLimits
-            Limits on the device of the channels.
         """
         assert problem.antenna_power is not None
         size = problem.antenna_groups or 1
-        each = torch.as_tensor(problem.antenna_power, dtype=torch.float64, device=channels.device)
-        groups = each.expand(channels.shape[-1]).reshape(-1, size).sum(-1)
-        total = per_drop(budget.power, groups)
-        if not problem.total_power:
-            total = torch.full_like(total, torch.inf)
-        usable = torch.minimum(total, groups.sum())
-        return cls(usable, groups / usable.unsqueeze(-1), (total / usable).unsqueeze(-1), size)
+        groups = np.broadcast_to(problem.antenna_power, antennas).reshape(-1, size).sum(-1)
+        total = np.reshape(per_drop_column(budget.power), (-1, 1)) if problem.total_power else np.full((1, 1), np.inf)
+        usable = np.minimum(total, groups.sum())
+        return cls(usable, groups / usable, total / usable, size)
 
     @property
-    def total_binds(self) -> Tensor:
+    def total_binds(self) -> Bool:
         """Drops on which the total is below the sum of the groups' limits, bool (drops or 1, 1)."""
-        return self.total < self.groups.sum(-1, keepdim=True) * (1 - 1e-12)
+        binds: Bool = self.total < self.groups.sum(1, keepdims=True) * (1 - 1e-12)
+        return binds
 
-    def group_powers(self, weighted: Tensor) -> Tensor:
-        """Compute the groups' powers g_l of beams, float64 (drops, groups)."""
-        return squared_magnitude(weighted).sum(-2).double().reshape(len(weighted), -1, self.size).sum(-1)
+    def group_powers(self, beams: Complex, amplitudes: npt.NDArray[Any]) -> Real:
+        """Compute the groups' powers g_l of beams times an amplitude per antenna, float64 (drops, groups).
 
-    def per_antenna(self, values: Tensor) -> Tensor:
-        """Repeat values of groups, (drops, groups), for their antennas; (drops, 1, antennas)."""
-        return values.repeat_interleave(self.size, -1).unsqueeze(-2)
+        Parameters
+        ----------
+        beams : ndarray
+            Complex (drops, users, antennas).
+        amplitudes : ndarray
+            Real (drops or 1, 1, antennas or 1).
 
-    def excess(self, weighted: Tensor) -> Tensor:
-        """Compute the largest ratio of a power to its limit, float64 (drops, 1)."""
-        powers = self.group_powers(weighted)
-        return torch.maximum((powers / self.groups).amax(-1, keepdim=True), powers.sum(-1, keepdim=True) / self.total)
+        Returns
+        -------
+        ndarray
+        """
+        parts = beams.view(beams.real.dtype)
+        entries = np.add.reduce(parts * parts, 1).reshape(len(beams), -1, 2)
+        powers = (entries[..., 0] + entries[..., 1]) * (amplitudes * amplitudes)[:, 0]
+        result: Real = np.add.reduce(powers.reshape(len(beams), -1, self.size), 2, dtype=np.float64)
+        return result
 
-    def scaled(self, weighted: Tensor) -> Tensor:
-        """Scale all beams by one factor to the largest power that meets every limit."""
-        factor = self.excess(weighted).clamp(min=_TINY).rsqrt()
-        return weighted * factor.to(weighted.real.dtype).unsqueeze(-1)
+    def per_antenna(self, values: Real) -> npt.NDArray[np.float32]:
+        """Repeat values of groups, (drops, groups), for their antennas; float32 (drops, 1, antennas)."""
+        single = values.astype(np.float32)
+        return (single if self.size == 1 else np.repeat(single, self.size, 1))[:, None]
 
-    def clipped(self, weighted: Tensor) -> Tensor:
-        """Scale the antennas of groups above their limit down to it."""
-        return self._limited(weighted, torch.ones_like(self.total))
+    def excess(self, powers: Real) -> Real:
+        """Compute the largest ratio of a power to its limit from the groups' powers, float64 (drops, 1)."""
+        largest = np.maximum.reduce(powers / self.groups, 1, keepdims=True)
+        return np.maximum(largest, np.add.reduce(powers, 1, keepdims=True) / self.total)
 
-    def filled(self, weighted: Tensor) -> Tensor:
-        """Scale all antennas by one factor, those of each group as far as its limit, until no power is left."""
+    def clipping_gain(self, powers: Real) -> Real:
+        """Return the power gains that scale groups above their limit down to it, float64 (drops, groups)."""
+        return self._limited_gain(powers, np.ones_like(self.total))
+
+    def filling_gain(self, powers: Real) -> Real:
+        """Return the power gains that scale all antennas up by one factor, each group as far as its limit.
+
+        The factor is the one that leaves no power.
+
+        Parameters
+        ----------
+        powers : ndarray
+            g_l, float64 (drops, groups).
+
+        Returns
+        -------
+        ndarray
+            float64 (drops, groups).
+        """
         binds = self.total_binds
-        if not bool(binds.any()):
-            return self._limited(weighted, torch.full_like(self.total, torch.inf))
-        powers = self.group_powers(weighted)
+        if not binds.any():
+            return self._limited_gain(powers, np.full_like(self.total, np.inf))
         # The total left by the groups at their limit goes to the others; more of them then reach their own.
-        at_limit = torch.zeros_like(powers, dtype=torch.bool)
-        factor = torch.zeros_like(powers[:, :1])
+        at_limit = np.zeros(powers.shape, np.bool_)
+        factor = np.zeros_like(powers[:, :1])
         for _ in range(_FILL_STEPS):
-            left = self.total - (self.groups * at_limit).sum(-1, keepdim=True)
-            free = (powers * ~at_limit).sum(-1, keepdim=True).clamp(min=_TINY)
-            factor = torch.where(binds, left.clamp(min=0) / free, torch.inf)
-            at_limit = at_limit | (factor * powers >= self.groups)
-        return self._limited(weighted, factor)
+            left = self.total - (self.groups * at_limit).sum(1, keepdims=True)
+            free = np.maximum((powers * ~at_limit).sum(1, keepdims=True), TINY)
+            factor = np.where(binds, np.maximum(left, 0) / free, np.inf)
+            reached = at_limit | (factor * powers >= self.groups)
+            if np.array_equal(reached, at_limit):
+                break
+            at_limit = reached
+        return self._limited_gain(powers, factor)
 
-    def _limited(self, weighted: Tensor, factor: Tensor) -> Tensor:
+    def _limited_gain(self, powers: Real, factor: Real) -> Real:
         """Scale powers by a factor, (drops or 1, 1), and each group down to its limit, then all to the total."""
-        powers = self.group_powers(weighted)
-        gain = torch.where(powers > 0, torch.minimum(factor, self.groups / powers.clamp(min=_TINY)), 0)
-        gain = gain / ((powers * gain).sum(-1, keepdim=True) / self.total).clamp(min=1)
-        return weighted * self.per_antenna(gain.sqrt().to(weighted.real.dtype))
+        gain = np.where(powers > 0, np.minimum(factor, self.groups / np.maximum(powers, TINY)), 0)
+        result: Real = gain / np.maximum(np.add.reduce(powers * gain, 1, keepdims=True) / self.total, 1)
+        return result

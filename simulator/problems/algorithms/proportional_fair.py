@@ -11,22 +11,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.gram import normalised_gram
 from simulator.downlink.precoding import ChannelBatch, Scheme
-from simulator.downlink.sinr import rates, sinr
-from simulator.downlink.structure import structured_beams, wmmse_step
+from simulator.problems.algebra import TINY, Bool, Complex, Real, rates, sinr, structured_beams, wmmse_step
 from simulator.problems.algorithms.weights import fold_weights
 from simulator.problems.problem import PrecodingProblem
-from simulator.problems.solution import ProblemSolution, guarded, measure_objective
+from simulator.problems.solution import ProblemSolution, guarded
 from simulator.problems.structured import (
     NEGLIGIBLE,
     Allocation,
     inner_allocation,
     structured_solution,
+    user_gram,
 )
 from simulator.schemes.options import Between
 
@@ -60,37 +59,37 @@ def precode_proportional_fair(
     ProblemSolution
         Never below regularised zero forcing at equal powers; `fallback` marks the windows that start from it.
     """
-    gram = normalised_gram(batch.channels, budget)
-    equal = Allocation.equal(gram)
-    plain = inner_allocation(inner, batch.channels, budget)
+    users = user_gram(batch, budget)
+    gram, window = users.gram, problem.window
+    equal, plain = Allocation.equal(gram), inner_allocation(inner, gram)
     rate = rates(sinr(structured_beams(gram, plain.dual).effective_gains, plain.power))
-    folded = fold_weights(batch.channels, budget, fair_weights(rate, problem.window), inner)
-    best, reached = _ascend(gram, problem, plain, steps)
-    for start in folded:
-        best, reached, _ = _better(best, reached, *_ascend(gram, problem, start, steps))
-    best, reached, fallback = _better(best, reached, *_ascend(gram, problem, equal, steps))
-    solution = replace(structured_solution(batch, budget, problem, gram, best), fallback=fallback)
-    return guarded(solution, structured_solution(batch, budget, problem, gram, equal))
+    best, reached = _ascend(gram, window, plain, steps)
+    for start in fold_weights(gram, fair_weights(rate, window), inner):
+        best, reached, _ = _better(best, reached, *_ascend(gram, window, start, steps))
+    best, reached, from_equal = _better(best, reached, *_ascend(gram, window, equal, steps))
+    solution = structured_solution(batch, budget, problem, users, best)
+    solution = replace(solution, fallback=torch.from_numpy(from_equal).to(solution.fallback.device))
+    return guarded(solution, structured_solution(batch, budget, problem, users, equal))
 
 
-def fair_weights(rate: Tensor, window: int) -> Tensor:
+def fair_weights(rate: Real, window: int) -> Real:
     """Compute a_k = 1 / R_k, R_k the mean rate over a window.
 
     Parameters
     ----------
-    rate : Tensor
+    rate : ndarray
         Rates, float64 (drops, users).
     window : int
         Consecutive drops per mean.
 
     Returns
     -------
-    Tensor
+    ndarray
         a, float64 (drops, users); bounded where a user has next to no rate.
     """
     mean = rate.reshape(-1, window, rate.shape[-1]).mean(1)
-    least = _LEAST_RATE * mean.amax(-1, keepdim=True)
-    return (1 / torch.maximum(mean, least).clamp(min=torch.finfo(rate.dtype).tiny)).repeat_interleave(window, 0)
+    least = _LEAST_RATE * mean.max(1, keepdims=True)
+    return np.repeat(1 / np.maximum(np.maximum(mean, least), TINY), window, 0)
 
 
 def fair_wmmse(
@@ -113,9 +112,9 @@ def fair_wmmse(
     ProblemSolution
         Solution of every drop.
     """
-    gram = normalised_gram(batch.channels, budget)
-    best, _ = _ascend(gram, problem, Allocation.equal(gram), iterations)
-    return structured_solution(batch, budget, problem, gram, best)
+    users = user_gram(batch, budget)
+    best, _ = _ascend(users.gram, problem.window, Allocation.equal(users.gram), iterations)
+    return structured_solution(batch, budget, problem, users, best)
 
 
 def fair_rzf(batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem) -> ProblemSolution:
@@ -131,29 +130,35 @@ def fair_rzf(batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem)
     ProblemSolution
         Solution of every drop.
     """
-    gram = normalised_gram(batch.channels, budget)
-    return structured_solution(batch, budget, problem, gram, Allocation.equal(gram))
+    users = user_gram(batch, budget)
+    return structured_solution(batch, budget, problem, users, Allocation.equal(users.gram))
 
 
-def _ascend(gram: Tensor, problem: PrecodingProblem, start: Allocation, steps: int) -> tuple[Allocation, Tensor]:
+def _ascend(gram: Complex, window: int, start: Allocation, steps: int) -> tuple[Allocation, Real]:
     """Iterate from a start; return the best iterate of every window and its objective."""
     dual, power = start.dual, start.power
     beams = structured_beams(gram, dual)
     rate = rates(sinr(beams.effective_gains, power))
-    best, reached = start, measure_objective(problem, rate)
+    best, reached = start, _fairness(rate, window)
     for _ in range(steps):
-        dual, beams, power = wmmse_step(gram, beams, power, fair_weights(rate, problem.window))
+        dual, beams, power = wmmse_step(gram, beams, power, fair_weights(rate, window))
         rate = rates(sinr(beams.effective_gains, power))
-        better = measure_objective(problem, rate)
-        wins = (better > reached).unsqueeze(-1)
-        reached = torch.maximum(better, reached)
-        best = Allocation(torch.where(wins, dual, best.dual), torch.where(wins, power, best.power))
+        better = _fairness(rate, window)
+        wins = (better > reached)[:, None]
+        reached = np.maximum(better, reached)
+        best = Allocation(np.where(wins, dual, best.dual), np.where(wins, power, best.power))
     return best, reached
 
 
-def _better(one: Allocation, value: Tensor, two: Allocation, other: Tensor) -> tuple[Allocation, Tensor, Tensor]:
+def _fairness(rate: Real, window: int) -> Real:
+    """Return the sum of logarithms of mean rates of the window of every drop, float64 (drops,)."""
+    mean = rate.reshape(-1, window, rate.shape[-1]).mean(1)
+    return np.repeat(np.log(np.maximum(mean, TINY)).sum(1), window)
+
+
+def _better(one: Allocation, value: Real, two: Allocation, other: Real) -> tuple[Allocation, Real, Bool]:
     """Choose the second where it is more than negligibly better; the objective is a logarithm."""
     wins = other > value + NEGLIGIBLE
-    pick = wins.unsqueeze(-1)
-    chosen = Allocation(torch.where(pick, two.dual, one.dual), torch.where(pick, two.power, one.power))
-    return chosen, torch.where(wins, other, value), wins
+    pick = wins[:, None]
+    chosen = Allocation(np.where(pick, two.dual, one.dual), np.where(pick, two.power, one.power))
+    return chosen, np.where(wins, other, value), wins

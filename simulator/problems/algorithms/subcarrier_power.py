@@ -11,24 +11,39 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from simulator.downlink.budget import LinkBudget, per_drop
-from simulator.downlink.gram import normalised_gram
 from simulator.downlink.powers import water_filling
 from simulator.downlink.precoding import ChannelBatch, Precoding, Scheme
-from simulator.downlink.sinr import precoder_gain_matrix, sinr
-from simulator.downlink.structure import structured_beams, wmmse_step
+from simulator.downlink.sinr import precoder_gain_matrix
+from simulator.problems.algebra import (
+    TINY,
+    Beams,
+    Real,
+    diagonal,
+    rates,
+    sinr,
+    structured_beams,
+    wmmse_steps,
+)
 from simulator.problems.problem import PrecodingProblem
-from simulator.problems.solution import ProblemSolution, best_of, guarded, make_solution
-from simulator.problems.structured import Allocation, structured_solution
+from simulator.problems.solution import ProblemSolution, guarded, make_solution
+from simulator.problems.structured import (
+    NEGLIGIBLE,
+    Allocation,
+    inner_allocation,
+    structured_solution,
+    user_gram,
+)
 from simulator.schemes.options import Between
 from simulator.schemes.rzf import rzf
 from simulator.schemes.zf import zf
 
 _LEAST_SHARE = 1e-9  # of the power: a subcarrier that is off still needs beams
-_BISECTIONS = 80
+_NEWTON_STEPS = 12
 
 
 def precode_subcarriers(
@@ -60,81 +75,84 @@ def precode_subcarriers(
         snapshots on which one of the two is returned.
     """
     together = problem.subcarriers
-    equal = _with_shares(budget, _equal_shares(batch, together))
-    first = inner(batch, equal)
-    gains = precoder_gain_matrix(batch.channels, first.precoder, equal)
-    fractions = first.power / per_drop(equal.power, first.power).unsqueeze(-1)
-    shares = fill_shares(*fit_curve(gains, fractions, 1 / together), together)
-    second = inner(batch, _with_shares(budget, shares))
-    total = per_drop(budget.power, shares).unsqueeze(-1)
-    power = second.power / total
-    dual = second.uplink_power / total
-    start = Allocation(torch.where(dual.isfinite().all(-1, keepdim=True), dual, power), power)
-    gram = normalised_gram(batch.channels, budget)
-    refined = structured_solution(batch, budget, problem, gram, _joint_steps(gram, start, steps, together))
-    found = best_of(_solution(batch, budget, problem, second), refined)
-    textbook = rzf_at_equal_shares(batch, budget, problem)
-    return guarded(found, best_of(_solution(batch, budget, problem, first), textbook))
+    users = user_gram(batch, budget)
+    gram, share = users.gram, 1 / together
+    first = inner_allocation(inner, gram * share)
+    beams = structured_beams(gram * share, first.dual)
+    shares = np.maximum(fill_shares(*fit_curve(beams.effective_gains, first.power, share), together), _LEAST_SHARE)
+    scale = shares[:, None]
+    second = inner_allocation(inner, gram * scale[..., None])
+    start = Allocation(second.dual * scale, second.power * scale)
+    dual, refined, power = wmmse_steps(gram, start.dual, start.power, steps, together=together)
+    found = structured_solution(batch, budget, problem, users, Allocation(dual, power), refined)
+    # The two at equal shares are formed only where they come close to the result.
+    equal = np.full(gram.shape[:2], share / gram.shape[-1])
+    rivals = (first.dual * share, first.power * share), (equal, equal)
+    for rival in (Allocation(*each) for each in rivals):
+        rival_beams = structured_beams(gram, rival.dual)
+        reached = _sum_rates(rival_beams, rival.power, together)
+        if (reached > _sum_rates(refined, power, together) * (1 - NEGLIGIBLE)).any():
+            found = guarded(found, structured_solution(batch, budget, problem, users, rival, rival_beams))
+    return found
 
 
-def fit_curve(effective_gains: Tensor, power_fractions: Tensor, share: float) -> tuple[Tensor, Tensor]:
+def fit_curve(effective_gains: Real, power: Real, share: float) -> tuple[Real, Real]:
     """Fit m ln(1 + s / c) to a sum rate and its slope at one share of the power.
 
     Parameters
     ----------
-    effective_gains : Tensor
+    effective_gains : ndarray
         F at that share, float64 (drops, users, users).
-    power_fractions : Tensor
+    power : ndarray
         q of the share, float64 (drops, users), of sum 1.
     share : float
         s, of the total power.
 
     Returns
     -------
-    scale : Tensor
+    scale : ndarray
         m, nats, float64 (drops,).
-    knee : Tensor
+    knee : ndarray
         c, float64 (drops,), in shares of the total power.
     """
-    reached = sinr(effective_gains, power_fractions)
-    received = 1 + (effective_gains * power_fractions.unsqueeze(-2)).sum(-1)
-    own = effective_gains.diagonal(dim1=-2, dim2=-1)
-    price = ((1 + reached) * own * power_fractions / received.square()).sum(-1)  # times s
-    # (1 + 1/x) ln(1 + x) = R / (nu s) for x = s / c, solved for ln x by bisection: it rises from 1 without bound.
-    target = (torch.log1p(reached).sum(-1) / price.clamp(min=torch.finfo(price.dtype).tiny)).clamp(min=1 + 1e-9)
-    low, high = torch.full_like(target, -20.0), torch.full_like(target, 60.0)
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        ratio = torch.exp(middle)
-        below = (1 + 1 / ratio) * torch.log1p(ratio) < target
-        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    knee = share * torch.exp(-(low + high) / 2)
+    reached = sinr(effective_gains, power)
+    received = 1 + np.matvec(effective_gains, power)
+    price = ((1 + reached) * diagonal(effective_gains) * power / received**2).sum(1)  # times s
+    # (1 + 1/x) ln(1 + x) = R / (nu s) for x = s / c. With u = ln(1 + x), u = target (1 - exp(-u)), a convex difference:
+    # Newton's method falls to the root from 2 (target - 1) and from the target, which are above it.
+    target = np.maximum(np.log1p(reached).sum(1) / np.maximum(price, TINY), 1 + 1e-9)
+    exponent = np.minimum(target, 2 * (target - 1))
+    for _ in range(_NEWTON_STEPS):
+        decayed = target * np.exp(-exponent)
+        exponent -= (exponent - target + decayed) / np.maximum(1 - decayed, TINY)
+    knee = share / np.expm1(np.clip(exponent, 1e-9, 60))
     return price / share * (knee + share), knee
 
 
-def fill_shares(scale: Tensor, knee: Tensor, together: int) -> Tensor:
+def fill_shares(scale: Real, knee: Real, together: int) -> Real:
     """Maximise sum_f m_f ln(1 + s_f / c_f) over shares of sum 1.
 
     Parameters
     ----------
-    scale, knee : Tensor
+    scale, knee : ndarray
         m and c > 0, float64 (drops,).
     together : int
         Consecutive drops that share the power.
 
     Returns
     -------
-    Tensor
+    ndarray
         s, float64 (drops,), of sum 1 over every `together` drops.
     """
     scale, knee = scale.reshape(-1, together), knee.reshape(-1, together)
     # Sorted by the slope m / c at zero: the level is that of the largest set of subcarriers above it.
-    order = torch.argsort(scale / knee, dim=-1, descending=True)
-    sorted_scale, sorted_knee = scale.gather(-1, order), knee.gather(-1, order)
-    level = sorted_scale.cumsum(-1) / (1 + sorted_knee.cumsum(-1))
-    active = (sorted_scale / sorted_knee > level).sum(-1, keepdim=True).clamp(min=1)
-    shares = (scale / level.gather(-1, active - 1) - knee).clamp(min=0)
-    return (shares / shares.sum(-1, keepdim=True)).reshape(-1)
+    order = np.argsort(-scale / knee, axis=1)
+    sorted_scale, sorted_knee = np.take_along_axis(scale, order, 1), np.take_along_axis(knee, order, 1)
+    level = sorted_scale.cumsum(1) / (1 + sorted_knee.cumsum(1))
+    active = np.maximum((sorted_scale / sorted_knee > level).sum(1, keepdims=True), 1)
+    shares = np.maximum(scale / np.take_along_axis(level, active - 1, 1) - knee, 0)
+    result: Real = (shares / shares.sum(1, keepdims=True)).reshape(-1)
+    return result
 
 
 def joint_wmmse(
@@ -157,10 +175,10 @@ def joint_wmmse(
     ProblemSolution
         Solution of every drop.
     """
-    gram = normalised_gram(batch.channels, budget)
-    equal = Allocation.equal(gram).dual / problem.subcarriers
-    found = _joint_steps(gram, Allocation(equal, equal), iterations, problem.subcarriers)
-    return structured_solution(batch, budget, problem, gram, found)
+    users = user_gram(batch, budget)
+    equal = Allocation.equal(users.gram).dual / problem.subcarriers
+    dual, beams, power = wmmse_steps(users.gram, equal, equal, iterations, together=problem.subcarriers)
+    return structured_solution(batch, budget, problem, users, Allocation(dual, power), beams)
 
 
 def zf_water_filling(batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem) -> ProblemSolution:
@@ -200,13 +218,10 @@ def rzf_at_equal_shares(batch: ChannelBatch, budget: LinkBudget, problem: Precod
     return _solution(batch, budget, problem, rzf(batch, equal))
 
 
-def _joint_steps(gram: Tensor, start: Allocation, steps: int, together: int) -> Allocation:
-    """Iterate WMMSE under one power for consecutive drops."""
-    dual, power = start.dual, start.power
-    beams = structured_beams(gram, dual)
-    for _ in range(steps):
-        dual, beams, power = wmmse_step(gram, beams, power, together=together)
-    return Allocation(dual, power)
+def _sum_rates(beams: Beams, power: Real, together: int) -> Real:
+    """Return the sum rate of every snapshot, float64 (snapshots,)."""
+    result: Real = rates(sinr(beams.effective_gains, power)).reshape(-1, together * power.shape[1]).sum(1)
+    return result
 
 
 def _equal_shares(batch: ChannelBatch, together: int) -> Tensor:

@@ -9,27 +9,37 @@ regularised zero forcing, lambda = p = P a / sum a.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor
-from torch.nn.functional import one_hot
 
 from simulator.downlink.balancing import max_min_dual_powers
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.gram import normalised_gram
 from simulator.downlink.precoding import ChannelBatch, Scheme
-from simulator.downlink.sinr import rates
-from simulator.problems.problem import PrecodingProblem
-from simulator.problems.solution import ProblemSolution, guarded, problem_weights
-from simulator.problems.structured import (
-    Allocation,
-    best_allocation,
-    inner_allocation,
-    stacked,
-    structured_solution,
+from simulator.problems.algebra import (
+    Beams,
+    Complex,
+    Real,
+    UserGram,
+    diagonal,
+    normalised,
+    rates,
+    sinr,
+    structured_beams,
+    wmmse_steps,
 )
-from simulator.problems.wmmse_steps import normalised, wmmse_steps
+from simulator.problems.problem import PrecodingProblem
+from simulator.problems.solution import ProblemSolution, guarded
+from simulator.problems.structured import (
+    NEGLIGIBLE,
+    Allocation,
+    constrained_powers,
+    inner_allocation,
+    structured_solution,
+    user_gram,
+)
 from simulator.schemes.options import Between
 
 _FOLDS = 2
@@ -60,31 +70,38 @@ def precode_weighted(
         Never below weighted regularised zero forcing in the weighted sum rate; `fallback` marks the drops that start
         from it.
     """
-    gram = normalised_gram(batch.channels, budget)
-    weights = _weights(problem, gram)
-    folded = fold_weights(batch.channels, budget, weights, inner)
+    users = user_gram(batch, budget)
+    weights = weights_per_drop(problem, users)
     textbook = _weighted_rzf(weights)
-    starts = [*folded, textbook]
-    found = _stepped(gram.repeat(len(starts), 1, 1), stacked(starts), steps, weights.repeat(len(starts), 1))
-    candidates = [*found.split(len(gram)), textbook, _best_user(gram, weights)]
+    starts = [*fold_weights(users.gram, weights, inner), textbook]
+    repeated = np.concatenate([users.gram] * len(starts)), np.concatenate([weights] * len(starts))
+    start = Allocation.stacked(starts)
+    dual, beams, power = wmmse_steps(repeated[0], start.dual, start.power, steps, repeated[1])
+    drops, found = len(weights), []
+    for first in range(0, len(dual), drops):
+        part = slice(first, first + drops)
+        found.append((Allocation(dual[part], power[part]), _part(beams, part)))
+    others = [_best_user(users, weights)]
     if budget.demands_rates:
-        candidates.append(Allocation(max_min_dual_powers(gram), textbook.power))
-    chosen, index = best_allocation(batch, budget, gram, candidates, lambda sinr: (weights * rates(sinr)).sum(-1))
-    solution = structured_solution(batch, budget, problem, gram, chosen)
-    solution = replace(solution, fallback=index >= len(folded))
-    return guarded(solution, structured_solution(batch, budget, problem, gram, textbook))
+        others.append(Allocation(max_min_dual_powers(torch.from_numpy(users.gram)).numpy(), textbook.power))
+    found += [(each, structured_beams(users.gram, each.dual)) for each in others]
+    chosen, chosen_beams, index = _best(batch, budget, weights, found)
+    solution = structured_solution(batch, budget, problem, users, chosen, chosen_beams)
+    from_textbook = torch.from_numpy(index >= _FOLDS).to(solution.fallback.device)
+    solution = replace(solution, fallback=from_textbook)
+    if not (budget.demands_rates or budget.constrains_near_field) and users.needs_float64 is None:
+        return solution  # WMMSE from the textbook is among the candidates, and never falls
+    return guarded(solution, structured_solution(batch, budget, problem, users, textbook))
 
 
-def fold_weights(channels: Tensor, budget: LinkBudget, weights: Tensor, inner: Scheme) -> list[Allocation]:
+def fold_weights(gram: Complex, weights: Real, inner: Scheme) -> list[Allocation]:
     """Compute allocations for the weighted sum rate from those of the plain one on folded channels.
 
     Parameters
     ----------
-    channels : Tensor
-        Channels, complex64 (drops, users, antennas).
-    budget : LinkBudget
-        Link budget.
-    weights : Tensor
+    gram : ndarray
+        Gamma, complex128 (drops, users, users).
+    weights : ndarray
         a, float64 (drops, users).
     inner : Scheme
         Scheme of the plain sum rate.
@@ -95,13 +112,13 @@ def fold_weights(channels: Tensor, budget: LinkBudget, weights: Tensor, inner: S
         One per fold: lambda and p of the folded channels times a, scaled to the total power.
     """
     found = []
-    least = _LEAST_WEIGHT * weights.amax(-1, keepdim=True)
-    mean = weights.mean(-1, keepdim=True)
+    least = _LEAST_WEIGHT * weights.max(1, keepdims=True)
+    mean = weights.mean(1, keepdims=True)
     for _ in range(_FOLDS):
-        folded = torch.maximum(weights, least) / mean
-        allocation = inner_allocation(inner, channels * torch.sqrt(folded).float().unsqueeze(-1), budget)
+        scale = np.sqrt(np.maximum(weights, least) / mean)
+        allocation = inner_allocation(inner, gram * (scale[:, :, None] * scale[:, None]))
         found.append(Allocation(normalised(allocation.dual * weights), normalised(allocation.power * weights)))
-        mean = (weights * allocation.power).sum(-1, keepdim=True)
+        mean = (weights * allocation.power).sum(1, keepdims=True)
     return found
 
 
@@ -125,10 +142,11 @@ def weighted_wmmse(
     ProblemSolution
         Solution of every drop.
     """
-    gram = normalised_gram(batch.channels, budget)
-    weights = _weights(problem, gram)
-    found = _stepped(gram, _weighted_rzf(weights), iterations, weights)
-    return structured_solution(batch, budget, problem, gram, found)
+    users = user_gram(batch, budget)
+    weights = weights_per_drop(problem, users)
+    start = _weighted_rzf(weights)
+    dual, beams, power = wmmse_steps(users.gram, start.dual, start.power, iterations, weights)
+    return structured_solution(batch, budget, problem, users, Allocation(dual, power), beams)
 
 
 def weighted_rzf(batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem) -> ProblemSolution:
@@ -144,28 +162,70 @@ def weighted_rzf(batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProb
     ProblemSolution
         Solution of every drop.
     """
-    gram = normalised_gram(batch.channels, budget)
-    return structured_solution(batch, budget, problem, gram, _weighted_rzf(_weights(problem, gram)))
+    users = user_gram(batch, budget)
+    return structured_solution(batch, budget, problem, users, _weighted_rzf(weights_per_drop(problem, users)))
 
 
-def _weights(problem: PrecodingProblem, gram: Tensor) -> Tensor:
-    weights = problem_weights(problem, gram.real)
-    assert weights is not None
-    return weights.expand(gram.shape[:2])
+def weights_per_drop(problem: PrecodingProblem, users: UserGram) -> Real:
+    """Return the weights a of a problem for every drop.
+
+    Parameters
+    ----------
+    problem : PrecodingProblem
+        Problem with weights.
+    users : UserGram
+        Inner products of every drop.
+
+    Returns
+    -------
+    ndarray
+        a, float64 (drops, users).
+    """
+    assert problem.weights is not None
+    return np.broadcast_to(problem.weights, users.gains.shape)
 
 
-def _weighted_rzf(weights: Tensor) -> Allocation:
+def _weighted_rzf(weights: Real) -> Allocation:
     fractions = normalised(weights)
     return Allocation(fractions, fractions)
 
 
-def _best_user(gram: Tensor, weights: Tensor) -> Allocation:
+def _best_user(users: UserGram, weights: Real) -> Allocation:
     """Return the allocation of all power to the user with the largest weighted rate alone."""
-    alone = weights * rates(gram.diagonal(dim1=-2, dim2=-1).real)
-    fractions = one_hot(alone.argmax(-1), alone.shape[-1]).to(alone.dtype)
+    fractions = np.zeros(weights.shape)
+    fractions[np.arange(len(weights)), (weights * rates(diagonal(users.gram).real)).argmax(1)] = 1
     return Allocation(fractions, fractions)
 
 
-def _stepped(gram: Tensor, start: Allocation, steps: int, weights: Tensor) -> Allocation:
-    dual, _, power = wmmse_steps(gram, start.dual, start.power, steps, weights)
-    return Allocation(dual, power)
+def _part(beams: Beams, part: slice) -> Beams:
+    return Beams(beams.coefficients[part], beams.effective_gains[part], beams.energy[part])
+
+
+def _best(
+    batch: ChannelBatch, budget: LinkBudget, weights: Real, found: list[tuple[Allocation, Beams]]
+) -> tuple[Allocation, Beams, npt.NDArray[np.intp]]:
+    """Choose per drop the candidate of the largest weighted sum rate, feasible ones first; also its index.
+
+    The earliest one of those that differ by less than `NEGLIGIBLE` is chosen.
+    """
+    values, missed = np.empty((2, len(found), len(weights)))
+    for row, (allocation, beams) in enumerate(found):
+        power, feasible = constrained_powers(batch, budget, beams.effective_gains, allocation.power)
+        values[row] = (weights * rates(sinr(beams.effective_gains, power))).sum(1)
+        missed[row] = 0 if feasible is None else ~feasible
+    values[np.isnan(values) | (missed > missed.min(0))] = -np.inf
+    highest = values.max(0)
+    index = np.argmax(values >= highest - NEGLIGIBLE * np.abs(highest), 0)
+    rows = np.arange(len(index))
+
+    def pick(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        chosen: npt.NDArray[Any] = np.stack(parts)[index, rows]
+        return chosen
+
+    allocation = Allocation(pick([each.dual for each, _ in found]), pick([each.power for each, _ in found]))
+    beams = Beams(
+        pick([each.coefficients for _, each in found]),
+        pick([each.effective_gains for _, each in found]),
+        pick([each.energy for _, each in found]),
+    )
+    return allocation, beams, index

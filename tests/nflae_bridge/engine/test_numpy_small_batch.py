@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from nflae_bridge.engine.comparison import NEGLIGIBLE
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.engine.near_parallel import redundant_users
-from nflae_bridge.engine.numpy_small_batch import Drops, solve
+from nflae_bridge.engine.numpy_small_batch import solve
 from nflae_bridge.network.checkpoint import load_checkpoint
 from nflae_bridge.network.shipped import SHIPPED
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch
+from simulator.problems.algebra import UserGram
 from tests.simulator.definitions import KINDS, draw_channels, sinr_by_definition
 
 
@@ -124,7 +125,7 @@ def test_inner_products_are_right_in_single_precision_and_in_double(
         channels[-1, -1] = channels[-1, 0] + 1e-3 * channels[-1, -1]
     channels = channels.astype(np.complex64)
     snr = 10 ** (snr_db / 10) / (24 * unit**2)
-    found = Drops.of(channels, snr)
+    found = UserGram.of(channels, snr)
     exact = channels.astype(np.complex128) * np.sqrt(snr)
     gram = exact.conj() @ exact.transpose(0, 2, 1)
     needs_float64 = np.zeros(drops, bool) if found.needs_float64 is None else found.needs_float64
@@ -155,7 +156,7 @@ def test_users_that_get_next_to_nothing_are_switched_off_and_others_are_compared
     channels = draw_channels(10, users=2, antennas=8, kind="identical").numpy()
     for share in (1e-8, 0.2):
         network = allocation([1 - share, share], [1 - share, share])
-        best, fallback, _ = solve(network, Drops.of(channels, 10.0), 0, NEGLIGIBLE)  # type: ignore[arg-type]
+        best, fallback, _ = solve(network, UserGram.of(channels, 10.0), 0, NEGLIGIBLE)  # type: ignore[arg-type]
         np.testing.assert_allclose(best.power_fractions, [[1, 0]], atol=1e-12)
         np.testing.assert_allclose(best.sinr, [[10, 0]], rtol=1e-5, atol=1e-12)
         assert not fallback.any()
@@ -167,7 +168,7 @@ def test_redundant_users_are_pytorchs(seed: int, kind: str, users: int) -> None:
     """All of a redundant user's power goes to the others where the network gives it no more than rounding."""
     channels = draw_channels(seed, users, 8, kind, drops=3)
     shares = np.full(users, 1e-9)
-    drops = Drops.of(channels.numpy(), 1.0)
+    drops = UserGram.of(channels.numpy(), 1.0)
     equal = torch.full((3, users), 1e-9, dtype=torch.float64)
     expected = redundant_users(torch.from_numpy(drops.gram), channels, torch.zeros(3, users, dtype=torch.bool), equal)
     best, fallback, _ = solve(allocation(list(shares), list(shares)), drops, 0, 1.0)  # type: ignore[arg-type]

@@ -120,19 +120,20 @@ def test_a_poor_inner_scheme_falls_back() -> None:
 
 def test_filled_power_is_the_total_with_each_group_within_its_limit() -> None:
     rng = np.random.default_rng(7)
-    weighted = torch.tensor(rng.normal(size=(5, 3, 6)) + 1j * rng.normal(size=(5, 3, 6)))
-    limits = PowerLimits(torch.ones(1).double(), torch.tensor([[1.0, 0.01, 2.0]]).double(), torch.full((1, 1), 1.5), 2)
-    filled = limits.filled(weighted)
-    powers = limits.group_powers(filled).numpy()
-    assert np.allclose(powers.sum(-1), 1.5)
+    beams = rng.normal(size=(5, 3, 6)) + 1j * rng.normal(size=(5, 3, 6))
+    limits = PowerLimits(np.ones((1, 1)), np.array([[1.0, 0.01, 2.0]]), np.full((1, 1), 1.5), 2)
+    ones = np.ones((1, 1, 1))
+    powers = limits.group_powers(beams, ones)
+    assert np.allclose(powers, (np.abs(beams) ** 2).sum(1).reshape(5, 3, 2).sum(-1))
+    assert np.allclose(limits.group_powers(beams, 2 * ones), 4 * powers)
+    filled = powers * limits.filling_gain(powers)
+    assert np.allclose(filled.sum(-1), 1.5)
     # Groups below their limit share one factor.
-    ratio = powers / limits.group_powers(weighted).numpy()
-    factor = ratio.max(-1, keepdims=True)
-    expected = np.minimum(factor * limits.group_powers(weighted).numpy(), limits.groups.numpy())
-    assert np.allclose(powers, expected)
-    clipped = np.minimum(limits.group_powers(weighted).numpy(), limits.groups.numpy())
+    factor = (filled / powers).max(-1, keepdims=True)
+    assert np.allclose(filled, np.minimum(factor * powers, limits.groups))
+    clipped = np.minimum(powers, limits.groups)
     clipped *= np.minimum(1, 1.5 / clipped.sum(-1, keepdims=True))
-    assert np.allclose(limits.group_powers(limits.clipped(weighted)).numpy(), clipped)
+    assert np.allclose(powers * limits.clipping_gain(powers), clipped)
 
 
 def test_a_total_above_the_sum_of_limits_changes_nothing(inner: Scheme) -> None:

@@ -1,0 +1,415 @@
+"""State the optimal structure and WMMSE in NumPy, in K x K matrices.
+
+The arithmetic of a drop of ten users takes 60 us, PyTorch's dispatch of it some 2 ms. Here the mathematics of
+`simulator.downlink.structure`, `.sinr` and `.gram` is stated a second time for algorithms of many small operations;
+`tests/simulator/problems/test_algebra.py` and `tests/nflae_bridge/engine/test_numpy_small_batch.py` compare both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import lapack
+
+from simulator.downlink.gram import MAX_FP32_COHERENCE, MAX_FP32_SNR, MIN_FP32_ENERGY
+from simulator.interruption import check_interrupt
+
+Complex = npt.NDArray[np.complexfloating[Any, Any]]
+Real = npt.NDArray[np.float64]
+Bool = npt.NDArray[np.bool_]
+
+TINY = float(np.finfo(np.float64).tiny)
+_ROUNDING = 8 * np.finfo(np.float64).eps
+
+
+@dataclass(frozen=True)
+class UserGram:
+    """Hold drops and the inner products of their users; float64 unless stated.
+
+    Attributes
+    ----------
+    channels
+        complex64 (drops, users, antennas); None where the inner products alone are known.
+    gram
+        Gamma, complex128 (drops, users, users).
+    gains
+        Its diagonal, (drops, users).
+    coherence
+        |h_i^H h_j|^2 / (||h_i||^2 ||h_j||^2), 0 on the diagonal, (drops, users, users).
+    needs_float64
+        bool (drops,), drops whose sums over antennas are in double precision, as in
+        `simulator.downlink.gram.mixed_precision_gram`; None: no drop.
+    """
+
+    channels: npt.NDArray[np.complex64] | None
+    gram: Complex
+    gains: Real
+    coherence: Real
+    needs_float64: Bool | None
+
+    @staticmethod
+    def of(channels: npt.NDArray[np.complex64], snr: float | Real) -> UserGram:
+        """Compute the inner products.
+
+        Parameters
+        ----------
+        channels
+            complex64 (drops, users, antennas).
+        snr
+            P / sigma^2, linear, a number or float64 (drops or 1, 1).
+
+        Returns
+        -------
+        UserGram
+        """
+        drops, users, antennas = channels.shape
+        factor = np.asarray(snr).reshape(-1, 1, 1)
+        if antennas < 2 * users:
+            gram = exact_gram(channels, factor)
+            return UserGram(channels, gram, *_gains_and_coherence(gram), np.ones(drops, np.bool_))
+        with np.errstate(over="ignore", invalid="ignore"):  # values beyond single precision fail the range check
+            rough = np.vecdot(channels[:, :, None], channels[:, None]).astype(np.complex128)
+            energy = diagonal(rough).real
+            gram = rough * factor
+            gains, coherence = _gains_and_coherence(gram)
+            in_range = np.minimum.reduce(energy, 1) > MIN_FP32_ENERGY
+            in_range &= np.maximum.reduce(energy, 1) < np.minimum(MAX_FP32_SNR / factor[:, 0, 0], 1 / MIN_FP32_ENERGY)
+            in_range &= np.maximum.reduce(coherence.reshape(drops, -1), 1) <= MAX_FP32_COHERENCE
+        if np.logical_and.reduce(in_range):
+            return UserGram(channels, gram, gains, coherence, None)
+        gram[~in_range] = exact_gram(channels[~in_range], np.broadcast_to(factor, (drops, 1, 1))[~in_range])
+        return UserGram(channels, gram, *_gains_and_coherence(gram), ~in_range)
+
+    @staticmethod
+    def of_gram(gram: Complex) -> UserGram:
+        """Return the same of inner products alone.
+
+        Parameters
+        ----------
+        gram
+            Gamma, complex128 (drops, users, users), contiguous.
+
+        Returns
+        -------
+        UserGram
+        """
+        return UserGram(None, gram, *_gains_and_coherence(gram), None)
+
+    def unit_beams(self, coefficients: Complex) -> npt.NDArray[np.complex64]:
+        """Form W = H C with unit-norm columns.
+
+        Parameters
+        ----------
+        coefficients
+            C, complex128 (drops, users, users).
+
+        Returns
+        -------
+        ndarray
+            Beams in rows, complex64 (drops, users, antennas).
+        """
+        assert self.channels is not None
+        exact = self.needs_float64
+        if exact is None:
+            return _unit_beams(coefficients.astype(np.complex64), self.channels)
+        beams = np.empty_like(self.channels)
+        beams[~exact] = _unit_beams(coefficients[~exact].astype(np.complex64), self.channels[~exact])
+        # Gains may be so large that coefficients of nulling beams leave the range.
+        coefficients = coefficients[exact]
+        coefficients /= np.maximum(np.abs(coefficients).max(1, keepdims=True), TINY)
+        beams[exact] = _unit_beams(coefficients, self.channels[exact].astype(np.complex128))
+        return beams
+
+
+@dataclass(frozen=True)
+class Beams:
+    """Hold beam directions of the optimal structure, as `simulator.downlink.structure.Beams` does.
+
+    Attributes
+    ----------
+    coefficients
+        C, complex128 (drops, users, users).
+    effective_gains
+        F, float64 (drops, users, users).
+    energy
+        ||H c_k||^2 P / sigma^2, float64 (drops, users).
+    """
+
+    coefficients: Complex
+    effective_gains: Real
+    energy: Real
+
+
+def structured_beams(gram: Complex, dual: Real) -> Beams:
+    """Compute the beams of C = (I + diag(mu) Gamma)^-1, see `simulator.downlink.structure.structured_beams`.
+
+    Parameters
+    ----------
+    gram
+        Gamma, complex128 (drops, users, users).
+    dual
+        mu = lambda / P >= 0, float64 (drops, users).
+
+    Returns
+    -------
+    Beams
+    """
+    return formed_beams(gram, *structured_coefficients(gram, dual))
+
+
+def structured_coefficients(gram: Complex, dual: Real) -> tuple[Complex, Complex]:
+    """Compute C = (I + diag(mu) Gamma)^-1 and Gamma C.
+
+    Parameters
+    ----------
+    gram, dual
+        As in `structured_beams`.
+
+    Returns
+    -------
+    coefficients, received
+        complex128 (drops, users, users).
+    """
+    system = dual[:, :, None] * gram
+    diagonal(system)[:] += 1
+    coefficients = inverse(system)
+    return coefficients, gram @ coefficients
+
+
+def formed_beams(gram: Complex, coefficients: Complex, received: Complex) -> Beams:
+    """Compute effective gains and energies of the beams of coefficients.
+
+    Parameters
+    ----------
+    gram
+        Gamma, complex128 (drops, users, users).
+    coefficients, received
+        C and Gamma C, complex128 (drops, users, beams).
+
+    Returns
+    -------
+    Beams
+    """
+    energy: Real = np.vecdot(coefficients, received, axis=1).real  # type: ignore[call-overload]  # its stub lacks axis
+    energy = np.maximum(energy, 0)
+    gains = diagonal(gram).real
+    rounding = _ROUNDING * np.vecmat(gains, squares(coefficients))
+    least = np.maximum(np.maximum(energy, rounding), TINY)
+    return Beams(coefficients, np.minimum(squares(received) / least[:, None], gains[:, :, None]), energy)
+
+
+def wmmse_step(
+    gram: Complex, beams: Beams, power: Real, weights: Real | None = None, together: int = 1
+) -> tuple[Real, Beams, Real]:
+    """Perform one iteration of WMMSE on (mu, q), see `simulator.downlink.structure.wmmse_step`.
+
+    Parameters
+    ----------
+    gram
+        Gamma, complex128 (drops, users, users).
+    beams
+        Beams of the current mu.
+    power
+        Current q, float64 (drops, users).
+    weights
+        a >= 0, float64 (drops or 1, users); 1 by default.
+    together
+        Consecutive drops with one power for all of them.
+
+    Returns
+    -------
+    dual, beams, power
+        Next mu, its beams, and next q, of sum 1.
+    """
+    check_interrupt()
+    gains = beams.effective_gains
+    weight = 1 + sinr(gains, power)
+    if weights is not None:
+        weight *= weights
+    received = 1 + np.matvec(gains, power)
+    receiver = weight * diagonal(gains) * power / (received * received)
+    dual = normalised(receiver, together)
+    beams = structured_beams(gram, dual)
+    return dual, beams, normalised(weight * receiver * beams.energy, together)
+
+
+def wmmse_steps(
+    gram: Complex, dual: Real, power: Real, steps: int, weights: Real | None = None, together: int = 1
+) -> tuple[Real, Beams, Real]:
+    """Perform WMMSE iterations for sum_k a_k R_k from given (mu, q).
+
+    Parameters
+    ----------
+    gram, weights, together
+        As in `wmmse_step`.
+    dual, power
+        mu and q to start from, float64 (drops, users), of sum 1.
+    steps
+        Number of iterations; 0 returns the beams of the start.
+
+    Returns
+    -------
+    dual, beams, power
+        Last mu, its beams, and last q.
+    """
+    beams = structured_beams(gram, dual)
+    for _ in range(steps):
+        dual, beams, power = wmmse_step(gram, beams, power, weights, together)
+    return dual, beams, power
+
+
+def sinr(effective_gains: Real, power: Real) -> Real:
+    """Compute SINR_k = F_kk q_k / (1 + sum_{j != k} F_kj q_j).
+
+    Parameters
+    ----------
+    effective_gains
+        F, float64 (drops, users, users).
+    power
+        q, float64 (drops, users).
+
+    Returns
+    -------
+    ndarray
+        SINRs, linear, float64 (drops, users).
+    """
+    received = effective_gains * power[:, None]
+    signal = diagonal(received).copy()
+    diagonal(received)[:] = 0  # the sum without the signal, not the sum minus it
+    result: Real = signal / (1 + np.add.reduce(received, 2))
+    return result
+
+
+def exact_gram(channels: Complex, factor: Real) -> Complex:
+    """Compute Gamma with sums in double precision.
+
+    Parameters
+    ----------
+    channels
+        Complex (drops, users, antennas).
+    factor
+        P / sigma^2, float64 (drops or 1, 1, 1).
+
+    Returns
+    -------
+    ndarray
+        complex128 (drops, users, users).
+    """
+    scaled = channels * np.sqrt(factor).astype(np.complex128)
+    result: Complex = scaled.conj() @ scaled.transpose(0, 2, 1)
+    return result
+
+
+def rates(sinr_linear: Real) -> Real:
+    """Compute R_k = log2(1 + SINR_k).
+
+    Parameters
+    ----------
+    sinr_linear
+        SINRs, linear.
+
+    Returns
+    -------
+    ndarray
+        Rates, bps/Hz, of the same shape.
+    """
+    result: Real = np.log2(1 + sinr_linear)
+    return result
+
+
+def normalised(values: Real, together: int = 1) -> Real:
+    """Scale non-negative values to the sum 1 over users and the drops that belong together.
+
+    Parameters
+    ----------
+    values
+        float64 (drops, users).
+    together
+        Consecutive drops that belong together.
+
+    Returns
+    -------
+    ndarray
+        float64 (drops, users); zeros where all values are.
+    """
+    total = np.add.reduce(values, 1, keepdims=True)
+    if together > 1:
+        total = np.repeat(np.add.reduce(total.reshape(-1, together), 1, keepdims=True), together, 0)
+    result: Real = values / np.maximum(total, TINY)
+    return result
+
+
+def inverse(system: Complex) -> Complex:
+    """Invert matrices whose eigenvalues are at least 1.
+
+    Parameters
+    ----------
+    system
+        complex128 (drops, n, n); may be overwritten.
+
+    Returns
+    -------
+    ndarray
+        complex128 (drops, n, n).
+    """
+    if len(system) > 1:
+        try:
+            result: Complex = np.linalg.inv(system)
+            return result
+        except np.linalg.LinAlgError:  # identical users at 160 dB: 1 is lost beside their gains
+            return np.concatenate([inverse(one[None]) for one in system])
+    # LAPACK itself takes half the time for one matrix; rows in memory are columns to it, also in the result.
+    factors, pivots, _ = lapack.zgetrf(system[0].T, overwrite_a=True)
+    inverted: Complex = lapack.zgetri(factors, pivots, overwrite_lu=True)[0].T
+    return inverted[None]
+
+
+def diagonal(matrices: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return diagonals to read and write; NumPy's function takes ten times as long.
+
+    Parameters
+    ----------
+    matrices
+        Contiguous (drops, n, n).
+
+    Returns
+    -------
+    ndarray
+        View, (drops, n).
+    """
+    return matrices.reshape(len(matrices), -1)[:, :: matrices.shape[1] + 1]
+
+
+def squares(values: Complex) -> Real:
+    """Compute |z|^2 in half the time that squares of the parts take.
+
+    Parameters
+    ----------
+    values
+        z, complex.
+
+    Returns
+    -------
+    ndarray
+        Real, of the same shape.
+    """
+    result: Real = (values * values.conj()).real
+    return result
+
+
+def _gains_and_coherence(gram: Complex) -> tuple[Real, Real]:
+    gains = np.maximum(diagonal(gram).real, 1e-30)
+    coherence = np.minimum(squares(gram) / (gains[:, :, None] * gains[:, None]), 1.0)
+    diagonal(coherence)[:] = 0
+    return gains, coherence
+
+
+def _unit_beams(coefficients: Complex, channels: Complex) -> npt.NDArray[np.complex64]:
+    beams = coefficients.transpose(0, 2, 1) @ channels
+    parts = beams.view(beams.real.dtype)
+    parts /= np.maximum(np.sqrt(np.vecdot(parts, parts)), np.finfo(parts.dtype).tiny)[..., None]
+    result: npt.NDArray[np.complex64] = beams.astype(np.complex64, copy=False)
+    return result

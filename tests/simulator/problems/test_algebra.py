@@ -1,0 +1,52 @@
+"""The optimal structure in NumPy against PyTorch's, on drops of every kind."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from nflae_bridge.engine.engine import Engine
+from nflae_bridge.network.checkpoint import load_checkpoint
+from nflae_bridge.network.shipped import SHIPPED
+from simulator.downlink import structure
+from simulator.downlink.budget import LinkBudget
+from simulator.downlink.gram import normalised_gram
+from simulator.downlink.precoding import ChannelBatch
+from simulator.downlink.sinr import sinr
+from simulator.problems import algebra
+from simulator.problems.structured import inner_allocation
+from simulator.schemes import scheme
+from tests.simulator.definitions import KINDS, draw_channels
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("together", [1, 3])
+def test_weighted_steps_are_pytorchs(kind: str, together: int) -> None:
+    channels = draw_channels(1, users=4, antennas=16, kind=kind, spread_db=10, drops=6)
+    gram = normalised_gram(channels, LinkBudget(2.0, 0.05))
+    rng = np.random.default_rng(2)
+    dual, power, weights = rng.dirichlet(np.ones(4), (3, 6))
+    found = algebra.wmmse_steps(gram.numpy(), dual / together, power / together, 3, weights, together)
+    beams = structure.structured_beams(gram, torch.from_numpy(dual / together))
+    step = torch.from_numpy(dual / together), beams, torch.from_numpy(power / together)
+    for _ in range(3):
+        step = structure.wmmse_step(gram, step[1], step[2], torch.from_numpy(weights), together)
+    assert np.allclose(found[0], step[0], rtol=1e-6, atol=1e-9)
+    assert np.allclose(found[2], step[2], rtol=1e-6, atol=1e-9)
+    reached = algebra.sinr(found[1].effective_gains, found[2])
+    assert np.allclose(reached, sinr(step[1].effective_gains, step[2]), rtol=1e-5, atol=1e-9)
+
+
+def test_allocations_of_inner_products_are_those_of_channels() -> None:
+    channels = draw_channels(3, users=5, antennas=32, spread_db=10, drops=70)
+    budget = LinkBudget(2.0, 0.05)
+    users = algebra.UserGram.of(channels.numpy(), 40.0)
+    checkpoint = load_checkpoint(SHIPPED / "tiny")
+    for inner in (scheme("wmmse:iterations=5"), Engine(checkpoint), Engine(checkpoint, backend="torch")):
+        expected = inner(ChannelBatch(channels), budget)
+        found = inner_allocation(inner, users.gram)
+        assert np.allclose(2.0 * found.dual, expected.uplink_power, rtol=1e-3, atol=1e-4)
+        assert np.allclose(2.0 * found.power, expected.power, rtol=1e-3, atol=1e-4)
+    mrt = inner_allocation(scheme("mrt"), users.gram)
+    assert np.array_equal(mrt.dual, mrt.power)
