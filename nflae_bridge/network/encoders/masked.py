@@ -19,6 +19,7 @@ from matlab_io.errors import NflaeError
 from nflae_bridge.network.config import BackboneConfig
 from nflae_bridge.network.interface import TaskNetwork
 from nflae_bridge.network.trunks.backbone import backbone_of
+from nflae_bridge.network.trunks.tokens import sinusoidal_places
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class MaskedChannelNetwork(TaskNetwork):
         self.trunk = backbone_of(config.backbone, offline)
         width = self.trunk.width
         self.inputs = nn.Linear(2 * config.patch, width)
-        self.place = nn.Parameter(0.02 * torch.randn(config.tokens, width))
+        self.place = nn.Parameter(sinusoidal_places(config.tokens, width))
         self.masked = nn.Parameter(0.02 * torch.randn(width))
         self.outputs = nn.Linear(width, 2 * config.patch)
 

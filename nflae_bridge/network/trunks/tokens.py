@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from nflae_bridge.network.config import BackboneConfig
 from nflae_bridge.network.trunks.backbone import backbone_of
 
+_LONGEST = 1e4  # period of the slowest sine, in tokens over 2 pi
+
 
 class TokenNetwork(nn.Module):
     """Map tokens to tokens.
@@ -29,7 +31,7 @@ class TokenNetwork(nn.Module):
         self.trunk = backbone_of(backbone, offline)
         width = self.trunk.width
         self.inputs, self.outputs = nn.Linear(inputs, width), nn.Linear(width, outputs)
-        self.place = nn.Parameter(0.02 * torch.randn(tokens, width))
+        self.place = nn.Parameter(sinusoidal_places(tokens, width))
         self.masked = nn.Parameter(0.02 * torch.randn(width))
         nn.init.normal_(self.outputs.weight, std=1e-2)
 
@@ -59,6 +61,32 @@ class TokenNetwork(nn.Module):
         """
         result: Tensor = self.outputs(self.hidden(tokens, mask))
         return result
+
+
+def sinusoidal_places(tokens: int, width: int) -> Tensor:
+    """Compute the initial position embedding, sines and cosines of geometrically spaced periods.
+
+    Their amplitude is that of the embedded tokens; an embedding of small random numbers is learned slowly, and tokens
+    that are averaged afterwards then differ by nothing but their content.
+
+    Parameters
+    ----------
+    tokens, width
+        Number of places, and of their coordinates.
+
+    Returns
+    -------
+    Tensor
+        float32 (tokens, width).
+
+    References
+    ----------
+    A. Vaswani et al., "Attention Is All You Need", Advances in Neural Information Processing Systems, 2017.
+    """
+    sines = (width + 1) // 2
+    rates = _LONGEST ** (-torch.arange(sines, dtype=torch.float64) / sines)
+    angles = torch.arange(tokens, dtype=torch.float64)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], -1)[:, :width].float()
 
 
 def real_parts(values: Tensor) -> Tensor:

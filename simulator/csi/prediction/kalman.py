@@ -3,7 +3,11 @@
 Per antenna: c_{t+1} = diag(z) c_t + w_t, x_t = sum_k c_k + n_t, with the poles z of `simulator.csi.prediction.esprit`,
 the mean power p_k of each over the antennas and process noise of variance p_k (1 - |z_k|^2) + q: damped poles are
 renewed, and q stands for errors of the poles, which grow with the noise. All antennas have the same gains, so that the
-prediction sum_k z_k^l c_k is a combination of the snapshots.
+prediction sum_k z_k^l c_k is a combination of the snapshots. Its coefficients are computed in one step, as those of the
+linear MMSE estimate from all snapshots, which the filter computes recursively: with the variances v_k(s) of the states,
+
+    E[x_t x_s^*] = sum_k z_k^{t-s} v_k(s) + sigma^2 delta_ts,   t >= s,
+    v_k(s) = p_k + q (1 + |z_k|^2 + ... + |z_k|^{2(s-1)}).
 
 References
 ----------
@@ -23,7 +27,7 @@ LEAST_NOISE = 1e-12  # in shares of the power
 
 
 def kalman(gram: Tensor, noise: Tensor, ahead: int) -> Tensor:
-    """Compute prediction coefficients by running the filter on unit snapshots.
+    """Compute the coefficients of the filter's prediction.
 
     Parameters
     ----------
@@ -39,33 +43,26 @@ def kalman(gram: Tensor, noise: Tensor, ahead: int) -> Tensor:
     level = gram.diagonal(dim1=1, dim2=2).real.mean(-1).clamp(min=torch.finfo(noise.dtype).tiny)
     gram, noise = gram / level[:, None, None], noise / level
     coefficients = torch.zeros(*gram.shape[:2], ahead, dtype=gram.dtype, device=gram.device)
-    steps = torch.arange(1, ahead + 1, dtype=torch.float64, device=gram.device)
     for rows, poles in poles_by_number(gram, noise):
+        check_interrupt()
         weights = amplitude_weights(poles, noise[rows], history)
         power = ((weights.conj() @ gram[rows]) * weights).sum(-1).real
         disturbance = noise[rows].unsqueeze(-1) * weights.abs().square().sum(-1)
-        states = _filter(poles, (power - disturbance).clamp(min=1e-3 * power), noise[rows], history)
-        coefficients[rows] = states.mT @ (poles.unsqueeze(-1) ** steps)
+        power = (power - disturbance).clamp(min=1e-3 * power)
+        coefficients[rows] = _coefficients(poles, power, noise[rows], history, ahead)
     return coefficients
 
 
-def _filter(poles: Tensor, power: Tensor, noise: Tensor, history: int) -> Tensor:
-    """Return the filtered states after the last snapshot as combinations of snapshots, (rows, poles, history)."""
-    covariance = torch.diag_embed(power).to(poles.dtype)
-    process = power * (1 - poles.abs().square()).clamp(min=0) + (POLE_ERROR * noise).unsqueeze(-1)
-    renewal = torch.diag_embed(process).to(poles.dtype)
-    spread = poles.unsqueeze(2) * poles.conj().unsqueeze(1)
-    states = torch.zeros(*poles.shape, history, dtype=poles.dtype, device=poles.device)
-    for time in range(history):
-        check_interrupt()
-        if time:
-            states = poles.unsqueeze(-1) * states
-            covariance = spread * covariance + renewal
-        seen = covariance.sum(-1)  # covariance of the states and the snapshot
-        variance = seen.sum(-1).real + noise + LEAST_NOISE
-        gain = seen / variance.unsqueeze(-1)
-        error = -states.sum(1, keepdim=True)
-        error[:, :, time] += 1
-        states = states + gain.unsqueeze(-1) * error
-        covariance = covariance - gain.unsqueeze(-1) * seen.conj().unsqueeze(1)
-    return states
+def _coefficients(poles: Tensor, power: Tensor, noise: Tensor, history: int, ahead: int) -> Tensor:
+    """Return the linear MMSE coefficients of the snapshots after the last, (rows, history, ahead)."""
+    snapshot = torch.arange(history, device=poles.device).unsqueeze(1)
+    lag = torch.arange(history + ahead, device=poles.device) - snapshot
+    waves = poles.unsqueeze(1) ** torch.arange(history + ahead, device=poles.device).unsqueeze(-1)
+    decay = waves[:, :history].abs().square()
+    variances = power.unsqueeze(1) + POLE_ERROR * noise[:, None, None] * (decay.cumsum(1) - decay)
+    correlation = variances.to(poles.dtype) @ waves.mT
+    ordered = correlation.gather(2, lag.clamp(min=0).expand(len(poles), -1, -1))  # s, t: valid for t >= s
+    matrix = ordered[:, :, :history].triu() + ordered[:, :, :history].triu(1).mH
+    floor = (noise + LEAST_NOISE).unsqueeze(-1).expand(-1, history)
+    found: Tensor = torch.linalg.solve(matrix + torch.diag_embed(floor).to(matrix.dtype), ordered[:, :, history:])
+    return found

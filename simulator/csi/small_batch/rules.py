@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from simulator.csi.prediction.autoregressive import LEAST_RIDGE
 from simulator.csi.prediction.esprit import LEAST_SHARE, NOISE_FACTOR, RIDGE, window_length
 from simulator.csi.prediction.kalman import LEAST_NOISE, POLE_ERROR
-from simulator.csi.small_batch.arrays import ArrayPredictor, Complex, Problem, Real, diagonal, squares
-from simulator.interruption import check_interrupt
+from simulator.csi.small_batch.arrays import ArrayPredictor, Complex, Index, Problem, Real, diagonal, squares
 
 _TINY = float(np.finfo(np.float64).tiny)
 _LEAST_REST = 1e-12
@@ -129,14 +129,13 @@ def kalman(problem: Problem) -> Complex:
         complex128 (series, rows, history, ahead).
     """
     found = _Amplitudes.of(problem)
-    gains = _gains(found, problem.gram.shape[-1])
-    later = found.waves[:, 1 : problem.ahead + 1].copy()
-    coefficients = np.empty((len(later), len(gains), problem.ahead), later.dtype)
-    for time in range(len(gains) - 1, -1, -1):  # the filter's steps transposed: a few horizons instead of all states
-        share = (later @ gains[time][..., None])[..., 0]
-        coefficients[:, time] = share
-        later -= share[..., None]
-        later *= found.poles[:, None]
+    history = problem.gram.shape[-1]
+    correlation = _variances(found, history) @ found.waves.swapaxes(1, 2)
+    ordered = correlation.reshape(len(correlation), -1)[:, _lags(history, problem.ahead)]  # s, t: valid for t >= s
+    matrix = ordered[:, :, :history] * _upper(history)
+    matrix += (matrix * (1 - np.eye(history))).conj().swapaxes(1, 2)
+    diagonal(matrix)[...] += (found.noise + LEAST_NOISE)[:, None]
+    coefficients: Complex = np.linalg.solve(matrix, ordered[:, :, history:])
     return coefficients.reshape(*problem.gram.shape[:3], problem.ahead)
 
 
@@ -192,25 +191,27 @@ def _poles(gram: Complex, noise: Real) -> Complex:
     return np.where(size > _LEAST_POLE, poles / np.maximum(size, 1), 0).astype(np.complex128, copy=False)
 
 
-def _gains(found: _Amplitudes, history: int) -> Complex:
-    """Return the gains of the filter at every snapshot, (history, rows, poles)."""
-    poles, weights, noise = found.poles, found.weights, found.noise
+def _variances(found: _Amplitudes, history: int) -> Real:
+    """Return the variances of the states at every snapshot, float64 (rows, history, poles)."""
+    weights, noise = found.weights, found.noise
     power = ((weights.conj() @ found.gram) * weights).sum(-1).real
     power = np.maximum(power - noise[:, None] * squares(weights).sum(-1), 1e-3 * power)
-    renewal = (power * np.maximum(1 - squares(poles), 0) + POLE_ERROR * noise[:, None]) * (poles != 0)
-    covariance = np.zeros((*poles.shape, poles.shape[1]), poles.dtype)
-    diagonal(covariance)[...] = power
-    spread = poles[:, :, None] * poles.conj()[:, None]
-    gains = np.empty((history, *poles.shape), poles.dtype)
-    for time in range(history):
-        check_interrupt()
-        if time:
-            covariance *= spread
-            diagonal(covariance)[...] += renewal
-        seen = covariance.sum(-1)  # covariance of the states and the snapshot
-        gains[time] = seen / (seen.sum(-1).real + noise + LEAST_NOISE)[:, None]
-        covariance -= gains[time][:, :, None] * seen.conj()[:, None]
-    return gains
+    decay = squares(found.waves[:, :history])
+    result: Real = power[:, None] + POLE_ERROR * noise[:, None, None] * (decay.cumsum(1) - decay)
+    return result
+
+
+@cache
+def _lags(history: int, ahead: int) -> Index:
+    """Return the places of the lags max(t - s, 0) of snapshots s and t in an array of (s, lag)."""
+    snapshot, later = np.arange(history)[:, None], np.arange(history + ahead)
+    places: Index = snapshot * (history + ahead) + np.maximum(later - snapshot, 0)
+    return places
+
+
+@cache
+def _upper(history: int) -> Real:
+    return np.triu(np.ones((history, history)))
 
 
 ARRAY_RULES: dict[str, ArrayPredictor] = {

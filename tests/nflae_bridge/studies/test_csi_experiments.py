@@ -11,7 +11,7 @@ import torch
 import transformers
 
 from nflae_bridge.network.config import BackboneConfig
-from nflae_bridge.network.trunks.tokens import TokenNetwork, complex_of, real_parts
+from nflae_bridge.network.trunks.tokens import TokenNetwork, complex_of, real_parts, sinusoidal_places
 from nflae_bridge.studies.csi.delay_doppler import circular_error, esprit_2d, path_waves, strongest_peaks
 from nflae_bridge.studies.csi.probes import handmade_features, probe_accuracy
 from nflae_bridge.studies.csi.small_networks import fit, study_backbone
@@ -53,6 +53,20 @@ def test_hidden_tokens_are_not_seen() -> None:
     changed[:, 0] += 1
     assert torch.equal(network(changed, mask), network(tokens, mask))
     assert not torch.equal(network(changed), network(tokens))
+
+
+@torch.no_grad()
+def test_places_of_tokens_count_as_much_as_their_content() -> None:
+    """Equal tokens at several places have states as different as tokens of different content."""
+    places = sinusoidal_places(16, 15)
+    assert places.shape == (16, 15)
+    assert float(places.square().mean()) == pytest.approx(0.5, abs=0.05)
+    assert float(places[3, 0]) == pytest.approx(math.sin(3))
+    apart = torch.cdist(places, places)[~torch.eye(16, dtype=torch.bool)]
+    assert float(apart.min()) > 0.5
+    torch.manual_seed(0)
+    hidden = TokenNetwork(6, 4, 5, TINY).eval().hidden(torch.randn(50, 1, 6).expand(-1, 5, -1))
+    assert float(hidden.var(1).mean()) > 0.1 * float(hidden.var((0, 1)).mean())
 
 
 def test_a_folder_is_the_backbone_and_frozen(tmp_path: Path) -> None:
