@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,10 +30,10 @@ from nflae_bridge.engine.schemes import load_scheme
 from simulator.channels.scenario import scenario
 from simulator.channels.sources.sionna import cdl_channels, cell_channels
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import ChannelBatch, Precoding, Scheme
+from simulator.downlink.precoding import ChannelBatch, Scheme
 from simulator.problems.dispatch import solve
 from simulator.problems.problem import PrecodingProblem
-from simulator.problems.solution import ProblemSolution
+from simulator.problems.violations import is_below, violates_limits
 
 SEED = 2_718_281
 CARRIER = 7e9
@@ -187,32 +186,6 @@ def cell_channels_with_receive_antennas(drops: int, users: int, antennas: int, r
     return channels * (10 ** ((wanted - level) / 20)).reshape(*level.shape, 1, 1)
 
 
-def violated(solution: Precoding, problem: PrecodingProblem, power: float) -> int:
-    """Count the drops that violate a constraint by more than 1e-5."""
-    beams = solution.precoder.to(torch.complex128) * torch.sqrt(solution.power).unsqueeze(-1)
-    per_antenna = beams.abs().square().sum(1)
-    bad = (solution.power < 0).any(-1) | ~solution.power.isfinite().all(-1)
-    if problem.total_power:
-        total = per_antenna.sum(-1).reshape(-1, problem.subcarriers if "subcarrier power" in problem.parts else 1)
-        bad |= (total.sum(-1) > power * (1 + 1e-5)).repeat_interleave(total.shape[1])
-    if problem.antenna_power is not None:
-        group = problem.antenna_groups or 1
-        load = per_antenna.reshape(len(bad), -1, group).sum(-1)
-        bad |= (load > group * float(problem.antenna_power[0]) * (1 + 1e-5)).any(-1)
-    if problem.rf_chains is not None:
-        assert isinstance(solution, ProblemSolution)
-        assert solution.analog is not None
-        assert solution.digital is not None
-        analog = solution.analog.to(torch.complex128)
-        bad |= ((analog.abs() * math.sqrt(analog.shape[1]) - 1).abs() > 1e-5).any(-1).any(-1)
-        if problem.phase_bits is not None:
-            steps = torch.angle(analog) * 2**problem.phase_bits / (2 * math.pi)
-            bad |= ((steps - steps.round()).abs() > 1e-4).any(-1).any(-1)
-        formed = (analog @ solution.digital.to(torch.complex128)).transpose(-1, -2)
-        bad |= ((formed - solution.precoder).abs() > 1e-5).any(-1).any(-1)
-    return int(bad.sum())
-
-
 @cache
 def inner_schemes() -> tuple[Scheme, ...]:
     """Load the network and the two other starts of the reference."""
@@ -257,13 +230,12 @@ def measure(name: str, channels: Tensor, snr_db: float) -> dict[str, float]:
     plain = ChannelBatch(few.channels[:, :, 0] if case.receive else few.channels)
     each = LinkBudget(power / case.subcarriers, budget.noise_power)
     relative = seconds(lambda: solve(few, budget, part, network)) / seconds(lambda: network(plain, each))
-    margin = 1e-9 * textbook.objective.abs()
     return {
         "mean": float(ratio.mean()),
         "worst_decile": float(ratio[: max(1, len(ratio) // 10)].mean()),
         "least": float(ratio[0]),
-        "violated": violated(found, problem, power),
-        "below": int((found.objective < textbook.objective - margin).sum()),
+        "violated": int(violates_limits(found, budget, problem).sum()),
+        "below": int(is_below(found, textbook).sum()),
         "time": relative,
     }
 

@@ -34,6 +34,7 @@ __all__ = [
     "read_labels",
     "read_weights",
     "stated_panel",
+    "strongest_antenna",
 ]
 
 NO_VARIABLE = "none"
@@ -42,6 +43,7 @@ UNDECIDED = 0.5
 """Near-field score of a user whose channel is not a single spherical wave."""
 
 _VARIABLE = "near_field"
+_ONE_RECEIVE_ANTENNA = 3  # axes of channels: drops, users, antennas
 Labels = npt.NDArray[np.bool_]
 Axes = list[tuple[str, int]]
 
@@ -95,7 +97,7 @@ def precode_labelled(
         The scores are 0 and 1 for given labels; else those of the source, and `UNDECIDED` where the channel is not a
         single spherical wave.
     """
-    labelled = channels if channels.ndim == 3 else _strongest(channels)
+    labelled = strongest_antenna(channels)
     if given is not None:
         near = torch.from_numpy(given).to(channels.device)
         precoding, score = scheme(ChannelBatch(channels, near), budget), near.double()
@@ -112,8 +114,21 @@ def precode_labelled(
     return replace(precoding, compute_labels=lambda: (near, score))
 
 
-def _strongest(channels: Tensor) -> Tensor:
-    """Return the channel of largest norm among the receive antennas of each user, (drops, users, antennas)."""
+def strongest_antenna(channels: Tensor) -> Tensor:
+    """Select the channel of largest norm among the receive antennas of each user.
+
+    Parameters
+    ----------
+    channels : Tensor
+        Complex, (drops, users, receive antennas, antennas), or (drops, users, antennas), which is returned as it is.
+
+    Returns
+    -------
+    Tensor
+        Complex, (drops, users, antennas).
+    """
+    if channels.ndim == _ONE_RECEIVE_ANTENNA:
+        return channels
     strongest = channels.abs().square().sum(-1).argmax(-1)
     index = strongest.reshape(*strongest.shape, 1, 1).expand(*strongest.shape, 1, channels.shape[-1])
     return channels.gather(2, index).squeeze(2)

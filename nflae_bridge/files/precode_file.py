@@ -23,6 +23,7 @@ from nflae_bridge.files.budget.user_noise import UserNoise
 from nflae_bridge.files.csi.prediction import FilePredictor
 from nflae_bridge.files.labels import SCHEME_LABELS, UNDECIDED, LabelSource, precode_labelled
 from nflae_bridge.files.prefetch import prefetch_map
+from nflae_bridge.files.problem import check_together
 from nflae_bridge.files.validation import Channels
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import Precoding, Scheme
@@ -160,13 +161,7 @@ def _block_arrays(
 ) -> dict[str, npt.NDArray[Any]]:
     """Precode a block; return the arrays of its drops, NaN and false for skipped ones."""
     if isinstance(scheme, ProblemScheme):
-        together = scheme.problem.drops_together
-        if together > 1 and not block.good.all():
-            drop = drop_name(file, block.start + int(np.flatnonzero(~block.good)[0]))
-            raise NflaeError(
-                f"{file.path}: {file.variable}: {drop} cannot be skipped: {together} drops are solved together; correct"
-                " the channels"
-            )
+        check_together(scheme.problem, file, block)
         scheme = scheme.of_drops(block.start, block.good)
     precoding = precode_channels(scheme, block.channels, budget, device, labels, block.near_field)
     _check_rates(file, block, precoding)

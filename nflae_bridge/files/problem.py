@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
     from matlab_io import ChannelFile
     from matlab_io.writing.mat_writer import Value
+    from nflae_bridge.files.blocks import Block
     from nflae_bridge.files.budget.choice import BudgetChoice
 
-__all__ = ["ProblemRequest", "choose_problem", "problem_budget", "problem_info", "streams_of"]
+__all__ = ["ProblemRequest", "check_together", "choose_problem", "problem_budget", "problem_info", "streams_of"]
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,35 @@ def choose_problem(request: ProblemRequest, file: ChannelFile, choice: BudgetCho
     )
     problem.check(file.drops, file.users, file.antennas, file.receive_antennas)
     return problem
+
+
+def check_together(problem: PrecodingProblem, file: ChannelFile, block: Block) -> None:
+    """Check that no drop of a block is bad where drops are solved together.
+
+    Parameters
+    ----------
+    problem : PrecodingProblem
+        Problem.
+    file : ChannelFile
+        Open file.
+    block : Block
+        Block of the file.
+
+    Raises
+    ------
+    NflaeError
+        If one is; the message names it.
+    """
+    together = problem.drops_together
+    if together == 1 or block.good.all():
+        return
+    from nflae_bridge.files.blocks import drop_name
+
+    drop = drop_name(file, block.start + int((~block.good).argmax()))
+    raise NflaeError(
+        f"{file.path}: {file.variable}: {drop} cannot be skipped: {together} drops are solved together; correct the"
+        " channels"
+    )
 
 
 def problem_budget(problem: PrecodingProblem, choice: BudgetChoice, antennas: int) -> LinkBudget:

@@ -1,4 +1,4 @@
-"""Compare schemes on the same drops: sum rate, fraction of the dirty-paper capacity, feasibility, time."""
+"""Compare schemes on the same drops: objective, fraction of the dirty-paper capacity, feasibility, time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 
 import numpy as np
@@ -17,11 +17,17 @@ from nflae_bridge.engine.devices import choose_device
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.engine.schemes import load_scheme
 from nflae_bridge.files.blocks import Block
+from nflae_bridge.files.labels import strongest_antenna
 from nflae_bridge.studies.cluster import ClusterLost, run_units
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.capacity import dirty_paper_capacity
 from simulator.downlink.optimiser import optimise
 from simulator.downlink.precoding import ChannelBatch, Scheme
+from simulator.problems.combinations import TEXTBOOK
+from simulator.problems.dispatch import ProblemScheme
+from simulator.problems.problem import PrecodingProblem
+from simulator.problems.solution import ProblemSolution
+from simulator.problems.violations import is_below, violates_limits
 
 OPTIMISER = "optimiser"
 # Large enough to show the time per drop in batch.
@@ -44,6 +50,8 @@ class Comparison:
         compared.
     budget
         Link budget.
+    problem
+        Problem of the whole file, which every scheme solves; by default the plain sum rate.
     """
 
     schemes: tuple[str, ...]
@@ -52,6 +60,7 @@ class Comparison:
     device: str
     refine: int
     budget: LinkBudget
+    problem: PrecodingProblem = field(default_factory=PrecodingProblem)
 
     def engine(self) -> Engine:
         """Return the network; raise NflaeError if its model cannot be loaded or the device is not available."""
@@ -59,8 +68,26 @@ class Comparison:
 
     def schemes_by_name(self) -> dict[str, Scheme]:
         """Return every scheme by its specification, the optimiser last."""
+        if not self.problem.is_plain:
+            return {spec: self.solver(spec) for spec in self.schemes}
         chosen = {name: self.engine() if name == "nflae" else load_scheme(name) for name in self.schemes}
         return {**chosen, OPTIMISER: optimise} if self.optimiser else chosen
+
+    def solver(self, spec: str) -> ProblemScheme:
+        """Return the scheme of a specification for the problem, with the network inside where it has one inside.
+
+        Parameters
+        ----------
+        spec
+            Specification, see `simulator.problems.dispatch.solve`.
+        """
+        return ProblemScheme(self.problem, self.engine(), spec)
+
+    @property
+    def timed_drops(self) -> int:
+        """Largest number of drops of the block that is timed; those that are solved together stay together."""
+        together = self.problem.drops_together
+        return max(BLOCK_DROPS - BLOCK_DROPS % together, together)
 
 
 @dataclass(frozen=True)
@@ -74,11 +101,12 @@ class BlockScore:
     users, near_users
         Users of the good drops, and near-field users among them.
     capacity
-        Dirty-paper capacity per good drop, bps/Hz.
-    sum_rates
-        Sum rates per good drop, bps/Hz, by scheme.
-    infeasible, fallback
-        Numbers of drops that miss C4 and that RZF answered, by scheme.
+        Dirty-paper capacity per good drop, bps/Hz; empty for other problems than the plain sum rate.
+    values
+        Objective per good drop, by scheme: the sum rate, bps/Hz, or that of the problem.
+    infeasible, fallback, violated, below
+        Numbers of drops that miss C4, that RZF answered, that violate a limit and that are below the textbook, by
+        scheme; the last two are 0 for the plain sum rate.
     """
 
     drops: int
@@ -86,9 +114,11 @@ class BlockScore:
     users: int
     near_users: int
     capacity: list[float]
-    sum_rates: dict[str, list[float]]
+    values: dict[str, list[float]]
     infeasible: dict[str, int]
     fallback: dict[str, int]
+    violated: dict[str, int]
+    below: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -99,18 +129,22 @@ class Score:
     ----------
     scheme
         The scheme's specification.
-    mean_sum_rate
-        Mean over the good drops, bps/Hz.
+    mean
+        Mean objective over the good drops: the sum rate, bps/Hz, or that of the problem.
     infeasible, fallback
         Fractions of the good drops that miss C4 and that RZF answered.
+    violated, below
+        Numbers of good drops that violate a limit and that are below the textbook.
     seconds_per_drop
         Median time of five runs on one block after a warm-up, divided by its drops, s; None if not timed.
     """
 
     scheme: str
-    mean_sum_rate: float
+    mean: float
     infeasible: float
     fallback: float
+    violated: int
+    below: int
     seconds_per_drop: float | None
 
 
@@ -121,13 +155,13 @@ class Evaluation:
     Parameters
     ----------
     scores
-        Schemes by rising mean sum rate.
+        Schemes by rising mean objective.
     capacity
-        Mean dirty-paper capacity under C1 alone, bps/Hz.
+        Mean dirty-paper capacity under C1 alone, bps/Hz; None for other problems than the plain sum rate.
     drops, skipped
         Drops, and bad ones among them.
-    near_field_share
-        Fraction of near-field users.
+    users, near_field_share
+        Users per drop, and fraction of near-field ones.
     timed_drops
         Drops of the block that was timed.
     lost
@@ -135,9 +169,10 @@ class Evaluation:
     """
 
     scores: list[Score]
-    capacity: float
+    capacity: float | None
     drops: int
     skipped: int
+    users: int
     near_field_share: float
     timed_drops: int
     lost: ClusterLost | None = None
@@ -146,7 +181,7 @@ class Evaluation:
 def evaluate(
     blocks: Iterable[Block], comparison: Comparison, advance: Callable[[int, str], None], cluster: str | None = None
 ) -> Evaluation:
-    """Run every scheme on every drop, all with the same near-field labels, so that C3 is the same.
+    """Solve the same problem by every scheme on every drop, with the same near-field labels, so that C3 is the same.
 
     Parameters
     ----------
@@ -172,12 +207,12 @@ def evaluate(
         If the cluster is lost before the first block is complete.
     """
     done, scored, lost = 0, {}, None
-    timed: list[ChannelBatch] = []
+    timed: list[Block] = []
 
     def keep_first() -> Iterator[Block]:
         for block in blocks:
             if not timed and block.good.any():
-                timed.append(_labelled(comparison, block, BLOCK_DROPS))
+                timed.append(_head(block, comparison.timed_drops))
             yield block
 
     note = (lambda name: advance(done, name)) if cluster is None else None
@@ -206,11 +241,13 @@ def _summarise(
     lost: ClusterLost | None,
 ) -> Evaluation:
     totals = [_total(name, scores, seconds.get(name)) for name in comparison.schemes_by_name()]
+    capacity = [value for score in scores for value in score.capacity]
     return Evaluation(
-        scores=sorted(totals, key=lambda score: score.mean_sum_rate),
-        capacity=statistics.fmean(value for score in scores for value in score.capacity),
+        scores=sorted(totals, key=lambda score: score.mean),
+        capacity=statistics.fmean(capacity) if capacity else None,
         drops=sum(score.drops for score in scores),
         skipped=sum(score.skipped for score in scores),
+        users=sum(score.users for score in scores) // sum(score.drops - score.skipped for score in scores),
         near_field_share=sum(score.near_users for score in scores) / sum(score.users for score in scores),
         timed_drops=timed_drops,
         lost=lost,
@@ -235,50 +272,71 @@ def score_block(comparison: Comparison, block: Block, note: Callable[[str], None
         The block's result.
     """
     good = len(block.channels)
-    rates: dict[str, list[float]] = {}
-    infeasible, fallback = {}, {}
-    capacity: list[float] = []
-    users = near_users = 0
-    if good:
-        batch = _labelled(comparison, block)
-        assert batch.near_field is not None
-        users, near_users = batch.near_field.numel(), int(batch.near_field.sum())
-        capacity = dirty_paper_capacity(batch.channels, comparison.budget).tolist()
-        for name, scheme in comparison.schemes_by_name().items():
-            if note is not None:
-                note(name)
-            answer = scheme(batch, comparison.budget)
-            rates[name] = answer.sum_rate.tolist()
-            infeasible[name] = int((~answer.feasible).sum())
-            fallback[name] = int(answer.fallback.sum())
-    drops = len(block.good)
-    return BlockScore(drops, drops - good, users, near_users, capacity, rates, infeasible, fallback)
+    found = BlockScore(len(block.good), len(block.good) - good, 0, 0, [], {}, {}, {}, {}, {})
+    if not good:
+        return found
+    batch = _labelled(comparison, block)
+    assert batch.near_field is not None
+    found = replace(found, users=batch.near_field.numel(), near_users=int(batch.near_field.sum()))
+    textbook = None
+    if comparison.problem.is_plain:
+        found.capacity.extend(dirty_paper_capacity(batch.channels, comparison.budget).tolist())
+    else:
+        textbook = _of_block(comparison.solver(TEXTBOOK), block)(batch, comparison.budget)
+    for name, scheme in comparison.schemes_by_name().items():
+        if note is not None:
+            note(name)
+        answer = _of_block(scheme, block)(batch, comparison.budget)
+        found.infeasible[name] = int((~answer.feasible).sum())
+        found.fallback[name] = int(answer.fallback.sum())
+        found.violated[name] = found.below[name] = 0
+        found.values[name] = answer.sum_rate.tolist()
+        if isinstance(answer, ProblemSolution) and isinstance(textbook, ProblemSolution):
+            found.values[name] = answer.objective.tolist()
+            found.violated[name] = int(violates_limits(answer, comparison.budget, comparison.problem).sum())
+            found.below[name] = int(is_below(answer, textbook).sum())
+    return found
 
 
-def _labelled(comparison: Comparison, block: Block, most: int | None = None) -> ChannelBatch:
-    """Return the first drops of a block with labels, those given or the network's."""
-    channels = torch.from_numpy(block.channels[:most]).to(choose_device(comparison.device))
+def _of_block(scheme: Scheme, block: Block) -> Scheme:
+    """Return the scheme of the good drops of a block."""
+    return scheme.of_drops(block.start, block.good) if isinstance(scheme, ProblemScheme) else scheme
+
+
+def _head(block: Block, drops: int) -> Block:
+    """Return a block up to its good drop of a number."""
+    good = block.good[: int(np.flatnonzero(block.good)[:drops][-1]) + 1]
+    labels = None if block.near_field is None else block.near_field[:drops]
+    return replace(block, good=good, channels=block.channels[:drops], near_field=labels)
+
+
+def _labelled(comparison: Comparison, block: Block) -> ChannelBatch:
+    """Return the drops of a block with labels, those given or the network's."""
+    channels = torch.from_numpy(block.channels).to(choose_device(comparison.device))
     if block.near_field is None:
-        return ChannelBatch(channels, comparison.engine().near_field(channels))
-    return ChannelBatch(channels, torch.from_numpy(block.near_field[:most]).to(channels.device))
+        return ChannelBatch(channels, comparison.engine().near_field(strongest_antenna(channels)))
+    return ChannelBatch(channels, torch.from_numpy(block.near_field).to(channels.device))
 
 
 def _total(name: str, scores: list[BlockScore], seconds: float | None) -> Score:
-    rates = [rate for score in scores for rate in score.sum_rates.get(name, [])]
-    if not np.isfinite(rates).all():
+    values = [value for score in scores for value in score.values.get(name, [])]
+    if not np.isfinite(values).all():
         raise NflaeError(f"{name}: the rates are not finite numbers; are the channels scaled beyond reason?")
-    infeasible = sum(score.infeasible.get(name, 0) for score in scores)
-    fallback = sum(score.fallback.get(name, 0) for score in scores)
-    return Score(name, statistics.fmean(rates), infeasible / len(rates), fallback / len(rates), seconds)
+    infeasible, fallback, violated, below = (
+        sum(getattr(score, count).get(name, 0) for score in scores)
+        for count in ("infeasible", "fallback", "violated", "below")
+    )
+    shares = infeasible / len(values), fallback / len(values)
+    return Score(name, statistics.fmean(values), *shares, violated, below, seconds)
 
 
-def _times(comparison: Comparison, batch: ChannelBatch, note: Callable[[str], None]) -> dict[str, float]:
+def _times(comparison: Comparison, block: Block, note: Callable[[str], None]) -> dict[str, float]:
     """Measure `seconds_per_drop` of every scheme but the optimiser."""
-    seconds = {}
+    seconds, batch = {}, _labelled(comparison, block)
     for name, scheme in comparison.schemes_by_name().items():
         if name != OPTIMISER:
             note(name)
-            seconds[name] = seconds_per_drop(scheme, batch, comparison.budget)
+            seconds[name] = seconds_per_drop(_of_block(scheme, block), batch, comparison.budget)
     return seconds
 
 

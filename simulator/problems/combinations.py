@@ -9,6 +9,10 @@ from simulator.downlink.budget import LinkBudget
 from simulator.problems.problem import PrecodingProblem, ProblemError
 
 NETWORK = "nflae"
+TEXTBOOK = "rzf"
+"""Scheme of the textbook solution of every problem."""
+
+_FULLY_CONNECTED = ("omp", "pe-altmin")  # their phases are those of whole beams
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,27 @@ def find_solvers(problem: PrecodingProblem) -> Solvers:
     raise ProblemError(f"{_named(problem.parts)} cannot be solved together; there are {known}")
 
 
+def solving_schemes(problem: PrecodingProblem) -> tuple[str, ...]:
+    """Return the names of the schemes that solve a problem.
+
+    Parameters
+    ----------
+    problem : PrecodingProblem
+        Problem, not plain.
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    ProblemError
+        If no algorithm solves the combination.
+    """
+    left_out = _FULLY_CONNECTED if problem.connection == "sub" else ()
+    return tuple(name for name in find_solvers(problem).schemes if name not in left_out)
+
+
 def check_combination(problem: PrecodingProblem, budget: LinkBudget, name: str = NETWORK) -> None:
     """Check that a scheme solves a problem under the constraints of a budget.
 
@@ -133,10 +158,11 @@ def check_combination(problem: PrecodingProblem, budget: LinkBudget, name: str =
             solved = ", ".join(_named(each.parts) for each in SOLVERS if name in each.schemes)
             raise ProblemError(f"scheme {name} solves {solved} only; the problem has none of it")
         return
-    solvers = find_solvers(problem)
-    if name not in solvers.schemes:
+    solvers, schemes = find_solvers(problem), solving_schemes(problem)
+    if name not in schemes:
+        array = " with connection='sub'" if name in solvers.schemes else ""
         raise ProblemError(
-            f"scheme {name} does not solve {_named(solvers.parts)}; there are {', '.join(solvers.schemes)}"
+            f"scheme {name} does not solve {_named(solvers.parts)}{array}; there are {', '.join(schemes)}"
         )
     binding = {"alpha_c": budget.constrains_near_field, "min_rate": budget.demands_rates}
     for constraint, binds in binding.items():

@@ -15,7 +15,8 @@ class SchemeOption(click.Option):
     """Option that names schemes, ``NAME[:OPTION=VALUE]...``; its help lists them.
 
     The registry is read when a value or the help is needed, not when the command is defined. The value is the text of
-    one scheme, or a list of them for an option that takes several; without a value, of all.
+    one scheme, or a list of them for an option that takes several; without a value, of all, or an empty one where that
+    depends on the problem.
 
     Parameters
     ----------
@@ -71,7 +72,7 @@ class SchemeOption(click.Option):
 
     def _chosen(self, ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | list[str]:
         if value is None and self._several:
-            return self._all()
+            return [] if self._problems else usable_schemes()
         if not self._several:
             return self._checked(value or "")
         specs = [part for part in (value or "").split(",") if part.strip()]
@@ -94,15 +95,16 @@ class SchemeOption(click.Option):
             raise click.BadParameter(f"{checked} {needs}: leave it out; there are {', '.join(self._names())}")
         return checked
 
-    def _all(self) -> list[str]:
-        from simulator.schemes.registry import REGISTRY, unusable_schemes
-
-        unusable = unusable_schemes()
-        for reason in (*REGISTRY.third_party().problems, *unusable.values()):
-            warn(reason)
-        names = [name for name in self._names() if name not in unusable]
-        return [*(name for name in names if name != NETWORK), NETWORK]
-
     def _complete(self, ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
         before, comma, last = incomplete.rpartition(",") if self._several else ("", "", incomplete)
         return [f"{before}{comma}{name}" for name in self._names() if name.startswith(last)]
+
+
+def usable_schemes() -> list[str]:
+    """Return the names of the schemes of the registry that can be used, the network's last; warn of the others."""
+    from simulator.schemes.registry import REGISTRY, scheme_names, unusable_schemes
+
+    unusable = unusable_schemes()
+    for reason in (*REGISTRY.third_party().problems, *unusable.values()):
+        warn(reason)
+    return [*(name for name in scheme_names() if name not in (*unusable, NETWORK)), NETWORK]

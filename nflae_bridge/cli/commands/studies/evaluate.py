@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,9 +23,11 @@ from nflae_bridge.cli.options.common import (
     plot_options,
     work_options,
 )
-from nflae_bridge.cli.options.scheme import SchemeOption
+from nflae_bridge.cli.options.problem import problem_options
+from nflae_bridge.cli.options.scheme import SchemeOption, usable_schemes
 from nflae_bridge.cli.terminal import Table, announce, duration, fact, progress, warn
-from nflae_bridge.files.budget.choice import BudgetRequest, choose_budget
+from nflae_bridge.files.budget.choice import BudgetChoice, BudgetRequest, choose_budget
+from nflae_bridge.files.problem import ProblemRequest, check_together, choose_problem, problem_budget
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,9 +35,11 @@ if TYPE_CHECKING:
 
     from matlab_io import ChannelFile
     from nflae_bridge.cli.outputs import SideFile
+    from nflae_bridge.files.blocks import Block
     from nflae_bridge.plots.drop_picture import DropPicture
-    from nflae_bridge.studies.evaluation import Evaluation
+    from nflae_bridge.studies.evaluation import Evaluation, Score
     from simulator.downlink.budget import LinkBudget
+    from simulator.problems.problem import PrecodingProblem
 
 
 @click.command(
@@ -45,16 +51,19 @@ if TYPE_CHECKING:
       nflae evaluate channels.mat --alpha-c 0.4 --min-rate 0.6 --schemes rzf,wmmse,nflae
       nflae evaluate channels.mat --drops 5000 --csv schemes.csv --plot schemes.png
       nflae evaluate channels.mat --drops 100000 --cluster local:8
+      nflae evaluate channels.mat --power-per-antenna 0.01
 
     All schemes use the same near-field labels, those of the file or the network.
-    Times are medians of five runs on one block.""",
+    Other problems than the plain sum rate are solved by every scheme there is for them, and measured by their own
+    objective. Times are medians of five runs on one block.""",
 )
 @click.argument("source", metavar="IN.mat", type=click.Path(path_type=Path))
 @click.option(
     "--schemes",
     cls=SchemeOption,
     several=True,
-    help="Schemes to evaluate, each with its own options, e.g. rzf,wmmse:iterations=50.  [default: all]",
+    problems=True,
+    help="Schemes to evaluate, each with its own options, e.g. rzf,wmmse:iterations=50.  [default: all of the problem]",
 )
 @click.option("--optimiser", is_flag=True, help="Add the slow per-drop optimiser, the reference under constraints.")
 @click.option(
@@ -71,6 +80,7 @@ if TYPE_CHECKING:
 @channel_options
 @near_field_option
 @budget_options
+@problem_options
 @work_options
 @plot_options
 def command(
@@ -83,6 +93,7 @@ def command(
     labels: str | None,
     reading: ChannelOptions,
     request: BudgetRequest,
+    wanted: ProblemRequest,
     work: WorkOptions,
     plotting: PlotOptions,
 ) -> None:
@@ -93,8 +104,9 @@ def command(
     check_plot(plotting, forbidden=(source,))
     if csv_path is not None:
         check_output_path(csv_path, forbidden=(source, *([plotting.plot] if plotting.plot else [])))
-    with reading.open(source) as file:
+    with reading.open(source, joint=True) as file:
         choice = choose_budget(request, file, progress)
+        problem, budget, schemes = _checked_problem(wanted, choice, file, schemes, optimiser, plotting)
         check_plot_drop(plotting, file)
         announce(file, choice, request.yes)
 
@@ -104,17 +116,19 @@ def command(
         from nflae_bridge.network.shipped import portable_model
         from nflae_bridge.studies.evaluation import BLOCK_DROPS, Comparison, evaluate
 
-        device, budget = choose_device(work.device), choice.link_budget()
+        device = choose_device(work.device)
         # The workers of a cluster may have another device than this machine; the network must be the same.
         model = portable_model(work.model, device.type)
-        comparison = Comparison(tuple(schemes), optimiser, model, work.device, work.refine, budget)
+        comparison = Comparison(tuple(schemes), optimiser, model, work.device, work.refine, budget, problem)
         engine = comparison.engine()
-        stop = min(drops, file.drops)
+        together = problem.drops_together
+        stop = min(max(drops - drops % together, together), file.drops)
         batch = work.batch or min(drops_per_block(file.users, file.antennas), BLOCK_DROPS)
+        batch += -batch % together
         given, origin = _labels(file, labels)
         drop_blocks = blocks(file, stop, batch, work.on_bad_drop, choice.noise, given)
         with progress("evaluate", stop, "drops") as advance:
-            found = evaluate(drop_blocks, comparison, advance, cluster)
+            found = evaluate(_whole(problem, file, drop_blocks), comparison, advance, cluster)
         shown = None
         if plotting.plot is not None:
             name = "nflae" if "nflae" in schemes else schemes[0]
@@ -123,11 +137,11 @@ def command(
             shown = precode_drop_to_plot(plotting, file, name, scheme, budget, device, choice.noise, label_source)
         outputs = [] if plotting.plot is None or shown is None else [_drawn(plotting.plot, shown, found)]
         if csv_path is not None:
-            outputs.append(_table_file(csv_path, found))
+            outputs.append(_table_file(csv_path, found, problem))
         for output in outputs:
             output.save()
-        _report(found, file.drops, budget, origin or f"model {engine.checkpoint.name}", str(device))
-        if choice.sum_rate_scope:
+        _report(found, problem, file.drops, budget, origin or f"model {engine.checkpoint.name}", str(device))
+        if choice.sum_rate_scope and choice.power_scope != "total":
             fact("sum rate", f"in bps/Hz{choice.sum_rate_scope}")
     for output in outputs:
         fact("written", str(output.path))
@@ -135,20 +149,59 @@ def command(
         raise NflaeError(f"only {found.drops} of {stop} drops: {found.lost}")
 
 
-def _report(found: Evaluation, in_file: int, budget: LinkBudget, labels: str, device: str) -> None:
+def _checked_problem(
+    wanted: ProblemRequest,
+    choice: BudgetChoice,
+    file: ChannelFile,
+    schemes: list[str],
+    optimiser: bool,
+    plotting: PlotOptions,
+) -> tuple[PrecodingProblem, LinkBudget, list[str]]:
+    """Return the problem of a file, its link budget, and the schemes, each of which solves it."""
+    from simulator.problems.combinations import check_combination, solving_schemes
+    from simulator.problems.dispatch import check_problem_scheme
+    from simulator.schemes.options import split_spec
+
+    problem = choose_problem(wanted, file, choice)
+    budget = choice.link_budget() if problem.is_plain else problem_budget(problem, choice, file.antennas)
+    if problem.is_plain:
+        schemes = schemes or usable_schemes()
+        for spec in schemes:
+            check_combination(problem, budget, split_spec(spec)[0])
+        return problem, budget, schemes
+    schemes = schemes or list(solving_schemes(problem))
+    for spec in schemes:
+        check_problem_scheme(problem, budget, spec)
+    for option, given in (("--optimiser", optimiser), ("--plot", plotting.plot is not None)):
+        if given:
+            raise click.UsageError(
+                f"{option} applies to the plain sum rate under one total power: leave it out with other problems"
+            )
+    fact("problem", ", ".join(sorted(problem.parts)))
+    return problem, budget, schemes
+
+
+def _whole(problem: PrecodingProblem, file: ChannelFile, blocks: Iterator[Block]) -> Iterator[Block]:
+    """Pass on blocks after a check of those whose drops are solved together."""
+    for block in blocks:
+        check_together(problem, file, block)
+        yield block
+
+
+def _report(
+    found: Evaluation, problem: PrecodingProblem, in_file: int, budget: LinkBudget, labels: str, device: str
+) -> None:
     from simulator.schemes import needs_sic
 
-    rows = Table(("scheme", "mean sum rate\nbps/Hz", "of capacity", "min_rate\nmissed", "time per drop"))
+    rows = Table(("scheme", *_columns(problem)))
     for score in found.scores:
-        rows.add_row(
-            score.scheme,
-            f"{score.mean_sum_rate:.3f}",
-            f"{100 * score.mean_sum_rate / found.capacity:.2f} %",
-            f"{100 * score.infeasible:.1f} %",
-            "not timed" if score.seconds_per_drop is None else duration(score.seconds_per_drop),
-        )
-    rows.add_section()
-    rows.add_row("capacity (DPC)", f"{found.capacity:.3f}", "100 %", "", "")
+        time = "not timed" if score.seconds_per_drop is None else duration(score.seconds_per_drop)
+        limits = () if problem.is_plain else (str(score.violated), str(score.below))
+        share = f"{100 * _share(score, found, problem):.2f} %"
+        rows.add_row(score.scheme, f"{score.mean:.3f}", share, *limits, f"{100 * score.infeasible:.1f} %", time)
+    if found.capacity is not None:
+        rows.add_section()
+        rows.add_row("capacity (DPC)", f"{found.capacity:.3f}", "100 %", "", "")
     rows.show()
     used = f"the first {found.drops} of {in_file}" if found.drops < in_file else f"all {found.drops}"
     skipped = f", {found.skipped} bad drop{'s' if found.skipped > 1 else ''} skipped" if found.skipped else ""
@@ -161,8 +214,32 @@ def _report(found: Evaluation, in_file: int, budget: LinkBudget, labels: str, de
     nflae = next((score for score in found.scores if score.scheme == "nflae"), None)
     if nflae is not None:
         fact("fallback to RZF", f"on {100 * nflae.fallback:.1f} % of the drops")
-    if budget.constrains_near_field or budget.demands_rates:
+    if found.capacity is not None and (budget.constrains_near_field or budget.demands_rates):
         fact("capacity", "without alpha_c and min_rate: the schemes, which hold them, cannot reach it")
+
+
+def _columns(problem: PrecodingProblem) -> tuple[str, ...]:
+    """Return the headings of the table after the schemes."""
+    after = ("min_rate\nmissed", "time per drop")
+    if problem.is_plain:
+        return "mean sum rate\nbps/Hz", "of capacity", *after
+    name = {"max-min": "mean smallest rate\nbps/Hz", "proportional-fair": "sum of ln\nmean rates"}
+    default = "mean sum rate\nbps/Hz"
+    if problem.weights is not None:
+        default = "mean weighted\nsum rate, bps/Hz"
+    elif "subcarrier power" in problem.parts:
+        default = f"of {problem.subcarriers} subcarriers\nbps/Hz"
+    return name.get(problem.objective, default), "of the best", "limits\nviolated", "below\nthe textbook", *after
+
+
+def _share(score: Score, found: Evaluation, problem: PrecodingProblem) -> float:
+    """Return the fraction of the capacity, or of the best scheme; of a sum of logarithms that of the geometric mean."""
+    if found.capacity is not None:
+        return score.mean / found.capacity
+    best = found.scores[-1].mean
+    if problem.objective == "proportional-fair":
+        return math.exp((score.mean - best) / found.users)
+    return score.mean / best
 
 
 def _labels(file: ChannelFile, wanted: str | None) -> tuple[npt.NDArray[np.bool_] | None, str]:
@@ -180,37 +257,41 @@ def _drawn(path: Path, shown: DropPicture, found: Evaluation) -> SideFile:
     from nflae_bridge.plots.schemes import SchemeBar, schemes_figure
     from nflae_bridge.plots.style import plot_format, render
 
+    assert found.capacity is not None
+    capacity = found.capacity
     bars = [
         SchemeBar(
             score.scheme,
-            score.mean_sum_rate,
-            f"{score.mean_sum_rate:.2f}  ({100 * score.mean_sum_rate / found.capacity:.1f} % of capacity"
+            score.mean,
+            f"{score.mean:.2f}  ({100 * score.mean / capacity:.1f} % of capacity"
             + (f", {duration(score.seconds_per_drop)} per drop)" if score.seconds_per_drop is not None else ")"),
         )
         for score in found.scores
     ]
-    figure = schemes_figure(shown, bars, found.capacity, f"{found.drops - found.skipped} drops")
+    figure = schemes_figure(shown, bars, capacity, f"{found.drops - found.skipped} drops")
     return SideFile(path, render(figure, plot_format(path)))
 
 
-def _table_file(path: Path, found: Evaluation) -> SideFile:
+def _table_file(path: Path, found: Evaluation, problem: PrecodingProblem) -> SideFile:
     from nflae_bridge.cli.outputs import SideFile
 
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ["scheme", "mean_sum_rate", "share_of_capacity", "infeasible_share", "fallback_share", "seconds_per_drop"]
-    )
+    value, share = ("mean_sum_rate", "share_of_capacity") if problem.is_plain else ("mean_objective", "share_of_best")
+    limits = [] if problem.is_plain else ["violated", "below_textbook"]
+    writer.writerow(["scheme", value, share, "infeasible_share", "fallback_share", *limits, "seconds_per_drop"])
     for score in found.scores:
         writer.writerow(
             [
                 score.scheme,
-                f"{score.mean_sum_rate:.6f}",
-                f"{score.mean_sum_rate / found.capacity:.6f}",
+                f"{score.mean:.6f}",
+                f"{_share(score, found, problem):.6f}",
                 f"{score.infeasible:.6f}",
                 f"{score.fallback:.6f}",
+                *([] if problem.is_plain else [score.violated, score.below]),
                 "" if score.seconds_per_drop is None else f"{score.seconds_per_drop:.3e}",
             ]
         )
-    writer.writerow(["capacity", f"{found.capacity:.6f}", "1", "", "", ""])
+    if found.capacity is not None:
+        writer.writerow(["capacity", f"{found.capacity:.6f}", "1", "", "", ""])
     return SideFile(path, text.getvalue().encode())

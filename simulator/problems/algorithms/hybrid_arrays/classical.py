@@ -22,7 +22,7 @@ from simulator.problems.algorithms.hybrid_arrays.analog import (
     initial_phases,
 )
 from simulator.problems.algorithms.hybrid_arrays.array import HybridArray
-from simulator.problems.problem import PrecodingProblem, ProblemError
+from simulator.problems.problem import PrecodingProblem
 from simulator.problems.solution import ProblemSolution
 from simulator.schemes.options import Between
 from simulator.schemes.wmmse import wmmse
@@ -47,17 +47,12 @@ def omp(batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem) -> P
     ProblemSolution
         Solution of every drop.
 
-    Raises
-    ------
-    ProblemError
-        If the array is sub-connected.
-
     References
     ----------
     * O. El Ayach, S. Rajagopal, S. Abu-Surra, Z. Pi, R. W. Heath, "Spatially sparse precoding in millimeter wave MIMO
       systems", IEEE Transactions on Wireless Communications, 2014, algorithm 1.
     """
-    return _solve("omp", _pursued_phases, batch, budget, problem)
+    return _solve(_pursued_phases, batch, budget, problem)
 
 
 def pe_altmin(
@@ -80,17 +75,12 @@ def pe_altmin(
     ProblemSolution
         Solution of every drop.
 
-    Raises
-    ------
-    ProblemError
-        If the array is sub-connected.
-
     References
     ----------
     * X. Yu, J.-C. Shen, J. Zhang, K. B. Letaief, "Alternating minimization algorithms for hybrid precoding in
       millimeter wave MIMO systems", IEEE Journal of Selected Topics in Signal Processing, 2016, algorithm 2.
     """
-    return _solve("pe-altmin", partial(_extracted_phases, iterations=iterations), batch, budget, problem)
+    return _solve(partial(_extracted_phases, iterations=iterations), batch, budget, problem)
 
 
 def hybrid_wmmse(
@@ -119,12 +109,8 @@ def hybrid_wmmse(
     return array.precoded(analog, wmmse)
 
 
-def _solve(
-    name: str, represent: Represent, batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem
-) -> ProblemSolution:
+def _solve(represent: Represent, batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem) -> ProblemSolution:
     array = HybridArray.of(batch, budget, problem)
-    if array.shifters.sub_connected:
-        raise ProblemError(f"scheme {name} needs connection='full'; with connection='sub' there are nflae, wmmse, rzf")
     return array.precoded(represent(_digital_target(array), array.shifters), wmmse)
 
 
