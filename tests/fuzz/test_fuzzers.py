@@ -7,21 +7,63 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.fuzz.crafted_files import CRAFTED
-from tests.fuzz.fuzzers import FUZZERS, failures, kept_seeds
+from tests.fuzz.fuzzers import FUZZERS, faults_of, kept_seeds, load
+from tests.fuzz.watchdog import failures
 
 NEW = {"engine": 25, "engine_many": 3, "files": 600, "pmt": 1500, "wire": 100}
 
 
 @pytest.mark.parametrize("name", FUZZERS)
-def test_no_seed_fails(name: str) -> None:
+def test_no_seed_fails(name: str, tmp_path: Path) -> None:
     seeds = itertools.chain(kept_seeds(name), range(10_000, 10_000 + NEW[name]))
-    found = {seed: faults for seed, faults in failures(name, seeds, 20) if faults}
+    attempt, end = load(name), time.monotonic() + 20
+    found = {}
+    for seed in itertools.takewhile(lambda seed: time.monotonic() < end, seeds):
+        if faults := faults_of(attempt, seed, tmp_path):
+            found[seed] = faults
     assert not found
+
+
+def strange(seed: int, folder: Path) -> list[str]:
+    """A fuzzer whose seeds 3 and 5 do not end, 4 ends the process, 6 raises, 7 has a fault."""
+    (folder / "file").write_text(str(seed))
+    if seed in (3, 5):
+        threading.Event().wait()
+    if seed == 4:
+        os._exit(9)
+    if seed == 6:
+        raise ValueError("six")
+    return ["seven"] if seed == 7 else []
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_seed_that_hangs_or_ends_its_process_is_its_own_fault_and_the_others_are_run(workers: int) -> None:
+    found = dict(failures(strange, range(30), 60, workers, limit=0.5))
+    assert sorted(found) == list(range(30))
+    assert {seed: faults for seed, faults in found.items() if faults} == {
+        3: ["takes more than 0.5 s"],
+        4: ["ends its process, exit code 9"],
+        5: ["takes more than 0.5 s"],
+        6: ["ValueError: six"],
+        7: ["seven"],
+    }
+
+
+def test_no_seed_begins_after_the_time_and_no_process_is_left() -> None:
+    pids: set[int] = set()
+    for _, faults in failures(lambda seed, folder: [str(os.getpid())], itertools.count(), 0.2, 2):
+        pids.update(map(int, faults))
+    assert 1 <= len(pids) <= 2
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
 def test_crafted_files_are_refused_in_one_line_two_seconds_and_300_mb(tmp_path: Path) -> None:
