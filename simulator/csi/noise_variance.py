@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -18,6 +20,42 @@ _TAPERED = 16  # antennas along a dimension from which on it is tapered
 _POOLED = 0.25  # quantile: channels in many beams bias estimates upwards
 _LEAST_SHARE_OF_POOL = 0.5
 _OVERSAMPLING = 4
+_SERIES_AT_A_TIME = 512
+_SIGNIFICANT = 0.05  # chance of as strong a wave in noise
+_STRUCTURED_SHARE = 0.2  # of the series, from which on all are taken as structured
+_LEAST_ANTENNAS = 16  # below which weak beams tell nothing
+_LEAST_VALUES = 64  # per user, over antennas, snapshots and drops
+
+
+@dataclass(frozen=True)
+class PooledNoise:
+    """Hold the noise variances of several users, estimated from all their drops.
+
+    Parameters
+    ----------
+    variance
+        sigma^2 per antenna, float64 (groups, users).
+    unknown
+        bool (groups, users): pilots without a wave that noise alone would not show, or too few values.
+    """
+
+    variance: Tensor
+    unknown: Tensor
+
+    def part(self, start: int, stop: int) -> PooledNoise:
+        """Return the part of successive groups.
+
+        Parameters
+        ----------
+        start, stop
+            First group, and the one after the last.
+
+        Returns
+        -------
+        PooledNoise
+            Noise of those groups.
+        """
+        return PooledNoise(self.variance[start:stop], self.unknown[start:stop])
 
 
 def noise_variance_of_history(snapshots: Tensor) -> Tensor:
@@ -115,6 +153,39 @@ def pool_over_drops(variances: Tensor) -> Tensor:
     """
     common = variances.quantile(_POOLED, dim=0, keepdim=True)
     return torch.where(variances < _LEAST_SHARE_OF_POOL * common, variances, common)
+
+
+def pooled_noise(blocks: Iterable[Tensor], geometry: ArrayGeometry) -> PooledNoise:
+    """Estimate sigma^2 of each user from the weak beams of all its drops.
+
+    Parameters
+    ----------
+    blocks
+        Received pilots, one per antenna, complex (groups, snapshots, users, antennas), none of them zero; blocks of
+        successive groups, of which only the variances are kept. Their lengths do not matter.
+    geometry
+        Arrangement of the antennas, not ``none``.
+
+    Returns
+    -------
+    PooledNoise
+        Noise of all groups.
+    """
+    variances, chances, values, antennas = [], [], 0, 0
+    for block in blocks:
+        groups, snapshots, users, antennas = block.shape
+        values += groups * snapshots * antennas
+        for part in torch.split(block.transpose(1, 2).flatten(0, 1), _SERIES_AT_A_TIME):
+            root = part.abs().amax((1, 2), keepdim=True)  # float32 does not hold all squares
+            root = root * (part / root).abs().square().mean((1, 2), keepdim=True).sqrt()
+            unit = part / root
+            variances.append(noise_variance_of_beams(unit, geometry).double() * root[:, 0, 0].double().square())
+            chances.append(chance_of_strongest_wave(unit, geometry))
+    significant = (torch.cat(chances) < _SIGNIFICANT).view(-1, users)
+    few = antennas < _LEAST_ANTENNAS or values < _LEAST_VALUES
+    structured = significant.double().mean() >= _STRUCTURED_SHARE
+    variance = pool_over_drops(torch.cat(variances).view(-1, users))
+    return PooledNoise(variance, torch.full_like(significant, few) | ~(significant | structured))
 
 
 def chance_of_strongest_wave(snapshots: Tensor, geometry: ArrayGeometry) -> Tensor:

@@ -22,6 +22,7 @@ from nflae_bridge.api.estimate import first_fault
 from nflae_bridge.files.blocks import drop_name
 from simulator.csi.estimation.estimate import METHODS
 from simulator.csi.estimation.users import EstimationMethod, estimate_users
+from simulator.csi.noise_variance import PooledNoise, pooled_noise
 
 __all__ = ["USED_METHODS", "EstimationSummary", "estimate_file", "read_matrix"]
 
@@ -74,6 +75,8 @@ def estimate_file(
     advance: Callable[[int, str], None],
 ) -> EstimationSummary:
     """Write the channels estimated from every drop of a file.
+
+    A noise variance that is not stated is estimated from all drops first; the file is then read twice.
 
     Parameters
     ----------
@@ -150,14 +153,30 @@ def _blocks(
     summary: EstimationSummary,
 ) -> Iterator[tuple[int, dict[str, npt.NDArray[np.generic]]]]:
     """Yield the first drop and the arrays of successive blocks of drops."""
-    step = max(1, batch // snapshots) * snapshots
-    for start in range(0, file.drops, step):
-        rows = _read(file, start, min(start + step, file.drops))
+    groups = max(1, batch // snapshots)
+    noise = _noise_of_file(file, method, snapshots, groups)
+    for start, rows in _grouped(file, snapshots, groups):
+        within = None if noise is None else noise.part(start // snapshots, start // snapshots + len(rows))
         try:
-            found = _estimated(rows, method, snapshots, antenna_axes, file.convention == "direct", summary)
+            found = _estimated(rows, method, within, antenna_axes, file.convention == "direct", summary)
         except NflaeError as error:
             raise NflaeError(f"{file.path}: {file.variable}: {error}") from None
         yield start, found
+
+
+def _noise_of_file(file: ChannelFile, method: EstimationMethod, snapshots: int, groups: int) -> PooledNoise | None:
+    """Return the noise of all drops, or None where it is not estimated from all of them."""
+    if not method.pools_noise:
+        return None
+    return pooled_noise((rows.to(method.device) for _, rows in _grouped(file, snapshots, groups)), method.geometry)
+
+
+def _grouped(file: ChannelFile, snapshots: int, groups: int) -> Iterator[tuple[int, torch.Tensor]]:
+    """Yield the first drop and the received pilots of blocks, complex64 (groups, snapshots, users, symbols)."""
+    step = groups * snapshots
+    for start in range(0, file.drops, step):
+        rows = _read(file, start, min(start + step, file.drops))
+        yield start, torch.from_numpy(rows).reshape(-1, snapshots, *rows.shape[1:])
 
 
 def _read(file: ChannelFile, start: int, stop: int) -> npt.NDArray[np.complex64]:
@@ -171,23 +190,23 @@ def _read(file: ChannelFile, start: int, stop: int) -> npt.NDArray[np.complex64]
 
 
 def _estimated(
-    rows: npt.NDArray[np.complex64],
+    received: torch.Tensor,
     method: EstimationMethod,
-    snapshots: int,
+    noise: PooledNoise | None,
     antenna_axes: tuple[int, ...],
     direct: bool,
     summary: EstimationSummary,
 ) -> dict[str, npt.NDArray[np.generic]]:
     """Return the arrays of a block of drops."""
-    grouped = torch.from_numpy(rows).reshape(-1, snapshots, *rows.shape[1:])
-    found = estimate_users(grouped, method)
+    groups, snapshots, users, _ = received.shape
+    found = estimate_users(received, method, noise)
     summary.methods.update(found.method)
     error = found.csi_error_db.double().cpu().numpy()
     summary.errors.append(10 ** (error.ravel() / 10))
     if found.noise_share is not None:
         summary.noise_shares.append(found.noise_share.cpu().numpy().ravel())
     # MATLAB's order of the antenna axes is the reverse of NumPy's; a panel's rows are the faster axis of both.
-    channels = found.channels.cpu().numpy().reshape(*rows.shape[:2], *reversed(antenna_axes))
+    channels = found.channels.cpu().numpy().reshape(groups * snapshots, users, *reversed(antenna_axes))
     if direct:
         channels = np.moveaxis(channels.conj(), 1, -1)
     used = np.array([USED_METHODS.index(name) + 1.0 for name in found.method]).reshape(error.shape)

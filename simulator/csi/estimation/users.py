@@ -15,19 +15,14 @@ from simulator.csi.estimation.estimate import Estimate, check_method, estimate_c
 from simulator.csi.estimation.least_squares import least_squares
 from simulator.csi.estimation.pilots import Observation
 from simulator.csi.noise_variance import (
-    chance_of_strongest_wave,
-    noise_variance_of_beams,
+    PooledNoise,
     noise_variance_of_history,
-    pool_over_drops,
+    pooled_noise,
 )
 
 _SERIES_AT_A_TIME = 512
 _HIGHEST_SNR_DB = 300.0
 _DOUBTFUL_SHARE = 2 / 3  # of the received power; Rayleigh fading: median 0.95 of single drops, 0.82 of 20 (N = 64)
-_SIGNIFICANT = 0.05  # chance of as strong a wave in noise
-_STRUCTURED_SHARE = 0.2  # of the series, from which on all are taken as structured
-_LEAST_ANTENNAS = 16  # below which weak beams tell nothing
-_LEAST_VALUES = 64  # per user, over antennas, snapshots and drops
 LINE = ArrayGeometry("line")
 
 
@@ -83,6 +78,12 @@ class EstimationMethod:
         if variance is not None and not 0 < variance < float("inf"):
             raise NflaeError(f"the noise variance of the pilots must be positive and finite, got {variance:g}")
 
+    @property
+    def pools_noise(self) -> bool:
+        """Whether the noise variance is estimated from the beams of all drops of a user."""
+        stated = self.csi_snr_db is not None or self.noise_variance is not None
+        return not stated and self.pilots is None and self.geometry.kind != "none"
+
     def scaled(self, factor: float) -> EstimationMethod:
         """Return the method for channels that are multiplied by a factor."""
         power = factor**2
@@ -94,7 +95,7 @@ class EstimationMethod:
         )
 
 
-def estimate_users(received: Tensor, method: EstimationMethod) -> Estimate:
+def estimate_users(received: Tensor, method: EstimationMethod, noise: PooledNoise | None = None) -> Estimate:
     """Estimate channels.
 
     Parameters
@@ -104,6 +105,9 @@ def estimate_users(received: Tensor, method: EstimationMethod) -> Estimate:
         the snapshots of a group have the directions of each user in common.
     method : EstimationMethod
         How to estimate.
+    noise : PooledNoise, optional
+        Noise of these groups, where they are part of more; by default that of ``received`` alone is estimated. Ignored
+        unless the method pools the noise.
 
     Returns
     -------
@@ -117,21 +121,28 @@ def estimate_users(received: Tensor, method: EstimationMethod) -> Estimate:
         If the noise variance is needed and cannot be estimated, or as `EstimationMethod.check`.
     """
     method.check()
+    received = received.to(method.device)
+    if not method.pools_noise:
+        noise = None
+    elif noise is None:
+        noise = pooled_noise([received], method.geometry)
     scale = 2.0 ** math.frexp(float(torch.view_as_real(received).abs().max()))[1]
-    found = _estimate_scaled(received / scale, method.scaled(1 / scale))  # no digit changes, float32 holds the squares
+    if noise is not None:
+        noise = replace(noise, variance=noise.variance / scale / scale)
+    # no digit changes, float32 holds the squares
+    found = _estimate_scaled(received / scale, method.scaled(1 / scale), noise)
     return replace(found, channels=found.channels * scale)
 
 
-def _estimate_scaled(received: Tensor, method: EstimationMethod) -> Estimate:
+def _estimate_scaled(received: Tensor, method: EstimationMethod, noise: PooledNoise | None) -> Estimate:
     groups, snapshots, users, symbols = received.shape
-    series = received.to(method.device).transpose(1, 2).reshape(groups * users, snapshots, symbols)
-    noise = _pooled_noise(series, users, method)
+    series = received.transpose(1, 2).reshape(groups * users, snapshots, symbols)
     parts = []
     for start in range(0, len(series), _SERIES_AT_A_TIME):
         part = series[start : start + _SERIES_AT_A_TIME]
         owner = (torch.arange(start, start + len(part), device=part.device)) % users
         within = slice(start, start + len(part))
-        pooled = None if noise is None else (noise[0][within], noise[1][within])
+        pooled = None if noise is None else (noise.variance.flatten()[within], noise.unknown.flatten()[within])
         parts.append(_estimate(part, owner, method, pooled))
     channels = torch.cat([part.channels for part in parts])
     shares = [part.noise_share for part in parts if part.noise_share is not None]
@@ -164,34 +175,6 @@ def doubt_noise(median_share: float) -> str | None:
         " significant wave are left as received; state --csi-snr-db or --noise-dbw (csi_snr_db or noise_variance in"
         " Python)"
     )
-
-
-def _pooled_noise(series: Tensor, users: int, method: EstimationMethod) -> tuple[Tensor, Tensor] | None:
-    """Estimate sigma^2 of each user from the beams of all its drops, and tell series that are left as received.
-
-    Returns
-    -------
-    variance : Tensor
-        sigma^2, float64 (series,).
-    unknown : Tensor
-        bool (series,): without a wave that noise alone would not show, or too few values to tell the noise.
-
-    Or None where the noise is stated or not estimated from beams.
-    """
-    stated = method.csi_snr_db is not None or method.noise_variance is not None
-    if stated or method.pilots is not None or method.geometry.kind == "none":
-        return None
-    variances, chances = [], []
-    for part in torch.split(series, _SERIES_AT_A_TIME):
-        power = part.abs().square().mean((1, 2), keepdim=True)
-        unit = part / power.sqrt()
-        variances.append(noise_variance_of_beams(unit, method.geometry).double() * power[:, 0, 0].double())
-        chances.append(chance_of_strongest_wave(unit, method.geometry))
-    significant = torch.cat(chances) < _SIGNIFICANT
-    pooled = pool_over_drops(torch.cat(variances).view(-1, users)).flatten()
-    few = series.shape[2] < _LEAST_ANTENNAS or series[::users].numel() < _LEAST_VALUES
-    structured = significant.double().mean() >= _STRUCTURED_SHARE
-    return pooled, torch.full_like(significant, few) | ~(significant | structured)
 
 
 def _estimate(

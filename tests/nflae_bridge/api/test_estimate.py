@@ -70,6 +70,23 @@ def test_a_file_of_noisy_channels_is_estimated_in_its_convention(nflae: Run, tmp
     assert [[names[int(i) - 1] for i in row] for row in found["method"].T] == python.method.tolist()
 
 
+@pytest.mark.parametrize("drops_per_block", [2, 20])
+def test_the_noise_of_a_file_is_that_of_all_drops(
+    nflae: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drops_per_block: int
+) -> None:
+    """The first drops fill all beams: their noise is known from the later ones, whatever the length of a block."""
+    monkeypatch.setattr("nflae_bridge.engine.devices.drops_per_block", lambda *sizes: drops_per_block)
+    channels = np.concatenate([noise(3, 2, 64), waves(9, 2, 64)])
+    received = channels + 0.2 * noise(24, 2, 64)[12:]
+    scipy.io.savemat(tmp_path / "in.mat", {"H": received.T, "layout": "nks"})
+    done = nflae("estimate", tmp_path / "in.mat", "-o", tmp_path / "out.mat", "--snapshots", 1)
+    assert done.exit_code == 0, done.output
+    found, whole = load(tmp_path / "out.mat")["H"].T, nflae_bridge.estimate(received).channels
+    np.testing.assert_allclose(found, whole, atol=1e-4)
+    assert error_db(found[:3], channels[:3]) < -12
+    assert error_db(nflae_bridge.estimate(received[:3], method="beam-gain").channels, channels[:3]) > -8
+
+
 @pytest.mark.parametrize("convention", ["hermitian", "direct"])
 def test_a_pilot_matrix_in_either_convention(nflae: Run, tmp_path: Path, convention: str) -> None:
     """Y = Phi' * H + noise, or Y = H * Phi + noise, as MATLAB computes them."""
