@@ -80,7 +80,7 @@ class EstimationMethod:
 
     @property
     def pools_noise(self) -> bool:
-        """Whether the noise variance is estimated from the beams of all drops of a user."""
+        """Return whether the noise variance is estimated from the beams of all drops of a user."""
         stated = self.csi_snr_db is not None or self.noise_variance is not None
         return not stated and self.pilots is None and self.geometry.kind != "none"
 
