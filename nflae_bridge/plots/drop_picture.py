@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,13 @@ from nflae_bridge.plots.style import FAR_FIELD, NEAR_FIELD
 from nflae_bridge.plots.style import UNDECIDED as UNDECIDED_COLOUR
 
 NEAR, FAR, UNDECIDED = ("o", NEAR_FIELD), ("s", FAR_FIELD), ("D", UNDECIDED_COLOUR)  # marker and colour
+_MAP_POINTS = (450.0, 300.0)  # about the size of the map
+_SAME_PLACE = 3.0  # points
+_DIGIT_POINTS = 7.0  # width of a digit of a label
+_OFFSETS = (
+    *((7, 11), (7, -11), (-7, 11), (-7, -11), (9, 0), (-9, 0)),  # points, across and up
+    *((7, 22), (7, -22), (-7, 22), (-7, -22)),
+)
 _OUTLINE = [matplotlib.patheffects.withStroke(linewidth=2.2, foreground="black")]
 
 
@@ -36,6 +44,10 @@ class DropPicture:
         Bool (users,).
     undecided
         Bool (users,), users whose label is not reliable.
+    alpha_c
+        Largest fraction of the power for the near-field users, in (0, 1].
+    min_rate
+        Minimum rate of every user, bps/Hz.
     """
 
     title: str
@@ -45,6 +57,8 @@ class DropPicture:
     rate: Tensor
     near_field: Tensor
     undecided: Tensor
+    alpha_c: float = 1.0
+    min_rate: float = 0.0
 
 
 def appearance(picture: DropPicture, user: int) -> tuple[str, str]:
@@ -67,8 +81,13 @@ def appearance(picture: DropPicture, user: int) -> tuple[str, str]:
     return NEAR if picture.near_field[user] else FAR
 
 
-def mark_user(axes: Any, picture: DropPicture, user: int, place: tuple[float, float], at_right: bool) -> None:
-    """Mark a user with its number; hollow where only the direction is known.
+def mark_users(
+    axes: Any,
+    picture: DropPicture,
+    places: Mapping[int, tuple[float, float]],
+    extent: tuple[float, float, float, float],
+) -> None:
+    """Mark users with their numbers; hollow where only the direction is known, grey where no power is allotted.
 
     Parameters
     ----------
@@ -76,31 +95,69 @@ def mark_user(axes: Any, picture: DropPicture, user: int, place: tuple[float, fl
         Axes of the map.
     picture
         The answer.
-    user
-        Index of the user.
-    place
-        Position on the axes.
-    at_right
-        The number stands to the left of the marker, which is at the right edge.
+    places
+        Position on the axes by the index of the user; users at the same position share one label.
+    extent
+        Left, right, bottom, top of the axes.
     """
-    (marker, colour), resolved = appearance(picture, user), bool(picture.scene.resolved[user])
-    axes.plot(
-        *place,
-        marker=marker,
-        markersize=9,
-        markerfacecolor=colour if resolved else "none",
-        markeredgecolor="white" if resolved else colour,
-        markeredgewidth=1.3 if resolved else 2.2,
-        clip_on=False,
-    )
-    axes.annotate(
-        str(user + 1),
-        place,
-        xytext=(-9, 6) if at_right else (7, 5),
-        ha="right" if at_right else "left",
-        textcoords="offset points",
-        color="white",
-        fontsize=10,
-        fontweight="bold",
-        path_effects=_OUTLINE,
-    )
+    left, right, bottom, top = extent
+    scale = (_MAP_POINTS[0] / (right - left), _MAP_POINTS[1] / (top - bottom))
+    for user, place in places.items():
+        (marker, colour), resolved = appearance(picture, user), bool(picture.scene.resolved[user])
+        axes.plot(
+            *place,
+            marker=marker,
+            markersize=9,
+            markerfacecolor=colour if resolved else "none",
+            markeredgecolor="white" if resolved else colour,
+            markeredgewidth=1.3 if resolved else 2.2,
+            clip_on=False,
+        )
+    in_points = {user: ((x - left) * scale[0], (y - bottom) * scale[1]) for user, (x, y) in places.items()}
+    for users, (right_of, above) in _label_offsets(in_points).items():
+        axes.annotate(
+            ", ".join(str(user + 1) for user in users),
+            places[users[0]],
+            xytext=(right_of, above),
+            ha="left" if right_of > 0 else "right",
+            va="center",
+            textcoords="offset points",
+            color="white",
+            fontsize=10,
+            fontweight="bold",
+            path_effects=_OUTLINE,
+        )
+
+
+def _label_offsets(places: Mapping[int, tuple[float, float]]) -> dict[tuple[int, ...], tuple[float, float]]:
+    """Return the offset of each label from its marker, points, where it covers the fewest markers and labels.
+
+    Users within `_SAME_PLACE` points of each other share a label.
+    """
+    groups: list[list[int]] = []
+    for user, (x, y) in places.items():
+        near = (group for group in groups if _within(places[group[0]], x, y, _SAME_PLACE, _SAME_PLACE))
+        if (group := next(near, None)) is None:
+            groups.append([user])
+        else:
+            group.append(user)
+    labels: list[tuple[float, float, float]] = []  # centre and half the width of each label placed so far
+    offsets = {}
+    for group in groups:
+        x, y = places[group[0]]
+        half = _DIGIT_POINTS / 2 * len(", ".join(str(user + 1) for user in group))
+
+        def crossings(offset: tuple[float, float], x: float = x, y: float = y, half: float = half) -> int:
+            centre = (x + offset[0] + (half if offset[0] > 0 else -half), y + offset[1])
+            outside = not (half <= centre[0] <= _MAP_POINTS[0] - half and 6 <= centre[1] <= _MAP_POINTS[1] - 6)
+            markers = sum(_within(centre, *place, half + 5, 11) for place in places.values())
+            return outside + markers + sum(_within(centre, *at, half + other + 4, 11) for *at, other in labels)
+
+        best = min(_OFFSETS, key=crossings)
+        labels.append((x + best[0] + (half if best[0] > 0 else -half), y + best[1], half))
+        offsets[tuple(group)] = best
+    return offsets
+
+
+def _within(centre: tuple[float, float], x: float, y: float, across: float, up: float) -> bool:
+    return abs(centre[0] - x) < across and abs(centre[1] - y) < up

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nflae_bridge.files.positions import PanelScene
-from nflae_bridge.plots.drop_picture import DropPicture, mark_user
+from nflae_bridge.plots.drop_picture import DropPicture, mark_users
 from simulator.geometry.panels import azimuth_and_depression, direction_cosines, spherical_wave
 
 _DYNAMIC_RANGE_DB = 30.0
@@ -68,16 +68,17 @@ def draw_panel_map(figure: Any, axes: Any, picture: DropPicture, scene: PanelSce
     scene
         Its array and users.
     """
-    places = azimuth_and_depression(scene.direction, scene.array)
-    (left, right), (low, high) = (_range(angle) for angle in places)
+    angles = azimuth_and_depression(scene.direction, scene.array)
+    (left, right), (low, high) = (_range(angle) for angle in angles)
     pixels = max(2_000, _MAX_PIXEL_ELEMENTS // (scene.array.elements * len(scene.distance)))
     columns = min(240, int((pixels * (right - left) / (high - low)) ** 0.5) + 2)
     azimuth = torch.linspace(left, right, columns, dtype=torch.float64)
     depression = torch.linspace(high, low, min(160, max(24, pixels // columns)), dtype=torch.float64)
     intensity = angular_map(scene, picture.precoder, picture.power, azimuth, depression)
+    extent = (math.degrees(left), math.degrees(right), -math.degrees(high), -math.degrees(low))
     image = axes.imshow(
         10 * np.log10(np.maximum(intensity / intensity.max(), 1e-12)),
-        extent=[math.degrees(value) for value in (left, right, -high, -low)],
+        extent=extent,
         origin="lower",
         aspect="auto",
         cmap="cividis",
@@ -85,13 +86,10 @@ def draw_panel_map(figure: Any, axes: Any, picture: DropPicture, scene: PanelSce
         vmax=0,
         interpolation="bilinear",
     )
-    figure.colorbar(
-        image, ax=axes, pad=0.01, label=r"$\Sigma_k P_k|b(r_k)^H w_k|^2$ at user $k$'s distance [dB of its peak]"
-    )
-    across, up = np.degrees(places[0].numpy()), -np.degrees(places[1].numpy())
-    for user in range(len(across)):
-        at_right = across[user] > math.degrees(left + 0.97 * (right - left))
-        mark_user(axes, picture, user, (across[user], up[user]), at_right)
+    figure.colorbar(image, ax=axes, pad=0.01, label="power at the users' distances, relative to its peak [dB]")
+    across, up = np.degrees(angles[0].numpy()), -np.degrees(angles[1].numpy())
+    places = {user: (float(across[user]), float(up[user])) for user in range(len(across))}
+    mark_users(axes, picture, places, extent)
     axes.set_xlabel("azimuth [degrees] (directions estimated from the wavefronts)")
     axes.set_ylabel("elevation [degrees]")
     axes.set_title(picture.title, loc="left", fontsize=11)

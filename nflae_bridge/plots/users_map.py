@@ -13,13 +13,14 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from nflae_bridge.files.positions import PanelScene, Scene
-from nflae_bridge.plots.drop_picture import FAR, NEAR, UNDECIDED, DropPicture, appearance, mark_user
+from nflae_bridge.plots.drop_picture import FAR, NEAR, UNDECIDED, DropPicture, appearance, mark_users
 from nflae_bridge.plots.panel_map import draw_panel_map
 from simulator.geometry.arrays import angle_and_distance
 from simulator.geometry.near_field import effective_rayleigh_distance, focusing_gain
 from simulator.geometry.steering import near_field_steering
 
 _LISTED = 8  # users listed by number in the legend
+_OFF_PERCENT = 0.1  # a bar of a smaller share would not be visible
 _DYNAMIC_RANGE_DB = 30.0
 _MAX_PIXELS = 120_000
 _MAX_PIXEL_ANTENNAS = 30_000_000  # pixels x antennas: one to two seconds
@@ -103,8 +104,22 @@ def draw_users(figure: Any, picture: DropPicture) -> None:
         axes.set_axisbelow(True)
     number_all = count <= 32
     powers.set_yticks(users if number_all else [1, count])
-    powers.set_ylabel("user")
+    powers.set_title("user", x=-0.03, ha="right", fontsize=10)
     rates.set_yticks(users if number_all else [1, count], [])
+    for user in users[share < _OFF_PERCENT] if number_all else ():
+        text = "off" if share[user - 1] == 0 else f"< {_OFF_PERCENT:g} %"
+        powers.annotate(text, (0, user), xytext=(4, 0), textcoords="offset points", va="center", color="#666666")
+    _draw_constraints(powers, rates, picture, share)
+
+
+def _draw_constraints(powers: Any, rates: Any, picture: DropPicture, share: npt.NDArray[np.float64]) -> None:
+    """Write the near-field users' share of the power and its limit, and draw the minimum rate."""
+    if picture.alpha_c < 1:
+        near = float(share[picture.near_field.numpy()].sum())
+        powers.set_title(f"near field: {near:.1f} %\n(at most {100 * picture.alpha_c:g} %)", fontsize=9, loc="left")
+    if picture.min_rate > 0:
+        rates.axvline(picture.min_rate, color="black", linestyle="--", linewidth=1.2)
+        rates.set_title(f"dashed: at least\n{picture.min_rate:g} bps/Hz", fontsize=9, loc="left")
 
 
 def _draw_map(figure: Any, axes: Any, picture: DropPicture, scene: Scene) -> None:
@@ -126,7 +141,7 @@ def _draw_map(figure: Any, axes: Any, picture: DropPicture, scene: Scene) -> Non
         vmax=0,
         interpolation="bilinear",
     )
-    figure.colorbar(image, ax=axes, pad=0.01, label=r"focused power $\Sigma_k P_k|b^H w_k|^2$ [dB of its peak]")
+    figure.colorbar(image, ax=axes, pad=0.01, label="focused power, relative to its peak [dB]")
     axes.plot(0, scene.array.height, marker=">", markersize=11, color="white", markeredgecolor="black", clip_on=False)
     _draw_positions(axes, picture, scene, (left, right, bottom, top))
     axes.plot(*_near_field_border(scene), color="white", linestyle="--", linewidth=1.4)
@@ -140,8 +155,8 @@ def _draw_map(figure: Any, axes: Any, picture: DropPicture, scene: Scene) -> Non
 def _draw_positions(axes: Any, picture: DropPicture, scene: Scene, extent: tuple[float, float, float, float]) -> None:
     """Mark every located user with its number; hollow where only the direction is known."""
     x_shown, height_shown = _drawn_positions(scene, extent)
-    for user in torch.nonzero(scene.located).flatten().tolist():
-        mark_user(axes, picture, user, (x_shown[user], height_shown[user]), at_right=x_shown[user] >= 0.97 * extent[1])
+    located = torch.nonzero(scene.located).flatten().tolist()
+    mark_users(axes, picture, {user: (x_shown[user], height_shown[user]) for user in located}, extent)
 
 
 def _extent(scene: Scene) -> tuple[float, float, float, float]:

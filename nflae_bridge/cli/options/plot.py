@@ -132,6 +132,8 @@ def precode_drop_to_plot(
         rate=result.rate[0].cpu(),
         near_field=result.near_field[0].cpu(),
         undecided=result.near_field_score[0].cpu() == UNDECIDED,
+        alpha_c=budget.alpha_c,
+        min_rate=budget.min_rate,
     )
 
 
