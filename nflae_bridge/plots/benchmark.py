@@ -51,14 +51,18 @@ def bench_figure(rows: Sequence[Measurement], title: str, notes: Sequence[str]) 
         of_device = [(batch, found) for (name, batch), found in panels.items() if name == device]
         for axes, (batch, found) in zip(grid[line], of_device, strict=False):
             _draw_panel(axes, found)
-            axes.set_title(f"{device}, {batch:,} drop{'s' if batch > 1 else ''} per call", loc="left", fontsize=10.5)
+            axes.set_title(
+                f"{device}, {batch:,} drop{'s' if batch > 1 else ''} per call", loc="left", fontsize="medium"
+            )
         for axes in grid[line][len(of_device) :]:
             axes.set_visible(False)
     handles: dict[str, Any] = {}
     for axes in grid.flat:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(name, handle)
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
+    figure.legend(
+        handles.values(), handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize="small"
+    )
     return figure
 
 
@@ -96,14 +100,14 @@ def scaling_figure(scaled: Sequence[Scaled], title: str, notes: Sequence[str]) -
         axes.set_yscale("log")
         axes.set_xticks(values, [f"{value:,}" for value in values])
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_title(f"{device}: slopes over {fitted.first:,} to {fitted.last:,}", loc="left", fontsize=10.5)
+        axes.set_title(f"{device}: slopes over {fitted.first:,} to {fitted.last:,}", loc="left", fontsize="medium")
         axes.set_xlabel(_AXES[axis])
     for axes in grid.flat:
-        axes.tick_params(axis="x", labelsize=8.5, labelrotation=30)
+        axes.tick_params(axis="x", labelsize="small", labelrotation=30)
         axes.set_ylabel("median time per drop [µs]")
         _plain_numbers(axes.yaxis)
         grid_axes(axes)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize=8.5)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize="small")
     for line in grid:  # one range of times per device
         low, high = (pick(bound) for pick, bound in zip((min, max), zip(*(a.get_ylim() for a in line), strict=True),
                                                         strict=True))  # fmt: skip
@@ -174,7 +178,7 @@ def _mark(axes: Any, row: Measurement, share: float, index: int) -> None:
         xytext=(0, 8 + 11 * index) if ours else _OFFSETS[row.scheme],
         textcoords="offset points",
         ha="center",
-        fontsize=9.5 if ours else 8,
+        fontsize="small" if ours else "x-small",
         fontweight="bold" if ours else "normal",
         color=style(row.scheme)["color"],
         path_effects=[withStroke(linewidth=2, foreground="white")],
@@ -184,7 +188,7 @@ def _mark(axes: Any, row: Measurement, share: float, index: int) -> None:
 
 def _figure(title: str, notes: Sequence[str], width: float, height: float) -> Figure:
     figure = empty_figure(title, [], max(width, 9.0), height + 0.6)
-    figure.suptitle("\n".join([title, *notes]), x=0.01, ha="left", fontsize=10)
+    figure.suptitle("\n".join([title, *notes]), x=0.01, ha="left", fontsize="medium")
     return figure
 
 

@@ -123,7 +123,7 @@ def mark_users(
             va="center",
             textcoords="offset points",
             color="white",
-            fontsize=10,
+            fontsize="medium",
             fontweight="bold",
             path_effects=_OUTLINE,
         )
@@ -142,7 +142,7 @@ def _label_offsets(places: Mapping[int, tuple[float, float]]) -> dict[tuple[int,
         else:
             group.append(user)
     labels: list[tuple[float, float, float]] = []  # centre and half the width of each label placed so far
-    offsets = {}
+    offsets: dict[tuple[int, ...], tuple[float, float]] = {}
     for group in groups:
         x, y = places[group[0]]
         half = _DIGIT_POINTS / 2 * len(", ".join(str(user + 1) for user in group))
@@ -151,7 +151,11 @@ def _label_offsets(places: Mapping[int, tuple[float, float]]) -> dict[tuple[int,
             centre = (x + offset[0] + (half if offset[0] > 0 else -half), y + offset[1])
             outside = not (half <= centre[0] <= _MAP_POINTS[0] - half and 6 <= centre[1] <= _MAP_POINTS[1] - 6)
             markers = sum(_within(centre, *place, half + 5, 11) for place in places.values())
-            return outside + markers + sum(_within(centre, *at, half + other + 4, 11) for *at, other in labels)
+            return (
+                outside
+                + markers
+                + sum(_within(centre, across, up, half + other + 4, 11) for across, up, other in labels)
+            )
 
         best = min(_OFFSETS, key=crossings)
         labels.append((x + best[0] + (half if best[0] > 0 else -half), y + best[1], half))

@@ -1,4 +1,4 @@
-"""Draw link studies: error rates, goodput, EVM and the timeline; every function returns a PNG file's content."""
+"""Draw link studies: error rates, goodput, EVM and the timeline; every function returns a figure."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from nflae_bridge.plots.style import grid_axes, render, styles
+from nflae_bridge.plots.style import grid_axes, legend_beside, styles
 from nflae_bridge.studies.link.sweep import Point
 from nflae_bridge.studies.link.tables import goodput
 from simulator.link_level.counting import Counts, Tally
 
 
-def error_rates_picture(points: Sequence[Point], title: str) -> bytes:
-    """Draw BER and BLER over SNR with 95 % intervals; a rate without errors shows its interval's upper end.
+def error_rates_picture(points: Sequence[Point], title: str) -> Figure:
+    """Draw BER and BLER over SNR with 95 % intervals; an arrow down from the upper limit stands for no error.
 
     Parameters
     ----------
@@ -28,17 +28,17 @@ def error_rates_picture(points: Sequence[Point], title: str) -> bytes:
 
     Returns
     -------
-    bytes
-        Content of the PNG file.
+    Figure
+        The figure.
     """
     figure, (bits, blocks) = _panels(2, title)
     _draw_rates(bits, points, "bit error rate", lambda found: (found.ber, *found.bit_interval()))
     _draw_rates(blocks, points, "block error rate", lambda found: (found.bler, *found.block_interval()))
-    bits.legend(frameon=False, fontsize=9, loc="lower left")
-    return render(figure, "png")
+    legend_beside(blocks)
+    return figure
 
 
-def goodput_picture(points: Sequence[Point], users: int, channel_uses: int, title: str) -> bytes:
+def goodput_picture(points: Sequence[Point], users: int, channel_uses: int, title: str) -> Figure:
     """Draw goodput and the theoretical SE over SNR.
 
     Parameters
@@ -54,8 +54,8 @@ def goodput_picture(points: Sequence[Point], users: int, channel_uses: int, titl
 
     Returns
     -------
-    bytes
-        Content of the PNG file.
+    Figure
+        The figure.
     """
     figure, (axes,) = _panels(1, title)
     snr = [point.snr_db for point in points]
@@ -67,11 +67,11 @@ def goodput_picture(points: Sequence[Point], users: int, channel_uses: int, titl
     axes.plot([], [], "--", color="#444444", linewidth=1.2, label="SE: log2(1 + SINR)")
     axes.set_ylabel("sum over users [bps/Hz]")
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize=9, loc="upper left", title="goodput", alignment="left")
-    return render(figure, "png")
+    legend_beside(axes, title="goodput")
+    return figure
 
 
-def evm_picture(points: Sequence[Point], title: str) -> bytes:
+def evm_picture(points: Sequence[Point], title: str) -> Figure:
     """Draw the EVM over SNR, measured (markers) and from the SINR (lines).
 
     Parameters
@@ -83,8 +83,8 @@ def evm_picture(points: Sequence[Point], title: str) -> bytes:
 
     Returns
     -------
-    bytes
-        Content of the PNG file.
+    Figure
+        The figure.
     """
     figure, (axes,) = _panels(1, title)
     snr = [point.snr_db for point in points]
@@ -95,13 +95,13 @@ def evm_picture(points: Sequence[Point], title: str) -> bytes:
         axes.plot(snr, measured, linestyle="", color=colour, marker=marker, markersize=6, label=name)
     axes.plot([], [], "--", color="#444444", linewidth=1.2, label="-SINR")
     axes.set_ylabel("EVM [dB]")
-    axes.legend(frameon=False, fontsize=9)
-    return render(figure, "png")
+    legend_beside(axes)
+    return figure
 
 
 def timeline_picture(
     points: Sequence[Point], drops: npt.NDArray[np.int64], users: int, refresh: int, title: str
-) -> bytes:
+) -> Figure:
     """Draw SE, near-field share and BLER drop by drop, at the highest SNR; dotted lines mark new precoders.
 
     Parameters
@@ -119,8 +119,8 @@ def timeline_picture(
 
     Returns
     -------
-    bytes
-        Content of the PNG file.
+    Figure
+        The figure.
     """
     point = max(points, key=lambda each: each.snr_db)
     figure, panels = _panels(3, f"{title}, {point.snr_db:g} dB", across=False)
@@ -138,8 +138,8 @@ def timeline_picture(
     panels[1].set_ylim(-3, 103)
     panels[2].set_ylim(-0.03, 1.03)
     panels[-1].set_xlabel("drop (slot)")
-    panels[0].legend(frameon=False, fontsize=9, ncols=len(point.sums), loc="lower left")
-    return render(figure, "png")
+    legend_beside(panels[0])
+    return figure
 
 
 def _panels(count: int, title: str, across: bool = True) -> tuple[Figure, list[Any]]:
@@ -151,7 +151,7 @@ def _panels(count: int, title: str, across: bool = True) -> tuple[Figure, list[A
     for axes in panels:
         axes.set_xlabel("SNR P / σ² [dB]")
         grid_axes(axes)
-    panels[0].set_title(title, loc="left", fontsize=11)
+    panels[0].set_title(title, loc="left", fontsize="medium")
     return figure, panels
 
 
@@ -165,13 +165,20 @@ _RateAndInterval = Callable[[Tally], tuple[Counts, Counts, Counts]]
 
 
 def _draw_rates(axes: Any, points: Sequence[Point], label: str, rate_of: _RateAndInterval) -> None:
+    unseen = False
     for name, colour, marker in _schemes(points):
         values = np.array([np.concatenate(rate_of(point.sums[name].pooled())) for point in points])
         snr, (rate, low, high) = np.array([point.snr_db for point in points]), values.T
         seen = rate > 0
         spread = np.maximum([rate - low, high - rate], 0)[:, seen]
         axes.errorbar(snr[seen], rate[seen], spread, color=colour, marker=marker, markersize=5, capsize=2.5, label=name)
-        axes.plot(snr[rate == 0], high[rate == 0], linestyle="", color=colour, marker=11, markersize=7)
+        if not seen.all():
+            arrow = 0.6 * high[~seen]
+            axes.errorbar(snr[~seen], high[~seen], arrow, uplims=True, linestyle="", color=colour, capsize=4)
+        unseen |= not seen.all()
+    if unseen:
+        limit = "no error: 95 % upper limit"
+        axes.plot([], [], linestyle="", marker=r"$\downarrow$", markersize=9, color="#444444", label=limit)
     axes.set_yscale("log")
     axes.set_ylim(top=1.5)
     axes.set_ylabel(label)

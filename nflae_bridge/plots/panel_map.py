@@ -92,7 +92,7 @@ def draw_panel_map(figure: Any, axes: Any, picture: DropPicture, scene: PanelSce
     mark_users(axes, picture, places, extent)
     axes.set_xlabel("azimuth [degrees] (directions estimated from the wavefronts)")
     axes.set_ylabel("elevation [degrees]")
-    axes.set_title(picture.title, loc="left", fontsize=11)
+    axes.set_title(picture.title, loc="left", fontsize="medium")
 
 
 def _range(angle: Tensor) -> tuple[float, float]:

@@ -75,7 +75,7 @@ def _draw_bars(axes: Any, bars: Sequence[SchemeBar], capacity: float, note: str)
             va="center",
             color="white",
             fontweight="bold",
-            fontsize=9,
+            fontsize="small",
             path_effects=[matplotlib.patheffects.withStroke(linewidth=1.5, foreground="#444444")],
         )
     axes.axvline(capacity, color=CAPACITY, linestyle="--", linewidth=1.5)

@@ -1,24 +1,18 @@
-"""Provide the style that all figures share: colours and markers of the schemes, axes, titles, file formats."""
+"""Provide the style that all figures share: colours and markers of the schemes, axes, titles."""
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from matlab_io.errors import NflaeError
 from nflae_bridge.plots.names import label
 
 if TYPE_CHECKING:
     import pandas as pd
-
-FORMATS = ("png", "pdf", "svg")
 
 # The palette of Okabe and Ito, readable with colour vision deficiencies; markers keep schemes apart in grey.
 OURS = NEAR_FIELD = "#D55E00"
@@ -105,10 +99,10 @@ def empty_figure(title: str, cuts: Sequence[str], width: float = 9.0, height: fl
     """
     figure = Figure(figsize=(width, height + 0.25 * len(cuts)), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    figure.suptitle(title, x=0.01, ha="left", fontsize="large", fontweight="bold")
     if cuts:
         lines = "\n".join(textwrap.fill(line, int(13 * width)) for line in cuts)
-        figure.supxlabel(lines, fontsize=8.5, color="#A00000", ha="left", x=0.01)
+        figure.supxlabel(lines, fontsize="small", color="#A00000", ha="left", x=0.01)
     return figure
 
 
@@ -125,7 +119,7 @@ def grid_axes(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def draw_lines(axes: Any, rows: pd.DataFrame, x: str, y: str) -> None:
+def draw_lines(axes: Any, rows: pd.DataFrame, x: str, y: str, heading: str = "", faint: bool = False) -> None:
     """Draw one line per scheme, in the rows' order.
 
     Parameters
@@ -136,67 +130,30 @@ def draw_lines(axes: Any, rows: pd.DataFrame, x: str, y: str) -> None:
         Table with a column ``scheme``.
     x, y
         Names of the columns of the abscissa and the ordinate.
+    heading
+        Heading of the lines in the legend.
+    faint
+        Draw the lines thin and pale.
     """
+    pale = {"alpha": 0.5, "linewidth": 1.0} if faint else {}
+    if heading:
+        axes.plot([], [], linestyle="", label=heading)
     for name in rows["scheme"].unique():
         selected = rows[rows["scheme"] == name]
-        axes.plot(selected[x], selected[y], label=label(name), markersize=6, **style(name))
+        axes.plot(selected[x], selected[y], label=label(name), markersize=6, **{**style(name), **pale})
     grid_axes(axes)
 
 
-def legend_beside(axes: Any) -> None:
+def legend_beside(axes: Any, title: str | None = None) -> None:
     """Place the legend to the right of the axes, where it covers no line.
 
     Parameters
     ----------
     axes
         Matplotlib axes.
+    title
+        Title of the legend.
     """
-    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9.5)
-
-
-def plot_format(path: Path) -> str:
-    """Return the figure's file format by the file's extension.
-
-    Parameters
-    ----------
-    path
-        Path of the figure.
-
-    Returns
-    -------
-    str
-        One of `FORMATS`.
-
-    Raises
-    ------
-    NflaeError
-        For any other extension.
-    """
-    suffix = path.suffix.lower().removeprefix(".")
-    if suffix not in FORMATS:
-        kind = f"{path.suffix} files" if path.suffix else "files without an extension"
-        raise NflaeError(f"{path}: plots cannot be written as {kind}; name it .png, .pdf or .svg")
-    return suffix
-
-
-def render(figure: Figure, kind: str) -> bytes:
-    """Return the figure as the content of a file; the same figure always gives the same bytes.
-
-    Parameters
-    ----------
-    figure
-        The figure.
-    kind
-        One of `FORMATS`.
-
-    Returns
-    -------
-    bytes
-        Content of the file, 150 dpi where it is a bitmap.
-    """
-    content = io.BytesIO()
-    # No date and no random identifiers.
-    metadata = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[kind]
-    with matplotlib.rc_context({"svg.hashsalt": "nflae"}):
-        figure.savefig(content, format=kind, dpi=150, metadata=metadata)
-    return content.getvalue()
+    axes.legend(
+        loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, title=title, alignment="left", fontsize="small"
+    )

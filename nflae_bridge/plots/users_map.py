@@ -88,7 +88,7 @@ def draw_users(figure: Any, picture: DropPicture) -> None:
         draw_panel_map(figure, figure.add_subplot(grid[0]), picture, picture.scene)
     else:
         _draw_map(figure, figure.add_subplot(grid[0]), picture, picture.scene)
-    figure.legend(handles=_legend(picture), loc="outside lower left", ncols=5, fontsize=9.5, frameon=False)
+    figure.legend(handles=_legend(picture), loc="outside lower left", ncols=5, fontsize="small", frameon=False)
     powers, rates = figure.add_subplot(grid[1]), figure.add_subplot(grid[2])
     count = len(picture.near_field)
     users = np.arange(1, count + 1)
@@ -104,7 +104,7 @@ def draw_users(figure: Any, picture: DropPicture) -> None:
         axes.set_axisbelow(True)
     number_all = count <= 32
     powers.set_yticks(users if number_all else [1, count])
-    powers.set_title("user", x=-0.03, ha="right", fontsize=10)
+    powers.set_title("user", x=-0.03, ha="right", fontsize="medium")
     rates.set_yticks(users if number_all else [1, count], [])
     for user in users[share < _OFF_PERCENT] if number_all else ():
         text = "off" if share[user - 1] == 0 else f"< {_OFF_PERCENT:g} %"
@@ -116,10 +116,12 @@ def _draw_constraints(powers: Any, rates: Any, picture: DropPicture, share: npt.
     """Write the near-field users' share of the power and its limit, and draw the minimum rate."""
     if picture.alpha_c < 1:
         near = float(share[picture.near_field.numpy()].sum())
-        powers.set_title(f"near field: {near:.1f} %\n(at most {100 * picture.alpha_c:g} %)", fontsize=9, loc="left")
+        powers.set_title(
+            f"near field: {near:.1f} %\n(at most {100 * picture.alpha_c:g} %)", fontsize="small", loc="left"
+        )
     if picture.min_rate > 0:
         rates.axvline(picture.min_rate, color="black", linestyle="--", linewidth=1.2)
-        rates.set_title(f"dashed: at least\n{picture.min_rate:g} bps/Hz", fontsize=9, loc="left")
+        rates.set_title(f"dashed: at least\n{picture.min_rate:g} bps/Hz", fontsize="small", loc="left")
 
 
 def _draw_map(figure: Any, axes: Any, picture: DropPicture, scene: Scene) -> None:
@@ -149,7 +151,7 @@ def _draw_map(figure: Any, axes: Any, picture: DropPicture, scene: Scene) -> Non
     axes.set_ylim(bottom, top)
     axes.set_xlabel("x [m]" if scene.from_file else "along boresight [m] (places estimated from the wavefronts)")
     axes.set_ylabel("height [m]" if scene.from_file else "across [m]")
-    axes.set_title(picture.title, loc="left", fontsize=11)
+    axes.set_title(picture.title, loc="left", fontsize="medium")
 
 
 def _draw_positions(axes: Any, picture: DropPicture, scene: Scene, extent: tuple[float, float, float, float]) -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from matlab_io.errors import NflaeError
-from nflae_bridge.cli.options.common import PlotOptions
+from nflae_bridge.cli.options.common import PlotOptions, option_group
 from nflae_bridge.cli.outputs import SideFile, check_output_path
 from nflae_bridge.cli.terminal import warn
+from nflae_bridge.plots.look import FORMATS, STYLES, FigureLook, plot_format
 
 if TYPE_CHECKING:
     import torch
@@ -21,27 +24,65 @@ if TYPE_CHECKING:
     from simulator.downlink.precoding import Scheme
 
 
-def check_plot(plotting: PlotOptions, forbidden: tuple[Path, ...]) -> None:
+_CENTIMETRES_PER_INCH = 2.54
+
+
+def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    metric = value.endswith("cm")
+    try:
+        width, height = (float(part) for part in value.removesuffix("cm").removesuffix("in").split("x"))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no size; give width x height, e.g. 8.9x6cm or 3.5x2.4in") from None
+    if metric:
+        width, height = width / _CENTIMETRES_PER_INCH, height / _CENTIMETRES_PER_INCH
+    if not (1 <= width <= 60 and 1 <= height <= 60):
+        raise click.BadParameter(f"{value!r}: give 1 to 60 inches (2.54 to 152 cm) each way")
+    return width, height
+
+
+figure_options = option_group(
+    FigureLook,
+    "look",
+    click.option(
+        "--size", callback=_size, metavar="WxH[in|cm]", help="Size of the plots, e.g. 3.5x2.4in.  [default: by content]"
+    ),
+    click.option(
+        "--style",
+        default="house",
+        show_default=True,
+        metavar="|".join((*STYLES, "FILE")),
+        help="Style of the plots: sizes of type and lines; FILE: a Matplotlib style sheet, on top of house.",
+    ),
+)
+format_option = click.option(
+    "--format", "kind", type=click.Choice(FORMATS), default="png", show_default=True, help="Format of the plots."
+)
+
+
+def check_plot(plotting: PlotOptions, look: FigureLook, forbidden: tuple[Path, ...]) -> None:
     """Check, before the work starts, that the plot can be written.
 
     Parameters
     ----------
     plotting : PlotOptions
         Plot options of the command.
+    look : FigureLook
+        Size and style.
     forbidden : tuple of Path
         The command's input and its other outputs.
 
     Raises
     ------
     NflaeError
-        If the format is not supported, or as `check_output_path`.
+        If the format is not supported or the style is not known, or as `check_output_path`.
     """
     path = plotting.plot
     if path is None:
         return
-    from nflae_bridge.plots.style import plot_format
-
     plot_format(path)
+    look.check()
     check_output_path(path, forbidden)
 
 
@@ -132,12 +173,12 @@ def precode_drop_to_plot(
         rate=result.rate[0].cpu(),
         near_field=result.near_field[0].cpu(),
         undecided=result.near_field_score[0].cpu() == UNDECIDED,
-        alpha_c=budget.alpha_c,
-        min_rate=budget.min_rate,
+        alpha_c=float(budget.alpha_c),
+        min_rate=float(budget.min_rate),
     )
 
 
-def draw_users(path: Path, picture: DropPicture) -> SideFile:
+def draw_users(path: Path, picture: DropPicture, look: FigureLook) -> SideFile:
     """Draw the map of the users of one drop.
 
     Parameters
@@ -146,16 +187,17 @@ def draw_users(path: Path, picture: DropPicture) -> SideFile:
         File to write; its suffix chooses the format.
     picture : DropPicture
         Content of the plot.
+    look : FigureLook
+        Size and style.
 
     Returns
     -------
     SideFile
         The plot, to be saved.
     """
-    from nflae_bridge.plots.style import plot_format, render
     from nflae_bridge.plots.users_map import users_figure
 
-    return SideFile(path, render(users_figure(picture), plot_format(path)))
+    return SideFile(path, look.render(lambda: users_figure(picture), plot_format(path)))
 
 
 def _first_good_drop(file: ChannelFile) -> int | None:

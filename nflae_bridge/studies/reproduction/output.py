@@ -11,11 +11,12 @@ from typing import Any
 import pandas as pd
 
 from matlab_io.errors import NflaeError
+from nflae_bridge.plots.look import FORMATS
 from nflae_bridge.studies.reproduction.experiment import Check, Experiment
 from nflae_bridge.studies.reproduction.study import Study
 
 # Rows as they are computed, then the files made of them.
-JOURNAL_SUFFIX, RESULTS = ".jsonl", (".csv", ".png", ".md")
+JOURNAL_SUFFIX, RESULTS = ".jsonl", (".csv", ".md", *(f".{kind}" for kind in FORMATS))
 
 
 def clear(folder: Path, names: Sequence[str]) -> None:

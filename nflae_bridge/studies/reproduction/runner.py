@@ -12,7 +12,6 @@ import pandas as pd
 from matlab_io.errors import NflaeError
 from nflae_bridge.network.checkpoint import write_atomically
 from nflae_bridge.network.trunks.backbone import Backbone
-from nflae_bridge.plots.style import render
 from nflae_bridge.studies.journal import Journal
 from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row
 from nflae_bridge.studies.reproduction.output import JOURNAL_SUFFIX, page
@@ -150,8 +149,10 @@ def _parse(content: dict[str, Any]) -> _Done:
 
 def _write(experiment: Experiment, study: Study, rows: pd.DataFrame) -> Outcome:
     checks = experiment.checks(study, rows)
-    table, picture, text = (study.folder / (experiment.name + ending) for ending in (".csv", ".png", ".md"))
+    table, picture, text = (
+        study.folder / (experiment.name + ending) for ending in (".csv", f".{study.figures}", ".md")
+    )
     write_atomically(table, rows.to_csv(index=False, float_format="%.6g"))
-    write_atomically(picture, render(experiment.draw(study, rows), "png"))
+    write_atomically(picture, study.look.render(lambda: experiment.draw(study, rows), study.figures))
     write_atomically(text, page(experiment, study, rows, checks, picture.name))
     return Outcome([table, picture, text], checks)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import torch
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.network.checkpoint import Checkpoint
 from nflae_bridge.network.shipped import load_model
+from nflae_bridge.plots.look import FigureLook
 from nflae_bridge.plots.names import NETWORK_NAMES
 from nflae_bridge.studies.reproduction.compute_budget import ComputeBudget
 from nflae_bridge.studies.reproduction.operating_point import PUBLISHED, OperatingPoint
@@ -42,6 +43,10 @@ class Study:
         Seed of weights and test drops.
     device
         Device of all computation.
+    look
+        Size and style of the figures.
+    figures
+        Format of the figures.
     """
 
     folder: Path
@@ -49,6 +54,8 @@ class Study:
     backbone: str
     seed: int
     device: torch.device
+    look: FigureLook = field(default_factory=FigureLook)
+    figures: str = "png"
 
     def scheme(self, name: str, point: OperatingPoint, note: Note) -> Scheme:
         """Return the scheme for drops of an operating point, trained first if it is a learned baseline.

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.io
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.files.positions import Scene, scene_of
-from nflae_bridge.plots.drop_picture import DropPicture
+from nflae_bridge.plots.drop_picture import DropPicture, mark_users
+from nflae_bridge.plots.look import FigureLook, plot_format
 from nflae_bridge.plots.schemes import SchemeBar, schemes_figure
-from nflae_bridge.plots.style import plot_format, render
 from nflae_bridge.plots.users_map import intensity_map, users_figure
 from simulator.geometry.arrays import UniformLinearArray
 from simulator.geometry.steering import near_field_steering
@@ -76,13 +79,14 @@ def picture(users: int, antennas: int = 32, resolved: bool = True) -> DropPictur
 def test_users_figure(users: int, resolved: bool) -> None:
     figure = users_figure(picture(users, resolved=resolved))
     the_map, powers, rates, _colour_bar = sorted(figure.axes, key=lambda axes: axes.get_label() == "<colorbar>")
-    assert {text.get_text() for text in the_map.texts} == {str(user + 1) for user in range(users)}
+    shown = {number for text in the_map.texts for number in text.get_text().split(", ")}
+    assert shown == {str(user + 1) for user in range(users)}
     assert len(powers.patches) == len(rates.patches) == users
     assert sum(bar.get_width() for bar in powers.patches) == pytest.approx(100)
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert any(label.startswith("near-field user") for label in labels)
     assert ("hollow: direction only" in labels) != resolved
-    assert len(render(figure, "png")) > 10_000
+    assert len(FigureLook().render(lambda: figure)) > 10_000
 
 
 def test_users_without_a_single_wave_are_left_off_the_map() -> None:
@@ -100,7 +104,7 @@ def test_users_without_a_single_wave_are_left_off_the_map() -> None:
     colours = [bar.get_facecolor() for bar in powers.patches]
     assert colours[1] == colours[3] != colours[0] == colours[2]
     nobody = replace(scene, located=missing & False, resolved=missing & False, x=scene.x * torch.nan)
-    assert len(render(users_figure(replace(told, scene=nobody)), "png")) > 10_000
+    assert len(FigureLook().render(lambda: users_figure(replace(told, scene=nobody)))) > 10_000
 
 
 def test_positions_are_estimated_for_single_waves_only() -> None:
@@ -126,8 +130,10 @@ def test_schemes_figure_shows_every_scheme_and_the_capacity() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["mrt", "nflae"]
     assert [bar.get_width() for bar in axes.patches] == [5.0, 9.5]
     assert any("capacity 10.00" in text.get_text() for text in axes.texts)
-    again = schemes_figure(picture(3), bars, 10.0, "20 drops")
-    assert render(figure, "svg") == render(again, "svg")
+    first, again = (
+        FigureLook().render(lambda: schemes_figure(picture(3), bars, 10.0, "20 drops"), "svg") for _ in range(2)
+    )
+    assert first == again
 
 
 def test_formats_go_by_extension() -> None:
@@ -135,3 +141,59 @@ def test_formats_go_by_extension() -> None:
     for name in ("users", "users.bmp"):
         with pytest.raises(NflaeError, match=r"name it \.png, \.pdf or \.svg"):
             plot_format(Path(name))
+
+
+def test_numbers_of_close_users_do_not_overlap() -> None:
+    figure = Figure(figsize=(7, 4.6), dpi=72)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, 10), ylim=(0, 10))
+    told = picture(8)
+    places = {0: (5.0, 5.0), 1: (5.25, 5.05), 2: (4.8, 5.1), 3: (5.0, 5.001), 4: (9.99, 9.9), 5: (5.05, 4.7)}
+    mark_users(axes, told, places, (0.0, 10.0, 0.0, 10.0))
+    FigureCanvasAgg(figure).draw()
+    assert sorted(text.get_text() for text in axes.texts) == ["1, 4", "2", "3", "5", "6"]
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+    assert all(figure.bbox.contains(*corner) for box in boxes for corner in (box.min, box.max))
+
+
+def test_constraints_and_users_without_power_are_shown() -> None:
+    power = torch.tensor([0.3, 0.0, 0.2, 0.5])
+    figure = users_figure(replace(picture(4), power=power, alpha_c=0.6, min_rate=0.5))
+    _, powers, rates, _ = sorted(figure.axes, key=lambda axes: axes.get_label() == "<colorbar>")
+    assert powers.get_title(loc="left") == "near field: 50.0 %\n(at most 60 %)"
+    assert [text.get_text() for text in powers.texts] == ["off"]
+    assert rates.get_title(loc="left") == "dashed: at least\n0.5 bps/Hz"
+    assert rates.lines[0].get_xdata() == [0.5, 0.5]
+
+
+def test_looks_set_size_and_embed_fonts(tmp_path: Path) -> None:
+    def draw() -> Figure:
+        return users_figure(picture(2))
+
+    small = FigureLook("paper", (3.5, 2.0)).render(draw)
+    width, height = (int.from_bytes(small[start : start + 4], "big") for start in (16, 20))  # of the PNG header
+    assert (width, height) == (2100, 1200)
+    content = FigureLook().render(draw, "pdf")
+    assert b"/TrueType" in content or b"/CIDFontType2" in content
+    assert b"/Type3" not in content
+    sheet = tmp_path / "mine.mplstyle"
+    sheet.write_text("savefig.dpi: 50\n")
+    width = int.from_bytes(FigureLook(str(sheet), (4.0, 3.0)).render(draw)[16:20], "big")
+    assert width == 200
+
+
+def test_unknown_styles_and_broken_sheets_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(NflaeError, match=r"^papr: no such style; pass house, paper, slides or the path"):
+        FigureLook("papr").check()
+    binary = tmp_path / "mine.mplstyle"
+    binary.write_bytes(b"\xff\xfe\x00font")
+    with pytest.raises(NflaeError, match=r"mine.mplstyle: Matplotlib cannot read this style sheet"):
+        FigureLook(str(binary)).check()
+
+
+@pytest.mark.parametrize("size", ["3.5", "axb", "0x3", "nanx3", "8.9x600cm"])
+def test_bad_sizes_are_usage_errors(nflae: Run, tmp_path: Path, size: str) -> None:
+    result = nflae("precode", tmp_path / "in.mat", "-o", tmp_path / "out.mat", "--size", size)
+    assert result.exit_code == 2
+    assert "--size" in result.output

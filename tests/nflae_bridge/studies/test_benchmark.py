@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nflae_bridge.plots.benchmark import bench_figure, scaling_figure
-from nflae_bridge.plots.style import render
+from nflae_bridge.plots.look import FigureLook
 from nflae_bridge.studies.benchmark.comparison import Settings, compare, draw, rounds
 from nflae_bridge.studies.benchmark.competitors import FLOOR, ITERATIONS, Competitor, competitors
 from nflae_bridge.studies.benchmark.cuda_graph import Captured
@@ -299,7 +299,7 @@ def test_scaling_varies_one_thing_at_a_time() -> None:
         assert {name: getattr(point.row, name) for name in expected} == expected
     table = list(csv.DictReader(scaling_csv(found, settings).splitlines()))
     assert len(table) == len(found)
-    assert render(scaling_figure(found, "scaling", []), "png").startswith(b"\x89PNG")
+    assert FigureLook().render(lambda: scaling_figure(found, "scaling", [])).startswith(b"\x89PNG")
     assert len(series(found)) == 3 * 4
 
 
@@ -330,7 +330,7 @@ def test_a_row_for_each_contestant_and_batch() -> None:
     # The same drops at every batch size: the same sum rates.
     for small, large in zip(rows[: len(names)], rows[len(names) :], strict=True):
         assert small.sum_rate == pytest.approx(large.sum_rate, rel=1e-3, nan_ok=True)
-    assert render(bench_figure(rows, "bench", ["note"]), "png").startswith(b"\x89PNG")
+    assert FigureLook().render(lambda: bench_figure(rows, "bench", ["note"])).startswith(b"\x89PNG")
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import click
 
 from matlab_io.extras import require_extra
 from nflae_bridge.cli.options.common import model_option
+from nflae_bridge.cli.options.plot import figure_options, format_option
 from nflae_bridge.cli.options.scheme import SchemeOption
 from nflae_bridge.cli.outputs import make_folder
 from nflae_bridge.cli.terminal import Table, duration, fact, progress, warn
@@ -17,6 +18,7 @@ from nflae_bridge.cli.terminal import Table, duration, fact, progress, warn
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from nflae_bridge.plots.look import FigureLook
     from nflae_bridge.studies.benchmark.comparison import Settings
     from nflae_bridge.studies.benchmark.pareto import Measurement, Ratio
     from nflae_bridge.studies.benchmark.scaling import Scaled
@@ -119,6 +121,8 @@ def _devices(ctx: click.Context, parameter: click.Parameter, value: str) -> list
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of every scheme.  [default: all cores]")
 @click.option("--seed", type=click.IntRange(min=0, max=2**39), default=0, show_default=True, help="Seed of the drops.")
 @click.option("--scaling", is_flag=True, help="Also measure times against users, antennas and batch size, with slopes.")
+@figure_options
+@format_option
 @model_option
 def command(
     output: Path,
@@ -134,10 +138,13 @@ def command(
     threads: int | None,
     seed: int,
     scaling: bool,
+    look: FigureLook,
+    kind: str,
     model: str,
 ) -> None:
     """Measure the time and the sum rate of the network and of other schemes; report the Pareto front and ratios."""
     require_extra("plot", "nflae bench")
+    look.check()
     import torch
 
     from nflae_bridge.engine.devices import choose_device
@@ -168,17 +175,17 @@ def command(
     _announce(settings)
     with progress("bench", rounds(settings), "rounds") as advance:
         rows = compare(settings, advance)
-    _write(output, rows, settings)
+    _write(output, rows, settings, look, kind)
     _report(rows)
-    fact("written", f"{output / 'bench.csv'}, {output / 'bench.png'}")
+    fact("written", f"{output / 'bench.csv'}, {output / f'bench.{kind}'}")
     if scaling:
         from nflae_bridge.studies.benchmark.scaling import AXES, scale, scale_rounds
 
         with progress("scaling", scale_rounds(settings, AXES), "rounds") as advance:
             scaled = scale(settings, AXES, advance)
-        _write_scaling(output, scaled, settings)
+        _write_scaling(output, scaled, settings, look, kind)
         _report_scaling(scaled)
-        fact("written", f"{output / 'scaling.csv'}, {output / 'scaling.png'}")
+        fact("written", f"{output / 'scaling.csv'}, {output / f'scaling.{kind}'}")
 
 
 def _announce(settings: Settings) -> None:
@@ -204,30 +211,28 @@ def _title(settings: Settings, what: str) -> tuple[str, list[str]]:
     return f"{what}: {_link(settings)}", [machines]
 
 
-def _write(output: Path, rows: Sequence[Measurement], settings: Settings) -> None:
+def _write(output: Path, rows: Sequence[Measurement], settings: Settings, look: FigureLook, kind: str) -> None:
     from nflae_bridge.network.checkpoint import write_atomically
     from nflae_bridge.plots.benchmark import bench_figure
-    from nflae_bridge.plots.style import render
     from nflae_bridge.studies.benchmark.tables import bench_csv
 
     title, notes = _title(settings, "Sum rate against time")
     numbers = (
         "Numbers at the markers: iterations; for nflae refinement steps. The axis of sum rates is stretched upwards."
     )
-    picture = bench_figure(rows, title, [*notes, numbers])
     write_atomically(output / "bench.csv", bench_csv(rows, settings))
-    write_atomically(output / "bench.png", render(picture, "png"))
+    picture = look.render(lambda: bench_figure(rows, title, [*notes, numbers]), kind)
+    write_atomically(output / f"bench.{kind}", picture)
 
 
-def _write_scaling(output: Path, scaled: Sequence[Scaled], settings: Settings) -> None:
+def _write_scaling(output: Path, scaled: Sequence[Scaled], settings: Settings, look: FigureLook, kind: str) -> None:
     from nflae_bridge.network.checkpoint import write_atomically
     from nflae_bridge.plots.benchmark import scaling_figure
-    from nflae_bridge.plots.style import render
     from nflae_bridge.studies.benchmark.tables import scaling_csv
 
-    picture = scaling_figure(scaled, *_title(settings, "Time per drop, where not varied"))
+    title = _title(settings, "Time per drop, where not varied")
     write_atomically(output / "scaling.csv", scaling_csv(scaled, settings))
-    write_atomically(output / "scaling.png", render(picture, "png"))
+    write_atomically(output / f"scaling.{kind}", look.render(lambda: scaling_figure(scaled, *title), kind))
 
 
 def _report(rows: Sequence[Measurement]) -> None:

@@ -23,8 +23,13 @@ from nflae_bridge.cli.options.common import (
     plot_options,
     work_options,
 )
+<<<<<<< HEAD
 from nflae_bridge.cli.options.problem import problem_options
 from nflae_bridge.cli.options.scheme import SchemeOption, usable_schemes
+=======
+from nflae_bridge.cli.options.plot import figure_options
+from nflae_bridge.cli.options.scheme import SchemeOption
+>>>>>>> 23a6c9f (Figures: size and style sheet, PDF and SVG everywhere, embedded fonts, legends beside; arrows for rates without errors)
 from nflae_bridge.cli.terminal import Table, announce, duration, fact, progress, warn
 from nflae_bridge.files.budget.choice import BudgetChoice, BudgetRequest, choose_budget
 from nflae_bridge.files.problem import ProblemRequest, check_together, choose_problem, problem_budget
@@ -37,7 +42,12 @@ if TYPE_CHECKING:
     from nflae_bridge.cli.outputs import SideFile
     from nflae_bridge.files.blocks import Block
     from nflae_bridge.plots.drop_picture import DropPicture
+<<<<<<< HEAD
     from nflae_bridge.studies.evaluation import Evaluation, Score
+=======
+    from nflae_bridge.plots.look import FigureLook
+    from nflae_bridge.studies.evaluation import Evaluation
+>>>>>>> 23a6c9f (Figures: size and style sheet, PDF and SVG everywhere, embedded fonts, legends beside; arrows for rates without errors)
     from simulator.downlink.budget import LinkBudget
     from simulator.problems.problem import PrecodingProblem
 
@@ -83,6 +93,7 @@ if TYPE_CHECKING:
 @problem_options
 @work_options
 @plot_options
+@figure_options
 def command(
     source: Path,
     schemes: list[str],
@@ -96,12 +107,13 @@ def command(
     wanted: ProblemRequest,
     work: WorkOptions,
     plotting: PlotOptions,
+    look: FigureLook,
 ) -> None:
     """Compare the schemes on the channels in IN.mat: sum rate, fraction of capacity, time per drop."""
     from nflae_bridge.cli.options.plot import check_plot, check_plot_drop, precode_drop_to_plot
     from nflae_bridge.cli.outputs import check_output_path
 
-    check_plot(plotting, forbidden=(source,))
+    check_plot(plotting, look, forbidden=(source,))
     if csv_path is not None:
         check_output_path(csv_path, forbidden=(source, *([plotting.plot] if plotting.plot else [])))
     with reading.open(source, joint=True) as file:
@@ -135,7 +147,7 @@ def command(
             scheme = comparison.schemes_by_name()[name]
             label_source = LabelSource(given, engine.near_field_score)
             shown = precode_drop_to_plot(plotting, file, name, scheme, budget, device, choice.noise, label_source)
-        outputs = [] if plotting.plot is None or shown is None else [_drawn(plotting.plot, shown, found)]
+        outputs = [] if plotting.plot is None or shown is None else [_drawn(plotting.plot, shown, found, look)]
         if csv_path is not None:
             outputs.append(_table_file(csv_path, found, problem))
         for output in outputs:
@@ -252,10 +264,10 @@ def _labels(file: ChannelFile, wanted: str | None) -> tuple[npt.NDArray[np.bool_
     return given, origin
 
 
-def _drawn(path: Path, shown: DropPicture, found: Evaluation) -> SideFile:
+def _drawn(path: Path, shown: DropPicture, found: Evaluation, look: FigureLook) -> SideFile:
     from nflae_bridge.cli.outputs import SideFile
+    from nflae_bridge.plots.look import plot_format
     from nflae_bridge.plots.schemes import SchemeBar, schemes_figure
-    from nflae_bridge.plots.style import plot_format, render
 
     assert found.capacity is not None
     capacity = found.capacity
@@ -268,8 +280,13 @@ def _drawn(path: Path, shown: DropPicture, found: Evaluation) -> SideFile:
         )
         for score in found.scores
     ]
+<<<<<<< HEAD
     figure = schemes_figure(shown, bars, capacity, f"{found.drops - found.skipped} drops")
     return SideFile(path, render(figure, plot_format(path)))
+=======
+    note = f"{found.drops - found.skipped} drops"
+    return SideFile(path, look.render(lambda: schemes_figure(shown, bars, found.capacity, note), plot_format(path)))
+>>>>>>> 23a6c9f (Figures: size and style sheet, PDF and SVG everywhere, embedded fonts, legends beside; arrows for rates without errors)
 
 
 def _table_file(path: Path, found: Evaluation, problem: PrecodingProblem) -> SideFile:

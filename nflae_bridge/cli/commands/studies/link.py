@@ -29,6 +29,7 @@ from nflae_bridge.cli.options.link import (
     sweep_line,
     transmission_options,
 )
+from nflae_bridge.cli.options.plot import figure_options, format_option
 from nflae_bridge.cli.options.scheme import SchemeOption
 from nflae_bridge.cli.terminal import Table, fact, progress
 from nflae_bridge.files.budget.choice import BudgetChoice, BudgetRequest
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from matlab_io import ChannelFile
+    from nflae_bridge.plots.look import FigureLook
     from nflae_bridge.studies.link.source import DropSource
     from nflae_bridge.studies.link.sweep import Point, Settings
     from simulator.csi.models import CsiModel
@@ -114,6 +116,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="Seed of drops, bits, noise and CSI errors.",
 )
+@figure_options
+@format_option
 @cluster_option
 @channel_options
 @work_options
@@ -126,6 +130,8 @@ def command(
     errors: int,
     drops: int,
     seed: int,
+    look: FigureLook,
+    kind: str,
     cluster: str | None,
     transmission: TransmissionOptions,
     scene: ScenarioOptions,
@@ -142,6 +148,7 @@ def command(
     if refresh is not None and source is None:
         raise click.UsageError("--refresh needs IN.mat: the drops of a scenario are not successive slots.")
     require_extra("link", "nflae link")
+    look.check()
 
     from nflae_bridge.engine.devices import choose_device
     from nflae_bridge.studies.link.sweep import sweep as run_sweep
@@ -171,7 +178,7 @@ def command(
                 f"interrupted; the finished batches are in {record.path}: repeat the command to resume"
             ) from None
     _report(points, drop_source.users, settings.waveform.samples(settings.symbols))
-    _write(output, points, drop_source, settings, refresh)
+    _write(output, points, drop_source, settings, refresh, look, kind)
 
 
 def _settings(
@@ -293,7 +300,15 @@ def _report(points: Sequence[Point], users: int, channel_uses: int) -> None:
     rows.show()
 
 
-def _write(folder: Path, points: Sequence[Point], source: DropSource, settings: Settings, refresh: int | None) -> None:
+def _write(
+    folder: Path,
+    points: Sequence[Point],
+    source: DropSource,
+    settings: Settings,
+    refresh: int | None,
+    look: FigureLook,
+    kind: str,
+) -> None:
     from nflae_bridge.cli.outputs import SideFile
     from nflae_bridge.plots import link as pictures
     from nflae_bridge.studies.link import tables
@@ -301,16 +316,19 @@ def _write(folder: Path, points: Sequence[Point], source: DropSource, settings: 
 
     users, uses, formats = source.users, settings.waveform.samples(settings.symbols), _formats(settings)
     title = f"{formats[0] if len(formats) == 1 else settings.modulation}, {settings.csi} CSI"
-    files = {
+    files: dict[str, bytes] = {
         "link.csv": tables.summary_table(points, users, uses),
         "users.csv": tables.users_table(points, uses),
-        "error_rates.png": pictures.error_rates_picture(points, title),
-        "goodput.png": pictures.goodput_picture(points, users, uses, title),
-        "evm.png": pictures.evm_picture(points, title),
+        f"error_rates.{kind}": look.render(lambda: pictures.error_rates_picture(points, title), kind),
+        f"goodput.{kind}": look.render(lambda: pictures.goodput_picture(points, users, uses, title), kind),
+        f"evm.{kind}": look.render(lambda: pictures.evm_picture(points, title), kind),
     }
     if refresh is not None and isinstance(source, FileDrops):
-        files["timeline.csv"] = tables.timeline_table(points, source.drops, users, uses)
-        files["timeline.png"] = pictures.timeline_picture(points, source.drops, users, refresh, title)
+        drops = source.drops
+        files["timeline.csv"] = tables.timeline_table(points, drops, users, uses)
+        files[f"timeline.{kind}"] = look.render(
+            lambda: pictures.timeline_picture(points, drops, users, refresh, title), kind
+        )
     for name, content in files.items():
         SideFile(folder / name, content).save()
     fact("written", ", ".join(str(folder / name) for name in files))

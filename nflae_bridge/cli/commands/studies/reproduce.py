@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from matlab_io.errors import NflaeError
 from matlab_io.extras import require_extra
 from nflae_bridge.cli.options.common import device_option
+from nflae_bridge.cli.options.plot import figure_options, format_option
 from nflae_bridge.cli.outputs import make_folder
 from nflae_bridge.cli.terminal import Table, fact, progress
 from nflae_bridge.studies.reproduction import EXPERIMENTS
+
+if TYPE_CHECKING:
+    from nflae_bridge.plots.look import FigureLook
 
 _LIST = "\n".join(f"      {name:<16} {what}" for name, what in EXPERIMENTS.items())
 
@@ -38,7 +43,7 @@ def _chosen(ctx: click.Context, parameter: click.Parameter, names: tuple[str, ..
 
     \b
     Files in DIR, per experiment:
-      NAME.csv, NAME.png, NAME.md    table, plot, page
+      NAME.csv, NAME.png, NAME.md    table, plot (or .pdf, .svg), page
       NAME.jsonl, runs/              finished rows and trained networks; the same command resumes an interrupted run""",
 )
 @click.argument("names", nargs=-1, required=True, metavar="NAME...|all", callback=_chosen)
@@ -61,6 +66,8 @@ def _chosen(ctx: click.Context, parameter: click.Parameter, names: tuple[str, ..
 )
 @click.option("--seed", type=click.IntRange(min=0), default=2026, show_default=True, help="Seed of drops and weights.")
 @click.option("--overwrite", is_flag=True, help="Replace the results of these experiments in DIR.")
+@figure_options
+@format_option
 @device_option
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: all cores]")
 def command(
@@ -70,11 +77,14 @@ def command(
     backbone: str,
     seed: int,
     overwrite: bool,
+    look: FigureLook,
+    kind: str,
     device: str,
     threads: int | None,
 ) -> None:
     """Run experiments and write their tables, plots and pages. The same command resumes an interrupted run."""
     require_extra("reproduce", "nflae reproduce")
+    look.check()
     import torch
 
     from nflae_bridge.engine.devices import choose_device
@@ -87,7 +97,7 @@ def command(
     if threads is not None:
         torch.set_num_threads(threads)
     chosen = [load_experiment(name) for name in names]
-    study = Study(output, COMPUTE_BUDGETS[budget], backbone, seed, choose_device(device))
+    study = Study(output, COMPUTE_BUDGETS[budget], backbone, seed, choose_device(device), look, kind)
     make_folder(output)
     if not overwrite:
         require_no_strays(output, names)

@@ -132,8 +132,8 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
         axes.set_axisbelow(True)
     sizes.set_yticks(places, [label(name) for name in rows["scheme"]])
     sizes.invert_yaxis()
-    figure.legend(*sizes.get_legend_handles_labels(), loc="outside upper right", fontsize=9, frameon=False)
-    training.set_title(f"times: {machine}", fontsize=9)
+    figure.legend(*sizes.get_legend_handles_labels(), loc="outside upper right", fontsize="small", frameon=False)
+    training.set_title(f"times: {machine}", fontsize="small")
     return figure
 
 

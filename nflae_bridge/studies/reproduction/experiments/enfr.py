@@ -77,8 +77,8 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
     plane.set_xlim(0, 200)
     plane.set_ylim(0, 30)
     plane.set_ylabel("height z [m]")
-    plane.text(30, 15, "near field", fontsize=11)
-    plane.text(150, 6, "far field", fontsize=11)
+    plane.text(30, 15, "near field", fontsize="medium")
+    plane.text(150, 6, "far field", fontsize="medium")
     enfr = rows.iloc[0]
     plane.plot(
         [enfr["from_m"], enfr["to_m"]],

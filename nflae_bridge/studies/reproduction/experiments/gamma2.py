@@ -91,11 +91,11 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
         axes.minorticks_off()
         axes.set_xlabel("gamma_2")
         axes.grid(color="#DDDDDD", linewidth=0.8)
-    panels["sum_rate"].set_title("spectral efficiency, C3 and C4 held [bps/Hz]", fontsize=10)
-    panels["sum_rate_unconstrained"].set_title("the same, power limit alone [bps/Hz]", fontsize=10)
-    panels["accuracy"].set_title("fraction of users with the right label", fontsize=10)
+    panels["sum_rate"].set_title("spectral efficiency, C3 and C4 held [bps/Hz]", fontsize="medium")
+    panels["sum_rate_unconstrained"].set_title("the same, power limit alone [bps/Hz]", fontsize="medium")
+    panels["accuracy"].set_title("fraction of users with the right label", fontsize="medium")
     handles = panels["sum_rate"].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside right center", fontsize=9, frameon=False)
+    figure.legend(*handles, loc="outside right center", fontsize="small", frameon=False)
     return figure
 
 

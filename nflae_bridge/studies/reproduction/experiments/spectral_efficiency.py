@@ -56,7 +56,9 @@ def sweep(
     def draw(study: Study, rows: pd.DataFrame) -> Figure:
         figure = empty_figure(f"{title} ({source})", experiment.cuts(study), width=10.5)
         axes = figure.subplots()
-        draw_lines(axes, rows, "value", "sum_rate")
+        constrained = rows["scheme"].isin(CONSTRAINED)
+        draw_lines(axes, rows[constrained], "value", "sum_rate", heading="with alpha_c and R_min:")
+        draw_lines(axes, rows[~constrained], "value", "sum_rate", heading="power limit alone:", faint=True)
         axes.set_xticks(list(points))
         axes.set_xlabel(quantity)
         axes.set_ylabel("mean spectral efficiency [bps/Hz]")

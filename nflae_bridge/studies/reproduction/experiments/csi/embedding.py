@@ -91,7 +91,7 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
         axes.set_xticks(_LABELLED, [str(labelled) for labelled in _LABELLED])
         axes.minorticks_off()
         axes.set_xlabel("labelled channels")
-        axes.set_title(problem, fontsize=10)
+        axes.set_title(problem, fontsize="medium")
         grid_axes(axes)
     panels[0].set_ylabel("labels found [% of the users]")
     legend_beside(panels[0])

@@ -122,7 +122,7 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
             text, look = looks[name]
             selected = shown[shown["method"] == name]
             axes.plot(selected["snr_db"], selected["percent"], label=text, **look)
-        axes.set_title(setting.name, fontsize=10)
+        axes.set_title(setting.name, fontsize="medium")
         axes.set_xlabel("SNR per antenna [dB]")
         grid_axes(axes)
     panels[0].set_ylabel(f"sum rate {_AHEAD} snapshots ahead\n[% of that from perfect CSI]")

@@ -205,7 +205,7 @@ def _draw(title: str, study: Study, rows: pd.DataFrame) -> Figure:
     accuracy.minorticks_off()
     accuracy.set_xlabel("labelled channels")
     accuracy.set_ylabel("line of sight found [% of users]")
-    accuracy.legend(frameon=False, fontsize=9)
+    accuracy.legend(frameon=False, fontsize="small")
     grid_axes(accuracy)
     return figure
 

@@ -59,7 +59,7 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
     for axes, task in zip(figure.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
         selected = rows[rows["what"] == task]
         axes.barh(selected["method"], selected["figure"], color="#56B4E9")
-        axes.set_title(task, fontsize=10)
+        axes.set_title(task, fontsize="medium")
         axes.set_xlabel(find_task(task).figure)
         grid_axes(axes)
     return figure
