@@ -23,13 +23,9 @@ from nflae_bridge.cli.options.common import (
     plot_options,
     work_options,
 )
-<<<<<<< HEAD
+from nflae_bridge.cli.options.plot import figure_options
 from nflae_bridge.cli.options.problem import problem_options
 from nflae_bridge.cli.options.scheme import SchemeOption, usable_schemes
-=======
-from nflae_bridge.cli.options.plot import figure_options
-from nflae_bridge.cli.options.scheme import SchemeOption
->>>>>>> 23a6c9f (Figures: size and style sheet, PDF and SVG everywhere, embedded fonts, legends beside; arrows for rates without errors)
 from nflae_bridge.cli.terminal import Table, announce, duration, fact, progress, warn
 from nflae_bridge.files.budget.choice import BudgetChoice, BudgetRequest, choose_budget
 from nflae_bridge.files.problem import ProblemRequest, check_together, choose_problem, problem_budget
@@ -42,12 +38,8 @@ if TYPE_CHECKING:
     from nflae_bridge.cli.outputs import SideFile
     from nflae_bridge.files.blocks import Block
     from nflae_bridge.plots.drop_picture import DropPicture
-<<<<<<< HEAD
-    from nflae_bridge.studies.evaluation import Evaluation, Score
-=======
     from nflae_bridge.plots.look import FigureLook
-    from nflae_bridge.studies.evaluation import Evaluation
->>>>>>> 23a6c9f (Figures: size and style sheet, PDF and SVG everywhere, embedded fonts, legends beside; arrows for rates without errors)
+    from nflae_bridge.studies.evaluation import Evaluation, Score
     from simulator.downlink.budget import LinkBudget
     from simulator.problems.problem import PrecodingProblem
 
@@ -280,13 +272,8 @@ def _drawn(path: Path, shown: DropPicture, found: Evaluation, look: FigureLook) 
         )
         for score in found.scores
     ]
-<<<<<<< HEAD
-    figure = schemes_figure(shown, bars, capacity, f"{found.drops - found.skipped} drops")
-    return SideFile(path, render(figure, plot_format(path)))
-=======
     note = f"{found.drops - found.skipped} drops"
-    return SideFile(path, look.render(lambda: schemes_figure(shown, bars, found.capacity, note), plot_format(path)))
->>>>>>> 23a6c9f (Figures: size and style sheet, PDF and SVG everywhere, embedded fonts, legends beside; arrows for rates without errors)
+    return SideFile(path, look.render(lambda: schemes_figure(shown, bars, capacity, note), plot_format(path)))
 
 
 def _table_file(path: Path, found: Evaluation, problem: PrecodingProblem) -> SideFile:
