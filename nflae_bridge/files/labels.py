@@ -17,7 +17,7 @@ from matlab_io.containers.variable import NUMERIC_CLASSES, Variable, matlab_shap
 from matlab_io.errors import NflaeError
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Precoding, Scheme
-from simulator.geometry.panel_near_field import panel_far_field_test
+from simulator.geometry.panel_labels import panel_near_field_score
 from simulator.geometry.panels import UniformPlanarArray, parse_panel
 from simulator.geometry.single_wave import is_single_wave
 
@@ -29,6 +29,7 @@ __all__ = [
     "SCHEME_LABELS",
     "UNDECIDED",
     "LabelSource",
+    "describe_panel_labels",
     "panel_labels",
     "precode_labelled",
     "read_labels",
@@ -265,7 +266,7 @@ def stated_panel(file: ChannelFile) -> UniformPlanarArray | None:
 
 
 def panel_labels(panel: UniformPlanarArray) -> LabelSource:
-    """Return the labels of a planar array: those of the plane-wave test, since the network's are for a line.
+    """Return the labels of a planar array: those of fitted spherical waves, since the network's are for a line.
 
     Parameters
     ----------
@@ -275,9 +276,27 @@ def panel_labels(panel: UniformPlanarArray) -> LabelSource:
     Returns
     -------
     LabelSource
-        Scores 0 and 1.
+        Scores of `simulator.geometry.panel_labels`.
     """
-    return LabelSource(score=lambda channels: panel_far_field_test(panel, channels).double(), tests_waves=False)
+    return LabelSource(score=lambda channels: panel_near_field_score(panel, channels), tests_waves=False)
+
+
+def describe_panel_labels(panel: UniformPlanarArray | None, file: ChannelFile) -> str:
+    """Describe the origin of the labels of a panel, for the report.
+
+    Parameters
+    ----------
+    panel : UniformPlanarArray or None
+        Planar array that the file states, if any.
+    file : ChannelFile
+        Open file.
+
+    Returns
+    -------
+    str
+        The origin; empty without a panel.
+    """
+    return "" if panel is None else f"spherical waves fitted to {panel}, the array in {file.path.name}"
 
 
 def _variable(file: ChannelFile, wanted: str | None) -> Variable | None:

@@ -11,18 +11,21 @@ from functools import lru_cache, partial
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.engine.devices import choose_device
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.engine.schemes import load_scheme
 from nflae_bridge.files.blocks import Block
-from nflae_bridge.files.labels import strongest_antenna
+from nflae_bridge.files.labels import UNDECIDED, strongest_antenna
 from nflae_bridge.studies.cluster import ClusterLost, run_units
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.capacity import dirty_paper_capacity
 from simulator.downlink.optimiser import optimise
 from simulator.downlink.precoding import ChannelBatch, Scheme
+from simulator.geometry.panel_labels import panel_near_field_score
+from simulator.geometry.panels import UniformPlanarArray
 from simulator.problems.combinations import TEXTBOOK
 from simulator.problems.dispatch import ProblemScheme
 from simulator.problems.problem import PrecodingProblem
@@ -52,6 +55,8 @@ class Comparison:
         Link budget.
     problem
         Problem of the whole file, which every scheme solves; by default the plain sum rate.
+    panel
+        Planar array, whose users are labelled by fitted spherical waves instead of the model; None: a line.
     """
 
     schemes: tuple[str, ...]
@@ -61,10 +66,17 @@ class Comparison:
     refine: int
     budget: LinkBudget
     problem: PrecodingProblem = field(default_factory=PrecodingProblem)
+    panel: UniformPlanarArray | None = None
 
     def engine(self) -> Engine:
         """Return the network; raise NflaeError if its model cannot be loaded or the device is not available."""
         return _engine(self.model, self.device, self.refine)
+
+    def near_field_score(self, channels: Tensor) -> Tensor:
+        """Return near-field scores, float64 (drops, users), of channels, complex64 (drops, users, antennas)."""
+        if self.panel is None:
+            return self.engine().near_field_score(channels)
+        return panel_near_field_score(self.panel, channels)
 
     def schemes_by_name(self) -> dict[str, Scheme]:
         """Return every scheme by its specification, the optimiser last."""
@@ -311,10 +323,10 @@ def _head(block: Block, drops: int) -> Block:
 
 
 def _labelled(comparison: Comparison, block: Block) -> ChannelBatch:
-    """Return the drops of a block with labels, those given or the network's."""
+    """Return the drops of a block with labels, those given or those of the comparison."""
     channels = torch.from_numpy(block.channels).to(choose_device(comparison.device))
     if block.near_field is None:
-        return ChannelBatch(channels, comparison.engine().near_field(strongest_antenna(channels)))
+        return ChannelBatch(channels, comparison.near_field_score(strongest_antenna(channels)) > UNDECIDED)
     return ChannelBatch(channels, torch.from_numpy(block.near_field).to(channels.device))
 
 

@@ -23,10 +23,13 @@ from simulator.schemes import scheme
 
 
 def _loss(network: PrecodingNetwork, batch: TrainingBatch, weights: LossWeights) -> Parts:
-    gram = normalised_gram(batch.channels, LinkBudget(1.0, 1.0))
-    if not weights.near_field and not weights.labels_alone:
-        batch = replace(batch, labelled=False)  # no label is computed for nothing
-    parts = _loss_parts(forward(network, batch, gram, with_labels=True), gram, batch, weights)
+    if weights.labels_alone:
+        parts = label_loss(network.near_field_logit(batch.channels), batch.near_field)
+    else:
+        gram = normalised_gram(batch.channels, LinkBudget(1.0, 1.0))
+        if not weights.near_field:
+            batch = replace(batch, labelled=False)  # no label is computed for nothing
+        parts = _loss_parts(forward(network, batch, gram, with_labels=True), gram, batch, weights)
     return {
         "loss": parts.total,
         "rate_over_rzf": parts.rate_over_rzf,
@@ -36,8 +39,6 @@ def _loss(network: PrecodingNetwork, batch: TrainingBatch, weights: LossWeights)
 
 
 def _loss_parts(output: NetworkOutput, gram: Tensor, batch: TrainingBatch, weights: LossWeights) -> LossParts:
-    if weights.labels_alone and output.near_field_logit is not None:
-        return label_loss(output.near_field_logit, batch.near_field)
     return precoding_loss(output, gram, batch.near_field, batch.alpha_c, batch.min_rate, weights, batch.labelled)
 
 
@@ -47,6 +48,8 @@ def _validation(batches: Sequence[TrainingBatch], weights: LossWeights) -> Calla
     ``rate_over_wmmse`` is the mean over batches of the mean sum rate relative to that of WMMSE with 200 iterations
     under the same constraints, ``accuracy`` the fraction of users with a correct near-field label.
     """
+    if weights.labels_alone:
+        return _label_validation(batches)
     references = [reference_rate(batch) for batch in batches]
 
     def measure(network: PrecodingNetwork) -> Measures:
@@ -66,6 +69,26 @@ def _validation(batches: Sequence[TrainingBatch], weights: LossWeights) -> Calla
             "rate_over_wmmse": sum(relative_rates) / len(relative_rates),
             "accuracy": correct / max(1, labelled),
             "loss": sum(losses) / len(losses),
+        }
+
+    return measure
+
+
+def _label_validation(batches: Sequence[TrainingBatch]) -> Callable[[PrecodingNetwork], Measures]:
+    """Validate labels alone; the sum rate, which a training of the classifier does not change, is measured once."""
+    rate: list[float] = []
+
+    @torch.inference_mode()
+    def measure(network: PrecodingNetwork) -> Measures:
+        if not rate:
+            rate.append(_validation(batches, LossWeights())(network)["rate_over_wmmse"])
+        logits = [network.near_field_logit(batch.channels) for batch in batches]
+        correct = [(logit > 0) == batch.near_field for logit, batch in zip(logits, batches, strict=True)]
+        losses = [label_loss(logit, batch.near_field).total for logit, batch in zip(logits, batches, strict=True)]
+        return {
+            "rate_over_wmmse": rate[0],
+            "accuracy": float(torch.cat([each.flatten() for each in correct]).double().mean()),
+            "loss": float(torch.stack(losses).mean()),
         }
 
     return measure

@@ -11,7 +11,6 @@ with G of `simulator.geometry.near_field.beam_gain`. Off these planes the parabo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -27,8 +26,6 @@ _UNCLEAR = 0.02  # distance of the gain in the user's own direction from the bor
 _ZOOMS = 5
 _ZERO_PADDING = 2
 _DIRECTIONS = 9
-_LEAST_SIDE = 8  # rows or columns from which the noise estimate is not dominated by the signal
-_TINY = torch.finfo(torch.float32).tiny
 _USERS_TIMES_ELEMENTS = 1 << 20  # at a time: 8 MB per array of phases
 
 
@@ -121,57 +118,6 @@ def is_panel_near_field(
     if bool(unclear.any()):
         gain[unclear] = best_plane_wave_gain(array, direction[unclear], distance[unclear])
     return gain <= 1 - loss
-
-
-def panel_far_field_test(array: UniformPlanarArray, channels: Tensor, loss: float = DEFAULT_LOSS) -> Tensor:
-    """Label users near-field from their channels alone, by the gain of the best plane wave.
-
-    A user is near-field if max_(u, v) sqrt(sum_p |a(u, v)^H h_p|^2) <= (1 - Delta) ||h||, p the polarisations. The
-    noise power, estimated by the median over the beams of the windowed panel, is subtracted from both sides, as in
-    `simulator.geometry.near_field.far_field_test`.
-
-    Parameters
-    ----------
-    array
-        Array.
-    channels
-        complex64 (..., antennas), non-zero, of any scale and phase.
-    loss
-        Delta, in (0, 1).
-
-    Returns
-    -------
-    Tensor
-        bool (...); true for near-field users.
-
-    Raises
-    ------
-    ValueError
-        If the channels have another number of antennas than ``array``.
-    """
-    if channels.shape[-1] != array.antennas:
-        raise ValueError(f"the array has {array.antennas} antennas, the channels {channels.shape[-1]}")
-    users = channels.reshape(-1, array.polarisations, array.columns, array.rows)
-    size = max(1, _USERS_TIMES_ELEMENTS // (array.antennas * _DIRECTIONS))
-    labels = [_tested(part, array, loss) for part in torch.split(users, size)]
-    return torch.cat(labels).reshape(channels.shape[:-1]) if labels else channels.new_zeros(0, dtype=torch.bool)
-
-
-def _tested(users: Tensor, array: UniformPlanarArray, loss: float) -> Tensor:
-    """Test users (users, polarisations, columns, rows); bool (users,)."""
-    unit = users / users.abs().amax((1, 2, 3), keepdim=True).clamp(min=_TINY)
-    windows = [torch.hann_window(size + 1, device=users.device)[1:] for size in (array.columns, array.rows)]
-    window = windows[0].unsqueeze(-1) * windows[1]
-    spectrum = squared_magnitude(torch.fft.fft2(unit * window)) / window.square().sum()
-    noise = spectrum.flatten(1).median(-1).values / math.log(2)  # the median of an exponential is log 2 of its mean
-    if min(array.rows, array.columns) < _LEAST_SIDE:  # the user occupies most of the beams
-        noise = torch.zeros_like(noise)
-    _, peak = spectral_peak(unit, array)
-    energy = squared_magnitude(unit).sum((1, 2, 3))
-    signal = (energy - array.antennas * noise).clamp(min=_TINY)
-    fraction = (peak - array.polarisations * noise).clamp(min=0) / signal
-    near: Tensor = fraction <= (1 - loss) ** 2
-    return near
 
 
 def spectral_peak(users: Tensor, array: UniformPlanarArray) -> tuple[Tensor, Tensor]:

@@ -13,12 +13,10 @@ from hypothesis import strategies as st
 from matlab_io.errors import NflaeError
 from simulator.geometry.arrays import UniformLinearArray, angle_and_distance
 from simulator.geometry.near_field import is_near_field
-from simulator.geometry.panel_localization import most_likely_panel_labels, most_likely_place
 from simulator.geometry.panel_near_field import (
     best_plane_wave_gain,
     is_panel_near_field,
     panel_curvatures,
-    panel_far_field_test,
     separable_gain,
 )
 from simulator.geometry.panels import (
@@ -131,49 +129,6 @@ def test_arrays_are_named_as_they_are_parsed() -> None:
     for wrong in ("upa", "upa:8", "upa:0x4", "upa:8x4x3", "8x4", "ula"):
         with pytest.raises(NflaeError, match=r"upa:ROWSxCOLUMNS"):
             parse_panel(wrong)
-
-
-def near_users(array: UniformPlanarArray, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Directions, distances and channels of 40 users on both sides of the border of the near field."""
-    generator = torch.Generator().manual_seed(seed)
-    direction = torch.rand(40, 2, generator=generator, dtype=torch.float64) - 0.5
-    border = max(array.apertures) ** 2 / array.wavelength
-    distance = border * (0.15 + 0.8 * torch.rand(40, generator=generator, dtype=torch.float64))
-    wave = spherical_wave(array, direction, distance)
-    phases = torch.polar(torch.ones(40, 1), 6 * torch.rand(40, 1, generator=generator))
-    return direction, distance, torch.cat([wave * phases] * array.polarisations, -1)
-
-
-@pytest.mark.parametrize("polarisations", [1, 2])
-def test_labels_and_places_from_channels_alone(polarisations: int) -> None:
-    array = UniformPlanarArray(12, 16, polarisations)  # type: ignore[arg-type]
-    direction, distance, channels = near_users(array, 5)
-    labels = is_panel_near_field(array, direction, distance)
-    clear = (best_plane_wave_gain(array, direction, distance) - 0.9).abs() > 0.01
-    assert 5 < int(labels.sum()) < 35
-    assert torch.equal(panel_far_field_test(array, 1e-6 * channels)[clear], labels[clear])
-    found, away = most_likely_place(array, channels)
-    torch.testing.assert_close(found, direction, atol=2e-3, rtol=0)
-    torch.testing.assert_close(away[labels], distance[labels], rtol=0.05, atol=0)
-    assert torch.equal(most_likely_panel_labels(array, channels)[clear], labels[clear])
-
-
-def test_noise_is_not_taken_for_curvature() -> None:
-    array = UniformPlanarArray(16, 16)
-    direction, distance, channels = near_users(array, 6)
-    noise = torch.randn(channels.shape, generator=torch.Generator().manual_seed(1), dtype=torch.complex64)
-    labels = is_panel_near_field(array, direction, distance)
-    noisy = channels + noise * 10 ** (-10 / 20) / array.elements**0.5
-    assert float((panel_far_field_test(array, noisy) == labels).double().mean()) >= 0.9
-    far = plane_wave(array, direction) + noise * 10 ** (-5 / 20) / array.elements**0.5
-    assert not bool(panel_far_field_test(array, far).any())
-
-
-def test_channels_of_another_array_are_refused() -> None:
-    channels = torch.ones(1, 12, dtype=torch.complex64)
-    for label in (panel_far_field_test, most_likely_panel_labels):
-        with pytest.raises(ValueError, match="the array has 192 antennas, the channels 12"):
-            label(UniformPlanarArray(12, 16), channels)
 
 
 @given(coordinates)

@@ -255,16 +255,16 @@ def _predictor(file: ChannelFile, prediction: PredictionOptions, device: torch.d
 def _labels(
     file: ChannelFile, wanted: str | None, name: str, model: str, device: torch.device
 ) -> tuple[LabelSource, str]:
-    """Return the source of the labels, and its name: the file, for a panel the plane-wave test, else the network."""
+    """Return the source of the labels, and its name: the file, for a panel fitted waves, else the network."""
     from nflae_bridge.engine.schemes import load_network
-    from nflae_bridge.files.labels import LabelSource, panel_labels, read_labels, stated_panel
+    from nflae_bridge.files.labels import LabelSource, describe_panel_labels, panel_labels, read_labels, stated_panel
 
     given, origin = read_labels(file, wanted)
     if given is not None:
         return LabelSource(given), origin
     panel = stated_panel(file)
     if panel is not None:
-        return panel_labels(panel), f"plane-wave test of {panel}, the array in {file.path.name}"
+        return panel_labels(panel), describe_panel_labels(panel, file)
     score = None if name == NETWORK else load_network("auto", str(device)).near_field_score
     return LabelSource(score=score), f"network (model {model})"
 

@@ -26,14 +26,11 @@ from nflae_bridge.cli.options.common import (
 from nflae_bridge.cli.options.plot import figure_options
 from nflae_bridge.cli.options.problem import problem_options
 from nflae_bridge.cli.options.scheme import SchemeOption, usable_schemes
-from nflae_bridge.cli.terminal import Table, announce, duration, fact, progress, warn
+from nflae_bridge.cli.terminal import Table, announce, duration, fact, progress
 from nflae_bridge.files.budget.choice import BudgetChoice, BudgetRequest, choose_budget
 from nflae_bridge.files.problem import ProblemRequest, check_together, choose_problem, problem_budget
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from matlab_io import ChannelFile
     from nflae_bridge.cli.outputs import SideFile
     from nflae_bridge.files.blocks import Block
@@ -116,20 +113,21 @@ def command(
 
         from nflae_bridge.engine.devices import choose_device, drops_per_block
         from nflae_bridge.files.blocks import blocks
-        from nflae_bridge.files.labels import LabelSource
+        from nflae_bridge.files.labels import LabelSource, describe_panel_labels, read_labels, stated_panel
         from nflae_bridge.network.shipped import portable_model
         from nflae_bridge.studies.evaluation import BLOCK_DROPS, Comparison, evaluate
 
         device = choose_device(work.device)
         # The workers of a cluster may have another device than this machine; the network must be the same.
         model = portable_model(work.model, device.type)
-        comparison = Comparison(tuple(schemes), optimiser, model, work.device, work.refine, budget, problem)
+        given, origin = read_labels(file, labels)
+        panel = stated_panel(file) if given is None else None
+        comparison = Comparison(tuple(schemes), optimiser, model, work.device, work.refine, budget, problem, panel)
         engine = comparison.engine()
         together = problem.drops_together
         stop = min(max(drops - drops % together, together), file.drops)
         batch = work.batch or min(drops_per_block(file.users, file.antennas), BLOCK_DROPS)
         batch += -batch % together
-        given, origin = _labels(file, labels)
         drop_blocks = blocks(file, stop, batch, work.on_bad_drop, choice.noise, given)
         with progress("evaluate", stop, "drops") as advance:
             found = evaluate(_whole(problem, file, drop_blocks), comparison, advance, cluster)
@@ -137,14 +135,21 @@ def command(
         if plotting.plot is not None:
             name = "nflae" if "nflae" in schemes else schemes[0]
             scheme = comparison.schemes_by_name()[name]
-            label_source = LabelSource(given, engine.near_field_score)
+            label_source = LabelSource(given, comparison.near_field_score, tests_waves=panel is None)
             shown = precode_drop_to_plot(plotting, file, name, scheme, budget, device, choice.noise, label_source)
         outputs = [] if plotting.plot is None or shown is None else [_drawn(plotting.plot, shown, found, look)]
         if csv_path is not None:
             outputs.append(_table_file(csv_path, found, problem))
         for output in outputs:
             output.save()
-        _report(found, problem, file.drops, budget, origin or f"model {engine.checkpoint.name}", str(device))
+        _report(
+            found,
+            problem,
+            file.drops,
+            budget,
+            origin or describe_panel_labels(panel, file) or f"model {engine.checkpoint.name}",
+            str(device),
+        )
         if choice.sum_rate_scope and choice.power_scope != "total":
             fact("sum rate", f"in bps/Hz{choice.sum_rate_scope}")
     for output in outputs:
@@ -244,16 +249,6 @@ def _share(score: Score, found: Evaluation, problem: PrecodingProblem) -> float:
     if problem.objective == "proportional-fair":
         return math.exp((score.mean - best) / found.users)
     return score.mean / best
-
-
-def _labels(file: ChannelFile, wanted: str | None) -> tuple[npt.NDArray[np.bool_] | None, str]:
-    """Return the labels in the file, and their origin; warn where the network's would be those of another array."""
-    from nflae_bridge.files.labels import read_labels, stated_panel
-
-    given, origin = read_labels(file, wanted)
-    if given is None and (panel := stated_panel(file)) is not None:
-        warn(f"near-field labels are those of a line, and {file.path} states {panel}: give --near-field VAR")
-    return given, origin
 
 
 def _drawn(path: Path, shown: DropPicture, found: Evaluation, look: FigureLook) -> SideFile:
