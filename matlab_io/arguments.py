@@ -45,7 +45,7 @@ def checked(**hints: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
         def converted(name: str, value: Any) -> Any:
             try:
-                return _converted(name, kinds.get(name, ""), value)
+                return convert_argument(name, kinds.get(name, ""), value)
             except NflaeError as error:
                 raise NflaeError(f"{error}; {hints[name]}" if name in hints else str(error)) from None
 
@@ -60,7 +60,28 @@ def checked(**hints: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
-def _converted(name: str, annotation: str, value: Any) -> Any:
+def convert_argument(name: str, annotation: str, value: Any) -> Any:
+    """Convert one argument to the type of its annotation, as `checked` does.
+
+    Parameters
+    ----------
+    name : str
+        Name of the argument.
+    annotation : str
+        Annotation, as in the source.
+    value : object
+        Argument.
+
+    Returns
+    -------
+    object
+        Converted argument.
+
+    Raises
+    ------
+    NflaeError
+        If it is of another type; one line that names the argument.
+    """
     kind, optional = annotation.removesuffix(" | None"), annotation.endswith(" | None")
     if kind not in _CONVERTERS or (optional and value is None):
         return value

@@ -19,6 +19,7 @@ VERSION: Literal[1] = 1
 
 PREDICTION_NAMES = tuple(entry.name for entry in PREDICTION_ARRAYS)
 MAX_HISTORY = 256  # snapshots; the time of a prediction grows with the third power
+MAX_REFINE = 100
 
 if TYPE_CHECKING:
     ArrayName = str
@@ -74,7 +75,7 @@ class PrecodeHeader(Struct, tag_field="op", tag="precode", forbid_unknown_fields
     min_rate: float = DEFAULT_MIN_RATE
     convention: Convention = "hermitian"
     scheme: str = "nflae"
-    refine: Annotated[int, Meta(ge=0, le=100)] = 0
+    refine: Annotated[int, Meta(ge=0, le=MAX_REFINE)] = 0
     near_field: bool = False
     want: Annotated[tuple[ArrayName, ...], Meta(min_length=1)] = RESULT_NAMES
     deadline_ms: Annotated[float, Meta(gt=0)] | None = None
@@ -121,7 +122,7 @@ class PredictHeader(Struct, tag_field="op", tag="predict", forbid_unknown_fields
     alpha_c: float = DEFAULT_ALPHA_C
     min_rate: float = DEFAULT_MIN_RATE
     scheme: str = "nflae"
-    refine: Annotated[int, Meta(ge=0, le=100)] = 0
+    refine: Annotated[int, Meta(ge=0, le=MAX_REFINE)] = 0
     near_field: bool = False
     want: Annotated[tuple[PredictedName, ...], Meta(min_length=1)] | None = None
     deadline_ms: Annotated[float, Meta(gt=0)] | None = None

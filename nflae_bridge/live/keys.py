@@ -156,8 +156,8 @@ def _load(path: Path) -> tuple[bytes, bytes | None]:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             status = os.fstat(file.fileno())
             content = file.read(_MAX_FILE_BYTES) if stat.S_ISREG(status.st_mode) else b""
-    except OSError as error:
-        reason = (error.strerror or "not readable").lower()
+    except (OSError, ValueError) as error:  # ValueError: a path with a null character
+        reason = (getattr(error, "strerror", None) or "not readable").lower()
         raise NflaeError(f"{path}: {reason}; `nflae keys` makes a pair") from None
     keys = {bytes(kind): bytes(key) for kind, key in _ENTRY.findall(content)}
     if b"public" not in keys or not all(_is_key(key) for key in keys.values()):

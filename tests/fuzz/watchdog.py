@@ -14,8 +14,8 @@ from pathlib import Path
 
 from tests.fuzz.fuzzers import Attempt, faults_of
 
-# Longest wall-clock time of a seed: limits of processor time are those of the fuzzers themselves.
-SECONDS = 60.0
+SECONDS = 60.0  # longest processor time of a seed; the fuzzers themselves have closer limits
+_WAITING = 10  # longest wall-clock time over that, on a busy machine
 _SEEDS_AHEAD = 4  # given to a process before the faults of the first have come back
 _FORK = multiprocessing.get_context("fork")  # modules are loaded once
 
@@ -41,7 +41,7 @@ class _Worker:
         with suppress(OSError):  # it has done so itself
             os.setpgid(self.pid, self.pid)
         self.seeds: list[int] = []
-        self.began = 0.0
+        self._began = self._worked = 0.0
 
     def _run(self, attempt: Attempt, other: Connection, place: Path) -> None:
         self.pipe.close()
@@ -52,7 +52,7 @@ class _Worker:
     def give(self, seed: int) -> None:
         """Send a seed."""
         if not self.seeds:
-            self.began = time.monotonic()
+            self._begin()
         self.seeds.append(seed)
         with suppress(BrokenPipeError):  # the end of the process is reported with the oldest seed
             self.pipe.send(seed)
@@ -61,8 +61,24 @@ class _Worker:
         """Receive the faults of the oldest seed; raises EOFError where the process has ended."""
         found: Found = self.pipe.recv()
         self.seeds.pop(0)
-        self.began = time.monotonic()
+        self._begin()
         return found
+
+    def excess(self, limit: float) -> str:
+        """Return the time that the oldest seed has taken beyond its limit, in words."""
+        if self._processor_seconds() - self._worked > limit:
+            return f"takes more than {limit:g} s of processor time"
+        return f"does not end in {_WAITING * limit:g} s" if time.monotonic() - self._began > _WAITING * limit else ""
+
+    def _begin(self) -> None:
+        self._began, self._worked = time.monotonic(), self._processor_seconds()
+
+    def _processor_seconds(self) -> float:
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except FileNotFoundError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def end(self, *, abort: bool = False) -> int | None:
         """End the process and those it has started, after its traceback for `abort`; return its exit code."""
@@ -82,8 +98,8 @@ def failures(
 ) -> Iterator[Found]:
     """Run seeds for a time in several processes; yield every seed with its faults, which are none for most.
 
-    A seed that takes longer than `limit` seconds, or ends its process, has that as its fault, and its process is
-    replaced.
+    A seed that takes longer than `limit` seconds of processor time, or ten times that, or ends its process, has that as
+    its fault, and its process is replaced.
     """
     remaining, end = iter(seeds), time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as folder:
@@ -101,16 +117,15 @@ def failures(
                     return
                 ready = wait([worker.pipe for worker in busy], 1.0)
                 for worker in busy:
-                    fault = None
+                    fault = ""
                     if worker.pipe in ready:
                         try:
                             yield worker.take()
                         except (EOFError, ConnectionResetError):
                             fault = f"ends its process, exit code {worker.end()}"
-                    elif time.monotonic() - worker.began > limit:
-                        fault = f"takes more than {limit:g} s"
+                    elif fault := worker.excess(limit):
                         worker.end(abort=True)
-                    if fault is not None:
+                    if fault:
                         yield worker.seeds.pop(0), [fault]
                         running[running.index(worker)] = fresh = _Worker(attempt, folder)
                         for seed in worker.seeds:

@@ -11,7 +11,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.live.addresses import check_connectable, explain_failure
-from nflae_bridge.live.client.requests import Deadline, check_seconds
+from nflae_bridge.live.client.requests import Deadline, check_seconds, convert
 from nflae_bridge.live.errors import ConnectionLost, NoAnswer, WireError
 from nflae_bridge.live.headers import Frame
 from nflae_bridge.live.keys import read_key_pair, read_public_key
@@ -48,7 +48,7 @@ class ServerAddress:
     Raises
     ------
     BadRequest
-        If the timeout is not a positive finite number.
+        If an argument is of another type, or the timeout is not a positive finite number.
     NflaeError
         If the address is malformed, or only one key is given.
     """
@@ -59,8 +59,10 @@ class ServerAddress:
     client_key: Path | None
 
     def __post_init__(self) -> None:
-        check_connectable(self.address)
+        check_connectable(convert("address", "str", self.address))
         check_seconds(self.timeout)
+        for name in ("server_key", "client_key"):
+            convert(name, "str | Path | None", getattr(self, name))
         if (self.server_key is None) != (self.client_key is None):
             raise NflaeError("server_key (its .key) and client_key (your .key_secret) must be given together")
 

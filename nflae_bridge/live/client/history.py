@@ -8,7 +8,9 @@ from collections import deque
 import numpy as np
 import numpy.typing as npt
 
+from nflae_bridge.live.client.requests import convert
 from nflae_bridge.live.errors import BadRequest
+from nflae_bridge.live.headers import MAX_HISTORY
 
 DEFAULT_LENGTH = 16
 
@@ -26,7 +28,7 @@ class History:
     Raises
     ------
     BadRequest
-        If a number is less than 1, or the history is too short for the prediction.
+        If a number is less than 1 or above 256, or the history is too short for the prediction.
 
     Examples
     --------
@@ -38,8 +40,8 @@ class History:
 
     def __init__(self, length: int = DEFAULT_LENGTH, ahead: int = 1) -> None:
         for name, value in (("length", length), ("ahead", ahead)):
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-                raise BadRequest(f"{name} must be a whole number of snapshots of at least 1, got {value!r}")
+            if not 1 <= convert(name, "int", value) <= MAX_HISTORY:
+                raise BadRequest(f"{name} must be a whole number of snapshots from 1 to {MAX_HISTORY}, got {value}")
         if length < 2 * ahead:
             raise BadRequest(f"a history of {length} snapshots predicts {length // 2}: give a length of {2 * ahead}")
         self.length, self.ahead = int(length), int(ahead)
@@ -83,9 +85,10 @@ class History:
         BadRequest
             If size or time do not continue the history; `clear` begins a new one.
         """
-        channels = None if snapshot is None else np.asarray(snapshot)
+        channels = convert("snapshot", "npt.ArrayLike | None", snapshot)
         if channels is not None:
             self._check_channels(channels)
+        time = convert("time", "float | None", time)
         self._check_time(time)
         if channels is None and self._shape is None:
             return  # a gap before the first snapshot
@@ -93,7 +96,7 @@ class History:
             self._shape = channels.shape[0], channels.shape[1]
         self._snapshots.append(None if channels is None else channels.astype(np.complex64))
         if time is not None:
-            self._times.append(float(time))
+            self._times.append(time)
 
     def clear(self) -> None:
         """Remove all snapshots, as after a change of the users, their order, or the gain of the receiver."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from matlab_io.result import RESULT_NAMES
 from nflae_bridge.api.predict import PredictedChannels
 from nflae_bridge.live.client.history import History
-from nflae_bridge.live.client.requests import make_request
+from nflae_bridge.live.client.requests import convert, make_request
 from nflae_bridge.live.errors import BadRequest
 from nflae_bridge.live.headers import MAX_HISTORY, PREDICTION_NAMES
 from nflae_bridge.live.messages import PredictionOptions, PredictRequest, Reply
@@ -53,24 +54,23 @@ def make_prediction(
         if times is not None:
             raise BadRequest("times are part of a History: push(snapshot, time)")
         times, history = history.times, history.snapshots
+    snapshots = convert("history", "npt.ArrayLike", history)
     # The budget is not sent: any noise power leaves the channels unchecked.
-    channels = make_request(history, None, {"noise_power": 1.0}, "nflae", 0, *reading)[0].channels
+    channels = make_request(snapshots, None, {"noise_power": 1.0}, "nflae", 0, *reading)[0].channels
     if len(channels) > MAX_HISTORY:
         raise BadRequest(f"a history of {len(channels)} snapshots: at most {MAX_HISTORY}; pass the last ones")
-    if isinstance(ahead, bool) or not isinstance(ahead, (int, np.integer)) or not 1 <= ahead <= MAX_HISTORY:
-        raise BadRequest(f"ahead must be a whole number of snapshots from 1 to {MAX_HISTORY}, got {ahead!r}")
-    if not (isinstance(options["method"], str) and isinstance(options["geometry"], str)):
-        raise BadRequest("method and geometry must be names, such as 'auto' and 'line'")
-    snr = options["csi_snr_db"]
-    if snr is not None and not (isinstance(snr, (int, float, np.number)) and np.isfinite(snr)):
-        raise BadRequest(f"csi_snr_db must be one finite number of dB or None, got {snr!r}")
+    if not 1 <= convert("ahead", "int", ahead) <= MAX_HISTORY:
+        raise BadRequest(f"ahead must be a whole number of snapshots from 1 to {MAX_HISTORY}, got {ahead}")
+    snr = convert("csi_snr_db", "float | None", options["csi_snr_db"])
+    if snr is not None and not math.isfinite(snr):
+        raise BadRequest(f"csi_snr_db must be one finite number of dB or None, got {snr}")
     checked = PredictionOptions(
         int(ahead),
-        options["method"],
-        options["geometry"],
-        None if snr is None else float(snr),
+        convert("method", "str", options["method"]),
+        convert("geometry", "str", options["geometry"]),
+        snr,
         _checked_times(times, len(channels)),
-        bool(options["force"]),
+        convert("force", "bool", options["force"]),
     )
     return PredictRequest("", channels, options=checked)
 
@@ -141,10 +141,10 @@ def prediction_of(reply: Reply) -> PredictedChannels:
 def _checked_times(times: npt.ArrayLike | None, snapshots: int) -> tuple[float, ...] | None:
     if times is None:
         return None
-    try:
-        found = np.asarray(times, np.float64)
-    except (TypeError, ValueError):
-        raise BadRequest("times must be numbers, s, one per snapshot") from None
+    found = convert("times", "npt.ArrayLike", times)
+    if np.iscomplexobj(found):
+        raise BadRequest("times must be real numbers of seconds, got complex ones")
+    found = found.astype(np.float64)
     if found.shape != (snapshots,) or not np.isfinite(found).all():
         raise BadRequest(f"times must be {snapshots} finite numbers, one per snapshot, got shape {found.shape}")
     return tuple(found.tolist())

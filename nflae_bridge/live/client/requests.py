@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from matlab_io.arguments import convert_argument
 from matlab_io.errors import NflaeError
 from matlab_io.reading.arrays import check_swapped, read_array
 from nflae_bridge.files.budget.user_snr import check_default_noise
 from nflae_bridge.live.errors import BadRequest, TooLarge, error_of_code
-from nflae_bridge.live.headers import Frame
+from nflae_bridge.live.headers import MAX_REFINE, Frame
 from nflae_bridge.live.messages import PrecodeRequest, Reply, StatusRequest
 from nflae_bridge.live.protocol import encode_request
 from simulator.downlink.budget import LinkBudget
@@ -72,10 +73,16 @@ def check_seconds(seconds: float) -> None:
     BadRequest
         Unless it is a positive finite number.
     """
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float, np.number)):
-        raise BadRequest(f"timeout must be a number of seconds, got {seconds!r}")
-    if not 0 < seconds < math.inf:
+    if not 0 < convert("timeout", "float", seconds) < math.inf:
         raise BadRequest(f"timeout must be positive and finite, in seconds, got {seconds}")
+
+
+def convert(name: str, annotation: str, value: Any) -> Any:
+    """Convert an argument as `matlab_io.arguments.convert_argument`, but raise BadRequest for one of another type."""
+    try:
+        return convert_argument(name, annotation, value)
+    except NflaeError as error:
+        raise BadRequest(str(error)) from None
 
 
 def make_request(
@@ -117,23 +124,24 @@ def make_request(
     BadRequest
         For channels or labels of a wrong type or shape, and for a number out of its range.
     """
+    texts = {"layout": layout, "convention": convention, "receive_antennas": receive_antennas}
+    for name, value in texts.items():
+        convert(name, "str | None", value)
+    scheme, refine = convert("scheme", "str", scheme), convert("refine", "int", refine)
+    channels = convert("channels", "npt.ArrayLike", channels)
     drops, combiner = _checked_drops(channels, layout, convention, receive_antennas)
     labels = None if near_field is None else _checked_labels(near_field, drops.shape[:2])
-    if isinstance(refine, bool) or not isinstance(refine, (int, np.integer)) or refine < 0:
-        raise BadRequest(f"refine must be a whole number of at least 0, got {refine!r}")
-    if not isinstance(scheme, str):
-        raise BadRequest(f"scheme must be the name of a scheme, got {scheme!r}")
+    if not 0 <= refine <= MAX_REFINE:
+        raise BadRequest(f"refine must be a whole number from 0 to {MAX_REFINE}, got {refine}")
     default_noise = budget.get("noise_power", math.nan) is None
     given = {name: value for name, value in budget.items() if not (default_noise and name == "noise_power")}
     try:
-        checked = LinkBudget(**{name: float(value) for name, value in given.items()})  # type: ignore[arg-type]
+        checked = LinkBudget(**{name: convert(name, "float", value) for name, value in given.items()})
         if default_noise:
             check_default_noise(drops, float(checked.power))
     except NflaeError as error:
         raise BadRequest(str(error)) from None
-    except (TypeError, ValueError):
-        raise BadRequest("power, noise_power, alpha_c and min_rate must be one number each") from None
-    request = PrecodeRequest("", drops, checked, scheme=scheme, refine=int(refine), near_field=labels)
+    request = PrecodeRequest("", drops, checked, scheme=scheme, refine=refine, near_field=labels)
     return request, combiner
 
 
@@ -151,7 +159,7 @@ def _checked_drops(
 
 
 def _checked_labels(near_field: npt.ArrayLike, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
-    labels = np.asarray(near_field)
+    labels: npt.NDArray[Any] = convert("near_field", "npt.ArrayLike", near_field)
     if labels.shape not in (shape, shape[1:] if shape[0] == 1 else shape) or not np.isin(labels, (0, 1)).all():
         raise BadRequest(f"near_field must be bool (drops, users) = {shape}, got {labels.dtype} of {labels.shape}")
     return labels.astype(np.bool_).reshape(shape)

@@ -90,6 +90,7 @@ def stream(
     stopped: list[bool] = []
     counts = Counts()
     context: Context = zmq.Context()
+    context.linger = 0  # of sockets that are left open by an exception; ZeroMQ itself waits for ever
     with ExitStack() as stack, stopped_by_signals(lambda: stopped.append(True)):
         stack.callback(context.term)
         inlet, outlets = _open(context, settings, counts, log, stack)

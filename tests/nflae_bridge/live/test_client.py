@@ -21,6 +21,7 @@ from nflae_bridge import AsyncClient, Client, NflaeError, precode
 from nflae_bridge.live import errors as bridge
 from tests.nflae_bridge.live.live_server import LiveServer
 from tests.nflae_bridge.live.test_server import channels
+from tests.sockets import bounded_context
 
 Answer = Callable[[list[bytes]], list[list[bytes]]]
 
@@ -28,7 +29,7 @@ Answer = Callable[[list[bytes]], list[list[bytes]]]
 @contextmanager
 def impostor(answer: Answer) -> Iterator[str]:
     """A server that answers [header, ...] with the messages ``answer`` makes of it; its address."""
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    context = bounded_context()
     socket = context.socket(zmq.ROUTER)
     port = socket.bind_to_random_port("tcp://127.0.0.1")
 

@@ -25,6 +25,7 @@ from nflae_bridge.live.server.transport.key_guard import KeyGuard, reread_on_han
 from tests.channel_files import Run
 from tests.nflae_bridge.live.live_server import LiveServer
 from tests.nflae_bridge.live.raw_peer import RawPeer
+from tests.sockets import bounded_context
 
 
 def test_the_files_are_zeromq_certificates_and_the_secret_is_closed(tmp_path: Path) -> None:
@@ -134,7 +135,7 @@ class Door:
     """A CURVE server's socket behind a guard, and attempts to enter."""
 
     def __init__(self, folder: Path) -> None:
-        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.context = bounded_context()
         self.guard = KeyGuard(self.context, folder, EventLog("info"))
         self.public, secret = zmq.curve_keypair()
         self._socket = self.context.socket(zmq.ROUTER)
@@ -235,7 +236,7 @@ def test_both_clients_name_what_the_server_refuses(tmp_path: Path) -> None:
     # A server that closes while the handshake is being sent resets the connection: then ZeroMQ gives no reason, which
     # the test above, with a peer that does not close, excludes.
     unkeyed, keyed = "the server has no keys|another key, or none", "the server requires keys|has it keys"
-    with zmq.Context() as context, context.socket(zmq.ROUTER) as plain:
+    with bounded_context() as context, context.socket(zmq.ROUTER) as plain:
         address = f"tcp://127.0.0.1:{plain.bind_to_random_port('tcp://127.0.0.1')}"
         with Client(address, **stranger) as client, pytest.raises(ConnectionLost, match=unkeyed):
             client.status()
@@ -289,7 +290,7 @@ def test_addresses_that_others_reach(address: str) -> None:
 
 
 def test_ipc_replaces_abandoned_sockets_only(tmp_path: Path) -> None:
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    context = bounded_context()
     try:
         for name in ("file", "folder", "link", "fifo"):
             path = tmp_path / name

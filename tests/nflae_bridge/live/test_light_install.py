@@ -17,6 +17,7 @@ from nflae_bridge import precode
 from tests.channel_files import random_channels
 from tests.nflae_bridge.live.gnuradio.test_flowgraphs import free_address
 from tests.nflae_bridge.live.live_server import LiveServer
+from tests.sockets import bounded_context
 
 pytestmark = pytest.mark.slow
 
@@ -125,7 +126,7 @@ def test_a_stream_is_computed_by_a_server(beside_gnuradio: Path, server: LiveSer
     command += ["--users", 4, "--antennas", 32, "--csi", f"pull:{csi},bind", "--precoders", f"push:{precoders}"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     with (
-        zmq.Context() as context,
+        bounded_context() as context,
         context.socket(zmq.PUSH) as source,
         context.socket(zmq.PULL) as sink,
         subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True, env=environment) as stream,

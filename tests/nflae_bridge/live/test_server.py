@@ -21,6 +21,7 @@ from matlab_io.result import RESULT_NAMES
 from nflae_bridge import Client, precode
 from tests.channel_files import Run, WriteMat
 from tests.nflae_bridge.live.live_server import LiveServer
+from tests.sockets import bounded_context
 
 Channels = npt.NDArray[np.complex64]
 LATIN = dict(zip(RESULT_NAMES, RESULT_NAMES, strict=True)) | {"lambda": "uplink_power"}
@@ -187,7 +188,7 @@ def test_more_drops_than_a_block_holds(server: LiveServer) -> None:
 
 
 def test_through_a_proxy(server: LiveServer) -> None:
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    context = bounded_context()
     front, back = context.socket(zmq.ROUTER), context.socket(zmq.DEALER)
     port = front.bind_to_random_port("tcp://127.0.0.1")
     back.connect(server.address)

@@ -33,6 +33,7 @@ from nflae_bridge.live.server.settings import ServerSettings
 from nflae_bridge.live.server.transport.connections import Connections
 from nflae_bridge.live.server.transport.zmtp import ProtocolViolation, Reader, encode_message
 from tests.channel_files import random_channels
+from tests.sockets import bounded_context
 
 GREETING = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(48)
 READY = b"\x04\x1c\x05READY\x0bSocket-Type\x00\x00\x00\x06DEALER"
@@ -152,7 +153,7 @@ def test_a_ping_is_answered() -> None:
 def test_one_peer_has_eight_messages_of_a_turn_and_its_place_behind_the_others() -> None:
     transport = Connections(["tcp://127.0.0.1:*"], MEGABYTE, EventLog("error"))
     transport.open(OpenGate())
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    context = bounded_context()
     greedy, modest = context.socket(zmq.DEALER), context.socket(zmq.DEALER)
     try:
         for peer in (greedy, modest):

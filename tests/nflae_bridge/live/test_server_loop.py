@@ -26,6 +26,7 @@ from nflae_bridge.live.server.scheduling import set_time_slice, time_slice
 from nflae_bridge.live.server.settings import ServerSettings
 from nflae_bridge.live.server.transport import open_transport
 from tests.channel_files import random_channels
+from tests.sockets import bounded_context
 
 COMPUTE_SECONDS = 0.25
 
@@ -58,7 +59,7 @@ class SlowDevice:
 @contextmanager
 def running(device: Any, **limits: Any) -> Iterator[zmq.Socket[bytes]]:
     """A server loop in a thread; a DEALER connected to it."""
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    context = bounded_context()
     settings = ServerSettings(bind=("tcp://127.0.0.1:*",), **limits)
     transport = open_transport(settings, EventLog("error"))
     loop = ServerLoop(settings, transport, device, EventLog("error"))
@@ -181,7 +182,7 @@ def test_a_short_request_waits_for_a_batch_that_ends_soon_but_not_behind_a_backl
     monkeypatch.setattr(Worker, "seconds_left", lambda self: 0.0)
     monkeypatch.setattr(Worker, "is_unattended", lambda self: False)
     device = LongDevice()
-    with running(device) as peer, zmq.Context() as context, context.socket(zmq.DEALER) as other:
+    with running(device) as peer, bounded_context() as context, context.socket(zmq.DEALER) as other:
         for name in range(backlog):
             send(peer, str(name), "zf")
         assert device.began.wait(60)
@@ -209,7 +210,7 @@ def test_a_short_request_that_waits_is_computed_once_the_computation_before_it_t
     monkeypatch.setattr(Worker, "seconds_left", lambda self: 0.0)
     monkeypatch.setattr(Worker, "is_unattended", lambda self: unattended.is_set())
     device = LongDevice()
-    with running(device) as peer, zmq.Context() as context, context.socket(zmq.DEALER) as other:
+    with running(device) as peer, bounded_context() as context, context.socket(zmq.DEALER) as other:
         send(peer, "long", "zf")
         assert device.began.wait(60)
         other.connect(peer.last_endpoint.decode().rstrip("\0"))
@@ -388,7 +389,7 @@ def test_a_cancelled_request_ends_whether_it_is_computed_or_waits_and_its_answer
 
 def test_no_client_cancels_the_request_of_another() -> None:
     device = LongDevice()
-    with running(device) as peer, zmq.Context() as context, context.socket(zmq.DEALER) as other:
+    with running(device) as peer, bounded_context() as context, context.socket(zmq.DEALER) as other:
         send(peer, "long", "zf")
         assert device.began.wait(60)
         other.connect(peer.last_endpoint.decode().rstrip("\0"))
@@ -450,3 +451,10 @@ def test_a_time_slice_belongs_to_a_thread_and_keeps_its_nice_value() -> None:
     thread.join()
     assert found == [(True, 2e-4, 3)]
     assert time_slice() == before
+
+
+def test_a_context_of_the_tests_ends_although_a_message_cannot_be_sent() -> None:
+    with bounded_context() as context, context.socket(zmq.PUSH) as socket:
+        socket.connect("tcp://127.0.0.1:1")  # no program listens there
+        socket.send(b"unsent")
+    assert context.closed

@@ -21,7 +21,8 @@ from nflae_bridge.live.gnuradio.items import Stream
 from nflae_bridge.live.gnuradio.link_parameters import LinkParameters
 from nflae_bridge.live.gnuradio.outlets import Outlet, PduOutlet, StreamOutlet
 from nflae_bridge.live.gnuradio.relay import Precode, Relay, RelayOptions
-from nflae_bridge.live.gnuradio.sockets.endpoints import Context, parse_endpoint
+from nflae_bridge.live.gnuradio.sockets.endpoints import parse_endpoint
+from tests.sockets import bounded_context
 
 USERS, ANTENNAS = 3, 16
 PARAMETERS = LinkParameters(USERS, ANTENNAS)
@@ -68,7 +69,7 @@ class RunningRelay:
         self.output_events = list[tuple[str, dict[str, object]]]()
         self.error: BaseException | None = None
         self.peers: list[zmq.Socket[bytes]] = []
-        self.context: Context = zmq.Context()
+        self.context = bounded_context()
         self._stop = threading.Event()
         everything_pdu = all("pdu" in output for output in self.outputs.values())
         self.inlet = Inlet(

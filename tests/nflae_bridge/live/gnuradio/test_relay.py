@@ -23,6 +23,7 @@ from nflae_bridge.live.gnuradio.sockets.sender import SenderSocket
 from nflae_bridge.live.gnuradio.tags import Tag, decode_header, encode_header
 from tests.channel_files import random_channels
 from tests.nflae_bridge.live.gnuradio.relays import ANTENNAS, PATIENCE_MS, USERS, RunningRelay, patient, rzf, wait_until
+from tests.sockets import bounded_context
 
 
 def drops(count: int, seed: int = 0) -> npt.NDArray[np.complex64]:
@@ -539,7 +540,7 @@ def test_a_reader_that_connects_late_gets_what_no_reader_has_missed() -> None:
 @pytest.mark.parametrize("output", ["rep", "rep,tags", "rep,pdu"])
 def test_a_reader_that_waits_is_served_by_the_next_stream(output: str, gentle: bool) -> None:
     """The reader is a strict REQ socket, as GNU Radio's, with an open request."""
-    with zmq.Context() as context, context.socket(zmq.REQ) as reader:
+    with bounded_context() as context, context.socket(zmq.REQ) as reader:
         reader.setsockopt(zmq.RCVTIMEO, PATIENCE_MS)
         reader.setsockopt(zmq.LINGER, 0)
         with RunningRelay("pull", {"precoders": output}, precode=echo_all) as first:
@@ -581,7 +582,7 @@ def test_a_reader_of_another_kind_and_an_absent_sender_are_reported() -> None:
     ],
 )
 def test_the_other_end_of_a_connecting_input_is_named(kind: int | None, event: str, words: str) -> None:
-    with zmq.Context() as context:
+    with bounded_context() as context:
         other = context.socket(zmq.PUB)
         port = other.bind_to_random_port("tcp://127.0.0.1")
         if kind is None:

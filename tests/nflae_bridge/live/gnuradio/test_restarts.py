@@ -29,6 +29,7 @@ from tests.nflae_bridge.live.gnuradio.test_flowgraphs import (  # noqa: F401
     streaming,
 )
 from tests.nflae_bridge.live.live_server import LiveServer
+from tests.sockets import bounded_context
 
 HERE = Path(__file__).parent
 KINDS = ("push", "pub", "rep")
@@ -145,7 +146,7 @@ def test_no_item_is_lost_through_restarts_of_the_server() -> None:
     address, csi, precoders = free_address(), free_address(), free_address()
     ends = ("--csi", f"pull:{csi},bind", "--precoders", f"push:{precoders}")
     answers: list[bytes] = []
-    with zmq.Context() as context, context.socket(zmq.PUSH) as source, context.socket(zmq.PULL) as sink:
+    with bounded_context() as context, context.socket(zmq.PUSH) as source, context.socket(zmq.PULL) as sink:
         source.connect(csi)
         sink.connect(precoders)
         server = LiveServer("--device", "cpu", bind=address)

@@ -19,6 +19,7 @@ from tests.channel_files import Run, random_channels
 from tests.nflae_bridge.live.gnuradio.relays import wait_until
 from tests.nflae_bridge.live.gnuradio.test_flowgraphs import ANTENNAS, USERS, Streaming, free_address, streaming
 from tests.nflae_bridge.live.live_server import LiveServer
+from tests.sockets import bounded_context
 
 SIZE = ("--users", 4, "--antennas", 16)
 
@@ -109,7 +110,7 @@ def test_signals_end_it_with_the_counts(number: int) -> None:
     csi, precoders = free_address(), free_address()
     channels = random_channels(100, USERS, ANTENNAS)
     with (
-        zmq.Context() as context,
+        bounded_context() as context,
         context.socket(zmq.PUSH) as source,
         context.socket(zmq.PULL) as sink,
         streaming("--csi", f"pull:{csi},bind", "--precoders", f"push:{precoders}", "--status-every", 0.2) as running,
@@ -149,7 +150,7 @@ def test_a_call_of_an_absent_server_can_be_interrupted(number: int) -> None:
 def test_a_reader_that_never_comes_does_not_keep_it_from_ending() -> None:
     csi = free_address()
     arguments = ("--csi", f"pull:{csi},bind", "--precoders", "push:tcp://127.0.0.1:*", "--status-every", 0.2)
-    with zmq.Context() as context, context.socket(zmq.PUSH) as source, streaming(*arguments) as running:
+    with bounded_context() as context, context.socket(zmq.PUSH) as source, streaming(*arguments) as running:
         source.connect(csi)
         source.send(random_channels(5, USERS, ANTENNAS).tobytes())
         wait_until(lambda: any("event=status received=5 sent=0" in line for line in running.lines))
@@ -163,7 +164,7 @@ def test_a_server_may_compute(server: LiveServer) -> None:
     channels = random_channels(20, USERS, ANTENNAS)
     arguments = ("--server", server.address, "--csi", f"pull:{csi},bind", "--precoders", f"push:{precoders}")
     with (
-        zmq.Context() as context,
+        bounded_context() as context,
         context.socket(zmq.PUSH) as source,
         context.socket(zmq.PULL) as sink,
         streaming(*arguments) as running,
@@ -185,7 +186,7 @@ def test_items_that_a_killed_stream_had_received_are_counted_by_the_next(tmp_pat
     def unfinished() -> int:
         return int(journal.read_text().split()[2])
 
-    with zmq.Context() as context, context.socket(zmq.PUSH) as source:
+    with bounded_context() as context, context.socket(zmq.PUSH) as source:
         source.connect(csi)
         with streaming(*arguments) as running:
             assert unfinished() == 0
@@ -195,7 +196,7 @@ def test_items_that_a_killed_stream_had_received_are_counted_by_the_next(tmp_pat
             running.process.wait()
         assert unfinished() == 5
         with streaming(*arguments) as running:
-            assert unfinished() == 0
+            wait_until(lambda: unfinished() == 0)
             counts = running.stop()
     assert (counts["lost"], counts["gaps"], counts["received"]) == (5, 1, 0)
     assert any("event=lost_in_restart items=5" in line for line in running.lines)

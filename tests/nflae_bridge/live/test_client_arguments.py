@@ -1,0 +1,135 @@
+"""Arguments of both clients and of the history that are never sent: one line each, which names the argument."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nflae_bridge import AsyncClient, Client
+from nflae_bridge.live import errors as bridge
+from nflae_bridge.live.client import History
+from tests.channel_files import random_channels
+
+HUGE = 10**400
+LONG = np.zeros((2, 3, 4, 5, 6))
+NO_TEXTS: tuple[Any, ...] = (1, True, 2.5, b"rzf", [], np.array(1), LONG, Path("x"), object())
+NO_NUMBERS: tuple[Any, ...] = ("1", True, 1j, [], np.ones(3), LONG, HUGE, object(), np.datetime64("2026"))
+NO_WHOLE_NUMBERS = (*NO_NUMBERS, 2.5, float("nan"))
+NO_ARRAYS: tuple[Any, ...] = ("x", [[1], [2, 3]], object(), np.ma.masked_array([1.0], [True]))
+NO_TIMEOUTS = (*NO_NUMBERS, 0, -1, float("nan"), float("inf"), -float("inf"))
+NO_PATHS: tuple[Any, ...] = (1, True, b"key", [], LONG, object())
+
+PRECODING: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("layout", "convention", "receive_antennas"), NO_TEXTS),
+    **dict.fromkeys(("power", "noise_power"), (*NO_NUMBERS, 0, -1, float("nan"), float("inf"))),
+    "alpha_c": (*NO_NUMBERS, 0, 1.5, float("nan")),
+    "min_rate": (*NO_NUMBERS, -1, float("nan")),
+    "near_field": (*NO_ARRAYS, np.full((1, 3), 0.5), np.zeros(2)),
+    "scheme": (None, *NO_TEXTS),
+    "refine": (None, -1, HUGE, *NO_WHOLE_NUMBERS),
+    "timeout": NO_TIMEOUTS,
+}
+PREDICTION: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("method", "geometry"), (None, *NO_TEXTS)),
+    **dict.fromkeys(("layout", "convention", "receive_antennas"), NO_TEXTS),
+    "times": (*NO_ARRAYS, [0.0, 1.0], np.arange(8) * 1j, [np.nan] * 8),
+    "ahead": (None, 0, -1, 1000, HUGE, *NO_WHOLE_NUMBERS),
+    "csi_snr_db": (*NO_NUMBERS, float("nan"), float("inf")),
+    "force": (None, 1, "yes", LONG),
+    "timeout": NO_TIMEOUTS,
+}
+CHANNELS: tuple[Any, ...] = (
+    *(None, "H.mat", object(), 1, np.ones(3), np.ones((2, 3)), np.zeros((0, 3, 8), complex)),
+    *(np.ones((1, 1, 3, 8), complex), LONG.astype(complex), [[1j], [1j, 2j]], np.ones((1, 200, 8), complex)),
+)
+CONSTRUCTION: dict[str, tuple[Any, ...]] = {
+    "address": (None, *NO_TEXTS, "", "x", "tcp://h", "tcp://h:99999", "tcp://h:0", "tcp://*:5", "ipc://", "udp://h:5"),
+    "timeout": (None, *NO_TIMEOUTS),
+    "server_key": (*NO_PATHS, "no\0path", Path("/nonexistent.key"), Path("/")),
+    "client_key": (*NO_PATHS, "no\0path"),
+}
+
+
+def check_one_line(raised: pytest.ExceptionInfo[BaseException], name: str) -> None:
+    text = str(raised.value)
+    assert name in text
+    assert "\n" not in text
+    assert len(text) < 400
+
+
+def arguments_of(call: str) -> dict[str, Any]:
+    channels = random_channels(1, 3, 8)
+    return {"channels": channels} if call == "precode" else {"history": np.repeat(channels, 8, 0)}
+
+
+TABLE = [
+    *(("precode", name, values) for name, values in PRECODING.items()),
+    *(("predict", name, values) for name, values in PREDICTION.items()),
+    *(("predict_and_precode", name, values) for name, values in (PREDICTION | PRECODING).items()),
+    ("precode", "channels", CHANNELS),
+    ("predict", "history", CHANNELS),
+    ("status", "timeout", NO_TIMEOUTS),
+]
+
+
+@pytest.mark.parametrize(("call", "name", "values"), TABLE, ids=[f"{call}-{name}" for call, name, _ in TABLE])
+def test_arguments_that_are_not_sent(call: str, name: str, values: tuple[Any, ...], free_port: int) -> None:
+    address = f"tcp://127.0.0.1:{free_port}"
+
+    async def both() -> None:
+        async with AsyncClient(address, timeout=0.01) as several:
+            for value in values:
+                arguments = ({} if call == "status" else arguments_of(call)) | {name: value}
+                with pytest.raises(bridge.BadRequest) as raised:
+                    await getattr(several, call)(**arguments)
+                check_one_line(raised, "" if name in ("channels", "history", "layout", "convention") else name)
+                with pytest.raises(bridge.BadRequest) as again:
+                    getattr(client, call)(**arguments)
+                assert str(again.value) == str(raised.value)
+
+    with Client(address, timeout=0.01) as client:
+        asyncio.run(both())
+
+
+@pytest.mark.parametrize("name", CONSTRUCTION)
+def test_arguments_without_a_connection(name: str, tmp_path: Path) -> None:
+    other = {"server_key": "client_key", "client_key": "server_key"}.get(name)
+    rest: dict[str, Any] = {} if other is None else {other: tmp_path / "none.key"}
+    for value in CONSTRUCTION[name]:
+        for kind in (Client, AsyncClient):
+            with pytest.raises(bridge.NflaeError) as raised:
+                kind(**{**rest, name: value})
+            check_one_line(raised, "")
+
+
+def test_one_key_alone_is_named(tmp_path: Path) -> None:
+    for name in ("server_key", "client_key"):
+        with pytest.raises(bridge.NflaeError, match="must be given together"):
+            Client(**{name: tmp_path / "a.key"})
+
+
+@pytest.mark.parametrize("name", ["length", "ahead"])
+def test_numbers_of_a_history(name: str) -> None:
+    for value in (None, 0, -1, HUGE, *NO_WHOLE_NUMBERS):
+        with pytest.raises(bridge.BadRequest) as raised:
+            History(**{name: value})
+        check_one_line(raised, name)
+
+
+def test_snapshots_and_times_of_a_history() -> None:
+    history = History(4)
+    snapshot = random_channels(1, 3, 8)[0]
+    history.push(snapshot, 0.0)
+    for bad in (*NO_ARRAYS, snapshot.real, snapshot[0], snapshot[:2], snapshot[:, :4], snapshot[None]):
+        with pytest.raises(bridge.BadRequest) as raised:
+            history.push(bad, 1.0)
+        check_one_line(raised, "snapshot")
+    for time in (*NO_NUMBERS, float("nan"), float("inf"), 0.0, -1.0, None):
+        with pytest.raises(bridge.BadRequest) as raised:
+            history.push(snapshot, time)
+        check_one_line(raised, "time")
+    assert len(history) == 1
