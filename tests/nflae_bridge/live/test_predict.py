@@ -303,7 +303,7 @@ def test_lengths_of_a_history_are_checked() -> None:
     [
         ({"ahead": 2.5}, "ahead must be"),
         ({"csi_snr_db": "10"}, "csi_snr_db must be"),
-        ({"method": 3}, "method and geometry"),
+        ({"method": 3}, "method must be"),
         ({"times": [1, 2]}, "times must be 16"),
         ({"ahead": 9}, "beyond half the history of 16"),
     ],
