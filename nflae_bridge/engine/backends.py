@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Literal
 
 from matlab_io.errors import NflaeError
+from nflae_bridge.engine.user_selection import is_overloaded
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch
 
@@ -94,7 +95,7 @@ def select_backend(
     NflaeError
         If the requested backend cannot compute the batch.
     """
-    drops, users, _ = batch.channels.shape
+    drops, users, antennas = batch.channels.shape
     constrained = budget.constrains_near_field or budget.demands_rates
     without_numpy = facilities.without_numpy or ("C3 or C4 can bind" if constrained else "" if drops else "no drops")
     without_graphs = {"none": "there is no CUDA device", "impossible": "an operation cannot be captured"}.get(
@@ -103,6 +104,8 @@ def select_backend(
     without_triton = without_graphs or ("C3 or C4 can bind" if constrained else "")
     if not without_triton and users > facilities.triton_users:
         without_triton = f"the kernels take up to {facilities.triton_users} users"
+    elif not without_triton and is_overloaded(users, antennas):
+        without_triton = "as many users as antennas or more: the kernels do not select users"
     if requested is not None:
         excluded = {
             Backend.NUMPY: without_numpy,

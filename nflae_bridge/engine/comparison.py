@@ -1,4 +1,7 @@
-"""Compare the network's answer with the same without redundant users and with regularised zero forcing, per drop."""
+"""Compare the network's answer with the same without redundant users and with regularised zero forcing, per drop.
+
+Regularised zero forcing serves all users; in overloaded cells (`user_selection`) selected ones are tried as well.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from torch import Tensor
 
 from nflae_bridge.engine.device_problem import DeviceProblem
 from nflae_bridge.engine.near_parallel import are_switched_off, redundant_users
+from nflae_bridge.engine.user_selection import is_overloaded, select_users
 from nflae_bridge.network.encoders.interface import UserInputs
 from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
 from simulator.downlink.candidates import Candidate, project_powers
@@ -126,18 +130,21 @@ class Comparison:
             return Chosen(best, torch.zeros_like(best.feasible), target, near, score)
         redundant = redundant_users(gram, problem.channels, near, target)
         select = _pruned_everywhere if suspects is None or gram.is_cuda else _pruned_where_needed
-        best = select(gram, allocation, redundant, near, problem.limits, refinements)
-        rzf = project_powers(regularised.coefficients, regularised.effective_gains, equal, near, problem.limits, equal)
-        best, fallback = best.better_of(rzf)
+        own = select(gram, allocation, redundant, near, problem.limits, refinements)
+        shares, rivals = _textbook(gram, problem, regularised, near)
+        best, fallback = _best_of(own, rivals)
         if suspects is not None and bool(suspects.any()):
             lossy = suspects & loses_digits(gram, regularised)
             if bool(lossy.any()):
                 part, target_part = problem.select(lossy), allocation.select(lossy)
                 measure = partial(measure_gains, part.channels, part.amplitude_scale)
-                rivals = (gram[lossy], target_part, redundant[lossy], near[lossy], part.limits, refinements, measure)
-                rzf = measured(rzf.select(lossy), measure, equal[lossy], near[lossy], part.limits)
-                exact, by_rzf = _pruned_everywhere(*rivals).better_of(rzf)
-                best, fallback[lossy] = best.replaced(lossy, exact), by_rzf
+                given = (gram[lossy], target_part, redundant[lossy], near[lossy], part.limits, refinements, measure)
+                rivals = [
+                    measured(rival.select(lossy), measure, share[lossy], near[lossy], part.limits)
+                    for rival, share in zip(rivals, shares, strict=True)
+                ]
+                exact, by_rival = _best_of(_pruned_everywhere(*given), rivals)
+                best, fallback[lossy] = best.replaced(lossy, exact), by_rival
         return Chosen(best, fallback, target, near, score)
 
     def _run_network(
@@ -157,6 +164,30 @@ class Comparison:
             near = score > 0.5 if near is None else near
         assert near is not None
         return output, near, score
+
+
+def _textbook(
+    gram: Tensor, problem: DeviceProblem, regularised: Beams, near_field: Tensor
+) -> tuple[list[Tensor], list[Candidate]]:
+    """Return regularised zero forcing of all users, and of selected ones where there are too many, with its powers."""
+    users, antennas = problem.channels.shape[1:]
+    shares, beams = [torch.full_like(gram.real[..., 0], 1 / users)], [regularised]
+    if is_overloaded(users, antennas):
+        shares += select_users(gram, antennas)
+        beams += [structured_beams(gram, share) for share in shares[1:]]
+    return shares, [
+        project_powers(each.coefficients, each.effective_gains, share, near_field, problem.limits, share)
+        for each, share in zip(beams, shares, strict=True)
+    ]
+
+
+def _best_of(own: Candidate, rivals: list[Candidate]) -> tuple[Candidate, Tensor]:
+    """Return the best candidate per drop, and the drops on which it is a rival, bool (drops,)."""
+    fallback = torch.zeros_like(own.feasible)
+    for rival in rivals:
+        own, wins = own.better_of(rival)
+        fallback = fallback | wins
+    return own, fallback
 
 
 def _pruned_everywhere(

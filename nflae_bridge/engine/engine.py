@@ -2,8 +2,9 @@
 
 The network gives lambda and p per user. Directions follow from lambda by the optimal structure, powers from p by
 projection onto C1-C4. Per drop the result is compared with the same answer without redundant users and with
-regularised zero forcing (RZF) under the same constraints, and where none reaches the minimum rates also with max-min
-directions. The best is returned, marked as fallback where it is not the network's.
+regularised zero forcing (RZF) under the same constraints, with as many users as antennas or more also with RZF of
+selected users, and where none reaches the minimum rates with max-min directions. The best is returned, marked as
+fallback where it is not the network's.
 """
 
 from __future__ import annotations

@@ -14,9 +14,11 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from nflae_bridge.engine.near_parallel import COHERENCE, SAME_GAIN, SAME_PHASE_STEP, SAME_POWER
 from nflae_bridge.engine.onnx_graphs import Run
+from nflae_bridge.engine.user_selection import is_overloaded, select_users
 from simulator.downlink.gram import MAX_FP32_SNR
 from simulator.downlink.rounding import MAX_ALGEBRA_SNR, MAX_CANCELLATION
 from simulator.problems.algebra import (
@@ -77,6 +79,8 @@ class Solution:
 def solve(network: Run, drops: UserGram, refinements: int, negligible: float) -> tuple[Solution, Bool, Bool | None]:
     """Return the best of the network's answer, of the same without redundant users, and of regularised zero forcing.
 
+    Regularised zero forcing serves all users, in overloaded cells also those of `user_selection.select_users`.
+
     Parameters
     ----------
     network
@@ -115,10 +119,17 @@ def solve(network: Run, drops: UserGram, refinements: int, negligible: float) ->
     )
     uplink, power_fractions = fractions.reshape(2, *gains.shape)
     best = _pruned_or_not(drops, uplink, power_fractions, refinements, negligible)
-    sum_rate = best.sum_rate
-    fallback = ~(sum_rate < math.inf) | (np.add.reduce(rate, 1) > sum_rate * (1 + 1e-9))
-    if np.logical_or.reduce(fallback):
-        best.put(fallback, rzf, fallback)
+    rivals = [rzf]
+    if drops.channels is not None and is_overloaded(*drops.channels.shape[1:]):
+        shares = select_users(torch.from_numpy(drops.gram), drops.channels.shape[2])
+        rivals += [_refined(drops.gram, share.numpy(), share.numpy(), 0) for share in shares]
+    fallback = np.zeros(len(gains), np.bool_)
+    for rival in rivals:
+        sum_rate = best.sum_rate
+        wins: Bool = ~(sum_rate < math.inf) | (rival.sum_rate > sum_rate * (1 + 1e-9))
+        if np.logical_or.reduce(wins):
+            best.put(wins, rival, wins)
+            fallback |= wins
     return best, fallback, lossy
 
 

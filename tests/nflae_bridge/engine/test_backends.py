@@ -20,8 +20,8 @@ CPU = Facilities("", True, "none", 0)
 GPU = Facilities("the network is not on the CPU", False, "seen", 16)
 
 
-def batch(drops: int = 1, users: int = 3) -> ChannelBatch:
-    return ChannelBatch(torch.ones(drops, users, 8, dtype=torch.complex64))
+def batch(drops: int = 1, users: int = 3, antennas: int = 32) -> ChannelBatch:
+    return ChannelBatch(torch.ones(drops, users, antennas, dtype=torch.complex64))
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,9 @@ def batch(drops: int = 1, users: int = 3) -> ChannelBatch:
         (batch(), FREE, GPU, Backend.TRITON, "at most 16 users"),
         (batch(1, 16), FREE, GPU, Backend.TRITON, "at most 16 users"),
         (batch(1, 17), FREE, GPU, Backend.CUDA_GRAPHS, "up to 16 users"),
+        (batch(1, 7, 8), FREE, GPU, Backend.TRITON, "at most 16 users"),
+        (batch(1, 8, 8), FREE, GPU, Backend.CUDA_GRAPHS, "do not select users"),
+        (batch(1, 1, 1), FREE, GPU, Backend.TRITON, "at most 16 users"),
         (batch(), NEAR, GPU, Backend.CUDA_GRAPHS, "C3 or C4 can bind"),
         (batch(), FREE, Facilities("", True, "new", 16), Backend.TORCH, "first batch of its shape"),
         (batch(), FREE, Facilities("", True, "impossible", 16), Backend.TORCH, "cannot be captured"),

@@ -19,6 +19,7 @@ from matlab_io.errors import NflaeError
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.engine.near_parallel import redundant_users
 from nflae_bridge.engine.schemes import load_scheme
+from nflae_bridge.engine.user_selection import is_overloaded
 from nflae_bridge.network.checkpoint import Checkpoint, save_checkpoint
 from nflae_bridge.network.config import NetworkConfig
 from nflae_bridge.network.encoders.interface import UserInputs
@@ -108,6 +109,8 @@ def test_answer_is_never_below_rzf_under_the_same_constraints(
     assert bool((answer.feasible | ~textbook.feasible).all())
     alike = answer.feasible == textbook.feasible
     assert bool((answer.sum_rate >= textbook.sum_rate * (1 - 1e-8))[alike].all())
+    if is_overloaded(*batch.channels.shape[1:]):
+        return  # another answer than the network's may be RZF of selected users
     # Where RZF misses C4 too, what is better than the network's may be neither's.
     for drop in torch.nonzero(answer.fallback & textbook.feasible).flatten().tolist():
         torch.testing.assert_close(answer.power[drop], textbook.power[drop])

@@ -225,6 +225,9 @@ def test_the_fallback_line_says_what_it_means() -> None:
     assert "on every drop and is returned; the network adds next to nothing" in _fallback_meaning(10, 10)
     assert "--scheme rzf serves them in less time" in _fallback_meaning(187, 200)
     assert _fallback_meaning(20, 200).endswith("the others are those of the network")
+    selected = _fallback_meaning(200, 200, all_served=False)
+    assert selected.endswith("RZF is that of selected users")
+    assert "--scheme rzf" not in selected
 
 
 @pytest.mark.parametrize("name", ["own", "none"])

@@ -156,7 +156,7 @@ def command(
             picture.save()
     for note in {} if predictor is None else predictor.notes:
         warn(note)
-    _report(summary, name, budget.demands_rates, choice.sum_rate_scope)
+    _report(summary, name, budget.demands_rates, choice.sum_rate_scope, file.users < file.antennas)
     fact("written", f"{output} (version {results.version})" + (f", {plotting.plot}" if picture else ""))
 
 
@@ -298,7 +298,7 @@ def _info(file: ChannelFile, choice: BudgetChoice, name: str, model: str, refine
     }
 
 
-def _report(summary: Summary, name: str, demands_rates: bool, scope: str) -> None:
+def _report(summary: Summary, name: str, demands_rates: bool, scope: str, all_served: bool) -> None:
     from simulator.schemes import needs_sic
 
     served = summary.drops - summary.skipped
@@ -318,9 +318,8 @@ def _report(summary: Summary, name: str, demands_rates: bool, scope: str) -> Non
     if needs_sic(name):
         fact("receivers", f"the rates of {name} need users that decode and cancel the messages of others (SIC)")
     if name == NETWORK:
-        fact(
-            "fallback to RZF", f"on {summary.fallback} of {served} drops: {_fallback_meaning(summary.fallback, served)}"
-        )
+        meaning = _fallback_meaning(summary.fallback, served, all_served)
+        fact("fallback to RZF", f"on {summary.fallback} of {served} drops: {meaning}")
 
 
 def _undecided(summary: Summary) -> str:
@@ -331,13 +330,15 @@ def _undecided(summary: Summary) -> str:
     )
 
 
-def _fallback_meaning(fallback: int, served: int) -> str:
+def _fallback_meaning(fallback: int, served: int, all_served: bool = True) -> str:
     """Say what the number of drops on which a classical result is returned means for the reader."""
     if not fallback:
         return "every result is that of the network"
     meaning = "a classical result is the better one there and is returned, the others are those of the network"
     if fallback == served:
         meaning = "a classical result is the better one on every drop and is returned"
-    if fallback >= _MOSTLY * served:
+    if not all_served:
+        meaning += "; with as many users as antennas or more, RZF is that of selected users"
+    elif fallback >= _MOSTLY * served:
         meaning += "; the network adds next to nothing on these channels, --scheme rzf serves them in less time"
     return meaning
