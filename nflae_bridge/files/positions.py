@@ -12,9 +12,9 @@ from matlab_io import Variable, inspect_file, open_channels
 from simulator.geometry.arrays import UniformLinearArray, angle_and_distance
 from simulator.geometry.localization import most_likely_positions
 from simulator.geometry.near_field import effective_rayleigh_distance
-from simulator.geometry.panel_localization import most_likely_place
+from simulator.geometry.panel_labels import fit_spherical_wave
 from simulator.geometry.panel_near_field import separable_gain
-from simulator.geometry.panels import UniformPlanarArray, spherical_wave
+from simulator.geometry.panels import UniformPlanarArray
 from simulator.geometry.single_wave import is_single_wave
 from simulator.geometry.steering import near_field_steering
 
@@ -22,7 +22,9 @@ from simulator.geometry.steering import near_field_steering
 _POSITIONS = ("x", "height")
 _MOUNTING = ("array_height", "array_tilt_rad", "carrier_hz")
 _PLANE = 0.99  # gain of the best plane wave from which a channel holds the direction only
-_SIGN_MARGIN = 1e-6
+_CERTAIN = 10.0  # standard deviations of a curvature beyond which its sign is certain
+_FLAT = 1e-9  # curvature lambda / r of a plane wave
+_TINY = torch.finfo(torch.float32).tiny
 _RESOLVABLE = 4  # in effective Rayleigh distances: beyond it a channel holds the direction only
 
 
@@ -99,13 +101,11 @@ def panel_scene(array: UniformPlanarArray, channels: Tensor) -> PanelScene:
     PanelScene
         Array and users.
     """
-    found = [most_likely_place(array, sign) for sign in (channels, channels.conj())]
-    energies = []
-    for sign, place in zip((channels, channels.conj()), found, strict=True):
-        users = sign.reshape(len(sign), array.polarisations, array.elements)
-        energies.append(float((users.conj() @ spherical_wave(array, *place).unsqueeze(-1)).abs().square().sum()))
-    conjugated = energies[1] > energies[0] * (1 + _SIGN_MARGIN)
-    direction, distance = found[conjugated]
+    fit = fit_spherical_wave(array, channels)
+    conjugated = bool((fit.curvature / fit.deviation.clamp(min=_TINY)).clamp(-_CERTAIN, _CERTAIN).sum() < 0)
+    sign = -1 if conjugated else 1
+    curvature = (sign * fit.curvature.double()).clamp(min=_FLAT)
+    direction, distance = sign * fit.direction.double(), array.wavelength / curvature
     resolved = separable_gain(array, direction, distance) < _PLANE
     return PanelScene(array, direction, distance, resolved, torch.ones_like(resolved), conjugated)
 

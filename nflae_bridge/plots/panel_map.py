@@ -12,22 +12,27 @@ from torch import Tensor
 
 from nflae_bridge.files.positions import PanelScene
 from nflae_bridge.plots.drop_picture import DropPicture, mark_users
-from simulator.geometry.panels import azimuth_and_depression, direction_cosines, spherical_wave
+from simulator.downlink.gram import squared_magnitude
+from simulator.geometry.panels import azimuth_and_depression, direction_cosines, plane_wave, spherical_wave
 
 _DYNAMIC_RANGE_DB = 30.0
-_MAX_PIXEL_ELEMENTS = 40_000_000  # pixels x elements x users: one to two seconds
+_MAX_PIXEL_ELEMENTS = 4_000_000_000  # pixels x elements x users: some seconds
 _MARGIN = math.radians(8.0)
 
 
 def angular_map(
     scene: PanelScene, precoder: Tensor, power: Tensor, azimuth: Tensor, depression: Tensor
 ) -> npt.NDArray[np.float64]:
-    """Compute sum_k P_k |b(u, v, r_k)^H w_k|^2: each beam on the sphere of its own user's distance.
+    """Compute sum_k P_k |b_k(u, v)^H w_k|^2, with the wavefront of each beam bent as at its own user.
+
+    b_k(u, v) is the plane wave of (u, v) times the ratio of the spherical and the plane wave at user k: exact in the
+    user's direction, and elsewhere but for the slow change of the curvature over directions. A plane wave is a product
+    of one factor per axis of the panel, so that a pixel takes matrix products instead of exact phases per element.
 
     Parameters
     ----------
     scene
-        Array, and distances of the users.
+        Array, and directions and distances of the users.
     precoder
         Complex (users, antennas), rows of unit norm.
     power
@@ -43,14 +48,20 @@ def angular_map(
     array = scene.array
     beams = (precoder.conj() if scene.conjugated else precoder).to(torch.complex64)
     beams = beams.reshape(len(beams), array.polarisations, array.elements)
+    wave, plane = spherical_wave(array, scene.direction, scene.distance), plane_wave(array, scene.direction)
+    flat = beams * (wave.conj() * plane * array.elements).unsqueeze(1)
+    by_rows = flat.reshape(-1, array.columns, array.rows).permute(2, 1, 0).flatten(1)
+    offsets = [torch.arange(size, dtype=torch.float64) - (size - 1) / 2 for size in (array.columns, array.rows)]
+    weights = power.double().repeat_interleave(array.polarisations) / array.elements
     rows = []
     for level in depression:
         direction = direction_cosines(azimuth, level.expand_as(azimuth), array)
-        total = torch.zeros(len(azimuth), dtype=torch.float64)
-        for user, distance in enumerate(scene.distance):
-            wave = spherical_wave(array, direction, distance.expand_as(azimuth))
-            total += float(power[user]) * (wave.conj() @ beams[user].T).abs().double().square().sum(-1)
-        rows.append(total)
+        across, down = (
+            torch.polar(torch.ones(()), -math.pi * torch.outer(direction[:, axis], offset).float())
+            for axis, offset in enumerate(offsets)
+        )
+        gains = torch.bmm(across.unsqueeze(1), (down @ by_rows).reshape(len(azimuth), array.columns, -1))
+        rows.append(squared_magnitude(gains.squeeze(1)).double() @ weights)
     return torch.stack(rows).numpy()
 
 

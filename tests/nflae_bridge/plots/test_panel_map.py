@@ -31,6 +31,23 @@ def test_map_peaks_at_the_users_whatever_the_sign_of_phase() -> None:
         np.testing.assert_allclose(at_users, power, rtol=0.05)
 
 
+def test_map_is_that_of_exact_waves_around_the_users() -> None:
+    array = UniformPlanarArray(12, 16, 2, tilt=math.radians(10))
+    azimuth, depression = torch.tensor([-0.5, 0.2]).double(), torch.tensor([0.1, 0.3]).double()
+    distance = torch.tensor([0.4, 0.8]).double()
+    waves = spherical_wave(array, direction_cosines(azimuth, depression, array), distance)
+    channels = torch.cat([waves, 0.5 * waves], -1) / 1.25**0.5
+    scene, power = panel_scene(array, channels), torch.tensor([1.0, 0.5])
+    across, down = torch.linspace(-0.7, 0.4, 12).double(), torch.linspace(0, 0.4, 9).double()
+    expected = np.zeros((9, 12))
+    for user in range(2):
+        direction = direction_cosines(across.expand(9, 12), down.unsqueeze(1).expand(9, 12), array)
+        exact = spherical_wave(array, direction, distance[user].expand(9, 12)).numpy()
+        beam = channels[user].numpy().reshape(2, -1)
+        expected += float(power[user]) * (abs(exact.conj() @ beam.T) ** 2).sum(-1)
+    assert abs(angular_map(scene, channels, power, across, down) - expected).max() < 0.02
+
+
 def test_panel_file_is_labelled_as_a_panel_and_drawn(nflae: Run, tmp_path: Path) -> None:
     file, out, plot = tmp_path / "panel.mat", tmp_path / "w.mat", tmp_path / "map.svg"
     made = nflae("simulate", "-o", file, "--array", "upa:8x8x2", "--users", 3, "--drops", 2, "--scenario", "paper")
