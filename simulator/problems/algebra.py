@@ -237,7 +237,13 @@ def wmmse_step(
 
 
 def wmmse_steps(
-    gram: Complex, dual: Real, power: Real, steps: int, weights: Real | None = None, together: int = 1
+    gram: Complex,
+    dual: Real,
+    power: Real,
+    steps: int,
+    weights: Real | None = None,
+    together: int = 1,
+    in_range: bool = False,
 ) -> tuple[Real, Beams, Real]:
     """Perform WMMSE iterations for sum_k a_k R_k from given (mu, q).
 
@@ -249,16 +255,45 @@ def wmmse_steps(
         mu and q to start from, float64 (drops, users), of sum 1.
     steps
         Number of iterations; 0 returns the beams of the start.
+    in_range
+        Single precision suffices for the inner products, see `UserGram`: energies may then be differences.
 
     Returns
     -------
     dual, beams, power
         Last mu, its beams, and last q.
     """
+    if in_range:
+        return _steps_in_range(gram, dual, power, steps, weights, together)
     beams = structured_beams(gram, dual)
     for _ in range(steps):
         dual, beams, power = wmmse_step(gram, beams, power, weights, together)
     return dual, beams, power
+
+
+def _steps_in_range(
+    gram: Complex, dual: Real, power: Real, steps: int, weights: Real | None, together: int
+) -> tuple[Real, Beams, Real]:
+    """Perform the iterations in half the time: with T = Gamma C, C = I - diag(mu) T, so energies are s - mu' |T|^2."""
+    primal = None
+    for step in range(steps + 1):
+        check_interrupt()
+        coefficients, received = structured_coefficients(gram, dual)
+        squared = squares(received)
+        energy = np.maximum(diagonal(received).real - np.vecmat(dual, squared), TINY)
+        if primal is not None:
+            power = normalised(primal * energy, together)
+        if step == steps:
+            break
+        scaled = power / energy
+        total = 1 + np.matvec(squared, scaled)
+        signal = diagonal(squared) * scaled
+        weight = total / (total - signal)
+        if weights is not None:
+            weight *= weights
+        receiver = weight * signal / (total * total)
+        dual, primal = normalised(receiver, together), weight * receiver
+    return dual, Beams(coefficients, squared / energy[:, None], energy), power
 
 
 def sinr(effective_gains: Real, power: Real) -> Real:

@@ -64,8 +64,8 @@ def precode_proportional_fair(
     equal, plain = Allocation.equal(gram), inner_allocation(inner, gram)
     rate = rates(sinr(structured_beams(gram, plain.dual).effective_gains, plain.power))
     best, reached = _ascend(gram, window, plain, steps)
-    for start in fold_weights(gram, fair_weights(rate, window), inner):
-        best, reached, _ = _better(best, reached, *_ascend(gram, window, start, steps))
+    start = fold_weights(gram, fair_weights(rate, window), plain.power, inner)
+    best, reached, _ = _better(best, reached, *_ascend(gram, window, start, steps))
     best, reached, from_equal = _better(best, reached, *_ascend(gram, window, equal, steps))
     solution = structured_solution(batch, budget, problem, users, best)
     solution = replace(solution, fallback=torch.from_numpy(from_equal).to(solution.fallback.device))

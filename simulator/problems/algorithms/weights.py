@@ -1,9 +1,9 @@
 """Maximise the weighted sum rate sum_k a_k R_k under one total power.
 
 To first order a weight changes a rate as a gain does: with h'_k = sqrt(a_k / c) h_k the plain sum rate of h' has nearly
-the powers of the weighted one of h, for c a mean of the weights: first the plain mean, then the mean weighted by the
-powers found. A few WMMSE iterations with the weights themselves follow, from there and from weighted
-regularised zero forcing, lambda = p = P a / sum a.
+the powers of the weighted one of h, for c the mean of the weights over the powers. A few WMMSE iterations from weighted
+regularised zero forcing, lambda = p = P a / sum a, give the powers for c; then the scheme inside precodes for h', and
+WMMSE iterations with the weights themselves follow.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from simulator.problems.structured import (
 )
 from simulator.schemes.options import Between
 
-_FOLDS = 2
+_FIRST_STEPS = 4  # from regularised zero forcing; they decide the power-weighted mean of the weights
 _LEAST_WEIGHT = 1e-9  # of the largest: a channel of zeros has no direction
 
 
@@ -51,7 +51,7 @@ def precode_weighted(
     budget: LinkBudget,
     problem: PrecodingProblem,
     inner: Scheme,
-    steps: Annotated[int, Between(0, 1000)] = 3,
+    steps: Annotated[int, Between(0, 1000)] = 5,
 ) -> ProblemSolution:
     """Maximise the weighted sum rate by an inner scheme on folded channels and weighted WMMSE iterations.
 
@@ -62,7 +62,7 @@ def precode_weighted(
     inner : Scheme
         Scheme of the plain sum rate.
     steps : int
-        WMMSE iterations from every start.
+        WMMSE iterations after the inner scheme.
 
     Returns
     -------
@@ -72,30 +72,25 @@ def precode_weighted(
     """
     users = user_gram(batch, budget)
     weights = weights_per_drop(problem, users)
-    textbook = _weighted_rzf(weights)
-    starts = [*fold_weights(users.gram, weights, inner), textbook]
-    repeated = np.concatenate([users.gram] * len(starts)), np.concatenate([weights] * len(starts))
-    start = Allocation.stacked(starts)
-    dual, beams, power = wmmse_steps(repeated[0], start.dual, start.power, steps, repeated[1])
-    drops, found = len(weights), []
-    for first in range(0, len(dual), drops):
-        part = slice(first, first + drops)
-        found.append((Allocation(dual[part], power[part]), _part(beams, part)))
-    others = [_best_user(users, weights)]
+    gram, textbook = users.gram, _weighted_rzf(weights)
+    first = _stepped(users, textbook, max(steps, _FIRST_STEPS), weights)
+    folded = fold_weights(gram, weights, first[0].power, inner)
+    found = [_stepped(users, folded, steps, weights), first]
+    rivals = [_best_user(users, weights)]
     if budget.demands_rates:
-        others.append(Allocation(max_min_dual_powers(torch.from_numpy(users.gram)).numpy(), textbook.power))
-    found += [(each, structured_beams(users.gram, each.dual)) for each in others]
+        rivals.append(Allocation(max_min_dual_powers(torch.from_numpy(gram)).numpy(), textbook.power))
+    constrained = budget.demands_rates or budget.constrains_near_field
+    found += [(each, structured_beams(gram, each.dual)) for each in rivals]
     chosen, chosen_beams, index = _best(batch, budget, weights, found)
     solution = structured_solution(batch, budget, problem, users, chosen, chosen_beams)
-    from_textbook = torch.from_numpy(index >= _FOLDS).to(solution.fallback.device)
-    solution = replace(solution, fallback=from_textbook)
-    if not (budget.demands_rates or budget.constrains_near_field) and users.needs_float64 is None:
+    solution = replace(solution, fallback=torch.from_numpy(index > 0).to(solution.fallback.device))
+    if not constrained and users.needs_float64 is None:
         return solution  # WMMSE from the textbook is among the candidates, and never falls
     return guarded(solution, structured_solution(batch, budget, problem, users, textbook))
 
 
-def fold_weights(gram: Complex, weights: Real, inner: Scheme) -> list[Allocation]:
-    """Compute allocations for the weighted sum rate from those of the plain one on folded channels.
+def fold_weights(gram: Complex, weights: Real, power: Real, inner: Scheme) -> Allocation:
+    """Compute the allocation for the weighted sum rate from that of the plain one on folded channels.
 
     Parameters
     ----------
@@ -103,23 +98,20 @@ def fold_weights(gram: Complex, weights: Real, inner: Scheme) -> list[Allocation
         Gamma, complex128 (drops, users, users).
     weights : ndarray
         a, float64 (drops, users).
+    power : ndarray
+        q near those of the solution, float64 (drops, users).
     inner : Scheme
         Scheme of the plain sum rate.
 
     Returns
     -------
-    list of Allocation
-        One per fold: lambda and p of the folded channels times a, scaled to the total power.
+    Allocation
+        lambda and p of the folded channels times a, scaled to the total power.
     """
-    found = []
     least = _LEAST_WEIGHT * weights.max(1, keepdims=True)
-    mean = weights.mean(1, keepdims=True)
-    for _ in range(_FOLDS):
-        scale = np.sqrt(np.maximum(weights, least) / mean)
-        allocation = inner_allocation(inner, gram * (scale[:, :, None] * scale[:, None]))
-        found.append(Allocation(normalised(allocation.dual * weights), normalised(allocation.power * weights)))
-        mean = (weights * allocation.power).sum(1, keepdims=True)
-    return found
+    scale = np.sqrt(np.maximum(weights, least) / np.vecdot(weights, power)[:, None])
+    allocation = inner_allocation(inner, gram * (scale[:, :, None] * scale[:, None]))
+    return Allocation(normalised(allocation.dual * weights), normalised(allocation.power * weights))
 
 
 def weighted_wmmse(
@@ -144,9 +136,8 @@ def weighted_wmmse(
     """
     users = user_gram(batch, budget)
     weights = weights_per_drop(problem, users)
-    start = _weighted_rzf(weights)
-    dual, beams, power = wmmse_steps(users.gram, start.dual, start.power, iterations, weights)
-    return structured_solution(batch, budget, problem, users, Allocation(dual, power), beams)
+    found, beams = _stepped(users, _weighted_rzf(weights), iterations, weights)
+    return structured_solution(batch, budget, problem, users, found, beams)
 
 
 def weighted_rzf(batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem) -> ProblemSolution:
@@ -197,8 +188,10 @@ def _best_user(users: UserGram, weights: Real) -> Allocation:
     return Allocation(fractions, fractions)
 
 
-def _part(beams: Beams, part: slice) -> Beams:
-    return Beams(beams.coefficients[part], beams.effective_gains[part], beams.energy[part])
+def _stepped(users: UserGram, start: Allocation, steps: int, weights: Real) -> tuple[Allocation, Beams]:
+    in_range = users.needs_float64 is None
+    dual, beams, power = wmmse_steps(users.gram, start.dual, start.power, steps, weights, in_range=in_range)
+    return Allocation(dual, power), beams
 
 
 def _best(
@@ -216,6 +209,8 @@ def _best(
     values[np.isnan(values) | (missed > missed.min(0))] = -np.inf
     highest = values.max(0)
     index = np.argmax(values >= highest - NEGLIGIBLE * np.abs(highest), 0)
+    if not index.any():
+        return *found[0], index
     rows = np.arange(len(index))
 
     def pick(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:

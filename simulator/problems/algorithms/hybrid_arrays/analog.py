@@ -1,17 +1,23 @@
-"""Choose the phases of an analog precoder: continuous or of a few bits, fully or sub-connected."""
+"""Choose the phases of an analog precoder: continuous or of a few bits, fully or sub-connected.
+
+Matrices are transposed, so that every operation runs along antennas: F has RF chains in rows, W streams, and D^T
+streams, W = D^T F.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from simulator.downlink.gram import squared_magnitude
+from simulator.interruption import check_interrupt
+from simulator.problems.algebra import Bool, Complex, diagonal, squares
 from simulator.problems.problem import PrecodingProblem
 
 _RIDGE = 1e-9
+_COMPARED_BITS = 4  # up to which comparisons with the borders between phases take less time than angles
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -38,112 +44,141 @@ class PhaseShifters:
         assert problem.rf_chains is not None
         return cls(problem.rf_chains, problem.phase_bits, problem.connection == "sub")
 
-    def phases(self, values: Tensor) -> Tensor:
+    def phases(self, values: Complex) -> Complex:
         """Return exp(j phi) nearest in phase to values, complex; 1 for the value 0."""
-        return unit_phases(values) if self.bits is None else self.nearest(values)
-
-    def nearest(self, values: Tensor) -> Tensor:
-        """Return `phases`, but 0 for the value 0 where phases are continuous."""
         if self.bits is None:
-            return torch.sgn(values)
+            return unit_phases(values)
+        cosine, sine = np.abs(values.real), np.abs(values.imag)
         step = 2 * math.pi / 2**self.bits
-        angle = torch.round(values.angle() / step) * step
-        return torch.polar(torch.ones_like(angle), angle)
+        if self.bits == 1:
+            index = np.zeros(values.shape, np.intp)
+        elif self.bits <= _COMPARED_BITS:
+            index = np.zeros(values.shape, np.intp)
+            for border in range(2 ** (self.bits - 2)):
+                index += sine > math.tan((border + 0.5) * step) * cosine
+        else:
+            index = np.rint(np.arctan2(sine, cosine) / step).astype(np.intp)
+        angle = step * np.arange(2 ** max(self.bits - 2, 0) + 1)
+        nearest = np.empty_like(values)
+        np.copysign(np.cos(angle).astype(cosine.dtype)[index], values.real, out=nearest.real)
+        np.copysign(np.sin(angle).astype(cosine.dtype)[index], values.imag, out=nearest.imag)
+        return nearest
 
-    def connected(self, antennas: int, like: Tensor) -> Tensor:
+    def connected(self, antennas: int) -> Bool:
         """Return which antenna is fed by which chain.
 
         Parameters
         ----------
         antennas : int
             Number of antennas, a multiple of the chains where these are sub-connected.
-        like : Tensor
-            Tensor whose device and real precision the result has.
 
         Returns
         -------
-        Tensor
-            Real (antennas, R) of zeros and ones.
+        ndarray
+            bool (R, antennas).
         """
         if not self.sub_connected:
-            return torch.ones(antennas, self.chains, dtype=like.real.dtype, device=like.device)
-        blocks = torch.eye(self.chains, dtype=like.real.dtype, device=like.device)
-        return blocks.repeat_interleave(antennas // self.chains, 0)
+            return np.ones((self.chains, antennas), np.bool_)
+        return np.repeat(np.eye(self.chains, dtype=np.bool_), antennas // self.chains, 1)
 
 
-def unit_phases(values: Tensor) -> Tensor:
+def unit_phases(values: Complex) -> Complex:
     """Scale complex values to modulus 1.
 
     Parameters
     ----------
-    values : Tensor
+    values : ndarray
         Complex, of any shape.
 
     Returns
     -------
-    Tensor
+    ndarray
         Of the same shape; 1 for the value 0.
     """
-    unit = torch.sgn(values)
-    return torch.where(unit == 0, 1, unit)
+    energy = values.real * values.real
+    energy += values.imag * values.imag
+    if energy.min(initial=1) < _TINY:  # also values whose square leaves the range
+        angles: Complex = np.exp(1j * np.angle(values)).astype(values.dtype)
+        return angles
+    np.sqrt(energy, out=energy)
+    np.divide(1, energy, out=energy)
+    result: Complex = values * energy
+    return result
 
 
-def fitted_digital(analog: Tensor, target: Tensor) -> Tensor:
+def fitted_digital(analog: Complex, target: Complex) -> Complex:
     """Solve min_D ||W - F D||_F.
 
     Parameters
     ----------
-    analog : Tensor
-        F, complex (drops, antennas, R).
-    target : Tensor
-        W, complex (drops, antennas, streams).
+    analog : ndarray
+        F, complex (drops, R, antennas).
+    target : ndarray
+        W, complex (drops, streams, antennas).
 
     Returns
     -------
-    Tensor
-        D, complex (drops, R, streams).
+    ndarray
+        D, complex (drops, R, streams), of the precision of W.
     """
-    conjugate = analog.conj().transpose(-1, -2).resolve_conj()
-    gram = (conjugate @ analog).to(torch.complex128)
-    level = gram.diagonal(dim1=-2, dim2=-1).real.mean(-1).reshape(-1, 1, 1)
+    return _fitted(analog, target)[0].astype(target.dtype)
+
+
+def _fitted(analog: Complex, target: Complex) -> tuple[Complex, Complex]:
+    """Return D and F^H W, complex128 (drops, R, streams)."""
+    conjugate = analog.conj()
+    gram = (conjugate @ analog.transpose(0, 2, 1)).astype(np.complex128)
+    own = diagonal(gram)
     # Equal columns of F would make the system singular.
-    regular = gram + _RIDGE * level * torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    solution: Tensor = torch.linalg.solve_ex(regular, (conjugate @ target).to(torch.complex128))[0]
-    return solution.to(target.dtype)
+    own += _RIDGE * own.real.mean(1, keepdims=True)
+    steered: Complex = (conjugate @ target.transpose(0, 2, 1)).astype(np.complex128)
+    return np.linalg.solve(gram, steered), steered
 
 
-def initial_phases(target: Tensor, shifters: PhaseShifters) -> Tensor:
-    """Take the phases of the target's columns, strongest first, then of what they leave unexplained.
+def initial_phases(target: Complex, shifters: PhaseShifters) -> Complex:
+    """Take the phases of the target's streams, strongest first, then of what they leave unexplained.
 
     Parameters
     ----------
-    target : Tensor
-        Weighted digital precoder, complex (drops, antennas, streams).
+    target : ndarray
+        Weighted digital precoder W, complex (drops, streams, antennas).
     shifters : PhaseShifters
         Hardware.
 
     Returns
     -------
-    Tensor
-        F, complex (drops, antennas, R).
+    ndarray
+        F, complex (drops, R, antennas).
     """
+    drops, streams, antennas = target.shape
     if shifters.sub_connected:
         # A block of antennas can serve one direction: that of most energy within it.
-        blocks = target.reshape(len(target), shifters.chains, -1, target.shape[-1])
-        strongest = torch.linalg.eigh(blocks.mH @ blocks)[1][..., -1:]
-        phases = shifters.phases((blocks @ strongest).flatten(-3, -2))
-        return phases * shifters.connected(target.shape[-2], target)
-    order = squared_magnitude(target).sum(-2).argsort(-1, descending=True)
-    ranked = target.gather(-1, order.unsqueeze(-2).expand_as(target))
-    analog = shifters.phases(ranked[..., : shifters.chains])
-    while analog.shape[-1] < shifters.chains:
-        rest = target - analog @ fitted_digital(analog, target)
-        strongest = torch.linalg.eigh(rest.mH @ rest)[1][..., -1:]
-        analog = torch.cat([analog, shifters.phases(rest @ strongest)], -1)
+        blocks = target.reshape(drops, streams, shifters.chains, -1).transpose(0, 2, 1, 3)
+        strongest = _strongest(blocks)
+        joined: Complex = (strongest @ blocks).reshape(drops, 1, antennas)
+        return shifters.phases(joined) * shifters.connected(antennas)
+    order = np.argsort(-squares(target).sum(2), axis=1, kind="stable")
+    ranked = np.take_along_axis(target, order[..., None], 1)
+    analog = shifters.phases(np.ascontiguousarray(ranked[:, : shifters.chains]))
+    own = target.conj() @ target.transpose(0, 2, 1)
+    while analog.shape[1] < shifters.chains:
+        digital, steered = _fitted(analog, target)
+        # Inner products of what F D leaves of the streams; its strongest combination is formed without all of it.
+        vectors = np.linalg.eigh(own - steered.conj().transpose(0, 2, 1) @ digital)[1]
+        combination = vectors[..., -1:].transpose(0, 2, 1)
+        fitted = (combination @ digital.transpose(0, 2, 1)).astype(target.dtype)
+        rest = combination.astype(target.dtype) @ target - fitted @ analog
+        analog = np.concatenate([analog, shifters.phases(rest)], 1)
     return analog
 
 
-def descend_phases(target: Tensor, analog: Tensor, shifters: PhaseShifters, sweeps: int) -> Tensor:
+def _strongest(rows: Complex) -> Complex:
+    """Return the unit-norm combination of rows of most energy, (..., 1, rows)."""
+    vectors = np.linalg.eigh(rows.conj() @ np.swapaxes(rows, -1, -2))[1]
+    return np.swapaxes(vectors[..., -1:], -1, -2)
+
+
+def descend_phases(target: Complex, analog: Complex, shifters: PhaseShifters, sweeps: int) -> Complex:
     """Minimise ||W - F D||_F by coordinate descent over D and the phases of each chain.
 
     For given D and other chains, the phase of every antenna in chain r that minimises the error is that of the
@@ -151,10 +186,10 @@ def descend_phases(target: Tensor, analog: Tensor, shifters: PhaseShifters, swee
 
     Parameters
     ----------
-    target : Tensor
-        W, complex (drops, antennas, streams).
-    analog : Tensor
-        F to start from, complex (drops, antennas, R).
+    target : ndarray
+        W, complex (drops, streams, antennas).
+    analog : ndarray
+        F to start from, complex (drops, R, antennas).
     shifters : PhaseShifters
         Hardware.
     sweeps : int
@@ -162,45 +197,46 @@ def descend_phases(target: Tensor, analog: Tensor, shifters: PhaseShifters, swee
 
     Returns
     -------
-    Tensor
-        F, complex (drops, antennas, R).
+    ndarray
+        F, complex (drops, R, antennas).
     """
     if shifters.sub_connected:
-        connected = shifters.connected(target.shape[-2], target)
+        connected = shifters.connected(target.shape[-1])
         for _ in range(sweeps):
+            check_interrupt()
             # Chains share no antenna, so that all phases are updated at once.
-            pull = (target @ fitted_digital(analog, target).mH * connected).sum(-1, keepdim=True)
+            pull = (fitted_digital(analog, target).conj() @ target * connected).sum(1, keepdims=True)
             analog = shifters.phases(pull) * connected
         return analog
-    # With chains in rows each update works on contiguous memory.
-    rows, columns = analog.transpose(-1, -2).contiguous(), target.transpose(-1, -2)
+    rows = analog.copy()
     for _ in range(sweeps):
-        digital = fitted_digital(rows.transpose(-1, -2), target)
-        pull = digital.conj() @ columns
-        coupling = digital.conj() @ digital.transpose(-1, -2)
-        coupling = coupling - torch.diag_embed(coupling.diagonal(dim1=-2, dim2=-1))
+        check_interrupt()
+        digital = fitted_digital(rows, target)
+        pull = digital.conj() @ target
+        coupling = digital.conj() @ digital.transpose(0, 2, 1)
+        diagonal(coupling)[:] = 0
         for chain in range(shifters.chains):
-            row = slice(chain, chain + 1)
-            rows[:, row] = shifters.nearest(torch.baddbmm(pull[:, row], coupling[:, row], rows, alpha=-1))
-    return shifters.phases(rows).transpose(-1, -2) if shifters.bits is None else rows.transpose(-1, -2)
+            remaining = pull[:, chain : chain + 1] - coupling[:, chain : chain + 1] @ rows
+            rows[:, chain : chain + 1] = shifters.phases(remaining)
+    return rows
 
 
-def two_phase_form(target: Tensor) -> tuple[Tensor, Tensor]:
-    """Write each column as the sum of two columns of unit-modulus entries, exactly.
+def two_phase_form(target: Complex) -> tuple[Complex, Complex]:
+    """Write each stream's beam as the sum of two of unit-modulus entries, exactly.
 
     w_n = c u_n ((s_n + j t_n) + (s_n - j t_n)) / 2 with u_n = w_n / |w_n|, s_n = |w_n| / c, t_n = (1 - s_n^2)^(1/2),
-    and c the largest |w_n| of the column.
+    and c the largest |w_n| of the beam.
 
     Parameters
     ----------
-    target : Tensor
-        W, complex (drops, antennas, streams).
+    target : ndarray
+        W, complex (drops, streams, antennas), contiguous.
 
     Returns
     -------
-    analog : Tensor
-        F, complex (drops, antennas, 2 x streams).
-    digital : Tensor
+    analog : ndarray
+        F, complex (drops, 2 x streams, antennas).
+    digital : ndarray
         D with W = F D, complex (drops, 2 x streams, streams).
 
     References
@@ -208,10 +244,17 @@ def two_phase_form(target: Tensor) -> tuple[Tensor, Tensor]:
     * F. Sohrabi, W. Yu, "Hybrid digital and analog beamforming design for large-scale antenna arrays", IEEE Journal of
       Selected Topics in Signal Processing, 2016.
     """
-    size = squared_magnitude(target).sqrt()
-    largest = size.amax(-2, keepdim=True).clamp(min=torch.finfo(size.dtype).tiny)
-    cosine = size / largest
-    turn = torch.complex(cosine, (1 - cosine.square()).clamp(min=0).sqrt())
+    drops, streams, antennas = target.shape
+    size = np.sqrt(squares(target))
+    largest = np.maximum(size.max(2, keepdims=True), np.finfo(size.dtype).tiny)
+    turn = np.empty_like(target)
+    turn.real = size / largest
+    turn.imag = np.sqrt(np.maximum(1 - turn.real * turn.real, 0))
     unit = unit_phases(target)
-    half = torch.diag_embed(largest.squeeze(-2) / 2).to(target.dtype)
-    return torch.cat([unit * turn, unit * turn.conj()], -1), torch.cat([half, half], -2)
+    analog = np.empty((drops, 2 * streams, antennas), target.dtype)
+    np.multiply(unit, turn, out=analog[:, :streams])
+    np.multiply(unit, turn.conj(), out=analog[:, streams:])
+    digital = np.zeros((drops, 2 * streams, streams), target.dtype)
+    index = np.arange(streams)
+    digital[:, index, index] = digital[:, streams + index, index] = largest[..., 0] / 2
+    return analog, digital

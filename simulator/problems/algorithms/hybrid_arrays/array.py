@@ -3,20 +3,65 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.gram import normalised_gram
 from simulator.downlink.precoding import ChannelBatch, Scheme
-from simulator.downlink.sinr import rates, sinr
-from simulator.downlink.structure import structured_beams
+from simulator.problems.algebra import (
+    TINY,
+    Complex,
+    Real,
+    UserGram,
+    diagonal,
+    rates,
+    sinr,
+    squares,
+    structured_coefficients,
+    wmmse_steps,
+)
 from simulator.problems.algorithms.hybrid_arrays.analog import PhaseShifters
 from simulator.problems.problem import PrecodingProblem
 from simulator.problems.solution import ProblemSolution, make_solution
+from simulator.problems.structured import Allocation, inner_allocation, per_drop_column, user_gram
 
-_LEAST_SINGULAR_VALUE = 3e-3  # of the largest: directions below it would cost the digits of single precision
+_RIDGE = 1e-9  # of the mean gain of a chain: equal chains would make the system singular
+
+_MAX_CANCELLATION = 10.0
+
+
+@dataclass(frozen=True)
+class Projection:
+    """Hold channels projected on the range of phases F: those of the plain problem behind a hybrid array.
+
+    With A = F^H H, X = (F^H F)^-1 A, digital columns are those of X C, and the inner products A^H X.
+
+    Parameters
+    ----------
+    analog : ndarray
+        F, complex64 (drops, R, antennas).
+    digital : ndarray
+        X, complex128 (drops, R, users).
+    gram : ndarray
+        Gamma of the projected channels, complex128 (drops, users, users).
+    energy : ndarray
+        X^H F^H F X P / sigma^2, which differs from Gamma where F has nearly equal chains, complex128 (drops, users,
+        users).
+    """
+
+    analog: npt.NDArray[np.complex64]
+    digital: Complex
+    gram: Complex
+    energy: Complex
+
+    def effective_gains(self, coefficients: Complex) -> Real:
+        """Compute F_kj of unit-norm beams of coefficients C, float64 (drops, users, users)."""
+        energy = (coefficients.conj() * (self.energy @ coefficients)).real.sum(1)
+        gains: Real = squares(self.gram @ coefficients) / np.maximum(energy, TINY)[:, None]
+        return gains
 
 
 @dataclass(frozen=True)
@@ -29,12 +74,15 @@ class HybridArray:
         Channels, link budget and problem.
     shifters : PhaseShifters
         Hardware.
+    users : UserGram
+        Inner products of the channels h_k, complex64 (drops, users, antennas).
     """
 
     batch: ChannelBatch
     budget: LinkBudget
     problem: PrecodingProblem
     shifters: PhaseShifters
+    users: UserGram
 
     @classmethod
     def of(cls, batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem) -> HybridArray:
@@ -50,94 +98,179 @@ class HybridArray:
         HybridArray
             Problem with its hardware.
         """
-        return cls(batch, budget, problem, PhaseShifters.of(problem))
+        return cls(batch, budget, problem, PhaseShifters.of(problem), user_gram(batch, budget))
 
     @property
-    def channels(self) -> Tensor:
+    def channels(self) -> npt.NDArray[np.complex64]:
         """Channels h_k, complex64 (drops, users, antennas)."""
-        return self.batch.channels
+        assert self.users.channels is not None
+        return self.users.channels
 
-    def user_phases(self) -> Tensor:
-        """Take the phases of the users' channels, one user per chain in turn; F, complex64 (drops, antennas, R)."""
-        users, antennas = self.channels.shape[1:]
-        served = torch.arange(self.shifters.chains, device=self.channels.device) % users
-        phases = self.shifters.phases(self.channels).transpose(-1, -2)[..., served]
-        return phases * self.shifters.connected(antennas, phases)
-
-    def rzf_sum_rate(self, analog: Tensor) -> Tensor:
-        """Compute the sum rate of regularised zero forcing behind phases, without its beams.
+    def digital_beams(self, inner: Scheme) -> tuple[npt.NDArray[np.complex64], Allocation]:
+        """Precode by a scheme for a fully digital array.
 
         Parameters
         ----------
-        analog : Tensor
-            F, complex (drops, antennas, R).
+        inner : Scheme
+            Scheme.
 
         Returns
         -------
-        Tensor
-            float64 (drops,), bps/Hz.
+        beams : ndarray
+            Unit-norm w_k in rows, complex64 (drops, users, antennas).
+        allocation : Allocation
+            Its allocation.
         """
-        gram = normalised_gram(self._projected(analog)[0], self.budget)
-        equal = torch.full_like(gram.real[..., 0], 1 / gram.shape[-1])
-        return rates(sinr(structured_beams(gram, equal).effective_gains, equal)).sum(-1)
+        found = inner_allocation(inner, self.users.gram)
+        coefficients, _ = structured_coefficients(self.users.gram, found.dual)
+        return self.users.unit_beams(coefficients), found
 
-    def precoded(self, analog: Tensor, scheme: Scheme) -> ProblemSolution:
-        """Precode digitally behind given phases by a scheme for a fully digital array.
+    def user_phases(self) -> npt.NDArray[np.complex64]:
+        """Take the phases of the users' channels, one user per chain, in turn where chains are sub-connected.
+
+        Returns
+        -------
+        ndarray
+            F, complex64 (drops, users or R, antennas).
+        """
+        phases = self.shifters.phases(self.channels)
+        if not self.shifters.sub_connected:
+            return phases
+        served = np.arange(self.shifters.chains) % phases.shape[1]
+        connected: npt.NDArray[np.complex64] = phases[:, served] * self.shifters.connected(phases.shape[-1])
+        return connected
+
+    def rzf_sum_rate(self) -> Real:
+        """Compute the sum rate of regularised zero forcing behind the users' phases, without its beams, (drops,)."""
+        projection = self.projected(self.user_phases(), exact=self.users.needs_float64 is not None)
+        equal = Allocation.equal(projection.gram)
+        gains = projection.effective_gains(structured_coefficients(projection.gram, equal.dual)[0])
+        result: Real = rates(sinr(gains, equal.power)).sum(1)
+        return result
+
+    def projected(self, analog: npt.NDArray[np.complex64], exact: bool = True) -> Projection:
+        """Project the channels on the range of phases.
 
         Parameters
         ----------
-        analog : Tensor
-            F, complex (drops, antennas, R).
-        scheme : Scheme
+        analog : ndarray
+            F, complex64 (drops, R, antennas).
+        exact : bool
+            Sum over antennas in double precision.
+
+        Returns
+        -------
+        Projection
+        """
+        # Rounding puts a part outside the range of nearly equal chains, which single precision would magnify.
+        precision = np.complex128 if exact else np.complex64
+        chains: Complex = analog.astype(precision, copy=False)
+        conjugate = chains.conj()
+        gram = (conjugate @ chains.transpose(0, 2, 1)).astype(np.complex128)
+        channels: Complex = self.channels.astype(precision, copy=False)
+        steered = (conjugate @ channels.transpose(0, 2, 1)).astype(np.complex128)
+        regular = gram.copy()
+        own = diagonal(regular)
+        own += _RIDGE * own.real.mean(1, keepdims=True)
+        digital = np.linalg.solve(regular, steered)
+        snr = np.reshape(per_drop_column(self.budget.power) / per_drop_column(self.budget.noise_power), (-1, 1, 1))
+        adjoint = digital.conj().transpose(0, 2, 1)
+        return Projection(
+            analog, digital, steered.conj().transpose(0, 2, 1) @ digital * snr, adjoint @ gram @ digital * snr
+        )
+
+    def precoded(
+        self, analog: npt.NDArray[np.complex64], inner: Scheme, start: Allocation | None = None, steps: int = 0
+    ) -> ProblemSolution:
+        """Precode digitally behind given phases.
+
+        Parameters
+        ----------
+        analog : ndarray
+            F, complex64 (drops, R, antennas).
+        inner : Scheme
             Scheme for the projected channels.
+        start : Allocation, optional
+            Allocation that WMMSE iterations on the projected channels start from, instead of the scheme's.
+        steps : int
+            Number of iterations.
 
         Returns
         -------
         ProblemSolution
             Solution of every drop.
         """
-        projected, inverse = self._projected(analog)
-        answer = scheme(ChannelBatch(projected, self.batch.near_field), self.budget)
-        return self.solution(analog, inverse @ answer.precoder.to(inverse.dtype).transpose(-1, -2), answer.power)
+        projection = self.projected(analog)
+        in_range = self.users.needs_float64 is None
+        found = inner_allocation(inner, projection.gram) if start is None else start
+        _, beams, power = wmmse_steps(projection.gram, found.dual, found.power, steps, in_range=in_range)
+        reached = sinr(projection.effective_gains(beams.coefficients), power) if in_range else None
+        return self.solution(analog, projection.digital @ beams.coefficients, power, reached)
 
-    def _projected(self, analog: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the channels Q^H h, complex64 (drops, users, R), and V S^-1, complex128 (drops, R, R)."""
-        single = analog.to(torch.complex64)
-        values, vectors = torch.linalg.eigh((single.mH @ single).to(torch.complex128))
-        present = values > _LEAST_SINGULAR_VALUE**2 * values[:, -1:]
-        inverse = vectors * torch.where(present, values.clamp(min=1e-300).rsqrt(), 0).unsqueeze(-2)
-        steered = (self.channels @ single.conj()).to(torch.complex128)
-        return (steered @ inverse.conj()).to(torch.complex64), inverse
-
-    def solution(self, analog: Tensor, digital: Tensor, power: Tensor) -> ProblemSolution:
+    def solution(
+        self, analog: npt.NDArray[np.complex64], digital: Complex, power: Real, reached: Real | None = None
+    ) -> ProblemSolution:
         """Form the solution of an analog and a digital part.
 
         Parameters
         ----------
-        analog : Tensor
-            F, complex (drops, antennas, R).
-        digital : Tensor
-            D, complex (drops, R, users), of columns of any length but zero.
-        power : Tensor
-            P_k, float64 (drops, users), W.
+        analog : ndarray
+            F, complex64 (drops, R or fewer, antennas); the digital part of chains beyond is 0.
+        digital : ndarray
+            D, complex (drops, R or fewer, users), of columns of any length but zero.
+        power : ndarray
+            q, float64 (drops, users).
+        reached : ndarray, optional
+            SINRs, float64 (drops, users), where they are known.
 
         Returns
         -------
         ProblemSolution
             Solution of every drop.
         """
-        shifted = (analog / analog.shape[-2] ** 0.5).to(torch.complex64)
-        rounded = digital.to(torch.complex64)
-        # In double precision, so that F D is the precoder to its last digit whatever the condition of F.
-        rows = (shifted.to(torch.complex128) @ rounded.to(torch.complex128)).transpose(-1, -2).contiguous()
-        norm = torch.linalg.vector_norm(torch.view_as_real(rows).flatten(-2), dim=-1, keepdim=True)
-        norm = norm.clamp(min=torch.finfo(norm.dtype).tiny)
+        spare = self.shifters.chains - analog.shape[1]
+        if spare:
+            analog = np.pad(analog, ((0, 0), (0, spare), (0, 0)), constant_values=1)
+            digital = np.pad(digital, ((0, 0), (0, spare), (0, 0)))
+        shifted = analog / np.float32(analog.shape[-1] ** 0.5)
+        largest = np.maximum(np.abs(digital).max(1, keepdims=True), TINY)
+        rounded = (digital / largest).astype(np.complex64)
+        rows = rounded.transpose(0, 2, 1) @ shifted
+        if self.users.needs_float64 is not None or _cancels(rounded, rows):
+            # The digital part is rounded last, and F D is the precoder to its last digit whatever the condition of F.
+            double = shifted.astype(np.complex128)
+            exact = digital.astype(np.complex128) / largest
+            exact /= _norms(exact.transpose(0, 2, 1) @ double)[:, None]
+            rounded = exact.astype(np.complex64)
+            rows = rounded.transpose(0, 2, 1).astype(np.complex128) @ double
+        else:
+            norm = _norms(rows)
+            rows /= norm[..., None]
+            rounded /= norm[:, None]
+        device = self.batch.channels.device
+
+        def moved(array: npt.NDArray[np.generic]) -> torch.Tensor:
+            return torch.from_numpy(array).to(device)
+
         return make_solution(
             self.batch,
             self.budget,
             self.problem,
-            (rows / norm).to(torch.complex64),
-            power,
-            analog=shifted,
-            digital=(rounded / norm.transpose(-1, -2)).to(torch.complex64),
+            moved(rows.astype(np.complex64, copy=False)),
+            moved(power * per_drop_column(self.budget.power)),
+            sinr=None if reached is None else moved(reached),
+            analog=moved(shifted).transpose(1, 2),
+            digital=moved(rounded),
         )
+
+
+def _norms(rows: Complex) -> npt.NDArray[np.floating[Any]]:
+    parts = rows.view(rows.real.dtype)
+    norm: npt.NDArray[np.floating[Any]] = np.sqrt(np.vecdot(parts, parts))
+    norm[norm == 0] = 1
+    return norm
+
+
+def _cancels(digital: Complex, rows: Complex) -> bool:
+    """Return whether beams are much shorter than the sum of their chains' parts."""
+    return bool((np.abs(digital).sum(1) > _MAX_CANCELLATION * _norms(rows)).any())

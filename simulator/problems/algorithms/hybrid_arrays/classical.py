@@ -10,11 +10,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Annotated
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch
+from simulator.interruption import check_interrupt
+from simulator.problems.algebra import Complex, squares
 from simulator.problems.algorithms.hybrid_arrays.analog import (
     PhaseShifters,
     descend_phases,
@@ -29,7 +30,7 @@ from simulator.schemes.wmmse import wmmse
 
 _OVERSAMPLING = 2  # steering vectors of the dictionary per antenna
 
-Represent = Callable[[Tensor, PhaseShifters], Tensor]
+Represent = Callable[[Complex, PhaseShifters], Complex]
 
 
 def omp(batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem) -> ProblemSolution:
@@ -114,30 +115,30 @@ def _solve(represent: Represent, batch: ChannelBatch, budget: LinkBudget, proble
     return array.precoded(represent(_digital_target(array), array.shifters), wmmse)
 
 
-def _digital_target(array: HybridArray) -> Tensor:
-    answer = wmmse(array.batch, array.budget)
-    weights = (answer.power / answer.power.sum(-1, keepdim=True)).sqrt().unsqueeze(-1)
-    return (answer.precoder.to(torch.complex128) * weights).transpose(-1, -2)
+def _digital_target(array: HybridArray) -> Complex:
+    beams, found = array.digital_beams(wmmse)
+    return beams * np.sqrt(found.power).astype(np.float32)[..., None]
 
 
-def _pursued_phases(target: Tensor, shifters: PhaseShifters) -> Tensor:
-    antennas = target.shape[-2]
+def _pursued_phases(target: Complex, shifters: PhaseShifters) -> Complex:
+    antennas = target.shape[-1]
     size = _OVERSAMPLING * antennas
-    position = torch.arange(antennas, dtype=torch.float64, device=target.device)
-    analog = target[..., :0]
+    analog = target[:, :0]
     rest = target
     for _ in range(shifters.chains):
-        matches = torch.fft.fft(rest, size, dim=-2).abs().square().sum(-1)
-        phase = 2 * math.pi / size * matches.argmax(-1, keepdim=True) * position
-        column = shifters.phases(torch.polar(torch.ones_like(phase), phase))
-        analog = torch.cat([analog, column.unsqueeze(-1)], -1)
-        rest = target - analog @ fitted_digital(analog, target)
+        check_interrupt()
+        matches = squares(np.fft.fft(rest, size, axis=-1)).sum(1)
+        phase = 2 * math.pi / size * matches.argmax(1)[:, None] * np.arange(antennas)
+        column = shifters.phases(np.exp(1j * phase).astype(target.dtype))
+        analog = np.concatenate([analog, column[:, None]], 1)
+        rest = target - fitted_digital(analog, target).transpose(0, 2, 1) @ analog
     return analog
 
 
-def _extracted_phases(target: Tensor, shifters: PhaseShifters, iterations: int) -> Tensor:
+def _extracted_phases(target: Complex, shifters: PhaseShifters, iterations: int) -> Complex:
     analog = initial_phases(target, shifters)
     for _ in range(iterations):
-        left, _, right = torch.linalg.svd(target.mH @ analog, full_matrices=False)
-        analog = shifters.phases(target @ left @ right)
+        check_interrupt()
+        left, _, right = np.linalg.svd(target.conj() @ analog.transpose(0, 2, 1), full_matrices=False)
+        analog = shifters.phases((left @ right).transpose(0, 2, 1) @ target)
     return analog

@@ -2,15 +2,15 @@
 
 The inner scheme precodes for a fully digital array. The phases F are those that represent its beams best, weighted by
 their powers, see `analog.descend_phases`; then the inner scheme precodes for the channels projected on the range of F.
-With F = Q S V^H, a total power of F D is one of S V^H D, so that the projected channels Q^H h have the plain problem of
-R antennas. For R >= 2 K continuous phases the digital beams are represented exactly, see `analog.two_phase_form`.
+The total power of F D is that of beams in this range, so that the projected channels have the plain problem. For
+R >= 2 K continuous phases the digital beams are represented exactly, see `analog.two_phase_form`.
 """
 
 from __future__ import annotations
 
 from typing import Annotated
 
-import torch
+import numpy as np
 
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Scheme
@@ -21,7 +21,8 @@ from simulator.problems.solution import ProblemSolution, guarded
 from simulator.schemes.options import Between
 from simulator.schemes.rzf import rzf
 
-SWEEPS = 5
+SWEEPS = 3
+STEPS = 4
 _CLOSE = 0.999
 
 
@@ -51,7 +52,7 @@ def precode_hybrid(
     array = HybridArray.of(batch, budget, problem)
     found = _precoded(array, inner, sweeps)
     # The textbook is formed only where it comes close to the result.
-    if bool((array.rzf_sum_rate(array.user_phases()) > _CLOSE * found.objective).any()):
+    if (array.rzf_sum_rate() > _CLOSE * found.objective.cpu().numpy()).any():
         return guarded(found, user_phases_rzf(batch, budget, problem))
     return found
 
@@ -75,16 +76,10 @@ def user_phases_rzf(batch: ChannelBatch, budget: LinkBudget, problem: PrecodingP
 
 def _precoded(array: HybridArray, inner: Scheme, sweeps: int) -> ProblemSolution:
     shifters = array.shifters
-    users, antennas = array.channels.shape[1:]
-    answer = inner(array.batch, array.budget)
-    beams = answer.precoder.transpose(-1, -2)
+    users = array.channels.shape[1]
+    beams, found = array.digital_beams(inner)
     if shifters.bits is None and not shifters.sub_connected and shifters.chains >= 2 * users:
-        analog, digital = two_phase_form(beams)
-        spare = shifters.chains - 2 * users
-        analog = torch.cat([analog, torch.ones_like(analog[..., :1]).expand(-1, antennas, spare)], -1)
-        digital = torch.cat([digital, torch.zeros_like(digital[:, :1]).expand(-1, spare, users)], -2)
-        return array.solution(analog, digital, answer.power)
-    total = answer.power.sum(-1, keepdim=True)
-    target = beams * (answer.power / total).sqrt().float().unsqueeze(-2)
+        return array.solution(*two_phase_form(beams), found.power)
+    target = beams * np.sqrt(found.power).astype(np.float32)[..., None]
     analog = descend_phases(target, initial_phases(target, shifters), shifters, sweeps)
-    return array.precoded(analog, inner)
+    return array.precoded(analog, inner, found, STEPS)
