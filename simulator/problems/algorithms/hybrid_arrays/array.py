@@ -28,7 +28,7 @@ from simulator.problems.problem import PrecodingProblem
 from simulator.problems.solution import ProblemSolution, make_solution
 from simulator.problems.structured import Allocation, inner_allocation, per_drop_column, user_gram
 
-_RIDGE = 1e-9  # of the mean gain of a chain: equal chains would make the system singular
+_RIDGE = 1e-5  # of the mean gain of a chain: directions below it would cost the digits of single precision
 
 _MAX_CANCELLATION = 10.0
 
