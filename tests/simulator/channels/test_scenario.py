@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.special
 import torch
 
 from simulator.channels.multipath import multipath_channels
@@ -144,6 +145,30 @@ def test_beam_split_of_plane_waves_is_the_dirichlet_kernel() -> None:
         turn = math.pi * sine * offset / carrier / 2  # half the phase step that the carrier's beam leaves uncompensated
         expected = 1.0 if offset == 0 else abs(math.sin(antennas * turn) / (antennas * math.sin(turn)))
         assert float(torch.vdot(responses[0], response).abs()) == pytest.approx(expected, abs=2e-5)
+
+
+@pytest.mark.parametrize("offset", [-2.5e9, -1e9, 1e9, 2.5e9])
+@pytest.mark.parametrize(("sine", "distance"), [(0.4, 12.0), (-0.2, 6.0), (0.0, 1.0)])
+def test_beam_split_of_a_focused_beam_is_the_fresnel_integral(offset: float, sine: float, distance: float) -> None:
+    """5 GHz around 100 GHz: the loss of the carrier's beam by SciPy's Fresnel integrals, and its new focus."""
+    carrier, antennas = 100e9, 256
+    array = UniformLinearArray(antennas=antennas, carrier=carrier, height=0.0, tilt=0.0)
+    place = torch.tensor([[math.asin(sine)]]), torch.tensor([[distance]], dtype=torch.float64)
+    beam, wave = (multipath_channels(array, *place, torch.ones(1, 1).cdouble(), df)[0] for df in (0.0, offset))
+    # Over the aperture, |t| <= 1/2, the phase 2 pi (slope t + bend t^2) is left.
+    ratio, aperture = offset / carrier, antennas / 2
+    slope = ratio * aperture * sine
+    bend = -ratio * aperture**2 * (1 - sine**2) * array.wavelength / (2 * distance)
+    shift, width = slope / (2 * bend), 2 * math.sqrt(abs(bend))
+    ends = [scipy.special.fresnel(width * (t + shift)) for t in (-0.5, 0.5)]
+    loss = math.hypot(ends[1][0] - ends[0][0], ends[1][1] - ends[0][1]) / width
+    assert float(torch.vdot(beam, wave).abs()) == pytest.approx(loss, abs=4e-3)
+    # The focus moves to f_c / f of sin(theta) and of cos^2(theta) / r.
+    new_sine = sine / (1 + ratio)
+    farther = distance * (1 - new_sine**2) / (1 - sine**2) * (1 + ratio)
+    focus = torch.tensor([[math.asin(new_sine)]]), torch.tensor([[farther]], dtype=torch.float64)
+    there = multipath_channels(array, *focus, torch.ones(1, 1).cdouble(), offset)[0]
+    assert float(torch.vdot(beam, there).abs()) > 0.9995 > float(torch.vdot(beam, wave).abs())
 
 
 def test_paths_turn_by_their_delay_relative_to_the_line_of_sight() -> None:
