@@ -321,45 +321,6 @@ work_options = option_group(
 )
 
 
-@dataclass(frozen=True)
-class PlotOptions:
-    """Plot of the users of one drop.
-
-    Attributes
-    ----------
-    plot : Path, optional
-        File to write; None for no plot.
-    plot_drop : int, optional
-        Drop to draw, counted from 1; None for the first one without NaN, Inf or an all-zero user.
-    carrier_ghz : float, optional
-        Carrier frequency, GHz.
-    """
-
-    plot: Path | None
-    plot_drop: int | None
-    carrier_ghz: float | None
-
-
-plot_options = option_group(
-    PlotOptions,
-    "plotting",
-    click.option(
-        "--plot",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Plot the users of one drop on the beam-focusing map of the array (.png, .pdf or .svg).",
-    ),
-    click.option(
-        "--plot-drop", type=click.IntRange(min=1), help="Drop to plot, from 1.  [default: the first valid one]"
-    ),
-    click.option(
-        "--carrier-ghz",
-        type=click.FloatRange(min=0, min_open=True),
-        help="Carrier frequency of the map, GHz.  [default: carrier_hz in the file, else 30]",
-    ),
-)
-
-
 def _checked_cluster(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     if value is not None:
         from nflae_bridge.studies.cluster import local_processes

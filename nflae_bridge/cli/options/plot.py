@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.cli.options.common import PlotOptions, option_group
+from nflae_bridge.cli.options.common import option_group
 from nflae_bridge.cli.outputs import SideFile, check_output_path
 from nflae_bridge.cli.terminal import warn
 from nflae_bridge.plots.look import FORMATS, STYLES, FigureLook, plot_format
@@ -42,9 +43,7 @@ def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> 
     return width, height
 
 
-figure_options = option_group(
-    FigureLook,
-    "look",
+_look_options = (
     click.option(
         "--size", callback=_size, metavar="WxH[in|cm]", help="Size of the plots, e.g. 3.5x2.4in.  [default: by content]"
     ),
@@ -56,20 +55,68 @@ figure_options = option_group(
         help="Style of the plots: sizes of type and lines; FILE: a Matplotlib style sheet, on top of house.",
     ),
 )
+figure_options = option_group(FigureLook, "look", *_look_options)
 format_option = click.option(
     "--format", "kind", type=click.Choice(FORMATS), default="png", show_default=True, help="Format of the plots."
 )
 
 
-def check_plot(plotting: PlotOptions, look: FigureLook, forbidden: tuple[Path, ...]) -> None:
+@dataclass(frozen=True)
+class PlotOptions:
+    """Plot of the users of one drop.
+
+    Attributes
+    ----------
+    plot : Path, optional
+        File to write; None for no plot.
+    plot_drop : int, optional
+        Drop to draw, counted from 1; None for the first one without NaN, Inf or an all-zero user.
+    carrier_ghz : float, optional
+        Carrier frequency, GHz.
+    size, style
+        As in `FigureLook`.
+    """
+
+    plot: Path | None
+    plot_drop: int | None
+    carrier_ghz: float | None
+    size: tuple[float, float] | None
+    style: str
+
+    @property
+    def look(self) -> FigureLook:
+        """Size and style."""
+        return FigureLook(self.style, self.size)
+
+
+plot_options = option_group(
+    PlotOptions,
+    "plotting",
+    click.option(
+        "--plot",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Plot the users of one drop on the beam-focusing map of the array (.png, .pdf or .svg).",
+    ),
+    click.option(
+        "--plot-drop", type=click.IntRange(min=1), help="Drop to plot, from 1.  [default: the first valid one]"
+    ),
+    click.option(
+        "--carrier-ghz",
+        type=click.FloatRange(min=0, min_open=True),
+        help="Carrier frequency of the map, GHz.  [default: carrier_hz in the file, else 30]",
+    ),
+    *_look_options,
+)
+
+
+def check_plot(plotting: PlotOptions, forbidden: tuple[Path, ...]) -> None:
     """Check, before the work starts, that the plot can be written.
 
     Parameters
     ----------
     plotting : PlotOptions
         Plot options of the command.
-    look : FigureLook
-        Size and style.
     forbidden : tuple of Path
         The command's input and its other outputs.
 
@@ -82,7 +129,7 @@ def check_plot(plotting: PlotOptions, look: FigureLook, forbidden: tuple[Path, .
     if path is None:
         return
     plot_format(path)
-    look.check()
+    plotting.look.check()
     check_output_path(path, forbidden)
 
 

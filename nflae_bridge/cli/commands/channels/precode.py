@@ -9,15 +9,13 @@ import click
 
 from nflae_bridge.cli.options.common import (
     ChannelOptions,
-    PlotOptions,
     WorkOptions,
     budget_options,
     channel_options,
     near_field_option,
-    plot_options,
     work_options,
 )
-from nflae_bridge.cli.options.plot import figure_options
+from nflae_bridge.cli.options.plot import PlotOptions, plot_options
 from nflae_bridge.cli.options.prediction import PredictionOptions, prediction_options
 from nflae_bridge.cli.options.problem import problem_options
 from nflae_bridge.cli.options.scheme import NETWORK, SchemeOption
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
     from nflae_bridge.files.csi.prediction import FilePredictor
     from nflae_bridge.files.labels import LabelSource
     from nflae_bridge.files.precode_file import Summary
-    from nflae_bridge.plots.look import FigureLook
     from simulator.downlink.budget import LinkBudget
     from simulator.downlink.precoding import Scheme
     from simulator.problems.problem import PrecodingProblem
@@ -96,7 +93,6 @@ _MOSTLY = 0.9  # of the drops: from here on the network is not worth its time
     None, "Take the drops as snapshots in order, and precode for the channel predicted this many snapshots after each."
 )
 @plot_options
-@figure_options
 def command(
     source: Path,
     output: Path,
@@ -109,7 +105,6 @@ def command(
     wanted: ProblemRequest,
     work: WorkOptions,
     plotting: PlotOptions,
-    look: FigureLook,
 ) -> None:
     """Compute near-field labels, precoders and powers for the channels in IN.mat.
 
@@ -122,7 +117,7 @@ def command(
     _check_prediction(prediction, plotting)
     if mat_version is not None and output.suffix.lower() == ".npz":
         raise click.UsageError(f"--mat-version {mat_version} is for .mat files, and {output} is a .npz file")
-    check_plot(plotting, look, forbidden=(source, output))
+    check_plot(plotting, forbidden=(source, output))
     with reading.open(source, joint=True) as file:
         choice = choose_budget(request, file, progress)
         problem, budget = _checked_problem(wanted, choice, file, name, prediction, plotting)
@@ -151,7 +146,7 @@ def command(
             picture = None
             if plotting.plot is not None:
                 shown = precode_drop_to_plot(plotting, file, name, scheme, budget, device, choice.noise, label_source)
-                picture = None if shown is None else draw_users(plotting.plot, shown, look)
+                picture = None if shown is None else draw_users(plotting.plot, shown, plotting.look)
         if picture is not None:
             picture.save()
     for note in {} if predictor is None else predictor.notes:

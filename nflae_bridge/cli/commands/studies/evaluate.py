@@ -14,16 +14,14 @@ import click
 from matlab_io.errors import NflaeError
 from nflae_bridge.cli.options.common import (
     ChannelOptions,
-    PlotOptions,
     WorkOptions,
     budget_options,
     channel_options,
     cluster_option,
     near_field_option,
-    plot_options,
     work_options,
 )
-from nflae_bridge.cli.options.plot import figure_options
+from nflae_bridge.cli.options.plot import PlotOptions, plot_options
 from nflae_bridge.cli.options.problem import problem_options
 from nflae_bridge.cli.options.scheme import SchemeOption, usable_schemes
 from nflae_bridge.cli.terminal import Table, announce, duration, fact, progress
@@ -82,7 +80,6 @@ if TYPE_CHECKING:
 @problem_options
 @work_options
 @plot_options
-@figure_options
 def command(
     source: Path,
     schemes: list[str],
@@ -96,13 +93,12 @@ def command(
     wanted: ProblemRequest,
     work: WorkOptions,
     plotting: PlotOptions,
-    look: FigureLook,
 ) -> None:
     """Compare the schemes on the channels in IN.mat: sum rate, fraction of capacity, time per drop."""
     from nflae_bridge.cli.options.plot import check_plot, check_plot_drop, precode_drop_to_plot
     from nflae_bridge.cli.outputs import check_output_path
 
-    check_plot(plotting, look, forbidden=(source,))
+    check_plot(plotting, forbidden=(source,))
     if csv_path is not None:
         check_output_path(csv_path, forbidden=(source, *([plotting.plot] if plotting.plot else [])))
     with reading.open(source, joint=True) as file:
@@ -137,7 +133,7 @@ def command(
             scheme = comparison.schemes_by_name()[name]
             label_source = LabelSource(given, comparison.near_field_score, tests_waves=panel is None)
             shown = precode_drop_to_plot(plotting, file, name, scheme, budget, device, choice.noise, label_source)
-        outputs = [] if plotting.plot is None or shown is None else [_drawn(plotting.plot, shown, found, look)]
+        outputs = [] if plotting.plot is None or shown is None else [_drawn(plotting.plot, shown, found, plotting.look)]
         if csv_path is not None:
             outputs.append(_table_file(csv_path, found, problem))
         for output in outputs:
