@@ -64,12 +64,12 @@ def with_result_tables(page: str) -> str:
     str
         The page with the tables that the code gives.
     """
-    from matlab_io.result import PATH_ARRAYS, PREDICTION_ARRAYS, RECEIVE_COMBINER, RESULT_ARRAYS, markdown_table
+    from matlab_io.result import PATH_ARRAYS, PREDICTION_ARRAYS, markdown_table
     from simulator.problems.combinations import combinations_table
 
     tables = {
         "results": markdown_table(),
-        "served results": markdown_table((*RESULT_ARRAYS, RECEIVE_COMBINER)),
+        "served results": markdown_table(),
         "problems": combinations_table(),
         "prediction": markdown_table(PREDICTION_ARRAYS, "A"),
         "paths": markdown_table(PATH_ARRAYS, ""),

@@ -22,7 +22,7 @@ from simulator.downlink.budget import (
     DEFAULT_NOISE_POWER,
     LinkBudget,
 )
-from simulator.problems.options import OPTION_NAMES, ProblemOptions, describe_problem, total_power
+from simulator.problems.options import ProblemOptions, check_option_names, describe_array_problem, total_power
 from simulator.problems.problem import PrecodingProblem
 
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def precode(
     NflaeError
         If channels are not complex, finite and non-zero, or an argument does not fit.
     """
-    problem = _problem(options, receive_antennas, power is not None, layout, np.shape(channels))
+    check_option_names(options)
+    problem = describe_array_problem(options, receive_antennas, power is not None, layout, np.shape(channels))
     drops, combiner = read_array(channels, layout, convention, receive_antennas, joint=True)
     _check_drops(drops, None if layout is not None else np.shape(channels))
     power = total_power(problem, drops.shape[-1], power)
@@ -136,30 +137,6 @@ def _compute(
     source = LabelSource(score=score, tests_waves=False)  # the test takes a third of the time of precoding
     arrays = solution_arrays(precode_labelled(scheme, torch.from_numpy(drops), budget, source, labels))
     return Result.from_arrays(arrays if combiner is None else arrays | {RECEIVE_COMBINER.name: combiner})
-
-
-def _problem(
-    options: ProblemOptions,
-    receive_antennas: str | None,
-    has_total: bool,
-    layout: str | None,
-    shape: tuple[int, ...],
-) -> PrecodingProblem:
-    """Make the problem of the options; the subcarriers of a snapshot are the last drop axis of the layout."""
-    unknown = set(options) - set(OPTION_NAMES)
-    if unknown:
-        raise TypeError(f"precode() got an unexpected keyword argument {min(unknown)!r}")
-    subcarriers = 1
-    if options.get("power_scope") == "total":
-        if layout is None or "f" not in layout:
-            raise NflaeError("power_scope='total' needs a subcarrier axis; name it f in layout")
-        if layout.count("f") > 1 or "s" in layout[layout.index("f") :]:
-            raise NflaeError(
-                f"power_scope='total' needs one subcarrier axis after the axes of drops, layout is {layout!r}; pass"
-                " channels with these axes in the order s, f"
-            )
-        subcarriers = shape[layout.index("f")] if len(shape) == len(layout) else 1
-    return describe_problem(options, receive_antennas=receive_antennas, has_total=has_total, subcarriers=subcarriers)
 
 
 @lru_cache(maxsize=8)

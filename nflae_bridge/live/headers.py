@@ -9,15 +9,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
-from matlab_io.result import PREDICTION_ARRAYS, RECEIVE_COMBINER, RESULT_NAMES
+from matlab_io.result import OPTIONAL_ARRAYS, PREDICTION_ARRAYS, RESULT_NAMES
 from nflae_bridge.live.errors import WireError
 from simulator.downlink.budget import DEFAULT_ALPHA_C, DEFAULT_MIN_RATE, DEFAULT_NOISE_POWER, DEFAULT_POWER
+from simulator.problems.problem import CONNECTIONS, OBJECTIVES, POWER_SCOPES, Connection, Objective, PowerScope
 
 VERSION: Literal[1] = 1
 
 PREDICTION_NAMES = tuple(entry.name for entry in PREDICTION_ARRAYS)
+OPTIONAL_NAMES = tuple(entry.name for entry in OPTIONAL_ARRAYS)
 MAX_HISTORY = 256  # snapshots; the time of a prediction grows with the third power
 MAX_REFINE = 100
 
@@ -26,18 +28,18 @@ if TYPE_CHECKING:
     PredictedName = str
     ReturnedName = str
 else:
-    ArrayName = Literal[RESULT_NAMES]
+    ArrayName = Literal[(*RESULT_NAMES, *OPTIONAL_NAMES)]
     PredictedName = Literal[(*PREDICTION_NAMES, *RESULT_NAMES)]
-    ReturnedName = Literal[(*PREDICTION_NAMES, *RESULT_NAMES, RECEIVE_COMBINER.name)]
+    ReturnedName = Literal[(*PREDICTION_NAMES, *RESULT_NAMES, *OPTIONAL_NAMES)]
 Dtype = Literal["complex64", "complex128"]
 Convention = Literal["hermitian", "direct"]
-ReceiveMode = Literal["each", "strongest", "eigen"]
+ReceiveMode = Literal["each", "strongest", "eigen", "joint"]
 Continuation = Literal["precode"]
 Frame = bytes | memoryview
 
 _ITEM_BYTES = {"complex64": 8, "complex128": 16}
 
-_MAX_HEADER_BYTES = 16 << 10
+_MAX_HEADER_BYTES = 64 << 10  # room for the limits of 2048 antennas
 _MAX_ID = 128
 
 _Id = Annotated[str, Meta(max_length=_MAX_ID)]
@@ -58,18 +60,26 @@ class PrecodeHeader(Struct, tag_field="op", tag="precode", forbid_unknown_fields
     dtype, convention, scheme, refine, near_field, want
         See docs/reference/protocol.md.
     power, noise_power, alpha_c, min_rate : float
-        Link budget, see `LinkBudget`.
+        Link budget, see `LinkBudget`; without a power that of the problem.
     deadline_ms : float or None
         Time that the client waits, ms.
     receive_antennas : str or None
         Treatment of several receive antennas per user.
+    objective, window, antenna_groups, rf_chains, phase_bits, connection, streams, power_scope
+        Precoding problem, see `simulator.problems.options.ProblemOptions`.
+    weights : tuple of float, float, bool or None
+        Weights of the users' rates; True for those of every drop in a frame of their own.
+    power_per_antenna : tuple of float, float or None
+        Power limits of the antennas, W.
+    subcarriers : int or None
+        Consecutive drops that share the power, with ``"power_scope": "total"``.
     """
 
     v: Literal[1]
     id: _Id
     shape: Annotated[tuple[_Count, ...], Meta(min_length=2, max_length=4)]
     dtype: Dtype = "complex64"
-    power: float = DEFAULT_POWER
+    power: float | UnsetType = UNSET
     noise_power: float = DEFAULT_NOISE_POWER
     alpha_c: float = DEFAULT_ALPHA_C
     min_rate: float = DEFAULT_MIN_RATE
@@ -77,9 +87,29 @@ class PrecodeHeader(Struct, tag_field="op", tag="precode", forbid_unknown_fields
     scheme: str = "nflae"
     refine: Annotated[int, Meta(ge=0, le=MAX_REFINE)] = 0
     near_field: bool = False
-    want: Annotated[tuple[ArrayName, ...], Meta(min_length=1)] = RESULT_NAMES
+    want: Annotated[tuple[ArrayName, ...], Meta(min_length=1)] | None = None
     deadline_ms: Annotated[float, Meta(gt=0)] | None = None
     receive_antennas: ReceiveMode | None = None
+    objective: Objective = "sum-rate"
+    weights: tuple[float, ...] | float | bool | None = None
+    window: int = 1
+    power_per_antenna: tuple[float, ...] | float | None = None
+    antenna_groups: int | None = None
+    rf_chains: int | None = None
+    phase_bits: int | None = None
+    connection: Connection = "full"
+    streams: int | None = None
+    power_scope: PowerScope = "each"
+    subcarriers: _Count | None = None
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """Drops, users, receive antennas of each, and antennas."""
+        if self.receive_antennas is None:
+            antennas, users, drops = (*self.shape, 1)[:3]
+            return drops, users, 1, antennas
+        antennas, receive, users, drops = (*self.shape, 1, 1)[:4]
+        return drops, users, receive, antennas
 
 
 class PredictHeader(Struct, tag_field="op", tag="predict", forbid_unknown_fields=True, omit_defaults=True):
@@ -208,7 +238,10 @@ _ALLOWED = {
     "$.convention": get_args(Convention),
     "$.receive_antennas": get_args(ReceiveMode),
     "$.then": get_args(Continuation),
-    "$.want": RESULT_NAMES,
+    "$.want": (*RESULT_NAMES, *OPTIONAL_NAMES),
+    "$.objective": OBJECTIVES,
+    "$.connection": CONNECTIONS,
+    "$.power_scope": POWER_SCOPES,
     "unknown field": PrecodeHeader.__struct_fields__,
 }
 _ALLOWED_TO_PREDICT = _ALLOWED | {
@@ -265,10 +298,17 @@ def announced_bytes(header: RequestHeader) -> list[int]:
     """
     if isinstance(header, StatusHeader | CancelHeader):
         return []
-    antennas, users, drops = (*header.shape, 1)[:3]
-    channels = antennas * users * drops * _ITEM_BYTES[header.dtype]
-    labelled = header.ahead if isinstance(header, PredictHeader) else drops
-    return [channels, users * labelled] if header.near_field else [channels]
+    if isinstance(header, PredictHeader):
+        antennas, users, snapshots = (*header.shape, 1)[:3]
+        channels = antennas * users * snapshots * _ITEM_BYTES[header.dtype]
+        return [channels, users * header.ahead] if header.near_field else [channels]
+    drops, users, receive, antennas = header.sizes
+    sizes = [drops * users * receive * antennas * _ITEM_BYTES[header.dtype]]
+    if header.near_field:
+        sizes.append(drops * users * (receive if header.receive_antennas == "each" else 1))
+    if header.weights is True:
+        sizes.append(8 * drops * users)
+    return sizes
 
 
 def decode_reply_header(frame: Frame) -> ReplyHeader:

@@ -6,20 +6,34 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec import UnsetType
 
-from matlab_io.result import RECEIVE_COMBINER, RESULT_NAMES
+from matlab_io.result import ANALOG, DIGITAL, RECEIVE_COMBINER, RESULT_NAMES
 from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.headers import (
     PREDICTION_NAMES,
     ArrayName,
     Convention,
+    PrecodeHeader,
     PredictedName,
     ReceiveMode,
     ReturnedName,
 )
-from simulator.downlink.budget import LinkBudget
+from simulator.downlink.budget import DEFAULT_POWER, BudgetError, LinkBudget
+from simulator.problems.options import OPTION_NAMES, describe_problem, total_power
+from simulator.problems.problem import PrecodingProblem, ProblemError
+
+PLAIN = PrecodingProblem()
+"""The sum rate under the link budget alone."""
+
+_OF_PLAIN = tuple(
+    (field.name, field.default)
+    for field in msgspec.structs.fields(PrecodeHeader)
+    if field.name in (*OPTION_NAMES, "subcarriers")
+)
 
 Array = npt.NDArray[Any]
 
@@ -48,7 +62,7 @@ class PrecodeRequest:
         Identifier that the answer repeats.
     channels : numpy.ndarray
         Channels as sent, complex64 or complex128, (drops, users, antennas); with ``direct`` row k is conj(h_k). With
-        `receive_antennas`, (drops, users, receive antennas, antennas).
+        `receive_antennas`, (drops, users, receive antennas, antennas); the subcarriers of a snapshot are consecutive.
     budget : LinkBudget
         Link budget of all drops, one number per quantity.
     convention : {"hermitian", "direct"}
@@ -61,10 +75,12 @@ class PrecodeRequest:
         Given near-field labels, bool (drops, users); None if the scheme finds them.
     want : tuple of str
         Names of the arrays to return.
-    receive_antennas : {"each", "strongest", "eigen"} or None
+    receive_antennas : {"each", "strongest", "eigen", "joint"} or None
         Treatment of several receive antennas per user.
     deadline : float
         Time that the client waits for the computation to begin, s.
+    problem : PrecodingProblem
+        Precoding problem; by default the plain one.
     """
 
     id: str
@@ -77,6 +93,7 @@ class PrecodeRequest:
     want: tuple[ArrayName, ...] = RESULT_NAMES
     deadline: float = math.inf
     receive_antennas: ReceiveMode | None = None
+    problem: PrecodingProblem = PLAIN
 
     @property
     def size(self) -> tuple[int, int, int]:
@@ -87,13 +104,95 @@ class PrecodeRequest:
     @property
     def returned(self) -> tuple[ReturnedName, ...]:
         """Names of the arrays of the answer: those wanted, and the receive combiners where antennas are combined."""
-        combined = self.receive_antennas in ("strongest", "eigen")
+        combined = self.receive_antennas in ("strongest", "eigen") and RECEIVE_COMBINER.name not in self.want
         return (*self.want, RECEIVE_COMBINER.name) if combined else self.want
+
+    @property
+    def streams(self) -> int:
+        """Streams per user."""
+        if not self.problem.joint_receivers:
+            return 1
+        receive, antennas = self.channels.shape[2:]
+        return self.problem.streams or min(receive, antennas)
 
     @property
     def quantities(self) -> dict[str, float]:
         """The link budget by the names of its quantities: W, W, a share of the power, bps/Hz."""
         return {name: float(value) for name, value in asdict(self.budget).items()}
+
+
+def problem_arrays(problem: PrecodingProblem) -> tuple[ArrayName, ...]:
+    """Return the names of all arrays of an answer to a request for precoders.
+
+    Parameters
+    ----------
+    problem : PrecodingProblem
+        Problem of the request.
+
+    Returns
+    -------
+    tuple of str
+        Names of `RESULT_ARRAYS`, then those that the problem adds.
+    """
+    names = RESULT_NAMES
+    if problem.joint_receivers:
+        names = (*names, RECEIVE_COMBINER.name)
+    return names if problem.rf_chains is None else (*names, ANALOG.name, DIGITAL.name)
+
+
+def stated_problem(
+    header: PrecodeHeader, weights: npt.NDArray[np.float64] | None = None
+) -> tuple[PrecodingProblem, LinkBudget]:
+    """Make the problem and the link budget that a header states, and check that they fit the channels.
+
+    Parameters
+    ----------
+    header : PrecodeHeader
+        Header of a request.
+    weights : numpy.ndarray, optional
+        Weights of every drop, float64 (drops, users), where they are in a frame; ones before its arrival.
+
+    Returns
+    -------
+    problem : PrecodingProblem
+        Problem.
+    budget : LinkBudget
+        Link budget.
+
+    Raises
+    ------
+    WireError
+        ``bad_request``, with the name of the field.
+    """
+    if header.receive_antennas != "joint" and all(getattr(header, name) == default for name, default in _OF_PLAIN):
+        return PLAIN, _link_budget(header, DEFAULT_POWER if isinstance(header.power, UnsetType) else header.power)
+    drops, users, receive, antennas = header.sizes
+    given = None if isinstance(header.power, UnsetType) else header.power
+    options: dict[str, Any] = {name: getattr(header, name) for name in OPTION_NAMES}
+    if isinstance(header.weights, bool):
+        framed = np.ones(users) if weights is None else weights
+        options["weights"] = framed if header.weights else None
+    try:
+        if (header.power_scope == "total") != (header.subcarriers is not None):
+            raise ProblemError('power_scope "total" and subcarriers, the drops that share the power, belong together')
+        problem = describe_problem(
+            options,
+            receive_antennas=header.receive_antennas,
+            has_total=given is not None,
+            subcarriers=header.subcarriers or 1,
+        )
+        problem.check(drops, users, antennas, receive)
+        budget = _link_budget(header, total_power(problem, antennas, given))
+        return PLAIN if problem.is_plain else problem, budget
+    except ProblemError as error:
+        raise WireError("bad_request", f"header: {error}") from None
+
+
+def _link_budget(header: PrecodeHeader, power: float) -> LinkBudget:
+    try:
+        return LinkBudget(power, header.noise_power, header.alpha_c, header.min_rate)
+    except BudgetError as error:
+        raise WireError("bad_request", f"header: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,12 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from matlab_io.result import PREDICTION_ARRAYS, RECEIVE_COMBINER, RESULT_ARRAYS, Result
+from matlab_io.result import OPTIONAL_ARRAYS, PREDICTION_ARRAYS, RECEIVE_COMBINER, RESULT_ARRAYS, Result
 from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.headers import (
     VERSION,
     ArrayDescription,
+    ArrayName,
     CancelHeader,
     ErrorDescription,
     Frame,
@@ -32,6 +33,7 @@ from nflae_bridge.live.headers import (
     decode_request_header,
 )
 from nflae_bridge.live.messages import (
+    PLAIN,
     Array,
     CancelRequest,
     PrecodeRequest,
@@ -40,8 +42,10 @@ from nflae_bridge.live.messages import (
     Reply,
     Request,
     StatusRequest,
+    problem_arrays,
+    stated_problem,
 )
-from simulator.downlink.budget import BudgetError, LinkBudget
+from simulator.downlink.budget import DEFAULT_POWER, BudgetError, LinkBudget
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5555"
 
@@ -52,7 +56,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "float64": np.dtype("<f8"),
     "bool": np.dtype("?"),
 }
-_RESULT_ARRAYS = {entry.name: entry for entry in (*RESULT_ARRAYS, RECEIVE_COMBINER, *PREDICTION_ARRAYS)}
+_RESULT_ARRAYS = {entry.name: entry for entry in (*RESULT_ARRAYS, *OPTIONAL_ARRAYS, *PREDICTION_ARRAYS)}
 
 
 def encode_request(request: Request) -> list[Frame]:
@@ -81,20 +85,42 @@ def encode_request(request: Request) -> list[Frame]:
         "scheme": request.scheme,
         "refine": int(request.refine),
         "near_field": request.near_field is not None,
-        "want": request.want,
         "deadline_ms": None if request.deadline == math.inf else 1e3 * request.deadline,
         **request.quantities,
     }
     header: PrecodeHeader | PredictHeader
     if isinstance(request, PredictRequest):
         options = {name: value for name, value in asdict(request.options).items() if name != "precodes"}
-        header = PredictHeader(**common, **options, then="precode" if request.options.precodes else None)
+        common |= {"want": request.want, "then": "precode" if request.options.precodes else None}
+        header = PredictHeader(**common, **options)
     else:
-        header = PrecodeHeader(**common, receive_antennas=request.receive_antennas)
+        want = None if request.want == problem_arrays(request.problem) else request.want
+        stated = common | _problem_fields(request)
+        header = PrecodeHeader(**stated, want=want, receive_antennas=request.receive_antennas)
     frames: list[Frame] = [msgspec.json.encode(header), _little_endian(request.channels)]
     if request.near_field is not None:
         frames.append(_little_endian(request.near_field))
+    if isinstance(header, PrecodeHeader) and header.weights is True:
+        assert request.problem.weights is not None
+        frames.append(_little_endian(request.problem.weights))
     return frames
+
+
+def _problem_fields(request: PrecodeRequest) -> dict[str, Any]:
+    """Return the fields of a header that state the problem of a request."""
+    if request.problem is PLAIN:
+        return {"power": msgspec.UNSET} if request.quantities["power"] == DEFAULT_POWER else {}
+    fields = request.problem.describe()
+    fields.pop("joint_receivers", None)
+    if not fields.pop("total_power", True):
+        fields["power"] = msgspec.UNSET
+    if "weights" in fields:
+        fields["weights"] = True if fields["weights"].ndim > 1 else tuple(fields["weights"].tolist())
+    if "antenna_power" in fields:
+        fields["power_per_antenna"] = tuple(fields.pop("antenna_power").tolist())
+    if request.problem.power_scope == "total":
+        fields["subcarriers"] = request.problem.subcarriers
+    return fields
 
 
 def decode_request(frames: Sequence[Frame]) -> Request:
@@ -122,10 +148,12 @@ def decode_request(frames: Sequence[Frame]) -> Request:
     if isinstance(header, CancelHeader):
         _check_frame_count(frames, 1)
         return CancelRequest(header.id)
-    _check_frame_count(frames, 3 if header.near_field else 2)
+    is_weighted = isinstance(header, PrecodeHeader) and header.weights is True
+    _check_frame_count(frames, 2 + header.near_field + is_weighted)
     if isinstance(header, PredictHeader):
         shape = (*header.shape, 1)[:3][::-1]
         common = _common_fields(header, frames, shape, (header.ahead, shape[1]))
+        common["budget"] = _predicted_budget(header)
         names = (entry.name for entry in fields(PredictionOptions))
         options = {name: getattr(header, name) for name in names if name != "precodes"}
         chosen = PredictionOptions(**options, precodes=header.then == "precode")
@@ -133,7 +161,15 @@ def decode_request(frames: Sequence[Frame]) -> Request:
     shape = _channel_shape(header)
     labelled = shape[0], shape[1] * (shape[2] if header.receive_antennas == "each" else 1)
     common = _common_fields(header, frames, shape, labelled)
-    return PrecodeRequest(**common, want=_distinct(header.want), receive_antennas=header.receive_antennas)
+    weights = _array(frames[-1], "weights", _DTYPES["float64"], shape[:2]) if is_weighted else None
+    problem, budget = stated_problem(header, weights)
+    return PrecodeRequest(
+        **common,
+        budget=budget,
+        want=_wanted(header, problem_arrays(problem)),
+        receive_antennas=header.receive_antennas,
+        problem=problem,
+    )
 
 
 def _common_fields(
@@ -144,20 +180,31 @@ def _common_fields(
     near_field = None
     if header.near_field:
         near_field = _array(frames[2], "near_field", np.dtype(np.uint8), labelled) != 0
-    try:
-        budget = LinkBudget(header.power, header.noise_power, header.alpha_c, header.min_rate)
-    except BudgetError as error:
-        raise WireError("bad_request", f"header: {error}") from None
     return {
         "id": header.id,
         "channels": channels,
-        "budget": budget,
         "convention": header.convention,
         "scheme": header.scheme,
         "refine": header.refine,
         "near_field": near_field,
         "deadline": math.inf if header.deadline_ms is None else header.deadline_ms / 1e3,
     }
+
+
+def _predicted_budget(header: PredictHeader) -> LinkBudget:
+    try:
+        return LinkBudget(header.power, header.noise_power, header.alpha_c, header.min_rate)
+    except BudgetError as error:
+        raise WireError("bad_request", f"header: {error}") from None
+
+
+def _wanted(header: PrecodeHeader, present: tuple[ArrayName, ...]) -> tuple[ArrayName, ...]:
+    """Return the arrays that a header names, or all; those of other problems are refused."""
+    combined = (RECEIVE_COMBINER.name,) if header.receive_antennas in ("strongest", "eigen") else ()
+    for name in header.want or ():
+        if name not in (*present, *combined):
+            raise WireError("bad_request", f"want names {name}, which the result of this problem does not have")
+    return present if header.want is None else _distinct(header.want)
 
 
 def _distinct(want: tuple[ReturnedName, ...]) -> tuple[ReturnedName, ...]:
@@ -225,7 +272,8 @@ def encode_answer(
     drops, users, antennas = request.size
     receive = request.channels.shape[2] if request.receive_antennas else 1
     returned = request.returned
-    descriptions = _descriptions(antennas, users, drops, receive, returned)
+    sizes = drops, users, antennas, receive, request.streams, request.problem.rf_chains or 0
+    descriptions = _descriptions(sizes, returned)
     header = msgspec.json.encode(ReplyHeader(VERSION, request.id, True, descriptions, info, timing_us))
     return [header, *(_little_endian(arrays[name]) for name in returned)]
 
@@ -319,11 +367,12 @@ def _python_shape(entry: ArrayDescription) -> tuple[int, ...]:
 
 @lru_cache(maxsize=256)
 def _descriptions(
-    antennas: int, users: int, drops: int, receive: int, names: tuple[ReturnedName, ...]
+    sizes: tuple[int, int, int, int, int, int], names: tuple[ReturnedName, ...]
 ) -> tuple[ArrayDescription, ...]:
     """Describe the array frames of an answer; the same for every request of a loop."""
-    entries = (_RESULT_ARRAYS[name] for name in names)
-    sizes = (drops, users, antennas, receive)
+    entries = [_RESULT_ARRAYS[name] for name in names]
+    if sizes[4] > 1:
+        entries = [entry.with_streams() for entry in entries]
     return tuple(ArrayDescription(each.name, each.matlab_shape(*sizes), each.dtype.name) for each in entries)
 
 

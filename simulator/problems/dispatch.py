@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from importlib import import_module
 from inspect import signature
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,7 @@ from simulator.downlink.precoding import ChannelBatch, Scheme
 from simulator.problems.combinations import NETWORK, check_combination, find_solvers
 from simulator.problems.problem import PrecodingProblem
 from simulator.problems.solution import ProblemSolution
-from simulator.schemes.options import options_of, parse_options, split_spec
+from simulator.schemes.options import SchemeOption, options_of, parse_options, split_spec
 
 _PACKAGE = "simulator.problems.algorithms"
 _JOINT_AXES = 4  # drops, users, receive antennas, antennas
@@ -132,22 +131,38 @@ def check_problem_scheme(problem: PrecodingProblem, budget: LinkBudget, spec: st
     _bound(problem, budget, None, spec)
 
 
+def scheme_options(problem: PrecodingProblem, name: str) -> tuple[SchemeOption, ...]:
+    """Return the options that a scheme has for a problem.
+
+    Parameters
+    ----------
+    problem : PrecodingProblem
+        Problem, not plain.
+    name : str
+        Name of a scheme that solves it.
+
+    Returns
+    -------
+    tuple of SchemeOption
+        Options in the order of the parameters.
+    """
+    return options_of(_solver(problem, None, name))
+
+
 def _bound(
     problem: PrecodingProblem, budget: LinkBudget, inner: Scheme | None, spec: str
 ) -> Callable[[ChannelBatch, LinkBudget], ProblemSolution]:
     """Load the function of a scheme with problem, inner scheme and options set."""
-    name, _ = split_spec(spec)
+    name, texts = split_spec(spec)
     check_combination(problem, budget, name)
-    found, takes_inner, options = _loaded(find_solvers(problem).schemes[name], spec)
-    around = {"inner": inner} if takes_inner else {}
-    return partial(found, problem=problem, **around, **options)
+    solver = _solver(problem, inner, name)
+    return partial(solver, **parse_options(name, texts, options_of(solver)))
 
 
-@lru_cache(maxsize=64)
-def _loaded(place: str, spec: str) -> tuple[Callable[..., ProblemSolution], bool, dict[str, Any]]:
-    """Import a function; return it, whether it takes an inner scheme, and its options as a specification has them."""
-    module, _, function = place.partition(":")
+def _solver(
+    problem: PrecodingProblem, inner: Scheme | None, name: str
+) -> Callable[[ChannelBatch, LinkBudget], ProblemSolution]:
+    module, _, function = find_solvers(problem).schemes[name].partition(":")
     found = getattr(import_module(f"{_PACKAGE}.{module}"), function)
-    takes_inner = "inner" in signature(found).parameters
-    bound = partial(found, problem=None, **({"inner": None} if takes_inner else {}))
-    return found, takes_inner, parse_options(*split_spec(spec), options_of(bound))
+    around = {"inner": inner} if "inner" in signature(found).parameters else {}
+    return partial(found, problem=problem, **around)

@@ -11,7 +11,14 @@ from simulator.problems.problem import PrecodingProblem, ProblemError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["OPTION_NAMES", "ProblemOptions", "describe_problem", "total_power"]
+__all__ = [
+    "OPTION_NAMES",
+    "ProblemOptions",
+    "check_option_names",
+    "describe_array_problem",
+    "describe_problem",
+    "total_power",
+]
 
 JOINT = "joint"
 """Value of ``receive_antennas`` that makes the combiners part of the problem."""
@@ -57,6 +64,24 @@ class ProblemOptions(TypedDict, total=False):
 OPTION_NAMES = tuple(ProblemOptions.__annotations__)
 
 
+def check_option_names(options: ProblemOptions | Mapping[str, Any]) -> None:
+    """Check the names of the options of `precode`.
+
+    Parameters
+    ----------
+    options : mapping
+        Options by name.
+
+    Raises
+    ------
+    TypeError
+        If one is not of a problem.
+    """
+    unknown = set(options) - set(OPTION_NAMES)
+    if unknown:
+        raise TypeError(f"precode() got an unexpected keyword argument {min(unknown)!r}")
+
+
 def describe_problem(
     options: ProblemOptions | Mapping[str, Any],
     *,
@@ -96,6 +121,46 @@ def describe_problem(
         total_power=has_total or limits is None,
         joint_receivers=receive_antennas == JOINT,
     )
+
+
+def describe_array_problem(
+    options: ProblemOptions | Mapping[str, Any],
+    receive_antennas: str | None,
+    has_total: bool,
+    layout: str | None,
+    shape: tuple[int, ...],
+) -> PrecodingProblem:
+    """Make the problem of given options for an array whose subcarriers are the last drop axis of its layout.
+
+    Parameters
+    ----------
+    options, receive_antennas, has_total
+        As for `describe_problem`.
+    layout : str or None
+        Axes of the array, see `matlab_io.reading.layout`.
+    shape : tuple of int
+        Shape of the array.
+
+    Returns
+    -------
+    PrecodingProblem
+
+    Raises
+    ------
+    ProblemError
+        As for `describe_problem`, and if one power is shared by subcarriers that the array does not have in that place.
+    """
+    subcarriers = 1
+    if options.get("power_scope") == "total":
+        if layout is None or "f" not in layout:
+            raise ProblemError("power_scope='total' needs a subcarrier axis; name it f in layout")
+        if layout.count("f") > 1 or "s" in layout[layout.index("f") :]:
+            raise ProblemError(
+                f"power_scope='total' needs one subcarrier axis after the axes of drops, layout is {layout!r}; pass"
+                " channels with these axes in the order s, f"
+            )
+        subcarriers = shape[layout.index("f")] if len(shape) == len(layout) else 1
+    return describe_problem(options, receive_antennas=receive_antennas, has_total=has_total, subcarriers=subcarriers)
 
 
 def total_power(problem: PrecodingProblem, antennas: int, power: float | None) -> float:

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack
 
 import numpy.typing as npt
 import zmq
@@ -37,6 +37,7 @@ from nflae_bridge.live.errors import BridgeError
 from nflae_bridge.live.messages import CancelRequest, PrecodeRequest, Reply, StatusRequest
 from nflae_bridge.live.protocol import DEFAULT_ADDRESS, encode_request, result_of
 from simulator.downlink.budget import DEFAULT_ALPHA_C, DEFAULT_MIN_RATE, DEFAULT_POWER
+from simulator.problems.options import ProblemOptions, check_option_names
 
 # Outstanding requests: two of the server's micro-batches, and few enough not to fill its queue.
 _MAX_OUTSTANDING = 128
@@ -106,7 +107,7 @@ class AsyncClient:
         layout: str | None = None,
         convention: str | None = None,
         receive_antennas: str | None = None,
-        power: float = DEFAULT_POWER,
+        power: float | None = None,
         noise_power: float | None = None,
         alpha_c: float = DEFAULT_ALPHA_C,
         min_rate: float = DEFAULT_MIN_RATE,
@@ -114,13 +115,14 @@ class AsyncClient:
         scheme: str = "nflae",
         refine: int = 0,
         timeout: float | None = None,
+        **options: Unpack[ProblemOptions],
     ) -> Result:
         """Compute precoders, powers and near/far labels on the server.
 
         Parameters
         ----------
         channels, layout, convention, receive_antennas, power, noise_power, alpha_c, min_rate, near_field, scheme, \
-        refine, timeout
+        refine, timeout, **options
             As for `Client.precode`.
 
         Returns
@@ -133,10 +135,11 @@ class AsyncClient:
         BridgeError
             As for `Client.precode`.
         """
+        check_option_names(options)
         deadline = Deadline.after(self._server.timeout if timeout is None else timeout)
         budget = {"power": power, "noise_power": noise_power, "alpha_c": alpha_c, "min_rate": min_rate}
         reading = (layout, convention, receive_antennas)
-        request, combiner = make_request(channels, near_field, budget, scheme, refine, *reading)
+        request, combiner = make_request(channels, near_field, budget, scheme, refine, *reading, options)
         result = result_of(await self._call(request, deadline))
         return result if combiner is None else replace(result, receive_combiner=combiner)
 

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack
 
 import numpy.typing as npt
 import zmq
@@ -38,6 +38,7 @@ from nflae_bridge.live.errors import BridgeError, NoAnswer
 from nflae_bridge.live.messages import PrecodeRequest, Reply, StatusRequest
 from nflae_bridge.live.protocol import DEFAULT_ADDRESS, result_of
 from simulator.downlink.budget import DEFAULT_ALPHA_C, DEFAULT_MIN_RATE, DEFAULT_POWER
+from simulator.problems.options import ProblemOptions, check_option_names
 
 _POLL_SECONDS = 0.05  # interval between checks of the connection while a reply is awaited
 _CLOSE_SECONDS = 1.0  # a call in progress ends within one interval; in a signal handler its own thread waits
@@ -96,7 +97,7 @@ class Client:
         layout: str | None = None,
         convention: str | None = None,
         receive_antennas: str | None = None,
-        power: float = DEFAULT_POWER,
+        power: float | None = None,
         noise_power: float | None = None,
         alpha_c: float = DEFAULT_ALPHA_C,
         min_rate: float = DEFAULT_MIN_RATE,
@@ -104,6 +105,7 @@ class Client:
         scheme: str = "nflae",
         refine: int = 0,
         timeout: float | None = None,
+        **options: Unpack[ProblemOptions],
     ) -> Result:
         """Compute precoders, powers and near/far labels on the server, as `nflae_bridge.precode` does.
 
@@ -114,8 +116,8 @@ class Client:
         layout, convention, receive_antennas : str, optional
             Axes of any other array, ``"direct"`` for H of y = H x, and the treatment of several receive antennas per
             user, as for `nflae_bridge.precode`.
-        power : float
-            P, W.
+        power : float, optional
+            P, W; by default 1, or none beside the limits of antennas.
         noise_power : float, optional
             sigma^2, W; by default 0.01, for channels at which the SNR of the median user is then plausible.
         alpha_c : float
@@ -131,6 +133,8 @@ class Client:
         timeout : float, optional
             Time limit from the call to its result, s, including the wait for calls of other threads; by default the
             client's.
+        **options
+            Options of the precoding problem, as for `nflae_bridge.precode`.
 
         Returns
         -------
@@ -142,10 +146,11 @@ class Client:
         BridgeError
             By its subclass for each error code; `NoAnswer`, also a TimeoutError, at the deadline.
         """
+        check_option_names(options)
         deadline = Deadline.after(self._server.timeout if timeout is None else timeout)
         budget = {"power": power, "noise_power": noise_power, "alpha_c": alpha_c, "min_rate": min_rate}
         reading = (layout, convention, receive_antennas)
-        request, combiner = make_request(channels, near_field, budget, scheme, refine, *reading)
+        request, combiner = make_request(channels, near_field, budget, scheme, refine, *reading, options)
         result = result_of(self._call(request, deadline))
         return result if combiner is None else replace(result, receive_combiner=combiner)
 

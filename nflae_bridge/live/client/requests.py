@@ -20,16 +20,19 @@ from matlab_io.errors import NflaeError
 from matlab_io.reading.arrays import check_swapped, read_array
 from nflae_bridge.files.budget.user_snr import check_default_noise
 from nflae_bridge.live.errors import BadRequest, TooLarge, error_of_code
-from nflae_bridge.live.headers import MAX_REFINE, Frame
-from nflae_bridge.live.messages import PrecodeRequest, Reply, StatusRequest
+from nflae_bridge.live.headers import MAX_REFINE, Frame, ReceiveMode
+from nflae_bridge.live.messages import PrecodeRequest, Reply, StatusRequest, problem_arrays
 from nflae_bridge.live.protocol import encode_request
 from simulator.downlink.budget import LinkBudget
+from simulator.problems.options import ProblemOptions, describe_array_problem, total_power
+from simulator.problems.problem import PrecodingProblem
 
 DEFAULT_TIMEOUT = 30.0  # s
 
 _FIRST_PAUSE = 0.02  # s
 _LONGEST_PAUSE = 0.2  # s
 _RETRIED = ("busy", "stopping")
+_JOINT_AXES = 4  # drops, users, receive antennas, antennas
 _ALWAYS_ACCEPTED_BYTES = 1 << 20  # the smallest limit that a server can have
 
 
@@ -94,6 +97,7 @@ def make_request(
     layout: str | None = None,
     convention: str | None = None,
     receive_antennas: str | None = None,
+    options: ProblemOptions | None = None,
 ) -> tuple[PrecodeRequest, npt.NDArray[np.complex64] | None]:
     """Make a request without an identifier. Receive antennas are combined here, so that less is sent.
 
@@ -105,12 +109,10 @@ def make_request(
         Given near-field labels, bool (drops, users).
     budget : dict
         Fields of `LinkBudget`; a noise power of None is the default one, for channels at which it is plausible.
-    scheme : str
-        Name of the scheme.
-    refine : int
-        WMMSE steps after the network.
-    layout, convention, receive_antennas
-        As for `read_array`.
+    scheme, refine
+        Name of the scheme; WMMSE steps after the network.
+    layout, convention, receive_antennas, options
+        As for `read_array`; options of the precoding problem.
 
     Returns
     -------
@@ -130,26 +132,48 @@ def make_request(
     scheme, refine = convert("scheme", "str", scheme), convert("refine", "int", refine)
     channels = convert("channels", "npt.ArrayLike", channels)
     drops, combiner = _checked_drops(channels, layout, convention, receive_antennas)
+    problem = _described(options or {}, receive_antennas, budget.get("power"), layout, np.shape(channels), drops)
     labels = None if near_field is None else _checked_labels(near_field, drops.shape[:2])
     if not 0 <= refine <= MAX_REFINE:
         raise BadRequest(f"refine must be a whole number from 0 to {MAX_REFINE}, got {refine}")
     default_noise = budget.get("noise_power", math.nan) is None
     given = {name: value for name, value in budget.items() if not (default_noise and name == "noise_power")}
     try:
+        given["power"] = total_power(problem, drops.shape[-1], budget.get("power"))
         checked = LinkBudget(**{name: convert(name, "float", value) for name, value in given.items()})
         if default_noise:
             check_default_noise(drops, float(checked.power))
     except NflaeError as error:
         raise BadRequest(str(error)) from None
     request = PrecodeRequest("", drops, checked, scheme=scheme, refine=refine, near_field=labels)
-    return request, combiner
+    if problem.is_plain:
+        return request, combiner
+    joint: ReceiveMode | None = "joint" if problem.joint_receivers else None
+    return replace(request, problem=problem, want=problem_arrays(problem), receive_antennas=joint), combiner
+
+
+def _described(
+    options: ProblemOptions,
+    receive_antennas: str | None,
+    power: float | None,
+    layout: str | None,
+    shape: tuple[int, ...],
+    drops: npt.NDArray[np.complex64],
+) -> PrecodingProblem:
+    """Make the problem of an array of a shape and layout, which has been read as drops."""
+    try:
+        problem = describe_array_problem(options, receive_antennas, power is not None, layout, shape)
+        problem.check(len(drops), drops.shape[1], drops.shape[-1], drops.shape[2] if drops.ndim == _JOINT_AXES else 1)
+    except NflaeError as error:
+        raise BadRequest(str(error)) from None
+    return problem
 
 
 def _checked_drops(
     channels: npt.ArrayLike, layout: str | None, convention: str | None, receive_antennas: str | None
 ) -> tuple[npt.NDArray[np.complex64], npt.NDArray[np.complex64] | None]:
     try:
-        drops, combiner = read_array(channels, layout, convention, receive_antennas)
+        drops, combiner = read_array(channels, layout, convention, receive_antennas, joint=True)
         swapped = None if layout is not None else check_swapped(np.shape(channels), *drops.shape[1:])
     except NflaeError as error:
         raise BadRequest(str(error)) from None

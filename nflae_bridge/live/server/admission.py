@@ -6,13 +6,23 @@ from collections import deque
 from collections.abc import Sequence
 
 from nflae_bridge.live.errors import WireError
-from nflae_bridge.live.headers import CancelHeader, Frame, StatusHeader, announced_bytes, decode_request_header
-from nflae_bridge.live.messages import PrecodeRequest
+from nflae_bridge.live.headers import (
+    CancelHeader,
+    Frame,
+    PrecodeHeader,
+    StatusHeader,
+    announced_bytes,
+    decode_request_header,
+)
+from nflae_bridge.live.messages import PrecodeRequest, stated_problem
 from nflae_bridge.live.server.computation.costs import CostModel
 from nflae_bridge.live.server.computation.device import Device
-from nflae_bridge.live.server.computation.micro_batches import BatchKey, Job, announced_key
+from nflae_bridge.live.server.computation.micro_batches import BatchKey, Job, ProblemKey, announced_key
+from nflae_bridge.live.server.computation.problems import check_problem
 from nflae_bridge.live.server.computation.shares import Shares
 from nflae_bridge.live.server.settings import ServerSettings
+from simulator.downlink.budget import LinkBudget
+from simulator.problems.problem import PrecodingProblem
 
 
 def _has_large_frame(frames: Sequence[Frame]) -> bool:
@@ -71,6 +81,8 @@ class Admission:
                 "bad_request", f"a frame of {size} bytes after the header, which announces {expected or 'none'}"
             )
         assert not isinstance(header, StatusHeader | CancelHeader)
+        if isinstance(header, PrecodeHeader):
+            self._check_problem(*stated_problem(header), header.scheme)
         self._check(*announced_key(header))
         self._take(client, size)
         held = self._receiving.setdefault(client, deque())
@@ -106,6 +118,7 @@ class Admission:
         job = Job(envelope, request, arrived, sum(map(len, frames)))
         received = self._next_received(job.client) if _has_large_frame(frames) else 0
         try:
+            self._check_problem(request.problem, request.budget, request.scheme)
             self._check(job.key, job.drops)
             self._take(job.client, job.size - received)
         except WireError:
@@ -148,13 +161,20 @@ class Admission:
                 "busy", "the requests of this and other clients fill the queue; send it again after a pause"
             )
 
+    def _check_problem(self, problem: PrecodingProblem, budget: LinkBudget, scheme: str) -> None:
+        if not problem.is_plain:
+            check_problem(problem, budget, scheme)
+
     def _check(self, key: BatchKey, drops: int) -> None:
         users, antennas, scheme, _, _, prediction = key
         settings = self._settings
-        if prediction is not None:
-            self._device.check_prediction(antennas, prediction)
-        if scheme is not None:
-            self._device.check_scheme(scheme)
+        if isinstance(prediction, ProblemKey):
+            users *= prediction.streams
+        else:
+            if prediction is not None:
+                self._device.check_prediction(antennas, prediction)
+            if scheme is not None:
+                self._device.check_scheme(scheme)
         if users > settings.max_users or drops > settings.max_drops:
             raise WireError(
                 "too_large",

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 
 from nflae_bridge.live.errors import WireError
-from nflae_bridge.live.server.computation.micro_batches import BatchKey
+from nflae_bridge.live.server.computation.micro_batches import BatchKey, ProblemKey
+from nflae_bridge.live.server.computation.problems import (
+    growth_of,
+    problem_growth,
+    problem_work,
+    trial_name,
+)
 from simulator.schemes.options import split_spec
 from simulator.schemes.registry import known_options
 
@@ -30,7 +36,8 @@ class CostModel:
     """Estimate times from trial batches of each scheme, corrected by the batches of the same kind that were answered.
 
     A batch takes the time of the small trial, and each of its drops a time proportional to K N + 8 K^2 in addition, the
-    shares of the channels and of the pairs of users. A prediction takes a time proportional to K (N + c) and to the
+    shares of the channels and of the pairs of users; one of a precoding problem, with trials of its own, as
+    `problem_work` has it. A prediction takes a time proportional to K (N + c) and to the
     third power of the history, see `prediction_work`.
     """
 
@@ -73,8 +80,11 @@ class CostModel:
 
     def untried(self, key: BatchKey) -> list[str]:
         """Return the names under which the trial batches for the estimates of a key are missing."""
-        names = [PREDICTION] if key[5] is not None else []
-        names += [split_spec(key[2])[0]] if key[2] else []
+        if isinstance(key[5], ProblemKey):
+            names = [trial_name(key[5], key[2] or "")]
+        else:
+            names = [PREDICTION] if key[5] is not None else []
+            names += [split_spec(key[2])[0]] if key[2] else []
         return [name for name in names if name not in self._trials]
 
     def check(self, key: BatchKey, drops: int, limit: float) -> None:
@@ -99,7 +109,7 @@ class CostModel:
         seconds = self.estimate(key, drops)
         if seconds > limit:
             remedy = "send fewer drops at a time" if drops > 1 else "choose a faster scheme or fewer iterations"
-            if key[5] is not None:
+            if isinstance(key[5], tuple):
                 remedy = "send a shorter history or fewer users at a time"
             raise WireError(
                 "too_large",
@@ -151,6 +161,10 @@ class CostModel:
         """Return the time of a batch, and that of each of its drops in addition, s."""
         users, antennas, spec, refine, _, prediction = key
         before = 0.0
+        if isinstance(prediction, ProblemKey):
+            batch, drop = self._trials.get(trial_name(prediction, spec or ""), (UNKNOWN_SECONDS, UNKNOWN_SECONDS))
+            growth = problem_growth(prediction, spec or "") * (1 + refine / 4)
+            return growth * batch, growth * problem_work(prediction, users, antennas) * drop
         if prediction is not None:
             batch, drop = self._trials.get(PREDICTION, (UNKNOWN_SECONDS, UNKNOWN_SECONDS))
             before = batch + prediction_work(users, antennas, *prediction[:2]) * drop
@@ -159,7 +173,7 @@ class CostModel:
         name, options = split_spec(spec)
         batch, drop = self._trials.get(name, (UNKNOWN_SECONDS, UNKNOWN_SECONDS))
         work = (users * antennas + 8 * users**2) / _TRIAL_WORK
-        growth = _growth(name, options) * (1 + refine / 4 if name == "nflae" else 1)
+        growth = growth_of(options, known_options(name)) * (1 + refine / 4 if name == "nflae" else 1)
         return before + growth * batch, growth * work * drop
 
 
@@ -180,17 +194,6 @@ def prediction_work(users: int, antennas: int, history: int, ahead: int) -> floa
     """
     size = users * (antennas + _PER_USER) / (LARGE_TRIAL[0] * (LARGE_TRIAL[1] + _PER_USER))
     return size * max(1.0, history / TRIAL_HISTORY) ** 3 * max(1.0, ahead / TRIAL_AHEAD)
-
-
-def _growth(name: str, options: Mapping[str, str]) -> float:
-    """Return the product of the ratios of the given whole numbers to their defaults, at least 1 each."""
-    if not options:
-        return 1.0
-    growth = 1.0
-    for option in known_options(name):
-        if option.type is int and option.name in options and option.default:
-            growth *= max(1.0, float(options[option.name]) / float(option.default))
-    return growth
 
 
 def measure(seconds_of: Callable[[int, int], float]) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -23,7 +24,7 @@ from nflae_bridge.engine.engine import Engine
 from nflae_bridge.files.labels import LabelSource, precode_labelled
 from nflae_bridge.files.validation import Channels, first_bad_drop
 from nflae_bridge.live.errors import WireError
-from nflae_bridge.live.messages import PrecodeRequest, PredictRequest
+from nflae_bridge.live.messages import PLAIN, PrecodeRequest, PredictRequest
 from nflae_bridge.live.server.computation.costs import PREDICTION, UNKNOWN_SECONDS, CostModel, measure
 from nflae_bridge.live.server.computation.micro_batches import Job, PredictionKey, batch_key
 from nflae_bridge.live.server.computation.prediction import (
@@ -33,6 +34,8 @@ from nflae_bridge.live.server.computation.prediction import (
     prediction_info,
     trial_request,
 )
+from nflae_bridge.live.server.computation.problems import is_finite, solve_request
+from nflae_bridge.live.server.computation.problems import trial_request as problem_trial
 from nflae_bridge.network.shipped import load_model, model_folder
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, result_arrays
@@ -141,6 +144,8 @@ class Device:
             began = self.clock()
             if scheme == PREDICTION:
                 self._predictor.predict(trial_request(users, antennas))
+            elif "/" in scheme:
+                self._solve(problem_trial(scheme, channels), _not_interrupted)
             else:
                 list(self._precode([PrecodeRequest("", channels, scheme=scheme)], _not_interrupted))
             return self.clock() - began
@@ -159,6 +164,7 @@ class Device:
             "model": self.model if is_network else "",
             "refine": request.refine if is_network else 0,
             **request.quantities,
+            **({} if request.problem is PLAIN else {"problem": sorted(request.problem.parts)}),
         }
 
     def compute(self, jobs: Sequence[Job], interrupt: Interrupt = _not_interrupted) -> list[Answer]:
@@ -187,6 +193,8 @@ class Device:
         within = interrupted_by(between.within) if self.computes_beside else contextlib.nullcontext()
         with self._lock, torch.inference_mode(), within:
             try:
+                if jobs[0].request.problem is not PLAIN:
+                    return [self._solved(job, between) for job in jobs]
                 if jobs[0].key[-1] is not None:
                     return [self._predicted(job, between) for job in jobs]
                 return self._precoded(jobs, between)
@@ -228,6 +236,21 @@ class Device:
         self.costs.learn(job.key, job.drops, self.clock() - worked - (interrupts.seconds - paused))
         return Answer(job, {name: arrays[name] for name in request.want}, time.perf_counter() - began, found.notes)
 
+    def _solved(self, job: Job, interrupts: _Interrupts) -> Answer:
+        """Solve the precoding problem of a job."""
+        interrupts()
+        paused, began, worked = interrupts.seconds, time.perf_counter(), self.clock()
+        request, outcome = job.request, _fault(job.request, interrupts)
+        found = self._solve(request, interrupts) if outcome is None else outcome
+        if not isinstance(found, WireError):
+            self.costs.learn(job.key, job.drops, self.clock() - worked - (interrupts.seconds - paused))
+        return Answer(job, found, time.perf_counter() - began)
+
+    def _solve(self, request: PrecodeRequest, interrupt: Interrupt) -> Arrays | WireError:
+        channels = _channels(request.channels, request.convention)
+        arrays = solve_request(self._engine.refined(request.refine), request, channels, self.device, interrupt)
+        return _OVERFLOW if not is_finite(arrays) else {name: arrays[name] for name in request.want}
+
     def _precode(self, requests: Sequence[PrecodeRequest], interrupt: Interrupt) -> Iterator[Arrays | WireError]:
         wanted = requests[0].want if len(requests) == 1 else {name for request in requests for name in request.want}
         whole = self._in_blocks(requests, wanted, interrupt)
@@ -236,8 +259,7 @@ class Device:
             stop = start + len(request.channels)
             arrays: Arrays = {name: whole[name][start:stop] for name in request.want}
             start = stop
-            checked = arrays.get("sum_rate", arrays.get("precoder"))  # finite if all the others are
-            yield _OVERFLOW if checked is not None and not np.isfinite(checked).all() else arrays
+            yield arrays if is_finite(arrays) else _OVERFLOW
 
     def _in_blocks(self, requests: Sequence[PrecodeRequest], wanted: Collection[str], interrupt: Interrupt) -> Arrays:
         """Compute the wanted arrays for all drops, in blocks of limited memory and time."""
@@ -341,8 +363,8 @@ def _reduce(request: PrecodeRequest) -> tuple[PrecodeRequest, npt.NDArray[np.com
 
 def _fault(request: PrecodeRequest, interrupt: Interrupt) -> WireError | None:
     """Return the fault of the first unusable drop of a request."""
-    drops, users, antennas = request.channels.shape
-    step = max(1, _CHECKED_NUMBERS // (users * antennas))
+    drops, *others = request.channels.shape
+    step = max(1, _CHECKED_NUMBERS // math.prod(others))
     for start in range(0, drops, step):
         if start:
             interrupt()

@@ -9,13 +9,56 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nflae_bridge.live.headers import Frame, PrecodeHeader, PredictHeader
-from nflae_bridge.live.messages import PrecodeRequest, PredictRequest
+from nflae_bridge.live.messages import PLAIN, PrecodeRequest, PredictRequest, stated_problem
 from nflae_bridge.live.server.computation.shares import Shares
+from simulator.problems.problem import PrecodingProblem
 
 _MAX_CLIENTS = 1024  # whose computation is kept on the clock while they have no job
 
 PredictionKey = tuple[int, int, str, str]  # history, ahead, method, geometry
-BatchKey = tuple[int, int, str | None, int, bool, PredictionKey | None]  # see `batch_key`
+
+
+@dataclass(frozen=True)
+class ProblemKey:
+    """Hold what the time of a precoding problem depends on, beside the users, antennas and scheme.
+
+    Parameters
+    ----------
+    parts : tuple of str
+        All that it has beyond the plain one, sorted, see `PrecodingProblem.parts`.
+    receive, streams : int
+        Receive antennas, and streams, of each user.
+    chains : int
+        RF chains; 0 without a hybrid array.
+    together : int
+        Drops that are solved together.
+    """
+
+    parts: tuple[str, ...]
+    receive: int
+    streams: int
+    chains: int
+    together: int
+
+    @classmethod
+    def of(cls, problem: PrecodingProblem, receive: int, antennas: int) -> ProblemKey | None:
+        """Return the key of a problem; None for the plain one.
+
+        Parameters
+        ----------
+        problem : PrecodingProblem
+            Problem.
+        receive, antennas : int
+            Receive antennas of each user, and transmit antennas.
+        """
+        if problem.is_plain:
+            return None
+        receive = receive if problem.joint_receivers else 1
+        streams = (problem.streams or min(receive, antennas)) if problem.joint_receivers else 1
+        return cls(tuple(sorted(problem.parts)), receive, streams, problem.rf_chains or 0, problem.drops_together)
+
+
+BatchKey = tuple[int, int, str | None, int, bool, PredictionKey | ProblemKey | None]  # see `batch_key`
 
 
 @dataclass(frozen=True)
@@ -66,13 +109,14 @@ def batch_key(request: PrecodeRequest) -> BatchKey:
     Returns
     -------
     BatchKey
-        Users, antennas, scheme, refinements, presence of labels; those of the prediction, if there is one, and then no
-        scheme where nothing is precoded.
+        Users, antennas, scheme, refinements, presence of labels; those of the prediction or the problem, if there is
+        one, and no scheme where nothing is precoded.
     """
     _, users, antennas = request.size
     labelled = request.near_field is not None
     if not isinstance(request, PredictRequest):
-        return users, antennas, request.scheme, request.refine, labelled, None
+        problem = None if request.problem is PLAIN else ProblemKey.of(request.problem, *request.channels.shape[-2:])
+        return users, antennas, request.scheme, request.refine, labelled, problem
     options = request.options
     prediction = len(request.channels), options.ahead, options.method, options.geometry
     return users, antennas, request.scheme if options.precodes else None, request.refine, labelled, prediction
@@ -93,9 +137,12 @@ def announced_key(header: PrecodeHeader | PredictHeader) -> tuple[BatchKey, int]
     drops : int
         Number of drops.
     """
-    antennas, users, drops = (*header.shape, 1)[:3]
     if not isinstance(header, PredictHeader):
-        return (users, antennas, header.scheme, header.refine, header.near_field, None), drops
+        drops, users, receive, antennas = header.sizes
+        problem = ProblemKey.of(stated_problem(header)[0], receive, antennas)
+        users *= receive if header.receive_antennas == "each" else 1
+        return (users, antennas, header.scheme, header.refine, header.near_field, problem), drops
+    antennas, users = header.shape[:2]
     scheme = None if header.then is None else header.scheme
     prediction = header.history, header.ahead, header.method, header.geometry
     return (users, antennas, scheme, header.refine, header.near_field, prediction), header.ahead
