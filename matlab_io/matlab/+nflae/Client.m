@@ -29,13 +29,23 @@ classdef Client < handle
 %     'Layout'                      one letter per axis of H: n antenna (nn panel), k user, r receive antenna,
 %                                   s drop, f subcarrier, 1 singleton; e.g. 'kns'   ('nks' if there are more
 %                                   antennas than users; else required)
-%     'ReceiveAntennas'             with an axis r: 'each' antenna a user, the 'strongest' one, or 'eigen', combined
-%                                   by r.receive_combiner, R x K x S
+%     'ReceiveAntennas'             with an axis r: 'each' antenna a user, the 'strongest' one, 'eigen', combined by
+%                                   r.receive_combiner, R x K x S, or 'joint', combined together with the precoder
 %     'Convention'                  'hermitian': y = H' * x, N x K; 'direct': y = H * x, K x N; with 'nks'
 %                                   'direct' means y = H.' * x                      (by the layout)
 %     'NearField'                   K x S labels to be used for C3                  (found by the scheme)
 %     'Want'                        cell of the variables to send back; fewer take less time (all)
 %     'Timeout'                     time limit of this call, s                      (the client's)
+%   and those of other problems than the sum rate under one total power, as `nflae precode` has them:
+%     'Objective', 'Window'         'sum-rate', 'max-min', or 'proportional-fair' over so many drops ('sum-rate', 1)
+%     'Weights'                     weights of the users' rates, K or K x S         (equal)
+%     'PowerPerAntenna', 'AntennaGroups'   limits, W, one or N; antennas per group  (none)
+%     'RfChains', 'PhaseBits', 'Connection'   hybrid array, 'full' or 'sub': r has analog, N x C x S, and digital,
+%                                   C x K x S                                       (fully digital)
+%     'Streams'                     M streams per user with 'joint'; M > 1 adds an axis of streams before that of users
+%                                   to precoder, power, lambda, sinr, rate, receive_combiner and digital (all)
+%     'PowerScope'                  'each' subcarrier has the power, or 'total': all subcarriers of a snapshot together,
+%                                   with 'Layout', 'nkfs'                           ('each')
 %
 %   c = nflae.Client(address, name, value, ...):
 %     'Timeout'                     time limit of a call, including loss and return of the server, s (30)

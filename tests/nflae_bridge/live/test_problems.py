@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.io
 import zmq
 
-from matlab_io.result import RESULT_NAMES, Result
+from matlab_io.result import OPTIONAL_ARRAYS, RESULT_ARRAYS, RESULT_NAMES, Result
 from nflae_bridge import AsyncClient, Client, precode
 from nflae_bridge.live.errors import BadRequest, TooLarge, WireError
 from nflae_bridge.live.headers import announced_bytes, decode_request_header
@@ -22,6 +24,7 @@ from nflae_bridge.live.server.computation.micro_batches import announced_key, ba
 from nflae_bridge.live.server.computation.problems import trial_name
 from simulator.problems.problem import PrecodingProblem
 from tests.nflae_bridge.live.live_server import LiveServer
+from tests.octave_session import require_zeromq, run_octave
 
 RNG = np.random.default_rng(0)
 
@@ -197,3 +200,57 @@ def test_times_grow_with_streams_chains_and_iterations_and_have_trials_of_their_
     assert costs.estimate(key(joint, users=8), 1) > 3 * costs.estimate(key(joint, users=2), 1)
     with pytest.raises(WireError, match="--max-seconds"):
         costs.check(key(hybrid, "wmmse:sweeps=10000"), 1, 1.0)
+
+
+OCTAVE_CASES: list[tuple[str, str, dict[str, Any]]] = [
+    ("H", "'weights', [8 1 1], 'Scheme', 'rzf'", {"weights": [8, 1, 1], "scheme": "rzf"}),
+    ("H", "'Weights', a", {"weights": "a"}),
+    ("H", "'Objective', 'proportional-fair', 'Window', 3", {"objective": "proportional-fair", "window": 3}),
+    (
+        "H",
+        "'PowerPerAntenna', b, 'AntennaGroups', 4, 'Power', 0.5, 'Scheme', 'rzf'",
+        {"power_per_antenna": "b", "antenna_groups": 4, "power": 0.5, "scheme": "rzf"},
+    ),
+    ("H", "'RfChains', 4, 'PhaseBits', 3", {"rf_chains": 4, "phase_bits": 3}),
+    ("R", "'Layout', 'nrks', 'ReceiveAntennas', 'joint', 'Scheme', 'rzf'", {**JOINT, "scheme": "rzf"}),
+    (
+        "F",
+        "'Layout', 'nkfs', 'PowerScope', 'total', 'Power', 3, 'Scheme', 'zf'",
+        {"layout": "sfkn", "convention": "hermitian", "power_scope": "total", "power": 3.0, "scheme": "zf"},
+    ),
+]
+
+
+@pytest.mark.octave
+def test_octave_receives_the_same(server: LiveServer, tmp_path: Path) -> None:
+    require_zeromq()
+    arrays = {"H": H, "R": R, "F": F, "a": RNG.uniform(0.1, 5, (6, 3)), "b": LIMITS}
+    scipy.io.savemat(tmp_path / "in.mat", {name: values.T for name, values in arrays.items()})
+    lines = [f"load in.mat; c = nflae.Client('{server.address}', 'Timeout', 120);"]
+    for index, (name, options, _) in enumerate(OCTAVE_CASES):
+        lines += [
+            f"r = c.precode({name}, 'NoisePower', 0.1, {options});",
+            f"save('-v7', 'out{index}.mat', '-struct', 'r');",
+        ]
+    lines.append("r = c.precode(H, 'RfChains', 4, 'Scheme', 'rzf', 'Want', {'digital'});")
+    lines.append(
+        "assert(isequal(sort(fieldnames(r)), {'digital'; 'nflae_info'}) && isequal(size(r.digital), [4 3 6]));"
+    )
+    bad = ("'RfChains', 2", "'Weights', [1 2]", "'PowerScope', 'total'", "'Objective', 'max-min', 'Streams', 2")
+    for options in bad:
+        lines.append(f"try, c.precode(H, {options}); disp('none'); catch e, disp(e.identifier); end")
+    assert run_octave("\n".join(lines), tmp_path).split() == ["nflae:badRequest"] * len(bad)
+    for index, (name, _, options) in enumerate(OCTAVE_CASES):
+        given = {key: arrays.get(str(value), value) for key, value in options.items()}
+        precode(arrays[name], noise_power=0.1, **given)
+        expected = precode(arrays[name], noise_power=0.1, **given)
+        found = scipy.io.loadmat(tmp_path / f"out{index}.mat")
+        for entry in (*RESULT_ARRAYS, *OPTIONAL_ARRAYS):
+            values = getattr(expected, entry.field)
+            assert (values is None) == (entry.name not in found), (index, entry.name)
+            if values is not None:
+                expected_here = np.atleast_2d(values.T)
+                assert np.array_equal(found[entry.name], expected_here, equal_nan=values.dtype != bool), (
+                    index,
+                    entry.name,
+                )

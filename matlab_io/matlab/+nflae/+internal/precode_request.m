@@ -11,9 +11,12 @@ function [header, payload, seconds, layout] = precode_request(H, arguments, labe
 %     layout     one letter per axis of H
 
   options = nflae.internal.named(arguments, {'Power', 'PowerDbw', 'NoisePower', 'NoiseDbw', 'AlphaC', 'MinRate', ...
-    'Scheme', 'Refine', 'Convention', 'Layout', 'ReceiveAntennas', 'NearField', 'Want', 'Timeout'});
+    'Scheme', 'Refine', 'Convention', 'Layout', 'ReceiveAntennas', 'NearField', 'Want', 'Timeout', 'Objective', ...
+    'Window', 'Weights', 'PowerPerAntenna', 'AntennaGroups', 'RfChains', 'PhaseBits', 'Connection', 'Streams', ...
+    'PowerScope'});
   given = @(name) isfield(options, name);
 
+  extents = size(H);
   [H, layout, convention] = nflae.internal.channels(H, options);
   if any(layout == 'r')
     [antennas, receive, users, drops] = size(H);
@@ -24,7 +27,7 @@ function [header, payload, seconds, layout] = precode_request(H, arguments, labe
   end
   header = struct('v', 1, 'id', '', 'op', 'precode', 'shape', shape, 'dtype', 'complex64', 'convention', convention);
   if any(layout == 'r') ~= given('ReceiveAntennas')
-    error('nflae:badRequest', ['ReceiveAntennas (''each'', ''strongest'' or ''eigen'') and an axis r in Layout belong' ...
+    error('nflae:badRequest', ['ReceiveAntennas (''each'', ''strongest'', ''eigen'' or ''joint'') and an axis r in Layout belong' ...
       ' together: pass both or neither, got Layout ''%s'''], layout);
   elseif given('ReceiveAntennas')
     header.receive_antennas = lower(nflae.internal.text(options.ReceiveAntennas, 'ReceiveAntennas'));
@@ -55,7 +58,8 @@ function [header, payload, seconds, layout] = precode_request(H, arguments, labe
     end
     labels = {label_bytes(options.NearField, users, labelled)};
   end
-  payload = [{nflae.wire.encode_channels(H)}, labels];
+  [header, weights] = nflae.internal.problem_fields(header, options, layout, extents, users, drops);
+  payload = [{nflae.wire.encode_channels(H)}, labels, weights];
   seconds = [];
   if given('Timeout')
     seconds = nflae.internal.positive(options.Timeout, 'Timeout');
