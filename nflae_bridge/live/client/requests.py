@@ -105,10 +105,9 @@ def make_request(
     ----------
     channels : array_like
         Complex channels, (drops, users, antennas) or (users, antennas), or of the axes of `layout`.
-    near_field : array_like or None
-        Given near-field labels, bool (drops, users).
-    budget : dict
-        Fields of `LinkBudget`; a noise power of None is the default one, for channels at which it is plausible.
+    near_field, budget
+        Given near-field labels, bool (drops, users), or None; fields of `LinkBudget`, of which a noise power of None is
+        the default one, for channels at which it is plausible.
     scheme, refine
         Name of the scheme; WMMSE steps after the network.
     layout, convention, receive_antennas, options
@@ -126,8 +125,7 @@ def make_request(
     BadRequest
         For channels or labels of a wrong type or shape, and for a number out of its range.
     """
-    texts = {"layout": layout, "convention": convention, "receive_antennas": receive_antennas}
-    for name, value in texts.items():
+    for name, value in (("layout", layout), ("convention", convention), ("receive_antennas", receive_antennas)):
         convert(name, "str | None", value)
     scheme, refine = convert("scheme", "str", scheme), convert("refine", "int", refine)
     channels = convert("channels", "npt.ArrayLike", channels)

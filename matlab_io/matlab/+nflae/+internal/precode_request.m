@@ -27,8 +27,8 @@ function [header, payload, seconds, layout] = precode_request(H, arguments, labe
   end
   header = struct('v', 1, 'id', '', 'op', 'precode', 'shape', shape, 'dtype', 'complex64', 'convention', convention);
   if any(layout == 'r') ~= given('ReceiveAntennas')
-    error('nflae:badRequest', ['ReceiveAntennas (''each'', ''strongest'', ''eigen'' or ''joint'') and an axis r in Layout belong' ...
-      ' together: pass both or neither, got Layout ''%s'''], layout);
+    error('nflae:badRequest', ['ReceiveAntennas (''each'', ''strongest'', ''eigen'' or ''joint'') and an axis r in' ...
+      ' Layout belong together: pass both or neither, got Layout ''%s'''], layout);
   elseif given('ReceiveAntennas')
     header.receive_antennas = lower(nflae.internal.text(options.ReceiveAntennas, 'ReceiveAntennas'));
     if strcmp(header.receive_antennas, 'each')

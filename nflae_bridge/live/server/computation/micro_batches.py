@@ -50,6 +50,10 @@ class ProblemKey:
             Problem.
         receive, antennas : int
             Receive antennas of each user, and transmit antennas.
+
+        Returns
+        -------
+        ProblemKey or None
         """
         if problem.is_plain:
             return None

@@ -31,7 +31,20 @@ _TRIAL_STREAMS = 2  # receive antennas, streams, and drops that are solved toget
 
 
 def check_problem(problem: PrecodingProblem, budget: LinkBudget, spec: str) -> None:
-    """Check that a scheme solves a problem; raises WireError, ``bad_request``."""
+    """Check that a scheme solves a problem.
+
+    Parameters
+    ----------
+    problem, budget
+        Problem and link budget.
+    spec : str
+        Scheme, with options or without.
+
+    Raises
+    ------
+    WireError
+        ``bad_request``, if it does not, or an option is wrong.
+    """
     try:
         check_problem_scheme(problem, budget, spec)
     except (ProblemError, SchemeError) as error:
@@ -88,6 +101,10 @@ def is_finite(arrays: Arrays) -> bool:
     ----------
     arrays : dict
         Arrays by name.
+
+    Returns
+    -------
+    bool
     """
     checked = arrays.get("sum_rate", arrays.get("precoder"))
     return checked is None or bool(np.isfinite(checked).all())
@@ -102,6 +119,10 @@ def trial_name(key: ProblemKey, spec: str) -> str:
         Key of the problem.
     spec : str
         Scheme, with options or without.
+
+    Returns
+    -------
+    str
     """
     return f"{'+'.join(key.parts)}/{split_spec(spec)[0]}"
 
@@ -183,6 +204,10 @@ def problem_growth(key: ProblemKey, spec: str) -> float:
         Key of the problem.
     spec : str
         Scheme with options.
+
+    Returns
+    -------
+    float
     """
     name, given = split_spec(spec)
     if not given:
