@@ -173,8 +173,8 @@ def _textbook(
     users, antennas = problem.channels.shape[1:]
     shares, beams = [torch.full_like(gram.real[..., 0], 1 / users)], [regularised]
     if is_overloaded(users, antennas):
-        shares += select_users(gram, antennas)
-        beams += [structured_beams(gram, share) for share in shares[1:]]
+        shares.append(select_users(gram, antennas))
+        beams.append(structured_beams(gram, shares[1]))
     return shares, [
         project_powers(each.coefficients, each.effective_gains, share, near_field, problem.limits, share)
         for each, share in zip(beams, shares, strict=True)

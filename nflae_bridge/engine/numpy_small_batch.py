@@ -121,8 +121,8 @@ def solve(network: Run, drops: UserGram, refinements: int, negligible: float) ->
     best = _pruned_or_not(drops, uplink, power_fractions, refinements, negligible)
     rivals = [rzf]
     if drops.channels is not None and is_overloaded(*drops.channels.shape[1:]):
-        shares = select_users(torch.from_numpy(drops.gram), drops.channels.shape[2])
-        rivals += [_refined(drops.gram, share.numpy(), share.numpy(), 0) for share in shares]
+        share = select_users(torch.from_numpy(drops.gram), drops.channels.shape[2]).numpy()
+        rivals.append(_refined(drops.gram, share, share, 0))
     fallback = np.zeros(len(gains), np.bool_)
     for rival in rivals:
         sum_rate = best.sum_rate

@@ -2,8 +2,8 @@
 
 At most N users can be separated there, and which ones decides the sum rate more than their powers do. A set grows
 greedily by the user that adds most to the sum rate of the virtual uplink with MMSE receivers and equal powers,
-sum_k -log2 [(I + Gamma_S / |S|)^-1]_kk, which the downlink reaches as well by duality. Of all sets on the way, the one
-of the largest sum rate is taken. A second set starts from the strongest user outside of the first.
+sum_k -log2 [(I + Gamma_S / |S|)^-1]_kk, which the downlink reaches as well by duality. Sets are grown from each of the
+strongest users; of all sets on the way, the one of the largest sum rate is taken.
 
 References
 ----------
@@ -18,6 +18,8 @@ from torch import Tensor
 
 from simulator.downlink.gram import squared_magnitude
 
+STARTS = 4
+"""Strongest users from which a set is grown; the first user is what a greedy search cannot correct."""
 MOST_SELECTED = 32
 """Users in a set at most: the time grows with the fourth power of their number."""
 
@@ -37,8 +39,8 @@ def is_overloaded(users: int, antennas: int) -> bool:
     return users >= max(2, antennas)
 
 
-def select_users(gram: Tensor, antennas: int) -> tuple[Tensor, Tensor]:
-    """Select two sets of users, and divide the power equally among the users of each.
+def select_users(gram: Tensor, antennas: int) -> Tensor:
+    """Select a set of users, and divide the power equally among them.
 
     Parameters
     ----------
@@ -49,29 +51,35 @@ def select_users(gram: Tensor, antennas: int) -> tuple[Tensor, Tensor]:
 
     Returns
     -------
-    first, second : Tensor
+    Tensor
         P_k / P, float64 (drops, users), 0 for users outside of the set.
     """
+    drops, users, _ = gram.shape
     strength = gram.diagonal(dim1=-2, dim2=-1).real
-    most = min(gram.shape[-1], antennas, MOST_SELECTED)
-    first = _grow(gram, strength, strength.argmax(-1), most)
-    outside = strength - first * (strength.amax(-1, keepdim=True) + 1)
-    second = _grow(gram, strength, outside.argmax(-1), most)
-    return first / first.sum(-1, keepdim=True), second / second.sum(-1, keepdim=True)
+    starts = strength.topk(min(users, STARTS), -1).indices
+    order, sum_rates = _grow(
+        gram.repeat_interleave(starts.shape[1], 0),
+        strength.repeat_interleave(starts.shape[1], 0),
+        starts.reshape(-1, 1),
+        min(users, antennas, MOST_SELECTED),
+    )
+    best = sum_rates.reshape(drops, -1).argmax(-1, keepdim=True)
+    most = order.shape[-1]
+    chosen = order.reshape(drops, -1, most).gather(1, (best // most).unsqueeze(-1).expand(-1, -1, most)).squeeze(1)
+    within = torch.arange(most, device=gram.device) <= best % most
+    member = chosen.unsqueeze(-1) == torch.arange(users, device=gram.device)
+    selected = (member & within.unsqueeze(-1)).any(-2).double()
+    return selected / selected.sum(-1, keepdim=True)
 
 
-def _grow(gram: Tensor, strength: Tensor, start: Tensor, most: int) -> Tensor:
-    """Return the set of the largest sum rate among those grown from a user, 0 or 1, float64 (drops, users)."""
-    order = start.unsqueeze(-1)
-    sum_rates = torch.log2(1 + strength.gather(-1, order))
+def _grow(gram: Tensor, strength: Tensor, start: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Return users in the order in which a set grows from a user, and the sum rates on the way, (drops, most)."""
+    order, sum_rates = start, torch.log2(1 + strength.gather(-1, start))
     for count in range(2, most + 1):
         rate = _uplink_sum_rates(gram, strength, order, count).scatter(-1, order, -torch.inf)
         best, user = rate.nan_to_num(-torch.inf, -torch.inf).max(-1, keepdim=True)
         order, sum_rates = torch.cat([order, user], -1), torch.cat([sum_rates, best], -1)
-    size = sum_rates.argmax(-1, keepdim=True)
-    within = torch.arange(most, device=gram.device) <= size
-    users = torch.arange(gram.shape[-1], device=gram.device)
-    return ((order.unsqueeze(-1) == users) & within.unsqueeze(-1)).any(-2).double()
+    return order, sum_rates
 
 
 def _uplink_sum_rates(gram: Tensor, strength: Tensor, chosen: Tensor, count: int) -> Tensor:
