@@ -44,8 +44,8 @@ classdef History < handle
 
     function push(self, H, time)
       % PUSH  Append a snapshot, [] for a gap; the oldest one is dropped from a full history.
-      if ~isempty(H) && (~isnumeric(H) || isreal(H) || ndims(H) ~= 2) %#ok<ISMAT> Octave 7 has ndims only
-        error('nflae:badRequest', ['a snapshot must be a complex matrix, antennas x users; if all imaginary parts' ...
+      if ~isnumeric(H) || (~isempty(H) && (isreal(H) || issparse(H) || ndims(H) ~= 2)) %#ok<ISMAT> Octave 7 has ndims only
+        error('nflae:badRequest', ['a snapshot must be a full complex matrix, antennas x users; if all imaginary parts' ...
           ' are zero, call push(complex(H))']);
       elseif ~isempty(H) && ~isempty(self.extents) && ~isequal(size(H), self.extents)
         error('nflae:badRequest', 'a snapshot of %d x %d follows ones of %d x %d: clear() begins a new history', ...

@@ -44,7 +44,10 @@ function [header, payload, seconds, layout] = predict_request(history, arguments
     header.csi_snr_db = nflae.internal.number(options.CsiSnrDb, 'CsiSnrDb');
   end
   if given('Force')
-    header.force = logical(nflae.internal.number(double(options.Force), 'Force'));
+    if islogical(options.Force)
+      options.Force = double(options.Force);
+    end
+    header.force = logical(nflae.internal.number(options.Force, 'Force'));
   end
   if given('Then')
     header.then = nflae.internal.text(options.Then, 'Then');
