@@ -14,16 +14,13 @@ from nflae_bridge.engine.user_selection import is_overloaded
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch
 
-SMALL_BATCH = 64
-"""Drops up to which NumPy and ONNX Runtime take less time than PyTorch on a CPU."""
-
 
 class Backend(Enum):
     """Name the implementations of the engine.
 
-    TORCH: PyTorch, on every device and under every constraint. NUMPY: NumPy and the exported network in ONNX Runtime,
-    for small batches on a CPU. CUDA_GRAPHS: PyTorch's kernels, captured once per shape. TRITON: three kernels of our
-    own in place of PyTorch's, captured likewise.
+    TORCH: PyTorch, on every device and under every constraint. NUMPY: NumPy and the network exported to ONNX Runtime,
+    or a kernel encoder in NumPy, for drops without constraints on a CPU. CUDA_GRAPHS: PyTorch's kernels, captured once
+    per shape. TRITON: three kernels of our own in place of PyTorch's, captured likewise.
     """
 
     TORCH = "torch"
@@ -57,7 +54,8 @@ class Facilities:
     without_numpy
         Reason for which the NumPy backend cannot be used, "" if it can.
     numpy_requested
-        Whether an earlier small batch could have used NumPy; ONNX Runtime is loaded for the second one.
+        Whether an earlier batch could have used NumPy, for which ONNX Runtime is loaded at the second one; true where
+        it is not needed.
     graphs
         State of the CUDA graphs of the shape: ``none`` without a GPU, ``new``, ``seen`` or ``impossible``.
     triton_users
@@ -118,11 +116,9 @@ def select_backend(
     if facilities.graphs == "none":
         if without_numpy:
             return Selection(Backend.TORCH, without_numpy)
-        if drops > SMALL_BATCH:
-            return Selection(Backend.TORCH, f"more than {SMALL_BATCH} drops hide PyTorch's overhead per operation")
         if not facilities.numpy_requested:
-            return Selection(Backend.TORCH, "loading ONNX Runtime for one small batch takes longer than the batch")
-        return Selection(Backend.NUMPY, f"at most {SMALL_BATCH} drops without constraints")
+            return Selection(Backend.TORCH, "loading ONNX Runtime for one batch takes longer than the batch")
+        return Selection(Backend.NUMPY, "drops without constraints")
     if without_graphs:
         return Selection(Backend.TORCH, without_graphs)
     if facilities.graphs == "new":

@@ -18,12 +18,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from nflae_bridge.engine.backends import SMALL_BATCH, Backend, Facilities, Selection, select_backend
+from nflae_bridge.engine.backends import Backend, Facilities, Selection, select_backend
 from nflae_bridge.engine.comparison import NEGLIGIBLE, Comparison
 from nflae_bridge.engine.cuda_graphs import CudaGraphs
 from nflae_bridge.engine.device_problem import DeviceProblem
-from nflae_bridge.engine.numpy_small_batch import solve
-from nflae_bridge.engine.onnx_graphs import PowerGraph, Run, WavefrontGraph
+from nflae_bridge.engine.numpy_backend.drops import Drops
+from nflae_bridge.engine.numpy_backend.networks import KernelNetwork, Network, graph_network
+from nflae_bridge.engine.numpy_backend.solve import DROPS_AT_ONCE, precode, solve
+from nflae_bridge.engine.onnx_graphs import PowerGraph, WavefrontGraph
 from nflae_bridge.network.checkpoint import Checkpoint
 from nflae_bridge.network.encoders.wavefront import scaled_to_range
 from nflae_bridge.network.model import PrecodingNetwork
@@ -35,7 +37,7 @@ from simulator.downlink.candidates import assemble, form_beams
 from simulator.downlink.gram import mixed_precision_gram, scaled_gram
 from simulator.downlink.precoding import ChannelBatch, Precoding
 from simulator.downlink.rounding import measured_where_lossy
-from simulator.problems.algebra import Complex, Real, UserGram
+from simulator.problems.algebra import Complex, Real
 
 if TYPE_CHECKING:
     from nflae_bridge.engine.triton_kernels import TritonKernels
@@ -94,6 +96,7 @@ class Engine:
         self.with_fallback = with_fallback
         self.backend = None if backend is None else Backend(backend)
         self._powers = PowerGraph(checkpoint.folder)
+        self._kernel = KernelNetwork(self.network) if KernelNetwork.supports(self.network) else None
         self._wavefront = WavefrontGraph(checkpoint.folder)
         self._comparison = Comparison(self.network, self._scores, with_fallback)
         captures = self.device.type == "cuda" or self.backend in (Backend.CUDA_GRAPHS, Backend.TRITON)
@@ -125,7 +128,7 @@ class Engine:
         """
         backend = self.select_backend(batch, budget).backend
         if backend is Backend.NUMPY:
-            network = self._powers.load()
+            network = self._numpy_network()
             if network is not None:
                 return self._by_numpy(network, batch, budget)
         elif self._graphs is not None and backend is not Backend.TORCH:
@@ -154,7 +157,7 @@ class Engine:
         NflaeError
             If the backend given to the engine cannot compute the batch.
         """
-        without_numpy = self._powers.unusable
+        without_numpy = "" if self._kernel else self._powers.unusable
         if not self.with_fallback:
             without_numpy = "NumPy computes the compared answer only"
         elif self.device.type != "cpu":
@@ -162,7 +165,7 @@ class Engine:
         graphs = self._graphs
         facilities = Facilities(
             without_numpy,
-            self._powers.requested,
+            self._kernel is not None or self._powers.requested,
             "none" if graphs is None else graphs.state(batch, budget, self.refinements),
             0 if self._triton is None else self._triton.max_users,
         )
@@ -183,12 +186,12 @@ class Engine:
         """
         if self.device.type != "cpu" or self.backend is Backend.TORCH:
             return None
-        network = self._powers.load()
+        network = self._numpy_network()
         if network is None:
             return None
         parts = []
-        for start in range(0, len(gram), SMALL_BATCH):
-            drops = UserGram.of_gram(gram[start : start + SMALL_BATCH])
+        for start in range(0, len(gram), DROPS_AT_ONCE):
+            drops = Drops.of_gram(gram[start : start + DROPS_AT_ONCE])
             parts.append(solve(network, drops, self.refinements, NEGLIGIBLE)[0])
         return (
             np.concatenate([part.dual_power_fractions for part in parts]),
@@ -227,10 +230,17 @@ class Engine:
             return self(ChannelBatch(channels), LinkBudget()).near_field_score
         return self._scores(channels.to(self.device)).to(channels.device)
 
+    def _numpy_network(self) -> Network | None:
+        """Return the network for the NumPy backend; None where the exported one cannot be used."""
+        if self._kernel is not None:
+            return self._kernel
+        run = self._powers.load()
+        return None if run is None else graph_network(run)
+
     def _note_use(self, batch: ChannelBatch, budget: LinkBudget) -> None:
         """Prepare the backends that take over from PyTorch at the second batch of a kind."""
         constrained = budget.constrains_near_field or budget.demands_rates
-        if not constrained and 1 <= len(batch.channels) <= SMALL_BATCH:
+        if not constrained and len(batch.channels):
             self._powers.requested = True
         if self._graphs is not None:
             self._graphs.note(batch, budget, self.refinements)
@@ -298,23 +308,26 @@ class Engine:
         assert self._triton is not None
         return self._triton(problem.channels, problem.amplitude_scale, self.refinements, NEGLIGIBLE)
 
-    def _by_numpy(self, network: Run, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
-        """Compute a small batch without constraints in NumPy and ONNX Runtime."""
+    def _by_numpy(self, network: Network, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
+        """Compute drops without constraints in NumPy and ONNX Runtime."""
         power = _column(budget.power)
-        drops = UserGram.of(batch.channels.resolve_conj().numpy(), power / _column(budget.noise_power))
-        best, fallback, lossy = solve(network, drops, self.refinements, NEGLIGIBLE)
-        if lossy is not None and lossy.any():
-            return self._by_torch(batch, budget)
-        sinr = torch.from_numpy(best.sinr)
-        return Precoding(
-            precoder=torch.from_numpy(drops.unit_beams(best.coefficients)),
-            power=torch.from_numpy(power * best.power_fractions),
-            uplink_power=torch.from_numpy(power * best.dual_power_fractions),
-            feasible=torch.ones(len(fallback), dtype=torch.bool),
-            fallback=torch.from_numpy(fallback),
+        channels = batch.channels.resolve_conj().contiguous().numpy()
+        answer = precode(network, channels, power / _column(budget.noise_power), self.refinements, NEGLIGIBLE)
+        power_fractions, uplink_fractions = answer.fractions
+        result = Precoding(
+            precoder=torch.from_numpy(answer.precoder),
+            power=torch.from_numpy(power * power_fractions),
+            uplink_power=torch.from_numpy(power * uplink_fractions),
+            feasible=torch.from_numpy(np.ones(len(channels), np.bool_)),
+            fallback=torch.from_numpy(answer.fallback),
             compute_labels=self._labels(batch),
-            compute_sinr=lambda: sinr,
+            compute_sinr=lambda: torch.from_numpy(answer.compute_sinr()),
         )
+        if not answer.lossy.any():
+            return result
+        lossy = torch.from_numpy(answer.lossy)
+        given = None if batch.near_field is None else batch.near_field[lossy]
+        return result.replaced(lossy, self._by_torch(ChannelBatch(batch.channels[lossy], given), budget.select(lossy)))
 
     def _labels(self, batch: ChannelBatch, score: Tensor | None = None) -> Callable[[], tuple[Tensor, Tensor]]:
         """Return the function that computes labels and scores when they are first read."""

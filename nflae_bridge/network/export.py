@@ -27,6 +27,7 @@ from matlab_io.extras import require
 from nflae_bridge.network.checkpoint import GRAPHS, WEIGHTS, file_hash, load_checkpoint, write_atomically
 from nflae_bridge.network.csi.temporal_gram import TemporalGramNetwork
 from nflae_bridge.network.encoders.gram import FeatureInputs, InvariantEncoder
+from nflae_bridge.network.encoders.kernel import KernelEncoder
 from nflae_bridge.network.encoders.wavefront import SUBARRAYS, WavefrontClassifier, fourier
 from nflae_bridge.network.interface import TaskNetwork
 from nflae_bridge.network.model import PrecodingNetwork, power_fractions_of
@@ -134,14 +135,16 @@ def export_graphs(network: PrecodingNetwork | TemporalGramNetwork, weights: Path
     for name in _PER_PAIR:
         axes[name][2] = "users"
     axes["fractions"] = {0: "both", 1: "users"}
-    powers = _export(_Powers(network), values, POWER_INPUTS, ("fractions",), axes, weights)
+    graphs = {}
+    if not isinstance(encoder, KernelEncoder):  # which NumPy runs in less time
+        graphs[POWERS] = _export(_Powers(network), values, POWER_INPUTS, ("fractions",), axes, weights)
     length = 2
     subarrays, matrix = torch.randn(3, SUBARRAYS, 2 * length), fourier(length, torch.device("cpu"))
     axes = {"subarrays": {0: "users", 2: "parts"}, "matrix": {0: "parts", 1: "beams"}, "logit": {0: "users"}}
-    wavefront = _export(
+    graphs[WAVEFRONT] = _export(
         _Wavefront(encoder.classifier), (subarrays, matrix), ("subarrays", "matrix"), ("logit",), axes, weights
     )
-    return {POWERS: powers, WAVEFRONT: wavefront}
+    return graphs
 
 
 def _export_coefficients(network: TemporalGramNetwork, weights: Path) -> bytes:

@@ -139,7 +139,7 @@ _PRESETS = {
         "kernel encoder alone, without a backbone, for any array",
         Recipe(
             NetworkConfig(
-                EncoderConfig(kind="kernel", blocks=3, edge_width=8), BackboneConfig(family="none", width=32)
+                EncoderConfig(kind="kernel", blocks=2, edge_width=8), BackboneConfig(family="none", width=32)
             ),
             DropDistribution(tokens=1024, snr_db=(-4.0, 42.0), clustered=0.3, overloaded=0.2, constrained=0.3),
             LossWeights(min_rate=1.0, near_field=0.0, pooled=True, projected=False),

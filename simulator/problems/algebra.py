@@ -2,7 +2,7 @@
 
 The arithmetic of a drop of ten users takes 60 us, PyTorch's dispatch of it some 2 ms. Here the mathematics of
 `simulator.downlink.structure`, `.sinr` and `.gram` is stated a second time for algorithms of many small operations;
-`tests/simulator/problems/test_algebra.py` and `tests/nflae_bridge/engine/test_numpy_small_batch.py` compare both.
+`tests/simulator/problems/test_algebra.py` and `tests/nflae_bridge/engine/test_numpy_backend.py` compare both.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class UserGram:
     Attributes
     ----------
     channels
-        complex64 (drops, users, antennas); None where the inner products alone are known.
+        complex64 (drops, users, antennas).
     gram
         Gamma, complex128 (drops, users, users).
     gains
@@ -44,7 +44,7 @@ class UserGram:
         `simulator.downlink.gram.mixed_precision_gram`; None: no drop.
     """
 
-    channels: npt.NDArray[np.complex64] | None
+    channels: npt.NDArray[np.complex64]
     gram: Complex
     gains: Real
     coherence: Real
@@ -69,34 +69,19 @@ class UserGram:
         factor = np.asarray(snr).reshape(-1, 1, 1)
         if antennas < 2 * users:
             gram = exact_gram(channels, factor)
-            return UserGram(channels, gram, *_gains_and_coherence(gram), np.ones(drops, np.bool_))
+            return UserGram(channels, gram, *gains_and_coherence(gram), np.ones(drops, np.bool_))
         with np.errstate(over="ignore", invalid="ignore"):  # values beyond single precision fail the range check
             rough = np.vecdot(channels[:, :, None], channels[:, None]).astype(np.complex128)
             energy = diagonal(rough).real
             gram = rough * factor
-            gains, coherence = _gains_and_coherence(gram)
+            gains, coherence = gains_and_coherence(gram)
             in_range = np.minimum.reduce(energy, 1) > MIN_FP32_ENERGY
             in_range &= np.maximum.reduce(energy, 1) < np.minimum(MAX_FP32_SNR / factor[:, 0, 0], 1 / MIN_FP32_ENERGY)
             in_range &= np.maximum.reduce(coherence.reshape(drops, -1), 1) <= MAX_FP32_COHERENCE
         if np.logical_and.reduce(in_range):
             return UserGram(channels, gram, gains, coherence, None)
         gram[~in_range] = exact_gram(channels[~in_range], np.broadcast_to(factor, (drops, 1, 1))[~in_range])
-        return UserGram(channels, gram, *_gains_and_coherence(gram), ~in_range)
-
-    @staticmethod
-    def of_gram(gram: Complex) -> UserGram:
-        """Return the same of inner products alone.
-
-        Parameters
-        ----------
-        gram
-            Gamma, complex128 (drops, users, users), contiguous.
-
-        Returns
-        -------
-        UserGram
-        """
-        return UserGram(None, gram, *_gains_and_coherence(gram), None)
+        return UserGram(channels, gram, *gains_and_coherence(gram), ~in_range)
 
     def unit_beams(self, coefficients: Complex) -> npt.NDArray[np.complex64]:
         """Form W = H C with unit-norm columns.
@@ -111,7 +96,6 @@ class UserGram:
         ndarray
             Beams in rows, complex64 (drops, users, antennas).
         """
-        assert self.channels is not None
         exact = self.needs_float64
         if exact is None:
             return _unit_beams(coefficients.astype(np.complex64), self.channels)
@@ -435,7 +419,21 @@ def squares(values: Complex) -> Real:
     return result
 
 
-def _gains_and_coherence(gram: Complex) -> tuple[Real, Real]:
+def gains_and_coherence(gram: Complex) -> tuple[Real, Real]:
+    """Return users' gains and the squared coherences of their channels.
+
+    Parameters
+    ----------
+    gram
+        Gamma, complex128 (drops, users, users), contiguous.
+
+    Returns
+    -------
+    gains
+        float64 (drops, users), > 0.
+    coherence
+        float64 (drops, users, users), 0 on the diagonal.
+    """
     gains = np.maximum(diagonal(gram).real, 1e-30)
     coherence = np.minimum(squares(gram) / (gains[:, :, None] * gains[:, None]), 1.0)
     diagonal(coherence)[:] = 0

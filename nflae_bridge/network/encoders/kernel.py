@@ -23,7 +23,13 @@ KERNELS = 4
 USER_FEATURES = 19
 
 _LEAST = 1e-12
-_NEAREST = 1.001  # of the logarithmic kernel: coherences count alike from 1e-3 below 1 on
+NEAREST = 1.001
+"""Constant of the logarithmic kernel: coherences count alike from 1e-3 below 1 on."""
+USER_SCALE = (
+    *(1 / 5, 1 / 3, 1 / 2, 1 / 3, 1 / 2, 1 / 4, 1 / 2, 1, 1 / 2, 1 / 2, 1, 1 / 5, 1 / 4),
+    *(1, 1, 1, 1, 1, 1 / 2),
+)
+"""Factors of the features."""
 
 
 class KernelEncoder(InvariantEncoder):
@@ -99,7 +105,7 @@ def kernel_features(
     inverse = quantities.inverse_diagonal.to(precision).unsqueeze(-1).clamp(min=_LEAST)
     coherence = quantities.coherence.to(precision) * others
     spread = quantities.inverse_power.to(precision) / (inverse * inverse.transpose(1, 2)).clamp(min=_LEAST) * others
-    kernels = [coherence, coherence.square(), -torch.log(_NEAREST - coherence), spread]
+    kernels = [coherence, coherence.square(), -torch.log(NEAREST - coherence), spread]
     interference = (quantities.effective_gains.to(precision) * others).sum(-1, keepdim=True) / count
     shared = 1 + gains / count
     around = 1 + (coherence @ gains) / count
@@ -110,10 +116,4 @@ def kernel_features(
     sums = [kernel.sum(-1, keepdim=True) for kernel in kernels]
     largest = coherence.amax(-1, keepdim=True)
     features = [logs, rate, *sums, largest, mean, *constraint_features(level, constraints)]
-    return torch.cat(features, -1) * feature_scale(_USER_SCALE, precision, gains.device), kernels
-
-
-_USER_SCALE = (
-    *(1 / 5, 1 / 3, 1 / 2, 1 / 3, 1 / 2, 1 / 4, 1 / 2, 1, 1 / 2, 1 / 2, 1, 1 / 5, 1 / 4),
-    *(1, 1, 1, 1, 1, 1 / 2),
-)
+    return torch.cat(features, -1) * feature_scale(USER_SCALE, precision, gains.device), kernels

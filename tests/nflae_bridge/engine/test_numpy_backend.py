@@ -1,4 +1,4 @@
-"""The NumPy backend for small batches against PyTorch's, on drops of every kind."""
+"""The NumPy backend against PyTorch's, on drops of every kind."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nflae_bridge.engine.backends import Backend
 from nflae_bridge.engine.comparison import NEGLIGIBLE
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.engine.near_parallel import redundant_users
-from nflae_bridge.engine.numpy_small_batch import solve
-from nflae_bridge.network.checkpoint import load_checkpoint
+from nflae_bridge.engine.numpy_backend.drops import Drops, split
+from nflae_bridge.engine.numpy_backend.networks import KernelNetwork, Quantities
+from nflae_bridge.engine.numpy_backend.solve import DROPS_AT_ONCE, solve
+from nflae_bridge.network.checkpoint import Checkpoint, load_checkpoint
+from nflae_bridge.network.config import BackboneConfig, EncoderConfig, NetworkConfig
+from nflae_bridge.network.encoders.interface import UserInputs
+from nflae_bridge.network.model import PrecodingNetwork
 from nflae_bridge.network.shipped import SHIPPED
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch
-from simulator.problems.algebra import UserGram
+from simulator.downlink.sinr import achieved_sinr, rates
 from tests.simulator.definitions import KINDS, draw_channels, sinr_by_definition
 
 
@@ -125,28 +131,30 @@ def test_inner_products_are_right_in_single_precision_and_in_double(
         channels[-1, -1] = channels[-1, 0] + 1e-3 * channels[-1, -1]
     channels = channels.astype(np.complex64)
     snr = 10 ** (snr_db / 10) / (24 * unit**2)
-    found = UserGram.of(channels, snr)
     exact = channels.astype(np.complex128) * np.sqrt(snr)
     gram = exact.conj() @ exact.transpose(0, 2, 1)
-    needs_float64 = np.zeros(drops, bool) if found.needs_float64 is None else found.needs_float64
-    for drop in range(drops):
-        own = gram[drop].diagonal().real
-        precision = 1e-13 if needs_float64[drop] else 1e-6
-        np.testing.assert_allclose(found.gram[drop], gram[drop], rtol=0, atol=precision * own.max())
-        assert needs_float64[drop] or (own.max() < 3e3 and found.coherence[drop].max() <= 0.999)
+    places = np.zeros(drops, int)
+    for where, found in split(channels, snr):
+        chosen = np.arange(drops) if where is None else np.flatnonzero(where)
+        places[chosen] += 1 if found.is_single else 2
+        for drop, ours, coherence in zip(chosen, found.gram, found.coherence, strict=True):
+            own = gram[drop].diagonal().real
+            np.testing.assert_allclose(ours, gram[drop], rtol=0, atol=(1e-6 if found.is_single else 1e-13) * own.max())
+            assert not found.is_single or (5e-3 < own.min() <= own.max() < 3e3 and coherence.max() <= 0.999)
+    assert set(places) <= {1, 2}  # every drop once
     if users > 1 and coherent:
-        assert needs_float64[-1]
+        assert places[-1] == 2
     if users > 12 or unit in (1e-18, 1e18):
-        assert needs_float64.all()
+        assert (places == 2).all()
 
 
 def allocation(*shares: list[float]) -> object:
     """Stands in for a network: the same lambda / P and P_k / P on every drop."""
     uplink, power = (np.array(part) for part in shares)
 
-    def run(inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-        shape = inputs["gains"].shape
-        return [np.concatenate([np.broadcast_to(part, shape) for part in (uplink, power)])]
+    def run(quantities: Quantities) -> np.ndarray:
+        shape = quantities.gains.shape
+        return np.stack([np.broadcast_to(part, shape) for part in (uplink, power)]).astype(quantities.gains.dtype)
 
     return run
 
@@ -156,7 +164,7 @@ def test_users_that_get_next_to_nothing_are_switched_off_and_others_are_compared
     channels = draw_channels(10, users=2, antennas=8, kind="identical").numpy()
     for share in (1e-8, 0.2):
         network = allocation([1 - share, share], [1 - share, share])
-        best, fallback, _ = solve(network, UserGram.of(channels, 10.0), 0, NEGLIGIBLE)  # type: ignore[arg-type]
+        best, fallback, _ = solve(network, Drops.exact(channels, 10.0), 0, NEGLIGIBLE)  # type: ignore[arg-type]
         np.testing.assert_allclose(best.power_fractions, [[1, 0]], atol=1e-12)
         np.testing.assert_allclose(best.sinr, [[10, 0]], rtol=1e-5, atol=1e-12)
         assert not fallback.any()
@@ -168,9 +176,78 @@ def test_redundant_users_are_pytorchs(seed: int, kind: str, users: int) -> None:
     """All of a redundant user's power goes to the others where the network gives it no more than rounding."""
     channels = draw_channels(seed, users, 8, kind, drops=3)
     shares = np.full(users, 1e-9)
-    drops = UserGram.of(channels.numpy(), 1.0)
+    drops = Drops.exact(channels.numpy(), 1.0)
     equal = torch.full((3, users), 1e-9, dtype=torch.float64)
     expected = redundant_users(torch.from_numpy(drops.gram), channels, torch.zeros(3, users, dtype=torch.bool), equal)
     best, fallback, _ = solve(allocation(list(shares), list(shares)), drops, 0, 1.0)  # type: ignore[arg-type]
     own = torch.from_numpy(~fallback)
     assert torch.equal((torch.from_numpy(best.power_fractions) == 0)[own], expected[own])
+
+
+def kernel_engines(refinements: int = 0) -> tuple[Engine, Engine]:
+    """NumPy's and PyTorch's, of a kernel encoder with weights that count."""
+    torch.manual_seed(3)
+    encoder = EncoderConfig(kind="kernel", blocks=2, edge_width=4)
+    network = PrecodingNetwork(NetworkConfig(encoder, BackboneConfig(family="none", width=16))).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.2)
+    checkpoint = Checkpoint("network", network, {})
+    return Engine(checkpoint, refinements=refinements), Engine(checkpoint, refinements=refinements, backend="torch")
+
+
+@pytest.mark.parametrize("refinements", [0, 2])
+@pytest.mark.parametrize("drops", [1, 7])
+def test_kernel_encoders_are_computed_as_by_pytorch(refinements: int, drops: int) -> None:
+    small, reference = kernel_engines(refinements)
+    kinds = [draw_channels(seed, users=5, antennas=32, kind=kind, drops=2) for seed, kind in enumerate(KINDS)]
+    for channels in torch.cat(kinds).split(drops):
+        batch, budget = ChannelBatch(channels), LinkBudget(2.0, 0.05)
+        assert small.select_backend(batch, budget).backend is Backend.NUMPY
+        found, expected = small(batch, budget), reference(batch, budget)
+        torch.testing.assert_close(found.sum_rate, expected.sum_rate, rtol=1e-4, atol=1e-4)
+
+
+def test_shares_of_a_kernel_encoder_are_the_networks() -> None:
+    small, reference = kernel_engines()
+    kernel = KernelNetwork(small.network)
+    channels = draw_channels(4, users=6, antennas=32, spread_db=10, drops=5)
+    ((_, drops),) = split(channels.numpy(), 20.0)
+    assert drops.is_single
+    shares: list[np.ndarray] = []
+    solve(lambda quantities: shares.append(kernel(quantities)) or shares[0], drops, 0, NEGLIGIBLE)  # type: ignore[func-returns-value]
+    gram, one = torch.from_numpy(drops.gram).to(torch.complex128), torch.ones(5)
+    with torch.no_grad():
+        expected = reference.network(UserInputs(None, gram, one, 0 * one, torch.zeros(5, 6, dtype=torch.bool)))
+    np.testing.assert_allclose(shares[0][0], expected.dual_power_fractions, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(shares[0][1], expected.power_fractions, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("refinements", [0, 2])
+def test_large_batches_are_computed_in_parts_and_precisions(refinements: int) -> None:
+    """Drops that need double precision lie among others, in the parts that a batch is computed in."""
+    small, reference = engines(refinements)
+    channels = draw_channels(6, users=4, antennas=32, spread_db=10, drops=2 * DROPS_AT_ONCE + 9)
+    channels[5, 1] = channels[5, 0]
+    channels[DROPS_AT_ONCE + 1] *= 100
+    channels[-1] *= 1e-3
+    ratio = torch.linspace(0.5, 2, len(channels))
+    assert [len(split(part.numpy(), 20.0)) for part in channels.split(DROPS_AT_ONCE)] == [2, 2, 2]
+    for budget in (LinkBudget(1.0, 0.05), LinkBudget(ratio, 0.05)):
+        found, expected = small(ChannelBatch(channels), budget), reference(ChannelBatch(channels), budget)
+        torch.testing.assert_close(found.sum_rate, expected.sum_rate, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(torch.linalg.vector_norm(found.precoder, dim=-1), torch.ones(channels.shape[:2]))
+        by_beams = rates(achieved_sinr(channels, found.precoder, found.power, 0.05))
+        torch.testing.assert_close(found.rate, by_beams, rtol=0, atol=1e-4)
+
+
+def test_users_next_to_switched_off_leave_the_comparison_its_digits() -> None:
+    """In single precision the energy of a beam with lambda / P = 1e-10 is all rounding; the others' rates are not."""
+    channels = draw_channels(8, users=5, antennas=32, drops=4)
+    ((_, drops),) = split(channels.numpy(), 100.0)
+    shares = [0.25, 0.25, 0.25, 0.25, 1e-10]
+    for refinements in (0, 2):
+        network = allocation(shares, shares)
+        best, fallback, _ = solve(network, drops, refinements, NEGLIGIBLE)  # type: ignore[arg-type]
+        exact, _, _ = solve(network, Drops.exact(channels.numpy(), 100.0), refinements, NEGLIGIBLE)  # type: ignore[arg-type]
+        np.testing.assert_allclose(best.sum_rate[~fallback], exact.sum_rate[~fallback], rtol=2e-4)

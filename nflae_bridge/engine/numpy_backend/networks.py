@@ -1,0 +1,218 @@
+"""Run a network on the quantities of drops without constraints: an exported graph, or a kernel encoder in NumPy.
+
+For a network as small as a kernel encoder's, ONNX Runtime's overhead per operation exceeds the arithmetic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from nflae_bridge.engine.numpy_backend.drops import Real
+from nflae_bridge.engine.onnx_graphs import Run
+from nflae_bridge.network.encoders.kernel import KERNELS, NEAREST, USER_SCALE, KernelEncoder
+from nflae_bridge.network.model import PrecodingNetwork
+from nflae_bridge.network.trunks.backbone import NoBackbone
+from simulator.problems.algebra import diagonal
+
+Single = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Quantities:
+    """Hold the quantities of `nflae_bridge.network.encoders.gram.FeatureInputs`, in the precision of the drops.
+
+    Attributes
+    ----------
+    gains, inverse_diagonal, rate
+        real (drops, users).
+    coherence, inverse_power
+        real (drops, users, users), 0 on the diagonal.
+    effective_gains
+        Function that computes the effective gains, real (drops, users, users).
+    interference
+        Interference between the beams of regularised zero forcing over the noise, real (drops, users).
+    """
+
+    gains: Real
+    coherence: Real
+    inverse_diagonal: Real
+    inverse_power: Real
+    effective_gains: Callable[[], Real]
+    interference: Real
+    rate: Real
+
+
+Network = Callable[[Quantities], Real]
+"""Function from the quantities to lambda / P, then P_k / P, real (2, drops, users)."""
+
+
+def graph_network(run: Run) -> Network:
+    """Return an exported graph as a network.
+
+    Parameters
+    ----------
+    run
+        The graph; see `nflae_bridge.engine.onnx_graphs.PowerGraph`.
+
+    Returns
+    -------
+    Network
+    """
+
+    def network(quantities: Quantities) -> Real:
+        coherence, power = quantities.coherence.astype(np.float64), quantities.inverse_power.astype(np.float64)
+        diagonal(coherence)[:] = 1
+        own = quantities.inverse_diagonal.astype(np.float64)
+        diagonal(power)[:] = own * own
+        inputs = {
+            "gains": quantities.gains.astype(np.float64),
+            "coherence": coherence,
+            "inverse_diagonal": own,
+            "inverse_power": power,
+            "effective_gains": quantities.effective_gains().astype(np.float64),
+            "rate": quantities.rate.astype(np.float64),
+        }
+        (fractions,) = run(inputs)
+        precision = quantities.gains.dtype
+        return fractions.astype(precision, copy=False).reshape(2, *quantities.gains.shape)
+
+    return network
+
+
+class KernelNetwork:
+    """Compute a network of kernel encoder and linear heads in single precision.
+
+    The encoder of `nflae_bridge.network.encoders.kernel` is stated here a second time, with the weights that meet the
+    same input joined and constant features in the biases.
+
+    Parameters
+    ----------
+    network
+        The network; `supports` holds.
+    """
+
+    def __init__(self, network: PrecodingNetwork) -> None:
+        encoder = network.encoder
+        assert isinstance(encoder, KernelEncoder)
+        scaled = encoder.users.weight * torch.tensor(USER_SCALE)
+        scaled[:, _LOGARITHMIC] *= -1  # the sums hold ln(1.001 - c), without the sign
+        self._free = _with_bias(scaled[:, :_VARIABLE], encoder.users.bias + scaled[:, _ALPHA_C])
+        self._per_log_users = scaled[:, -1].detach().cpu().numpy()
+        self._features: dict[int, Single] = {}
+        self._rounds = []
+        width, sent = encoder.token_width, network.config.encoder.edge_width
+        for message, update in zip(encoder.messages, encoder.updates, strict=True):
+            assert isinstance(message, nn.Linear)
+            assert isinstance(update, nn.Linear)
+            received = update.weight[:, width:].detach().clone()
+            received[:, 2 * sent : 3 * sent] *= -1
+            own = _with_bias(update.weight[:, :width], update.bias, constant=0)
+            received = torch.cat([received, torch.zeros_like(received[:1])])
+            self._rounds.append((_with_bias(message.weight, message.bias, constant=None), own, _array(received.T)))
+        self._last = _with_bias(encoder.last.weight, encoder.last.bias)
+        heads = [layer for layer in (network.heads["uplink"], network.heads["power"]) if isinstance(layer, nn.Linear)]
+        weight, bias = torch.cat([head.weight for head in heads]), torch.cat([head.bias for head in heads])
+        self._heads = -_with_bias(weight, bias, constant=None)
+
+    @staticmethod
+    def supports(network: PrecodingNetwork) -> bool:
+        """Return whether a network is one of kernel encoder and linear heads, without a backbone."""
+        trunk = isinstance(network.backbone, NoBackbone) and isinstance(network.embedding, nn.Identity)
+        return isinstance(network.encoder, KernelEncoder) and trunk and not network.config.head_width
+
+    def __call__(self, quantities: Quantities) -> Real:
+        """Compute lambda / P, then P_k / P, of the drops.
+
+        Parameters
+        ----------
+        quantities
+            The quantities.
+
+        Returns
+        -------
+        Real
+            In the precision of the quantities, (2, drops, users).
+        """
+        drops, users = quantities.gains.shape
+        features, kernels = _features(quantities)
+        if users not in self._features:
+            weight = self._free.copy()
+            weight[-1, :-1] += self._per_log_users * math.log(users)
+            self._features[users] = weight
+        tokens = features @ self._features[users]
+        np.maximum(tokens, 0, out=tokens)
+        for message, own, received in self._rounds:
+            sent = (tokens @ message).reshape(drops, users, -1)
+            update = (kernels @ sent).reshape(drops * users, -1) @ received
+            update += tokens @ own
+            np.maximum(update, 0, out=update)
+            tokens += update
+        hidden = tokens @ self._last
+        np.maximum(hidden, 0, out=hidden)
+        logits = hidden @ self._heads
+        np.minimum(logits, _LARGEST, out=logits)
+        np.exp(logits, out=logits)
+        logits += 1
+        fractions = (1 / logits).reshape(drops, users, 2).transpose(2, 0, 1).astype(quantities.gains.dtype)
+        fractions /= np.add.reduce(fractions, 2, keepdims=True)
+        return fractions
+
+
+_VARIABLE, _ALPHA_C, _LOGARITHMIC = 13, 15, 8
+_LARGEST = 80.0  # the exponential stays in range
+
+
+def _features(quantities: Quantities) -> tuple[Single, Single]:
+    """Return features, (drops * users, 14), and kernels, (drops, users * kernels, users), the last feature 1."""
+    drops, users = quantities.gains.shape
+    kernels = np.empty((drops, users, KERNELS, users), np.float32)
+    coherence = quantities.coherence
+    kernels[:, :, 0] = coherence
+    np.multiply(coherence, coherence, out=kernels[:, :, 1], casting="same_kind")
+    np.log(NEAREST - coherence, out=kernels[:, :, 2], casting="same_kind")
+    inverse = 1 / quantities.inverse_diagonal
+    spread = quantities.inverse_power * inverse[:, :, None]
+    np.multiply(spread, inverse[:, None], out=kernels[:, :, 3], casting="same_kind")
+    features = np.empty((drops, users, _VARIABLE + 1), np.float32)
+    features[..., _VARIABLE] = 1
+    gains = quantities.gains
+    features[..., 0] = gains
+    np.multiply(gains, 1 / users, out=features[..., 1], casting="same_kind")
+    np.multiply(np.matvec(coherence, gains), 1 / users, out=features[..., 2], casting="same_kind")
+    features[..., 3] = quantities.inverse_diagonal
+    features[..., 4] = quantities.interference
+    logs = features[..., :5]
+    logs += _ONE
+    np.log(logs, out=logs)
+    features[..., 5] = quantities.rate
+    np.add.reduce(kernels, 3, out=features[..., 6:10])
+    np.maximum.reduce(coherence, 2, out=features[..., 10])
+    np.add.reduce(features[..., 0:6:5], 1, keepdims=True, out=features[:, :1, 11:13])
+    features[:, :1, 11:13] *= 1 / users
+    features[:, 1:, 11:13] = features[:, :1, 11:13]
+    return features.reshape(drops * users, _VARIABLE + 1), kernels.reshape(drops, users * KERNELS, users)
+
+
+_ONE = np.array([0, 1, 1, 0, 1], np.float32)
+
+
+def _with_bias(weight: torch.Tensor, bias: torch.Tensor, constant: int | None = 1) -> Single:
+    """Return a layer for inputs whose last is 1; its own last output is ``constant``, none for None."""
+    rows = torch.cat([weight.T, bias[None]]).detach().float().cpu()
+    if constant is not None:
+        column = torch.zeros(len(rows), 1)
+        column[-1] = constant
+        rows = torch.cat([rows, column], 1)
+    return _array(rows)
+
+
+def _array(values: Any) -> Single:
+    return np.ascontiguousarray(values.detach().float().cpu().numpy())

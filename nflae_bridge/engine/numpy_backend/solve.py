@@ -1,0 +1,325 @@
+"""Compute the best of the network's answer, of the same without redundant users, and of regularised zero forcing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from nflae_bridge.engine.near_parallel import COHERENCE, SAME_GAIN, SAME_PHASE_STEP, SAME_POWER
+from nflae_bridge.engine.numpy_backend import single
+from nflae_bridge.engine.numpy_backend.drops import Drops, Real, Solution, split
+from nflae_bridge.engine.numpy_backend.networks import Network, Quantities
+from simulator.downlink.gram import MAX_FP32_SNR
+from simulator.downlink.rounding import MAX_ALGEBRA_SNR, MAX_CANCELLATION
+from simulator.problems.algebra import (
+    TINY,
+    Beams,
+    Bool,
+    Complex,
+    diagonal,
+    formed_beams,
+    sinr,
+    squares,
+    structured_beams,
+    wmmse_steps,
+)
+
+DROPS_AT_ONCE = 64
+"""Drops whose matrices stay in a core's cache."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Hold the answer to drops.
+
+    Attributes
+    ----------
+    precoder
+        complex64 (drops, users, antennas).
+    fractions
+        P_k / P, then lambda / P, float64 (2, drops, users).
+    fallback
+        bool (drops,), drops answered by regularised zero forcing.
+    lossy
+        bool (drops,), drops that `simulator.downlink.rounding.loses_digits` marks.
+    compute_sinr
+        Function that computes the SINRs in double precision, float64 (drops, users).
+    """
+
+    precoder: npt.NDArray[np.complex64]
+    fractions: npt.NDArray[np.float64]
+    fallback: Bool
+    lossy: Bool
+    compute_sinr: Callable[[], Real]
+
+
+def precode(
+    network: Network, channels: npt.NDArray[np.complex64], snr: float | Real, refinements: int, negligible: float
+) -> Answer:
+    """Compute the answer to any number of drops, `DROPS_AT_ONCE` at a time.
+
+    Parameters
+    ----------
+    network, refinements, negligible
+        As in `solve`.
+    channels, snr
+        As in `split`.
+
+    Returns
+    -------
+    Answer
+    """
+    count = len(channels)
+    if count <= DROPS_AT_ONCE:
+        return _answer(network, channels, snr, refinements, negligible)
+    precoder = np.empty_like(channels)
+    answers = []
+    for start in range(0, count, DROPS_AT_ONCE):
+        part = slice(start, start + DROPS_AT_ONCE)
+        ratio = snr if isinstance(snr, float) or len(snr) == 1 else snr[part]
+        answers.append(_answer(network, channels[part], ratio, refinements, negligible, precoder[part]))
+    return Answer(
+        precoder,
+        np.concatenate([each.fractions for each in answers], 1),
+        np.concatenate([each.fallback for each in answers]),
+        np.concatenate([each.lossy for each in answers]),
+        lambda: np.concatenate([each.compute_sinr() for each in answers]),
+    )
+
+
+def _answer(
+    network: Network,
+    channels: npt.NDArray[np.complex64],
+    snr: float | Real,
+    refinements: int,
+    negligible: float,
+    out: npt.NDArray[np.complex64] | None = None,
+) -> Answer:
+    """Return the answer to some drops, with the beams in ``out`` if that is given."""
+    found = split(channels, snr)
+    if len(found) == 1:
+        return _solved(network, found[0][1], refinements, negligible, out)
+    precoder = np.empty_like(channels) if out is None else out
+    fractions = np.empty((2, *channels.shape[:2]))
+    flags = np.zeros((2, len(channels)), np.bool_)
+    parts = [(where, _solved(network, some, refinements, negligible)) for where, some in found]
+    for where, answer in parts:
+        precoder[where], fractions[:, where] = answer.precoder, answer.fractions
+        flags[:, where] = answer.fallback, answer.lossy
+
+    def compute_sinr() -> Real:
+        values = np.empty(channels.shape[:2])
+        for where, answer in parts:
+            values[where] = answer.compute_sinr()
+        return values
+
+    return Answer(precoder, fractions, flags[0], flags[1], compute_sinr)
+
+
+def _solved(
+    network: Network,
+    drops: Drops,
+    refinements: int,
+    negligible: float,
+    out: npt.NDArray[np.complex64] | None = None,
+) -> Answer:
+    """Return the answer to drops of one precision, with the beams in ``out`` if that is given."""
+    best, fallback, lossy = solve(network, drops, refinements, negligible)
+    precoder = _unit_beams(drops, best.coefficients, out)
+    fractions = np.array([best.power_fractions, best.dual_power_fractions], np.float64)
+    fractions /= np.add.reduce(fractions, 2, keepdims=True)
+    none = np.zeros(len(fallback), np.bool_) if lossy is None else lossy
+    return Answer(precoder, fractions, fallback, none, lambda: _exact_sinr(drops, best, fractions[0]))
+
+
+def _exact_sinr(drops: Drops, best: Solution, power_fractions: npt.NDArray[np.float64]) -> Real:
+    """Return the SINRs of these beams in double precision."""
+    if not drops.is_single:
+        return best.sinr
+    gram, coefficients = drops.gram.astype(np.complex128), best.coefficients.astype(np.complex128)
+    return sinr(formed_beams(gram, coefficients, gram @ coefficients).effective_gains, power_fractions)
+
+
+def solve(network: Network, drops: Drops, refinements: int, negligible: float) -> tuple[Solution, Bool, Bool | None]:
+    """Return the best of the network's answer, of the same without redundant users, and of regularised zero forcing.
+
+    Parameters
+    ----------
+    network
+        The network.
+    drops
+        The drops.
+    refinements
+        WMMSE steps from the network's answer.
+    negligible
+        Relative gain in sum rate up to which redundant users are switched off.
+
+    Returns
+    -------
+    best : Solution
+        The answer per drop.
+    fallback : Bool
+        bool (drops,), drops answered by regularised zero forcing.
+    lossy : Bool or None
+        bool (drops,), drops that `simulator.downlink.rounding.loses_digits` marks; None: none.
+    """
+    rzf, quantities, lossy = _regularised_single(drops) if drops.is_single else _regularised_double(drops)
+    best = _pruned_or_not(drops, network(quantities), refinements, negligible)
+    sum_rate = best.sum_rate
+    bound = sum_rate * (1 + (_SAME_SINGLE if drops.is_single else _SAME_DOUBLE))
+    fallback = ~(np.add.reduce(quantities.rate, 1) <= bound)  # true also where the sum rate is not a number
+    if not drops.is_single:
+        fallback |= sum_rate == math.inf
+    if np.logical_or.reduce(fallback):
+        best.put(fallback, rzf, fallback)
+    return best, fallback, lossy
+
+
+_SAME_SINGLE, _SAME_DOUBLE = 2e-6, 1e-9
+"""Relative difference of sum rates that may be rounding, by precision."""
+
+
+def _regularised_single(drops: Drops) -> tuple[Solution, Quantities, None]:
+    users = drops.gains.shape[1]
+    equal = np.full((1, users), 1 / users, np.float32)
+    beams = single.regularised(drops, equal)
+    found, received = beams.sinr(equal, equal)
+    received *= users
+    received -= 1
+
+    def effective_gains() -> Real:
+        gains = beams.magnitude * users
+        diagonal(gains)[:] = np.square(1 - beams.own) * users
+        result: Real = gains / beams.energy[:, None]
+        return result
+
+    quantities = Quantities(
+        drops.gains, drops.coherence, beams.own, beams.magnitude, effective_gains, received, np.log2(1 + found)
+    )
+    shares = np.broadcast_to(equal, drops.gains.shape)
+    return Solution(beams.inverse, shares, shares, found), quantities, None
+
+
+def _regularised_double(drops: Drops) -> tuple[Solution, Quantities, Bool]:
+    gains, users = drops.gains, drops.gains.shape[1]
+    equal = np.full(gains.shape, 1 / users)
+    beams = structured_beams(drops.gram, equal)
+    found = sinr(beams.effective_gains, equal)
+    magnitude, gains_sum = squares(beams.coefficients), np.matvec(beams.effective_gains, equal)
+    diagonal(magnitude)[:] = 0
+    quantities = Quantities(
+        gains,
+        drops.coherence,
+        diagonal(beams.coefficients).real,
+        magnitude,
+        lambda: beams.effective_gains,
+        gains_sum - diagonal(beams.effective_gains) * equal,
+        np.log2(1 + found),
+    )
+    return Solution(beams.coefficients, equal, equal, found), quantities, _loses_digits(gains, beams)
+
+
+def _loses_digits(gains: Real, beams: Beams) -> Bool:
+    strongest = gains.max(1)
+    cancels = (np.vecmat(gains, squares(beams.coefficients)) > MAX_CANCELLATION * beams.energy).any(1)
+    result: Bool = (strongest > MAX_ALGEBRA_SNR) | (cancels & (strongest > MAX_FP32_SNR))
+    return result
+
+
+def _pruned_or_not(drops: Drops, shares: Real, refinements: int, negligible: float) -> Solution:
+    """Return the better of the answers with and without redundant users, per drop.
+
+    ``shares``: lambda / P, then P_k / P, (2, drops, users).
+    """
+    redundant = _redundant_users(drops, shares[1])
+    if redundant is None:
+        return _refined(drops, shares, refinements)
+    loudest = np.maximum(np.maximum.reduce(drops.gains, 1), 1)
+    # Elsewhere the network has switched redundant users off itself: the answer without them suffices.
+    matters = np.add.reduce((shares[0] + shares[1]) * redundant, 1) * loudest > negligible
+    served = ~redundant
+    if not np.logical_or.reduce(matters):
+        return _refined(drops, _normalised(shares * served), refinements)
+    best = _refined(drops, _normalised(shares * (served | matters[:, None])), refinements)
+    tried = np.flatnonzero(matters)
+    part = Drops(drops.channels, drops.gram[tried], drops.gains[tried], drops.coherence)
+    pruned = _refined(part, _normalised((shares * served)[:, tried]), refinements)
+    better = ~(pruned.sum_rate <= best.sum_rate[tried] * (1 - negligible))
+    best.put(tried[better], pruned, better)
+    return best
+
+
+def _refined(drops: Drops, shares: Real, refinements: int) -> Solution:
+    if drops.is_single:
+        return single.refined(drops, shares[0], shares[1], refinements)
+    dual, beams, power_fractions = wmmse_steps(drops.gram, shares[0], shares[1], refinements)
+    return Solution(beams.coefficients, power_fractions, dual, sinr(beams.effective_gains, power_fractions))
+
+
+def _normalised(shares: Real) -> Real:
+    result: Real = shares / np.maximum(np.add.reduce(shares, 2, keepdims=True), np.finfo(shares.dtype).tiny)
+    return result
+
+
+def _redundant_users(drops: Drops, power_fractions: Real) -> Bool | None:
+    """Return `near_parallel.redundant_users` where no user counts under C3; None where no user of any drop is."""
+    parallel = drops.coherence > COHERENCE
+    if not np.logical_or.reduce(parallel.reshape(-1)):
+        return None
+    first, tied = _ranked(np.log(np.maximum(power_fractions, 1e-30)), SAME_POWER, parallel)
+    if np.logical_or.reduce(tied.reshape(-1)):
+        ahead, tied = _ranked(np.log(drops.gains), SAME_GAIN, tied)
+        first |= ahead
+        equal = np.flatnonzero(np.logical_or.reduce(tied.reshape(len(tied), -1), 1))
+        if len(equal):
+            steps = np.zeros((len(equal), drops.gains.shape[1]))
+            if drops.channels is not None:
+                channels = drops.channels[equal].astype(np.complex128)
+                steps = np.angle(np.vecdot(channels[..., :-1], channels[..., 1:]))
+            ahead, same = _ranked(steps, SAME_PHASE_STEP, tied[equal])
+            index = np.arange(steps.shape[1])
+            first[equal] |= ahead | (same & (index[:, None] < index))
+    result: Bool = np.logical_or.reduce(first, 1)
+    return result
+
+
+def _ranked(value: Real, same: float, pairs: Bool) -> tuple[Bool, Bool]:
+    """Return of these pairs [k, j] those in which the value of k is larger, and those in which the two are equal."""
+    difference = value[:, :, None] - value[:, None]
+    return pairs & (difference > same), pairs & (np.abs(difference) <= same)
+
+
+def _unit_beams(
+    drops: Drops, coefficients: Complex, out: npt.NDArray[np.complex64] | None = None
+) -> npt.NDArray[np.complex64]:
+    """Form W = H C with unit-norm columns, in rows, complex64 (drops, users, antennas); in ``out`` if that is given."""
+    assert drops.channels is not None
+    if not drops.is_single:
+        # Gains may be so large that coefficients of nulling beams leave the range.
+        coefficients = coefficients / np.maximum(np.abs(coefficients).max(1, keepdims=True), TINY)
+        exact = coefficients.transpose(0, 2, 1) @ drops.channels.astype(np.complex128)
+        _normalise(exact)
+        beams: npt.NDArray[np.complex64] = exact.astype(np.complex64)
+        if out is not None:
+            out[:] = beams
+        return beams
+    if out is None:
+        out = np.empty_like(drops.channels)
+    if len(out) == 1:
+        np.matmul(coefficients[0].T, drops.channels[0], out=out[0])
+    else:
+        torch.bmm(torch.from_numpy(coefficients).mT, torch.from_numpy(drops.channels), out=torch.from_numpy(out))
+    _normalise(out)
+    return out
+
+
+def _normalise(beams: Complex) -> None:
+    """Divide beams by their norms, in place."""
+    parts = beams.view(beams.real.dtype)
+    norm = np.sqrt(np.vecdot(parts, parts))
+    parts /= np.maximum(norm, np.finfo(parts.dtype).tiny, out=norm)[..., None]
