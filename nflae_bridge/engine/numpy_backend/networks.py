@@ -125,8 +125,9 @@ class KernelNetwork:
     @staticmethod
     def supports(network: PrecodingNetwork) -> bool:
         """Return whether a network is one of kernel encoder and linear heads, without a backbone."""
-        trunk = isinstance(network.backbone, NoBackbone) and isinstance(network.embedding, nn.Identity)
-        return isinstance(network.encoder, KernelEncoder) and trunk and not network.config.head_width
+        if not isinstance(network.encoder, KernelEncoder) or network.config.head_width:
+            return False
+        return isinstance(network.backbone, NoBackbone) and isinstance(network.embedding, nn.Identity)
 
     def __call__(self, quantities: Quantities) -> Real:
         """Compute lambda / P, then P_k / P, of the drops.
