@@ -14,6 +14,7 @@ from nflae_bridge.engine.near_parallel import COHERENCE, SAME_GAIN, SAME_PHASE_S
 from nflae_bridge.engine.numpy_backend import single
 from nflae_bridge.engine.numpy_backend.drops import Drops, Real, Solution, split
 from nflae_bridge.engine.numpy_backend.networks import Network, Quantities
+from nflae_bridge.engine.user_selection import is_overloaded, select_users
 from simulator.downlink.gram import MAX_FP32_SNR
 from simulator.downlink.rounding import MAX_ALGEBRA_SNR, MAX_CANCELLATION
 from simulator.problems.algebra import (
@@ -148,6 +149,8 @@ def _exact_sinr(drops: Drops, best: Solution, power_fractions: npt.NDArray[np.fl
 def solve(network: Network, drops: Drops, refinements: int, negligible: float) -> tuple[Solution, Bool, Bool | None]:
     """Return the best of the network's answer, of the same without redundant users, and of regularised zero forcing.
 
+    Regularised zero forcing serves all users, in overloaded cells also those of `user_selection.select_users`.
+
     Parameters
     ----------
     network
@@ -170,13 +173,20 @@ def solve(network: Network, drops: Drops, refinements: int, negligible: float) -
     """
     rzf, quantities, lossy = _regularised_single(drops) if drops.is_single else _regularised_double(drops)
     best = _pruned_or_not(drops, network(quantities), refinements, negligible)
-    sum_rate = best.sum_rate
-    bound = sum_rate * (1 + (_SAME_SINGLE if drops.is_single else _SAME_DOUBLE))
-    fallback = ~(np.add.reduce(quantities.rate, 1) <= bound)  # true also where the sum rate is not a number
-    if not drops.is_single:
-        fallback |= sum_rate == math.inf
-    if np.logical_or.reduce(fallback):
-        best.put(fallback, rzf, fallback)
+    rivals = [rzf]
+    if drops.channels is not None and is_overloaded(*drops.channels.shape[1:]):
+        share = select_users(torch.from_numpy(drops.gram), drops.channels.shape[2]).numpy()
+        rivals.append(_refined(drops, np.stack([share, share]), 0))
+    fallback = np.zeros(len(drops.gains), np.bool_)
+    for rival in rivals:
+        sum_rate = best.sum_rate
+        bound = sum_rate * (1 + (_SAME_SINGLE if drops.is_single else _SAME_DOUBLE))
+        wins = ~(rival.sum_rate <= bound)  # true also where the sum rate is not a number
+        if not drops.is_single:
+            wins |= sum_rate == math.inf
+        if np.logical_or.reduce(wins):
+            best.put(wins, rival, wins)
+            fallback |= wins
     return best, fallback, lossy
 
 
