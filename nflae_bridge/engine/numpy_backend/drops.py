@@ -39,7 +39,7 @@ class Drops:
 
     @property
     def is_single(self) -> bool:
-        """Whether the inner products are in single precision."""
+        """State that the inner products are in single precision."""
         return self.gram.dtype == np.complex64
 
     @staticmethod
