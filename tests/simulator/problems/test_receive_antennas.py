@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.gram import scaled_gram
-from simulator.downlink.precoding import ChannelBatch, Scheme
+from simulator.downlink.precoding import ChannelBatch, Precoding, Scheme
 from simulator.problems.algorithms.receive_antennas.block_wmmse import block_wmmse, sum_rates
 from simulator.problems.dispatch import solve
 from simulator.problems.problem import PrecodingProblem, ProblemError
@@ -109,8 +110,9 @@ def test_block_wmmse_is_the_one_of_all_transmit_antennas() -> None:
     rng = np.random.default_rng(0)
     beams = rng.normal(size=(4, 5)) + 1j * rng.normal(size=(4, 5))
     beams /= np.linalg.norm(beams)
-    gram = scaled_gram(torch.tensor([snr**0.5]).double(), channels.flatten(1, 2))
-    received = torch.from_numpy(h.conj() @ beams.T)[None]
+    flat = h.reshape(1, 4, 5)
+    gram = flat.conj() @ np.swapaxes(flat, 1, 2)
+    received, owner = (h.conj() @ beams.T)[None], np.repeat(np.eye(2, dtype=bool), 2, 1)[None]
     for _ in range(3):
         left, right, trace = np.zeros((5, 5), complex), np.zeros((5, 4), complex), 0.0
         for k in range(2):
@@ -123,10 +125,10 @@ def test_block_wmmse_is_the_one_of_all_transmit_antennas() -> None:
             trace += np.trace(weight @ u.conj().T @ u).real
         beams = np.linalg.solve(left + trace * np.eye(5), right).T
         beams /= np.linalg.norm(beams)
-        before = sum_rates(received)
-        coefficients, received = block_wmmse(gram, received, 1)
-        assert np.allclose(coefficients[0].numpy().T @ h.reshape(4, 5), beams, atol=1e-10)
-        assert sum_rates(received) >= before
+        before = sum_rates(received, owner)
+        coefficients, received = block_wmmse(gram, received, owner, 1)
+        assert np.allclose(coefficients[0].T @ h.reshape(4, 5), beams, atol=1e-10)
+        assert sum_rates(received, owner) >= before
 
 
 def test_block_diagonalisation_leaves_no_interference(inner: Scheme) -> None:
@@ -142,7 +144,12 @@ def test_block_diagonalisation_leaves_no_interference(inner: Scheme) -> None:
 def test_a_poor_inner_scheme_falls_back() -> None:
     batch, budget = ChannelBatch(draw(7, users=4, receive=2, antennas=8)), LinkBudget(1.0, 1e-3)
     mrt = scheme("mrt")
-    found = solve(batch, budget, JOINT, lambda b, g: mrt(b, g), "nflae:steps=0")
+
+    def first_stream_alone(batch: ChannelBatch, budget: LinkBudget) -> Precoding:
+        found = mrt(batch, budget)
+        return replace(found, power=found.power.sum(-1, keepdim=True) * torch.eye(found.power.shape[1])[0])
+
+    found = solve(batch, budget, JOINT, first_stream_alone, "nflae:steps=0")
     textbook = solve(batch, budget, JOINT, mrt, "rzf")
     assert found.fallback.all()
     assert torch.equal(found.objective, textbook.objective)

@@ -11,12 +11,13 @@ References
 
 from __future__ import annotations
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.powers import water_filling
 from simulator.downlink.precoding import ChannelBatch
+from simulator.problems.algebra import Complex, Real
 from simulator.problems.algorithms.receive_antennas.arrays import ReceiveArrays
 from simulator.problems.problem import PrecodingProblem, ProblemError
 from simulator.problems.solution import ProblemSolution
@@ -43,31 +44,31 @@ def block_diagonalisation(batch: ChannelBatch, budget: LinkBudget, problem: Prec
         If the other users' receive antennas leave too few dimensions for a user's streams.
     """
     arrays = ReceiveArrays.of(batch, budget, problem)
-    users, receive, antennas = arrays.channels.shape[1:]
+    users, receive = arrays.eigen.shape[1:3]
+    antennas = arrays.channels.shape[-1]
     needed = (users - 1) * receive + arrays.streams
     if antennas < needed:
         raise ProblemError(
             f"scheme bd needs at least {needed} antennas, {receive} for each other user and {arrays.streams} for the"
             f" streams, got {antennas}"
         )
-    found = [_null_space_beams(arrays, user) for user in range(users)]
-    directions = torch.cat([beams for beams, _ in found], -2)
-    fractions = water_filling(torch.cat([gains for _, gains in found], -1))
-    return arrays.solution(directions * fractions.sqrt().unsqueeze(-1))
+    channels = arrays.channels.reshape(-1, users, receive, antennas)
+    found = [_null_space_beams(channels, user, arrays.streams) for user in range(users)]
+    directions = np.concatenate([beams for beams, _ in found], 1)
+    fractions = water_filling(torch.from_numpy(np.concatenate([gains for _, gains in found], 1))).numpy()
+    return arrays.beams_solution(directions * np.sqrt(fractions)[..., None])
 
 
-def _null_space_beams(arrays: ReceiveArrays, user: int) -> tuple[Tensor, Tensor]:
+def _null_space_beams(channels: Complex, user: int, streams: int) -> tuple[Complex, Real]:
     """Return a user's unit-norm beams, (drops, streams, antennas), and their SNRs at full power, (drops, streams)."""
-    users = arrays.channels.shape[1]
-    own = arrays.channels[:, user] * arrays.scale
-    if users == 1:
-        projected = own
-    else:
-        others = arrays.channels[:, [k for k in range(users) if k != user]].flatten(1, 2) * arrays.scale
+    own = channels[:, user]
+    others = np.delete(channels, user, 1).reshape(len(channels), -1, channels.shape[-1])
+    projected = own
+    if others.shape[1]:
         # Rows of V^H span the others' channels; those without gain are no part of their space.
-        _, values, span = torch.linalg.svd(others, full_matrices=False)
-        span = span * (values > 1e-12 * values[:, :1]).unsqueeze(-1)
-        projected = own - (own @ span.mH) @ span
-    _, values, beams = torch.linalg.svd(projected, full_matrices=False)
+        _, values, span = np.linalg.svd(others, full_matrices=False)
+        span = span * (values > 1e-12 * values[:, :1])[..., None]
+        projected = own - (own @ span.conj().transpose(0, 2, 1)) @ span
+    _, values, beams = np.linalg.svd(projected, full_matrices=False)
     # Amplitudes are h^H w with h in rows: the beams are the rows of V^H, not their conjugates.
-    return beams[:, : arrays.streams], values[:, : arrays.streams].square()
+    return beams[:, :streams], values[:, :streams] ** 2

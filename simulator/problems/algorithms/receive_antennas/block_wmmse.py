@@ -1,10 +1,11 @@
-"""Iterate WMMSE for users with several receive antennas, in matrices of the size of all receive antennas.
+"""Iterate WMMSE for users with several receive antennas, in matrices of the size of all streams.
 
 With h_i the channel of receive antenna i in units of sqrt(sigma^2 / P), beams w_j = sum_i c_ij h_i, and Gamma_ij =
-h_i^H h_j, antenna i receives stream j with amplitude [Gamma C]_ij. For the MMSE receivers U_k and the error
-matrices E_k of the users, D the block-diagonal matrix of U_k E_k^-1 U_k^H and B that of U_k E_k^-1, the next beams are
-those of C = (D Gamma + tr(D) I)^-1 B, scaled to the power: the power constraint is folded into the noise, and the
-push-through identity replaces the matrix of all transmit antennas.
+h_i^H h_j, antenna i receives stream j with amplitude [Gamma C]_ij. T holds these amplitudes of the streams of the
+antenna's own user, R the covariance of noise and other users' streams, block by block. With X = R^-1 T, the inverse of
+the error matrices is E^-1 = I + T^H X, and the next beams are those of C = (X E X^H Gamma + t I)^-1 X, t = tr(X E X^H),
+scaled to the power: the power constraint is folded into the noise. By the push-through identity
+C = X (X^H Gamma X + t E^-1)^-1 E^-1, a system of the size of the streams.
 
 References
 ----------
@@ -16,143 +17,112 @@ from __future__ import annotations
 
 import math
 
-import torch
-from torch import Tensor
+import numpy as np
+
+from simulator.interruption import check_interrupt
+from simulator.problems.algebra import TINY, Bool, Complex, Real, diagonal
 
 
-def own_streams(received: Tensor) -> Tensor:
-    """Return the amplitudes of each user's own streams.
-
-    Parameters
-    ----------
-    received : Tensor
-        Amplitude of every stream at every receive antenna, complex (drops, users, receive antennas, users x streams).
-
-    Returns
-    -------
-    Tensor
-        complex (drops, users, receive antennas, streams).
-    """
-    drops, users, antennas, _ = received.shape
-    return received.reshape(drops, users, antennas, users, -1).diagonal(dim1=1, dim2=3).movedim(-1, 1)
-
-
-def block_diagonal(blocks: Tensor) -> Tensor:
-    """Place blocks on the diagonal of a matrix.
+def filtered_streams(received: Complex, owner: Bool) -> tuple[Complex, Complex]:
+    """Compute the MMSE filters X = R^-1 T of all streams, and E^-1 = I + T^H X.
 
     Parameters
     ----------
-    blocks : Tensor
-        (drops, users, rows, columns).
+    received : ndarray
+        Amplitude of every stream at every receive antenna, complex128 (drops, users, receive antennas, streams).
+    owner : ndarray
+        The stream is one of the user's own, bool (drops or 1, users, streams).
 
     Returns
     -------
-    Tensor
-        (drops, users x rows, users x columns).
+    filters : ndarray
+        X, complex128 (drops, users, receive antennas, streams); 0 at other users' antennas.
+    inverse_errors : ndarray
+        E^-1, complex128 (drops, streams, streams); 0 between streams of different users.
     """
-    drops, users, rows, columns = blocks.shape
-    spread = torch.diag_embed(blocks.movedim(1, -1), dim1=1, dim2=3)
-    return spread.reshape(drops, users * rows, users * columns)
+    drops, users, antennas, streams = received.shape
+    own = received * owner[:, :, None]
+    others = received - own
+    covariance = others @ others.conj().swapaxes(-1, -2)
+    diagonal(covariance.reshape(-1, antennas, antennas))[:] += 1
+    filters = np.linalg.solve(covariance, own)
+    flat = (drops, users * antennas, streams)
+    inverse_errors = own.reshape(flat).conj().transpose(0, 2, 1) @ filters.reshape(flat)
+    diagonal(inverse_errors)[:] += 1
+    return filters, inverse_errors
 
 
-def interference(received: Tensor) -> Tensor:
-    """Compute the covariance of the noise and the other users' streams.
-
-    Parameters
-    ----------
-    received : Tensor
-        As in `own_streams`.
-
-    Returns
-    -------
-    Tensor
-        complex (drops, users, receive antennas, receive antennas).
-    """
-    drops, users, antennas, _ = received.shape
-    others = ~torch.eye(users, dtype=torch.bool, device=received.device)
-    split = received.reshape(drops, users, antennas, users, -1)
-    masked = (split * others.reshape(1, users, 1, users, 1)).flatten(-2)
-    covariance: Tensor = masked @ masked.mH + torch.eye(antennas, dtype=received.dtype, device=received.device)
-    return covariance
-
-
-def own_basis(received: Tensor) -> tuple[Tensor, Tensor]:
-    """Find the rotation of each user's streams after which MMSE receivers leave no interference among them.
-
-    Parameters
-    ----------
-    received : Tensor
-        As in `own_streams`.
-
-    Returns
-    -------
-    rotation : Tensor
-        Unitary Q_k, complex (drops, users, streams, streams); the strongest stream comes first.
-    sinr : Tensor
-        SINRs of the rotated streams, real (drops, users, streams); sum log2(1 + SINR) is the rate of joint decoding.
-    """
-    own = own_streams(received)
-    gain = own.mH @ torch.linalg.solve_ex(interference(received), own)[0]
-    values, vectors = torch.linalg.eigh((gain + gain.mH) / 2)
-    return vectors.flip(-1), values.flip(-1).clamp(min=0)
-
-
-def sum_rates(received: Tensor) -> Tensor:
+def sum_rates(received: Complex, owner: Bool) -> Real:
     """Compute sum_k log2 det(I + T_k^H R_k^-1 T_k), the rates of joint decoding of each user's streams.
 
     Parameters
     ----------
-    received : Tensor
-        As in `own_streams`.
+    received, owner : ndarray
+        As in `filtered_streams`.
 
     Returns
     -------
-    Tensor
-        Real (drops,), bps/Hz.
+    ndarray
+        float64 (drops,), bps/Hz.
     """
-    own = own_streams(received)
-    gain = own.mH @ torch.linalg.solve_ex(interference(received), own)[0]
-    identity = torch.eye(gain.shape[-1], dtype=gain.dtype, device=gain.device)
-    nats: Tensor = torch.linalg.slogdet(identity + gain)[1].sum(-1)
-    return nats / math.log(2)
+    result: Real = np.linalg.slogdet(filtered_streams(received, owner)[1])[1] / math.log(2)
+    return result
 
 
-def block_wmmse(gram: Tensor, received: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """Perform iterations of WMMSE; the sum rate never falls.
+def block_wmmse(
+    gram: Complex, received: Complex, owner: Bool, steps: int, momentum: float = 0.0
+) -> tuple[Complex, Complex]:
+    """Perform iterations of WMMSE; without momentum the sum rate never falls.
 
     Parameters
     ----------
-    gram : Tensor
+    gram : ndarray
         Gamma of all receive antennas, complex128 (drops, users x receive antennas, users x receive antennas).
-    received : Tensor
-        Amplitudes of the beams to start from, of total power 1; as in `own_streams`, complex128.
+    received, owner : ndarray
+        Amplitudes of the beams to start from, of total power 1, and their owners; as in `filtered_streams`.
     steps : int
         Number of iterations, at least 1.
+    momentum : float
+        Part of the difference of the last two iterates that is added to the last one before the next iteration.
 
     Returns
     -------
-    coefficients : Tensor
-        C of total power 1, complex128 (drops, users x receive antennas, users x streams).
-    received : Tensor
+    coefficients : ndarray
+        C of total power 1, complex128 (drops, users x receive antennas, streams).
+    received : ndarray
         Its amplitudes.
     """
-    users, antennas = received.shape[1:3]
-    coefficients = torch.zeros_like(received.flatten(1, 2))
-    diagonal = torch.eye(users * antennas, dtype=gram.dtype, device=gram.device)
-    for _ in range(steps):
-        own = own_streams(received)
-        quiet = interference(received)
-        # E^-1 = I + H^H R^-1 H and R_all^-1 H = R^-1 H E, so that U E^-1 = R^-1 H needs no difference of near-equals.
-        filtered = torch.linalg.solve_ex(quiet, own)[0]
-        identity = torch.eye(own.shape[-1], dtype=own.dtype, device=own.device)
-        weighted = filtered @ torch.linalg.solve_ex(identity + own.mH @ filtered, filtered.mH)[0]
-        trace = weighted.diagonal(dim1=-2, dim2=-1).real.sum((-2, -1)).reshape(-1, 1, 1)
-        trace = trace.clamp(min=torch.finfo(trace.dtype).tiny)
-        system = block_diagonal(weighted) @ gram + trace * diagonal
-        coefficients = torch.linalg.solve_ex(system, block_diagonal(filtered))[0]
-        amplitudes = gram @ coefficients
-        power = (coefficients.conj() * amplitudes).real.sum((-2, -1))
-        scale = power.clamp(min=torch.finfo(power.dtype).tiny).rsqrt().reshape(-1, 1, 1)
-        coefficients = coefficients * scale
-        received = (amplitudes * scale).unflatten(1, (users, antennas))
-    return coefficients, received
+    shape = received.shape
+    flat = (shape[0], shape[1] * shape[2], shape[3])
+    coefficients = previous = np.zeros(flat, np.complex128)
+    amplitudes = received.reshape(flat)
+    for step in range(steps):
+        check_interrupt()
+        if momentum and step > 1:
+            moved = coefficients + momentum * (coefficients - previous[0])
+            seen = amplitudes + momentum * (amplitudes - previous[1])
+            received = (seen * _unit_power((moved.conj() * seen).real.sum((1, 2)))).reshape(shape)
+        else:
+            received = amplitudes.reshape(shape)
+        previous = np.stack([coefficients, amplitudes])
+        coefficients, amplitudes = _iterated(gram, *filtered_streams(received, owner))
+    return coefficients, amplitudes.reshape(shape)
+
+
+def _iterated(gram: Complex, filters: Complex, inverse_errors: Complex) -> tuple[Complex, Complex]:
+    """Return the next C and its amplitudes, complex128 (drops, users x receive antennas, streams)."""
+    filters = filters.reshape(len(gram), gram.shape[1], -1)
+    adjoint = filters.conj().transpose(0, 2, 1)
+    seen = gram @ filters
+    virtual = adjoint @ seen
+    errors = np.linalg.inv(inverse_errors)
+    trace = np.maximum((errors * (adjoint @ filters).transpose(0, 2, 1)).sum((1, 2)).real, TINY)
+    mixing = np.linalg.solve(virtual + trace[:, None, None] * inverse_errors, inverse_errors)
+    mixing *= _unit_power((mixing.conj() * (virtual @ mixing)).real.sum((1, 2)))
+    return filters @ mixing, seen @ mixing
+
+
+def _unit_power(power: Real) -> Real:
+    """Return the factors of amplitudes for a power of 1, (drops, 1, 1)."""
+    factor: Real = 1 / np.sqrt(np.maximum(power, TINY))
+    return factor[:, None, None]

@@ -1,17 +1,22 @@
 """Maximise the sum rate of users with several receive antennas, whose combiners are chosen together with the precoder.
 
-Each stream is a virtual user with the channel h' = sum_m u_m h_m behind its receive combiner u, z = u^H y. The inner
-scheme precodes for the virtual users of the channels' strongest left singular vectors, then for those of the MMSE
-combiners that its beams lead to; a few iterations of WMMSE follow, see `block_wmmse`. Last, each user's streams are
-rotated to the basis in which they do not interfere, so that decoding them one by one has the rate of joint decoding.
+Each stream is a virtual user with the channel h' = sum_m u_m h_m behind its receive combiner u, z = u^H y: first the
+channels' strongest left singular vectors. Of these the streams are chosen one by one, each the one of most gain in the
+null space of those before, while it exceeds the noise. The inner scheme precodes for them; iterations of WMMSE follow,
+see `block_wmmse`. Last, each user's streams are rotated to the basis in which they do not interfere, so that decoding
+them one by one has the rate of joint decoding.
 """
 
 from __future__ import annotations
 
 from typing import Annotated
 
+import numpy as np
+import numpy.typing as npt
+
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Scheme
+from simulator.problems.algebra import TINY, Complex, diagonal
 from simulator.problems.algorithms.receive_antennas.arrays import ReceiveArrays
 from simulator.problems.algorithms.receive_antennas.block_wmmse import block_wmmse, sum_rates
 from simulator.problems.problem import PrecodingProblem
@@ -20,6 +25,8 @@ from simulator.schemes.options import Between
 from simulator.schemes.wmmse import wmmse
 
 _CLOSE = 0.999
+_MOMENTUM = 0.8
+_LEAST_SNR = 0.3  # of a stream at an equal share of the power, beyond which no more streams are chosen
 
 
 def precode_streams(
@@ -27,7 +34,7 @@ def precode_streams(
     budget: LinkBudget,
     problem: PrecodingProblem,
     inner: Scheme,
-    steps: Annotated[int, Between(0, 1000)] = 6,
+    steps: Annotated[int, Between(0, 1000)] = 8,
 ) -> ProblemSolution:
     """Maximise the sum rate over precoder and receive combiners by an inner scheme and iterations of WMMSE.
 
@@ -48,16 +55,53 @@ def precode_streams(
         Never below eigen-RZF in the sum rate; `fallback` marks the drops where that is better.
     """
     arrays = ReceiveArrays.of(batch, budget, problem)
-    textbook = arrays.eigen_rzf()
-    eigen = arrays.virtual_beams(arrays.eigen_combiners(), inner)
-    beams = arrays.virtual_beams(arrays.mmse_combiners(arrays.amplitudes(eigen)), inner)
+    gram = arrays.virtual_gram()
+    chosen = choose_streams(gram)
+    coefficients = arrays.precoded(chosen, inner, gram)
     if steps:
-        beams = arrays.beams(block_wmmse(arrays.gram, arrays.amplitudes(beams), steps)[0])
-    found = arrays.solution(beams)
+        owner = np.take_along_axis(
+            np.broadcast_to(arrays.owner, (len(gram), *arrays.owner.shape[1:])), chosen[:, None], 2
+        )
+        coefficients, _ = block_wmmse(arrays.gram, arrays.amplitudes(coefficients), owner, steps, _MOMENTUM)
+    found = arrays.solution(arrays.placed(coefficients, chosen))
+    textbook = arrays.eigen_rzf(gram)
     # The textbook is formed in single precision only where it comes close to the result.
-    if bool((sum_rates(arrays.amplitudes(textbook)) > _CLOSE * found.objective).any()):
+    if (sum_rates(arrays.amplitudes(textbook), arrays.owner) > _CLOSE * found.objective.cpu().numpy()).any():
         return guarded(found, arrays.solution(textbook))
     return found
+
+
+def choose_streams(gram: Complex) -> npt.NDArray[np.intp]:
+    """Choose streams by pivoted Cholesky decomposition: each has the most gain in the null space of those before.
+
+    Parameters
+    ----------
+    gram : ndarray
+        Gamma of the streams, complex128 (drops, streams, streams).
+
+    Returns
+    -------
+    ndarray
+        Streams in ascending order, int64 (drops, chosen streams): as many as the drop with the most streams whose gain
+        at an equal share of the power exceeds `_LEAST_SNR`.
+    """
+    drops, streams, _ = gram.shape
+    rows, left = np.arange(drops), diagonal(gram).real.copy()
+    factors = np.zeros((streams, drops, streams), np.complex128)
+    chosen = np.empty((drops, streams), np.intp)
+    for count in range(streams):
+        pivot = left.argmax(1)
+        gain = left[rows, pivot]
+        if count and not (gain > _LEAST_SNR * (count + 1)).any():
+            return np.sort(chosen[:, :count], 1)
+        chosen[:, count] = pivot
+        found = factors[:count]
+        column = gram[rows, :, pivot] - np.einsum("cds,cd->ds", found, found[:, rows, pivot].conj())
+        column /= np.sqrt(np.maximum(gain, TINY))[:, None]
+        factors[count] = column
+        left -= (column * column.conj()).real
+        left[rows, pivot] = -np.inf
+    return np.sort(chosen, 1)
 
 
 def stream_wmmse(
@@ -81,8 +125,8 @@ def stream_wmmse(
         Solution of every drop.
     """
     arrays = ReceiveArrays.of(batch, budget, problem)
-    coefficients, _ = block_wmmse(arrays.gram, arrays.amplitudes(arrays.eigen_rzf()), iterations)
-    return arrays.solution(arrays.beams(coefficients))
+    start = arrays.amplitudes(arrays.eigen_rzf(arrays.virtual_gram()))
+    return arrays.solution(block_wmmse(arrays.gram, start, arrays.owner, iterations)[0])
 
 
 def eigen_combining(batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem) -> ProblemSolution:
@@ -99,7 +143,9 @@ def eigen_combining(batch: ChannelBatch, budget: LinkBudget, problem: PrecodingP
         Solution of every drop.
     """
     arrays = ReceiveArrays.of(batch, budget, problem)
-    return arrays.solution(arrays.virtual_beams(arrays.eigen_combiners(), wmmse))
+    gram = arrays.virtual_gram()
+    every = np.broadcast_to(np.arange(gram.shape[-1]), gram.shape[:2])
+    return arrays.solution(arrays.precoded(every, wmmse, gram))
 
 
 def eigen_rzf(batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem) -> ProblemSolution:
@@ -116,4 +162,4 @@ def eigen_rzf(batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem
         Solution of every drop.
     """
     arrays = ReceiveArrays.of(batch, budget, problem)
-    return arrays.solution(arrays.eigen_rzf())
+    return arrays.solution(arrays.eigen_rzf(arrays.virtual_gram()))
