@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import transformers
@@ -17,7 +18,7 @@ from nflae_bridge.studies.csi.probes import handmade_features, probe_accuracy
 from nflae_bridge.studies.csi.small_networks import fit, study_backbone
 from nflae_bridge.studies.reproduction import load_experiment
 from nflae_bridge.studies.reproduction.compute_budget import QUICK
-from nflae_bridge.studies.reproduction.experiments.csi import masked
+from nflae_bridge.studies.reproduction.experiments.csi import masked, prediction
 from nflae_bridge.studies.reproduction.experiments.csi.delay_doppler import draw_grids
 from nflae_bridge.studies.reproduction.experiments.csi.llm4cp import AntennaPredictor
 from nflae_bridge.studies.reproduction.experiments.csi.masked import Masking
@@ -202,3 +203,27 @@ def test_experiment_writes_its_page(name: str, tmp_path: Path) -> None:
     for check in outcome.checks:
         assert check.claim in page
         assert check.found in page
+
+
+def test_points_of_predicted_csi_are_compared_with_the_best_classical_method() -> None:
+    """Two points: 0.5 above the best rival, and 0.3 below it, where one drop in ten is made worse."""
+    found = {"hold": (50.0, 60.0), "ar": (80.0, 90.3), "kalman": (81.0, 70.0), "auto": (81.5, 90.0)}
+    classical = {name: found.get(name, (0.0, 0.0)) for name in ("hold", *prediction.CLASSICAL)}
+    points = {**classical, "auto": found["auto"]}
+    rows = pd.DataFrame(
+        {
+            "kind": "point", "setting": "flight", "snr_db": 10, "ahead": ahead, "method": name,
+            "percent": values[place], "low": values[place] - 1, "high": values[place] + 1,
+            "worse_percent": 10.0 * place,
+        }
+        for name, values in points.items()
+        for place, ahead in enumerate((1, 4))
+    )  # fmt: skip
+    table = prediction.EXPERIMENT.table(rows)
+    assert table.loc["flight, 10 dB, 4 ahead", "ours, guarded"] == "90.00 (89.00 to 91.00)"
+    assert table.loc["flight, 10 dB, 1 ahead", "Kalman filter"] == "81.00"
+    study = Study(Path(), QUICK, "gpt2", 2026, torch.device("cpu"))
+    below, mean, worse = prediction.EXPERIMENT.checks(study, rows)
+    assert (below.met, below.found) == (False, "-0.30 points, flight, 10 dB, 4 ahead")
+    assert (mean.met, mean.found) == (False, "+0.10 points")
+    assert (worse.met, worse.found) == (False, "at most 10.0 %")
