@@ -89,7 +89,7 @@ def convert_argument(name: str, annotation: str, value: Any) -> Any:
     try:
         return converter(value)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0] if kind == "npt.ArrayLike" else ""
+        reason = str(error).partition("\n")[0] if kind.startswith("npt.ArrayLike") else ""
     text = " ".join(repr(value).split())
     shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
     raise NflaeError(
@@ -138,6 +138,10 @@ def _array(value: Any) -> npt.NDArray[Any]:
     return array
 
 
+def _array_or_text(value: Any) -> npt.NDArray[Any] | str:
+    return value if isinstance(value, str) else _array(value)
+
+
 _CONVERTERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "str": (_text, "a text"),
     "str | Path": (_text_or_path, "a text or a path"),
@@ -145,4 +149,5 @@ _CONVERTERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "int": (_whole, "a whole number"),
     "float": (_number, "a number"),
     "npt.ArrayLike": (_array, "an array of numbers"),
+    "npt.ArrayLike | str": (_array_or_text, "an array of numbers or a text"),
 }

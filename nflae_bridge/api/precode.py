@@ -44,7 +44,7 @@ def precode(
     noise_power: float | None = None,
     alpha_c: float = DEFAULT_ALPHA_C,
     min_rate: float = DEFAULT_MIN_RATE,
-    near_field: npt.ArrayLike | None = None,
+    near_field: npt.ArrayLike | str | None = None,
     scheme: str = "nflae",
     model: str | Path = "auto",
     device: str = "auto",
@@ -66,8 +66,8 @@ def precode(
         Each a user, the strongest one, combined before, or combined together with the precoder.
     power, noise_power, alpha_c, min_rate : float
         P and sigma^2, W, by default 1 and, at a plausible SNR, 0.01; share of P for near-field users; rate, bps/Hz.
-    near_field : array_like, optional
-        Labels for C3, bool (drops, users); by default those of the network, for every scheme.
+    near_field : array_like or str, optional
+        Labels for C3, bool (drops, users), or a panel, as ``"upa:16x16"``, to fit waves to; by default the network's.
     scheme, model, device, refine
         Name, as ``"wmmse:iterations=50"``; shipped model or folder of `nflae train`; ``"cpu"`` or ``"cuda"``; WMMSE
         iterations after the network. Rates of ``"noma"`` require receivers with SIC.
@@ -106,7 +106,7 @@ def _check_network_options(scheme: str, model: str, refine: int) -> None:
 
 def _compute(
     drops: npt.NDArray[np.complex64],
-    labels: npt.NDArray[np.bool_] | None,
+    labels: npt.NDArray[np.bool_] | str | None,
     budget: LinkBudget,
     choice: tuple[str, str, str, int],
     problem: PrecodingProblem,
@@ -117,7 +117,7 @@ def _compute(
     try:  # PyTorch belongs to the extra `engine`; this module is imported without it
         import torch
 
-        from nflae_bridge.files.labels import LabelSource, precode_labelled
+        from nflae_bridge.files.labels import LabelSource, fitted_labels, named_panel, precode_labelled
         from simulator.problems.combinations import check_combination
         from simulator.problems.dispatch import ProblemScheme, check_problem_scheme
         from simulator.problems.solution import solution_arrays
@@ -135,6 +135,8 @@ def _compute(
     except ModuleNotFoundError as error:
         raise explain_import(error, "nflae_bridge.precode") from error
     source = LabelSource(score=score, tests_waves=False)  # the test takes a third of the time of precoding
+    if isinstance(labels, str):
+        source, labels = fitted_labels(named_panel(labels, drops.shape[-1])), None
     arrays = solution_arrays(precode_labelled(scheme, torch.from_numpy(drops), budget, source, labels))
     return Result.from_arrays(arrays if combiner is None else arrays | {RECEIVE_COMBINER.name: combiner})
 
@@ -153,10 +155,12 @@ def _network(device: str) -> Engine:
     return load_network("auto", device)
 
 
-def _checked_labels(near_field: npt.ArrayLike | None, shape: tuple[int, ...]) -> npt.NDArray[np.bool_] | None:
-    """Return labels as bool (drops, users), None where none are given."""
-    if near_field is None:
-        return None
+def _checked_labels(
+    near_field: npt.ArrayLike | str | None, shape: tuple[int, ...]
+) -> npt.NDArray[np.bool_] | str | None:
+    """Return labels as bool (drops, users), the name of an array as it is, None where none are given."""
+    if near_field is None or isinstance(near_field, str):
+        return near_field
     labels = np.asarray(near_field)
     if labels.shape not in (shape, shape[1:] if shape[0] == 1 else shape) or not np.isin(labels, (0, 1)).all():
         raise NflaeError(

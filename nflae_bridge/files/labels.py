@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NO_VARIABLE",
+    "PANEL_PREFIX",
     "SCHEME_LABELS",
     "UNDECIDED",
     "LabelSource",
     "describe_panel_labels",
-    "panel_labels",
+    "fitted_labels",
+    "named_panel",
     "precode_labelled",
     "read_labels",
     "read_weights",
@@ -40,6 +42,8 @@ __all__ = [
 
 NO_VARIABLE = "none"
 """Name that selects the labels of the network although the file holds some."""
+PANEL_PREFIX = "upa:"
+"""Start of the name of a planar array, in the place of labels."""
 UNDECIDED = 0.5
 """Near-field score of a user whose channel is not a single spherical wave."""
 
@@ -62,11 +66,14 @@ class LabelSource:
         the scheme.
     tests_waves : bool
         Set the score to `UNDECIDED` where the channel is not a single spherical wave.
+    panel : UniformPlanarArray, optional
+        Planar array of the labels; by default a line.
     """
 
     given: Labels | None = None
     score: Callable[[Tensor], Tensor] | None = None
     tests_waves: bool = True
+    panel: UniformPlanarArray | None = None
 
 
 SCHEME_LABELS = LabelSource()
@@ -143,7 +150,8 @@ def read_labels(file: ChannelFile, wanted: str | None) -> tuple[Labels | None, s
     file : ChannelFile
         Open file.
     wanted : str or None
-        Name of the variable, or ``"none"``; by default ``near_field`` beside the channels, where there is one.
+        Name of the variable, ``"none"``, or a planar array, whose labels are fitted; by default ``near_field`` beside
+        the channels, where there is one.
 
     Returns
     -------
@@ -157,7 +165,7 @@ def read_labels(file: ChannelFile, wanted: str | None) -> tuple[Labels | None, s
     NflaeError
         If there is no such variable, or its size or a value of it is not that of labels.
     """
-    if wanted == NO_VARIABLE:
+    if wanted is not None and (wanted == NO_VARIABLE or wanted.startswith(PANEL_PREFIX)):
         return None, ""
     variable = _variable(file, wanted)
     if variable is None:
@@ -230,24 +238,28 @@ def _users_by_drops(file: ChannelFile, numbers: npt.NDArray[Any], order: Axes) -
     return np.ascontiguousarray(values.T)
 
 
-def stated_panel(file: ChannelFile) -> UniformPlanarArray | None:
-    """Return the planar array that a channel file states in a text ``array``, such as ``upa:16x16``.
+def stated_panel(file: ChannelFile, wanted: str | None = None) -> UniformPlanarArray | None:
+    """Return the planar array of a channel file.
 
     Parameters
     ----------
     file : ChannelFile
         Open file.
+    wanted : str, optional
+        As for `read_labels`; where it names no array, that of a text ``array`` in the file counts.
 
     Returns
     -------
     UniformPlanarArray or None
-        The array; None if the file states none, or a line.
+        The array; None if none is named, or a line.
 
     Raises
     ------
     NflaeError
         If the text names no array, or one of another number of antennas than the channels have.
     """
+    if wanted is not None and wanted.startswith(PANEL_PREFIX):
+        return named_panel(wanted, file.antennas)
     if file.version == "raw":
         return None
     from matlab_io.containers.contents import list_variables, stated_text  # h5py is not imported without a file
@@ -257,15 +269,41 @@ def stated_panel(file: ChannelFile) -> UniformPlanarArray | None:
     if not text.startswith("upa"):
         return None
     try:
+        return named_panel(text, file.antennas)
+    except NflaeError as error:
+        raise NflaeError(f"{file.path}: {error}") from None
+
+
+def named_panel(text: str, antennas: int) -> UniformPlanarArray:
+    """Return the planar array of a name, such as ``upa:16x16``.
+
+    Parameters
+    ----------
+    text : str
+        Name.
+    antennas : int
+        Number of antennas of the channels.
+
+    Returns
+    -------
+    UniformPlanarArray
+        The array.
+
+    Raises
+    ------
+    NflaeError
+        If there is no such array, or it has another number of antennas.
+    """
+    try:
         panel = parse_panel(text)
     except NflaeError as error:
-        raise NflaeError(f"{file.path}: array: {error}") from None
-    if panel.antennas != file.antennas:
-        raise NflaeError(f"{file.path}: array {panel} has {panel.antennas} antennas, the channels {file.antennas}")
+        raise NflaeError(f"array: {error}") from None
+    if panel.antennas != antennas:
+        raise NflaeError(f"array {panel} has {panel.antennas} antennas, the channels {antennas}")
     return panel
 
 
-def panel_labels(panel: UniformPlanarArray) -> LabelSource:
+def fitted_labels(panel: UniformPlanarArray) -> LabelSource:
     """Return the labels of a planar array: those of fitted spherical waves, since the network's are for a line.
 
     Parameters
@@ -278,25 +316,30 @@ def panel_labels(panel: UniformPlanarArray) -> LabelSource:
     LabelSource
         Scores of `simulator.geometry.panel_labels`.
     """
-    return LabelSource(score=lambda channels: panel_near_field_score(panel, channels), tests_waves=False)
+    return LabelSource(None, lambda channels: panel_near_field_score(panel, channels), False, panel)
 
 
-def describe_panel_labels(panel: UniformPlanarArray | None, file: ChannelFile) -> str:
+def describe_panel_labels(panel: UniformPlanarArray | None, file: ChannelFile, wanted: str | None) -> str:
     """Describe the origin of the labels of a panel, for the report.
 
     Parameters
     ----------
     panel : UniformPlanarArray or None
-        Planar array that the file states, if any.
+        Planar array, if any.
     file : ChannelFile
         Open file.
+    wanted : str or None
+        As for `read_labels`.
 
     Returns
     -------
     str
         The origin; empty without a panel.
     """
-    return "" if panel is None else f"spherical waves fitted to {panel}, the array in {file.path.name}"
+    if panel is None:
+        return ""
+    stated = "" if wanted is not None and wanted.startswith(PANEL_PREFIX) else f", the array in {file.path.name}"
+    return f"spherical waves fitted to {panel}{stated}"
 
 
 def _variable(file: ChannelFile, wanted: str | None) -> Variable | None:

@@ -86,7 +86,7 @@ class PrecodeHeader(Struct, tag_field="op", tag="precode", forbid_unknown_fields
     convention: Convention = "hermitian"
     scheme: str = "nflae"
     refine: Annotated[int, Meta(ge=0, le=MAX_REFINE)] = 0
-    near_field: bool = False
+    near_field: bool | str = False
     want: Annotated[tuple[ArrayName, ...], Meta(min_length=1)] | None = None
     deadline_ms: Annotated[float, Meta(gt=0)] | None = None
     receive_antennas: ReceiveMode | None = None
@@ -153,7 +153,7 @@ class PredictHeader(Struct, tag_field="op", tag="predict", forbid_unknown_fields
     min_rate: float = DEFAULT_MIN_RATE
     scheme: str = "nflae"
     refine: Annotated[int, Meta(ge=0, le=MAX_REFINE)] = 0
-    near_field: bool = False
+    near_field: bool | str = False
     want: Annotated[tuple[PredictedName, ...], Meta(min_length=1)] | None = None
     deadline_ms: Annotated[float, Meta(gt=0)] | None = None
 
@@ -301,10 +301,10 @@ def announced_bytes(header: RequestHeader) -> list[int]:
     if isinstance(header, PredictHeader):
         antennas, users, snapshots = (*header.shape, 1)[:3]
         channels = antennas * users * snapshots * _ITEM_BYTES[header.dtype]
-        return [channels, users * header.ahead] if header.near_field else [channels]
+        return [channels, users * header.ahead] if header.near_field is True else [channels]
     drops, users, receive, antennas = header.sizes
     sizes = [drops * users * receive * antennas * _ITEM_BYTES[header.dtype]]
-    if header.near_field:
+    if header.near_field is True:
         sizes.append(drops * users * (receive if header.receive_antennas == "each" else 1))
     if header.weights is True:
         sizes.append(8 * drops * users)

@@ -71,8 +71,9 @@ class PrecodeRequest:
         Name of the precoding scheme.
     refine : int
         WMMSE steps after the network.
-    near_field : numpy.ndarray or None
-        Given near-field labels, bool (drops, users); None if the scheme finds them.
+    near_field : numpy.ndarray, str or None
+        Given near-field labels, bool (drops, users), or the panel to whose channels waves are fitted; None if the
+        scheme finds them.
     want : tuple of str
         Names of the arrays to return.
     receive_antennas : {"each", "strongest", "eigen", "joint"} or None
@@ -89,7 +90,7 @@ class PrecodeRequest:
     convention: Convention = "hermitian"
     scheme: str = "nflae"
     refine: int = 0
-    near_field: npt.NDArray[np.bool_] | None = None
+    near_field: npt.NDArray[np.bool_] | str | None = None
     want: tuple[ArrayName, ...] = RESULT_NAMES
     deadline: float = math.inf
     receive_antennas: ReceiveMode | None = None
@@ -106,6 +107,11 @@ class PrecodeRequest:
         """Names of the arrays of the answer: those wanted, and the receive combiners where antennas are combined."""
         combined = self.receive_antennas in ("strongest", "eigen") and RECEIVE_COMBINER.name not in self.want
         return (*self.want, RECEIVE_COMBINER.name) if combined else self.want
+
+    @property
+    def labels(self) -> bool | str:
+        """Presence of labels, or the panel by which they are found."""
+        return self.near_field if isinstance(self.near_field, str) else self.near_field is not None
 
     @property
     def streams(self) -> int:

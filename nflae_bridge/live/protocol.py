@@ -84,7 +84,7 @@ def encode_request(request: Request) -> list[Frame]:
         "convention": request.convention,
         "scheme": request.scheme,
         "refine": int(request.refine),
-        "near_field": request.near_field is not None,
+        "near_field": request.labels,
         "deadline_ms": None if request.deadline == math.inf else 1e3 * request.deadline,
         **request.quantities,
     }
@@ -98,7 +98,7 @@ def encode_request(request: Request) -> list[Frame]:
         stated = common | _problem_fields(request)
         header = PrecodeHeader(**stated, want=want, receive_antennas=request.receive_antennas)
     frames: list[Frame] = [msgspec.json.encode(header), _little_endian(request.channels)]
-    if request.near_field is not None:
+    if isinstance(request.near_field, np.ndarray):
         frames.append(_little_endian(request.near_field))
     if isinstance(header, PrecodeHeader) and header.weights is True:
         assert request.problem.weights is not None
@@ -149,7 +149,7 @@ def decode_request(frames: Sequence[Frame]) -> Request:
         _check_frame_count(frames, 1)
         return CancelRequest(header.id)
     is_weighted = isinstance(header, PrecodeHeader) and header.weights is True
-    _check_frame_count(frames, 2 + header.near_field + is_weighted)
+    _check_frame_count(frames, 2 + (header.near_field is True) + is_weighted)
     if isinstance(header, PredictHeader):
         shape = (*header.shape, 1)[:3][::-1]
         common = _common_fields(header, frames, shape, (header.ahead, shape[1]))
@@ -177,8 +177,8 @@ def _common_fields(
 ) -> dict[str, Any]:
     """Return the fields of a request that has channels of a shape, and labels of another."""
     channels = _array(frames[1], "channels", _DTYPES[header.dtype], shape)
-    near_field = None
-    if header.near_field:
+    near_field: Array | str | None = header.near_field if isinstance(header.near_field, str) else None
+    if header.near_field is True:
         near_field = _array(frames[2], "near_field", np.dtype(np.uint8), labelled) != 0
     return {
         "id": header.id,

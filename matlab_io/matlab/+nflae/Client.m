@@ -33,7 +33,8 @@ classdef Client < handle
 %                                   r.receive_combiner, R x K x S, or 'joint', combined together with the precoder
 %     'Convention'                  'hermitian': y = H' * x, N x K; 'direct': y = H * x, K x N; with 'nks'
 %                                   'direct' means y = H.' * x                      (by the layout)
-%     'NearField'                   K x S labels to be used for C3                  (found by the scheme)
+%     'NearField'                   K x S labels to be used for C3, or a panel of which waves are fitted,
+%                                   'upa:16x16'                                     (found by the scheme)
 %     'Want'                        cell of the variables to send back; fewer take less time (all)
 %     'Timeout'                     time limit of this call, s                      (the client's)
 %   and those of other problems than the sum rate under one total power, as `nflae precode` has them:

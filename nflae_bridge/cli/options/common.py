@@ -181,8 +181,9 @@ channel_options = option_group(
 near_field_option = click.option(
     "--near-field",
     "labels",
-    metavar="VAR",
-    help="Variable of near-field labels, 0 and 1, K x S; none: the network labels.  [default: near_field in the file]",
+    metavar="VAR|none|upa:RxC[x2]",
+    help="Variable of near-field labels, 0 and 1, K x S; none: the network labels; a panel: by fitted spherical waves,"
+    " as for a file that states it.  [default: near_field in the file]",
 )
 alpha_c_option = click.option(
     "--alpha-c",

@@ -210,7 +210,7 @@ def precode_drop_to_plot(
     result = precode_channels(scheme, block.channels, budget, device, labels, block.near_field)
     carrier = None if plotting.carrier_ghz is None else 1e9 * plotting.carrier_ghz
     path = None if file.version == "raw" else file.path
-    shown, panel = torch.from_numpy(block.channels[0]), stated_panel(file)
+    shown, panel = torch.from_numpy(block.channels[0]), labels.panel or stated_panel(file)
     scene = scene_of(path, drop, file.drops, shown, carrier) if panel is None else panel_scene(panel, shown)
     return DropPicture(
         title=f"{file.path.name}, {drop_name(file, drop)}: {name}, {float(result.sum_rate[0]):.2f} bps/Hz",

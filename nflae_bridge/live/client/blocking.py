@@ -101,7 +101,7 @@ class Client:
         noise_power: float | None = None,
         alpha_c: float = DEFAULT_ALPHA_C,
         min_rate: float = DEFAULT_MIN_RATE,
-        near_field: npt.ArrayLike | None = None,
+        near_field: npt.ArrayLike | str | None = None,
         scheme: str = "nflae",
         refine: int = 0,
         timeout: float | None = None,
@@ -124,8 +124,8 @@ class Client:
             Largest share of P for the near-field users, in (0, 1].
         min_rate : float
             Minimum rate of every user, bps/Hz.
-        near_field : array_like, optional
-            Near-field labels to use, bool (drops, users); by default the scheme finds them.
+        near_field : array_like or str, optional
+            Labels to use, bool (drops, users), or the panel to fit, ``"upa:16x16"``; by default the scheme finds them.
         scheme : str
             Name of a scheme of the server; SINRs and rates of ``noma`` require receivers with SIC.
         refine : int
@@ -212,7 +212,7 @@ class Client:
         noise_power: float | None = None,
         alpha_c: float = DEFAULT_ALPHA_C,
         min_rate: float = DEFAULT_MIN_RATE,
-        near_field: npt.ArrayLike | None = None,
+        near_field: npt.ArrayLike | str | None = None,
         scheme: str = "nflae",
         refine: int = 0,
         timeout: float | None = None,

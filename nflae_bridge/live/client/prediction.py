@@ -77,7 +77,7 @@ def make_prediction(
 
 def then_precode(
     request: PredictRequest,
-    near_field: npt.ArrayLike | None,
+    near_field: npt.ArrayLike | str | None,
     budget: dict[str, float | None],
     scheme: str,
     refine: int,
@@ -88,8 +88,8 @@ def then_precode(
     ----------
     request : PredictRequest
         Request for a prediction.
-    near_field : array_like or None
-        Given near-field labels, bool (ahead, users).
+    near_field : array_like, str or None
+        Given near-field labels, bool (ahead, users), or the panel to fit.
     budget, scheme, refine
         As for `make_request`.
 

@@ -90,7 +90,7 @@ def convert(name: str, annotation: str, value: Any) -> Any:
 
 def make_request(
     channels: npt.ArrayLike,
-    near_field: npt.ArrayLike | None,
+    near_field: npt.ArrayLike | str | None,
     budget: dict[str, float | None],
     scheme: str,
     refine: int,
@@ -106,8 +106,8 @@ def make_request(
     channels : array_like
         Complex channels, (drops, users, antennas) or (users, antennas), or of the axes of `layout`.
     near_field, budget
-        Given near-field labels, bool (drops, users), or None; fields of `LinkBudget`, of which a noise power of None is
-        the default one, for channels at which it is plausible.
+        Given near-field labels, bool (drops, users), the panel to fit, or None; fields of `LinkBudget`, of which a
+        noise power of None is the default one, for channels at which it is plausible.
     scheme, refine
         Name of the scheme; WMMSE steps after the network.
     layout, convention, receive_antennas, options
@@ -131,7 +131,7 @@ def make_request(
     channels = convert("channels", "npt.ArrayLike", channels)
     drops, combiner = _checked_drops(channels, layout, convention, receive_antennas)
     problem = _described(options or {}, receive_antennas, budget.get("power"), layout, np.shape(channels), drops)
-    labels = None if near_field is None else _checked_labels(near_field, drops.shape[:2])
+    labels = _checked_labels(near_field, drops.shape[:2])
     if not 0 <= refine <= MAX_REFINE:
         raise BadRequest(f"refine must be a whole number from 0 to {MAX_REFINE}, got {refine}")
     default_noise = budget.get("noise_power", math.nan) is None
@@ -180,7 +180,13 @@ def _checked_drops(
     return drops, combiner
 
 
-def _checked_labels(near_field: npt.ArrayLike, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+def _checked_labels(
+    near_field: npt.ArrayLike | str | None, shape: tuple[int, ...]
+) -> npt.NDArray[np.bool_] | str | None:
+    if near_field is None or (isinstance(near_field, str) and near_field.startswith("upa:")):
+        return near_field
+    if isinstance(near_field, str):
+        raise BadRequest(f"near_field must be bool {shape} or a panel, 'upa:ROWSxCOLUMNS', got {near_field[:60]!r}")
     labels: npt.NDArray[Any] = convert("near_field", "npt.ArrayLike", near_field)
     if labels.shape not in (shape, shape[1:] if shape[0] == 1 else shape) or not np.isin(labels, (0, 1)).all():
         raise BadRequest(f"near_field must be bool (drops, users) = {shape}, got {labels.dtype} of {labels.shape}")

@@ -18,7 +18,7 @@ from nflae_bridge.live.messages import PrecodeRequest, stated_problem
 from nflae_bridge.live.server.computation.costs import CostModel
 from nflae_bridge.live.server.computation.device import Device
 from nflae_bridge.live.server.computation.micro_batches import BatchKey, Job, ProblemKey, announced_key
-from nflae_bridge.live.server.computation.problems import check_problem
+from nflae_bridge.live.server.computation.problems import check_panel, check_problem
 from nflae_bridge.live.server.computation.shares import Shares
 from nflae_bridge.live.server.settings import ServerSettings
 from simulator.downlink.budget import LinkBudget
@@ -166,8 +166,10 @@ class Admission:
             check_problem(problem, budget, scheme)
 
     def _check(self, key: BatchKey, drops: int) -> None:
-        users, antennas, scheme, _, _, prediction = key
+        users, antennas, scheme, _, labels, prediction = key
         settings = self._settings
+        if isinstance(labels, str):
+            check_panel(labels, antennas)
         if isinstance(prediction, ProblemKey):
             users *= prediction.streams
         else:

@@ -214,7 +214,7 @@ def test_one_drop_may_go_without_its_axis_and_arrays_of_any_layout_are_sent_righ
         *(("convention", value) for value in ("Hermitian", "", 1, None)),
         *(("scheme", value) for value in (1, None, ["mrt"], {})),
         *(("refine", value) for value in (-1, 101, 1.5, "1", None, True)),
-        *(("near_field", value) for value in (1, "true", None, [True])),
+        *(("near_field", value) for value in (1, None, [True])),
         *(("want", value) for value in ([], "precoder", ["beams"], [1], ["power", "power"], {}, [["power"]])),
         *(("deadline_ms", value) for value in (0, -1, "10", True, [10])),
         *(("pover", value) for value in (1, None)),

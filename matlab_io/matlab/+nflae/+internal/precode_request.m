@@ -51,7 +51,9 @@ function [header, payload, seconds, layout] = precode_request(H, arguments, labe
     header.want = names(options.Want);
   end
   labels = {};
-  if given('NearField')
+  if given('NearField') && ischar(options.NearField)
+    header.near_field = options.NearField;
+  elseif given('NearField')
     header.near_field = true;
     if nargin < 3
       labelled = drops;

@@ -252,14 +252,14 @@ def _labels(
 ) -> tuple[LabelSource, str]:
     """Return the source of the labels, and its name: the file, for a panel fitted waves, else the network."""
     from nflae_bridge.engine.schemes import load_network
-    from nflae_bridge.files.labels import LabelSource, describe_panel_labels, panel_labels, read_labels, stated_panel
+    from nflae_bridge.files.labels import LabelSource, describe_panel_labels, fitted_labels, read_labels, stated_panel
 
     given, origin = read_labels(file, wanted)
     if given is not None:
         return LabelSource(given), origin
-    panel = stated_panel(file)
+    panel = stated_panel(file, wanted)
     if panel is not None:
-        return panel_labels(panel), describe_panel_labels(panel, file)
+        return fitted_labels(panel), describe_panel_labels(panel, file, wanted)
     score = None if name == NETWORK else load_network("auto", str(device)).near_field_score
     return LabelSource(score=score), f"network (model {model})"
 

@@ -117,7 +117,7 @@ def command(
         # The workers of a cluster may have another device than this machine; the network must be the same.
         model = portable_model(work.model, device.type)
         given, origin = read_labels(file, labels)
-        panel = stated_panel(file) if given is None else None
+        panel = stated_panel(file, labels) if given is None else None
         comparison = Comparison(tuple(schemes), optimiser, model, work.device, work.refine, budget, problem, panel)
         engine = comparison.engine()
         together = problem.drops_together
@@ -131,7 +131,7 @@ def command(
         if plotting.plot is not None:
             name = "nflae" if "nflae" in schemes else schemes[0]
             scheme = comparison.schemes_by_name()[name]
-            label_source = LabelSource(given, comparison.near_field_score, tests_waves=panel is None)
+            label_source = LabelSource(given, comparison.near_field_score, panel is None, panel)
             shown = precode_drop_to_plot(plotting, file, name, scheme, budget, device, choice.noise, label_source)
         outputs = [] if plotting.plot is None or shown is None else [_drawn(plotting.plot, shown, found, plotting.look)]
         if csv_path is not None:
@@ -143,7 +143,7 @@ def command(
             problem,
             file.drops,
             budget,
-            origin or describe_panel_labels(panel, file) or f"model {engine.checkpoint.name}",
+            origin or describe_panel_labels(panel, file, labels) or f"model {engine.checkpoint.name}",
             str(device),
         )
         if choice.sum_rate_scope and choice.power_scope != "total":

@@ -21,7 +21,7 @@ from matlab_io.result import RECEIVE_COMBINER
 from matlab_io.version import __version__
 from nflae_bridge.engine.devices import choose_device, drops_per_block
 from nflae_bridge.engine.engine import Engine
-from nflae_bridge.files.labels import LabelSource, precode_labelled
+from nflae_bridge.files.labels import precode_labelled
 from nflae_bridge.files.validation import Channels, first_bad_drop
 from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.messages import PLAIN, PrecodeRequest, PredictRequest
@@ -34,7 +34,7 @@ from nflae_bridge.live.server.computation.prediction import (
     prediction_info,
     trial_request,
 )
-from nflae_bridge.live.server.computation.problems import is_finite, solve_request
+from nflae_bridge.live.server.computation.problems import is_finite, label_source, solve_request
 from nflae_bridge.live.server.computation.problems import trial_request as problem_trial
 from nflae_bridge.network.shipped import load_model, model_folder
 from simulator.downlink.budget import LinkBudget
@@ -301,13 +301,14 @@ class Device:
         parts = [_channels(request.channels[start:stop], request.convention) for request in requests]
         channels = torch.from_numpy(parts[0] if len(parts) == 1 else np.concatenate(parts)).to(self.device)
         labels = None
-        if first.near_field is not None:
-            given = [request.near_field[start:stop] for request in requests if request.near_field is not None]
+        if isinstance(first.near_field, np.ndarray):
+            given = [each.near_field[start:stop] for each in requests if isinstance(each.near_field, np.ndarray)]
             labels = torch.from_numpy(np.concatenate(given)).to(self.device)
         budget = _budget(requests, self.device)
-        if labels is None and first.scheme != "nflae" and (budget.constrains_near_field or _LABELS & set(wanted)):
+        own = first.scheme == "nflae" and first.near_field is None
+        if labels is None and not own and (budget.constrains_near_field or _LABELS & set(wanted)):
             # As in files, labels do not depend on the scheme.
-            source = LabelSource(score=self._engine.near_field_score, tests_waves=False)
+            source = label_source(first, self._engine)
             return result_arrays(precode_labelled(scheme, channels, budget, source, None), names=wanted)
         return result_arrays(scheme(ChannelBatch(channels, labels), budget), names=wanted)
 

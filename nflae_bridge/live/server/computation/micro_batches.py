@@ -62,7 +62,7 @@ class ProblemKey:
         return cls(tuple(sorted(problem.parts)), receive, streams, problem.rf_chains or 0, problem.drops_together)
 
 
-BatchKey = tuple[int, int, str | None, int, bool, PredictionKey | ProblemKey | None]  # see `batch_key`
+BatchKey = tuple[int, int, str | None, int, bool | str, PredictionKey | ProblemKey | None]  # see `batch_key`
 
 
 @dataclass(frozen=True)
@@ -113,17 +113,16 @@ def batch_key(request: PrecodeRequest) -> BatchKey:
     Returns
     -------
     BatchKey
-        Users, antennas, scheme, refinements, presence of labels; those of the prediction or the problem, if there is
-        one, and no scheme where nothing is precoded.
+        Users, antennas, scheme, refinements, presence of labels or their panel; those of the prediction or the problem,
+        if there is one, and no scheme where nothing is precoded.
     """
     _, users, antennas = request.size
-    labelled = request.near_field is not None
     if not isinstance(request, PredictRequest):
         problem = None if request.problem is PLAIN else ProblemKey.of(request.problem, *request.channels.shape[-2:])
-        return users, antennas, request.scheme, request.refine, labelled, problem
+        return users, antennas, request.scheme, request.refine, request.labels, problem
     options = request.options
     prediction = len(request.channels), options.ahead, options.method, options.geometry
-    return users, antennas, request.scheme if options.precodes else None, request.refine, labelled, prediction
+    return users, antennas, request.scheme if options.precodes else None, request.refine, request.labels, prediction
 
 
 def announced_key(header: PrecodeHeader | PredictHeader) -> tuple[BatchKey, int]:

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from matlab_io.errors import NflaeError
 from matlab_io.result import RESULT_NAMES
 from nflae_bridge.engine.devices import drops_per_block
 from nflae_bridge.engine.engine import Engine
-from nflae_bridge.files.labels import LabelSource, precode_labelled
+from nflae_bridge.files.labels import LabelSource, fitted_labels, named_panel, precode_labelled
 from nflae_bridge.files.validation import Channels
 from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.messages import PrecodeRequest
@@ -51,6 +52,47 @@ def check_problem(problem: PrecodingProblem, budget: LinkBudget, spec: str) -> N
         raise WireError("bad_request", str(error)) from None
 
 
+def check_panel(name: str, antennas: int) -> None:
+    """Check the panel by which labels are found.
+
+    Parameters
+    ----------
+    name : str
+        Name of the panel.
+    antennas : int
+        Number of antennas of the channels.
+
+    Raises
+    ------
+    WireError
+        ``bad_request``, if there is no such panel, or it has another number of antennas.
+    """
+    try:
+        named_panel(name, antennas)
+    except NflaeError as error:
+        raise WireError("bad_request", f"near_field: {error}") from None
+
+
+def label_source(request: PrecodeRequest, engine: Engine) -> LabelSource:
+    """Return the source of the labels of a request where none are given.
+
+    Parameters
+    ----------
+    request : PrecodeRequest
+        Request.
+    engine : Engine
+        Network.
+
+    Returns
+    -------
+    LabelSource
+        Waves fitted to the panel that the request names, else the network.
+    """
+    if isinstance(request.near_field, str):
+        return fitted_labels(named_panel(request.near_field, request.channels.shape[-1]))
+    return LabelSource(score=engine.near_field_score, tests_waves=False)
+
+
 def solve_request(
     engine: Engine, request: PrecodeRequest, channels: Channels, device: torch.device, interrupt: Callable[[], None]
 ) -> Arrays:
@@ -75,7 +117,7 @@ def solve_request(
         Arrays by name, drops first; at least those that are wanted.
     """
     scheme = ProblemScheme(request.problem, engine, request.scheme)
-    labels = LabelSource(score=engine.near_field_score, tests_waves=False)
+    labels = label_source(request, engine)
     drops, users, *receive, antennas = channels.shape
     together = request.problem.drops_together
     step = drops_per_block(users * (receive[0] if receive else 1), antennas)
@@ -85,7 +127,7 @@ def solve_request(
         if start:
             interrupt()
         part = torch.from_numpy(channels[start : start + step]).to(device)
-        given = None if request.near_field is None else request.near_field[start : start + step]
+        given = request.near_field[start : start + step] if isinstance(request.near_field, np.ndarray) else None
         solver = scheme.of_drops(start, np.ones(len(part), np.bool_))
         found = precode_labelled(solver, part, request.budget, labels, given)
         parts.append(solution_arrays(found, names=[name for name in request.want if name in RESULT_NAMES]))
