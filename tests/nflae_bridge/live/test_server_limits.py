@@ -381,6 +381,18 @@ def test_shorter_jobs_of_others_are_computed_between_blocks() -> None:
     assert len(queue) == 2
 
 
+def test_a_job_computed_by_the_thread_of_the_loop_is_not_interrupted_for_others() -> None:
+    device, queue, connected, worker = blocks_worker()
+    queue.put(a_job("short", 1, b"2"))
+    (answer,) = worker.compute([a_job("long", 20, b"1")], None)
+    assert code(answer) == "ok"
+    assert set(device.order) == {"long"}
+    assert len(queue) == 1
+    connected.clear()
+    (answer,) = worker.compute([a_job("long", 20, b"1")], None)
+    assert code(answer) == "expired"
+
+
 def test_the_first_request_of_a_scheme_is_checked_after_its_trial_and_before_it_is_computed() -> None:
     device, _, _, worker = blocks_worker(max_seconds=5)
     tried: list[str] = []
@@ -470,6 +482,8 @@ def test_one_long_drop_is_interrupted_between_its_iterations(spec: str, monkeypa
 
     with pytest.raises(WireError, match="now"):
         device.compute([long], stop)
+    device.computes_beside = False  # a GPU, whose buffers other jobs would overwrite
+    device.compute([long], stop)
 
 
 def test_an_interrupt_ends_a_prediction_with_its_own_code(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -482,7 +496,7 @@ def test_an_interrupt_ends_a_prediction_with_its_own_code(monkeypatch: pytest.Mo
         if len(calls) > 1:  # the first one is before the prediction
             raise WireError("expired", "now")
 
-    request = trial_request(3, 16)
+    request = trial_request(70, 16)  # more series than are predicted in NumPy
     options = dataclasses.replace(request.options, method="kalman")
     with pytest.raises(WireError) as raised:
         device.compute([Job([], dataclasses.replace(request, options=options), 0.0)], stop)
