@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from simulator.downlink.budget import LinkBudget
@@ -34,7 +34,7 @@ class Solvers:
     constraints: frozenset[str] = frozenset()
 
 
-SOLVERS: tuple[Solvers, ...] = (
+_SINGLE: tuple[Solvers, ...] = (
     Solvers(
         frozenset({"weights"}),
         {"nflae": "weights:precode_weighted", "wmmse": "weights:weighted_wmmse", "rzf": "weights:weighted_rzf"},
@@ -87,6 +87,20 @@ SOLVERS: tuple[Solvers, ...] = (
         },
     ),
 )
+_TAKE_WEIGHTS = {  # schemes whose objective may be the weighted sum rate
+    "subcarrier power": ("nflae", "wmmse", "rzf"),
+    "antenna limits": ("nflae", "wmmse", "rzf"),
+    "hybrid array": ("nflae", "wmmse", "omp", "pe-altmin", "rzf"),
+}
+
+
+def _with_weights(solvers: Solvers) -> Iterator[Solvers]:
+    for part in solvers.parts & set(_TAKE_WEIGHTS):
+        schemes = {name: solvers.schemes[name] for name in _TAKE_WEIGHTS[part]}
+        yield Solvers(solvers.parts | {"weights"}, schemes)
+
+
+SOLVERS = (*_SINGLE, *(weighted for each in _SINGLE for weighted in _with_weights(each)))
 """Every problem that can be solved, beside the plain one, which every scheme of the registry solves."""
 
 

@@ -1,10 +1,10 @@
 """Maximise the sum rate under power limits of antennas or groups of antennas, with or without a total power.
 
-Let g_l be the power of the antennas of group l. The problem is max sum_k log2(1 + SINR_k) subject to g_l <= c_l and,
-where a total holds, sum_l g_l <= P. Prices q_l merge these limits into the single one sum_l q_l g_l <= B with
-B = sum_l q_l c_l, or, with a total, q_l >= 1 and B = P + sum_l (q_l - 1) c_l. With Q = diag(q) and x' = Q^(1/2) x that
-is a total power for the channels h'_k = Q^(-1/2) h_k, and the optimal structure holds for these (duality with an uplink
-of noise covariance Q).
+Let g_l be the power of the antennas of group l. The problem is max sum_k a_k log2(1 + SINR_k), a_k = 1 or given
+weights, subject to g_l <= c_l and, where a total holds, sum_l g_l <= P. Prices q_l merge these limits into the single
+one sum_l q_l g_l <= B with B = sum_l q_l c_l, or, with a total, q_l >= 1 and B = P + sum_l (q_l - 1) c_l. With
+Q = diag(q) and x' = Q^(1/2) x that is a total power for the channels h'_k = Q^(-1/2) h_k, and the optimal structure
+holds for these (duality with an uplink of noise covariance Q).
 
 The inner scheme solves q = 1. Each round then performs one WMMSE step on the K x K Gram matrix of h' and updates
 q_l <- q_l (g_l / c_l)^(1/2). Every round gives two precoders that meet the limits: antennas above their limit scaled
@@ -42,9 +42,10 @@ from simulator.problems.algebra import (
     wmmse_step,
 )
 from simulator.problems.algorithms.power_limits import PowerLimits
+from simulator.problems.algorithms.weights import optional_weights, textbook_allocation, weighted_start, weighted_sum
 from simulator.problems.problem import PrecodingProblem
 from simulator.problems.solution import ProblemSolution, make_solution
-from simulator.problems.structured import Allocation, inner_allocation, per_drop_column
+from simulator.problems.structured import Allocation, per_drop_column
 from simulator.schemes.options import Between
 
 ROUNDS = 2
@@ -93,6 +94,7 @@ class _Case:
     problem: PrecodingProblem
     limits: PowerLimits
     users: UserGram
+    weights: Real | None
     channels: Complex
     conjugate: Complex
     snr: Real
@@ -105,7 +107,8 @@ class _Case:
         users = UserGram.of(channels, snr)
         if users.needs_float64 is not None:
             channels = channels.astype(np.complex128)
-        return cls(batch, budget, problem, limits, users, channels, channels.conj(), snr)
+        weights = optional_weights(problem, users)
+        return cls(batch, budget, problem, limits, users, weights, channels, channels.conj(), snr)
 
     def points(self, start: Allocation, rounds: int) -> Iterator[_Point]:
         """Yield the points of the start and of every round: clipped to the limits, and filled up to them."""
@@ -126,7 +129,7 @@ class _Case:
                 total = np.where(binds, 1.0, together)
             beams = structured_beams(gram, dual)
             if index:
-                dual, beams, power = wmmse_step(gram, beams, power)
+                dual, beams, power = wmmse_step(gram, beams, power, self.weights)
             formed = self._formed(channels, beams, power * total, self.snr * total)
             powers = limits.group_powers(formed, root)
             yield self._point(formed, root * limits.per_antenna(limits.clipping_gain(powers) ** 0.5))
@@ -139,10 +142,10 @@ class _Case:
 
     def textbook(self, highest: Real | None = None) -> Iterator[_Point]:
         """Yield regularised zero forcing, scaled and clipped, unless it is far below a sum rate on every drop."""
-        equal = Allocation.equal(self.users.gram)
+        equal = textbook_allocation(self.users.gram, self.weights)
         beams = structured_beams(self.users.gram, equal.dual)
         if highest is not None:
-            reached = rates(sinr(beams.effective_gains, equal.power)).sum(1)
+            reached = weighted_sum(rates(sinr(beams.effective_gains, equal.power)), self.weights)
             if not (reached > _CLOSE * highest).any():
                 return
         formed = self._formed(self.channels, beams, equal.power, self.snr)
@@ -166,7 +169,7 @@ class _Case:
 
     def _point(self, formed: Complex, amplitudes: npt.NDArray[Any]) -> _Point:
         gains = squares(self.conjugate @ (formed * amplitudes).transpose(0, 2, 1)) * self.snr[..., None]
-        reached = rates(sinr(gains.astype(np.float64), np.ones(gains.shape[:2]))).sum(1)
+        reached = weighted_sum(rates(sinr(gains.astype(np.float64), np.ones(gains.shape[:2]))), self.weights)
         return _Point(formed, amplitudes, gains, reached)
 
     def best(self, points: Iterator[_Point]) -> _Point | None:
@@ -232,7 +235,7 @@ def precode_antenna_limited(
         better.
     """
     case = _Case.of(batch, budget, problem)
-    found = case.best(case.points(inner_allocation(inner, case.users.gram), rounds))
+    found = case.best(case.points(weighted_start(case.users.gram, case.weights, inner), rounds))
     assert found is not None
     return case.solution(found, case.best(case.textbook(found.sum_rate)))
 
@@ -258,7 +261,7 @@ def antenna_limited_wmmse(
         Solution of every drop.
     """
     case = _Case.of(batch, budget, problem)
-    found = case.best(case.points(Allocation.equal(case.users.gram), iterations))
+    found = case.best(case.points(textbook_allocation(case.users.gram, case.weights), iterations))
     assert found is not None
     return case.solution(found, None)
 

@@ -29,12 +29,12 @@ from simulator.problems.algebra import (
     structured_beams,
     wmmse_steps,
 )
+from simulator.problems.algorithms.weights import optional_weights, textbook_allocation, weighted_start, weighted_sum
 from simulator.problems.problem import PrecodingProblem
 from simulator.problems.solution import ProblemSolution, guarded, make_solution
 from simulator.problems.structured import (
     NEGLIGIBLE,
     Allocation,
-    inner_allocation,
     structured_solution,
     user_gram,
 )
@@ -76,28 +76,29 @@ def precode_subcarriers(
     """
     together = problem.subcarriers
     users = user_gram(batch, budget)
-    gram, share = users.gram, 1 / together
-    first = inner_allocation(inner, gram * share)
+    gram, share, weights = users.gram, 1 / together, optional_weights(problem, users)
+    first = weighted_start(gram * share, weights, inner)
     beams = structured_beams(gram * share, first.dual)
-    shares = np.maximum(fill_shares(*fit_curve(beams.effective_gains, first.power, share), together), _LEAST_SHARE)
+    curve = fit_curve(beams.effective_gains, first.power, share, weights)
+    shares = np.maximum(fill_shares(*curve, together), _LEAST_SHARE)
     scale = shares[:, None]
-    second = inner_allocation(inner, gram * scale[..., None])
+    second = weighted_start(gram * scale[..., None], weights, inner)
     start = Allocation(second.dual * scale, second.power * scale)
-    dual, refined, power = wmmse_steps(gram, start.dual, start.power, steps, together=together)
+    dual, refined, power = wmmse_steps(gram, start.dual, start.power, steps, weights, together)
     found = structured_solution(batch, budget, problem, users, Allocation(dual, power), refined)
     # The two at equal shares are formed only where they come close to the result.
-    equal = np.full(gram.shape[:2], share / gram.shape[-1])
+    equal = textbook_allocation(gram, weights).dual * share
     rivals = (first.dual * share, first.power * share), (equal, equal)
     for rival in (Allocation(*each) for each in rivals):
         rival_beams = structured_beams(gram, rival.dual)
-        reached = _sum_rates(rival_beams, rival.power, together)
-        if (reached > _sum_rates(refined, power, together) * (1 - NEGLIGIBLE)).any():
+        reached = _sum_rates(rival_beams, rival.power, together, weights)
+        if (reached > _sum_rates(refined, power, together, weights) * (1 - NEGLIGIBLE)).any():
             found = guarded(found, structured_solution(batch, budget, problem, users, rival, rival_beams))
     return found
 
 
-def fit_curve(effective_gains: Real, power: Real, share: float) -> tuple[Real, Real]:
-    """Fit m ln(1 + s / c) to a sum rate and its slope at one share of the power.
+def fit_curve(effective_gains: Real, power: Real, share: float, weights: Real | None = None) -> tuple[Real, Real]:
+    """Fit m ln(1 + s / c) to a (weighted) sum rate and its slope at one share of the power.
 
     Parameters
     ----------
@@ -107,6 +108,8 @@ def fit_curve(effective_gains: Real, power: Real, share: float) -> tuple[Real, R
         q of the share, float64 (drops, users), of sum 1.
     share : float
         s, of the total power.
+    weights : ndarray, optional
+        a, float64 (drops, users).
 
     Returns
     -------
@@ -117,10 +120,11 @@ def fit_curve(effective_gains: Real, power: Real, share: float) -> tuple[Real, R
     """
     reached = sinr(effective_gains, power)
     received = 1 + np.matvec(effective_gains, power)
-    price = ((1 + reached) * diagonal(effective_gains) * power / received**2).sum(1)  # times s
+    each = (1 + reached) * diagonal(effective_gains) * power / received**2
+    price = weighted_sum(each, weights)  # times s
     # (1 + 1/x) ln(1 + x) = R / (nu s) for x = s / c. With u = ln(1 + x), u = target (1 - exp(-u)), a convex difference:
     # Newton's method falls to the root from 2 (target - 1) and from the target, which are above it.
-    target = np.maximum(np.log1p(reached).sum(1) / np.maximum(price, TINY), 1 + 1e-9)
+    target = np.maximum(weighted_sum(np.log1p(reached), weights) / np.maximum(price, TINY), 1 + 1e-9)
     exponent = np.minimum(target, 2 * (target - 1))
     for _ in range(_NEWTON_STEPS):
         decayed = target * np.exp(-exponent)
@@ -176,8 +180,9 @@ def joint_wmmse(
         Solution of every drop.
     """
     users = user_gram(batch, budget)
-    equal = Allocation.equal(users.gram).dual / problem.subcarriers
-    dual, beams, power = wmmse_steps(users.gram, equal, equal, iterations, together=problem.subcarriers)
+    weights = optional_weights(problem, users)
+    equal = textbook_allocation(users.gram, weights).dual / problem.subcarriers
+    dual, beams, power = wmmse_steps(users.gram, equal, equal, iterations, weights, problem.subcarriers)
     return structured_solution(batch, budget, problem, users, Allocation(dual, power), beams)
 
 
@@ -214,13 +219,17 @@ def rzf_at_equal_shares(batch: ChannelBatch, budget: LinkBudget, problem: Precod
     ProblemSolution
         Solution of every drop.
     """
+    if problem.weights is not None:
+        users = user_gram(batch, budget)
+        dual = textbook_allocation(users.gram, optional_weights(problem, users)).dual / problem.subcarriers
+        return structured_solution(batch, budget, problem, users, Allocation(dual, dual))
     equal = _with_shares(budget, _equal_shares(batch, problem.subcarriers))
     return _solution(batch, budget, problem, rzf(batch, equal))
 
 
-def _sum_rates(beams: Beams, power: Real, together: int) -> Real:
-    """Return the sum rate of every snapshot, float64 (snapshots,)."""
-    result: Real = rates(sinr(beams.effective_gains, power)).reshape(-1, together * power.shape[1]).sum(1)
+def _sum_rates(beams: Beams, power: Real, together: int, weights: Real | None) -> Real:
+    """Return the (weighted) sum rate of every snapshot, float64 (snapshots,)."""
+    result: Real = weighted_sum(rates(sinr(beams.effective_gains, power)), weights).reshape(-1, together).sum(1)
     return result
 
 

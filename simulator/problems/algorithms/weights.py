@@ -157,6 +157,88 @@ def weighted_rzf(batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProb
     return structured_solution(batch, budget, problem, users, _weighted_rzf(weights_per_drop(problem, users)))
 
 
+def weighted_start(gram: Complex, weights: Real | None, inner: Scheme, steps: int = 5) -> Allocation:
+    """Compute the allocation of a scheme for the sum rate, weighted where there are weights.
+
+    Parameters
+    ----------
+    gram : ndarray
+        Gamma, complex128 (drops, users, users).
+    weights : ndarray, optional
+        a, float64 (drops, users).
+    inner : Scheme
+        Scheme of the plain sum rate.
+    steps : int
+        Weighted WMMSE iterations after the scheme.
+
+    Returns
+    -------
+    Allocation
+        Allocation under the total power alone.
+    """
+    if weights is None:
+        return inner_allocation(inner, gram)
+    textbook = textbook_allocation(gram, weights)
+    _, _, power = wmmse_steps(gram, textbook.dual, textbook.power, _FIRST_STEPS, weights)
+    folded = fold_weights(gram, weights, power, inner)
+    dual, _, power = wmmse_steps(gram, folded.dual, folded.power, steps, weights)
+    return Allocation(dual, power)
+
+
+def textbook_allocation(gram: Complex, weights: Real | None) -> Allocation:
+    """Return the allocation of regularised zero forcing, lambda = p = P a / sum a, or P / K without weights.
+
+    Parameters
+    ----------
+    gram : ndarray
+        Gamma, complex128 (drops, users, users).
+    weights : ndarray, optional
+        a, float64 (drops, users).
+
+    Returns
+    -------
+    Allocation
+    """
+    return Allocation.equal(gram) if weights is None else _weighted_rzf(weights)
+
+
+def weighted_sum(rate: Real, weights: Real | None) -> Real:
+    """Sum the rates of the users, weighted where there are weights.
+
+    Parameters
+    ----------
+    rate : ndarray
+        bps/Hz, float64 (drops, users).
+    weights : ndarray, optional
+        a, float64 (drops, users).
+
+    Returns
+    -------
+    ndarray
+        float64 (drops,).
+    """
+    result: Real = rate.sum(1) if weights is None else np.vecdot(weights, rate)
+    return result
+
+
+def optional_weights(problem: PrecodingProblem, users: UserGram) -> Real | None:
+    """Return the weights of every drop as `weights_per_drop` does, None for a problem without.
+
+    Parameters
+    ----------
+    problem : PrecodingProblem
+        Problem.
+    users : UserGram
+        Inner products of every drop.
+
+    Returns
+    -------
+    ndarray or None
+        a, float64 (drops, users).
+    """
+    return None if problem.weights is None else weights_per_drop(problem, users)
+
+
 def weights_per_drop(problem: PrecodingProblem, users: UserGram) -> Real:
     """Return the weights a of a problem for every drop.
 

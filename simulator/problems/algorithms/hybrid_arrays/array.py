@@ -24,13 +24,15 @@ from simulator.problems.algebra import (
     wmmse_steps,
 )
 from simulator.problems.algorithms.hybrid_arrays.analog import PhaseShifters
+from simulator.problems.algorithms.weights import optional_weights, textbook_allocation, weighted_start, weighted_sum
 from simulator.problems.problem import PrecodingProblem
 from simulator.problems.solution import ProblemSolution, make_solution
-from simulator.problems.structured import Allocation, inner_allocation, per_drop_column, user_gram
+from simulator.problems.structured import Allocation, per_drop_column, user_gram
 
 _RIDGE = 1e-5  # of the mean gain of a chain: directions below it would cost the digits of single precision
 
 _MAX_CANCELLATION = 10.0
+_RIVAL_STEPS = 200  # weighted WMMSE iterations after a scheme that replaces no start
 
 
 @dataclass(frozen=True)
@@ -106,13 +108,20 @@ class HybridArray:
         assert self.users.channels is not None
         return self.users.channels
 
-    def digital_beams(self, inner: Scheme) -> tuple[npt.NDArray[np.complex64], Allocation]:
+    @property
+    def weights(self) -> Real | None:
+        """Weights of the users' rates, float64 (drops, users); None for the plain sum rate."""
+        return optional_weights(self.problem, self.users)
+
+    def digital_beams(self, inner: Scheme, steps: int = 5) -> tuple[npt.NDArray[np.complex64], Allocation]:
         """Precode by a scheme for a fully digital array.
 
         Parameters
         ----------
         inner : Scheme
             Scheme.
+        steps : int
+            Weighted WMMSE iterations after it, where there are weights.
 
         Returns
         -------
@@ -121,7 +130,7 @@ class HybridArray:
         allocation : Allocation
             Its allocation.
         """
-        found = inner_allocation(inner, self.users.gram)
+        found = weighted_start(self.users.gram, self.weights, inner, steps)
         coefficients, _ = structured_coefficients(self.users.gram, found.dual)
         return self.users.unit_beams(coefficients), found
 
@@ -141,12 +150,11 @@ class HybridArray:
         return connected
 
     def rzf_sum_rate(self) -> Real:
-        """Compute the sum rate of regularised zero forcing behind the users' phases, without its beams, (drops,)."""
+        """Compute the (weighted) sum rate of regularised zero forcing behind the phases of the users, (drops,)."""
         projection = self.projected(self.user_phases(), exact=self.users.needs_float64 is not None)
-        equal = Allocation.equal(projection.gram)
+        equal = textbook_allocation(projection.gram, self.weights)
         gains = projection.effective_gains(structured_coefficients(projection.gram, equal.dual)[0])
-        result: Real = rates(sinr(gains, equal.power)).sum(1)
-        return result
+        return weighted_sum(rates(sinr(gains, equal.power)), self.weights)
 
     def projected(self, analog: npt.NDArray[np.complex64], exact: bool = True) -> Projection:
         """Project the channels on the range of phases.
@@ -202,8 +210,9 @@ class HybridArray:
         """
         projection = self.projected(analog)
         in_range = self.users.needs_float64 is None
-        found = inner_allocation(inner, projection.gram) if start is None else start
-        _, beams, power = wmmse_steps(projection.gram, found.dual, found.power, steps, in_range=in_range)
+        weights = self.weights
+        found = weighted_start(projection.gram, weights, inner, _RIVAL_STEPS) if start is None else start
+        _, beams, power = wmmse_steps(projection.gram, found.dual, found.power, steps, weights, in_range=in_range)
         reached = sinr(projection.effective_gains(beams.coefficients), power) if in_range else None
         return self.solution(analog, projection.digital @ beams.coefficients, power, reached)
 

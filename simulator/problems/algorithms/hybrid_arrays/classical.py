@@ -28,6 +28,7 @@ from simulator.problems.solution import ProblemSolution
 from simulator.schemes.options import Between
 from simulator.schemes.wmmse import wmmse
 
+_DIGITAL_STEPS = 200  # weighted iterations, where there are weights
 _OVERSAMPLING = 2  # steering vectors of the dictionary per antenna
 
 Represent = Callable[[Complex, PhaseShifters], Complex]
@@ -116,7 +117,7 @@ def _solve(represent: Represent, batch: ChannelBatch, budget: LinkBudget, proble
 
 
 def _digital_target(array: HybridArray) -> Complex:
-    beams, found = array.digital_beams(wmmse)
+    beams, found = array.digital_beams(wmmse, _DIGITAL_STEPS)
     return beams * np.sqrt(found.power).astype(np.float32)[..., None]
 
 

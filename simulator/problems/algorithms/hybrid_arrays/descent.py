@@ -16,6 +16,7 @@ from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Scheme
 from simulator.problems.algorithms.hybrid_arrays.analog import descend_phases, initial_phases, two_phase_form
 from simulator.problems.algorithms.hybrid_arrays.array import HybridArray
+from simulator.problems.algorithms.weights import textbook_allocation
 from simulator.problems.problem import PrecodingProblem
 from simulator.problems.solution import ProblemSolution, guarded
 from simulator.schemes.options import Between
@@ -71,7 +72,8 @@ def user_phases_rzf(batch: ChannelBatch, budget: LinkBudget, problem: PrecodingP
         Solution of every drop.
     """
     array = HybridArray.of(batch, budget, problem)
-    return array.precoded(array.user_phases(), rzf)
+    start = None if array.weights is None else textbook_allocation(array.users.gram, array.weights)
+    return array.precoded(array.user_phases(), rzf, start)
 
 
 def _precoded(array: HybridArray, inner: Scheme, sweeps: int) -> ProblemSolution:
