@@ -81,7 +81,23 @@ def check_seconds(seconds: float) -> None:
 
 
 def convert(name: str, annotation: str, value: Any) -> Any:
-    """Convert an argument as `matlab_io.arguments.convert_argument`, but raise BadRequest for one of another type."""
+    """Convert an argument to the type of its annotation.
+
+    Parameters
+    ----------
+    name, annotation, value
+        As for `matlab_io.arguments.convert_argument`.
+
+    Returns
+    -------
+    object
+        Converted argument.
+
+    Raises
+    ------
+    BadRequest
+        If it is of another type.
+    """
     try:
         return convert_argument(name, annotation, value)
     except NflaeError as error:
