@@ -30,9 +30,11 @@ from nflae_bridge.engine.schemes import load_scheme
 from simulator.channels.scenario import scenario
 from simulator.channels.sources.sionna import cdl_channels, cell_channels
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import ChannelBatch, Scheme
+from simulator.downlink.precoding import ChannelBatch, Precoding, Scheme
+from simulator.downlink.sinr import achieved_sinr, rates
 from simulator.problems.dispatch import solve
 from simulator.problems.problem import PrecodingProblem
+from simulator.problems.solution import ProblemSolution, measure_objective
 from simulator.problems.violations import is_below, violates_limits
 
 SEED = 2_718_281
@@ -201,6 +203,15 @@ def reference(batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem
     return torch.stack(found).amax(0)
 
 
+def achieved(solution: Precoding, batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProblem) -> Tensor:
+    """Compute the objective from the definition of the SINR, float64 (drops,)."""
+    if batch.channels.ndim > 3:
+        assert isinstance(solution, ProblemSolution)
+        return solution.objective
+    linear = achieved_sinr(batch.channels, solution.precoder, solution.power, budget.noise_power)
+    return measure_objective(problem, rates(linear))
+
+
 def seconds(call: Callable[[], object], repeats: int = 3) -> float:
     """Return the least time of a call."""
     times = []
@@ -218,12 +229,11 @@ def measure(name: str, channels: Tensor, snr_db: float) -> dict[str, float]:
     power = float(case.subcarriers)
     batch, budget = ChannelBatch(channels), LinkBudget(power, 10 ** (-snr_db / 10))
     found = solve(batch, budget, problem, network)
-    best = torch.maximum(reference(batch, budget, problem, case), torch.zeros(()) if case.digital else found.objective)
+    value = achieved(found, batch, budget, problem)
+    best = torch.maximum(reference(batch, budget, problem, case), torch.zeros(()) if case.digital else value)
     textbook = solve(batch, budget, problem, network, case.textbook)
-    if problem.objective == "proportional-fair":
-        ratio = torch.exp((found.objective - best) / channels.shape[1])
-    else:
-        ratio = found.objective / best
+    fair = problem.objective == "proportional-fair"
+    ratio = torch.exp((value - best) / channels.shape[1]) if fair else value / best
     ratio = ratio[:: problem.drops_together].sort().values
     few = ChannelBatch(channels[: 2 * problem.drops_together if problem.drops_together > 1 else 64])
     part = problem.of_drops(slice(0, len(few.channels)))

@@ -132,8 +132,9 @@ class _Case:
                 dual, beams, power = wmmse_step(gram, beams, power, self.weights)
             formed = self._formed(channels, beams, power * total, self.snr * total)
             powers = limits.group_powers(formed, root)
-            yield self._point(formed, root * limits.per_antenna(limits.clipping_gain(powers) ** 0.5))
-            yield self._point(formed, root * limits.per_antenna(limits.filling_gain(powers) ** 0.5))
+            if index or not rounds:
+                yield self._point(formed, root * limits.per_antenna(limits.clipping_gain(powers) ** 0.5))
+                yield self._point(formed, root * limits.per_antenna(limits.filling_gain(powers) ** 0.5))
             if index < rounds:
                 load = np.maximum(powers / limits.groups, _LEAST_LOAD)
                 price = price * load**_EXPONENT
@@ -199,6 +200,8 @@ class _Case:
         entries = np.matvec(np.swapaxes(exact * exact, 1, 2), power)
         powers = entries.reshape(len(entries), -1, 2 * self.limits.size).sum(2)
         power /= np.maximum(self.limits.excess(powers), 1)
+        received = self.conjugate.astype(np.complex128) @ precoder.astype(np.complex128).transpose(0, 2, 1)
+        reached = sinr(squares(received) * self.snr[..., None], power)
         device = self.batch.channels.device
         solution = make_solution(
             self.batch,
@@ -206,6 +209,7 @@ class _Case:
             self.problem,
             torch.from_numpy(precoder).to(device),
             torch.from_numpy(power * self.limits.usable).to(device),
+            sinr=torch.from_numpy(reached).to(device),
         )
         return replace(solution, fallback=torch.from_numpy(fallback).to(device))
 
