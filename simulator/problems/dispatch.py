@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from importlib import import_module
 from inspect import signature
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -146,23 +147,30 @@ def scheme_options(problem: PrecodingProblem, name: str) -> tuple[SchemeOption, 
     tuple of SchemeOption
         Options in the order of the parameters.
     """
-    return options_of(_solver(problem, None, name))
+    return options_of(_unbound(find_solvers(problem).schemes[name])[0])
 
 
 def _bound(
     problem: PrecodingProblem, budget: LinkBudget, inner: Scheme | None, spec: str
 ) -> Callable[[ChannelBatch, LinkBudget], ProblemSolution]:
     """Load the function of a scheme with problem, inner scheme and options set."""
-    name, texts = split_spec(spec)
+    name, _ = split_spec(spec)
     check_combination(problem, budget, name)
-    solver = _solver(problem, inner, name)
-    return partial(solver, **parse_options(name, texts, options_of(solver)))
+    found, takes_inner, options = _parsed(find_solvers(problem).schemes[name], spec)
+    around = {"inner": inner} if takes_inner else {}
+    return partial(found, problem=problem, **around, **options)
 
 
-def _solver(
-    problem: PrecodingProblem, inner: Scheme | None, name: str
-) -> Callable[[ChannelBatch, LinkBudget], ProblemSolution]:
-    module, _, function = find_solvers(problem).schemes[name].partition(":")
+@lru_cache(maxsize=64)
+def _parsed(place: str, spec: str) -> tuple[Callable[..., ProblemSolution], bool, dict[str, Any]]:
+    """Return a scheme's function, whether it takes an inner scheme, and the options of a specification."""
+    solver, takes_inner = _unbound(place)
+    return solver.func, takes_inner, parse_options(*split_spec(spec), options_of(solver))
+
+
+def _unbound(place: str) -> tuple[partial[ProblemSolution], bool]:
+    """Import a scheme's function without problem and inner scheme; return whether it takes an inner scheme."""
+    module, _, function = place.partition(":")
     found = getattr(import_module(f"{_PACKAGE}.{module}"), function)
-    around = {"inner": inner} if "inner" in signature(found).parameters else {}
-    return partial(found, problem=problem, **around)
+    takes_inner = "inner" in signature(found).parameters
+    return partial(found, problem=None, **({"inner": None} if takes_inner else {})), takes_inner
