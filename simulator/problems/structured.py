@@ -91,7 +91,8 @@ def inner_allocation(inner: Scheme, gram: Complex) -> Allocation:
     ----------
     inner : Scheme
         Scheme. With a method ``allocation(gram)`` it precodes from Gamma alone; any other precodes for K antennas with
-        channels of the same inner products, Gamma^(1/2). Where it has no lambda, its powers take their place.
+        channels of the same inner products, Gamma^(1/2), and one without gain, so that no scheme takes the cell for
+        overloaded. Where it has no lambda, its powers take their place.
     gram : ndarray
         Gamma, complex128 (drops, users, users).
 
@@ -105,7 +106,7 @@ def inner_allocation(inner: Scheme, gram: Complex) -> Allocation:
     if found is not None:
         return Allocation(*found)
     values, vectors = np.linalg.eigh(gram)
-    channels = vectors.conj() * np.sqrt(np.maximum(values, 0))[:, None]
+    channels = np.pad(vectors.conj() * np.sqrt(np.maximum(values, 0))[:, None], ((0, 0), (0, 0), (0, 1)))
     precoding = inner(ChannelBatch(torch.from_numpy(channels.astype(np.complex64))), LinkBudget(1.0, 1.0))
     power, dual = precoding.power.cpu().numpy(), precoding.uplink_power.cpu().numpy()
     return Allocation(np.where(np.isfinite(dual).all(1, keepdims=True), dual, power), power)

@@ -10,14 +10,17 @@ import torch
 
 import nflae_bridge.engine.comparison as comparison
 from nflae_bridge.engine.engine import Engine
+from nflae_bridge.engine.numpy_small_batch import solve
 from nflae_bridge.engine.user_selection import MOST_SELECTED, STARTS, is_overloaded, select_users
 from nflae_bridge.network.checkpoint import load_checkpoint
 from nflae_bridge.network.shipped import SHIPPED
 from simulator.downlink.budget import LinkBudget
+from simulator.downlink.candidates import make_candidate
 from simulator.downlink.gram import normalised_gram
 from simulator.downlink.precoding import ChannelBatch
 from simulator.downlink.sinr import achieved_sinr, rates
 from simulator.downlink.structure import structured_beams, wmmse_step
+from simulator.problems.algebra import UserGram
 from simulator.schemes import scheme
 from tests.simulator.definitions import draw_channels
 
@@ -158,3 +161,20 @@ def test_minimum_rates_are_not_lost_to_selected_users() -> None:
     assert bool((found.feasible | ~alone.feasible).all())
     assert int(found.feasible.sum()) > 10
     assert bool((found.rate[found.feasible] >= 0.5 - 1e-5).all())
+
+
+def test_rzf_of_all_users_stays_marked_where_selecting_does_not_improve_on_it() -> None:
+    """For orthogonal users of equal gains it is optimal, and every user is selected; the network serves one user."""
+    channels = draw_channels(2, 6, 6, kind="orthogonal", drops=4)
+    gram, near = normalised_gram(channels, SNR_20_DB), torch.zeros(4, 6, dtype=torch.bool)
+    equal, one = torch.full((4, 6), 1 / 6, dtype=torch.float64), torch.eye(6, dtype=torch.float64)[:1].expand(4, 6)
+    torch.testing.assert_close(select_users(gram, 6), equal)
+    served, by_all = (
+        make_candidate(gram, structured_beams(gram, share).coefficients, share, near, SNR_20_DB)
+        for share in (one, equal)
+    )
+    assert bool(comparison._best_of(served, [by_all, served])[1].all())
+    _, fallback, _ = solve(
+        lambda _: [np.concatenate([one.numpy(), one.numpy()])], UserGram.of(channels.numpy(), 100.0), 0, 1e-5
+    )
+    assert bool(fallback.all())
