@@ -10,7 +10,6 @@ import torch
 
 import nflae_bridge.engine.comparison as comparison
 from nflae_bridge.engine.engine import Engine
-from nflae_bridge.engine.numpy_small_batch import solve
 from nflae_bridge.engine.user_selection import MOST_SELECTED, STARTS, is_overloaded, select_users
 from nflae_bridge.network.checkpoint import load_checkpoint
 from nflae_bridge.network.shipped import SHIPPED
@@ -20,7 +19,6 @@ from simulator.downlink.gram import normalised_gram
 from simulator.downlink.precoding import ChannelBatch
 from simulator.downlink.sinr import achieved_sinr, rates
 from simulator.downlink.structure import structured_beams, wmmse_step
-from simulator.problems.algebra import UserGram
 from simulator.schemes import scheme
 from tests.simulator.definitions import draw_channels
 
@@ -174,7 +172,3 @@ def test_rzf_of_all_users_stays_marked_where_selecting_does_not_improve_on_it() 
         for share in (one, equal)
     )
     assert bool(comparison._best_of(served, [by_all, served])[1].all())
-    _, fallback, _ = solve(
-        lambda _: [np.concatenate([one.numpy(), one.numpy()])], UserGram.of(channels.numpy(), 100.0), 0, 1e-5
-    )
-    assert bool(fallback.all())
