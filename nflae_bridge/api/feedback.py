@@ -131,7 +131,7 @@ def decode_feedback(
         Parameters of the encoder, `Feedback.link`.
     received : array_like, optional
         Reports that have arrived, bool (snapshots, users); by default all. For a missing report, and for those after it
-        until the user's next reset, the user's last CSI is held.
+        until the user's next reset, the user's last CSI is held; before the first reset that arrives it is zero.
 
     Returns
     -------

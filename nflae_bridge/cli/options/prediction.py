@@ -130,7 +130,14 @@ class PredictionOptions:
         return FilePredictor(file, self.history, method, self.force, times, paths)
 
 
-def prediction_options(ahead: int | None, text: str) -> Callable[[Command], Command]:
+_TIMES = click.option(
+    "--times",
+    metavar="VAR",
+    help="Variable with the time of every drop, s; uneven ones are resampled.  [default: evenly spaced]",
+)
+
+
+def prediction_options(ahead: int | None, text: str, files: bool = True) -> Callable[[Command], Command]:
     """Return the decorator that gives a command these options as its argument ``prediction``.
 
     Parameters
@@ -139,6 +146,8 @@ def prediction_options(ahead: int | None, text: str) -> Callable[[Command], Comm
         Default of ``--ahead``.
     text : str
         Help of ``--ahead``.
+    files : bool
+        The command reads files, in which ``--times`` is a variable.
 
     Returns
     -------
@@ -162,7 +171,8 @@ def prediction_options(ahead: int | None, text: str) -> Callable[[Command], Comm
             default=PredictionOptions.method,
             show_default=True,
             metavar=METHOD_METAVAR,
-            help="Method of prediction; auto: network and ar, weighted per user by their errors on known snapshots.",
+            help="Method of prediction; auto: network, ar and kalman, weighted per user by their errors on known"
+            " snapshots.",
         ),
         click.option(
             "--geometry",
@@ -184,9 +194,5 @@ def prediction_options(ahead: int | None, text: str) -> Callable[[Command], Comm
             is_flag=True,
             help="Predict although the drops do not look like successive snapshots.",
         ),
-        click.option(
-            "--times",
-            metavar="VAR",
-            help="Variable with the time of every drop, s; uneven ones are resampled.  [default: evenly spaced]",
-        ),
+        *([_TIMES] if files else []),
     )

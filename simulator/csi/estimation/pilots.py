@@ -100,7 +100,8 @@ def check_pilots(pilots: Tensor, symbols: int) -> None:
     """
     if pilots.ndim != 2 or pilots.shape[1] != symbols:
         size = " x ".join(map(str, pilots.shape))
-        raise ValueError(f"the pilot matrix is {size}, expected N x {symbols}: one column per received symbol")
+        turned = "; transpose it" if pilots.ndim == 2 and pilots.shape[0] == symbols else ""
+        raise ValueError(f"the pilot matrix is {size}, expected N x {symbols}: one column per received symbol{turned}")
     antennas = pilots.shape[0]
     if symbols > antennas:
         raise ValueError(

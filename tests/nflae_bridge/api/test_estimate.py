@@ -164,6 +164,7 @@ BAD = {
     "SNR and noise": (("--csi-snr-db", 3, "--noise-dbw", 3), 2, "state the same quantity"),
     "no pilot matrix": (("--pilots", "Phi"), 1, "no variable Phi; pass --pilots"),
     "pilots of another size": (("--pilots", "few"), 1, "pilot matrix is 8 x 4, expected N x 32"),
+    "pilots transposed": (("--pilots", "turned"), 1, "pilot matrix is 32 x 64, .*; transpose it"),
     "pilots of low rank": (("--pilots", "flat"), 1, "has rank 1, expected 32"),
     "no covariance": (("--method", "lmmse"), 1, "needs a covariance: give --covariance VAR"),
     "covariance of another size": (("--covariance", "few"), 1, "covariance is 8 x 4, expected 32 x 32"),
@@ -177,6 +178,7 @@ def test_bad_options_get_one_line(
     nflae: Run, tmp_path: Path, options: tuple[object, ...], code: int, message: str
 ) -> None:
     content = {"H": waves().T, "few": pilot_matrix(8, 4), "flat": np.outer(np.arange(32), np.ones(32)) * 1j}
+    content["turned"] = pilot_matrix(64, 32).T
     scipy.io.savemat(tmp_path / "in.mat", {**content, "layout": "nks"})
     done = nflae("estimate", tmp_path / "in.mat", "-o", tmp_path / "out.mat", "--var", "H", *options)
     assert done.exit_code == code, done.output

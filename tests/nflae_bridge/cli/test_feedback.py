@@ -53,6 +53,8 @@ def test_python_gives_the_same_and_holds_what_is_lost(nflae: Run, write_mat: Wri
     held = nflae_bridge.decode_feedback(found.reports, found.link, received)
     np.testing.assert_array_equal(held[:, [0, 2]], found.channels[:, [0, 2]])
     np.testing.assert_array_equal(held[3:, 1], np.broadcast_to(found.channels[2, 1], (5, 16)))
+    late = nflae_bridge.decode_feedback(found.reports, found.link, np.arange(8)[:, None] > [0, -1, -1])
+    np.testing.assert_array_equal(late, found.channels * [[[0], [1], [1]]])
     with pytest.raises(NflaeError, match=r"user 1 is out of step: .* number 1, expected 0; reset"):
         nflae_bridge.decode_feedback(found.reports[1:], found.link)
 

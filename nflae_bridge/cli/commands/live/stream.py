@@ -179,7 +179,7 @@ _ENDPOINT: dict[str, Any] = {"callback": _endpoint, "metavar": "KIND:ADDRESS[,OP
     type=click.Choice(["stop", "hold", "rzf"]),
     help="After that time: stop, send the last precoders again, or compute RZF here.  [default: stop]",
 )
-@prediction_options(None, "Precode for the channel predicted this many items after each.")
+@prediction_options(None, "Precode for the channel predicted this many items after each.", files=False)
 @click.option(
     "--max-batch",
     type=click.IntRange(min=1),

@@ -259,6 +259,7 @@ def test_a_refusal_of_the_server_is_no_fault_of_the_history() -> None:
     ("arguments", "status", "message"),
     [
         (["--history", 20], 2, "--history applies to --ahead only"),
+        (["--ahead", 4, "--times", "t"], 2, "No such option '--times'"),
         (["--ahead", 9], 2, "--ahead 9 is beyond half the history of 16: give --history 18 or more"),
         (["--ahead", 2, "--method", "magic"], 1, "no prediction method 'magic'"),
         (["--ahead", 2, "--geometry", "panel:5x5"], 1, "panel:5x5 has 25 antennas, the channels have 16"),
