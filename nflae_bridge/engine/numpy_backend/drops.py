@@ -30,17 +30,27 @@ class Drops:
         Its diagonal, real (drops, users).
     coherence
         |h_i^H h_j|^2 / (||h_i||^2 ||h_j||^2), 0 on the diagonal, real (drops, users, users).
+    single_sums
+        True where the sums over antennas, of Gamma and of the beams, are in single precision.
     """
 
     channels: npt.NDArray[np.complex64] | None
     gram: Complex
     gains: Real
     coherence: Real
+    single_sums: bool
 
     @property
     def is_single(self) -> bool:
         """State that the inner products are in single precision."""
         return self.gram.dtype == np.complex64
+
+    def in_double(self) -> Drops:
+        """Return the same with all but the sums over antennas in double precision."""
+        if not self.is_single:
+            return self
+        gram = self.gram.astype(np.complex128)
+        return Drops(self.channels, gram, *gains_and_coherence(gram), self.single_sums)
 
     @staticmethod
     def exact(channels: npt.NDArray[np.complex64], snr: float | Real) -> Drops:
@@ -56,7 +66,7 @@ class Drops:
         Drops
         """
         gram = exact_gram(channels, np.asarray(snr, np.float64).reshape(-1, 1, 1))
-        return Drops(channels, gram, *gains_and_coherence(gram))
+        return Drops(channels, gram, *gains_and_coherence(gram), False)
 
     @staticmethod
     def of_gram(gram: Complex) -> Drops:
@@ -71,7 +81,7 @@ class Drops:
         -------
         Drops
         """
-        return Drops(None, gram, *gains_and_coherence(gram))
+        return Drops(None, gram, *gains_and_coherence(gram), False)
 
 
 def split(channels: npt.NDArray[np.complex64], snr: float | Real) -> list[tuple[Bool | None, Drops]]:
@@ -95,7 +105,8 @@ def split(channels: npt.NDArray[np.complex64], snr: float | Real) -> list[tuple[
         return [(None, Drops.exact(channels, snr))]
     factor = snr if isinstance(snr, float) else np.asarray(snr).reshape(-1, 1)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # such values fail the check of the range
-        gram = channels.conj() @ channels.transpose(0, 2, 1)
+        # One sum per pair, which the order of users does not change.
+        gram = np.vecdot(channels[:, :, None], channels[:, None])
         gram *= np.float32(factor) if isinstance(factor, float) else factor[:, :, None].astype(np.float32)
         gains = diagonal(gram).real.copy()
         inverse = 1 / gains
@@ -109,16 +120,16 @@ def split(channels: npt.NDArray[np.complex64], snr: float | Real) -> list[tuple[
             )
             high, low = min(MAX_FP32_SNR, factor / MIN_FP32_ENERGY), max(_MIN_FP32_SNR, factor * MIN_FP32_ENERGY)
             if largest < high and least > low and nearest <= MAX_FP32_COHERENCE:
-                return [(None, Drops(channels, gram, gains, coherence))]
+                return [(None, Drops(channels, gram, gains, coherence, True))]
         suffices = gains < np.minimum(MAX_FP32_SNR, factor / MIN_FP32_ENERGY)
         suffices &= gains > np.maximum(_MIN_FP32_SNR, factor * MIN_FP32_ENERGY)
         if suffices.all() and coherence.max() <= MAX_FP32_COHERENCE:
-            return [(None, Drops(channels, gram, gains, coherence))]
+            return [(None, Drops(channels, gram, gains, coherence, True))]
         single = suffices.all(1) & (coherence.reshape(drops, -1).max(1) <= MAX_FP32_COHERENCE)
     ratio = np.broadcast_to(np.asarray(snr).reshape(-1, 1), (drops, 1))
     found: list[tuple[Bool | None, Drops]] = []
     if single.any():
-        found.append((single, Drops(channels[single], gram[single], gains[single], coherence[single])))
+        found.append((single, Drops(channels[single], gram[single], gains[single], coherence[single], True)))
     if not single.all():
         found.append((~single, Drops.exact(channels[~single], ratio[~single])))
     return found

@@ -13,7 +13,7 @@ import torch
 from nflae_bridge.engine.near_parallel import COHERENCE, SAME_GAIN, SAME_PHASE_STEP, SAME_POWER
 from nflae_bridge.engine.numpy_backend import single
 from nflae_bridge.engine.numpy_backend.drops import Drops, Real, Solution, split
-from nflae_bridge.engine.numpy_backend.networks import Network, Quantities
+from nflae_bridge.engine.numpy_backend.networks import KernelNetwork, Network, Quantities
 from nflae_bridge.engine.user_selection import is_overloaded, select_users
 from simulator.downlink.gram import MAX_FP32_SNR
 from simulator.downlink.rounding import MAX_ALGEBRA_SNR, MAX_CANCELLATION
@@ -130,6 +130,8 @@ def _solved(
     out: npt.NDArray[np.complex64] | None = None,
 ) -> Answer:
     """Return the answer to drops of one precision, with the beams in ``out`` if that is given."""
+    if not isinstance(network, KernelNetwork):  # other models are documented to the digits of double precision
+        drops = drops.in_double()
     best, fallback, lossy = solve(network, drops, refinements, negligible)
     precoder = _unit_beams(drops, best.coefficients, out)
     fractions = np.array([best.power_fractions, best.dual_power_fractions], np.float64)
@@ -194,7 +196,7 @@ _SAME_SINGLE, _SAME_DOUBLE = 2e-6, 1e-9
 """Relative difference of sum rates that may be rounding, by precision."""
 
 
-def _regularised_single(drops: Drops) -> tuple[Solution, Quantities, None]:
+def _regularised_single(drops: Drops) -> tuple[Solution, Quantities, Bool | None]:
     users = drops.gains.shape[1]
     equal = np.full((1, users), 1 / users, np.float32)
     beams = single.regularised(drops, equal)
@@ -215,7 +217,7 @@ def _regularised_single(drops: Drops) -> tuple[Solution, Quantities, None]:
     return Solution(beams.inverse, shares, shares, found), quantities, None
 
 
-def _regularised_double(drops: Drops) -> tuple[Solution, Quantities, Bool]:
+def _regularised_double(drops: Drops) -> tuple[Solution, Quantities, Bool | None]:
     gains, users = drops.gains, drops.gains.shape[1]
     equal = np.full(gains.shape, 1 / users)
     beams = structured_beams(drops.gram, equal)
@@ -231,7 +233,8 @@ def _regularised_double(drops: Drops) -> tuple[Solution, Quantities, Bool]:
         gains_sum - diagonal(beams.effective_gains) * equal,
         np.log2(1 + found),
     )
-    return Solution(beams.coefficients, equal, equal, found), quantities, _loses_digits(gains, beams)
+    lossy = None if drops.single_sums else _loses_digits(gains, beams)
+    return Solution(beams.coefficients, equal, equal, found), quantities, lossy
 
 
 def _loses_digits(gains: Real, beams: Beams) -> Bool:
@@ -257,7 +260,7 @@ def _pruned_or_not(drops: Drops, shares: Real, refinements: int, negligible: flo
         return _refined(drops, _normalised(shares * served), refinements)
     best = _refined(drops, _normalised(shares * (served | matters[:, None])), refinements)
     tried = np.flatnonzero(matters)
-    part = Drops(drops.channels, drops.gram[tried], drops.gains[tried], drops.coherence)
+    part = Drops(None, drops.gram[tried], drops.gains[tried], drops.coherence[tried], drops.single_sums)
     pruned = _refined(part, _normalised((shares * served)[:, tried]), refinements)
     better = ~(pruned.sum_rate <= best.sum_rate[tried] * (1 - negligible))
     best.put(tried[better], pruned, better)
@@ -309,7 +312,7 @@ def _unit_beams(
 ) -> npt.NDArray[np.complex64]:
     """Form W = H C with unit-norm columns, in rows, complex64 (drops, users, antennas); in ``out`` if that is given."""
     assert drops.channels is not None
-    if not drops.is_single:
+    if not drops.single_sums:
         # Gains may be so large that coefficients of nulling beams leave the range.
         coefficients = coefficients / np.maximum(np.abs(coefficients).max(1, keepdims=True), TINY)
         exact = coefficients.transpose(0, 2, 1) @ drops.channels.astype(np.complex128)
@@ -318,6 +321,7 @@ def _unit_beams(
         if out is not None:
             out[:] = beams
         return beams
+    coefficients = coefficients.astype(np.complex64, copy=False)
     if out is None:
         out = np.empty_like(drops.channels)
     if len(out) == 1:
