@@ -16,6 +16,7 @@ from matlab_io.reading.arrays import check_swapped, read_array
 from matlab_io.result import RECEIVE_COMBINER, Result
 from nflae_bridge.files.budget.user_snr import check_default_noise
 from nflae_bridge.files.validation import first_bad_drop
+from nflae_bridge.network.shipped import model_of_effort
 from simulator.downlink.budget import (
     DEFAULT_ALPHA_C,
     DEFAULT_MIN_RATE,
@@ -49,6 +50,7 @@ def precode(
     model: str | Path = "auto",
     device: str = "auto",
     refine: int = 0,
+    effort: str | None = None,
     **options: Unpack[ProblemOptions],
 ) -> Result:
     """Compute precoders, powers and near/far labels for a batch of drops.
@@ -71,6 +73,8 @@ def precode(
     scheme, model, device, refine
         Name, as ``"wmmse:iterations=50"``; shipped model or folder of `nflae train`; ``"cpu"`` or ``"cuda"``; WMMSE
         iterations after the network. Rates of ``"noma"`` require receivers with SIC.
+    effort : {"fast", "balanced", "best"}, optional
+        Model and refinement by the time they take, in place of ``model`` and ``refine``; best by default.
     **options
         Weights, limits of antennas, hybrid hardware, objective: see `simulator.problems.options.ProblemOptions`.
 
@@ -91,9 +95,10 @@ def precode(
     budget = LinkBudget(power, DEFAULT_NOISE_POWER if noise_power is None else noise_power, alpha_c, min_rate)
     if noise_power is None:
         check_default_noise(drops, power)
-    _check_network_options(scheme, str(model), refine)
+    model, refine = model_of_effort(effort, str(model), refine)
+    _check_network_options(scheme, model, refine)
     given = _checked_labels(near_field, drops.shape[:2])
-    return _compute(drops, given, budget, (scheme, str(model), device, refine), problem, combiner)
+    return _compute(drops, given, budget, (scheme, model, device, refine), problem, combiner)
 
 
 def _check_network_options(scheme: str, model: str, refine: int) -> None:

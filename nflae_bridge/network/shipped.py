@@ -24,6 +24,9 @@ HOLDS = "holds"
 _AUTO = {"cpu": ("tiny",), "cuda": ("small", "tiny")}
 _LARGEST_CARD = 16 << 20
 
+EFFORTS: dict[str, tuple[str, int]] = {"fast": ("nano", 0), "balanced": ("nano", 2), "best": ("auto", 0)}
+"""Model and refinement steps of precoding by the name of an effort, the least first."""
+
 
 @dataclass(frozen=True)
 class ModelEntry:
@@ -133,6 +136,38 @@ def model_folder(model: str, device_type: str = "cpu", task: str | None = DEFAUL
         if found != task and not (isinstance(holds, list) and task in holds):
             raise other_task(folder.resolve().name, found, task)
     return folder
+
+
+def model_of_effort(effort: str | None, model: str, refinements: int) -> tuple[str, int]:
+    """Return the model and the refinement steps of an effort, or those given.
+
+    Parameters
+    ----------
+    effort
+        Key of `EFFORTS`; None: the model and the steps given.
+    model, refinements
+        The model, ``auto`` where none is given, and the number of WMMSE steps, 0 where none is given.
+
+    Returns
+    -------
+    model : str
+        Name of the model.
+    refinements : int
+        Number of steps.
+
+    Raises
+    ------
+    NflaeError
+        If the effort is unknown, or model or steps are given beside it.
+    """
+    if effort is None:
+        return model, refinements
+    if effort not in EFFORTS:
+        raise NflaeError(f"unknown effort {effort!r}: expected {', '.join(EFFORTS)}")
+    if model != "auto" or refinements:
+        given = f"model {model!r}" if model != "auto" else f"refine {refinements}"
+        raise NflaeError(f"effort {effort!r} chooses model and refinement; leave out {given} or the effort")
+    return EFFORTS[effort]
 
 
 def other_task(model: str, found: str, needed: str) -> NflaeError:

@@ -136,7 +136,7 @@ _AS_PUBLISHED: dict[str, Any] = {
 
 _PRESETS = {
     "nano": Preset(
-        "kernel encoder alone, without a backbone, for any array",
+        "kernel encoder alone, without a backbone, for any array (shipped)",
         Recipe(
             NetworkConfig(
                 EncoderConfig(kind="kernel", blocks=2, edge_width=8), BackboneConfig(family="none", width=32)

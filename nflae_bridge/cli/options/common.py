@@ -14,6 +14,7 @@ from matlab_io.containers.limits import DEFAULT_MAX_INFLATE, max_inflate
 from matlab_io.conventions import SIGNAL_MODELS
 from matlab_io.errors import NflaeError
 from nflae_bridge.files.budget.choice import BudgetRequest
+from nflae_bridge.network.shipped import EFFORTS, model_of_effort
 
 if TYPE_CHECKING:
     from matlab_io import ChannelFile
@@ -286,6 +287,8 @@ class WorkOptions:
         ``auto``, ``cpu``, ``cuda`` or ``cuda:0``.
     refine : int
         WMMSE iterations after the network.
+    effort : {"fast", "balanced", "best"}, optional
+        Choice of model and refine, which then hold it.
     batch : int, optional
         Drops per block; by default as many as fit in about 32 MB.
     on_bad_drop : {"error", "skip"}
@@ -295,8 +298,17 @@ class WorkOptions:
     model: str
     device: str
     refine: int
+    effort: str | None
     batch: int | None
     on_bad_drop: Literal["error", "skip"]
+
+    def __post_init__(self) -> None:
+        try:
+            model, refine = model_of_effort(self.effort, self.model, self.refine)
+        except NflaeError as error:
+            raise click.UsageError(str(error)) from error
+        object.__setattr__(self, "model", model)
+        object.__setattr__(self, "refine", refine)
 
 
 work_options = option_group(
@@ -310,6 +322,11 @@ work_options = option_group(
         default=0,
         show_default=True,
         help="WMMSE iterations that start from the output of the network, for scheme nflae.",
+    ),
+    click.option(
+        "--effort",
+        type=click.Choice(list(EFFORTS)),
+        help="In place of --model and --refine: fast (nano), balanced (nano, 2 iterations) or best (--model auto).",
     ),
     click.option("--batch", type=click.IntRange(min=1), help="Drops per block.  [default: about 32 MB of channels]"),
     click.option(

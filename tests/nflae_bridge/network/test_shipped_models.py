@@ -30,9 +30,9 @@ def draw(users: int, antennas: int = 256, drops: int = DROPS, seed: int = 424_24
     return scenario("paper", users, antennas).draw(drops, generator).channels
 
 
-def test_both_are_shipped_and_auto_takes_the_one_for_the_device() -> None:
+def test_all_are_shipped_and_auto_takes_the_one_for_the_device() -> None:
     precoders = {entry.name for entry in shipped_models() if task_of_card(entry.card) == "precode"}
-    assert precoders == {"tiny", "small"}
+    assert precoders == {"nano", "tiny", "small"}
     assert model_folder("auto", "cpu").name == "tiny"
     assert model_folder("auto", "cuda").name == "small"
 

@@ -1,0 +1,44 @@
+"""Efforts: which model and refinement they stand for, and what does not go with them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from matlab_io.errors import NflaeError
+from nflae_bridge.api.precode import precode
+from nflae_bridge.cli.group import main
+from nflae_bridge.network.shipped import EFFORTS, SHIPPED, model_of_effort
+
+
+def channels() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return (rng.normal(size=(3, 4, 16)) + 1j * rng.normal(size=(3, 4, 16))) / np.sqrt(32)
+
+
+def test_an_effort_is_its_model_and_refinement() -> None:
+    assert model_of_effort(None, "tiny", 3) == ("tiny", 3)
+    for effort, (model, refine) in EFFORTS.items():
+        assert model == "auto" or (SHIPPED / model / "model.json").is_file()
+        found = precode(channels(), noise_power=0.01, effort=effort)
+        expected = precode(channels(), noise_power=0.01, model=model, refine=refine)
+        np.testing.assert_allclose(found.power, expected.power, rtol=1e-5, atol=1e-8)
+
+
+def test_more_effort_costs_no_sum_rate() -> None:
+    rates = [precode(channels(), noise_power=0.01, effort=effort).sum_rate.mean() for effort in ("fast", "balanced")]
+    assert rates[0] <= rates[1] * (1 + 1e-5)
+
+
+@pytest.mark.parametrize(("given", "match"), [({"model": "tiny"}, "model 'tiny'"), ({"refine": 1}, "refine 1")])
+def test_model_and_refinement_beside_an_effort_are_refused(given: dict[str, object], match: str) -> None:
+    with pytest.raises(NflaeError, match=f"leave out {match} or the effort"):
+        precode(channels(), noise_power=0.01, effort="fast", **given)  # type: ignore[arg-type]
+    with pytest.raises(NflaeError, match="unknown effort 'slow': expected fast, balanced, best"):
+        precode(channels(), noise_power=0.01, effort="slow")
+
+
+def test_the_command_refuses_both_as_wrong_usage() -> None:
+    answer = CliRunner().invoke(main, ["precode", "in.mat", "-o", "out.mat", "--effort", "fast", "--refine", "1"])
+    assert answer.exit_code == 2
