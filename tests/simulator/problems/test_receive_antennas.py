@@ -176,3 +176,15 @@ def test_streams_that_an_inner_scheme_leaves_without_power(inner: Scheme) -> Non
     assert found.objective.isfinite().all()
     assert np.allclose(found.sinr, rates_by_definition(batch.channels, found, 3.0)[0], rtol=1e-5, atol=1e-9)
     assert (found.objective >= solve(batch, budget, JOINT, converged, "rzf").objective * (1 - 1e-9)).all()
+
+
+@pytest.mark.parametrize("spec", ["nflae", "wmmse", "eigen", "rzf"])
+def test_equal_receive_antennas_are_one_antenna_of_half_the_noise(spec: str) -> None:
+    channels = draw_channels(9, users=3, antennas=8, drops=3)
+    both = ChannelBatch(channels.unsqueeze(2).expand(-1, -1, 2, -1).contiguous())
+    inner = scheme("wmmse:iterations=50")
+    found = solve(both, LinkBudget(1.0, 0.1), PrecodingProblem(joint_receivers=True), inner, spec)
+    assert found.sum_rate.isfinite().all()
+    if spec != "rzf":  # which gives power to the streams that do not exist
+        alone = scheme("wmmse:iterations=200")(ChannelBatch(channels), LinkBudget(1.0, 0.05)).sum_rate
+        assert torch.allclose(found.sum_rate, alone, rtol=5e-3)

@@ -27,6 +27,7 @@ from simulator.problems.structured import Allocation, inner_allocation, per_drop
 _LEAST_AMPLITUDE = 1e-12  # of the largest: a stream below it has no power
 _LEAST_GAIN = 1e-12  # of a user's strongest stream: below it h' is rounding
 _NO_POWER = 1e-24  # of the total: a vector has no digits for its direction
+_LEAST_ENERGY = 1e-200  # of a beam: that of a channel of zeros would have an infinite length
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,8 @@ class ReceiveArrays:
 
     def _weighted(self, combiners: Complex, gram: Complex, allocation: Allocation) -> Complex:
         beams = structured_beams(gram, allocation.dual)
-        scale = np.sqrt(allocation.power / np.maximum(beams.energy, TINY))
+        present = beams.energy > _LEAST_ENERGY  # a user of rank one has no second stream
+        scale = np.sqrt(np.where(present, allocation.power / np.maximum(beams.energy, TINY), 0))
         coefficients: Complex = combiners.transpose(0, 2, 1) @ (beams.coefficients * scale[:, None])
         return coefficients
 
