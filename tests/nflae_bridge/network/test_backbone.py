@@ -218,6 +218,8 @@ def test_presets_name_real_shapes(preset: str) -> None:
     if preset in ("tiny", "small", "classifier"):
         assert network.encoder.kind == "gram"
         assert network.backbone.source is None
+    elif preset == "nano":
+        assert (network.encoder.kind, network.backbone.family) == ("kernel", "none")
     elif preset in ("transformer", "cnn"):
         assert (network.backbone.family, network.backbone.source) == ("none", None)
         assert network.encoder.antennas == 256
