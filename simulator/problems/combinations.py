@@ -169,7 +169,7 @@ def check_combination(problem: PrecodingProblem, budget: LinkBudget, name: str =
     """
     if problem.is_plain:
         if name in problem_schemes():
-            solved = ", ".join(_named(each.parts) for each in SOLVERS if name in each.schemes)
+            solved = ", ".join(_named(each.parts) for each in _SINGLE if name in each.schemes)
             raise ProblemError(f"scheme {name} solves {solved} only; the problem has none of it")
         return
     solvers, schemes = find_solvers(problem), solving_schemes(problem)
