@@ -15,7 +15,6 @@ import numpy.typing as npt
 from scipy.linalg import lapack
 
 from simulator.downlink.gram import MAX_FP32_COHERENCE, MAX_FP32_SNR, MIN_FP32_ENERGY
-from simulator.interruption import check_interrupt
 
 Complex = npt.NDArray[np.complexfloating[Any, Any]]
 Real = npt.NDArray[np.float64]
@@ -183,101 +182,6 @@ def formed_beams(gram: Complex, coefficients: Complex, received: Complex) -> Bea
     rounding = _ROUNDING * np.vecmat(gains, squares(coefficients))
     least = np.maximum(np.maximum(energy, rounding), TINY)
     return Beams(coefficients, np.minimum(squares(received) / least[:, None], gains[:, :, None]), energy)
-
-
-def wmmse_step(
-    gram: Complex, beams: Beams, power: Real, weights: Real | None = None, together: int = 1
-) -> tuple[Real, Beams, Real]:
-    """Perform one iteration of WMMSE on (mu, q), see `simulator.downlink.structure.wmmse_step`.
-
-    Parameters
-    ----------
-    gram
-        Gamma, complex128 (drops, users, users).
-    beams
-        Beams of the current mu.
-    power
-        Current q, float64 (drops, users).
-    weights
-        a >= 0, float64 (drops or 1, users); 1 by default.
-    together
-        Consecutive drops with one power for all of them.
-
-    Returns
-    -------
-    dual, beams, power
-        Next mu, its beams, and next q, of sum 1.
-    """
-    check_interrupt()
-    gains = beams.effective_gains
-    weight = 1 + sinr(gains, power)
-    if weights is not None:
-        weight *= weights
-    received = 1 + np.matvec(gains, power)
-    receiver = weight * diagonal(gains) * power / (received * received)
-    dual = normalised(receiver, together)
-    beams = structured_beams(gram, dual)
-    return dual, beams, normalised(weight * receiver * beams.energy, together)
-
-
-def wmmse_steps(
-    gram: Complex,
-    dual: Real,
-    power: Real,
-    steps: int,
-    weights: Real | None = None,
-    together: int = 1,
-    in_range: bool = False,
-) -> tuple[Real, Beams, Real]:
-    """Perform WMMSE iterations for sum_k a_k R_k from given (mu, q).
-
-    Parameters
-    ----------
-    gram, weights, together
-        As in `wmmse_step`.
-    dual, power
-        mu and q to start from, float64 (drops, users), of sum 1.
-    steps
-        Number of iterations; 0 returns the beams of the start.
-    in_range
-        Single precision suffices for the inner products, see `UserGram`: energies may then be differences.
-
-    Returns
-    -------
-    dual, beams, power
-        Last mu, its beams, and last q.
-    """
-    if in_range:
-        return _steps_in_range(gram, dual, power, steps, weights, together)
-    beams = structured_beams(gram, dual)
-    for _ in range(steps):
-        dual, beams, power = wmmse_step(gram, beams, power, weights, together)
-    return dual, beams, power
-
-
-def _steps_in_range(
-    gram: Complex, dual: Real, power: Real, steps: int, weights: Real | None, together: int
-) -> tuple[Real, Beams, Real]:
-    """Perform the iterations in half the time: with T = Gamma C, C = I - diag(mu) T, so energies are s - mu' |T|^2."""
-    primal = None
-    for step in range(steps + 1):
-        check_interrupt()
-        coefficients, received = structured_coefficients(gram, dual)
-        squared = squares(received)
-        energy = np.maximum(diagonal(received).real - np.vecmat(dual, squared), TINY)
-        if primal is not None:
-            power = normalised(primal * energy, together)
-        if step == steps:
-            break
-        scaled = power / energy
-        total = 1 + np.matvec(squared, scaled)
-        signal = diagonal(squared) * scaled
-        weight = total / (total - signal)
-        if weights is not None:
-            weight *= weights
-        receiver = weight * signal / (total * total)
-        dual, primal = normalised(receiver, together), weight * receiver
-    return dual, Beams(coefficients, squared / energy[:, None], energy), power
 
 
 def sinr(effective_gains: Real, power: Real) -> Real:

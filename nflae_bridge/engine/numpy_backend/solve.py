@@ -27,8 +27,8 @@ from simulator.problems.algebra import (
     sinr,
     squares,
     structured_beams,
-    wmmse_steps,
 )
+from simulator.problems.wmmse import wmmse_steps
 
 DROPS_AT_ONCE = 64
 """Drops whose matrices stay in a core's cache."""

@@ -39,13 +39,13 @@ from simulator.problems.algebra import (
     sinr,
     squares,
     structured_beams,
-    wmmse_step,
 )
 from simulator.problems.algorithms.power_limits import PowerLimits
 from simulator.problems.algorithms.weights import optional_weights, textbook_allocation, weighted_start, weighted_sum
 from simulator.problems.problem import PrecodingProblem
 from simulator.problems.solution import ProblemSolution, make_solution
 from simulator.problems.structured import Allocation, per_drop_column
+from simulator.problems.wmmse import wmmse_step
 from simulator.schemes.options import Between
 
 ROUNDS = 2

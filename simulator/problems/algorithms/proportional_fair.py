@@ -16,7 +16,7 @@ import torch
 
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Scheme
-from simulator.problems.algebra import TINY, Bool, Complex, Real, rates, sinr, structured_beams, wmmse_step
+from simulator.problems.algebra import TINY, Bool, Complex, Real, rates, sinr, structured_beams
 from simulator.problems.algorithms.weights import fold_weights
 from simulator.problems.problem import PrecodingProblem
 from simulator.problems.solution import ProblemSolution, guarded
@@ -27,6 +27,7 @@ from simulator.problems.structured import (
     structured_solution,
     user_gram,
 )
+from simulator.problems.wmmse import wmmse_step
 from simulator.schemes.options import Between
 
 _LEAST_RATE = 1e-3  # of the largest mean rate: a user without power is worth serving, not worth everything

@@ -27,7 +27,6 @@ from simulator.problems.algebra import (
     rates,
     sinr,
     structured_beams,
-    wmmse_steps,
 )
 from simulator.problems.algorithms.weights import optional_weights, textbook_allocation, weighted_start, weighted_sum
 from simulator.problems.problem import PrecodingProblem
@@ -38,6 +37,7 @@ from simulator.problems.structured import (
     structured_solution,
     user_gram,
 )
+from simulator.problems.wmmse import wmmse_steps
 from simulator.schemes.options import Between
 from simulator.schemes.rzf import rzf
 from simulator.schemes.zf import zf

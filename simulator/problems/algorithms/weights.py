@@ -28,7 +28,6 @@ from simulator.problems.algebra import (
     rates,
     sinr,
     structured_beams,
-    wmmse_steps,
 )
 from simulator.problems.problem import PrecodingProblem
 from simulator.problems.solution import ProblemSolution, guarded
@@ -40,6 +39,7 @@ from simulator.problems.structured import (
     structured_solution,
     user_gram,
 )
+from simulator.problems.wmmse import wmmse_steps
 from simulator.schemes.options import Between
 
 _FIRST_STEPS = 4  # from regularised zero forcing; they decide the power-weighted mean of the weights

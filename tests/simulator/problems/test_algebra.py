@@ -14,7 +14,7 @@ from simulator.downlink.budget import LinkBudget
 from simulator.downlink.gram import normalised_gram
 from simulator.downlink.precoding import ChannelBatch
 from simulator.downlink.sinr import sinr
-from simulator.problems import algebra
+from simulator.problems import algebra, wmmse
 from simulator.problems.structured import inner_allocation
 from simulator.schemes import scheme
 from tests.simulator.definitions import KINDS, draw_channels
@@ -27,7 +27,7 @@ def test_weighted_steps_are_pytorchs(kind: str, together: int) -> None:
     gram = normalised_gram(channels, LinkBudget(2.0, 0.05))
     rng = np.random.default_rng(2)
     dual, power, weights = rng.dirichlet(np.ones(4), (3, 6))
-    found = algebra.wmmse_steps(gram.numpy(), dual / together, power / together, 3, weights, together)
+    found = wmmse.wmmse_steps(gram.numpy(), dual / together, power / together, 3, weights, together)
     beams = structure.structured_beams(gram, torch.from_numpy(dual / together))
     step = torch.from_numpy(dual / together), beams, torch.from_numpy(power / together)
     for _ in range(3):

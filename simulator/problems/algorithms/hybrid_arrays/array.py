@@ -21,13 +21,13 @@ from simulator.problems.algebra import (
     sinr,
     squares,
     structured_coefficients,
-    wmmse_steps,
 )
 from simulator.problems.algorithms.hybrid_arrays.analog import PhaseShifters
 from simulator.problems.algorithms.weights import optional_weights, textbook_allocation, weighted_start, weighted_sum
 from simulator.problems.problem import PrecodingProblem
 from simulator.problems.solution import ProblemSolution, make_solution
 from simulator.problems.structured import Allocation, per_drop_column, user_gram
+from simulator.problems.wmmse import wmmse_steps
 
 _RIDGE = 1e-5  # of the mean gain of a chain: directions below it would cost the digits of single precision
 
