@@ -15,7 +15,7 @@ from matlab_io.errors import MatFileError
 from matlab_io.reading.expressions import Gathered
 from matlab_io.reading.layout import Layout, parse
 from matlab_io.reading.readings import AmbiguousLayout, known_axes, only_reading, possible
-from matlab_io.reading.receive_antennas import MODES
+from matlab_io.reading.receive_antennas import JOINT, MODES
 
 __all__ = ["Choices", "Reading", "fit"]
 
@@ -221,7 +221,8 @@ def _receive_mode(layout: Layout, mode: str | None, notes: list[str]) -> str:
             choices = ", ".join(f"{each} ({_MEANINGS[each]})" for each in MODES)
             raise MatFileError(
                 f"has {receive} receive antennas per user (layout {layout.text}), and a precoder of one stream per user"
-                f" needs one; pass --receive-antennas {choices}"
+                f" needs one; pass --receive-antennas {choices}; by nflae precode and evaluate also {JOINT}"
+                f" ({_MEANINGS[JOINT]})"
             )
         return "each"
     if receive > 1:

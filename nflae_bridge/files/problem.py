@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from matlab_io.errors import NflaeError
 from simulator.downlink.budget import LinkBudget
-from simulator.problems.options import describe_problem, total_power
+from simulator.problems.options import OPTION_NAMES, describe_problem, total_power
 from simulator.problems.problem import PrecodingProblem, ProblemError
 
 if TYPE_CHECKING:
@@ -87,14 +88,30 @@ def choose_problem(request: ProblemRequest, file: ChannelFile, choice: BudgetCho
         subcarriers = choice.subcarriers
     if request.weights is not None:
         options["weights"] = _weights(request.weights, file)
-    problem = describe_problem(
-        {**options, "power_scope": "total" if choice.power_scope == "total" else "each"},
-        receive_antennas=file.receive_mode,
-        has_total=not choice.power.is_default,
-        subcarriers=subcarriers,
-    )
-    problem.check(file.drops, file.users, file.antennas, file.receive_antennas)
+    if request.power_per_antenna is not None and choice.power_scope == "equal" and choice.power.is_default:
+        raise NflaeError("--power-scope equal shares P: pass --power-dbw beside --power-per-antenna, or leave it out")
+    try:
+        problem = describe_problem(
+            {**options, "power_scope": "total" if choice.power_scope == "total" else "each"},
+            receive_antennas=file.receive_mode,
+            has_total=not choice.power.is_default,
+            subcarriers=subcarriers,
+        )
+        problem.check(file.drops, file.users, file.antennas, file.receive_antennas)
+    except ProblemError as error:
+        raise ProblemError(_with_options(str(error))) from None
     return problem
+
+
+def _with_options(message: str) -> str:
+    """Return a message with the options of the command line in place of those of Python."""
+    for name in ("receive_antennas", *OPTION_NAMES):
+        option = f"--{name.replace('_', '-')}"
+        message = re.sub(rf"\b{name}='([\w-]+)'", rf"{option} \1", message)
+        message = re.sub(rf"^{name}\b|(?<=leave ){name}(?= out)", option, message)
+        if "_" in name:
+            message = re.sub(rf"\b{name}\b", option, message)
+    return message
 
 
 def check_together(problem: PrecodingProblem, file: ChannelFile, block: Block) -> None:

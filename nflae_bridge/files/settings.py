@@ -27,7 +27,7 @@ class Setting:
     value : float
         Number in the unit of `LinkBudget`.
     origin : str
-        Option, file and variable, or ``"default"``.
+        Option, file and variable, or text that begins with ``"default"``.
     """
 
     value: float
@@ -36,7 +36,7 @@ class Setting:
     @property
     def is_default(self) -> bool:
         """Return whether neither an option nor the file stated it."""
-        return self.origin == "default"
+        return self.origin.startswith("default")
 
 
 def from_option(

@@ -153,6 +153,11 @@ class PrecodingProblem:
         return not self.parts
 
     @property
+    def starts_from_network(self) -> bool:
+        """Return whether the algorithm around the network uses it; that of the smallest rate is exact without."""
+        return self.objective != "max-min"
+
+    @property
     def drops_together(self) -> int:
         """Number of consecutive drops that can only be solved together."""
         return self.subcarriers if "subcarrier power" in self.parts else self.window
@@ -189,7 +194,12 @@ class PrecodingProblem:
         streams = (self.streams or min(receive_antennas, antennas)) if self.joint_receivers else 1
         if self.joint_receivers and streams > receive_antennas:
             yield f"streams must be at most the {receive_antennas} receive antennas of a user, got {streams}"
-        if self.rf_chains is not None and not users * streams <= self.rf_chains <= antennas:
+        if self.rf_chains is not None and users * streams > antennas:
+            yield (
+                f"rf_chains: a hybrid array of {antennas} antennas serves at most {antennas} streams, got"
+                f" {users * streams}; serve fewer users, or leave rf_chains out"
+            )
+        elif self.rf_chains is not None and not users * streams <= self.rf_chains <= antennas:
             yield (
                 f"rf_chains must be from {users * streams}, the number of streams, to {antennas}, that of antennas;"
                 f" got {self.rf_chains}"
@@ -235,7 +245,8 @@ def _checked_array(name: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
         raise ProblemError(f"{label} must be real numbers, got {values!r:.60}") from None
     axes = 2 if name == "weights" else 1
     if array.ndim > axes or not array.size:
-        raise ProblemError(f"{label} must have one to {axes} axes and at least one value, got shape {array.shape}")
+        most = "one or two axes" if axes == 2 else "one axis"
+        raise ProblemError(f"{label} must have {most} and at least one value, got shape {array.shape}")
     rule = "finite and not negative" if name == "weights" else "positive and finite, W"
     wrong = ~np.isfinite(array) | (array < 0 if name == "weights" else array <= 0)
     if wrong.any():

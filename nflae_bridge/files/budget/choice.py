@@ -190,7 +190,10 @@ class BudgetChoice:
 
 
 def choose_budget(
-    request: BudgetRequest, file: ChannelFile | None = None, progress: Progress | None = None
+    request: BudgetRequest,
+    file: ChannelFile | None = None,
+    progress: Progress | None = None,
+    power_per_antenna: float | None = None,
 ) -> BudgetChoice:
     """Choose each quantity of the link budget: the option, else the file's variable, else the default.
 
@@ -202,6 +205,8 @@ def choose_budget(
         Channels whose file may state quantities too.
     progress : callable, optional
         Context manager that shows the progress of the pass over the file that an SNR requires.
+    power_per_antenna : float, optional
+        Limit of each antenna of the file, W; the default of the power is then their sum.
 
     Returns
     -------
@@ -217,7 +222,7 @@ def choose_budget(
         from_option("power", "--power-dbw", request.power_dbw, watts_from_dbw)
         or from_option("power", "--power-dbm", request.power_dbm, watts_from_dbm)
         or from_file("power", "--power-dbw", file)
-        or Setting(DEFAULT_POWER, "default")
+        or _default_power(file, power_per_antenna)
     )
     alpha_c = (
         from_option("alpha_c", "--alpha-c", request.alpha_c)
@@ -243,6 +248,14 @@ def choose_budget(
 
         gains = sample_gains(file, noise)
     return BudgetChoice(power, noise_power, alpha_c, min_rate, noise, subcarriers, request.power_scope, gains)
+
+
+def _default_power(file: ChannelFile | None, power_per_antenna: float | None) -> Setting:
+    """Return the power where none is stated; limits out of range are refused with the problem."""
+    if file is None or power_per_antenna is None or not 0 < power_per_antenna < math.inf:
+        return Setting(DEFAULT_POWER, "default")
+    limit = f"{file.antennas} antennas of at most {power_per_antenna:g} W"
+    return Setting(file.antennas * power_per_antenna, f"default: {limit}")
 
 
 def _subcarriers(file: ChannelFile) -> int:

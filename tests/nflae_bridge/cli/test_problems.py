@@ -64,15 +64,47 @@ def test_a_hybrid_array_and_joint_receivers(nflae: Run, write_mat: WriteMat, tmp
     np.testing.assert_allclose(result["rate"].sum((0, 1)), result["sum_rate"].ravel(), rtol=1e-6)
 
 
+def test_limits_of_antennas_alone_set_the_power_of_the_report_and_of_the_snr(
+    nflae: Run, write_mat: WriteMat, tmp_path: Path
+) -> None:
+    H, output = random_channels(drops=4), tmp_path / "out.mat"
+    source = write_mat(grid=H.T)
+    limits = ("--power-per-antenna", 0.02, "--snr-db", 10)
+    done = nflae("precode", source, "-o", output, "--layout", "nks", *limits)
+    assert done.exit_code == 0, done.output
+    assert "power = 0.32 W (-4.949 dBW; default: 16 antennas of at most 0.02 W)" in done.stdout
+    result = load(output)
+    assert result["nflae_info"]["power"] == pytest.approx(0.32)
+    gain = (np.abs(H) ** 2).sum(-1).mean()
+    assert result["nflae_info"]["noise_power"] == pytest.approx(0.32 * gain / 10, rel=1e-5)
+    assert result["power"].sum(0).max() <= 0.32 * (1 + 1e-5)
+    done = nflae("precode", source, "-o", output, "--layout", "nks", *limits, "--power-dbw", -20)
+    assert "power = 0.01 W (-20 dBW; --power-dbw)" in done.stdout, done.output
+
+
+def test_the_report_names_what_a_problem_falls_back_to(nflae: Run, write_mat: WriteMat, tmp_path: Path) -> None:
+    source = write_mat(grid=random_channels(drops=4).T, noise_power=0.1)
+    exact = ("--layout", "nks", "--objective", "max-min")
+    done = nflae("precode", source, "-o", tmp_path / "out.mat", *exact)
+    assert "nflae, an exact algorithm without a network" in done.stdout, done.output
+    assert "fallback" not in done.stdout + nflae("evaluate", source, *exact).stdout
+    done = nflae("precode", source, "-o", tmp_path / "out.mat", "--layout", "nks", "--weights", "1,2,3")
+    assert "fallback  " in done.stdout
+    assert "fallback to RZF" not in done.stdout
+    crowded = write_mat(grid=random_channels(drops=4)[..., :3].T, noise_power=0.1)
+    assert "RZF is that of selected users" in nflae("evaluate", crowded, "--layout", "nks").stdout
+
+
 @pytest.mark.parametrize(
     ("options", "status", "words"),
     [
         (("--weights", "1,-1,1"), 1, "weights must be finite and not negative; value 2 is -1"),
         (("--weights", "1,1"), 1, "weights must hold one value for each of the 3 users"),
         (("--weights", "missing"), 1, "no variable missing; pass --weights"),
-        (("--rf-chains", 2), 1, "rf_chains must be from 3, the number of streams, to 16"),
-        (("--rf-chains", 4, "--phase-bits", 0), 1, "phase_bits must be a whole number of at least 1, got 0"),
-        (("--streams", 2), 1, "streams applies together with receive_antennas='joint' only"),
+        (("--rf-chains", 2), 1, "--rf-chains must be from 3, the number of streams, to 16"),
+        (("--rf-chains", 4, "--phase-bits", 0), 1, "--phase-bits must be a whole number of at least 1, got 0"),
+        (("--streams", 2), 1, "--streams applies together with --receive-antennas joint only; give that too, or"),
+        (("--connection", "sub"), 1, "with --rf-chains only; give that too, or leave --connection sub out"),
         (("--objective", "max-min", "--rf-chains", 4), 1, "hybrid array + max-min cannot be solved together"),
         (("--scheme", "bd"), 1, "scheme bd solves receive antennas only"),
         (("--weights", "1,2,3", "--plot", "p.png"), 2, "--plot draws the plain sum rate"),

@@ -23,7 +23,7 @@ from simulator.problems.problem import PrecodingProblem, ProblemError
         ({"weights": [1, 2], "objective": "max-min"}, "weights apply to objective='sum-rate' only"),
         ({"objective": "fair"}, "objective must be one of sum-rate, max-min, proportional-fair, got 'fair'"),
         ({"antenna_power": [0.0]}, "power_per_antenna must be positive and finite, W; value 1 is 0"),
-        ({"antenna_power": [[1.0]]}, "power_per_antenna must have one to 1 axes"),
+        ({"antenna_power": [[1.0]]}, "power_per_antenna must have one axis"),
         ({"antenna_groups": 8}, "antenna_groups applies together with power_per_antenna only"),
         ({"rf_chains": 8, "phase_bits": 0}, "phase_bits must be a whole number of at least 1, got 0"),
         ({"rf_chains": 8, "phase_bits": 17}, "phase_bits must be at most 16, got 17"),
@@ -99,3 +99,8 @@ def test_every_problem_names_its_parts() -> None:
     assert names <= full.parts.union(subcarriers.parts, *(each.parts for each in objectives))
     assert PrecodingProblem().is_plain
     assert not full.is_plain
+
+
+def test_more_streams_than_antennas_of_a_hybrid_array_are_named_without_an_empty_range() -> None:
+    with pytest.raises(ProblemError, match="4 antennas serves at most 4 streams, got 6; serve fewer users"):
+        PrecodingProblem(rf_chains=4).check(drops=2, users=6, antennas=4)

@@ -119,7 +119,7 @@ def command(
         raise click.UsageError(f"--mat-version {mat_version} is for .mat files, and {output} is a .npz file")
     check_plot(plotting, forbidden=(source, output))
     with reading.open(source, joint=True) as file:
-        choice = choose_budget(request, file, progress)
+        choice = choose_budget(request, file, progress, wanted.power_per_antenna)
         problem, budget = _checked_problem(wanted, choice, file, name, prediction, plotting)
         check_plot_drop(plotting, file)
         announce(file, choice, request.yes)
@@ -135,7 +135,8 @@ def command(
         info = _info(file, choice, name, model, work.refine) | {"labels": origin} | prediction.info()
         results = _result_file(output, mat_version or file.version, file, info, problem)
         scheme = _scheme(problem, name, work, str(device))
-        fact("scheme", f"{name}{f' (model {model})' if name == NETWORK else ''} on {device}")
+        with_model = f" (model {model})" if problem.starts_from_network else ", an exact algorithm without a network,"
+        fact("scheme", f"{name}{with_model if name == NETWORK else ''} on {device}")
         fact("labels", origin)
         batch = work.batch or drops_per_block(file.users, file.antennas, 1 if predictor is None else predictor.history)
         batch += -batch % problem.drops_together
@@ -151,7 +152,7 @@ def command(
             picture.save()
     for note in {} if predictor is None else predictor.notes:
         warn(note)
-    _report(summary, name, budget.demands_rates, choice.sum_rate_scope, file.users < file.antennas)
+    _report(summary, name, problem, budget.demands_rates, choice.sum_rate_scope, file.users < file.antennas)
     fact("written", f"{output} (version {results.version})" + (f", {plotting.plot}" if picture else ""))
 
 
@@ -293,7 +294,9 @@ def _info(file: ChannelFile, choice: BudgetChoice, name: str, model: str, refine
     }
 
 
-def _report(summary: Summary, name: str, demands_rates: bool, scope: str, all_served: bool) -> None:
+def _report(
+    summary: Summary, name: str, problem: PrecodingProblem, demands_rates: bool, scope: str, all_served: bool
+) -> None:
     from simulator.schemes import needs_sic
 
     served = summary.drops - summary.skipped
@@ -312,9 +315,14 @@ def _report(summary: Summary, name: str, demands_rates: bool, scope: str, all_se
         fact("min_rate missed", f"on {summary.infeasible} of {served} drops: feasible is false there")
     if needs_sic(name):
         fact("receivers", f"the rates of {name} need users that decode and cancel the messages of others (SIC)")
-    if name == NETWORK:
+    if name == NETWORK and problem.is_plain:
         meaning = _fallback_meaning(summary.fallback, served, all_served)
         fact("fallback to RZF", f"on {summary.fallback} of {served} drops: {meaning}")
+    elif name == NETWORK and problem.starts_from_network:
+        meaning = "every result is that of the algorithm started from the network"
+        if summary.fallback:
+            meaning = "the textbook solution of the problem, or what starts from it, is the better one there"
+        fact("fallback", f"on {summary.fallback} of {served} drops: {meaning}")
 
 
 def _undecided(summary: Summary) -> str:

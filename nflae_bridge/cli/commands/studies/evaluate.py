@@ -102,7 +102,7 @@ def command(
     if csv_path is not None:
         check_output_path(csv_path, forbidden=(source, *([plotting.plot] if plotting.plot else [])))
     with reading.open(source, joint=True) as file:
-        choice = choose_budget(request, file, progress)
+        choice = choose_budget(request, file, progress, wanted.power_per_antenna)
         problem, budget, schemes = _checked_problem(wanted, choice, file, schemes, optimiser, plotting)
         check_plot_drop(plotting, file)
         announce(file, choice, request.yes)
@@ -145,6 +145,7 @@ def command(
             budget,
             origin or describe_panel_labels(panel, file, labels) or f"model {engine.checkpoint.name}",
             str(device),
+            file.users < file.antennas,
         )
         if choice.sum_rate_scope and choice.power_scope != "total":
             fact("sum rate", f"in bps/Hz{choice.sum_rate_scope}")
@@ -194,7 +195,13 @@ def _whole(problem: PrecodingProblem, file: ChannelFile, blocks: Iterator[Block]
 
 
 def _report(
-    found: Evaluation, problem: PrecodingProblem, in_file: int, budget: LinkBudget, labels: str, device: str
+    found: Evaluation,
+    problem: PrecodingProblem,
+    in_file: int,
+    budget: LinkBudget,
+    labels: str,
+    device: str,
+    all_served: bool,
 ) -> None:
     from simulator.schemes import needs_sic
 
@@ -217,8 +224,11 @@ def _report(
         names = ", ".join(sic)
         fact("receivers", f"the rates of {names} need users that decode and cancel the messages of others (SIC)")
     nflae = next((score for score in found.scores if score.scheme == "nflae"), None)
-    if nflae is not None:
-        fact("fallback to RZF", f"on {100 * nflae.fallback:.1f} % of the drops")
+    if nflae is not None and problem.is_plain:
+        selected = "" if all_served else "; with as many users as antennas or more, RZF is that of selected users"
+        fact("fallback to RZF", f"on {100 * nflae.fallback:.1f} % of the drops{selected}")
+    elif nflae is not None and problem.starts_from_network:
+        fact("fallback", f"to a textbook start of the problem on {100 * nflae.fallback:.1f} % of the drops")
     if found.capacity is not None and (budget.constrains_near_field or budget.demands_rates):
         fact("capacity", "without alpha_c and min_rate: the schemes, which hold them, cannot reach it")
 
