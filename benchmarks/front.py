@@ -22,7 +22,7 @@ import torch
 
 from nflae_bridge.studies.benchmark.comparison import Settings, draw, machine
 from nflae_bridge.studies.benchmark.competitors import Competitor, competitors
-from nflae_bridge.studies.benchmark.timing import cyclic_batches, mean_sum_rate, time_interleaved
+from nflae_bridge.studies.benchmark.timing import cyclic_batches, mean_objective, time_interleaved
 
 OURS = {"nano": (0, 1, 2, 3, 5, 8), "tiny": (0, 1, 2, 5), "small": (0,)}
 RIVALS = {"wmmse": (3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100), "inversion-free": (8, 10, 15, 20, 30, 50, 100)}
@@ -70,7 +70,7 @@ def measure(settings: Settings, batch: int, models: Sequence[str]) -> list[Point
     setup = settings.setup(settings.devices[0])
     calls = settings.calls(batch)
     timings = time_interleaved(found, cyclic_batches(channels, batch), calls, setup.worker_threads, lambda: None)
-    rates = [mean_sum_rate(each, channels, settings.noise_power, batch) for each in found]
+    rates = [mean_objective(each, channels, settings.noise_power, batch, settings.problem) for each in found]
     reference = rates[names.index("wmmse-100")]
     rows = zip(names, ours, found, timings, rates, strict=True)
     return [

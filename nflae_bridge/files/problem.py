@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from matlab_io.errors import NflaeError
-from simulator.downlink.budget import LinkBudget
+from simulator.downlink.budget import DEFAULT_POWER, LinkBudget
 from simulator.problems.options import OPTION_NAMES, describe_problem, total_power
 from simulator.problems.problem import PrecodingProblem, ProblemError
 
@@ -20,7 +20,15 @@ if TYPE_CHECKING:
     from nflae_bridge.files.blocks import Block
     from nflae_bridge.files.budget.choice import BudgetChoice
 
-__all__ = ["ProblemRequest", "check_together", "choose_problem", "problem_budget", "problem_info", "streams_of"]
+__all__ = [
+    "ProblemRequest",
+    "check_together",
+    "choose_problem",
+    "drawn_problem",
+    "problem_budget",
+    "problem_info",
+    "streams_of",
+]
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,38 @@ def choose_problem(request: ProblemRequest, file: ChannelFile, choice: BudgetCho
             subcarriers=subcarriers,
         )
         problem.check(file.drops, file.users, file.antennas, file.receive_antennas)
+    except ProblemError as error:
+        raise ProblemError(_with_options(str(error))) from None
+    return problem
+
+
+def drawn_problem(request: ProblemRequest, users: int, antennas: int) -> PrecodingProblem:
+    """Make the problem of drawn channels, P = 1 W; it is left out where the antennas' limits sum to less.
+
+    Parameters
+    ----------
+    request : ProblemRequest
+        Options of the command; weights are numbers.
+    users, antennas : int
+        K and N.
+
+    Returns
+    -------
+    PrecodingProblem
+
+    Raises
+    ------
+    ProblemError
+        If a quantity is out of its range, makes no sense without another, or does not fit the channels.
+    """
+    options: dict[str, Any] = dict(vars(request))
+    if request.weights is not None:
+        options["weights"] = [float(part) for part in request.weights.split(",")]
+    limit = request.power_per_antenna
+    has_total = limit is None or limit * antennas > DEFAULT_POWER
+    try:
+        problem = describe_problem(options, receive_antennas=None, has_total=has_total, subcarriers=1)
+        problem.check(1, users, antennas)
     except ProblemError as error:
         raise ProblemError(_with_options(str(error))) from None
     return problem

@@ -1,4 +1,4 @@
-"""Draw benchmarks: time against sum rate with the Pareto front, and times against users, antennas and batch size."""
+"""Draw benchmarks: time against objective with the Pareto front, and times against users, antennas and batch size."""
 
 from __future__ import annotations
 
@@ -13,20 +13,29 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 from nflae_bridge.plots.names import label
 from nflae_bridge.plots.style import empty_figure, grid_axes, style
 from nflae_bridge.studies.benchmark.comparison import by_panel, finite
-from nflae_bridge.studies.benchmark.competitors import FLOOR
-from nflae_bridge.studies.benchmark.pareto import Measurement, on_front
+from nflae_bridge.studies.benchmark.competitors import FLOOR, PLAIN_CALL, WITHOUT_OBJECTIVE
+from nflae_bridge.studies.benchmark.pareto import Measurement, objective_name, on_front, reference
 from nflae_bridge.studies.benchmark.scaling import Scaled, series, slope
+from simulator.problems.problem import PrecodingProblem
 
-_NAMES = {"nflae": "ours", "inversion-free": "inversion-free", FLOOR: "floor: $H^HH$ and $HC$ alone"}
+_NAMES = {
+    "nflae": "ours",
+    "inversion-free": "inversion-free",
+    FLOOR: "floor: $H^HH$ and $HC$ alone",
+    PLAIN_CALL: "one plain call of ours",
+}
 # Offset of the iterations beside a marker, points.
 _OFFSETS = {"wmmse": (8, -11), "inversion-free": (-8, 6)}
+_WIDE = 5e3  # ratio of the ends of an axis beyond which labels at 1, 2 and 5 run into each other
 _MARGIN = 0.15  # per cent above the best
 _TICKS = (*range(0, 90, 10), 90, 95, 97, 98, 99, 99.5, 99.8, 99.9, 100, 100.1, 100.2, 100.5, *range(101, 120))
 _AXES = {"users": "users K", "antennas": "antennas N", "batch": "drops per call"}
 
 
-def bench_figure(rows: Sequence[Measurement], title: str, notes: Sequence[str]) -> Figure:
-    """Draw sum rate against time per drop, one panel per device and batch size, with the Pareto front.
+def bench_figure(
+    rows: Sequence[Measurement], title: str, notes: Sequence[str], problem: PrecodingProblem | None = None
+) -> Figure:
+    """Draw the objective against time per drop, one panel per device and batch size, with the Pareto front.
 
     Parameters
     ----------
@@ -36,12 +45,15 @@ def bench_figure(rows: Sequence[Measurement], title: str, notes: Sequence[str]) 
         Title of the figure.
     notes
         Lines below the title.
+    problem
+        Problem that the schemes solve; by default the plain sum rate.
 
     Returns
     -------
     Figure
         The figure.
     """
+    problem = problem or PrecodingProblem()
     panels = by_panel(rows)
     devices = list(dict.fromkeys(device for device, _ in panels))
     columns = max(sum(device == other for other, _ in panels) for device in devices)
@@ -50,7 +62,7 @@ def bench_figure(rows: Sequence[Measurement], title: str, notes: Sequence[str]) 
     for line, device in enumerate(devices):
         of_device = [(batch, found) for (name, batch), found in panels.items() if name == device]
         for axes, (batch, found) in zip(grid[line], of_device, strict=False):
-            _draw_panel(axes, found)
+            _draw_panel(axes, found, problem)
             axes.set_title(
                 f"{device}, {batch:,} drop{'s' if batch > 1 else ''} per call", loc="left", fontsize="medium"
             )
@@ -116,14 +128,14 @@ def scaling_figure(scaled: Sequence[Scaled], title: str, notes: Sequence[str]) -
     return figure
 
 
-def _draw_panel(axes: Any, rows: Sequence[Measurement]) -> None:
+def _draw_panel(axes: Any, rows: Sequence[Measurement], problem: PrecodingProblem) -> None:
     found = finite(rows)
-    best = max(row.sum_rate for row in found)
-    limit = next((row.sum_rate for row in found if row.scheme == "wmmse" and row.iterations == 100), None)
-    whole, reference = (best, "the best's") if limit is None else (limit, "WMMSE-100's")
+    compared = reference(found, problem)
+    whole = max(row.objective for row in found) if compared is None else compared.objective
+    whose = "the best's" if compared is None else "WMMSE-100's" if problem.is_plain else f"{_name(compared.name)}'s"
 
     def share(row: Measurement) -> float:
-        return 100 * row.sum_rate / whole
+        return 100 * row.objective / whole
 
     front = sorted((row for row, on in zip(rows, on_front(rows), strict=True) if on), key=lambda row: row.median)
     times, shares = [1e6 * row.median for row in front], [share(row) for row in front]
@@ -132,8 +144,9 @@ def _draw_panel(axes: Any, rows: Sequence[Measurement]) -> None:
               solid_capstyle="butt", label="Pareto front")  # fmt: skip
     for scheme in dict.fromkeys(row.scheme for row in rows):
         series_rows = [row for row in rows if row.scheme == scheme]
-        if scheme == FLOOR:
-            axes.axvline(1e6 * series_rows[0].median, color="black", linestyle=":", linewidth=1.4, label=_name(scheme))
+        if scheme in WITHOUT_OBJECTIVE:
+            axes.axvline(1e6 * series_rows[0].median, color="black", label=_name(scheme),
+                         linestyle=":" if scheme == FLOOR else "--", linewidth=1.4)  # fmt: skip
             continue
         axes.plot(
             [1e6 * row.median for row in series_rows],
@@ -147,10 +160,10 @@ def _draw_panel(axes: Any, rows: Sequence[Measurement]) -> None:
             _mark(axes, row, share(row), index)
     axes.set_xscale("log")
     _plain_numbers(axes.xaxis)
-    _stretch(axes, min(map(share, found)), share(max(found, key=lambda row: row.sum_rate)))
+    _stretch(axes, min(map(share, found)), share(max(found, key=lambda row: row.objective)))
     grid_axes(axes)
     axes.set_xlabel("median time per drop [µs]")
-    axes.set_ylabel(f"mean sum rate [% of {reference} {whole:.2f} bps/Hz]")
+    axes.set_ylabel(f"mean {objective_name(problem)} [% of {whose} {whole:.2f} bps/Hz]")
 
 
 def _stretch(axes: Any, low: float, high: float) -> None:
@@ -197,7 +210,8 @@ def _name(scheme: str) -> str:
 
 
 def _plain_numbers(axis: Any) -> None:
-    """Label a log axis with plain numbers."""
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    """Label a log axis with plain numbers, over many decades powers of ten alone."""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < _WIDE else (1,)))
     axis.set_minor_formatter(NullFormatter())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value < 1e3 else f"{value:,.0f}"))

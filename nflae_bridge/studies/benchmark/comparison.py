@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from nflae_bridge.studies.benchmark.competitors import competitors
-from nflae_bridge.studies.benchmark.pareto import Measurement
+from nflae_bridge.studies.benchmark.pareto import Measurement, objective_name
 from nflae_bridge.studies.benchmark.setup import Setup
-from nflae_bridge.studies.benchmark.timing import cyclic_batches, mean_sum_rate, time_interleaved
+from nflae_bridge.studies.benchmark.timing import cyclic_batches, mean_objective, time_interleaved
 from simulator.channels.scenario import scenario
+from simulator.problems.problem import PrecodingProblem
 
 # Small batches are called more often, for their p99: until this many drops, at most this many times as often.
 _DROPS_TIMED = 1000
@@ -46,6 +47,8 @@ class Settings:
         Least number of calls timed.
     threads
         PyTorch's CPU threads, and threads of the pool.
+    problem
+        Problem that every scheme solves; by default the plain sum rate.
     """
 
     schemes: tuple[str, ...] = ("nflae", "wmmse", "inversion-free", "rzf")
@@ -60,6 +63,7 @@ class Settings:
     model: str = "auto"
     repeats: int = 30
     threads: int = 1
+    problem: PrecodingProblem = field(default_factory=PrecodingProblem)
 
     def calls(self, batch: int) -> int:
         """Return the number of calls timed with ``batch`` drops each."""
@@ -72,7 +76,7 @@ class Settings:
 
     def setup(self, device: torch.device) -> Setup:
         """Return the link and the device that the competitors share."""
-        return Setup(1.0, self.noise_power, device, self.model, self.threads)
+        return Setup(1.0, self.noise_power, device, self.model, self.threads, self.problem)
 
 
 def draw(users: int, antennas: int, drops: int, seed: int) -> Tensor:
@@ -175,7 +179,7 @@ def measure_panel(
     device
         The device.
     channels
-        Complex64 (drops, users, antennas); sum rates are means over all of them.
+        Complex64 (drops, users, antennas); objectives are means over all of them.
     batch
         Drops per call.
     progress
@@ -188,7 +192,7 @@ def measure_panel(
     Returns
     -------
     list of Measurement
-        The floor first, then in the order of the schemes.
+        In the order of `competitors`.
     """
     setup = settings.setup(device)
     progress.note(f"{note}: choosing implementations")
@@ -199,7 +203,7 @@ def measure_panel(
     timings = time_interleaved(found, batches, calls, setup.worker_threads, lambda: progress.count(note))
     rows = []
     for competitor, timing in zip(found, timings, strict=True):
-        progress.note(f"{note}: sum rate of {competitor.scheme}")
+        progress.note(f"{note}: {objective_name(settings.problem)} of {competitor.scheme}")
         rows.append(
             Measurement(
                 device=str(device),
@@ -212,7 +216,7 @@ def measure_panel(
                 median=timing.median,
                 p99=timing.p99,
                 calls=calls,
-                sum_rate=mean_sum_rate(competitor, channels, setup.noise_power, batch),
+                objective=mean_objective(competitor, channels, setup.noise_power, batch, settings.problem),
             )
         )
     return rows
@@ -269,7 +273,7 @@ def by_panel(rows: Sequence[Measurement]) -> dict[tuple[str, int], list[Measurem
 
 
 def finite(rows: Sequence[Measurement]) -> list[Measurement]:
-    """Select the measurements that have a sum rate, all but the floor's.
+    """Select the measurements that have an objective: those of schemes that solve the problem.
 
     Parameters
     ----------
@@ -279,6 +283,6 @@ def finite(rows: Sequence[Measurement]) -> list[Measurement]:
     Returns
     -------
     list of Measurement
-        Those whose sum rate is a number.
+        Those whose objective is a number.
     """
-    return [row for row in rows if not math.isnan(row.sum_rate)]
+    return [row for row in rows if not math.isnan(row.objective)]

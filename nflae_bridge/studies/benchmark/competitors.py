@@ -21,12 +21,20 @@ from nflae_bridge.studies.benchmark.implementations import (
 )
 from nflae_bridge.studies.benchmark.inversion_free import warm_starts
 from nflae_bridge.studies.benchmark.setup import Setup
+from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Scheme
+from simulator.problems.dispatch import ProblemScheme
 from simulator.schemes import needs_sic
 from simulator.schemes.options import split_spec
 
 ITERATIONS = {"wmmse": (1, 2, 3, 5, 10, 20, 50, 100), "inversion-free": (5, 10, 20, 30, 50, 100)}
 FLOOR = "floor"
+PLAIN_CALL = "plain nflae"
+"""The network on the plain sum rate, the unit of the times of other problems."""
+
+WITHOUT_OBJECTIVE = (FLOOR, PLAIN_CALL)
+"""Competitors that are timed only, because they do not solve the problem."""
+
 _TUNED_DROPS = 256
 
 
@@ -63,6 +71,8 @@ def competitors(
 ) -> list[Competitor]:
     """Prepare the competitors of these names, the floor first, each in its fastest implementation on ``trial``.
 
+    For another problem than the plain sum rate, the plain call of the network follows the floor.
+
     Parameters
     ----------
     names
@@ -91,33 +101,57 @@ def competitors(
         For an unknown scheme or option.
     """
     found = [_floor(setup, trial)]
+    if not setup.problem.is_plain:
+        return [*found, *_of_problem(names, refinements, setup, trial.shape[-1])]
     for name in names:
         if name == "nflae":
             for steps in refinements:
                 network = load_scheme("nflae", setup.model, str(setup.device), refinements=steps)
-                found.append(Competitor("nflae", steps, "engine", _of_scheme(network, setup)))
+                found.append(Competitor("nflae", steps, "engine", _of_scheme(network, setup, setup.budget)))
         elif split_spec(name)[0] in ITERATIONS:
-            name, options = split_spec(name)
-            counts = (int(options["iterations"]),) if options else iterations or ITERATIONS[name]
-            unweighted = warm_starts(setup.gram(channels[:_TUNED_DROPS]), counts) if name == "inversion-free" else {}
-            fastest = fastest_implementation(implementations(name, setup, len(trial), unweighted), setup, trial)
-            for steps in counts:
-                chosen = fastest(steps)
-                how = f"{chosen.name}, {unweighted[steps]} unweighted" if unweighted.get(steps) else chosen.name
-                found.append(Competitor(name, steps, how, chosen.make(steps)))
+            found += _iterative(name, setup, trial, channels, iterations)
         elif name == "rzf":
             chosen = fastest_implementation(implementations("wmmse", setup, len(trial), {}), setup, trial, (0,))(0)
             found.append(Competitor(name, None, chosen.name, chosen.make(0)))
         elif needs_sic(name):
             raise NflaeError(f"{name} needs receivers with SIC: leave it out")
         else:
-            found.append(Competitor(name, None, "torch", _of_scheme(load_scheme(name), setup)))
+            found.append(Competitor(name, None, "torch", _of_scheme(load_scheme(name), setup, setup.budget)))
     return found
 
 
-def _of_scheme(scheme: Scheme, setup: Setup) -> Solve:
-    budget = setup.budget
+def _iterative(spec: str, setup: Setup, trial: Tensor, channels: Tensor, iterations: Sequence[int]) -> list[Competitor]:
+    """Prepare an iterative scheme at several numbers of iterations, or at that of the specification."""
+    name, options = split_spec(spec)
+    counts = (int(options["iterations"]),) if options else iterations or ITERATIONS[name]
+    unweighted = warm_starts(setup.gram(channels[:_TUNED_DROPS]), counts) if name == "inversion-free" else {}
+    fastest = fastest_implementation(implementations(name, setup, len(trial), unweighted), setup, trial)
+    found = []
+    for steps in counts:
+        chosen = fastest(steps)
+        how = f"{chosen.name}, {unweighted[steps]} unweighted" if unweighted.get(steps) else chosen.name
+        found.append(Competitor(name, steps, how, chosen.make(steps)))
+    return found
 
+
+def _of_problem(names: Sequence[str], refinements: Sequence[int], setup: Setup, antennas: int) -> list[Competitor]:
+    """Prepare the plain call of the network and the schemes of the problem, ``nflae`` per number of refinements."""
+
+    def network(steps: int) -> Scheme:
+        return load_scheme("nflae", setup.model, str(setup.device), refinements=steps)
+
+    budget = setup.problem_budget(antennas)
+    found = [Competitor(PLAIN_CALL, None, "engine", _of_scheme(network(0), setup, setup.budget))]
+    for name in names:
+        of_network = name == "nflae"
+        for steps in refinements if of_network else (0,):
+            solver = ProblemScheme(setup.problem, network(steps), name)
+            solve = _of_scheme(solver, setup, budget)
+            found.append(Competitor(name, steps if of_network else None, "problem", solve))
+    return found
+
+
+def _of_scheme(scheme: Scheme, setup: Setup, budget: LinkBudget) -> Solve:
     def solve(channels: Tensor) -> Answer:
         if isinstance(scheme, Engine):  # transfers channels and answers itself
             answer = scheme(ChannelBatch(channels), budget)

@@ -1,4 +1,4 @@
-"""Find the Pareto front of times and sum rates, and ratios of the competitors' times."""
+"""Find the Pareto front of times and objectives, and ratios of the competitors' times."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nflae_bridge.studies.benchmark.competitors import FLOOR
+from nflae_bridge.studies.benchmark.competitors import FLOOR, PLAIN_CALL, WITHOUT_OBJECTIVE
+from simulator.problems.problem import PrecodingProblem
 
 # Where several reach the same optimum, rounding must not decide the comparison.
 _ROUNDING = 1e-6
@@ -30,8 +31,8 @@ class Measurement:
         Time per drop, s.
     calls
         Number of calls timed.
-    sum_rate
-        Mean sum rate, bps/Hz; NaN for the floor.
+    objective
+        Mean objective, bps/Hz: the sum rate, or that of the problem; NaN for competitors that are timed only.
     """
 
     device: str
@@ -44,7 +45,7 @@ class Measurement:
     median: float
     p99: float
     calls: int
-    sum_rate: float
+    objective: float
 
     @property
     def name(self) -> str:
@@ -76,7 +77,7 @@ class Ratio:
 
 
 def on_front(rows: Sequence[Measurement]) -> list[bool]:
-    """Find the Pareto front; the floor, which has no sum rate, is never on it.
+    """Find the Pareto front; competitors that are timed only are never on it.
 
     Parameters
     ----------
@@ -90,14 +91,14 @@ def on_front(rows: Sequence[Measurement]) -> list[bool]:
     """
 
     def dominates(other: Measurement, row: Measurement) -> bool:
-        no_worse = other.median <= row.median and other.sum_rate >= row.sum_rate
-        return no_worse and (other.median < row.median or other.sum_rate > row.sum_rate)
+        no_worse = other.median <= row.median and other.objective >= row.objective
+        return no_worse and (other.median < row.median or other.objective > row.objective)
 
-    return [not math.isnan(row.sum_rate) and not any(dominates(other, row) for other in rows) for row in rows]
+    return [not math.isnan(row.objective) and not any(dominates(other, row) for other in rows) for row in rows]
 
 
-def largest_not_above(rows: Sequence[Measurement], scheme: str, sum_rate: float) -> Measurement | None:
-    """Find an iterative scheme's measurement with the most iterations among those not above a sum rate.
+def largest_not_above(rows: Sequence[Measurement], scheme: str, objective: float) -> Measurement | None:
+    """Find an iterative scheme's measurement with the most iterations among those not above an objective.
 
     Parameters
     ----------
@@ -105,7 +106,7 @@ def largest_not_above(rows: Sequence[Measurement], scheme: str, sum_rate: float)
         Measurements on one device with one batch size.
     scheme
         Name of the iterative scheme.
-    sum_rate
+    objective
         Limit, bps/Hz.
 
     Returns
@@ -113,31 +114,31 @@ def largest_not_above(rows: Sequence[Measurement], scheme: str, sum_rate: float)
     Measurement or None
         None if all exceed the limit.
     """
-    below = [row for row in rows if row.scheme == scheme and row.sum_rate <= sum_rate * (1 + _ROUNDING)]
+    below = [row for row in rows if row.scheme == scheme and row.objective <= objective * (1 + _ROUNDING)]
     return max(below, key=lambda row: row.iterations or 0, default=None)
 
 
-def fastest_reaching(rows: Sequence[Measurement], sum_rate: float) -> Measurement | None:
-    """Find the fastest measurement, apart from ``nflae``, with at least this sum rate.
+def fastest_reaching(rows: Sequence[Measurement], objective: float) -> Measurement | None:
+    """Find the fastest measurement, apart from ``nflae``, with at least this objective.
 
     Parameters
     ----------
     rows
         Measurements on one device with one batch size.
-    sum_rate
-        Least sum rate, bps/Hz.
+    objective
+        Least objective, bps/Hz.
 
     Returns
     -------
     Measurement or None
         None if none reaches it.
     """
-    reaching = [row for row in rows if row.scheme != "nflae" and row.sum_rate >= sum_rate * (1 - _ROUNDING)]
+    reaching = [row for row in rows if row.scheme != "nflae" and row.objective >= objective * (1 - _ROUNDING)]
     return min(reaching, key=lambda row: row.median, default=None)
 
 
-def ratios(rows: Sequence[Measurement], ours: Measurement) -> list[Ratio]:
-    """Compute ratios of median times: other schemes over the network, and the network over the floor.
+def ratios(rows: Sequence[Measurement], ours: Measurement, name: str = "sum rate") -> list[Ratio]:
+    """Compute ratios of median times: others over the network, and the network over the floor and its plain call.
 
     Parameters
     ----------
@@ -145,6 +146,8 @@ def ratios(rows: Sequence[Measurement], ours: Measurement) -> list[Ratio]:
         Measurements on one device with one batch size.
     ours
         The network's measurement among them.
+    name
+        Name of the objective.
 
     Returns
     -------
@@ -155,23 +158,46 @@ def ratios(rows: Sequence[Measurement], ours: Measurement) -> list[Ratio]:
     def over_ours(quantity: str, row: Measurement | None) -> Ratio:
         return Ratio(quantity, row.name if row else None, row.median / ours.median if row else None)
 
-    def of_scheme(name: str) -> list[Measurement]:
-        return [row for row in rows if row.scheme == name]
+    def of_scheme(scheme: str) -> list[Measurement]:
+        return [row for row in rows if row.scheme == scheme]
 
     found = [
-        over_ours(f"{scheme} at an equal or lower sum rate", largest_not_above(rows, scheme, ours.sum_rate))
+        over_ours(f"{scheme} at an equal or lower {name}", largest_not_above(rows, scheme, ours.objective))
         for scheme in ("wmmse", "inversion-free")
         if of_scheme(scheme)
     ]
     found += [over_ours(row.name, row) for row in of_scheme("wmmse") if row.iterations == 20]
-    if any(row.scheme not in ("nflae", FLOOR) for row in rows):
-        found.append(over_ours("fastest scheme at an equal or higher sum rate", fastest_reaching(rows, ours.sum_rate)))
+    if any(row.scheme not in ("nflae", *WITHOUT_OBJECTIVE) for row in rows):
+        found.append(over_ours(f"fastest scheme at an equal or higher {name}", fastest_reaching(rows, ours.objective)))
     found += [Ratio("nflae over the floor", row.name, ours.median / row.median) for row in of_scheme(FLOOR)]
+    found += [Ratio("nflae over its plain call", row.name, ours.median / row.median) for row in of_scheme(PLAIN_CALL)]
     return found
 
 
-def share_of_wmmse(rows: Sequence[Measurement], row: Measurement) -> float | None:
-    """Compute a sum rate over that of WMMSE with 100 iterations.
+def reference(rows: Sequence[Measurement], problem: PrecodingProblem) -> Measurement | None:
+    """Find the measurement whose objective the shares refer to.
+
+    Parameters
+    ----------
+    rows
+        Measurements on one device with one batch size.
+    problem
+        Problem that the schemes solve.
+
+    Returns
+    -------
+    Measurement or None
+        WMMSE with 100 iterations, of other problems than the plain sum rate the best scheme apart from ``nflae``; None
+        without it among the rows.
+    """
+    if problem.is_plain:
+        return next((row for row in rows if row.scheme == "wmmse" and row.iterations == 100), None)
+    rivals = [row for row in rows if row.scheme != "nflae" and not math.isnan(row.objective)]
+    return max(rivals, key=lambda row: row.objective, default=None)
+
+
+def share_of_reference(rows: Sequence[Measurement], row: Measurement, problem: PrecodingProblem) -> float | None:
+    """Compute an objective over that of `reference`.
 
     Parameters
     ----------
@@ -179,11 +205,31 @@ def share_of_wmmse(rows: Sequence[Measurement], row: Measurement) -> float | Non
         Measurements on one device with one batch size.
     row
         The measurement.
+    problem
+        Problem that the schemes solve.
 
     Returns
     -------
     float or None
-        The ratio; None without WMMSE-100 among the rows or for the floor.
+        The ratio; None without a reference among the rows or an objective of the row.
     """
-    converged = next((other for other in rows if other.scheme == "wmmse" and other.iterations == 100), None)
-    return None if converged is None or math.isnan(row.sum_rate) else row.sum_rate / converged.sum_rate
+    compared = reference(rows, problem)
+    return None if compared is None or math.isnan(row.objective) else row.objective / compared.objective
+
+
+def objective_name(problem: PrecodingProblem) -> str:
+    """Return the name of a problem's objective in tables and plots.
+
+    Parameters
+    ----------
+    problem
+        Problem of drops that are solved alone.
+
+    Returns
+    -------
+    str
+        ``sum rate``, ``weighted sum rate`` or ``smallest rate``.
+    """
+    if problem.objective == "max-min":
+        return "smallest rate"
+    return "sum rate" if problem.weights is None else "weighted sum rate"

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from simulator.downlink.budget import LinkBudget
+from simulator.problems.options import total_power
+from simulator.problems.problem import PrecodingProblem
 
 # Above this P / sigma^2 competitors compute in double precision, sums over antennas included, as the engine does.
 _MAX_FP32_SNR = 1e3
@@ -34,6 +36,8 @@ class Setup:
         Model of the scheme ``nflae``, see `nflae_bridge.network.shipped.load_model`.
     threads
         PyTorch's CPU threads.
+    problem
+        Problem that every scheme solves; by default the plain sum rate.
 
     Attributes
     ----------
@@ -46,12 +50,29 @@ class Setup:
     device: torch.device
     model: str = "auto"
     threads: int = 1
+    problem: PrecodingProblem = field(default_factory=PrecodingProblem)
     pool: Executor | None = field(default=None, init=False)
 
     @property
     def budget(self) -> LinkBudget:
         """Power and noise, without constraints C3 and C4."""
         return LinkBudget(self.power, self.noise_power)
+
+    def problem_budget(self, antennas: int) -> LinkBudget:
+        """Return the link budget of `problem`: P is the sum of the antennas' limits where these hold alone.
+
+        Parameters
+        ----------
+        antennas
+            Number of antennas.
+
+        Returns
+        -------
+        LinkBudget
+            Power and noise, without constraints C3 and C4.
+        """
+        power = total_power(self.problem, antennas, self.power if self.problem.total_power else None)
+        return LinkBudget(power, self.noise_power)
 
     @property
     def needs_float64(self) -> bool:

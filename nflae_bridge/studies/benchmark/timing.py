@@ -12,9 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nflae_bridge.studies.benchmark.competitors import Competitor
+from nflae_bridge.studies.benchmark.competitors import WITHOUT_OBJECTIVE, Competitor
 from nflae_bridge.studies.benchmark.setup import SMALL_BATCH
 from simulator.downlink.sinr import achieved_sinr, rates
+from simulator.problems.problem import PrecodingProblem
+from simulator.problems.solution import measure_objective
 
 _WARM_UP = 3
 _CALLS_PER_TURN = 10
@@ -112,8 +114,10 @@ def time_interleaved(
     return [Timing(float(np.median(row)), float(np.quantile(row, 0.99))) for row in seconds]
 
 
-def mean_sum_rate(competitor: Competitor, channels: Tensor, noise_power: float, batch: int) -> float:
-    """Compute the mean sum rate from precoders and powers alone.
+def mean_objective(
+    competitor: Competitor, channels: Tensor, noise_power: float, batch: int, problem: PrecodingProblem
+) -> float:
+    """Compute the mean objective from precoders and powers alone.
 
     Parameters
     ----------
@@ -125,18 +129,22 @@ def mean_sum_rate(competitor: Competitor, channels: Tensor, noise_power: float, 
         sigma^2, W.
     batch
         Drops per call, as when timed.
+    problem
+        Problem of single-antenna users, each drop alone.
 
     Returns
     -------
     float
-        Mean over drops of sum_k log2(1 + SINR_k), bps/Hz; NaN for the floor.
+        Mean over drops of the problem's objective of the rates log2(1 + SINR_k), of the plain problem their sum,
+        bps/Hz; NaN for a competitor that does not solve the problem.
     """
+    if competitor.scheme in WITHOUT_OBJECTIVE:
+        return float("nan")
     total = 0.0
     for part in torch.split(channels, batch):
         precoder, power = competitor.solve(part)
-        if not len(power):
-            return float("nan")
-        total += float(rates(achieved_sinr(part, precoder, power, noise_power)).sum())
+        rate = rates(achieved_sinr(part, precoder, power, noise_power))
+        total += float(measure_objective(problem, rate).sum())
     return total / len(channels)
 
 

@@ -1,4 +1,4 @@
-"""Implement ``nflae bench``: time against sum rate of the network and of other schemes on the same drops."""
+"""Implement ``nflae bench``: time against sum rate or another objective, of the network and of its rivals."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import click
 from matlab_io.extras import require_extra
 from nflae_bridge.cli.options.common import model_option
 from nflae_bridge.cli.options.plot import figure_options, format_option
+from nflae_bridge.cli.options.problem import drawn_problem_options
 from nflae_bridge.cli.options.scheme import SchemeOption
 from nflae_bridge.cli.outputs import make_folder
 from nflae_bridge.cli.terminal import Table, duration, fact, progress, warn
+from nflae_bridge.files.problem import ProblemRequest, drawn_problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
     from nflae_bridge.studies.benchmark.comparison import Settings
     from nflae_bridge.studies.benchmark.pareto import Measurement, Ratio
     from nflae_bridge.studies.benchmark.scaling import Scaled
+    from simulator.problems.problem import PrecodingProblem
 
 _REPEATS = 30
+_PLAIN_SCHEMES = ("nflae", "wmmse", "inversion-free", "rzf")
 
 
 def _numbers(least: int) -> Callable[[click.Context, click.Parameter, str], tuple[int, ...]]:
@@ -50,6 +54,7 @@ def _devices(ctx: click.Context, parameter: click.Parameter, value: str) -> list
       nflae bench -o bench
       nflae bench -o bench --batches 1,100,10000 --device cpu,cuda --refine 0,1,2
       nflae bench -o bench --users 16 --snr-db 10 --scaling
+      nflae bench -o bench --power-per-antenna 0.004 --batches 1,100
 
     \b
     Competitors, on the same drops of scenario paper (signed angles), without alpha_c and min_rate:
@@ -58,6 +63,9 @@ def _devices(ctx: click.Context, parameter: click.Parameter, value: str) -> list
       inversion-free  WMMSE by accelerated gradient steps, after 5, 10, 20, 30, 50 and 100
       rzf and others  the classical schemes
       floor           always included: H'H and H C alone, the least work of any scheme of this form
+
+    Other problems than the plain sum rate are solved by every scheme there is for them, and compared by their own
+    objective with the best rival and with the time of a plain call of the network. P is 1 W.
 
     Times are from channels in host memory to precoders and powers in host memory, per drop: the time of a call divided
     by its drops.
@@ -76,9 +84,9 @@ def _devices(ctx: click.Context, parameter: click.Parameter, value: str) -> list
     several=True,
     sic=False,
     also=("nflae", "inversion-free"),
-    default="nflae,wmmse,inversion-free,rzf",
-    show_default=True,
-    help="Schemes to compare; an iterative one at several counts unless it is given, e.g. wmmse:iterations=50.",
+    problems=True,
+    help="Schemes to compare; an iterative one at several counts unless it is given, e.g. wmmse:iterations=50."
+    "  [default: nflae,wmmse,inversion-free,rzf; all of another problem]",
 )
 @click.option(
     "--batches", callback=_numbers(1), default="1,1000", show_default=True, metavar="N,...", help="Drops per call."
@@ -121,6 +129,7 @@ def _devices(ctx: click.Context, parameter: click.Parameter, value: str) -> list
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads of every scheme.  [default: all cores]")
 @click.option("--seed", type=click.IntRange(min=0, max=2**39), default=0, show_default=True, help="Seed of the drops.")
 @click.option("--scaling", is_flag=True, help="Also measure times against users, antennas and batch size, with slopes.")
+@drawn_problem_options
 @figure_options
 @format_option
 @model_option
@@ -138,24 +147,25 @@ def command(
     threads: int | None,
     seed: int,
     scaling: bool,
+    wanted: ProblemRequest,
     look: FigureLook,
     kind: str,
     model: str,
 ) -> None:
     """Measure the time and the sum rate of the network and of other schemes; report the Pareto front and ratios."""
+    problem = _checked_problem(wanted, users, antennas, scaling)
     require_extra("plot", "nflae bench")
     look.check()
     import torch
 
     from nflae_bridge.engine.devices import choose_device
-    from nflae_bridge.network.shipped import load_model
     from nflae_bridge.studies.benchmark.comparison import Settings, compare, rounds
 
     if threads is not None:
         torch.set_num_threads(threads)
     where = tuple(dict.fromkeys(choose_device(name) for name in devices))
     settings = Settings(
-        tuple(schemes),
+        _checked_schemes(problem, schemes),
         refinements,
         batches,
         where,
@@ -167,33 +177,58 @@ def command(
         model,
         repeats,
         threads or torch.get_num_threads(),
+        problem,
     )
-    if "nflae" in schemes:
-        for device in where:
-            fact("model", f"{load_model(model, device).name} on {device}")
-    make_folder(output)
     _announce(settings)
+    make_folder(output)
     with progress("bench", rounds(settings), "rounds") as advance:
         rows = compare(settings, advance)
     _write(output, rows, settings, look, kind)
-    _report(rows)
+    _report(rows, problem)
     fact("written", f"{output / 'bench.csv'}, {output / f'bench.{kind}'}")
     if scaling:
-        from nflae_bridge.studies.benchmark.scaling import AXES, scale, scale_rounds
+        _scale(output, settings, look, kind)
 
-        with progress("scaling", scale_rounds(settings, AXES), "rounds") as advance:
-            scaled = scale(settings, AXES, advance)
-        _write_scaling(output, scaled, settings, look, kind)
-        _report_scaling(scaled)
-        fact("written", f"{output / 'scaling.csv'}, {output / f'scaling.{kind}'}")
+
+def _checked_problem(wanted: ProblemRequest, users: int, antennas: int, scaling: bool) -> PrecodingProblem:
+    """Return the problem of the options, which the drawn channels fit."""
+    problem = drawn_problem(wanted, users, antennas)
+    if scaling and not problem.is_plain:
+        raise click.UsageError(
+            "--scaling applies to the plain sum rate under one total power: leave it out with other problems"
+        )
+    return problem
+
+
+def _checked_schemes(problem: PrecodingProblem, schemes: list[str]) -> tuple[str, ...]:
+    """Return the schemes to compare, each of which solves the problem."""
+    from simulator.downlink.budget import LinkBudget
+    from simulator.problems.combinations import check_combination, solving_schemes
+    from simulator.problems.dispatch import check_problem_scheme
+    from simulator.schemes.options import split_spec
+
+    if problem.is_plain:
+        for spec in schemes:
+            check_combination(problem, LinkBudget(), split_spec(spec)[0])
+        return tuple(schemes) or _PLAIN_SCHEMES
+    chosen = tuple(schemes) or solving_schemes(problem)
+    for spec in chosen:
+        check_problem_scheme(problem, LinkBudget(), spec)
+    return chosen
 
 
 def _announce(settings: Settings) -> None:
+    from nflae_bridge.network.shipped import load_model
     from nflae_bridge.studies.benchmark.comparison import machine
 
+    if "nflae" in settings.schemes:
+        for device in settings.devices:
+            fact("model", f"{load_model(settings.model, device).name} on {device}")
     for device in settings.devices:
         fact("machine", f"{device}: {machine(device, settings.threads)}")
     fact("drops", f"{settings.drops} of scenario paper; {_link(settings)}")
+    if not settings.problem.is_plain:
+        fact("problem", _stated(settings))
     fact("time", "from channels in host memory to precoders and powers in host memory, per drop")
     if settings.repeats < _REPEATS:
         warn(f"medians of so few calls are not reliable; give --repeats {_REPEATS} or more")
@@ -203,25 +238,34 @@ def _link(settings: Settings) -> str:
     return f"K = {settings.users}, N = {settings.antennas}, {settings.snr_db:g} dB"
 
 
+def _stated(settings: Settings) -> str:
+    from nflae_bridge.studies.benchmark.tables import describe
+
+    return describe(settings.problem)
+
+
 def _title(settings: Settings, what: str) -> tuple[str, list[str]]:
     """Return the title of a plot and the lines below it, which name the machines."""
     from nflae_bridge.studies.benchmark.comparison import machine
 
     machines = "; ".join(f"{device}: {machine(device, settings.threads)}" for device in settings.devices)
-    return f"{what}: {_link(settings)}", [machines]
+    stated = [] if settings.problem.is_plain else [_stated(settings)]
+    return f"{what}: {_link(settings)}", [*stated, machines]
 
 
 def _write(output: Path, rows: Sequence[Measurement], settings: Settings, look: FigureLook, kind: str) -> None:
     from nflae_bridge.network.checkpoint import write_atomically
     from nflae_bridge.plots.benchmark import bench_figure
+    from nflae_bridge.studies.benchmark.pareto import objective_name
     from nflae_bridge.studies.benchmark.tables import bench_csv
 
-    title, notes = _title(settings, "Sum rate against time")
+    name = objective_name(settings.problem)
+    title, notes = _title(settings, f"{name.capitalize()} against time")
     numbers = (
-        "Numbers at the markers: iterations; for nflae refinement steps. The axis of sum rates is stretched upwards."
+        f"Numbers at the markers: iterations; for nflae refinement steps. The axis of {name}s is stretched upwards."
     )
     write_atomically(output / "bench.csv", bench_csv(rows, settings))
-    picture = look.render(lambda: bench_figure(rows, title, [*notes, numbers]), kind)
+    picture = look.render(lambda: bench_figure(rows, title, [*notes, numbers], settings.problem), kind)
     write_atomically(output / f"bench.{kind}", picture)
 
 
@@ -235,17 +279,18 @@ def _write_scaling(output: Path, scaled: Sequence[Scaled], settings: Settings, l
     write_atomically(output / f"scaling.{kind}", look.render(lambda: scaling_figure(scaled, *title), kind))
 
 
-def _report(rows: Sequence[Measurement]) -> None:
+def _report(rows: Sequence[Measurement], problem: PrecodingProblem) -> None:
     from nflae_bridge.studies.benchmark.comparison import by_panel
-    from nflae_bridge.studies.benchmark.pareto import on_front, ratios, share_of_wmmse
+    from nflae_bridge.studies.benchmark.pareto import objective_name, on_front, ratios, share_of_reference
 
+    name = objective_name(problem)
     for (device, batch), found in by_panel(rows).items():
         headings = (
             "competitor",
             "median\nper drop",
             "p99\nper drop",
-            "sum rate\nbps/Hz",
-            "of wmmse-100",
+            f"{name}\nbps/Hz",
+            "of wmmse-100" if problem.is_plain else "of the best\nrival",
             "on the\nfront",
         )
         listed = Table(
@@ -253,12 +298,12 @@ def _report(rows: Sequence[Measurement]) -> None:
             title=f"{device}, {batch:,} drop{'s' if batch > 1 else ''} per call, {found[0].calls} calls",
         )
         for row, front in zip(found, on_front(found), strict=True):
-            share = share_of_wmmse(found, row)
+            share = share_of_reference(found, row, problem)
             listed.add_row(
                 row.name,
                 duration(row.median),
                 duration(row.p99),
-                "" if row.sum_rate != row.sum_rate else _rate(row.sum_rate),
+                "" if row.objective != row.objective else _rate(row.objective),
                 "" if share is None else f"{100 * share:.2f} %",
                 "yes" if front else "",
                 row.implementation,
@@ -267,9 +312,20 @@ def _report(rows: Sequence[Measurement]) -> None:
         networks = [row for row in found if row.scheme == "nflae"]
         if networks:
             compared = Table(("median time over nflae", *(row.name for row in networks)))
-            for line in zip(*(ratios(found, row) for row in networks), strict=True):
+            for line in zip(*(ratios(found, row, name) for row in networks), strict=True):
                 compared.add_row(line[0].quantity, *map(_ratio, line))
             compared.show()
+
+
+def _scale(output: Path, settings: Settings, look: FigureLook, kind: str) -> None:
+    """Measure, write and report the growth of the times."""
+    from nflae_bridge.studies.benchmark.scaling import AXES, scale, scale_rounds
+
+    with progress("scaling", scale_rounds(settings, AXES), "rounds") as advance:
+        scaled = scale(settings, AXES, advance)
+    _write_scaling(output, scaled, settings, look, kind)
+    _report_scaling(scaled)
+    fact("written", f"{output / 'scaling.csv'}, {output / f'scaling.{kind}'}")
 
 
 def _report_scaling(scaled: Sequence[Scaled]) -> None:
@@ -289,5 +345,5 @@ def _ratio(ratio: Ratio) -> str:
     return f"{ratio.times:.2f} ({ratio.rival})"
 
 
-def _rate(sum_rate: float) -> str:
-    return f"{sum_rate:.3f}" if sum_rate >= 1 else f"{sum_rate:.3g}"
+def _rate(value: float) -> str:
+    return f"{value:.3f}" if value >= 1 else f"{value:.3g}"
