@@ -205,7 +205,8 @@ def _export(
             output_names=list(outputs),
             dynamic_axes=axes,
             opset_version=_OPERATORS,
-            custom_opsets={"com.microsoft": 1},
+            # Named without a use, it makes the exporter print a warning past Python's.
+            custom_opsets={"com.microsoft": 1} if _attends(module) else None,
         )
     model = onnx.load_from_string(content.getvalue())
     entry = model.metadata_props.add()
@@ -213,6 +214,10 @@ def _export(
     _refer_to(weights, model)
     exported: bytes = model.SerializeToString()
     return exported
+
+
+def _attends(module: torch.nn.Module) -> bool:
+    return any(isinstance(part, Attention) for part in module.modules())
 
 
 def _refer_to(weights: Path, model: Any) -> None:

@@ -48,6 +48,8 @@ class DropPicture:
         Largest fraction of the power for the near-field users, in (0, 1].
     min_rate
         Minimum rate of every user, bps/Hz.
+    total_power
+        P, W, of which the shares are taken; by default all that is used.
     """
 
     title: str
@@ -59,6 +61,7 @@ class DropPicture:
     undecided: Tensor
     alpha_c: float = 1.0
     min_rate: float = 0.0
+    total_power: float | None = None
 
 
 def appearance(picture: DropPicture, user: int) -> tuple[str, str]:

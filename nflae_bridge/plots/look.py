@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ class FigureLook:
         Raises
         ------
         NflaeError
-            As `check`.
+            As `check`, or if the size has no room for the figure.
         """
         import matplotlib
 
@@ -72,7 +73,16 @@ class FigureLook:
             figure = draw()
             if self.size is not None:
                 figure.set_size_inches(*self.size)
-            figure.savefig(content, format=kind, metadata=metadata)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", "constrained_layout not applied")
+                try:
+                    figure.savefig(content, format=kind, metadata=metadata)
+                except UserWarning:
+                    width, height = figure.get_size_inches()
+                    raise NflaeError(
+                        f"{width:g} x {height:g} inches have no room for this plot in style {self.style}: pass a larger"
+                        " --size, or --style paper"
+                    ) from None
         return content.getvalue()
 
     def _settings(self) -> dict[str, object]:

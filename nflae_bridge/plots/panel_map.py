@@ -97,11 +97,11 @@ def draw_panel_map(figure: Any, axes: Any, picture: DropPicture, scene: PanelSce
         vmax=0,
         interpolation="bilinear",
     )
-    figure.colorbar(image, ax=axes, pad=0.01, label="power at the users' distances, relative to its peak [dB]")
+    figure.colorbar(image, ax=axes, pad=0.01, label="power at the users' distances [dB of its peak]")
     across, up = np.degrees(angles[0].numpy()), -np.degrees(angles[1].numpy())
     places = {user: (float(across[user]), float(up[user])) for user in range(len(across))}
     mark_users(axes, picture, places, extent)
-    axes.set_xlabel("azimuth [degrees] (directions estimated from the wavefronts)")
+    axes.set_xlabel("azimuth [degrees]\n(directions estimated from the wavefronts)")
     axes.set_ylabel("elevation [degrees]")
     axes.set_title(picture.title, loc="left", fontsize="medium")
 

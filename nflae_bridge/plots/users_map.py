@@ -93,9 +93,9 @@ def draw_users(figure: Any, picture: DropPicture) -> None:
     count = len(picture.near_field)
     users = np.arange(1, count + 1)
     colours = [appearance(picture, user)[1] for user in range(count)]
-    total = float(picture.power.sum())
+    total = picture.total_power or float(picture.power.sum())
     share = 100 * picture.power.double().numpy() / (total or 1.0)
-    for axes, values, label in ((powers, share, "share of power [%]"), (rates, picture.rate, "rate [bps/Hz]")):
+    for axes, values, label in ((powers, share, "share of\npower [%]"), (rates, picture.rate, "rate\n[bps/Hz]")):
         axes.barh(users, np.asarray(values), color=colours, height=0.75)
         axes.set_xlabel(label)
         axes.set_ylim(max(count, 4) + 0.6, 0.4)
@@ -143,13 +143,13 @@ def _draw_map(figure: Any, axes: Any, picture: DropPicture, scene: Scene) -> Non
         vmax=0,
         interpolation="bilinear",
     )
-    figure.colorbar(image, ax=axes, pad=0.01, label="focused power, relative to its peak [dB]")
+    figure.colorbar(image, ax=axes, pad=0.01, label="focused power [dB of its peak]")
     axes.plot(0, scene.array.height, marker=">", markersize=11, color="white", markeredgecolor="black", clip_on=False)
     _draw_positions(axes, picture, scene, (left, right, bottom, top))
     axes.plot(*_near_field_border(scene), color="white", linestyle="--", linewidth=1.4)
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
-    axes.set_xlabel("x [m]" if scene.from_file else "along boresight [m] (places estimated from the wavefronts)")
+    axes.set_xlabel("x [m]" if scene.from_file else "along boresight [m]\n(places estimated from the wavefronts)")
     axes.set_ylabel("height [m]" if scene.from_file else "across [m]")
     axes.set_title(picture.title, loc="left", fontsize="medium")
 

@@ -124,9 +124,14 @@ def check_plot(plotting: PlotOptions, forbidden: tuple[Path, ...]) -> None:
     ------
     NflaeError
         If the format is not supported or the style is not known, or as `check_output_path`.
+    click.UsageError
+        If an option of the plot is given without ``--plot``.
     """
     path = plotting.plot
     if path is None:
+        alone = {"--plot-drop": plotting.plot_drop, "--size": plotting.size}
+        for option in (name for name, value in alone.items() if value is not None):
+            raise click.UsageError(f"{option} applies together with --plot: add --plot FILE, or leave {option} out")
         return
     plot_format(path)
     plotting.look.check()
@@ -221,6 +226,7 @@ def precode_drop_to_plot(
         near_field=result.near_field[0].cpu(),
         undecided=result.near_field_score[0].cpu() == UNDECIDED,
         alpha_c=float(budget.alpha_c),
+        total_power=float(budget.power),
         min_rate=float(budget.min_rate),
     )
 

@@ -165,6 +165,9 @@ def test_constraints_and_users_without_power_are_shown() -> None:
     assert [text.get_text() for text in powers.texts] == ["off"]
     assert rates.get_title(loc="left") == "dashed: at least\n0.5 bps/Hz"
     assert rates.lines[0].get_xdata() == [0.5, 0.5]
+    only_near = replace(picture(1), power=torch.tensor([0.8]), alpha_c=0.4, total_power=2.0)
+    _, powers, *_ = sorted(users_figure(only_near).axes, key=lambda axes: axes.get_label() == "<colorbar>")
+    assert powers.get_title(loc="left") == "near field: 40.0 %\n(at most 40 %)"
 
 
 def test_looks_set_size_and_embed_fonts(tmp_path: Path) -> None:
@@ -181,6 +184,33 @@ def test_looks_set_size_and_embed_fonts(tmp_path: Path) -> None:
     sheet.write_text("savefig.dpi: 50\n")
     width = int.from_bytes(FigureLook(str(sheet), (4.0, 3.0)).render(draw)[16:20], "big")
     assert width == 200
+
+
+def test_axis_labels_do_not_overlap_at_the_width_of_a_column() -> None:
+    figures: list[Figure] = []
+
+    def draw() -> Figure:
+        figures.append(users_figure(picture(2)))
+        return figures[0]
+
+    FigureLook("paper", (8.9 / 2.54, 6 / 2.54)).render(draw)
+    FigureCanvasAgg(figures[0]).draw()
+    labels = [axes.xaxis.label.get_window_extent() for axes in figures[0].axes if axes.get_label() != "<colorbar>"]
+    assert not any(one.overlaps(other) for one, other in combinations(labels, 2))
+
+
+def test_a_size_without_room_is_refused_in_one_line() -> None:
+    with pytest.raises(NflaeError, match=r"^1 x 1 inches have no room for this plot in style slides: pass a larger"):
+        FigureLook("slides", (1.0, 1.0)).render(lambda: users_figure(picture(2)))
+
+
+@pytest.mark.parametrize("options", [("--size", "3x2in"), ("--plot-drop", "1")])
+def test_options_of_a_plot_that_is_not_drawn_are_usage_errors(
+    nflae: Run, tmp_path: Path, options: tuple[str, str]
+) -> None:
+    result = nflae("precode", tmp_path / "in.mat", "-o", tmp_path / "out.mat", *options)
+    assert result.exit_code == 2
+    assert f"{options[0]} applies together with --plot" in result.output
 
 
 def test_unknown_styles_and_broken_sheets_are_refused(tmp_path: Path) -> None:
