@@ -112,7 +112,7 @@ def one_inverse(matrix: Any) -> Any:
     Parameters
     ----------
     matrix
-        A, Hermitian positive definite, complex64 or complex128 (users, users).
+        A, Hermitian positive definite, complex64 or complex128 (users, users); overwritten.
 
     Returns
     -------

@@ -399,8 +399,10 @@ def _type_of_field(rng: random.Random) -> Message:
     fields = ["v", "id", "op", "shape", "dtype", "power", "noise_power", "alpha_c", "min_rate", "convention"]
     field = rng.choice([*fields, "refine", "near_field", "want", "deadline_ms"])
     value = rng.choice([_no_type, lambda _: {"x": [1]}])(rng)
-    # What is allowed for some: any string of 128 is an id, null is no deadline.
-    if (field == "id" and isinstance(value, str) and len(value) <= 128) or (field == "deadline_ms" and value is None):
+    # What is allowed for some: any string of 128 is an id, null is no deadline and all arrays.
+    if (field == "id" and isinstance(value, str) and len(value) <= 128) or (
+        field in ("deadline_ms", "want") and value is None
+    ):
         value = {}
     return message(**{field: value})
 

@@ -172,5 +172,5 @@ def test_training_starts_from_equal_shares_whatever_the_heads(make_network: Make
 
 
 def test_unknown_encoder_lists_what_there_is() -> None:
-    with pytest.raises(NflaeError, match=r"'image'.*gram, raw and cnn"):
+    with pytest.raises(NflaeError, match=r"'image'.*gram, kernel, raw and cnn"):
         PrecodingNetwork(NetworkConfig(EncoderConfig(kind="image")))  # type: ignore[arg-type]

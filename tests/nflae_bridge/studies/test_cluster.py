@@ -227,7 +227,7 @@ def evaluated(cluster: str | None, model: Path, killing: int | None = None, bloc
 
 def figures(found: Evaluation) -> list[object]:
     """All but the times."""
-    scores = [(score.scheme, score.mean_sum_rate, score.infeasible, score.fallback) for score in found.scores]
+    scores = [(score.scheme, score.mean, score.infeasible, score.fallback) for score in found.scores]
     return [*scores, found.capacity, found.drops, found.skipped, found.near_field_share, found.lost]
 
 
