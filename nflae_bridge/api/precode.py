@@ -91,22 +91,31 @@ def precode(
     problem = describe_array_problem(options, receive_antennas, power is not None, layout, np.shape(channels))
     drops, combiner = read_array(channels, layout, convention, receive_antennas, joint=True)
     _check_drops(drops, None if layout is not None else np.shape(channels))
-    power = total_power(problem, drops.shape[-1], power)
-    budget = LinkBudget(power, DEFAULT_NOISE_POWER if noise_power is None else noise_power, alpha_c, min_rate)
-    if noise_power is None:
-        check_default_noise(drops, power)
-    model, refine = model_of_effort(effort, str(model), refine)
-    _check_network_options(scheme, model, refine)
+    budget = _link_budget(drops, total_power(problem, drops.shape[-1], power), noise_power, alpha_c, min_rate)
+    model, refine = _checked_network(scheme, effort, str(model), refine)
     given = _checked_labels(near_field, drops.shape[:2])
     return _compute(drops, given, budget, (scheme, model, device, refine), problem, combiner)
 
 
-def _check_network_options(scheme: str, model: str, refine: int) -> None:
+def _link_budget(
+    drops: npt.NDArray[np.complex64], power: float, noise_power: float | None, alpha_c: float, min_rate: float
+) -> LinkBudget:
+    """Return the link budget; the default noise power is for drops of a plausible SNR only."""
+    budget = LinkBudget(power, DEFAULT_NOISE_POWER if noise_power is None else noise_power, alpha_c, min_rate)
+    if noise_power is None:
+        check_default_noise(drops, power)
+    return budget
+
+
+def _checked_network(scheme: str, effort: str | None, model: str, refine: int) -> tuple[str, int]:
+    """Return model and number of WMMSE iterations of the network."""
+    model, refine = model_of_effort(effort, model, refine)
     if refine < 0:
         raise NflaeError(f"refine must be a number of iterations of at least 0, got {refine}")
     if scheme != _NETWORK and (refine or model != "auto"):
         given = f"refine={refine}" if refine else f"model={model!r}"
         raise NflaeError(f"{given} applies to scheme='nflae' only; leave it out with scheme={scheme!r}")
+    return model, refine
 
 
 def _compute(

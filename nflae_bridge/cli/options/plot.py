@@ -180,10 +180,8 @@ def precode_drop_to_plot(
 
     Parameters
     ----------
-    plotting : PlotOptions
-        Plot options of the command; ``plot`` is given.
-    file : ChannelFile
-        Channel file, open.
+    plotting, file : PlotOptions, ChannelFile
+        Plot options of the command, with ``plot``, and its channel file, open.
     name, scheme : str, Scheme
         Precoding scheme, and its name for the title.
     budget, device : LinkBudget, torch.device

@@ -120,16 +120,12 @@ class Client:
             P, W; by default 1, or none beside the limits of antennas.
         noise_power : float, optional
             sigma^2, W; by default 0.01, for channels at which the SNR of the median user is then plausible.
-        alpha_c : float
-            Largest share of P for the near-field users, in (0, 1].
-        min_rate : float
-            Minimum rate of every user, bps/Hz.
+        alpha_c, min_rate : float
+            Largest share of P for the near-field users, in (0, 1]; minimum rate of every user, bps/Hz.
         near_field : array_like or str, optional
             Labels to use, bool (drops, users), or the panel to fit, ``"upa:16x16"``; by default the scheme finds them.
-        scheme : str
-            Name of a scheme of the server; SINRs and rates of ``noma`` require receivers with SIC.
-        refine : int
-            WMMSE steps after the network.
+        scheme, refine : str, int
+            Name of a scheme of the server, and WMMSE steps after the network; ``noma`` requires receivers with SIC.
         timeout : float, optional
             Time limit from the call to its result, s, including the wait for calls of other threads; by default the
             client's.

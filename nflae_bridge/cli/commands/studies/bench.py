@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from simulator.problems.problem import PrecodingProblem
 
 _REPEATS = 30
-_PLAIN_SCHEMES = ("nflae", "wmmse", "inversion-free", "rzf")
 
 
 def _numbers(least: int) -> Callable[[click.Context, click.Parameter, str], tuple[int, ...]]:
@@ -202,6 +201,7 @@ def _checked_problem(wanted: ProblemRequest, users: int, antennas: int, scaling:
 
 def _checked_schemes(problem: PrecodingProblem, schemes: list[str]) -> tuple[str, ...]:
     """Return the schemes to compare, each of which solves the problem."""
+    from nflae_bridge.studies.benchmark.comparison import Settings
     from simulator.downlink.budget import LinkBudget
     from simulator.problems.combinations import check_combination, solving_schemes
     from simulator.problems.dispatch import check_problem_scheme
@@ -210,7 +210,7 @@ def _checked_schemes(problem: PrecodingProblem, schemes: list[str]) -> tuple[str
     if problem.is_plain:
         for spec in schemes:
             check_combination(problem, LinkBudget(), split_spec(spec)[0])
-        return tuple(schemes) or _PLAIN_SCHEMES
+        return tuple(schemes) or Settings.schemes
     chosen = tuple(schemes) or solving_schemes(problem)
     for spec in chosen:
         check_problem_scheme(problem, LinkBudget(), spec)

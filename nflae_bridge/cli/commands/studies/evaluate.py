@@ -95,23 +95,20 @@ def command(
     plotting: PlotOptions,
 ) -> None:
     """Compare the schemes on the channels in IN.mat: sum rate, fraction of capacity, time per drop."""
-    from nflae_bridge.cli.options.plot import check_plot, check_plot_drop, precode_drop_to_plot
-    from nflae_bridge.cli.outputs import check_output_path
+    from nflae_bridge.cli.options.plot import check_plot_drop, precode_drop_to_plot
 
-    check_plot(plotting, forbidden=(source,))
-    if csv_path is not None:
-        check_output_path(csv_path, forbidden=(source, *([plotting.plot] if plotting.plot else [])))
+    _check_outputs(source, csv_path, plotting)
     with reading.open(source, joint=True) as file:
         choice = choose_budget(request, file, progress, wanted.power_per_antenna)
         problem, budget, schemes = _checked_problem(wanted, choice, file, schemes, optimiser, plotting)
         check_plot_drop(plotting, file)
         announce(file, choice, request.yes)
 
-        from nflae_bridge.engine.devices import choose_device, drops_per_block
+        from nflae_bridge.engine.devices import choose_device
         from nflae_bridge.files.blocks import blocks
         from nflae_bridge.files.labels import LabelSource, describe_panel_labels, read_labels, stated_panel
         from nflae_bridge.network.shipped import portable_model
-        from nflae_bridge.studies.evaluation import BLOCK_DROPS, Comparison, evaluate
+        from nflae_bridge.studies.evaluation import Comparison, evaluate
 
         device = choose_device(work.device)
         # The workers of a cluster may have another device than this machine; the network must be the same.
@@ -120,10 +117,7 @@ def command(
         panel = stated_panel(file, labels) if given is None else None
         comparison = Comparison(tuple(schemes), optimiser, model, work.device, work.refine, budget, problem, panel)
         engine = comparison.engine()
-        together = problem.drops_together
-        stop = min(max(drops - drops % together, together), file.drops)
-        batch = work.batch or min(drops_per_block(file.users, file.antennas), BLOCK_DROPS)
-        batch += -batch % together
+        stop, batch = _whole_counts(problem, file, drops, work.batch)
         drop_blocks = blocks(file, stop, batch, work.on_bad_drop, choice.noise, given)
         with progress("evaluate", stop, "drops") as advance:
             found = evaluate(_whole(problem, file, drop_blocks), comparison, advance, cluster)
@@ -138,21 +132,33 @@ def command(
             outputs.append(_table_file(csv_path, found, problem))
         for output in outputs:
             output.save()
-        _report(
-            found,
-            problem,
-            file.drops,
-            budget,
-            origin or describe_panel_labels(panel, file, labels) or f"model {engine.checkpoint.name}",
-            str(device),
-            file.users < file.antennas,
-        )
+        origin = origin or describe_panel_labels(panel, file, labels) or f"model {engine.checkpoint.name}"
+        _report(found, problem, file.drops, budget, origin, str(device), file.users < file.antennas)
         if choice.sum_rate_scope and choice.power_scope != "total":
             fact("sum rate", f"in bps/Hz{choice.sum_rate_scope}")
     for output in outputs:
         fact("written", str(output.path))
     if found.lost is not None:
         raise NflaeError(f"only {found.drops} of {stop} drops: {found.lost}")
+
+
+def _check_outputs(source: Path, csv_path: Path | None, plotting: PlotOptions) -> None:
+    from nflae_bridge.cli.options.plot import check_plot
+    from nflae_bridge.cli.outputs import check_output_path
+
+    check_plot(plotting, forbidden=(source,))
+    if csv_path is not None:
+        check_output_path(csv_path, forbidden=(source, *([plotting.plot] if plotting.plot else [])))
+
+
+def _whole_counts(problem: PrecodingProblem, file: ChannelFile, drops: int, batch: int | None) -> tuple[int, int]:
+    """Return the number of drops to evaluate and that per block, multiples of those that are solved together."""
+    from nflae_bridge.engine.devices import drops_per_block
+    from nflae_bridge.studies.evaluation import BLOCK_DROPS
+
+    together = problem.drops_together
+    batch = batch or min(drops_per_block(file.users, file.antennas), BLOCK_DROPS)
+    return min(max(drops - drops % together, together), file.drops), batch + -batch % together
 
 
 def _checked_problem(
