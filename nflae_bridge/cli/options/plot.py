@@ -186,10 +186,8 @@ def precode_drop_to_plot(
         Precoding scheme, and its name for the title.
     budget, device : LinkBudget, torch.device
         Link budget, and device of the computation.
-    noise : UserNoise, optional
-        Noise power per user or drop; that of `budget` is then their reference.
-    labels : LabelSource, optional
-        Source of the near-field labels; by default the scheme.
+    noise, labels : UserNoise, LabelSource, optional
+        Noise power per user or drop, whose reference is that of `budget`; source of the labels, by default the scheme.
 
     Returns
     -------
