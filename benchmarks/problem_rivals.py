@@ -34,11 +34,12 @@ def main() -> None:
     given = parser.parse_args()
     for name in given.only:
         case = CASES[name]
-        kind = (given.channels, given.drops, given.users, case.antennas, case.receive)
+        drops = given.drops - given.drops % (10 if name.startswith("proportional") else case.subcarriers)
+        kind = (given.channels, drops, given.users, case.antennas, case.receive)
         file = None if given.cache is None else given.cache / f"{'_'.join(map(str, kind))}.npy"
-        drawn = draw_channels(given.channels, given.drops, given.users, case) if file is None else np.load(file)
+        drawn = draw_channels(given.channels, drops, given.users, case) if file is None else np.load(file)
         batch = ChannelBatch(torch.as_tensor(drawn))
-        problem = case.make(given.drops, given.users, case.antennas)
+        problem = case.make(drops, given.users, case.antennas)
         shares: dict[str, list[float]] = {scheme: [] for scheme in find_solvers(problem).schemes}
         for snr_db in given.snr:
             budget = LinkBudget(1.0, 10 ** (-snr_db / 10))

@@ -267,6 +267,7 @@ def points(given: argparse.Namespace) -> Iterator[tuple[str, str, int, Tensor, f
                 else:
                     channels = draw_channels(source, drops, users, case)
                     if file is not None:
+                        file.parent.mkdir(parents=True, exist_ok=True)
                         np.save(file, channels.numpy())
                 for snr_db in given.snr:
                     yield name, source, users, channels, snr_db
