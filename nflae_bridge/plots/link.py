@@ -17,7 +17,7 @@ from simulator.link_level.counting import Counts, Tally
 
 
 def error_rates_picture(points: Sequence[Point], title: str) -> Figure:
-    """Draw BER and BLER over SNR with 95 % intervals; an arrow down from the upper limit stands for no error.
+    """Draw BER and BLER over SNR with 95 % intervals; a downward arrow marks the upper limit where no error occurred.
 
     Parameters
     ----------

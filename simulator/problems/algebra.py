@@ -1,8 +1,8 @@
 """State the optimal structure and WMMSE in NumPy, in K x K matrices.
 
-The arithmetic of a drop of ten users takes 60 us, PyTorch's dispatch of it some 2 ms. Here the mathematics of
-`simulator.downlink.structure`, `.sinr` and `.gram` is stated a second time for algorithms of many small operations;
-`tests/simulator/problems/test_algebra.py` and `tests/nflae_bridge/engine/test_numpy_backend.py` compare both.
+For one drop of ten users the arithmetic takes 60 us, and the overhead of PyTorch's operations 2 ms. Here the
+mathematics of `simulator.downlink.structure`, `.sinr` and `.gram` is stated a second time for algorithms of many small
+operations; `tests/simulator/problems/test_algebra.py` and `tests/nflae_bridge/engine/test_numpy_backend.py` compare both.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Encode drops by sums over kernels of the users' coherences, in place of attention: the encoder of the least cost.
+"""Encode drops by message passing with fixed kernels of the users' coherences, without attention.
 
-Tokens are a user's gain, prospects and constraints. In each round every user receives, per kernel, the sum of the other
-users' messages weighted by the kernel of the pair. No query, key or score is computed, so that a drop costs one small
-product of matrices per round.
+The token of a user holds its gain, prospects and constraints. In each round, and for each kernel, every user receives
+the sum of the messages of the other users, weighted by the kernel of each pair. There are no attention scores: a drop
+costs one small matrix product per kernel and round.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from nflae_bridge.network.shipped import SHIPPED
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch
 from simulator.downlink.sinr import achieved_sinr, rates
+from simulator.schemes import scheme
 from tests.simulator.definitions import KINDS, draw_channels, sinr_by_definition
 
 
@@ -41,7 +42,10 @@ def engines(refinements: int = 0, model: str = "tiny") -> tuple[Engine, Engine]:
 def assert_alike(small: Engine, reference: Engine, channels: torch.Tensor, budget: LinkBudget) -> None:
     found, expected = small(ChannelBatch(channels), budget), reference(ChannelBatch(channels), budget)
     torch.testing.assert_close(found.sum_rate, expected.sum_rate, rtol=1e-4, atol=1e-4)
-    assert int((found.fallback != expected.fallback).sum()) <= 1  # the rates being equal, a tie
+    textbook = scheme("rzf")(ChannelBatch(channels), budget).sum_rate
+    tied = (found.sum_rate - textbook).abs() <= 1e-3 * textbook
+    tied |= channels.shape[1] >= channels.shape[2]  # selected users are a further candidate
+    assert torch.equal(found.fallback | tied, expected.fallback | tied)
     assert torch.equal(found.near_field, expected.near_field)
     assert bool(found.feasible.all())
     limit = torch.as_tensor(budget.power, dtype=torch.float64).reshape(-1, 1)

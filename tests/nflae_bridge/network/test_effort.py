@@ -1,4 +1,4 @@
-"""Efforts: which model and refinement they stand for, and what does not go with them."""
+"""Model and refinement of each effort, and the options that an effort excludes."""
 
 from __future__ import annotations
 
