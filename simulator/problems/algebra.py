@@ -2,7 +2,8 @@
 
 For one drop of ten users the arithmetic takes 60 us, and the overhead of PyTorch's operations 2 ms. Here the
 mathematics of `simulator.downlink.structure`, `.sinr` and `.gram` is stated a second time for algorithms of many small
-operations; `tests/simulator/problems/test_algebra.py` and `tests/nflae_bridge/engine/test_numpy_backend.py` compare both.
+operations; `tests/simulator/problems/test_algebra.py` and `tests/nflae_bridge/engine/test_numpy_backend.py` compare the
+two.
 """
 
 from __future__ import annotations
