@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 WORKERS ?= 2  # processes of the test suite, one per core; 0: pytest's own
 
-.PHONY: demo test fuzz lint docs peers clean
+.PHONY: demo test fuzz lint docs octave-package peers clean
 
 demo: $(INSTALLED)  ## the main job on a shipped .mat file: a table of schemes, precoders, a plot
 	@mkdir -p out
@@ -14,7 +14,7 @@ demo: $(INSTALLED)  ## the main job on a shipped .mat file: a table of schemes, 
 	$(BIN)/nflae precode examples/octave_channels.mat --layout nks -o out/precoders.mat --plot out/users.png
 	@echo "Wrote out/precoders.mat, out/users.png and out/schemes.png"
 
-test: $(INSTALLED) peers  ## the whole suite, the tests against GNU Octave and GNU Radio included
+test: $(INSTALLED) peers  ## the whole suite, the tests against GNU Octave, GNU Radio and Chromium included
 	$(BIN)/python -m pytest --slow -n $(WORKERS) --dist worksteal
 
 SECONDS ?= 60
@@ -31,12 +31,25 @@ docs: $(INSTALLED)  ## the documentation: build/docs/index.html
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -b html -W --keep-going -q docs build/docs
 	@echo "Wrote build/docs/index.html"
 
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' matlab_io/version.py)
+BUILD = build/octave
+PACKAGE = $(BUILD)/nflae-$(VERSION)
+octave-package:  ## the MATLAB functions as a package for Octave: build/octave/nflae-VERSION.tar.gz
+	@rm -rf $(BUILD) && mkdir -p $(PACKAGE)
+	@cp -r matlab_io/matlab $(PACKAGE)/inst && mv $(PACKAGE)/inst/octave/INDEX $(PACKAGE)/INDEX \
+	  && rm -r $(PACKAGE)/inst/octave $(PACKAGE)/inst/resources $(PACKAGE)/inst/buildfile.m
+	@sed 's/@VERSION@/$(VERSION)/' matlab_io/matlab/octave/DESCRIPTION > $(PACKAGE)/DESCRIPTION
+	@cp LICENSE $(PACKAGE)/COPYING
+	@tar -czf $(PACKAGE).tar.gz -C $(BUILD) nflae-$(VERSION)
+	@echo "Wrote $(PACKAGE).tar.gz; in Octave: pkg install $(PACKAGE).tar.gz"
+
 # Tests whose program cannot be installed are reported as skipped; with CI set its absence fails them.
 peers:
 	@missing=""; \
 	command -v octave-cli >/dev/null || missing="octave"; \
 	ls /usr/share/octave/packages/zeromq-* >/dev/null 2>&1 || missing="$$missing octave-zeromq"; \
 	/usr/bin/python3 -c "import gnuradio.zeromq" 2>/dev/null || missing="$$missing gnuradio"; \
+	command -v chromedriver >/dev/null || missing="$$missing chromium chromium-driver"; \
 	if [ -z "$$missing" ]; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing \

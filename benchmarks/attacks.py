@@ -2,12 +2,13 @@
 
     python -m benchmarks.attacks -o attacks.md
     python -m benchmarks.attacks --only empty_frames,greedy --scale 0.1 --repeats 5
+    python -m benchmarks.attacks --one-server --scale 0.1 --repeats 1 --seconds 330  # an hour
 
-Every attack runs several times, in processes of its own, against a new server. The client checks each answer; the 99th
-percentile of its times during an attack is divided by that of its times directly before and after it, so that other
-programs on the machine affect both. The median of the ratios is printed with the smallest and the largest one, beside
-the longest call of all. The memory is the growth of the server's resident set from its first quiet period, sampled
-every 20 ms.
+Every attack runs several times, in processes of its own, against a new server, or all of them against one. The client
+checks each answer; the 99th percentile of its times during an attack is divided by that of its times directly before
+and after it, so that other programs on the machine affect both. The median of the ratios is printed with the smallest
+and the largest one, beside the longest call of all. The memory is the growth of the server's resident set from its
+first quiet period, or from its start where one server has all attacks, sampled every 20 ms.
 """
 
 from __future__ import annotations
@@ -211,6 +212,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="size of the attacks")
     parser.add_argument("--seconds", type=float, default=3.0, help="shortest time of an attack, repeated until then")
     parser.add_argument("--repeats", type=int, default=3, help="measurements of each attack")
+    parser.add_argument("--one-server", action="store_true", help="all attacks against one server, one after the other")
     parser.add_argument("-o", type=Path, metavar="FILE", help="also write the table to a file")
     arguments = parser.parse_args()
     names = arguments.only.split(",") if arguments.only else list(ATTACKS)
@@ -222,14 +224,17 @@ def main() -> None:
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     print(*lines, sep="\n", flush=True)
-    for name in names:
+    for group in [names] if arguments.one_server else [[name] for name in names]:
         with running_server() as (pid, address):
-            outcomes: list[Outcome] = []
-            for _ in range(arguments.repeats):
-                outcomes.append(measure(name, pid, address, arguments.scale, arguments.seconds))
-                print(row(name, outcomes), file=sys.stderr, flush=True)
-            lines.append(row(name, outcomes))
-        print(lines[-1], flush=True)
+            start = resident(pid)
+            for name in group:
+                outcomes: list[Outcome] = []
+                for _ in range(arguments.repeats):
+                    outcomes.append(measure(name, pid, address, arguments.scale, arguments.seconds))
+                    outcomes[0].start = start if arguments.one_server else outcomes[0].start
+                    print(row(name, outcomes), file=sys.stderr, flush=True)
+                lines.append(row(name, outcomes))
+                print(lines[-1], flush=True)
     if arguments.o:
         arguments.o.write_text("\n".join(lines) + "\n")
 

@@ -6,7 +6,7 @@
 
 Compared quantities are measured in turns, in one run on one machine; each process computes with one thread.
 
-    python benchmarks/bridge.py --only latency,throughput -o bridge.md
+    python -m benchmarks.bridge --only latency,throughput -o bridge.md
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import os
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import argparse
+import itertools
 import json
 import platform
 import re
@@ -34,6 +35,7 @@ import zmq
 from rich.console import Console
 from rich.progress import Progress, TaskID
 
+from benchmarks.parallel_clients import ParallelClients, count_answers
 from nflae_bridge import Client
 
 ANTENNAS, USERS = 256, 10
@@ -66,7 +68,7 @@ def running_server(*arguments: object) -> Any:
 
 def running_echo() -> Any:
     """Start a ROUTER that returns every message: (process, address)."""
-    return running(__file__, "--child", "echo")
+    return running("-m", "benchmarks.bridge", "--child", "echo")
 
 
 def echo() -> None:
@@ -164,50 +166,10 @@ def latency(samples: int, progress: Progress) -> Iterator[Row]:
 
 
 def request_repeatedly(address: str, drops: int, seed: int) -> None:
-    """Send one request after the other (child process) upon `go SECONDS` on stdin; print the number of answers."""
-    requests = [request(rayleigh(drops, USERS, ANTENNAS, 100 * seed + number)) for number in range(16)]
+    """Send requests of Rayleigh drops one after the other (child process), see `count_answers`."""
+    requests = itertools.cycle([request(rayleigh(drops, USERS, ANTENNAS, 100 * seed + each)) for each in range(16)])
     with dealer(address) as socket:
-        for frames in requests:
-            checked(exchange(socket, frames))
-        print("address=ready", flush=True)
-        for line in sys.stdin:
-            until = time.perf_counter() + float(line.split()[1])
-            answered = 0
-            while time.perf_counter() < until:
-                checked(exchange(socket, requests[answered % len(requests)]))
-                answered += 1
-            print(answered, flush=True)
-
-
-class Clients:
-    """Run eight clients in processes of their own."""
-
-    def __init__(self, stack: ExitStack, address: str, drops: int) -> None:
-        self._drops = drops
-        self._processes = []
-        for number in range(CLIENTS):
-            command = [sys.executable, __file__, "--child", "client", "--address", address]
-            command += ["--drops", str(drops), "--seed", str(number)]
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            stack.callback(process.wait)
-            stack.callback(process.terminate)
-            self._processes.append(process)
-        for process in self._processes:
-            assert process.stdout is not None
-            process.stdout.readline()
-
-    def drops_per_second(self, seconds: float) -> float:
-        """Measure the throughput of all clients over a time, s."""
-        began = time.perf_counter()
-        for process in self._processes:
-            assert process.stdin is not None
-            process.stdin.write(f"go {seconds}\n")
-            process.stdin.flush()
-        answered = 0
-        for process in self._processes:
-            assert process.stdout is not None
-            answered += int(process.stdout.readline())
-        return answered * self._drops / (time.perf_counter() - began)
+        count_answers(lambda: checked(exchange(socket, next(requests))))
 
 
 class EngineAlone:
@@ -243,7 +205,8 @@ def throughput(seconds: float, progress: Progress) -> Iterator[Row]:
         task = progress.add_task(f"throughput, {drops} drops per request", total=1 + 2 * turns)
         with ExitStack() as stack:
             process, address = stack.enter_context(running_server())
-            clients = Clients(stack, address, drops)
+            options = ["-m", "benchmarks.bridge", "--child", "client", "--address", address, "--drops", str(drops)]
+            clients = ParallelClients(stack, ([*options, "--seed", str(each)] for each in range(CLIENTS)), drops)
             status = stack.enter_context(Client(address)).status
             clients.drops_per_second(0.4 * seconds)
             progress.advance(task)

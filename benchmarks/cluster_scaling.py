@@ -25,7 +25,8 @@ from distributed import Client, LocalCluster
 
 from nflae_bridge.files.blocks import Block
 from nflae_bridge.studies.cluster import run_units
-from nflae_bridge.studies.evaluation import BLOCK_DROPS, BlockScore, Comparison, score_block
+from nflae_bridge.studies.evaluation.comparison import BLOCK_DROPS, Comparison
+from nflae_bridge.studies.evaluation.scoring import BlockScore, score_block
 from simulator.channels.scenario import scenario
 from simulator.downlink.budget import LinkBudget
 

@@ -20,7 +20,7 @@ from nflae_bridge.engine.schemes import load_scheme
 from nflae_bridge.network.csi.feedback_codec import FeedbackCodec, FeedbackConfig
 from nflae_bridge.studies.csi.measures import ratio_interval, sgcs, sum_rates
 from nflae_bridge.studies.csi.settings import SETTINGS, Setting, draw_series
-from nflae_bridge.training.feedback_sites import mean_magnitude
+from nflae_bridge.training.sources.feedback_sites import mean_magnitude
 from simulator.csi.beams import parse_geometry
 from simulator.csi.feedback.codec import FeedbackFormat
 from simulator.csi.feedback.ends import FeedbackDecoder, FeedbackEncoder

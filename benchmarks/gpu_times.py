@@ -3,6 +3,7 @@
     python benchmarks/gpu_times.py
     python benchmarks/gpu_times.py --device cpu --batches 1,100 --repeats 3
 
+Tables: the engine's precoders; whole answers as arrays, of the engine and of classical schemes; published networks.
 K = 10, N = 256, 20 dB, scenario `paper`, with the power limit alone and with C3 and C4 (alpha_c = 0.4, R_min = 0.6).
 Channels lie in page-locked memory where there is a GPU. Medians and 99th percentiles of calls, after four to warm up,
 in which batches are recorded. Beside them, the mean sum rate over that of the CPU, less one, and the largest such
@@ -16,10 +17,14 @@ import argparse
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 
+from matlab_io.result import RESULT_NAMES
+from nflae_bridge.engine.cuda_graphs.graphs import CudaGraphs
+from nflae_bridge.engine.cuda_graphs.schemes import RecordedScheme
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.network.checkpoint import Checkpoint
 from nflae_bridge.network.encoders.interface import UserInputs
@@ -36,6 +41,9 @@ from simulator.downlink.gram import normalised_gram
 from simulator.downlink.precoding import ChannelBatch
 
 BUDGETS = {"free": LinkBudget(1.0, 0.01), "C3, C4": LinkBudget(1.0, 0.01, 0.4, 0.6)}
+METHODS = ("wmmse", "rzf", "zf", "mrt")
+FEW_ARRAYS = ("precoder", "power")
+Arrays = Callable[..., Any]
 DRAWN, COMPARED, PUBLISHED_DROPS = 4096, 4096, 100
 WARM_UP = 4
 
@@ -70,6 +78,27 @@ def shipped(channels: torch.Tensor, batches: list[int], repeats: int, device: to
                 print(f"| {name} | {what} | {drops} | {took} | {off} |", flush=True)
 
 
+def answers(channels: torch.Tensor, batches: list[int], repeats: int, device: torch.device) -> None:
+    """Time whole answers, from channels to arrays of the host, and print their table."""
+    print("\n| scheme | budget | drops | all arrays, p50, us | p99, us | precoder and power, p50, us | p99, us |")
+    print("|---|---|---|---|---|---|---|")
+    engine = Engine(load_model("tiny", device), device)
+    ways: dict[str, Arrays] = {"tiny": engine.arrays}
+    if device.type == "cuda":
+        for name in METHODS:
+            recorded = RecordedScheme(name, CudaGraphs(device))
+            ways[name] = partial(recorded.arrays, scores=engine.near_field_score)
+    for scheme, way in ways.items():
+        for what, budget in BUDGETS.items():
+            for drops in batches:
+                many = channels[torch.arange(drops) % len(channels)]
+                host = (many.pin_memory() if device.type == "cuda" else many).numpy()
+                took = [
+                    timed(partial(way, host, budget, names), repeats, device) for names in (RESULT_NAMES, FEW_ARRAYS)
+                ]
+                print(f"| {scheme} | {what} | {drops} | {took[0]} | {took[1]} |", flush=True)
+
+
 @torch.no_grad()
 def published(channels: torch.Tensor, repeats: int, device: torch.device) -> None:
     """Time the published networks, of the published shapes, and print their table."""
@@ -98,7 +127,7 @@ def published(channels: torch.Tensor, repeats: int, device: torch.device) -> Non
 
 
 def main() -> None:
-    """Measure and print both tables."""
+    """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", help="where (default: cuda)")
     parser.add_argument("--batches", default="1,16,100,1024,4096,16384", help="drops a call")
@@ -107,7 +136,10 @@ def main() -> None:
     device = torch.device(options.device)
     channels = scenario("paper").draw(DRAWN, torch.Generator().manual_seed(1)).channels
     print(torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU", torch.__version__, "\n")
-    shipped(channels, [int(number) for number in options.batches.split(",")], options.repeats, device)
+    batches = [int(number) for number in options.batches.split(",")]
+    shipped(channels, batches, options.repeats, device)
+    with torch.inference_mode():
+        answers(channels, batches, options.repeats, device)
     published(channels, options.repeats, device)
 
 

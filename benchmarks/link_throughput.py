@@ -117,7 +117,7 @@ def main() -> None:
         }
         for name in arguments.schemes.split(","):
             settings = Settings((name,), arguments.modulation, code, symbols, device=str(device))
-            unit = Unit(_SNR_DB, 0, DrawnBatch(batch))
+            unit = Unit(_SNR_DB, (0,), (DrawnBatch(batch),))
             works[f"link {name}"] = lambda settings=settings, unit=unit: run_unit(settings, unit)  # type: ignore[misc]
             run_unit(settings, unit)  # loads the model
         times = list(zip(*rounds(list(works.values()), arguments.repeats, device), strict=True))

@@ -55,7 +55,11 @@ SUBJECTS = {
         ],
     ),
     "wire": (
-        ["nflae_bridge/live/protocol.py", "nflae_bridge/live/headers.py"],
+        [
+            "nflae_bridge/live/protocol/frames.py",
+            "nflae_bridge/live/protocol/answers.py",
+            "nflae_bridge/live/protocol/headers.py",
+        ],
         ["tests/nflae_bridge/live/test_protocol.py"],
     ),
 }

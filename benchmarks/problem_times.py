@@ -1,4 +1,4 @@
-"""Measure the time of precoding problems over that of one plain call of the network.
+"""Measure the processor time of precoding problems over that of one plain call of the network.
 
     python benchmarks/problem_times.py [--only PROBLEM ...] [--drops 1 16 200] [--users 4 8] [--antennas 64]
 
@@ -23,13 +23,13 @@ _FEW = 16
 
 
 def median_seconds(call: Callable[[], object], repeats: int) -> float:
-    """Return the median time of a call, after two calls that are not timed."""
+    """Return the median processor time of a call, after two calls that are not timed."""
     times = []
     for index in range(repeats + 2):
-        started = time.perf_counter()
+        started = time.process_time()
         call()
         if index > 1:
-            times.append(time.perf_counter() - started)
+            times.append(time.process_time() - started)
     return sorted(times)[len(times) // 2]
 
 

@@ -106,7 +106,7 @@ def hybrid(chains: Callable[[int], int], bits: int | None = None) -> Case:
 def joint(receive: int) -> Case:
     """Return the case of users with several receive antennas and all streams."""
     problem = PrecodingProblem(joint_receivers=True)
-    return Case(lambda *_: problem, "steps=300", ("umi", "rayleigh"), antennas=32, receive=receive)
+    return Case(lambda *_: problem, "steps=300", ("umi", "cdl", "rayleigh"), antennas=32, receive=receive)
 
 
 CASES = {
@@ -140,7 +140,8 @@ def draw_channels(name: str, drops: int, users: int, case: Case) -> Tensor:
     if name == "rayleigh":
         channels = correlated_rayleigh(drops, users, 16, rows, seed)
     elif case.receive:
-        channels = cell_channels_with_receive_antennas(drops, users, antennas, rows, seed)
+        drawn_pairs = cdl_channels_with_receive_antennas if name == "cdl" else cell_channels_with_receive_antennas
+        channels = drawn_pairs(drops, users, antennas, rows, seed)
     elif name in ("paper", "uav"):
         drawn = scenario(name, users=users, antennas=antennas)  # type: ignore[arg-type]
         channels = drawn.draw(drops, torch.Generator().manual_seed(seed)).channels.unsqueeze(2)
@@ -186,6 +187,32 @@ def cell_channels_with_receive_antennas(drops: int, users: int, antennas: int, r
     median = level.median(-1, keepdim=True).values
     wanted = median + (level - median).clamp(-10, 10) - median
     return channels * (10 ** ((wanted - level) / 20)).reshape(*level.shape, 1, 1)
+
+
+def cdl_channels_with_receive_antennas(drops: int, users: int, antennas: int, receive: int, seed: int) -> Tensor:
+    """Draw CDL-A to E channels of terminals with cross-polarised pairs; gains uniform in dB over 20 dB."""
+    from sionna.phy.channel.tr38901 import CDL, PanelArray
+
+    from simulator.channels.sources import sionna as source
+
+    links, generator = drops * users, torch.Generator().manual_seed(seed)
+    profile = torch.randint(5, (links,), generator=generator)
+    bearing = torch.pi / 3 * (2 * torch.rand(links, generator=generator) - 1)
+    bearing = torch.stack([bearing, torch.zeros(links), torch.zeros(links)], -1)
+    turned = torch.pi * (2 * torch.rand(links, 3, generator=generator) - 1)
+    channels = torch.zeros(links, receive, antennas, dtype=torch.complex64)
+    for index, letter in enumerate("ABCDE"):
+        with source._sionna(seed + 1 + index):
+            terminal = PanelArray(1, receive // 2, "dual", "cross", "omni", CARRIER, device="cpu")
+            station = source._base_station(antennas, 1, CARRIER)
+            for part in (profile == index).nonzero()[:, 0].split(64):
+                angles = {"ut_orientation": turned[part], "bs_orientation": bearing[part]}
+                model = CDL(letter, 100e-9, CARRIER, terminal, station, "downlink", **angles, device="cpu")
+                gains, _ = model(len(part), 1, 1e6)
+                channels[part] = gains[:, 0, :, 0, :, :, 0].sum(-1).conj().resolve_conj().to(torch.complex64)
+    level = torch.linalg.vector_norm(channels, dim=(-2, -1))
+    gain = 10 ** (torch.rand(links, generator=generator) - 0.5)
+    return (channels * (gain / level)[:, None, None]).reshape(drops, users, receive, antennas)
 
 
 @cache

@@ -42,6 +42,9 @@ def cli_page() -> str:
         assert command is not None
         context = click.Context(command, info_name=name, parent=root, terminal_width=HELP_WIDTH)
         parts += [f"## nflae {name}\n", _help_block(context)]
+        for inner, sub in getattr(command, "commands", {}).items():
+            context_of_sub = click.Context(sub, info_name=inner, parent=context, terminal_width=HELP_WIDTH)
+            parts += [f"### nflae {name} {inner}\n", _help_block(context_of_sub)]
     return "\n".join(parts)
 
 

@@ -5,13 +5,15 @@
 
 The simulated world is in this file, in numpy: positions of the drones, their channels and received rates. Precoders are
 requested from the server with the channels of a slot and used for 1, 4 or 16 slots; the plot shows the loss of rate as
-precoders age. Replace `World` by your own simulator.
+precoders age. While the server is away the last precoders stay in use; Ctrl-C writes the plot of the slots so far.
+Replace `World` by your own simulator. A loop that does not wait for the server is in testbed_loop.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,12 +26,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from nflae_bridge import Client, NflaeError, Result
+from nflae_bridge.live.errors import ConnectionLost, NoAnswer
 
 Reals = npt.NDArray[np.float64]
 
 ANTENNAS, WAVELENGTH, MAST = 256, 0.01, 15.0  # 30 GHz; the array stands upright, its centre 15 m above ground
 NOISE_POWER = 0.01
-TIMEOUT = 10.0  # s
+TIMEOUT = 10.0  # s, for the first answer
+PATIENCE = 1.0  # s, for later ones
 NEAR, FAR = "#D55E00", "#56B4E9"
 
 
@@ -77,27 +81,44 @@ def received_rates(channels: npt.NDArray[np.complex64], result: Result) -> Reals
     return np.log2(1 + signal / (power.sum(axis=1) - signal + NOISE_POWER))
 
 
-def fly(server: str, slots: int, slot_seconds: float, ages: Sequence[int]) -> tuple[Reals, dict[int, Reals], Reals]:
+def fly(
+    server: str, slots: int, slot_seconds: float, ages: Sequence[int], by_clock: bool = False
+) -> tuple[Reals, dict[int, Reals], Reals]:
     """Return positions (slots, drones, 2), sum rates (slots,) per refresh period and labels (slots, drones)."""
-    world = World()
+    world, began, missed = World(), time.monotonic(), 0
     in_use: dict[int, Result] = {}
     positions, labels = [], []
     sums: dict[int, list[float]] = {age: [] for age in ages}
     with Client(server, timeout=TIMEOUT) as client:
-        for slot in range(slots):
-            channels = world.channels()
-            due = [age for age in ages if slot % age == 0]
-            if due:
-                result = client.precode(channels, noise_power=NOISE_POWER)
-                in_use.update(dict.fromkeys(due, result))
-            for age in ages:
-                sums[age].append(float(received_rates(channels, in_use[age]).sum()))
-            positions.append(world.position)
-            labels.append(in_use[min(ages)].near_field[0])
-            world.move(slot_seconds)
-            if slot % 100 == 99 and sys.stderr.isatty():
-                print(f"\r{slot + 1} of {slots} slots", end="", file=sys.stderr, flush=True)
-    return np.array(positions), {age: np.array(values) for age, values in sums.items()}, np.array(labels)
+        try:
+            for slot in range(slots):
+                time.sleep(max(0.0, began + slot * slot_seconds - time.monotonic()) if by_clock else 0.0)
+                channels = world.channels()
+                due = [age for age in ages if slot % age == 0]
+                try:
+                    if due:
+                        timeout = PATIENCE if in_use else TIMEOUT
+                        result = client.precode(channels, noise_power=NOISE_POWER, timeout=timeout)
+                        in_use.update(dict.fromkeys(due, result))
+                except (ConnectionLost, NoAnswer):
+                    if not in_use:
+                        raise
+                    missed += 1
+                for age in ages:
+                    sums[age].append(float(received_rates(channels, in_use[age]).sum()))
+                positions.append(world.position)
+                labels.append(in_use[min(ages)].near_field[0])
+                world.move(slot_seconds)
+                if slot % 100 == 99 and sys.stderr.isatty():
+                    print(f"\r{slot + 1} of {slots} slots", end="", file=sys.stderr, flush=True)
+        except KeyboardInterrupt:
+            if len(labels) < 2:
+                raise
+            print(f"interrupted after {len(labels)} of {slots} slots")
+    if missed:
+        print(f"{missed} requests without an answer: the last precoders stayed in use")
+    done = len(labels)
+    return np.array(positions[:done]), {age: np.array(sums[age][:done]) for age in ages}, np.array(labels)
 
 
 def near_field_border() -> tuple[Reals, Reals]:
@@ -181,6 +202,7 @@ def main() -> None:
     )
     parser.add_argument("--slots", type=int, default=500, help="number of slots (default: 500)")
     parser.add_argument("--slot-ms", type=float, default=5.0, help="slot duration (default: 5 ms)")
+    parser.add_argument("--clock", action="store_true", help="start every slot by the clock, not before its time")
     parser.add_argument(
         "--refresh", type=int, nargs="+", default=[1, 4, 16], help="refresh periods of the precoders, slots"
     )
@@ -190,7 +212,7 @@ def main() -> None:
         parser.error("slots, slot duration and refresh periods have to be positive")
     ages = sorted(set(options.refresh))
     try:
-        positions, sums, labels = fly(options.server, options.slots, options.slot_ms / 1e3, ages)
+        positions, sums, labels = fly(options.server, options.slots, options.slot_ms / 1e3, ages, options.clock)
     except NflaeError as error:
         sys.exit(f"cosimulation: {error}")
     for age, values in sums.items():

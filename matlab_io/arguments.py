@@ -82,10 +82,10 @@ def convert_argument(name: str, annotation: str, value: Any) -> Any:
     NflaeError
         If it is of another type; one line that names the argument.
     """
-    kind, optional = annotation.removesuffix(" | None"), annotation.endswith(" | None")
-    if kind not in _CONVERTERS or (optional and value is None):
+    kind, optional, known = _kind(annotation)
+    if known is None or (optional and value is None):
         return value
-    converter, expected = _CONVERTERS[kind]
+    converter, expected = known
     try:
         return converter(value)
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
@@ -96,6 +96,13 @@ def convert_argument(name: str, annotation: str, value: Any) -> Any:
         f"{name} must be {expected}{' or None' if optional else ''}, got {type(value).__name__} {shown}"
         + (f": {reason}" if reason else "")
     )
+
+
+@functools.cache
+def _kind(annotation: str) -> tuple[str, bool, tuple[Callable[[Any], Any], str] | None]:
+    """Return the kind of an annotation, whether it is optional, and the converter with the text of what it expects."""
+    kind = annotation.removesuffix(" | None")
+    return kind, annotation != kind, _CONVERTERS.get(kind)
 
 
 def _text(value: Any) -> str:
@@ -115,6 +122,8 @@ def _flag(value: Any) -> bool:
 
 
 def _whole(value: Any) -> int:
+    if type(value) is int and abs(value) < 2**63:
+        return value
     if isinstance(value, bool | np.bool_) or np.ndim(value):
         raise TypeError
     number = operator.index(value)
@@ -124,6 +133,8 @@ def _whole(value: Any) -> int:
 
 
 def _number(value: Any) -> float:
+    if type(value) is float:
+        return value
     if isinstance(value, bool | np.bool_ | str | bytes) or np.ndim(value) or np.iscomplexobj(value):
         raise TypeError
     return float(value)
@@ -142,6 +153,10 @@ def _array_or_text(value: Any) -> npt.NDArray[Any] | str:
     return value if isinstance(value, str) else _array(value)
 
 
+def _number_or_array(value: Any) -> float | npt.NDArray[Any]:
+    return _array(value) if np.ndim(value) else _number(value)
+
+
 _CONVERTERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "str": (_text, "a text"),
     "str | Path": (_text_or_path, "a text or a path"),
@@ -149,5 +164,6 @@ _CONVERTERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "int": (_whole, "a whole number"),
     "float": (_number, "a number"),
     "npt.ArrayLike": (_array, "an array of numbers"),
+    "float | npt.ArrayLike": (_number_or_array, "a number or an array of numbers"),
     "npt.ArrayLike | str": (_array_or_text, "an array of numbers or a text"),
 }

@@ -7,11 +7,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["MatFileError", "NflaeError", "reading", "writing"]
+__all__ = ["MatFileError", "NflaeError", "printable", "reading", "writing"]
+
+
+def printable(text: str) -> str:
+    """Replace each character that is not printable by its Python escape.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+
+    Returns
+    -------
+    str
+        One line without control characters.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
 
 
 class NflaeError(Exception):
-    """Base of every error this project raises for its users; the message is one line, ready to be shown."""
+    """Base of every error this project raises for its users; the message is one line, ready to be shown.
+
+    Characters that are not printable, which names within damaged files contain, appear as Python escapes.
+    """
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*(printable(each) if isinstance(each, str) else each for each in arguments))
 
 
 class MatFileError(NflaeError):

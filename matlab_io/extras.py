@@ -1,7 +1,7 @@
 """Name the optional extra that installs a missing package, and the command that installs it.
 
 The base install holds numpy, pyzmq, msgspec and click. All other packages belong to an extra of ``pyproject.toml``;
-each but ``metrics`` includes the engine.
+each but ``metrics`` and ``tables`` includes the engine.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "engine": _ENGINE,
     "plot": _PLOT,
     "train": _TRAIN,
+    "sionna": (*_ENGINE, "sionna"),
     "link": (*_PLOT, "sionna"),
+    "tables": ("pandas", "xarray"),
     "reproduce": (*_PLOT, *_TRAIN, "pandas"),
     "metrics": ("prometheus_client",),
     "cluster": (*_ENGINE, "distributed", "dask"),
 }
 
-_REMARKS = {"link": "; for Python 3.11 or 3.12"}
+_SIONNA = "; for Python 3.11 or 3.12"
+_REMARKS = {"link": _SIONNA, "sionna": _SIONNA}
 _CPU_TORCH = "pip install torch --index-url https://download.pytorch.org/whl/cpu"
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from matlab_io.labelled import ArrayResult, LabelledArray, LabelledSet
+
 __all__ = [
     "ANALOG",
     "DIGITAL",
@@ -25,9 +27,11 @@ __all__ = [
     "RESULT_NAMES",
     "Result",
     "ResultArray",
+    "label_arrays",
     "markdown_table",
 ]
 
+_AXIS_NAMES = {"n": "antenna", "k": "user", "r": "receive_antenna", "l": "path", "m": "stream", "c": "rf_chain"}
 _MATLAB_CLASSES = {"complex64": "complex single", "float64": "double", "bool": "logical"}
 
 
@@ -100,6 +104,24 @@ class ResultArray:
         sizes = _sizes(users, antennas, receive, streams, chains)
         return (*(sizes[axis] for axis in self.axes or "1"), drops)
 
+    def label(self, values: npt.NDArray[Any], *leading: str) -> LabelledArray:
+        """Name the axes of an array in Python's order.
+
+        Parameters
+        ----------
+        values : numpy.ndarray
+            The array, with an axis of streams where its dimensions show one.
+        *leading : str
+            Names of the axes before those of a drop's block.
+
+        Returns
+        -------
+        LabelledArray
+        """
+        axes = self.axes if values.ndim == len(leading) + len(self.axes) else self.with_streams().axes
+        named = (*leading, *(_AXIS_NAMES[axis] for axis in reversed(axes)))
+        return LabelledArray(self.field, named, values, self.unit, self.description)
+
     @property
     def matlab_class(self) -> str:
         """Return the MATLAB class, with ``complex`` before it where it applies."""
@@ -123,8 +145,8 @@ def _entry(
     }
 
 
-@dataclass(frozen=True, eq=False)
-class Result:
+@dataclass(frozen=True, eq=False, repr=False)
+class Result(ArrayResult):
     """Hold the result of precoding as numpy arrays, drops first; two results are equal only if they are one object.
 
     Dtypes, units and meanings are in `RESULT_ARRAYS`.
@@ -240,6 +262,10 @@ class Result:
         optional: dict[str, Any] = {entry.field: arrays.get(entry.name) for entry in OPTIONAL_ARRAYS}
         return cls(**{entry.field: arrays[entry.name] for entry in RESULT_ARRAYS}, **optional)
 
+    def labelled(self) -> LabelledSet:
+        """Return the arrays that the result holds, with the names of their axes and their units."""
+        return label_arrays(vars(self))
+
 
 _ENTRIES = tuple(
     ResultArray(
@@ -256,6 +282,24 @@ _ENTRIES = tuple(
 OPTIONAL_ARRAYS = _ENTRIES[-3:]
 RESULT_ARRAYS, (RECEIVE_COMBINER, ANALOG, DIGITAL) = _ENTRIES[:-3], OPTIONAL_ARRAYS
 RESULT_NAMES = tuple(entry.name for entry in RESULT_ARRAYS)
+
+
+def label_arrays(arrays: Mapping[str, npt.NDArray[Any] | None]) -> LabelledSet:
+    """Name the axes of arrays of precoding.
+
+    Parameters
+    ----------
+    arrays : mapping of str to numpy.ndarray or None
+        Arrays by their fields of `Result`, drops first.
+
+    Returns
+    -------
+    LabelledSet
+        Those that are not None.
+    """
+    held = ((entry, arrays.get(entry.field)) for entry in _ENTRIES)
+    return LabelledSet(tuple(entry.label(np.asarray(values), "drop") for entry, values in held if values is not None))
+
 
 PREDICTION_ARRAYS = (
     ResultArray(

@@ -47,6 +47,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # The longest first: at the end they would run on one worker while the others have nothing left.
+    items.sort(key=lambda item: item.path.name != "test_docs.py")
     if config.getoption("--slow") or os.environ.get("CI"):
         return
     skip = pytest.mark.skip(reason="slow: give --slow, or set CI, to run it")
@@ -58,6 +60,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
     """Name parameters that are bytes by their argument: their content may differ from one worker to the next."""
     return argname if isinstance(val, bytes) else None
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Draws of PyTorch without a generator, initial weights too, are the same whatever the worker ran before."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture

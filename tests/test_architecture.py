@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 ALLOWED = {
     "simulator": {"simulator", "matlab_io", "torch", "numpy", "scipy", "sionna"},
-    "matlab_io": {"matlab_io", "numpy", "scipy", "h5py"},
+    "matlab_io": {"matlab_io", "numpy", "scipy", "h5py", "pandas", "xarray", "PIL"},
 }
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from matlab_io.containers import hdf5, level4, level5, numpy_files
+from matlab_io.containers import hdf5, level4, level5
+from matlab_io.containers.other_formats import numpy_files, sigmf
 from matlab_io.containers.variable import Variable, matlab_shape
 from matlab_io.errors import MatFileError, reading
 
@@ -42,7 +43,8 @@ def detect_version(path: Path) -> str:
     Returns
     -------
     str
-        ``"4"``, ``"6"``, ``"7"`` (level 5, plain or compressed), ``"7.3"`` (HDF5), ``"npy"`` or ``"npz"``.
+        ``"4"``, ``"6"``, ``"7"`` (level 5, plain or compressed), ``"7.3"`` (HDF5), ``"npy"``, ``"npz"``, or, by the
+        name of the file, ``"sigmf"``.
 
     Raises
     ------
@@ -52,6 +54,8 @@ def detect_version(path: Path) -> str:
     with reading(path):
         if path.exists() and not path.is_file() and not path.is_dir():
             raise MatFileError(f"{path}: is not a regular file; random access is needed, save it to disk")
+        if sigmf.is_recording(path):
+            return "sigmf"
         with path.open("rb") as file:
             start = file.read(2048 + len(hdf5.HDF5_SIGNATURE))
         if not start:
@@ -118,6 +122,8 @@ def list_variables(path: Path, version: str) -> list[Variable]:
             found = hdf5.list_variables(path)
         elif version in ("npy", "npz"):
             found = numpy_files.list_variables(path, version)
+        elif version == "sigmf":
+            found = sigmf.list_variables(path)
         else:
             found = level4.list_variables(path) if version == "4" else level5.list_variables(path)
     return list({variable.name: variable for variable in found}.values())
@@ -167,6 +173,8 @@ def read_text(path: Path, version: str, name: str) -> str:
             return hdf5.read_text(path, name).strip()
         if version in ("npy", "npz"):
             return str(numpy_files.load(path, version, name).reshape(-1)[0]).strip()
+        if version == "sigmf":
+            return sigmf.stated_texts(sigmf.open_recording(path))[name]
         read = level4.read_arrays if version == "4" else level5.read_arrays
         codes, _ = read(path, [name])[name]
         return "".join(chr(int(code)) for code in codes.reshape(-1)).strip()
@@ -238,6 +246,8 @@ def find_arrays(path: str | os.PathLike[str], wanted: Callable[[str], bool]) -> 
             names = [variable.name for variable in list_variables(file, version) if wanted(variable.name)]
             arrays = {name: numpy_files.load(file, version, name).T for name in names}
             return {name: _two_axes(_number(array)) for name, array in arrays.items() if array.dtype.kind in "iufc"}
+        if version == "sigmf":
+            return {"H": sigmf.open_recording(file).load().T} if wanted("H") else {}
         if version == "4":
             names = [variable.name for variable in list_variables(file, version) if wanted(variable.name)]
             parts = level4.read_arrays(file, names)

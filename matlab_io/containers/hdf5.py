@@ -46,7 +46,7 @@ def open_file(path: Path) -> h5py.File:
     Raises
     ------
     MatFileError
-        If a global heap of the file is damaged so that HDF5 would not return.
+        If a heap of the file is damaged so that HDF5 would not return.
     """
     check_heaps(path)
     return h5py.File(path, "r", locking=False, rdcc_nbytes=_CACHE_BYTES)

@@ -1,26 +1,39 @@
-"""Refuse HDF5 files whose global heaps would keep the HDF5 library in an endless loop."""
+"""Refuse HDF5 files whose heaps would keep the HDF5 library in an endless loop."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
 
 from matlab_io.errors import MatFileError
 
 __all__ = ["HDF5_SIGNATURE", "check_heaps"]
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_HEAP = b"GCOL\x01"
-_PREFIX = 8  # bytes before the length, of a heap and of an object in it
+_GLOBAL = b"GCOL\x01"
+_LOCAL = b"HEAP\0\0\0\0"
+_PREFIX = 8  # bytes before the first length, of a heap and of an object in it
+_LAST_FREE = 1  # offset that ends the list of a local heap's free blocks
 _WINDOW = 32 << 20
 _MAX_OBJECTS = 500_000
 
 
-def check_heaps(path: Path) -> None:
-    """Walk the objects of every global heap in the first and the last 32 MiB of a file.
+class _Sizes(NamedTuple):
+    """Place of the superblock, from which addresses count, and the bytes of an address and of a length."""
 
-    The library advances by the size that an object states (seen in HDF5 2.0.0): after a size of zero, or one that
-    overflows, it stays where it is, and no signal ends the loop.
+    superblock: int
+    addresses: int
+    lengths: int
+
+
+def check_heaps(path: Path) -> None:
+    """Walk the objects of every global heap and the free blocks of every local heap, as the library does.
+
+    The heaps with their heads in the first and the last 32 MiB of a file are checked. In a global heap the library
+    advances by the size that an object states: after a size of zero, or one that overflows, it stays where it is. In a
+    local heap it follows the list of free blocks, also in a circle. No signal ends either loop (seen in HDF5 2.0.0).
 
     Parameters
     ----------
@@ -34,7 +47,8 @@ def check_heaps(path: Path) -> None:
 
     References
     ----------
-    HDF5 File Format Specification 3.0, section III.E, "Disk Format: Level 1E - Global Heap".
+    HDF5 File Format Specification 3.0, sections III.D, "Disk Format: Level 1D - Local Heaps", and III.E, "Disk Format:
+    Level 1E - Global Heap".
     """
     status = path.stat()
     if fault := _fault(str(path), status.st_ino, status.st_size, status.st_mtime_ns):
@@ -47,37 +61,73 @@ def _fault(path: str, inode: int, size: int, changed_ns: int) -> str:
     with open(path, "rb") as file:
         windows = [file.read(_WINDOW)]
         if size > _WINDOW:
-            file.seek(max(_WINDOW - len(_HEAP), size - _WINDOW))
+            file.seek(max(_WINDOW - len(_LOCAL), size - _WINDOW))
             windows.append(file.read())
-    lengths, objects = _length_bytes(windows[0]), 0
-    head = _aligned(_PREFIX + lengths)
-    for content in windows:
-        at = content.find(_HEAP)
-        while at >= 0:
-            end = min(at + _length(content, at, lengths), len(content))
-            place = at + head
-            while place + head <= end:
-                length = _length(content, place, lengths)
-                is_object = any(content[place : place + 2])  # the free space has the index 0
-                step = (head + _aligned(length) if is_object else length) % 2**64
-                if step == 0 or step >= 2**63:
-                    return "damaged in a global heap"
-                place, objects = place + step, objects + 1
+        sizes, objects = _sizes(windows[0]), 0
+        for content in windows:
+            for step in _steps(file, content, sizes):
+                objects += 1
+                if not step:
+                    return "damaged in a heap of HDF5"
                 if objects > _MAX_OBJECTS:
-                    return f"holds more than {_MAX_OBJECTS} objects in global heaps"
-            at = content.find(_HEAP, at + len(_HEAP))
+                    return f"holds more than {_MAX_OBJECTS} objects in heaps of HDF5"
     return ""
 
 
-def _length_bytes(start: bytes) -> int:
-    """Return the size of lengths, which the superblock states."""
+def _steps(file: BinaryIO, content: bytes, sizes: _Sizes) -> Iterator[bool]:
+    """Yield, for each object of the heaps in a part of a file, whether the library would pass it but once."""
+    for place in _places(content, _GLOBAL):
+        yield from _global_objects(content, place, sizes)
+    for place in _places(content, _LOCAL):
+        yield from _free_blocks(file, content[place : place + _PREFIX + 2 * sizes.lengths + sizes.addresses], sizes)
+
+
+def _places(content: bytes, signature: bytes) -> Iterator[int]:
+    at = content.find(signature)
+    while at >= 0:
+        yield at
+        at = content.find(signature, at + len(signature))
+
+
+def _global_objects(content: bytes, heap: int, sizes: _Sizes) -> Iterator[bool]:
+    """Yield whether the walk over a global heap goes on, object by object."""
+    head = _aligned(_PREFIX + sizes.lengths)
+    end = min(heap + _number(content, heap + _PREFIX, sizes.lengths), len(content))
+    place = heap + head
+    while place + head <= end:
+        length = _number(content, place + _PREFIX, sizes.lengths)
+        is_object = any(content[place : place + 2])  # the free space has the index 0
+        step = (head + _aligned(length) if is_object else length) % 2**64
+        yield 0 < step < 2**63
+        place += step
+
+
+def _free_blocks(file: BinaryIO, head: bytes, sizes: _Sizes) -> Iterator[bool]:
+    """Yield whether the list of free blocks of a local heap goes on to a new one, block by block."""
+    length = sizes.lengths
+    size, offset = _number(head, _PREFIX, length), _number(head, _PREFIX + length, length)
+    data = sizes.superblock + _number(head, _PREFIX + 2 * length, sizes.addresses)
+    passed: set[int] = set()
+    while offset != _LAST_FREE and offset < size and data < 2**63 - offset:
+        yield offset not in passed
+        passed.add(offset)
+        file.seek(data + offset)
+        block = file.read(length)
+        if len(block) < length:
+            return  # the library refuses a list that leaves the file
+        offset = _number(block, 0, length)
+
+
+def _sizes(start: bytes) -> _Sizes:
+    """Return the sizes that the superblock states."""
     superblock = start.find(HDF5_SIGNATURE)
-    version, old, new = (start[superblock + offset] for offset in (8, 14, 10))
-    return old if version < 2 else new
+    version = start[superblock + 8]
+    addresses = superblock + (13 if version < 2 else 9)
+    return _Sizes(superblock, start[addresses], start[addresses + 1])
 
 
-def _length(content: bytes, place: int, count: int) -> int:
-    return int.from_bytes(content[place + _PREFIX : place + _PREFIX + count], "little")
+def _number(content: bytes, place: int, count: int) -> int:
+    return int.from_bytes(content[place : place + count], "little")
 
 
 def _aligned(count: int) -> int:

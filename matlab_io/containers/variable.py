@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matlab_io.containers.not_channels import not_channels
+from matlab_io.errors import printable
 
 __all__ = ["CHANNEL_NAMES", "NUMERIC_CLASSES", "Variable", "field_of", "matlab_shape", "shape_text"]
 
@@ -45,6 +46,7 @@ CHANNEL_NAMES = frozenset(
     ]
 )
 
+_LONGEST_SHOWN = 130  # characters; names of two levels in MATLAB have 127 at most
 _INDEX = re.compile(r"[({]\d+[)}]$")
 
 
@@ -126,7 +128,10 @@ class Variable:
 
     def __str__(self) -> str:
         kind = f"complex {self.matlab_class}" if self.is_complex else self.matlab_class
-        return f"{self.name} ({shape_text(self.shape)} {kind})"
+        name = printable(self.name)
+        if len(name) > _LONGEST_SHOWN:
+            name = f"{name[:_LONGEST_SHOWN]}..."
+        return f"{name} ({shape_text(self.shape)} {kind})"
 
 
 def matlab_shape(shape: Sequence[int]) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def read_array(
     -------
     channels : numpy.ndarray
         Complex64, (drops, users, antennas), row k is h_k with y_k = h_k^H x; drops in the array's (C) order. A view
-        where type and order permit it.
+        where type and order permit it, of read-only memory too, which must not be written.
     receive_combiner : numpy.ndarray or None
         Complex64, (drops, users, receive antennas); None where none were combined.
 
@@ -67,8 +68,22 @@ def read_array(
     if used == "direct":
         drops = drops.conj()
     if "r" not in fitted.axes:
-        return np.ascontiguousarray(drops.reshape(fitted.drops, fitted.users, fitted.antennas)), None
+        return _writable(np.ascontiguousarray(drops.reshape(fitted.drops, fitted.users, fitted.antennas))), None
     return combine(drops.reshape(fitted.drops, fitted.users, fitted.receive_antennas, fitted.antennas), mode)
+
+
+class _SharedMemory:
+    """Give out the memory of an array under the flag of writable memory."""
+
+    def __init__(self, array: npt.NDArray[Any]) -> None:
+        self._array = array  # keeps the memory
+        description = array.__array_interface__
+        self.__array_interface__ = {**description, "data": (description["data"][0], False)}
+
+
+def _writable(array: npt.NDArray[np.complex64]) -> npt.NDArray[np.complex64]:
+    """Return a view that PyTorch takes without a warning, of a read-only array too; nothing writes to channels."""
+    return array if array.flags.writeable or not array.size else np.asarray(_SharedMemory(array))
 
 
 def check_swapped(shape: tuple[int, ...], users: int, antennas: int) -> str | None:
@@ -113,9 +128,14 @@ def _fit(given: npt.NDArray[Any], layout: str | None) -> Layout:
             )
         layout = "kn" if given.ndim == 2 else "skn"
     try:
-        return parse(layout, given.shape, row_major=True)
+        return _parse(layout, given.shape)
     except MatFileError as error:
         raise NflaeError(f"channels: {error}") from None
+
+
+@lru_cache(maxsize=64)
+def _parse(layout: str, shape: tuple[int, ...]) -> Layout:
+    return parse(layout, shape, row_major=True)
 
 
 def _convention(fitted: Layout, layout: str | None, convention: str | None) -> str:

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from matlab_io.containers.contents import detect_version, list_variables, stated_text
-from matlab_io.containers.numpy_files import load_raw
+from matlab_io.containers.other_formats.numpy_files import load_raw
+from matlab_io.containers.other_formats.sigmf import open_recording
 from matlab_io.containers.variable import Variable, matlab_shape
 from matlab_io.conventions import check_convention
 from matlab_io.errors import MatFileError, reading
@@ -53,7 +54,7 @@ class ChannelFile:
     variable : str
         Name of the array, dotted for a struct field, e.g. ``"chan.H"``, or the expression of several arrays.
     version : str
-        ``"4"``, ``"6"``, ``"7"``, ``"7.3"``, ``"npy"``, ``"npz"`` or ``"raw"``.
+        ``"4"``, ``"6"``, ``"7"``, ``"7.3"``, ``"npy"``, ``"npz"``, ``"sigmf"`` or ``"raw"``.
     layout : str
         One letter per axis in the array's own order, e.g. ``"nks"``.
     row_major : bool
@@ -232,7 +233,7 @@ def open_channels(
     receive_antennas: str | None = None,
     shape: Sequence[int] | None = None,
 ) -> ChannelFile:
-    """Open the channels in a ``.mat`` file of any version, a numpy file, or a file of raw complex64 numbers.
+    """Open the channels in a ``.mat`` file of any version, a numpy file, a SigMF recording, or raw complex64 numbers.
 
     Parameters
     ----------
@@ -277,10 +278,19 @@ def open_channels(
         chosen = choose_variable(file, variables, variable, allow_real or "c" in (layout or "").lower(), layout)
     else:
         chosen = _described(gathered, variable or "H")
-    choices = Choices(layout, convention, receive_antennas)
-    decided = _decide(file, version, variables, chosen, gathered, choices)
+    decided = _decide(file, version, variables, chosen, gathered, Choices(layout, convention, receive_antennas))
+    if version == "sigmf":
+        decided.notes.extend(_recording_notes(file))
     stored, budget = _load(file, version, variables, chosen, gathered, decided)
     return ChannelFile(file, chosen, version, decided, stored, budget)
+
+
+def _recording_notes(file: Path) -> list[str]:
+    """Return what is missing of a recording, and what its requests state differently."""
+    recording = open_recording(file)
+    different = recording.link_budget()[1]
+    said = [f"{name} is not taken from the requests, which do not all state the same number" for name in different]
+    return [*recording.notes, *said]
 
 
 def _load(

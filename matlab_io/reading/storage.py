@@ -11,7 +11,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from matlab_io.containers import hdf5, level4, level5, numpy_files
+from matlab_io.containers import hdf5, level4, level5
+from matlab_io.containers.other_formats import numpy_files, sigmf
 from matlab_io.containers.variable import Variable
 from matlab_io.errors import MatFileError, reading
 from matlab_io.reading.layout import Layout
@@ -174,13 +175,13 @@ class OnDiskStorage:
 
 
 class NumpyStorage:
-    """Read the channels and scalars of a ``.npy`` or ``.npz`` file.
+    """Read the channels and scalars of a ``.npy`` or ``.npz`` file, or those of a SigMF recording.
 
     Parameters
     ----------
     path : pathlib.Path
         File.
-    version : {"npy", "npz"}
+    version : {"npy", "npz", "sigmf"}
         Its kind.
     """
 
@@ -191,6 +192,8 @@ class NumpyStorage:
         """Return a real array whole, float64, of the variable's shape; `MatFileError` for a complex one."""
         _check_real(self._path, variable)
         with reading(self._path, variable.name):
+            if self._version == "sigmf":
+                return np.full((1, 1), sigmf.open_recording(self._path).link_budget()[0][variable.name])
             return numpy_files.load(self._path, self._version, variable.name).astype(np.float64).reshape(variable.shape)
 
     def array(self, variable: Variable, layout: Layout) -> tuple[StoredArray, int]:
@@ -208,6 +211,8 @@ class NumpyStorage:
         tuple of StoredArray and int
         """
         with reading(self._path, variable.name):
+            if self._version == "sigmf":
+                return hold(sigmf.open_recording(self._path).load().T, layout)
             array = numpy_files.load(self._path, self._version, variable.name)
         return hold(array.T, layout)
 
@@ -238,7 +243,7 @@ def open_storage(path: Path, version: str, chosen: Variable | None, beside: Sequ
     """
     if version == "7.3":
         return OnDiskStorage(path)
-    if version in ("npy", "npz"):
+    if version in ("npy", "npz", "sigmf"):
         return NumpyStorage(path, version)
     return LoadedStorage(path, version, chosen, beside)
 

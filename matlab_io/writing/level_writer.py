@@ -15,6 +15,8 @@ from matlab_io.writing.mat_writer import DropArray, Value, matlab_value
 
 __all__ = ["LevelWriter"]
 
+_HEADING = b"MATLAB 5.0 MAT-file, written by nflae-bridge".ljust(116)  # without scipy's time: equal content, equal file
+
 
 class LevelWriter:
     """Write versions 4, 6 and 7 by scipy, or ``.npz``, in one piece at the end; arrays are in memory until then.
@@ -78,6 +80,8 @@ class LevelWriter:
                 scipy.io.savemat(
                     file, content, do_compression=self._version == "7", long_field_names=True, oned_as="row"
                 )
+                file.seek(0)
+                file.write(_HEADING)
         self.abandon()
 
     def _finish_npz(self) -> None:

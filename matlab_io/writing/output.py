@@ -153,4 +153,4 @@ def version_for(path: Path, version: str) -> str:
     """
     if path.suffix.lower() == ".npz":
         return "npz"
-    return "7" if version in ("4", "npy", "npz", "raw") else written_version(version)
+    return "7" if version in ("4", "npy", "npz", "raw", "sigmf") else written_version(version)

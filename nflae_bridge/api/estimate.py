@@ -12,7 +12,9 @@ import numpy.typing as npt
 from matlab_io.arguments import checked
 from matlab_io.errors import NflaeError
 from matlab_io.extras import explain_import
+from matlab_io.labelled import ArrayResult, LabelledArray, LabelledSet
 from matlab_io.reading.arrays import read_array
+from matlab_io.result import ESTIMATION_ARRAYS
 
 if TYPE_CHECKING:
     import torch
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
     from simulator.csi.estimation.users import EstimationMethod
 
 
-@dataclass(frozen=True, eq=False)
-class EstimatedChannels:
+@dataclass(frozen=True, eq=False, repr=False)
+class EstimatedChannels(ArrayResult):
     """Hold estimated channels; two results are equal only if they are one object.
 
     Parameters
@@ -40,6 +42,12 @@ class EstimatedChannels:
     csi_error_db: npt.NDArray[np.float64]
     method: npt.NDArray[np.str_]
     notes: tuple[str, ...] = ()
+
+    def labelled(self) -> LabelledSet:
+        """Return the arrays with the names of their axes."""
+        channels, error = (entry.label(getattr(self, entry.field), "drop") for entry in ESTIMATION_ARRAYS[:2])
+        method = LabelledArray("method", ("drop", "user"), self.method, "", "method of the largest weight")
+        return LabelledSet((channels, error, method), {}, {"notes": list(self.notes)} if self.notes else {})
 
 
 @checked()
@@ -221,7 +229,7 @@ def _checked_pilots(pilots: npt.ArrayLike, symbols: int) -> torch.Tensor:
 
     from simulator.csi.estimation.pilots import check_pilots
 
-    matrix = torch.from_numpy(np.ascontiguousarray(pilots, np.complex64))
+    matrix = torch.tensor(np.asarray(pilots, np.complex64))
     check_pilots(matrix, symbols)
     return matrix
 
@@ -244,4 +252,4 @@ def _checked_covariance(covariance: npt.ArrayLike, users: int, antennas: int) ->
         raise ValueError("the covariance is not Hermitian, expected E h h^H")
     if np.linalg.eigvalsh(wide).min() < -1e-4 * size:
         raise ValueError("the covariance has a negative eigenvalue, expected E h h^H")
-    return torch.from_numpy(np.ascontiguousarray(wide))
+    return torch.tensor(wide)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from matlab_io.arguments import checked
 from matlab_io.errors import NflaeError
 from matlab_io.extras import explain_import
+from matlab_io.labelled import ArrayResult, LabelledArray, LabelledSet
 from matlab_io.reading.arrays import read_array
 from nflae_bridge.files.validation import first_bad_drop
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from simulator.csi.feedback.codec import FeedbackFormat
 
 
-@dataclass(frozen=True, eq=False)
-class Feedback:
+@dataclass(frozen=True, eq=False, repr=False)
+class Feedback(ArrayResult):
     """Hold reports and the CSI that follows from them; two results are equal only if they are one object.
 
     Parameters
@@ -41,6 +42,18 @@ class Feedback:
     csi_error_db: npt.NDArray[np.float64]
     sgcs: npt.NDArray[np.float64]
     link: FeedbackFormat
+
+    def labelled(self) -> LabelledSet:
+        """Return the arrays with the names of their axes."""
+        users = ("snapshot", "user")
+        error, similarity = "energy of the error over that of the channel", "squared generalised cosine similarity"
+        arrays = (
+            LabelledArray("reports", (*users, "byte"), self.reports, "", "reports, the first bit highest"),
+            LabelledArray("channels", (*users, "antenna"), self.channels, "", "CSI of the decoder"),
+            LabelledArray("csi_error_db", users, self.csi_error_db, "dB", error),
+            LabelledArray("sgcs", users, self.sgcs, "", similarity),
+        )
+        return LabelledSet(arrays, {}, {"bits": self.link.bits, "codec": self.link.codec})
 
 
 @checked()

@@ -14,6 +14,7 @@ from matlab_io.errors import NflaeError
 from matlab_io.extras import explain_import
 from matlab_io.reading.arrays import check_swapped, read_array
 from matlab_io.result import RECEIVE_COMBINER, Result
+from nflae_bridge.api.tensors import tensors_as_given
 from nflae_bridge.files.budget.user_snr import check_default_noise
 from nflae_bridge.files.validation import first_bad_drop
 from nflae_bridge.network.shipped import model_of_effort
@@ -21,20 +22,24 @@ from simulator.downlink.budget import (
     DEFAULT_ALPHA_C,
     DEFAULT_MIN_RATE,
     DEFAULT_NOISE_POWER,
+    BudgetError,
     LinkBudget,
+    check_quantity,
 )
 from simulator.problems.options import ProblemOptions, check_option_names, describe_array_problem, total_power
 from simulator.problems.problem import PrecodingProblem
 
 if TYPE_CHECKING:
+    import torch
+
     from nflae_bridge.engine.engine import Engine
-    from simulator.downlink.precoding import Scheme
 
 _NETWORK = "nflae"
 _JOINT_AXES = 4  # drops, users, receive antennas, antennas
 
 
-@checked(noise_power="for a noise power per user multiply h_k by sqrt(sigma^2 / sigma_k^2)")
+@tensors_as_given
+@checked()
 def precode(
     channels: npt.ArrayLike,
     *,
@@ -42,7 +47,7 @@ def precode(
     convention: str | None = None,
     receive_antennas: str | None = None,
     power: float | None = None,
-    noise_power: float | None = None,
+    noise_power: float | npt.ArrayLike | None = None,
     alpha_c: float = DEFAULT_ALPHA_C,
     min_rate: float = DEFAULT_MIN_RATE,
     near_field: npt.ArrayLike | str | None = None,
@@ -65,22 +70,22 @@ def precode(
     convention : {"hermitian", "direct"}, optional
         ``"direct"`` for channels H of y = H x; must be given with a layout of users in rows.
     receive_antennas : {"each", "strongest", "eigen", "joint"}, optional
-        Each a user, the strongest one, combined before, or combined together with the precoder.
+        Each a user, the strongest one, combined before, or together with the precoder.
     power, noise_power, alpha_c, min_rate : float
-        P and sigma^2, W, by default 1 and, at a plausible SNR, 0.01; share of P for near-field users; rate, bps/Hz.
+        P and sigma^2 (or one per drop), W, by default 1 and, at a plausible SNR, 0.01; near-field share of P; bps/Hz.
     near_field : array_like or str, optional
         Labels for C3, bool (drops, users), or a panel, as ``"upa:16x16"``, to fit waves to; by default the network's.
-    scheme, model, device, refine
+    scheme, model, device, refine, effort
         Name, as ``"wmmse:iterations=50"``; shipped model or folder of `nflae train`; ``"cpu"`` or ``"cuda"``; WMMSE
-        iterations after the network. Rates of ``"noma"`` require receivers with SIC.
-    effort : {"fast", "balanced", "best"}, optional
-        Model and refinement by the time they take, in place of ``model`` and ``refine``; best by default.
+        iterations after the network; ``"fast"``, ``"balanced"`` or ``"best"`` in place of model and refinement. Rates
+        of ``"noma"`` require receivers with SIC.
     **options
         Weights, limits of antennas, hybrid hardware, objective: see `simulator.problems.options.ProblemOptions`.
 
     Returns
     -------
     Result
+        Of tensors on their device where the channels are a tensor of PyTorch.
 
     Raises
     ------
@@ -90,19 +95,46 @@ def precode(
     check_option_names(options)
     problem = describe_array_problem(options, receive_antennas, power is not None, layout, np.shape(channels))
     drops, combiner = read_array(channels, layout, convention, receive_antennas, joint=True)
-    _check_drops(drops, None if layout is not None else np.shape(channels))
+    _check_drops(drops, np.shape(channels) if layout is None else None)
     budget = _link_budget(drops, total_power(problem, drops.shape[-1], power), noise_power, alpha_c, min_rate)
     model, refine = _checked_network(scheme, effort, str(model), refine)
-    given = _checked_labels(near_field, drops.shape[:2])
-    return _compute(drops, given, budget, (scheme, model, device, refine), problem, combiner)
+    labels = _checked_labels(near_field, drops.shape[:2])
+    return _compute(drops, labels, budget, (scheme, model, device, refine), problem, combiner)
+
+
+def _noise_of_drops(noise_power: npt.ArrayLike | None, drops: int) -> float | torch.Tensor | None:
+    """Return one noise power, or one per drop, float64 (drops,), checked."""
+    if noise_power is None or isinstance(noise_power, float):
+        return noise_power
+    values = np.asarray(noise_power)
+    if values.shape != (drops,) or np.iscomplexobj(values):
+        raise NflaeError(
+            f"noise_power must be one number or ({drops},), one per drop, got {values.dtype} of shape {values.shape};"
+            " for a noise power per user multiply h_k by sqrt(sigma^2 / sigma_k^2)"
+        )
+    for drop, value in enumerate(values.tolist(), start=1):
+        try:
+            check_quantity("noise_power", value, value)
+        except BudgetError:
+            raise BudgetError("noise_power", f"{value} for drop {drop}") from None
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise explain_import(error, "nflae_bridge.precode") from error
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def _link_budget(
-    drops: npt.NDArray[np.complex64], power: float, noise_power: float | None, alpha_c: float, min_rate: float
+    drops: npt.NDArray[np.complex64],
+    power: float,
+    noise_power: npt.ArrayLike | None,
+    alpha_c: float,
+    min_rate: float,
 ) -> LinkBudget:
     """Return the link budget; the default noise power is for drops of a plausible SNR only."""
-    budget = LinkBudget(power, DEFAULT_NOISE_POWER if noise_power is None else noise_power, alpha_c, min_rate)
-    if noise_power is None:
+    noise = _noise_of_drops(noise_power, len(drops))
+    budget = LinkBudget(power, DEFAULT_NOISE_POWER if noise is None else noise, alpha_c, min_rate)
+    if noise is None:
         check_default_noise(drops, power)
     return budget
 
@@ -131,6 +163,7 @@ def _compute(
     try:  # PyTorch belongs to the extra `engine`; this module is imported without it
         import torch
 
+        from nflae_bridge.engine.schemes import cached_scheme
         from nflae_bridge.files.labels import LabelSource, fitted_labels, named_panel, precode_labelled
         from simulator.problems.combinations import check_combination
         from simulator.problems.dispatch import ProblemScheme, check_problem_scheme
@@ -140,10 +173,10 @@ def _compute(
         score = None
         if problem.is_plain:
             check_combination(problem, budget, split_spec(choice[0])[0])
-            scheme = _scheme(*choice)
+            scheme = cached_scheme(*choice)
         else:
             check_problem_scheme(problem, budget, choice[0])
-            scheme = ProblemScheme(problem, _scheme(_NETWORK, *choice[1:]), choice[0])
+            scheme = ProblemScheme(problem, cached_scheme(_NETWORK, *choice[1:]), choice[0])
         if labels is None and not (problem.is_plain and choice[0] == _NETWORK):
             score = _network(choice[2]).near_field_score
     except ModuleNotFoundError as error:
@@ -153,13 +186,6 @@ def _compute(
         source, labels = fitted_labels(named_panel(labels, drops.shape[-1])), None
     arrays = solution_arrays(precode_labelled(scheme, torch.from_numpy(drops), budget, source, labels))
     return Result.from_arrays(arrays if combiner is None else arrays | {RECEIVE_COMBINER.name: combiner})
-
-
-@lru_cache(maxsize=8)
-def _scheme(name: str, model: str, device: str, refine: int) -> Scheme:
-    from nflae_bridge.engine.schemes import load_scheme
-
-    return load_scheme(name, model, device, refine)
 
 
 @lru_cache(maxsize=2)

@@ -12,7 +12,9 @@ import numpy.typing as npt
 from matlab_io.arguments import checked
 from matlab_io.errors import NflaeError
 from matlab_io.extras import explain_import
+from matlab_io.labelled import ArrayResult, LabelledArray, LabelledSet
 from matlab_io.reading.arrays import read_array
+from matlab_io.result import PATH_ARRAYS, PREDICTION_ARRAYS
 
 if TYPE_CHECKING:
     from simulator.csi.prediction.users import PredictionMethod
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 _MAX_SNR_DB = 300.0
 
 
-@dataclass(frozen=True, eq=False)
-class PredictedChannels:
+@dataclass(frozen=True, eq=False, repr=False)
+class PredictedChannels(ArrayResult):
     """Hold predicted channels; two results are equal only if they are one object.
 
     Parameters
@@ -47,6 +49,15 @@ class PredictedChannels:
     doppler_hz: npt.NDArray[np.float64] | None = None
     doppler_cycles: npt.NDArray[np.float64] | None = None
     path_gain: npt.NDArray[np.float64] | None = None
+
+    def labelled(self) -> LabelledSet:
+        """Return the arrays with the names of their axes; ``ahead`` counts the snapshots after the last from 1."""
+        found = [entry.label(getattr(self, entry.field), "ahead") for entry in PREDICTION_ARRAYS[:2]]
+        found.append(LabelledArray("method", ("user",), np.array(self.method), "", "method used"))
+        paths = ((entry, getattr(self, entry.field, None)) for entry in PATH_ARRAYS)
+        found += [entry.label(values) for entry, values in paths if values is not None]
+        ahead = np.arange(1, len(self.channels) + 1).tolist()
+        return LabelledSet(tuple(found), {"ahead": ahead}, {"notes": list(self.notes)} if self.notes else {})
 
 
 @checked()
@@ -129,7 +140,7 @@ def _predict(
 
     if times is not None and np.iscomplexobj(times):
         raise NflaeError("times must be real numbers of seconds, got complex ones")
-    instants = None if times is None else torch.from_numpy(np.asarray(times, np.float64))
+    instants = None if times is None else torch.tensor(np.asarray(times, np.float64))
     try:
         method.geometry.check(snapshots.shape[-1])
         taken = take_snapshots(torch.from_numpy(snapshots), instants)

@@ -23,6 +23,7 @@ _COMMANDS = {
     "precode": "channels",
     "estimate": "channels",
     "predict": "channels",
+    "track": "channels",
     "embed": "channels",
     "feedback": "channels",
     "evaluate": "studies",
@@ -32,7 +33,12 @@ _COMMANDS = {
     "serve": "live",
     "keys": "live",
     "stream": "live",
+    "record": "live",
+    "replay": "live",
+    "gnuradio": "live",
+    "matlab-path": "live",
     "link": "studies",
+    "beams": "studies",
     "reproduce": "studies",
     "bench": "studies",
 }
@@ -57,7 +63,8 @@ class CommandGroup(click.Group):
         """
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = import_module(f"nflae_bridge.cli.commands.{_COMMANDS[cmd_name]}.{cmd_name}").command
+        module = f"nflae_bridge.cli.commands.{_COMMANDS[cmd_name]}.{cmd_name.replace('-', '_')}"
+        command: click.Command = import_module(module).command
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import click
 
 if TYPE_CHECKING:
     from matlab_io import ChannelFile
     from nflae_bridge.files.budget.choice import BudgetChoice
+    from nflae_bridge.studies.reproduction.work_plan import WorkLeft
 
-Advance = Callable[[int, str], None]
+_LOG_EVERY_SECONDS, _LOG_AT_MOST_EVERY, _LOG_SHARE = 10.0, 60.0, 0.1
 
-_LOG_EVERY_SECONDS = 10.0
+
+class Advance(Protocol):
+    """Show the units done so far, a few words, and the work left where units differ."""
+
+    def __call__(self, done: int, note: str, left: WorkLeft | None = None, /) -> None:
+        """Show them."""
 
 
 def fact(label: str, text: str) -> None:
@@ -169,7 +175,8 @@ class Table:
 def progress(what: str, total: int, unit: str, already: int = 0) -> Iterator[Advance]:
     """Show the progress on stderr with the pace and the time left.
 
-    A terminal gets a bar; a log file, and any stderr where rich is not installed, gets one line every ten seconds.
+    A terminal gets a bar; a log file, and any stderr where rich is not installed, gets one line every ten seconds, of a
+    long run every minute.
 
     Parameters
     ----------
@@ -185,23 +192,36 @@ def progress(what: str, total: int, unit: str, already: int = 0) -> Iterator[Adv
     Yields
     ------
     Advance
-        ``advance(done, note)``: the units done so far, and a few words beside the bar.
+        ``advance(done, note, left)``: the units done so far, a few words beside the bar, and, where units differ in
+        their work, the work left in place of the pace.
     """
     pace = _Pace(total, unit, already, time.monotonic())
     if not sys.stderr.isatty() or find_spec("rich") is None:
         yield _progress_lines(what, pace)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+    from rich.table import Column
+    from rich.text import Text
 
-    texts = [TextColumn(f"{{task.fields[{name}]}}") for name in ("pace", "note")]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit), *texts)
+    class Note(ProgressColumn):  # the column may narrow before those of count and pace, and its line does not wrap
+        def render(self, task: Task) -> Text:
+            return Text(task.fields["note"], overflow="ellipsis", no_wrap=True)
+
+    texts = [TextColumn(f"{{task.fields[{name}]}}") for name in ("count", "pace")]
+    columns = (TextColumn("{task.description}"), BarColumn(), *texts, Note(Column()))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total, completed=already, pace="", note="")
-        yield lambda done, note: bar.update(task, completed=done, pace=pace.describe(done), note=note)
+        count = f"{already}/{total} {unit}"
+        task = bar.add_task(what, total=total, completed=already, count=count, pace="", note="")
+
+        def advance(done: int, note: str, left: WorkLeft | None = None, /) -> None:
+            part, count = done if left is None else left.fraction * total, f"{done}/{total} {unit}"
+            bar.update(task, completed=part, count=count, pace=pace.describe(done, left), note=note)
+
+        yield advance
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Pace:
     """Mean pace of a run and the time left; ``already`` units were done at ``began`` (s, `time.monotonic`)."""
 
@@ -210,25 +230,31 @@ class _Pace:
     already: int
     began: float
 
-    def describe(self, done: int) -> str:
-        """Format the mean pace so far, e.g. ``5733 drops/s, 0:00:12 left``; empty before the first unit."""
+    def describe(self, done: int, left: WorkLeft | None = None) -> str:
+        """Format the mean pace so far, e.g. ``5733 drops/s, 0:00:12 left``; empty before the first unit.
+
+        Where the work left is given, only its times.
+        """
+        if left is not None:
+            times = [(left.seconds, "left"), (left.all_seconds, "for all")]
+            return ", ".join(f"{timedelta(seconds=round(each))} {of}" for each, of in times if each is not None)
         seconds = time.monotonic() - self.began
         if done <= self.already or seconds <= 0:
             return ""
         rate = (done - self.already) / seconds
         figure = f"{rate:.0f}" if rate >= 100 else f"{rate:.3g}"
-        left = timedelta(seconds=round((self.total - done) / rate))
-        return f"{figure} {self.unit}/s, {left} left"
+        return f"{figure} {self.unit}/s, {timedelta(seconds=round((self.total - done) / rate))} left"
 
 
 def _progress_lines(what: str, pace: _Pace) -> Advance:
     last = pace.began
 
-    def advance(done: int, note: str) -> None:
+    def advance(done: int, note: str, left: WorkLeft | None = None, /) -> None:
         nonlocal last
-        if time.monotonic() - last >= _LOG_EVERY_SECONDS:
-            last = time.monotonic()
-            parts = (f"{done} of {pace.total} {pace.unit}", pace.describe(done), note)
+        now, times = time.monotonic(), pace.describe(done, left)
+        if now - last >= max(_LOG_EVERY_SECONDS, min(_LOG_AT_MOST_EVERY, _LOG_SHARE * (now - pace.began))):
+            last = now
+            parts = (f"{done} of {pace.total} {pace.unit}", times, note)
             click.echo(f"{what}: {', '.join(part for part in parts if part)}", err=True)
 
     return advance

@@ -99,7 +99,7 @@ def select_backend(
     without_graphs = {"none": "there is no CUDA device", "impossible": "an operation cannot be captured"}.get(
         facilities.graphs, ""
     )
-    without_triton = without_graphs or ("C3 or C4 can bind" if constrained else "")
+    without_triton = without_graphs
     if not without_triton and users > facilities.triton_users:
         without_triton = f"the kernels take up to {facilities.triton_users} users"
     elif not without_triton and is_overloaded(users, antennas):
@@ -125,4 +125,4 @@ def select_backend(
         return Selection(Backend.TORCH, "the first batch of its shape; the second one is captured")
     if without_triton:
         return Selection(Backend.CUDA_GRAPHS, without_triton)
-    return Selection(Backend.TRITON, f"at most {facilities.triton_users} users without constraints")
+    return Selection(Backend.TRITON, f"at most {facilities.triton_users} users")

@@ -10,8 +10,8 @@ fallback where it is not the network's.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,27 +20,31 @@ from torch import Tensor
 
 from nflae_bridge.engine.backends import Backend, Facilities, Selection, select_backend
 from nflae_bridge.engine.comparison import NEGLIGIBLE, Comparison
-from nflae_bridge.engine.cuda_graphs import CudaGraphs
+from nflae_bridge.engine.cuda_graphs.answers import RecordedAnswers, load_kernels
+from nflae_bridge.engine.cuda_graphs.graphs import CudaGraphs
+from nflae_bridge.engine.cuda_graphs.packed import PackedAnswer, UnusableChannels
 from nflae_bridge.engine.device_problem import DeviceProblem
-from nflae_bridge.engine.numpy_backend.drops import Drops
+from nflae_bridge.engine.numpy_backend.answer import column
 from nflae_bridge.engine.numpy_backend.networks import KernelNetwork, Network, graph_network
 from nflae_bridge.engine.numpy_backend.solve import DROPS_AT_ONCE, precode, solve
 from nflae_bridge.engine.onnx_graphs import PowerGraph, WavefrontGraph
+from nflae_bridge.files.validation import good_drops
 from nflae_bridge.network.checkpoint import Checkpoint
 from nflae_bridge.network.encoders.wavefront import scaled_to_range
 from nflae_bridge.network.model import PrecodingNetwork
 from nflae_bridge.network.shipped import DEFAULT_TASK, other_task
 from nflae_bridge.network.trunks.backbone import Backbone
 from simulator.downlink.balancing import max_min_candidate
-from simulator.downlink.budget import LinkBudget, per_drop
-from simulator.downlink.candidates import assemble, form_beams
-from simulator.downlink.gram import mixed_precision_gram, scaled_gram
-from simulator.downlink.precoding import ChannelBatch, Precoding
+from simulator.downlink.budget import LinkBudget
+from simulator.downlink.candidates import assemble
+from simulator.downlink.gram import mixed_precision_gram
+from simulator.downlink.precoding import ChannelBatch, Precoding, result_arrays
 from simulator.downlink.rounding import measured_where_lossy
 from simulator.problems.algebra import Complex, Real
+from simulator.problems.user_gram import UserGram
 
 if TYPE_CHECKING:
-    from nflae_bridge.engine.triton_kernels import TritonKernels
+    from nflae_bridge.engine.triton_kernels.wavefront import WavefrontKernel
 
 
 class Engine:
@@ -89,7 +93,8 @@ class Engine:
         self.device = torch.device(device)
         if checkpoint.task != DEFAULT_TASK:
             raise other_task(checkpoint.name, checkpoint.task, DEFAULT_TASK)
-        self.network = copy.deepcopy(cast(PrecodingNetwork, checkpoint.network)).to(self.device).eval()
+        network = copy.deepcopy(cast(PrecodingNetwork, checkpoint.network)).to(self.device)
+        self.network = network.eval().requires_grad_(False)  # gradients are those of the channels
         if self.device.type == "cuda" and isinstance(self.network.backbone, Backbone):
             self.network.backbone.model.to(torch.bfloat16)  # halves the time to read the weights; rates move by 1e-5
         self.refinements = refinements
@@ -100,8 +105,14 @@ class Engine:
         self._wavefront = WavefrontGraph(checkpoint.folder)
         self._comparison = Comparison(self.network, self._scores, with_fallback)
         captures = self.device.type == "cuda" or self.backend in (Backend.CUDA_GRAPHS, Backend.TRITON)
-        self._graphs = CudaGraphs(self.device) if captures else None
-        self._triton = _load_triton(self.network) if with_fallback and captures else None
+        self._recorded: RecordedAnswers | None = None
+        self._wavefront_kernel: WavefrontKernel | None = None
+        if captures:
+            kernels, self._wavefront_kernel = load_kernels(self.network)
+            kernels = kernels if with_fallback else None
+            always_scored = not self.network.encoder.classifies
+            graphs = CudaGraphs(self.device)
+            self._recorded = RecordedAnswers(graphs, self._comparison, self._scores, kernels, always_scored)
 
     def refined(self, refinements: int) -> Engine:
         """Return the same network with another number of refinement steps."""
@@ -113,7 +124,7 @@ class Engine:
         """Precode a batch.
 
         Labels given with the batch replace the network's; C3 goes by the labels returned. Where C3 cannot bind, labels
-        change nothing, and the network's own are computed when first read.
+        change nothing, and the network's own are computed when first read. Channels may require gradients.
 
         Parameters
         ----------
@@ -126,17 +137,66 @@ class Engine:
         -------
         Precoding
         """
+        if torch.is_grad_enabled() and batch.channels.requires_grad:
+            return self._by_torch(batch, budget)
         backend = self.select_backend(batch, budget).backend
         if backend is Backend.NUMPY:
             network = self._numpy_network()
             if network is not None:
                 return self._by_numpy(network, batch, budget)
-        elif self._graphs is not None and backend is not Backend.TORCH:
-            answer = self._by_graphs(self._graphs, backend, batch, budget)
-            if answer is not None:
-                return answer
+        elif self._recorded is not None and backend is not Backend.TORCH:
+            packed = self._recorded.compute(backend, batch, budget, self.refinements, False)
+            if packed is not None:
+                return self._unpacked(packed, batch, budget)
         self._note_use(batch, budget)
         return self._by_torch(batch, budget)
+
+    def arrays(
+        self, channels: npt.NDArray[np.complex64], budget: LinkBudget, names: Collection[str], checked: bool = True
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Precode channels in the host's memory; where NumPy or a CUDA graph computes them, without PyTorch's objects.
+
+        Parameters
+        ----------
+        channels
+            complex64 (drops, users, antennas), in memory that can be written.
+        budget
+            Link budget.
+        names
+            Names of the arrays, see `matlab_io.result.RESULT_ARRAYS`.
+        checked
+            Whether every channel is known to be finite and not zero.
+
+        Returns
+        -------
+        dict
+            Arrays by name, those of the result schema of a call of the engine, bit for bit.
+
+        Raises
+        ------
+        UnusableChannels
+            If a channel that is not known to be usable is not.
+        """
+        batch = ChannelBatch(torch.from_numpy(channels))
+        backend = self.select_backend(batch, budget).backend
+        network = self._numpy_network() if backend is Backend.NUMPY else None
+        if network is not None:
+            power = column(budget.power)
+            answer = precode(network, channels, power / column(budget.noise_power), self.refinements, NEGLIGIBLE)
+            if not answer.lossy.any():
+                return answer.arrays(power, names, lambda: self._scores(batch.channels).numpy())
+        if self._recorded is not None and backend in (Backend.TRITON, Backend.CUDA_GRAPHS):
+            scored = "near_field" in names or "near_field_score" in names
+            packed = self._recorded.compute(backend, batch, budget, self.refinements, scored)
+            if packed is not None:
+                if not checked and not packed.holds("usable"):
+                    raise UnusableChannels
+                if self._is_complete(packed, budget):
+                    return packed.arrays(column(budget.power), names)
+                return result_arrays(self._unpacked(packed, batch, budget), names=names)
+        if not checked and not good_drops(channels).all():
+            raise UnusableChannels
+        return result_arrays(self(batch, budget), names=names)
 
     def select_backend(self, batch: ChannelBatch, budget: LinkBudget) -> Selection:
         """Return the backend that the next call with such a batch uses, and why.
@@ -162,22 +222,24 @@ class Engine:
             without_numpy = "NumPy computes the compared answer only"
         elif self.device.type != "cpu":
             without_numpy = "the network is not on the CPU"
-        graphs = self._graphs
+        recorded = self._recorded
         facilities = Facilities(
             without_numpy,
             self._kernel is not None or self._powers.requested,
-            "none" if graphs is None else graphs.state(batch, budget, self.refinements),
-            0 if self._triton is None else self._triton.max_users,
+            "none" if recorded is None else recorded.graphs.state(batch, budget, self.refinements),
+            0 if recorded is None or recorded.kernels is None else recorded.kernels.max_users,
         )
         return select_backend(batch, budget, facilities, self.backend)
 
-    def allocation(self, gram: Complex) -> tuple[Real, Real] | None:
+    def allocation(self, gram: Complex, antennas: int | None = None) -> tuple[Real, Real] | None:
         """Compute (lambda / P, P_k / P) under the total power alone, without beams.
 
         Parameters
         ----------
         gram
             Gamma, complex128 (drops, users, users).
+        antennas
+            N, from which users are selected in overloaded cells; None: no users are.
 
         Returns
         -------
@@ -191,8 +253,8 @@ class Engine:
             return None
         parts = []
         for start in range(0, len(gram), DROPS_AT_ONCE):
-            drops = Drops.of_gram(gram[start : start + DROPS_AT_ONCE])
-            parts.append(solve(network, drops, self.refinements, NEGLIGIBLE)[0])
+            drops = UserGram.of_gram(gram[start : start + DROPS_AT_ONCE])
+            parts.append(solve(network, drops, self.refinements, NEGLIGIBLE, antennas)[0])
         return (
             np.concatenate([part.dual_power_fractions for part in parts]),
             np.concatenate([part.power_fractions for part in parts]),
@@ -242,10 +304,9 @@ class Engine:
         constrained = budget.constrains_near_field or budget.demands_rates
         if not constrained and len(batch.channels):
             self._powers.requested = True
-        if self._graphs is not None:
-            self._graphs.note(batch, budget, self.refinements)
+        if self._recorded is not None:
+            self._recorded.graphs.note(batch, budget, self.refinements)
 
-    @torch.no_grad()
     def _by_torch(self, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
         """Compute in PyTorch, operation by operation."""
         source = batch.channels.device
@@ -269,50 +330,26 @@ class Engine:
         result = assemble(batch, best, budget, fallback, self._labels(batch, chosen.score), needs_float64)
         return result if source == self.device else result.to(source)
 
-    def _by_graphs(
-        self, graphs: CudaGraphs, backend: Backend, batch: ChannelBatch, budget: LinkBudget
-    ) -> Precoding | None:
-        """Compute by a CUDA graph of the batch's shape; None if the shape cannot be captured."""
-        compute = self._by_kernels if backend is Backend.TRITON else self._by_operations
-        outputs = graphs.run(compute, batch, budget, self.refinements)
-        if outputs is None:
-            return None
-        precoder, table = outputs
-        users = batch.channels.shape[1]
-        power_fractions, uplink, sinr, *score = torch.split(table.narrow(1, 0, table.shape[1] - 2), users, 1)
-        feasible, fallback = table.narrow(1, table.shape[1] - 2, 2).bool().unbind(1)
-        power = (
-            per_drop(budget.power, power_fractions).unsqueeze(-1) if isinstance(budget.power, Tensor) else budget.power
-        )
-        labels = self._labels(batch, *score)
-        result = Precoding(precoder, power_fractions * power, uplink * power, feasible, fallback, labels, lambda: sinr)
-        if self.with_fallback and budget.demands_rates and not feasible.all():
-            unmet = ~feasible
-            given = None if batch.near_field is None else batch.near_field[unmet.to(batch.near_field.device)]
-            rescued = self._by_torch(ChannelBatch(batch.channels[unmet], given), budget.select(unmet))
-            return result.replaced(unmet, rescued)
-        return result
+    def _is_complete(self, packed: PackedAnswer, budget: LinkBudget) -> bool:
+        """Return whether no drop is to be computed again, with max-min directions, since it lacks minimum rates."""
+        return not (self.with_fallback and budget.demands_rates) or packed.holds("feasible")
 
-    def _by_operations(self, problem: DeviceProblem) -> tuple[Tensor, Tensor]:
-        """Compute in PyTorch, without a transfer to the host, as two tensors: the precoder, and a table per user."""
-        gram = scaled_gram(problem.amplitude_scale, problem.channels)
-        chosen = self._comparison.best(problem, gram, self.refinements)
-        best = chosen.best
-        flags = torch.stack([best.feasible, chosen.fallback], -1).double()
-        scores = [] if chosen.score is None else [chosen.score]
-        table = torch.cat([best.power_fractions, best.dual_power_fractions, best.sinr, *scores, flags], -1)
-        return form_beams(problem.channels, best.coefficients), table
-
-    def _by_kernels(self, problem: DeviceProblem) -> tuple[Tensor, Tensor]:
-        """Compute the same by the Triton kernels."""
-        assert self._triton is not None
-        return self._triton(problem.channels, problem.amplitude_scale, self.refinements, NEGLIGIBLE)
+    def _unpacked(self, packed: PackedAnswer, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
+        """Return the precoding of a recorded answer."""
+        score = packed.table[:, packed.column("near_field_score")] if packed.size.scored else None
+        result = packed.precoding(budget, self._labels(batch, score))
+        if self._is_complete(packed, budget):
+            return result
+        unmet = ~result.feasible
+        given = None if batch.near_field is None else batch.near_field[unmet.to(batch.near_field.device)]
+        rescued = self._by_torch(ChannelBatch(batch.channels[unmet], given), budget.select(unmet))
+        return result.replaced(unmet, rescued)
 
     def _by_numpy(self, network: Network, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
         """Compute drops without constraints in NumPy and ONNX Runtime."""
-        power = _column(budget.power)
-        channels = batch.channels.resolve_conj().contiguous().numpy()
-        answer = precode(network, channels, power / _column(budget.noise_power), self.refinements, NEGLIGIBLE)
+        power = column(budget.power)
+        channels = batch.channels.detach().resolve_conj().contiguous().numpy()
+        answer = precode(network, channels, power / column(budget.noise_power), self.refinements, NEGLIGIBLE)
         power_fractions, uplink_fractions = answer.fractions
         result = Precoding(
             precoder=torch.from_numpy(answer.precoder),
@@ -340,35 +377,20 @@ class Engine:
 
         return labels
 
-    @torch.no_grad()
     def _scores(self, channels: Tensor) -> Tensor:
         """Return near-field scores, float64 (drops, users), for channels on the device.
 
         On a CPU the exported classifier computes them from the second call on, up to as many antennas as it is faster.
         """
-        logit = None
+        found = None if self._wavefront_kernel is None else self._wavefront_kernel.scores(channels)
+        if found is not None:
+            return found
         channels, exported = scaled_to_range(channels), self._wavefront
         if channels.device.type == "cpu" and channels.shape[-1] <= exported.max_antennas:
             if exported.requested and self.backend is not Backend.TORCH and not exported.unusable:
-                found = exported.logits(channels.resolve_conj().contiguous().numpy())
-                logit = None if found is None else torch.from_numpy(found)
+                computed = exported.scores(channels.resolve_conj().contiguous().numpy())
+                if computed is not None:
+                    return torch.from_numpy(computed)
             exported.requested = True
-        if logit is None:
-            logit = self.network.near_field_logit(channels)
-        return torch.sigmoid(logit.double())
-
-
-def _load_triton(network: PrecodingNetwork) -> TritonKernels | None:
-    try:
-        from nflae_bridge.engine.triton_kernels import TritonKernels
-    except ImportError:  # PyTorch's builds for Linux with CUDA include Triton, others do not
-        return None
-    return TritonKernels.of(network)
-
-
-def _column(value: float | Tensor) -> float | npt.NDArray[np.float64]:
-    """Return a budget's quantity as a number, or as one per drop, float64 (drops or 1, 1)."""
-    if not isinstance(value, Tensor):
-        return float(value)
-    numbers: npt.NDArray[np.float64] = value.reshape(-1, 1).double().cpu().numpy()
-    return numbers
+        with torch.no_grad():
+            return torch.sigmoid(self.network.near_field_logit(channels).double())

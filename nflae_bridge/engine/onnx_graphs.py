@@ -32,6 +32,8 @@ Single = npt.NDArray[np.float32]
 Real = npt.NDArray[np.float64]
 Run = Callable[[Mapping[str, npt.NDArray[Any]]], list[npt.NDArray[Any]]]
 
+_LARGEST_EXPONENT = 700.0  # of the exponential in double precision
+
 _LOG = logging.getLogger("nflae_bridge.engine")
 
 
@@ -158,6 +160,29 @@ class WavefrontGraph(ExportedGraph):
         super().__init__(folder, WAVEFRONT)
         self._matrices: dict[int, Single] = {}
 
+    def scores(self, channels: npt.NDArray[np.complex64]) -> Real | None:
+        """Compute near-field scores.
+
+        Parameters
+        ----------
+        channels
+            As in `logits`.
+
+        Returns
+        -------
+        Real or None
+            The logistic function of the logits, float64 (drops, users); None where the graph is `unusable`.
+        """
+        found = self.logits(channels)
+        if found is None:
+            return None
+        scores = np.negative(found, dtype=np.float64)
+        np.minimum(scores, _LARGEST_EXPONENT, out=scores)
+        np.exp(scores, out=scores)
+        scores += 1
+        result: Real = np.divide(1, scores, out=scores)
+        return result
+
     def logits(self, channels: npt.NDArray[np.complex64]) -> Single | None:
         """Compute near-field logits.
 
@@ -189,4 +214,4 @@ class WavefrontGraph(ExportedGraph):
             run({"subarrays": subarrays[start : start + USERS_PER_PART], "matrix": matrix})[0]
             for start in range(0, len(subarrays), USERS_PER_PART)
         ]
-        return np.concatenate(logits).reshape(shape)
+        return (logits[0] if len(logits) == 1 else np.concatenate(logits)).reshape(shape)

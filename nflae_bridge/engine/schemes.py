@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from nflae_bridge.engine.devices import choose_device
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.network.shipped import load_model
@@ -38,6 +40,23 @@ def load_scheme(name: str, model: str = "auto", device: str = "auto", refinement
     if check_scheme(name, ("nflae",)) == "nflae":
         return load_network(model, device, refinements)
     return scheme(name)
+
+
+@lru_cache(maxsize=8)
+def cached_scheme(name: str, model: str = "auto", device: str = "auto", refinements: int = 0) -> Scheme:
+    """Load a precoding scheme once per process.
+
+    Parameters
+    ----------
+    name, model, device, refinements
+        As for `load_scheme`.
+
+    Returns
+    -------
+    Scheme
+        As of `load_scheme`.
+    """
+    return load_scheme(name, model, device, refinements)
 
 
 def load_network(model: str = "auto", device: str = "auto", refinements: int = 0) -> Engine:

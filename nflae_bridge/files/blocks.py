@@ -35,6 +35,8 @@ class Block:
         Complex64, (drops, users, receive antennas), where these were combined; bad drops included.
     near_field : numpy.ndarray or None
         Given near-field labels, bool (good drops, users).
+    true_channels : numpy.ndarray or None
+        Channels on which the precoders are judged, complex64 (good drops, users, antennas); None: `channels`.
     """
 
     start: int
@@ -42,6 +44,7 @@ class Block:
     channels: Channels
     receive_combiner: npt.NDArray[np.complex64] | None = None
     near_field: npt.NDArray[np.bool_] | None = None
+    true_channels: Channels | None = None
 
 
 def blocks(

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from matlab_io.containers.variable import NUMERIC_CLASSES, Variable, matlab_shape, shape_text
+from matlab_io.containers.variable import NUMERIC_CLASSES, Variable, shape_text
 from matlab_io.errors import NflaeError
+from nflae_bridge.files.budget.variables import read_per_user, users_by_drops, variable_shape
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Precoding, Scheme
 from simulator.geometry.panel_labels import panel_near_field_score
@@ -35,7 +34,6 @@ __all__ = [
     "named_panel",
     "precode_labelled",
     "read_labels",
-    "read_weights",
     "stated_panel",
     "strongest_antenna",
 ]
@@ -50,7 +48,6 @@ UNDECIDED = 0.5
 _VARIABLE = "near_field"
 _ONE_RECEIVE_ANTENNA = 3  # axes of channels: drops, users, antennas
 Labels = npt.NDArray[np.bool_]
-Axes = list[tuple[str, int]]
 
 
 @dataclass(frozen=True)
@@ -174,68 +171,14 @@ def read_labels(file: ChannelFile, wanted: str | None) -> tuple[Labels | None, s
     remedy = f"correct it, or pass --near-field {NO_VARIABLE} for the labels of the network"
     if variable.matlab_class not in (*NUMERIC_CLASSES, "logical") or variable.is_complex:
         raise NflaeError(f"{where} ({variable.matlab_class}) holds no labels; expected 0 and 1 per user; {remedy}")
-    order, numbers = _per_user(file, variable, "label", remedy)
-    shape = _matlab_shape(variable)
+    order, numbers = read_per_user(file, variable, "label", remedy)
+    shape = variable_shape(variable)
     wrong = np.argwhere(~np.isin(numbers, (0, 1)))
     if len(wrong):
         index = ",".join(str(position + 1) for position in wrong[0])
         raise NflaeError(f"{where}({index}) = {numbers[tuple(wrong[0])]:g}; labels are 0 and 1; {remedy}")
-    labels = _users_by_drops(file, numbers.astype(np.bool_), order)
+    labels = users_by_drops(file, numbers.astype(np.bool_), order)
     return labels, f"{variable.name} in {file.path.name}, {shape_text(shape)}"
-
-
-def read_weights(file: ChannelFile, name: str) -> npt.NDArray[np.float64]:
-    """Read the weights of the users' rates from a variable of a channel file.
-
-    Parameters
-    ----------
-    file : ChannelFile
-        Open file.
-    name : str
-        Name of the variable.
-
-    Returns
-    -------
-    numpy.ndarray
-        Float64, (users,) or (drops, users).
-
-    Raises
-    ------
-    NflaeError
-        If there is no such variable, or it does not hold real numbers, one per user or per user and drop.
-    """
-    from matlab_io.containers.contents import list_variables
-
-    remedy = "pass --weights with such an array, or as numbers with commas between them"
-    listed = [] if file.version == "raw" else list_variables(file.path, file.version)
-    variable = next((each for each in listed if each.name == name), None)
-    if variable is None:
-        raise NflaeError(f"{file.path}: no variable {name}; {remedy}")
-    if variable.matlab_class not in NUMERIC_CLASSES or variable.is_complex:
-        raise NflaeError(f"{file.path}: {name} ({variable.matlab_class}) holds no weights; {remedy}")
-    if math.prod(variable.shape) == file.users:
-        return _numbers(file, variable).astype(np.float64).reshape(-1)
-    order, numbers = _per_user(file, variable, "weight", remedy)
-    return _users_by_drops(file, numbers.astype(np.float64), order)
-
-
-def _per_user(file: ChannelFile, variable: Variable, noun: str, remedy: str) -> tuple[Axes, npt.NDArray[np.float64]]:
-    """Read a variable of one value per user and drop, with its axes in MATLAB order."""
-    orders, shape = _orders(file, variable.row_major), _matlab_shape(variable)
-    order = next((order for order in orders if _sizes(order) == shape), None)
-    if order is None:
-        expected = " or ".join(dict.fromkeys(shape_text(_sizes(order)) for order in orders))
-        where = f"{file.path}: {variable.name}"
-        raise NflaeError(f"{where} is {shape_text(shape)}; expected a {noun} per user, {expected}; {remedy}")
-    return order, _numbers(file, variable)
-
-
-def _users_by_drops(file: ChannelFile, numbers: npt.NDArray[Any], order: Axes) -> npt.NDArray[Any]:
-    """Bring values per user and drop to (drops, users)."""
-    values = numbers.reshape([size for _, size in order], order="F")
-    users = [name for name, _ in order].index("k")
-    values = np.moveaxis(values, users, 0).reshape((file.users, file.drops), order="F")
-    return np.ascontiguousarray(values.T)
 
 
 def stated_panel(file: ChannelFile, wanted: str | None = None) -> UniformPlanarArray | None:
@@ -358,29 +301,3 @@ def _variable(file: ChannelFile, wanted: str | None) -> Variable | None:
     beside = file.variable.rpartition(".")[0]
     names = (f"{beside}.{_VARIABLE}", _VARIABLE)
     return next((variables[name] for name in names if name in variables), None)
-
-
-def _orders(file: ChannelFile, row_major: bool) -> list[Axes]:
-    """Return the possible axes in MATLAB order: as in the channels, users before drops, users by all drops."""
-    drops = list(zip(file.drop_letters, file.drop_axes, strict=True))
-    users = [("k", file.users)]
-    letters = file.layout[::-1] if row_major else file.layout
-    before = sum(letter in file.drop_letters for letter in letters.partition("k")[0]) if "k" in letters else 0
-    return [drops[:before] + users + drops[before:], users + drops, [*users, ("s", file.drops)]]
-
-
-def _sizes(order: Axes) -> tuple[int, ...]:
-    return matlab_shape([size for _, size in order])
-
-
-def _matlab_shape(variable: Variable) -> tuple[int, ...]:
-    return matlab_shape(variable.shape[::-1] if variable.row_major else variable.shape)
-
-
-def _numbers(file: ChannelFile, variable: Variable) -> npt.NDArray[np.float64]:
-    """Return the array in MATLAB's order of axes."""
-    from matlab_io.reading.storage import open_storage
-
-    with closing(open_storage(file.path, file.version, variable, [])) as storage:
-        numbers = storage.numbers(variable)
-    return numbers.T if variable.row_major else numbers

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from matlab_io.errors import NflaeError
+from nflae_bridge.files.budget.choice import BudgetChoice, BudgetRequest, choose_budget
 from simulator.downlink.budget import DEFAULT_POWER, LinkBudget
 from simulator.problems.options import OPTION_NAMES, describe_problem, total_power
 from simulator.problems.problem import PrecodingProblem, ProblemError
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # numpy is not imported for the options of a command
     import numpy as np
     import numpy.typing as npt
 
     from matlab_io import ChannelFile
     from matlab_io.writing.mat_writer import Value
     from nflae_bridge.files.blocks import Block
-    from nflae_bridge.files.budget.choice import BudgetChoice
+    from nflae_bridge.files.budget.user_snr import Progress
 
 __all__ = [
     "ProblemRequest",
@@ -43,8 +44,8 @@ class ProblemRequest:
         Name of a variable, or numbers with commas between them.
     window : int, optional
         Drops per mean rate.
-    power_per_antenna : float, optional
-        W.
+    power_per_antenna : str, optional
+        Name of a variable, or numbers with commas between them, W.
     antenna_groups, rf_chains, phase_bits : int, optional
         Antennas per group; RF chains; bits of the phase shifters.
     connection : str, optional
@@ -56,7 +57,7 @@ class ProblemRequest:
     objective: str | None = None
     weights: str | None = None
     window: int | None = None
-    power_per_antenna: float | None = None
+    power_per_antenna: str | None = None
     antenna_groups: int | None = None
     rf_chains: int | None = None
     phase_bits: int | None = None
@@ -64,21 +65,26 @@ class ProblemRequest:
     streams: int | None = None
 
 
-def choose_problem(request: ProblemRequest, file: ChannelFile, choice: BudgetChoice) -> PrecodingProblem:
-    """Make the problem of a channel file.
+def choose_problem(
+    request: ProblemRequest, budget: BudgetRequest, file: ChannelFile, progress: Progress | None = None
+) -> tuple[PrecodingProblem, BudgetChoice]:
+    """Choose the link budget and make the problem of a channel file.
 
     Parameters
     ----------
-    request : ProblemRequest
+    request, budget : ProblemRequest, BudgetRequest
         Options of the command.
     file : ChannelFile
         Open file.
-    choice : BudgetChoice
-        Chosen link budget.
+    progress : callable, optional
+        As for `choose_budget`.
 
     Returns
     -------
-    PrecodingProblem
+    problem : PrecodingProblem
+        Problem.
+    choice : BudgetChoice
+        Chosen link budget; where none is stated, the power is the sum of the antennas' limits.
 
     Raises
     ------
@@ -86,6 +92,8 @@ def choose_problem(request: ProblemRequest, file: ChannelFile, choice: BudgetCho
         If a quantity is out of its range, makes no sense without another, or does not fit the channels.
     """
     options: dict[str, Any] = dict(vars(request))
+    limits = _numbers_or_variable("power_per_antenna", request.power_per_antenna, file)
+    choice = choose_budget(budget, file, progress, limits)
     subcarriers = 1
     if choice.power_scope == "total":
         if file.drop_letters[:1] != "f" or file.drop_letters.count("f") > 1:
@@ -94,9 +102,9 @@ def choose_problem(request: ProblemRequest, file: ChannelFile, choice: BudgetCho
                 f" the layout is {file.layout}: permute the array, or pass --power-scope equal"
             )
         subcarriers = choice.subcarriers
-    if request.weights is not None:
-        options["weights"] = _weights(request.weights, file)
-    if request.power_per_antenna is not None and choice.power_scope == "equal" and choice.power.is_default:
+    options["weights"] = _numbers_or_variable("weights", request.weights, file)
+    options["power_per_antenna"] = limits
+    if limits is not None and choice.power_scope == "equal" and choice.power.is_default:
         raise NflaeError("--power-scope equal shares P: pass --power-dbw beside --power-per-antenna, or leave it out")
     try:
         problem = describe_problem(
@@ -107,8 +115,8 @@ def choose_problem(request: ProblemRequest, file: ChannelFile, choice: BudgetCho
         )
         problem.check(file.drops, file.users, file.antennas, file.receive_antennas)
     except ProblemError as error:
-        raise ProblemError(_with_options(str(error))) from None
-    return problem
+        raise ProblemError(_with_variables(_with_options(str(error)), request, file)) from None
+    return problem, choice
 
 
 def drawn_problem(request: ProblemRequest, users: int, antennas: int) -> PrecodingProblem:
@@ -117,7 +125,7 @@ def drawn_problem(request: ProblemRequest, users: int, antennas: int) -> Precodi
     Parameters
     ----------
     request : ProblemRequest
-        Options of the command; weights are numbers.
+        Options of the command; weights and limits are numbers.
     users, antennas : int
         K and N.
 
@@ -130,11 +138,10 @@ def drawn_problem(request: ProblemRequest, users: int, antennas: int) -> Precodi
     ProblemError
         If a quantity is out of its range, makes no sense without another, or does not fit the channels.
     """
-    options: dict[str, Any] = dict(vars(request))
-    if request.weights is not None:
-        options["weights"] = [float(part) for part in request.weights.split(",")]
-    limit = request.power_per_antenna
-    has_total = limit is None or limit * antennas > DEFAULT_POWER
+    limits = _numbers_or_variable("power_per_antenna", request.power_per_antenna)
+    weights = _numbers_or_variable("weights", request.weights)
+    options: dict[str, Any] = {**vars(request), "weights": weights, "power_per_antenna": limits}
+    has_total = limits is None or limits.mean() * antennas > DEFAULT_POWER
     try:
         problem = describe_problem(options, receive_antennas=None, has_total=has_total, subcarriers=1)
         problem.check(1, users, antennas)
@@ -151,6 +158,14 @@ def _with_options(message: str) -> str:
         message = re.sub(rf"^{name}\b|(?<=leave ){name}(?= out)", option, message)
         if "_" in name:
             message = re.sub(rf"\b{name}\b", option, message)
+    return message
+
+
+def _with_variables(message: str, request: ProblemRequest, file: ChannelFile) -> str:
+    """Return a message that begins with file and variable in place of an option whose values were read from them."""
+    for option, text in (("--weights", request.weights), ("--power-per-antenna", request.power_per_antenna)):
+        if text is not None and _numbers(text) is None and message.startswith(f"{option} must"):
+            message = f"{file.path}: {text}{message.removeprefix(option)}; correct it in the file, or pass {option}"
     return message
 
 
@@ -244,15 +259,28 @@ def streams_of(problem: PrecodingProblem, receive_antennas: int, antennas: int) 
     return problem.streams or min(receive_antennas, antennas)
 
 
-def _weights(text: str, file: ChannelFile) -> npt.NDArray[np.float64] | list[float]:
+def _numbers_or_variable(
+    name: str, text: str | None, file: ChannelFile | None = None
+) -> npt.NDArray[np.float64] | None:
     """Parse numbers with commas between them, or read a variable."""
-    from nflae_bridge.files.labels import read_weights
+    if text is None:
+        return None
+    numbers = _numbers(text)
+    if numbers is not None:
+        return numbers
+    if "," in text or file is None:
+        raise ProblemError(
+            _with_options(f"{name} must be numbers with commas between them, or a variable, got {text!r}")
+        )
+    from nflae_bridge.files.budget.variables import read_antenna_limits, read_weights
+
+    return read_weights(file, text) if name == "weights" else read_antenna_limits(file, text)
+
+
+def _numbers(text: str) -> npt.NDArray[np.float64] | None:
+    import numpy as np
 
     try:
-        return [float(part) for part in text.split(",")]
+        return np.array([float(part) for part in text.split(",")])
     except ValueError:
-        if "," in text:
-            raise ProblemError(
-                f"weights must be numbers with commas between them, or a variable, got {text!r}"
-            ) from None
-        return read_weights(file, text)
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -51,14 +52,25 @@ def good_drops(channels: Channels) -> npt.NDArray[np.bool_]:
     numpy.ndarray
         Bool, (drops,).
     """
-    channels = channels.reshape(*channels.shape[:2], -1)
-    parts = np.ascontiguousarray(channels).view(np.float32)
-    energy = np.einsum("skn,skn->sk", parts, parts)
-    if energy.min(initial=1) > 0 and energy.max(initial=0) < np.inf:  # NaN fails both comparisons
+    if _have_energy(channels):
         return np.ones(len(channels), np.bool_)
-    # Finite channels can have an energy beyond the range of float32 too.
+    channels = channels.reshape(*channels.shape[:2], -1)
     usable = np.isfinite(channels).all(axis=2) & np.any(channels != 0, axis=2)
     return np.asarray(usable.all(axis=1))
+
+
+_vecdot: Any = getattr(np, "vecdot", None)  # of NumPy 2, which takes a fifth of the time for one drop
+
+
+def _have_energy(channels: Channels) -> bool:
+    """Return whether the energy of every user is positive and finite, which excludes every fault.
+
+    Finite channels can have an energy beyond the range of float32 too.
+    """
+    parts = np.ascontiguousarray(channels).view(np.float32).reshape(*channels.shape[:2], -1)
+    energy = (np.einsum("skn,skn->sk", parts, parts) if _vecdot is None else _vecdot(parts, parts)).ravel()
+    # NaN fails both comparisons.
+    return bool(not len(energy) or (np.minimum.reduce(energy) > 0 and np.maximum.reduce(energy) < np.inf))
 
 
 def fault_of(channels: Channels, drop: int) -> BadDrop:
@@ -95,8 +107,7 @@ def first_bad_drop(channels: Channels) -> BadDrop | None:
     -------
     BadDrop or None
     """
-    good = good_drops(channels)
-    if good.all():
+    if _have_energy(channels) or (good := good_drops(channels)).all():
         return None
     drop = int(np.flatnonzero(~good)[0])
     return fault_of(channels[drop], drop)

@@ -11,6 +11,7 @@ __all__ = [
     "ConnectionLost",
     "Expired",
     "NoAnswer",
+    "NoTrack",
     "ServerBusy",
     "ServerFault",
     "ServerStopping",
@@ -91,6 +92,12 @@ class Expired(BridgeError, TimeoutError):
     code = "expired"
 
 
+class NoTrack(BridgeError, LookupError):
+    """Report a track that the server does not keep, because it has expired; begin one without an identifier."""
+
+    code = "no_track"
+
+
 class NoAnswer(BridgeError, TimeoutError):
     """Report a deadline that passed without an answer."""
 
@@ -104,7 +111,8 @@ class ConnectionLost(BridgeError, ConnectionError):
 
 
 _ERRORS = {
-    error.code: error for error in (BadRequest, BadChannels, TooLarge, ServerBusy, ServerStopping, ServerFault, Expired)
+    error.code: error
+    for error in (BadRequest, BadChannels, TooLarge, ServerBusy, ServerStopping, ServerFault, Expired, NoTrack)
 }
 
 

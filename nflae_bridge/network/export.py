@@ -63,9 +63,11 @@ class _Wavefront(nn.Module):
     def __init__(self, classifier: WavefrontClassifier) -> None:
         super().__init__()
         self.classifier = classifier
+        weight, bias = classifier.first_layer()
+        self.weight, self.bias = nn.Buffer(weight.detach()), nn.Buffer(bias.detach())
 
     def forward(self, subarrays: Tensor, matrix: Tensor) -> Tensor:
-        return self.classifier.logit(subarrays, matrix)
+        return self.classifier.logit(subarrays, matrix, (self.weight, self.bias))
 
 
 class _Coefficients(nn.Module):

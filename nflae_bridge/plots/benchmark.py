@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import rcParams
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, Locator, LogLocator, NullFormatter, NullLocator
+from matplotlib.transforms import ScaledTranslation
 
 from nflae_bridge.plots.names import label
 from nflae_bridge.plots.style import empty_figure, grid_axes, style
@@ -24,9 +28,14 @@ _NAMES = {
     FLOOR: "floor: $H^HH$ and $HC$ alone",
     PLAIN_CALL: "one plain call of ours",
 }
-# Offset of the iterations beside a marker, points.
-_OFFSETS = {"wmmse": (8, -11), "inversion-free": (-8, 6)}
-_WIDE = 5e3  # ratio of the ends of an axis beyond which labels at 1, 2 and 5 run into each other
+# Offsets of the iterations beside a marker, points; the first without a collision.
+_OFFSETS = {
+    "wmmse": ((8, -11), (0, -14), (14, -3), (10, 6), (-8, -13), (-12, 6), (20, -12)),
+    "nflae": ((0, 10), (16, -4), (-16, -4), (0, -18), (16, -15), (-16, -15), (16, 7), (-16, 7), (0, -29), (0, 21)),
+    "inversion-free": ((-8, 6), (-14, -3), (0, 9), (-10, -12), (12, -3), (4, -15), (-20, 8)),
+}
+_DIGIT, _HEIGHT, _MARKER = 5.0, 8.0, 4.0  # sizes of a digit and of half a marker, points
+_LEGEND_OFFSET = 40  # of a legend below the axes, points
 _MARGIN = 0.15  # per cent above the best
 _TICKS = (*range(0, 90, 10), 90, 95, 97, 98, 99, 99.5, 99.8, 99.9, 100, 100.1, 100.2, 100.5, *range(101, 120))
 _AXES = {"users": "users K", "antennas": "antennas N", "batch": "drops per call"}
@@ -75,6 +84,8 @@ def bench_figure(
     figure.legend(
         handles.values(), handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize="small"
     )
+    for axes, found in zip((axes for axes in grid.flat if axes.get_visible()), panels.values(), strict=True):
+        _number(axes, found)
     return figure
 
 
@@ -119,7 +130,9 @@ def scaling_figure(scaled: Sequence[Scaled], title: str, notes: Sequence[str]) -
         axes.set_ylabel("median time per drop [µs]")
         _plain_numbers(axes.yaxis)
         grid_axes(axes)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False, fontsize="small")
+        below = axes.transAxes + ScaledTranslation(0, -_LEGEND_OFFSET / 72, figure.dpi_scale_trans)
+        place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "bbox_transform": below}
+        axes.legend(ncols=2, frameon=False, fontsize="small", **place)
     for line in grid:  # one range of times per device
         low, high = (pick(bound) for pick, bound in zip((min, max), zip(*(a.get_ylim() for a in line), strict=True),
                                                         strict=True))  # fmt: skip
@@ -156,8 +169,6 @@ def _draw_panel(axes: Any, rows: Sequence[Measurement], problem: PrecodingProble
             zorder=7 if scheme == "nflae" else 3,
             **style(scheme),
         )
-        for index, row in enumerate(series_rows):
-            _mark(axes, row, share(row), index)
     axes.set_xscale("log")
     _plain_numbers(axes.xaxis)
     _stretch(axes, min(map(share, found)), share(max(found, key=lambda row: row.objective)))
@@ -176,27 +187,77 @@ def _stretch(axes: Any, low: float, high: float) -> None:
     floor = top - 1.25 * (top - low)
     axes.set_ylim(floor, top - 0.45 * _MARGIN)
     ticks = [tick for tick in _TICKS if floor <= tick <= high]
-    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.yaxis.set_major_locator(_ShareTicks(ticks))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def _mark(axes: Any, row: Measurement, share: float, index: int) -> None:
-    """Write the iterations beside a marker; those of the network, which lie close together, one above the other."""
-    if row.iterations is None:
-        return
-    ours = row.scheme == "nflae"
-    axes.annotate(
-        f"+{row.iterations}" if ours and row.iterations else str(row.iterations),
-        (1e6 * row.median, share),
-        xytext=(0, 8 + 11 * index) if ours else _OFFSETS[row.scheme],
-        textcoords="offset points",
-        ha="center",
-        fontsize="small" if ours else "x-small",
-        fontweight="bold" if ours else "normal",
-        color=style(row.scheme)["color"],
-        path_effects=[withStroke(linewidth=2, foreground="white")],
-        zorder=8 if ours else 5,
-    )
+def _number(axes: Any, rows: Sequence[Measurement]) -> None:
+    """Write the iterations beside the markers of a panel, at places chosen whenever the panel is drawn."""
+    lines = {line.get_label(): line for line in axes.get_lines()}
+    numbers: list[tuple[str, Any]] = []
+    points: list[Any] = []
+    for scheme in dict.fromkeys(row.scheme for row in rows if row.scheme not in WITHOUT_OBJECTIVE):
+        data = np.transpose(lines[_name(scheme)].get_data())
+        points.extend(data)
+        for row, point in zip((row for row in rows if row.scheme == scheme), data, strict=True):
+            if row.iterations is not None:
+                ours = scheme == "nflae"
+                text = axes.annotate(
+                    f"+{row.iterations}" if ours and row.iterations else str(row.iterations),
+                    point,
+                    textcoords="offset points",
+                    xytext=(0, 0),
+                    ha="center",
+                    fontsize="small" if ours else "x-small",
+                    fontweight="bold" if ours else "normal",
+                    color=style(scheme)["color"],
+                    path_effects=[withStroke(linewidth=2, foreground="white")],
+                    zorder=8 if ours else 5,
+                )
+                text.set_in_layout(False)
+                numbers.append((scheme, text))
+    numbers.sort(key=lambda pair: pair[0] != "nflae")
+    axes.add_artist(_Placement(numbers, points))
+
+
+class _Placement(Artist):
+    """Place numbers beside markers, inside the panel and clear of each other, before the panel is drawn."""
+
+    def __init__(self, numbers: Sequence[tuple[str, Any]], points: Sequence[Any]) -> None:
+        super().__init__()
+        self.set_zorder(-1)
+        self.set_in_layout(False)
+        self._numbers, self._points = numbers, points
+
+    def draw(self, renderer: Any) -> None:
+        """Set the offsets of the numbers for the present size of the panel."""
+        axes: Any = self.axes
+        scale = 72 / axes.figure.dpi
+        panel = scale * axes.get_window_extent().extents
+        places = [scale * axes.transData.transform(point) for point in self._points]
+        taken = [_box(x, y, 2 * _MARKER, 2 * _MARKER) for x, y in places]
+        for scheme, text in self._numbers:
+            x, y = scale * axes.transData.transform(text.xy)
+            wide = _DIGIT * len(text.get_text())
+            offsets = _OFFSETS[scheme]
+            boxes = [_box(x + dx, y + dy + _HEIGHT / 2, wide, _HEIGHT) for dx, dy in offsets]
+            costs = [2 * (not _contains(panel, box)) + any(_overlap(box, other) for other in taken) for box in boxes]
+            chosen = costs.index(min(costs))
+            taken.append(boxes[chosen])
+            text.set_position(offsets[chosen])
+
+
+def _box(x: float, y: float, width: float, height: float) -> tuple[float, float, float, float]:
+    return x - width / 2, y - height / 2, x + width / 2, y + height / 2
+
+
+def _overlap(one: tuple[float, float, float, float], other: tuple[float, float, float, float]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _contains(outer: Any, inner: tuple[float, float, float, float]) -> bool:
+    return bool(outer[0] <= inner[0] and outer[1] <= inner[1] and inner[2] <= outer[2] and inner[3] <= outer[3])
 
 
 def _figure(title: str, notes: Sequence[str], width: float, height: float) -> Figure:
@@ -211,7 +272,43 @@ def _name(scheme: str) -> str:
 
 def _plain_numbers(axis: Any) -> None:
     """Label a log axis with plain numbers, over many decades powers of ten alone."""
-    low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < _WIDE else (1,)))
+    axis.set_major_locator(_LogTicks())
     axis.set_minor_formatter(NullFormatter())
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value < 1e3 else f"{value:,.0f}"))
+
+
+class _LogTicks(LogLocator):
+    """Place ticks at 1, 2 and 5 of each decade where the labels have room, else at powers of ten alone."""
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        """Return the ticks between two ends."""
+        axis: Any = self.axis
+        room = max(2, axis.get_tick_space())
+        self.set_params(subs=(1, 2, 5) if 3 * np.log10(vmax / vmin) < room + 1 else (1,), numticks=room)
+        return super().tick_values(vmin, vmax)
+
+
+class _ShareTicks(Locator):
+    """Place ticks of the percentage axis that are a line apart, rounder ones first."""
+
+    def __init__(self, candidates: Sequence[float]) -> None:
+        self._candidates = sorted(candidates, key=lambda value: (value != 100, -_roundness(value)))
+        self._height = FontProperties(size=rcParams["ytick.labelsize"]).get_size_in_points()
+
+    def __call__(self) -> Any:
+        """Return the ticks for the present size of the axis."""
+        axis: Any = self.axis
+        axes = axis.axes
+        scale = 72 / axes.figure.dpi
+        kept: dict[float, float] = {}
+        for value in self._candidates:
+            place = scale * axes.transData.transform((axes.get_xlim()[0], value))[1]
+            if all(abs(place - other) >= self._height for other in kept.values()):
+                kept[value] = place
+        return sorted(kept)
+
+
+def _roundness(value: float) -> int:
+    """Return the number of the steps 0.5, 1, 5, 10 and 50 that divide a percentage."""
+    tenths = round(10 * value)
+    return sum(tenths % step == 0 for step in (5, 10, 50, 100, 500))

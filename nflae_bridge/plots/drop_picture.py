@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib.patheffects
 from torch import Tensor
@@ -14,7 +15,10 @@ from nflae_bridge.plots.style import FAR_FIELD, NEAR_FIELD
 from nflae_bridge.plots.style import UNDECIDED as UNDECIDED_COLOUR
 
 NEAR, FAR, UNDECIDED = ("o", NEAR_FIELD), ("s", FAR_FIELD), ("D", UNDECIDED_COLOUR)  # marker and colour
-_MAP_POINTS = (450.0, 300.0)  # about the size of the map
+_MAP_POINTS = (450.0, 300.0)  # about the size of the map of a wide figure
+_WIDE, _UPRIGHT = 60.0, 0.9  # width in ems, height over width
+_CHARACTER = 0.55  # mean width of a character, ems
+_SMALL_MAP = 250.0  # points
 _SAME_PLACE = 3.0  # points
 _DIGIT_POINTS = 7.0  # width of a digit of a label
 _OFFSETS = (
@@ -64,6 +68,103 @@ class DropPicture:
     total_power: float | None = None
 
 
+@dataclass(frozen=True)
+class Room:
+    """Room of a figure for the map and the bars of one drop.
+
+    Parameters
+    ----------
+    width, height
+        Size in ems, multiples of the size of type.
+    points
+        Size of the type, points.
+    """
+
+    width: float
+    height: float
+    points: float
+
+    @classmethod
+    def of(cls, figure: Any) -> Room:
+        """Measure a figure.
+
+        Parameters
+        ----------
+        figure
+            Matplotlib figure or subfigure.
+
+        Returns
+        -------
+        Room
+            Its room, in the present size of type.
+        """
+        points = float(matplotlib.rcParams["font.size"])
+        em = figure.dpi * points / 72
+        return cls(figure.bbox.width / em, figure.bbox.height / em, points)
+
+    @property
+    def layout(self) -> Literal["wide", "columns", "stacked"]:
+        """Map beside bars; the same in little room; or, in little width, map above bars."""
+        if self.width >= _WIDE:
+            return "wide"
+        return "stacked" if self.height > _UPRIGHT * self.width else "columns"
+
+    @property
+    def map_points(self) -> tuple[float, float]:
+        """Width and height of the map, points, about."""
+        width, height = {
+            "wide": (0.525 * self.width, self.height - 7),
+            "columns": (0.28 * self.width, self.height - 10),
+            "stacked": (self.width - 9, 0.5 * self.height - 8),
+        }[self.layout]
+        return max(width, 4.0) * self.points, max(height, 4.0) * self.points
+
+    @property
+    def listed_users(self) -> int:
+        """Largest number of users whose bars have room for their numbers."""
+        height = (0.4 * self.height - 6) if self.layout == "stacked" else self.height - 10
+        return int(height / (0.85 if self.layout == "wide" else 1.2))
+
+    @property
+    def bar_characters(self) -> int:
+        """Length of a line above the bars."""
+        return 12 if self.layout == "columns" else 16
+
+    def fold(self, text: str) -> str:
+        """Break a text of the map into lines of its width.
+
+        Parameters
+        ----------
+        text
+            Lines of text.
+
+        Returns
+        -------
+        str
+            The text with further line ends.
+        """
+        width = {"wide": 0.6 * self.width, "columns": 0.48 * self.width, "stacked": self.width - 8}[self.layout]
+        characters = max(int(width / _CHARACTER), 12)
+        return "\n".join(textwrap.fill(line, characters) for line in text.splitlines())
+
+    def fold_small(self, text: str, characters: int = 16) -> str:
+        """Break a text of a bar chart or a colour bar where the room is little.
+
+        Parameters
+        ----------
+        text
+            Lines of text.
+        characters
+            Length of a line.
+
+        Returns
+        -------
+        str
+            In a wide figure the text as it is.
+        """
+        return text if self.layout == "wide" else textwrap.fill(text, characters)
+
+
 def appearance(picture: DropPicture, user: int) -> tuple[str, str]:
     """Return the marker and the colour of a user.
 
@@ -89,6 +190,7 @@ def mark_users(
     picture: DropPicture,
     places: Mapping[int, tuple[float, float]],
     extent: tuple[float, float, float, float],
+    size: tuple[float, float] = _MAP_POINTS,
 ) -> None:
     """Mark users with their numbers; hollow where only the direction is known, grey where no power is allotted.
 
@@ -102,22 +204,25 @@ def mark_users(
         Position on the axes by the index of the user; users at the same position share one label.
     extent
         Left, right, bottom, top of the axes.
+    size
+        Width and height of the axes, points.
     """
     left, right, bottom, top = extent
-    scale = (_MAP_POINTS[0] / (right - left), _MAP_POINTS[1] / (top - bottom))
+    scale = (size[0] / (right - left), size[1] / (top - bottom))
+    marker_size = 9 if size[0] > _SMALL_MAP else 6
     for user, place in places.items():
         (marker, colour), resolved = appearance(picture, user), bool(picture.scene.resolved[user])
         axes.plot(
             *place,
             marker=marker,
-            markersize=9,
+            markersize=marker_size,
             markerfacecolor=colour if resolved else "none",
             markeredgecolor="white" if resolved else colour,
-            markeredgewidth=1.3 if resolved else 2.2,
+            markeredgewidth=(1.3 if resolved else 2.2) * marker_size / 9,
             clip_on=False,
         )
     in_points = {user: ((x - left) * scale[0], (y - bottom) * scale[1]) for user, (x, y) in places.items()}
-    for users, (right_of, above) in _label_offsets(in_points).items():
+    for users, (right_of, above) in _label_offsets(in_points, size).items():
         axes.annotate(
             ", ".join(str(user + 1) for user in users),
             places[users[0]],
@@ -132,7 +237,9 @@ def mark_users(
         )
 
 
-def _label_offsets(places: Mapping[int, tuple[float, float]]) -> dict[tuple[int, ...], tuple[float, float]]:
+def _label_offsets(
+    places: Mapping[int, tuple[float, float]], size: tuple[float, float]
+) -> dict[tuple[int, ...], tuple[float, float]]:
     """Return the offset of each label from its marker, points, where it covers the fewest markers and labels.
 
     Users within `_SAME_PLACE` points of each other share a label.
@@ -152,7 +259,7 @@ def _label_offsets(places: Mapping[int, tuple[float, float]]) -> dict[tuple[int,
 
         def crossings(offset: tuple[float, float], x: float = x, y: float = y, half: float = half) -> int:
             centre = (x + offset[0] + (half if offset[0] > 0 else -half), y + offset[1])
-            outside = not (half <= centre[0] <= _MAP_POINTS[0] - half and 6 <= centre[1] <= _MAP_POINTS[1] - 6)
+            outside = not (half <= centre[0] <= size[0] - half and 6 <= centre[1] <= size[1] - 6)
             markers = sum(_within(centre, *place, half + 5, 11) for place in places.values())
             return (
                 outside

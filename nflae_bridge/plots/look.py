@@ -71,19 +71,25 @@ class FigureLook:
         metadata = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[kind]
         with matplotlib.rc_context(self._settings()):
             figure = draw()
-            if self.size is not None:
-                figure.set_size_inches(*self.size)
+            if self.size is not None and tuple(figure.get_size_inches()) != self.size:
+                from nflae_bridge.plots.style import fit_to_size
+
+                if not fit_to_size(figure, self.size):
+                    raise self._no_room(figure)
             with warnings.catch_warnings():
                 warnings.filterwarnings("error", "constrained_layout not applied")
                 try:
                     figure.savefig(content, format=kind, metadata=metadata)
                 except UserWarning:
-                    width, height = figure.get_size_inches()
-                    raise NflaeError(
-                        f"{width:g} x {height:g} inches have no room for this plot in style {self.style}: pass a larger"
-                        " --size, or --style paper"
-                    ) from None
+                    raise self._no_room(figure) from None
         return content.getvalue()
+
+    def _no_room(self, figure: Figure) -> NflaeError:
+        width, height = figure.get_size_inches()
+        return NflaeError(
+            f"{width:g} x {height:g} inches have no room for this plot in style {self.style}: pass a larger --size, or"
+            " --style paper"
+        )
 
     def _settings(self) -> dict[str, object]:
         import matplotlib

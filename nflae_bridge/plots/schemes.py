@@ -11,9 +11,13 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from nflae_bridge.plots.drop_picture import DropPicture
+from nflae_bridge.plots.drop_picture import DropPicture, Room
+from nflae_bridge.plots.maps.users_map import draw_users
 from nflae_bridge.plots.style import CAPACITY, OURS
-from nflae_bridge.plots.users_map import draw_users
+
+_AXIS_EMS, _BAR_EMS = 5.5, 1.5  # height of the axis and of a bar
+_LARGEST_SHARE = 0.45  # of the height
+_NOTE_EMS, _NAME_EMS = 0.55, 7.0  # widths of a character of a note and of a scheme's name
 
 
 @dataclass(frozen=True)
@@ -26,16 +30,22 @@ class SchemeBar:
         The scheme's name.
     mean_sum_rate
         Length of the bar, bps/Hz.
-    note
-        Text on the bar.
+    notes
+        Parts of the text on the bar, the most important first; those without room are left out.
     """
 
     name: str
     mean_sum_rate: float
-    note: str
+    notes: Sequence[str]
 
 
-def schemes_figure(picture: DropPicture, bars: Sequence[SchemeBar], capacity: float, note: str) -> Figure:
+def schemes_figure(
+    picture: DropPicture,
+    bars: Sequence[SchemeBar],
+    capacity: float,
+    note: str,
+    size: tuple[float, float] | None = None,
+) -> Figure:
     """Draw `users_figure` above, the schemes' mean sum rates and the dirty-paper capacity below.
 
     Parameters
@@ -48,27 +58,42 @@ def schemes_figure(picture: DropPicture, bars: Sequence[SchemeBar], capacity: fl
         Mean dirty-paper capacity, bps/Hz.
     note
         Remark at the axis of sum rates.
+    size
+        Width and height, inches; by default 12 wide, and as high as the bars need.
 
     Returns
     -------
     Figure
         The figure.
     """
-    figure = Figure(figsize=(12, 5.2 + 1.0 + 0.36 * len(bars)), layout="constrained")
+    shares = 5.2, 1.0 + 0.36 * len(bars)
+    figure = Figure(figsize=size or (12, sum(shares)), layout="constrained")
     FigureCanvasAgg(figure)
-    above, below = np.asarray(figure.subfigures(2, 1, height_ratios=[5.2, 1.0 + 0.36 * len(bars)]))
+    if size is not None:
+        height = Room.of(figure).height
+        needed = min(_AXIS_EMS + _BAR_EMS * len(bars), _LARGEST_SHARE * height)
+        shares = height - needed, needed
+    above, below = np.asarray(figure.subfigures(2, 1, height_ratios=shares))
     draw_users(above, picture)
-    _draw_bars(below.subplots(), bars, capacity, note)
+    _draw_bars(below.subplots(), bars, capacity, note, Room.of(figure))
     return figure
 
 
-def _draw_bars(axes: Any, bars: Sequence[SchemeBar], capacity: float, note: str) -> None:
+def _text(notes: Sequence[str], room: Room) -> str:
+    """Return as many of the notes as there is room for beside the names of the schemes."""
+    texts = (
+        f"{notes[0]}  ({', '.join(notes[1:count])})" if count > 1 else notes[0] for count in range(len(notes), 0, -1)
+    )
+    return next((text for text in texts if _NOTE_EMS * len(text) < room.width - _NAME_EMS), notes[0])
+
+
+def _draw_bars(axes: Any, bars: Sequence[SchemeBar], capacity: float, note: str, room: Room) -> None:
     rows = np.arange(len(bars))
     colours = [OURS if bar.name.startswith("nflae") else "#999999" for bar in bars]
     axes.barh(rows, [bar.mean_sum_rate for bar in bars], color=colours, height=0.7)
     for row, bar in zip(rows, bars, strict=True):
         axes.annotate(
-            bar.note,
+            _text(bar.notes, room),
             (0, row),
             xytext=(6, 0),
             textcoords="offset points",
@@ -83,7 +108,7 @@ def _draw_bars(axes: Any, bars: Sequence[SchemeBar], capacity: float, note: str)
         f"capacity {capacity:.2f} ",
         (capacity, 1),
         xycoords=("data", "axes fraction"),
-        xytext=(-4, -4),
+        xytext=(-4, 0),
         textcoords="offset points",
         ha="right",
         va="bottom",

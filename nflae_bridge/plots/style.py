@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -43,6 +45,14 @@ _STYLES: dict[str, dict[str, Any]] = {
     "FFT test": {"color": "#009E73", "linestyle": "--", "marker": "P"},
     "floor": {"color": "#000000", "linestyle": ":", "marker": ""},
 }
+_SYMBOLS = {"alpha_c": r"$\alpha_c$", "gamma_2": r"$\gamma_2$", "R_min": r"$R_\mathrm{min}$"}
+_LABEL_EMS, _HANDLE_EMS = 5.0, 4.5  # widths of the labels of an axis, and of the handle of an entry of a legend
+_SMALL = 0.83  # size of small type
+_ASPECT = 1.5  # of a panel
+_LEGEND_SHARE = 0.28  # largest share of the width for a legend beside a panel
+_CENTER_LEFT = 6  # Matplotlib's code
+_LINE_EMS, _LEAST_EMS = 1.3, 5.0  # heights of a line, and of a panel that can be read
+_SOFT_BREAK = " \n"  # within a paragraph
 _SPARE = ("#CC79A7", "#E69F00", "#7A5195", "#B0A000", "#000000")
 
 
@@ -80,6 +90,24 @@ def styles(schemes: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {scheme: style(scheme) | ({"color": spare[scheme]} if scheme in spare else {}) for scheme in schemes}
 
 
+def symbols(text: str) -> str:
+    """Typeset the symbols of the papers in a text of a figure.
+
+    Parameters
+    ----------
+    text
+        Text with ``alpha_c``, ``gamma_2`` or ``R_min``.
+
+    Returns
+    -------
+    str
+        The text with mathematical symbols in Matplotlib's markup.
+    """
+    for name, symbol in _SYMBOLS.items():
+        text = text.replace(name, symbol)
+    return text
+
+
 def empty_figure(title: str, cuts: Sequence[str], width: float = 9.0, height: float = 5.6) -> Figure:
     """Return a figure with a title above and remarks in red below.
 
@@ -101,7 +129,7 @@ def empty_figure(title: str, cuts: Sequence[str], width: float = 9.0, height: fl
     FigureCanvasAgg(figure)
     figure.suptitle(title, x=0.01, ha="left", fontsize="large", fontweight="bold")
     if cuts:
-        lines = "\n".join(textwrap.fill(line, int(13 * width)) for line in cuts)
+        lines = "\n".join(_SOFT_BREAK.join(textwrap.wrap(line, int(13 * width))) for line in cuts)
         figure.supxlabel(lines, fontsize="small", color="#A00000", ha="left", x=0.01)
     return figure
 
@@ -154,6 +182,93 @@ def legend_beside(axes: Any, title: str | None = None) -> None:
     title
         Title of the legend.
     """
-    axes.legend(
-        loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, title=title, alignment="left", fontsize="small"
+    if axes.get_legend_handles_labels()[0]:
+        place = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5), "alignment": "left"}
+        axes.legend(title=title, frameon=False, fontsize="small", **place)
+
+
+def fit_to_size(figure: Any, size: tuple[float, float]) -> bool:
+    """Lay out a figure, drawn for its own size, for another one.
+
+    Panels of a row stand one above the other where they are larger then, a legend below where there is little width,
+    and titles, labels and remarks are broken into lines.
+
+    Parameters
+    ----------
+    figure
+        Matplotlib figure.
+    size
+        Width and height, inches.
+
+    Returns
+    -------
+    bool
+        The size has room for the figure.
+    """
+    figure.set_size_inches(*size)
+    em = float(matplotlib.rcParams["font.size"]) / 72
+    width, height = size[0] / em, size[1] / em
+    panels = [axes for axes in figure.axes if axes.get_visible() and axes.get_subplotspec() is not None]
+    for text, character, across in ((figure._suptitle, 0.62, width), (figure._supxlabel, 0.42, width)):
+        if text is not None:
+            text.set_text(_broken(text.get_text(), character, across))
+            height -= _LINE_EMS * (1 + text.get_text().count("\n"))
+    height -= _legend_below(figure, panels, width)
+    rows, columns = _restack(figure, panels, width, height)
+    across, up = width / columns - _LABEL_EMS, height / rows - 2 * _LINE_EMS
+    for axes in panels:
+        axes.set_title(_broken(axes.get_title("left"), 0.55, across), loc="left", fontsize="medium")
+        axes.set_title(_broken(axes.get_title(), 0.55, across), fontsize="medium")
+        axes.set_xlabel(_broken(axes.get_xlabel(), 0.55, across))
+        axes.set_ylabel(_broken(axes.get_ylabel(), 0.55, up))
+    return up > _LEAST_EMS
+
+
+def _broken(text: str, character: float, width: float) -> str:
+    """Break the lines of a text that are longer than a width, all in ems; lines broken before are joined."""
+    lines = text.replace(_SOFT_BREAK, " ").split("\n")
+    return "\n".join(
+        _SOFT_BREAK.join(textwrap.wrap(line, max(8, int(width / character)), break_long_words=False)) for line in lines
     )
+
+
+def _restack(figure: Any, panels: Sequence[Any], width: float, height: float) -> tuple[int, int]:
+    """Place the panels of a single row in the rows in which they are largest; return numbers of rows and columns."""
+    grids = [axes.get_subplotspec().get_gridspec() for axes in panels]
+    rows, columns = max(grid.nrows for grid in grids), max(grid.ncols for grid in grids)
+    if rows > 1 or columns == 1:
+        return rows, columns
+    shapes = [(rows, -(-len(panels) // rows)) for rows in range(1, len(panels) + 1)]
+    rows, columns = max(shapes, key=lambda shape: min(width / shape[1] / _ASPECT, height / shape[0]))
+    if rows > 1:
+        grid = figure.add_gridspec(rows, columns)
+        for index, axes in enumerate(panels):
+            axes.set_subplotspec(grid[index // columns, index % columns])
+            if index % columns == 0:  # with a common ordinate only the first panel has a label
+                axes.tick_params(labelleft=True)
+                axes.set_ylabel(axes.get_ylabel() or panels[0].get_ylabel())
+    return rows, columns
+
+
+def _legend_below(figure: Any, panels: Sequence[Any], width: float) -> float:
+    """Place a legend of all panels below them where it takes too much of the width; return the height taken, ems."""
+    beside = [axes.get_legend() for axes in panels if axes.get_legend() is not None]
+    legends = [*figure.legends, *(legend for legend in beside if legend._loc == _CENTER_LEFT)]
+    if len(legends) != 1:
+        return 0.0
+    (legend,) = legends
+    names, title = [text.get_text() for text in legend.get_texts()], legend.get_title().get_text()
+    entry = _SMALL * (0.5 * max(len(re.sub(r"\$[^$]*\$", "xx", name)) for name in names) + _HANDLE_EMS)
+    if entry < _LEGEND_SHARE * width:
+        return 0.0
+    columns = max(1, min(len(names), int(width / entry)))
+    legend.remove()
+    look: dict[str, Any] = {"ncols": columns, "frameon": False, "fontsize": "small", "title_fontsize": "small"}
+    below = figure.legend(legend.legend_handles, names, title=title or None, loc="lower center", **look)
+    em = figure.dpi * float(matplotlib.rcParams["font.size"]) / 72
+    remarks = 0.0 if figure._supxlabel is None else figure._supxlabel.get_window_extent().height / em + _SMALL
+    page: float = figure.bbox.height / em
+    taken: float = below.get_window_extent().height / em + _SMALL
+    below.set_bbox_to_anchor((0.5, remarks / page), figure.transFigure)
+    figure.get_layout_engine().set(rect=(0, taken / page, 1, 1 - taken / page))
+    return taken

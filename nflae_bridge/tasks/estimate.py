@@ -35,30 +35,32 @@ def error_db(estimate: Tensor, channels: Tensor) -> Tensor:
     return 10 * torch.log10(error + _FLOOR)
 
 
+_Inputs = tuple[CanonicalBeams, Tensor, Tensor]
+
+
 @torch.no_grad()
-def _prepare(batch: PilotBatch) -> tuple[CanonicalBeams, Tensor]:
-    """Compute the network's input and the beams of the true channels."""
+def _prepare(network: BeamGainNetwork, batch: PilotBatch, settings: None) -> _Inputs:
+    """Compute the network's input: beams, those of the true channels, and whether the noise variance is known."""
     beams = canonical_beams(batch.observation, batch.geometry)
-    return beams, beams.beams_of(batch.channels)
+    return beams, beams.beams_of(batch.channels), batch.known
 
 
-def _parts(network: BeamGainNetwork, beams: CanonicalBeams, truth: Tensor, known: Tensor) -> Parts:
+def _loss(network: BeamGainNetwork, inputs: _Inputs, settings: None) -> Parts:
+    beams, truth, known = inputs
     error = error_db(network(beams, beams.received, beams.fit, known), truth).mean()
     below_fit = error_db(beams.fit, truth).mean() - error
     return {"loss": error, "gain_over_fit_db": below_fit}
 
 
-def _loss(network: BeamGainNetwork, batch: PilotBatch, settings: None) -> Parts:
-    return _parts(network, *_prepare(batch), batch.known)
-
-
 def _validation(batches: Sequence[PilotBatch], settings: None) -> Callable[[BeamGainNetwork], Measures]:
     """Prepare the network's inputs; measure the mean error, and its distance below that of the sparse fit."""
-    prepared = [(*_prepare(batch), batch.known) for batch in batches]
+    prepared: list[_Inputs] = []
 
     def measure(network: BeamGainNetwork) -> Measures:
+        if not prepared:
+            prepared.extend(_prepare(network, batch, None) for batch in batches)
         with torch.inference_mode():
-            rows = [_parts(network, *inputs) for inputs in prepared]
+            rows = [_loss(network, inputs, None) for inputs in prepared]
         return {name: float(torch.stack([row[name] for row in rows]).mean()) for name in rows[0]}
 
     return measure
@@ -111,5 +113,6 @@ ESTIMATE = register(
         rivals=("ls", "beam-gain", "omp", "polar-omp"),
         figure="error of the channels, dB, negative",
         compare=_compare,
+        prepare=_prepare,
     )
 )

@@ -8,8 +8,8 @@ import torch
 
 from nflae_bridge.network.csi.feedback_codec import FeedbackCodec, FeedbackConfig
 from nflae_bridge.tasks.task import Measures, Parts, Task, register
-from nflae_bridge.training.feedback_sites import FeedbackBatch, SiteDistribution
 from nflae_bridge.training.recipe import Preset, Recipe
+from nflae_bridge.training.sources.feedback_sites import FeedbackBatch, SiteDistribution
 
 
 def _loss(network: FeedbackCodec, batch: FeedbackBatch, settings: None) -> Parts:

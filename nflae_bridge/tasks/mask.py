@@ -11,8 +11,8 @@ from torch import Tensor
 from nflae_bridge.network.config import BackboneConfig
 from nflae_bridge.network.encoders.masked import MaskConfig, MaskedChannelNetwork
 from nflae_bridge.tasks.task import Measures, Parts, Task, register
-from nflae_bridge.training.recipe import Preset, Recipe
-from nflae_bridge.training.snapshots import draw_plane_waves, draw_snapshots
+from nflae_bridge.training.recipe import CPU, Preset, Recipe, Streams
+from nflae_bridge.training.sources.snapshots import draw_plane_waves, draw_snapshots
 
 _VALIDATION_SEED = 7_777_777
 
@@ -64,22 +64,24 @@ class MaskedSnapshots:
     plane_waves: float = 0.3
     snr_db: tuple[float, float] = (0.0, 20.0)
 
-    def training(self, seed: int, step: int) -> MaskedBatch:
+    def training(self, seed: int, step: int, device: torch.device = CPU) -> MaskedBatch:
         """Draw the batch of a step.
 
         Parameters
         ----------
         seed, step
             Seed of the run, and step.
+        device
+            Device on which the batch is drawn.
 
         Returns
         -------
         MaskedBatch
             The batch.
         """
-        generator = torch.Generator().manual_seed(seed * 10_000_019 + step)
-        antennas = self.antennas[int(torch.randint(len(self.antennas), (1,), generator=generator))]
-        return self._draw(antennas, generator)
+        streams = Streams.of(seed, step, device)
+        antennas = self.antennas[int(torch.randint(len(self.antennas), (1,), generator=streams.host))]
+        return self._draw(antennas, streams.tensors)
 
     def validation(self) -> list[MaskedBatch]:
         """Return one batch per number of antennas."""
@@ -90,15 +92,16 @@ class MaskedSnapshots:
         parts = [draw_snapshots(self.rows - waves, antennas, self.snr_db, generator).channels]
         parts.append(draw_plane_waves(waves, antennas, self.snr_db, generator))
         tokens = antennas // self.patch
-        order = torch.rand(self.rows, tokens, generator=generator).argsort(-1)
+        order = torch.rand(self.rows, tokens, generator=generator, device=generator.device).argsort(-1)
         return MaskedBatch(torch.cat(parts), order < max(1, round(self.hidden * tokens)))
 
 
 def _loss(network: MaskedChannelNetwork, batch: MaskedBatch, settings: None) -> Parts:
     """Return the squared error on hidden tokens over their power."""
     tokens = network.tokens_of(batch.channels)
-    error = (network(tokens, batch.mask) - tokens)[batch.mask].square().mean()
-    relative = error / tokens[batch.mask].square().mean()
+    hidden = batch.mask.unsqueeze(-1)  # a factor: a selection would have a size that depends on values
+    error = ((network(tokens, batch.mask) - tokens) * hidden).square().sum()
+    relative = error / (tokens * hidden).square().sum()
     return {"loss": relative, "hidden_nmse_db": 10 * torch.log10(relative.detach())}
 
 

@@ -15,7 +15,7 @@ from nflae_bridge.network.csi.temporal_gram import TemporalGramConfig
 from nflae_bridge.network.interface import TaskNetwork
 from nflae_bridge.network.trunks.joint import JointNetwork, PatchTrunk, TaskTrunk
 from nflae_bridge.tasks.task import Measures, Parts, Task, find_task, register
-from nflae_bridge.training.recipe import DataSource, Preset, Recipe
+from nflae_bridge.training.recipe import CPU, DataSource, Preset, Recipe
 
 _PATCH = 8  # beams per token of estimation
 
@@ -79,7 +79,7 @@ class AlternatingData:
     sources: tuple[DataSource, ...]
     thinning: int = 1
 
-    def training(self, seed: int, step: int) -> MultiBatch:
+    def training(self, seed: int, step: int, device: torch.device = CPU) -> MultiBatch:
         """Return the batch of a step.
 
         Parameters
@@ -88,6 +88,8 @@ class AlternatingData:
             Seed of the run.
         step : int
             Step, from 0.
+        device : torch.device
+            Device on which the batch is drawn.
 
         Returns
         -------
@@ -95,7 +97,7 @@ class AlternatingData:
             Batch of the task of the step.
         """
         turn, index = divmod(step, len(self.sources))
-        return MultiBatch(TASKS[index], self.sources[index].training(seed, turn))
+        return MultiBatch(TASKS[index], self.sources[index].training(seed, turn, device))
 
     def validation(self) -> list[MultiBatch]:
         """Return validation batches of all tasks."""
@@ -116,6 +118,11 @@ def _build(config: MultiConfig, offline: bool) -> JointNetwork:
 def _attach(part: TaskNetwork, trunk: TaskTrunk) -> None:
     assert isinstance(part, BeamGainNetwork)
     part.layers.append(PatchTrunk(trunk, _PATCH))
+
+
+def _prepare(network: JointNetwork, batch: MultiBatch, settings: tuple[Any, ...]) -> MultiBatch:
+    prepare = find_task(batch.task).prepare
+    return MultiBatch(batch.task, prepare(network.parts[batch.task], batch.batch, settings[TASKS.index(batch.task)]))
 
 
 def _loss(network: JointNetwork, batch: MultiBatch, settings: tuple[Any, ...]) -> Parts:
@@ -182,5 +189,6 @@ MULTI = register(
         guard="that of each task",
         rivals=(),
         parts_of=JointNetwork.separate,
+        prepare=_prepare,
     )
 )

@@ -3,33 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from nflae_bridge.network.config import INVARIANT, BackboneConfig, EncoderConfig, NetworkConfig
+from nflae_bridge.network.encoders.interface import UserInputs
 from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
 from nflae_bridge.tasks.task import Comparison, Measures, Parts, Task, register
 from nflae_bridge.training.data import DropDistribution, PublishedDrops, TrainingBatch, labelled_users
 from nflae_bridge.training.loss import LossParts, LossWeights, label_loss, precoding_loss
 from nflae_bridge.training.recipe import Preset, Recipe
-from nflae_bridge.training.validation import forward, reference_rate, served_rate
+from nflae_bridge.training.validation import forward, reference_rate, served_rate, user_inputs
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.gram import normalised_gram
 from simulator.downlink.precoding import ChannelBatch
 from simulator.schemes import scheme
 
 
-def _loss(network: PrecodingNetwork, batch: TrainingBatch, weights: LossWeights) -> Parts:
+@dataclass(frozen=True)
+class _Inputs:
+    """Prepared batch: the network's input with true labels, and whether these are true of the wavefronts."""
+
+    users: UserInputs
+    labelled: bool
+
+
+def _prepare(network: PrecodingNetwork, batch: TrainingBatch, weights: LossWeights) -> TrainingBatch | _Inputs:
     if weights.labels_alone:
-        parts = label_loss(network.near_field_logit(batch.channels), batch.near_field)
+        return batch
+    labelled = batch.labelled and weights.near_field > 0  # no label is computed for nothing
+    gram = normalised_gram(batch.channels, LinkBudget(1.0, 1.0))
+    return _Inputs(user_inputs(network, replace(batch, labelled=labelled), gram, with_labels=True), labelled)
+
+
+def _loss(network: PrecodingNetwork, inputs: TrainingBatch | _Inputs, weights: LossWeights) -> Parts:
+    if isinstance(inputs, TrainingBatch):
+        parts = label_loss(network.near_field_logit(inputs.channels), inputs.near_field)
     else:
-        gram = normalised_gram(batch.channels, LinkBudget(1.0, 1.0))
-        if not weights.near_field:
-            batch = replace(batch, labelled=False)  # no label is computed for nothing
-        parts = _loss_parts(forward(network, batch, gram, with_labels=True), gram, batch, weights)
+        users = inputs.users
+        assert users.near_field is not None
+        parts = precoding_loss(
+            network(users), users.gram, users.near_field, users.alpha_c, users.min_rate, weights, inputs.labelled
+        )
     return {
         "loss": parts.total,
         "rate_over_rzf": parts.rate_over_rzf,
@@ -241,5 +259,6 @@ PRECODE = register(
         figure="mean sum rate, bps/Hz",
         compare=_compare,
         check=_check,
+        prepare=_prepare,
     )
 )

@@ -13,9 +13,9 @@ from nflae_bridge.network.csi.temporal_gram import TemporalGramConfig, TemporalG
 from nflae_bridge.network.shipped import load_model
 from nflae_bridge.tasks.task import Comparison, Measures, Parts, Task, register
 from nflae_bridge.training.moving_paths import draw_moving_paths
-from nflae_bridge.training.recipe import Preset, Recipe
+from nflae_bridge.training.recipe import CPU, Preset, Recipe, Streams
 from simulator.csi.beams import ArrayGeometry
-from simulator.csi.prediction.linear import prepare_window
+from simulator.csi.prediction.linear import PreparedWindow, prepare_window
 from simulator.csi.prediction.registry import predict_window
 from simulator.csi.prediction.window import Window
 
@@ -72,38 +72,43 @@ class MovingUsers:
     known_line: float = 2 / 3
     snr_db: tuple[float, float] = (-5.0, 30.0)
 
-    def training(self, seed: int, step: int) -> HistoryBatch:
+    def training(self, seed: int, step: int, device: torch.device = CPU) -> HistoryBatch:
         """Draw the batch of a step.
 
         Parameters
         ----------
         seed, step
             Seed of the run, and step.
+        device
+            Device on which the batch is drawn.
 
         Returns
         -------
         HistoryBatch
             The batch.
         """
-        generator = torch.Generator().manual_seed(seed * 10_000_019 + step)
-        antennas = self.antennas[int(torch.randint(len(self.antennas), (1,), generator=generator))]
-        history = self.histories[int(torch.randint(len(self.histories), (1,), generator=generator))]
-        line = bool(torch.rand(1, generator=generator) < self.known_line)
-        return self._draw(antennas, history, ArrayGeometry("line" if line else "none"), generator)
+        streams = Streams.of(seed, step, device)
+        antennas = self.antennas[int(torch.randint(len(self.antennas), (1,), generator=streams.host))]
+        history = self.histories[int(torch.randint(len(self.histories), (1,), generator=streams.host))]
+        line = bool(torch.rand(1, generator=streams.host) < self.known_line)
+        return self._draw(antennas, history, ArrayGeometry("line" if line else "none"), streams)
 
     def validation(self) -> list[HistoryBatch]:
         """Return eight batches of the longest history, half of them with a known line."""
         generator = torch.Generator().manual_seed(_VALIDATION_SEED)
+        streams = Streams(generator, generator)
         choices = [(n, kind) for n in sorted(set(self.antennas)) for kind in ("none", "line")]
-        return [self._draw(n, max(self.histories), ArrayGeometry(kind), generator) for n, kind in choices]  # type: ignore[arg-type]
+        return [self._draw(n, max(self.histories), ArrayGeometry(kind), streams) for n, kind in choices]  # type: ignore[arg-type]
 
-    def _draw(self, antennas: int, history: int, geometry: ArrayGeometry, generator: torch.Generator) -> HistoryBatch:
+    def _draw(self, antennas: int, history: int, geometry: ArrayGeometry, streams: Streams) -> HistoryBatch:
         series = self.series if geometry.kind == "line" else 3 * self.series
         slots = max(self.histories)
-        channels = draw_moving_paths(series, antennas, slots + self.ahead, generator, slots)[:, slots - history :]
+        generator, device = streams.tensors, streams.tensors.device
+        drawn = draw_moving_paths(series, antennas, slots + self.ahead, generator, slots, streams.host)
+        channels = drawn[:, slots - history :]
         low, high = self.snr_db
-        variance = 10 ** -((low + (high - low) * torch.rand(series, generator=generator)) / 10)
-        noise = torch.randn(channels.shape, dtype=torch.complex64, generator=generator)
+        variance = 10 ** -((low + (high - low) * torch.rand(series, generator=generator, device=device)) / 10)
+        noise = torch.randn(channels.shape, dtype=torch.complex64, generator=generator, device=device)
         noisy = channels + variance.sqrt()[:, None, None] * noise
         return HistoryBatch(Window(noisy[:, :history], variance, geometry), channels[:, history:])
 
@@ -116,15 +121,26 @@ def _errors(found: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     return error, (1 - similarity).clamp(min=0)
 
 
-def _predict(network: TemporalGramNetwork, batch: HistoryBatch) -> Tensor:
-    with torch.no_grad():
-        prepared = prepare_window(batch.window, _BEAMS, mixture=True)
-    return prepared.apply(network(prepared.gram, prepared.noise, batch.future.shape[1]))
+@dataclass(frozen=True)
+class _Inputs:
+    """Prepared batch: the histories, and the snapshots that follow them."""
+
+    window: PreparedWindow
+    future: Tensor
+
+    def predict(self, network: TemporalGramNetwork) -> Tensor:
+        """Predict as many snapshots as follow, complex64 (series, ahead, antennas)."""
+        return self.window.apply(network(self.window.gram, self.window.noise, self.future.shape[1]))
 
 
-def _loss(network: TemporalGramNetwork, batch: HistoryBatch, settings: None) -> Parts:
+@torch.no_grad()
+def _prepare(network: TemporalGramNetwork, batch: HistoryBatch, settings: None) -> _Inputs:
+    return _Inputs(prepare_window(batch.window, _BEAMS, mixture=True), batch.future)
+
+
+def _loss(network: TemporalGramNetwork, inputs: _Inputs, settings: None) -> Parts:
     """Return the mean logarithm of NMSE and of 1 - SGCS; horizons beyond the fourth count a quarter."""
-    error, dissimilarity = _errors(_predict(network, batch), batch.future)
+    error, dissimilarity = _errors(inputs.predict(network), inputs.future)
     logarithm = (torch.log10(error + _FLOOR) + torch.log10(dissimilarity + _FLOOR)) / 2
     near, far = logarithm[:, :4].mean(), logarithm[:, 4:]
     total = near + _FAR_WEIGHT * far.mean() if far.shape[1] else near
@@ -137,8 +153,10 @@ def _validation(batches: Sequence[HistoryBatch], settings: None) -> Callable[[Te
 
     @torch.no_grad()
     def measure(network: TemporalGramNetwork) -> Measures:
-        losses = [float(_loss(network, batch, None)["loss"]) for batch in batches]
-        errors = [_mean_nmse_db(_predict(network, batch)[:, :4], batch) for batch in batches]
+        prepared = [_prepare(network, batch, None) for batch in batches]
+        losses = [float(_loss(network, inputs, None)["loss"]) for inputs in prepared]
+        predicted = [inputs.predict(network)[:, :4] for inputs in prepared]
+        errors = [_mean_nmse_db(found, batch) for found, batch in zip(predicted, batches, strict=True)]
         mean = sum(errors) / len(errors)
         return {
             "loss": sum(losses) / len(losses),
@@ -223,5 +241,6 @@ PREDICT = register(
         rivals=("ar", "kalman", "hold"),
         figure="NMSE over four snapshots with the sign changed, dB",
         compare=_compare,
+        prepare=_prepare,
     )
 )

@@ -42,6 +42,10 @@ class Comparison:
     fallback: Tensor
 
 
+def _batch_itself(network: Any, batch: Any, settings: Any) -> Any:
+    return batch
+
+
 @dataclass(frozen=True)
 class Task:
     """Declaration of a task: what a network is built from, trained on, judged by and guarded by.
@@ -65,8 +69,10 @@ class Task:
     parts : Sequence of str
         Names of the parts of the loss, columns of the log.
     loss : Callable
-        ``loss(network, batch, settings) -> Parts``, scalars: ``loss`` with gradient, and each of ``parts`` without.
-        ``settings`` is the recipe's ``loss``. NaN in a part leaves the batch out of that column.
+        ``loss(network, inputs, settings) -> Parts``, scalars: ``loss`` with gradient, and each of ``parts`` without.
+        ``settings`` is the recipe's ``loss``, ``inputs`` the result of ``prepare``. NaN in a part leaves the batch out
+        of that column. On a GPU it is captured: it transfers no values to or from the host, and no shape depends on
+        values.
     measures : Sequence of str
         Names of the measures of a validation, columns of the log.
     validation : Callable
@@ -93,6 +99,9 @@ class Task:
     check : Callable, optional
         ``check(config, shapes)``: raise ValueError where a configuration has sizes that the stored tensors, whose
         shapes are given by name, do not bear out and that are not seen from the shapes of the network itself.
+    prepare : Callable, optional
+        ``prepare(network, batch, settings) -> inputs``: compute all that the loss needs of a batch and that has no
+        gradient, without restrictions; tensors in frozen dataclasses and tuples. By default the batch itself.
     """
 
     name: str
@@ -112,6 +121,7 @@ class Task:
     compare: Callable[[Any, Any], Comparison] | None = None
     parts_of: Callable[[Any], dict[str, TaskNetwork]] | None = None
     check: Callable[[Any, dict[str, tuple[int, ...]]], None] | None = None
+    prepare: Callable[[Any, Any, Any], Any] = _batch_itself
 
 
 _REGISTERED: dict[str, Task] = {}

@@ -9,6 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from nflae_bridge.training.recipe import CPU, Streams
 from simulator.channels.scenario import Scenario, scenario
 from simulator.csi.impairments import noisy_csi
 from simulator.geometry.arrays import AngleConvention, UniformLinearArray
@@ -60,11 +61,6 @@ class TrainingBatch:
 VALIDATION_SEED = 7_777_777
 
 
-def _generator(seed: int, step: int) -> torch.Generator:
-    # One stream per step, so that a resumed run draws the batches of an uninterrupted one.
-    return torch.Generator().manual_seed(seed * 10_000_019 + step)
-
-
 @dataclass(frozen=True)
 class DropDistribution:
     """Distribution of fresh drops.
@@ -109,7 +105,7 @@ class DropDistribution:
     clustered: float = 0.0
     overloaded: float = 0.0
 
-    def training(self, seed: int, step: int) -> TrainingBatch:
+    def training(self, seed: int, step: int, device: torch.device = CPU) -> TrainingBatch:
         """Draw fresh drops; all drops of a batch have the same K and N, so that no padding is needed.
 
         Parameters
@@ -118,13 +114,15 @@ class DropDistribution:
             Seed of the run.
         step : int
             Step, from 0.
+        device : torch.device
+            Device on which the drops are drawn.
 
         Returns
         -------
         TrainingBatch
             The drops of the step.
         """
-        return _Draw(self, _generator(seed, step)).batch()
+        return _Draw(self, Streams.of(seed, step, device)).batch()
 
     def validation(self) -> list[TrainingBatch]:
         """Return 36 batches of the distribution, and the published scenario at K = 5, 8, 10, 16 without constraints."""
@@ -189,7 +187,7 @@ class PublishedDrops:
     csi_snr_db: tuple[float, float] = (0.0, 25.0)
     seed: int = 1
 
-    def training(self, seed: int, step: int) -> TrainingBatch:
+    def training(self, seed: int, step: int, device: torch.device = CPU) -> TrainingBatch:
         """Return the batch of a step; drops are shuffled and CSI noise is drawn anew in each epoch.
 
         Parameters
@@ -198,6 +196,8 @@ class PublishedDrops:
             Seed of the run.
         step : int
             Step, from 0.
+        device : torch.device
+            Device that keeps the set of drops and selects from it.
 
         Returns
         -------
@@ -205,33 +205,42 @@ class PublishedDrops:
             The drops of the step.
         """
         epoch, position = divmod(step, self.train // self.batch)
-        order = torch.randperm(self.train, generator=_generator(seed, epoch))
-        clean = self._drops(self.train, self.seed).select(order[position * self.batch : (position + 1) * self.batch])
-        return self._with_noise(clean, _generator(seed + 1, step))
+        order = torch.randperm(self.train, generator=Streams.of(seed, epoch, device).tensors, device=device)
+        drops = self._drops(self.train, self.seed, device)
+        clean = drops.select(order[position * self.batch : (position + 1) * self.batch])
+        return self._with_noise(clean, Streams.of(seed + 1, step, device).tensors)
 
     def validation(self) -> list[TrainingBatch]:
-        """Return the validation drops in batches of the same size."""
-        whole = self._with_noise(self._drops(self.validate, VALIDATION_SEED), _generator(VALIDATION_SEED, 0))
-        return [whole.select(torch.arange(start, start + self.batch)) for start in range(0, self.validate, self.batch)]
+        """Return the validation drops as one batch."""
+        return [self._with_noise(self._drops(self.validate, VALIDATION_SEED), Streams.of(VALIDATION_SEED, 0).tensors)]
 
-    def _drops(self, drops: int, seed: int) -> TrainingBatch:
+    def _drops(self, drops: int, seed: int, device: torch.device = CPU) -> TrainingBatch:
         scene = Scenario(array=self.array, users=self.users, angle=self.angle)
-        return _unit_norm_drops(scene, seed, drops, self.snr_db, self.alpha_c, self.min_rate)
+        return _unit_norm_drops(scene, seed, drops, self.snr_db, self.alpha_c, self.min_rate, device)
 
     def _with_noise(self, batch: TrainingBatch, generator: torch.Generator) -> TrainingBatch:
-        drops = len(batch.channels)
+        drops, device = len(batch.channels), generator.device
         low, high = self.csi_snr_db
-        noisy = torch.rand(drops, generator=generator) < self.noisy
-        snr_db = low + (high - low) * torch.rand(drops, generator=generator)
+        noisy = torch.rand(drops, generator=generator, device=device) < self.noisy
+        snr_db = low + (high - low) * torch.rand(drops, generator=generator, device=device)
         estimates = noisy_csi(batch.channels, torch.where(noisy, snr_db, torch.inf).unsqueeze(-1), generator)
         return replace(batch, channels=estimates)
 
 
 @lru_cache(maxsize=8)
 def _unit_norm_drops(
-    scene: Scenario, seed: int, drops: int, snr_db: float, alpha_c: float, min_rate: float
+    scene: Scenario,
+    seed: int,
+    drops: int,
+    snr_db: float,
+    alpha_c: float,
+    min_rate: float,
+    device: torch.device = CPU,
 ) -> TrainingBatch:
-    """Draw drops of a scenario of unit-norm channels, at one P / sigma^2 (dB) and under one set of constraints."""
+    """Draw drops of a scenario of unit-norm channels, at one P / sigma^2 (dB) and under one set of constraints.
+
+    They are the same on every device.
+    """
     drawn = scene.draw(drops, torch.Generator().manual_seed(seed))
     return TrainingBatch(
         drawn.channels * 10 ** (snr_db / 20),
@@ -239,27 +248,33 @@ def _unit_norm_drops(
         torch.full((drops,), alpha_c),
         torch.full((drops,), min_rate),
         True,
-    )
+    ).to(device)
 
 
 class _Draw:
-    """One batch of a `DropDistribution`, drawn from one generator."""
+    """One batch of a `DropDistribution`, drawn from the streams of its step."""
 
-    def __init__(self, distribution: DropDistribution, generator: torch.Generator) -> None:
+    def __init__(self, distribution: DropDistribution, streams: Streams) -> None:
         self.distribution = distribution
-        self.generator = generator
+        self.host, self.generator, self.device = streams.host, streams.tensors, streams.tensors.device
 
-    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand(*shape, generator=self.generator)
+    def number(self, low: float, high: float) -> float:
+        return float(low + (high - low) * torch.rand(1, generator=self.host))
 
     def chance(self, probability: float) -> bool:
-        return bool(self.uniform(0, 1, 1) < probability)
+        return bool(torch.rand(1, generator=self.host) < probability)
 
     def integer(self, low: int, high: int) -> int:
-        return int(torch.randint(low, high + 1, (1,), generator=self.generator))
+        return int(torch.randint(low, high + 1, (1,), generator=self.host))
+
+    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(*shape, generator=self.generator, device=self.device)
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.randn(*shape, generator=self.generator, device=self.device)
 
     def gaussian(self, *shape: int) -> Tensor:
-        return torch.randn(*shape, generator=self.generator, dtype=torch.complex64)
+        return torch.randn(*shape, generator=self.generator, device=self.device, dtype=torch.complex64)
 
     def batch(self) -> TrainingBatch:
         of = self.distribution
@@ -290,26 +305,26 @@ class _Draw:
         published = self.chance(0.4)
         # The region grows with N^2 like the near field; in a fixed one all users would be near or all far.
         size = 1.0 if published and antennas in (200, 256, 320) else (antennas / 256) ** 2
-        size *= 1.0 if published else float(torch.exp(self.uniform(-0.7, 0.7, 1)))
+        size *= 1.0 if published else float(torch.exp(torch.tensor(self.number(-0.7, 0.7))))
         reach = 200.0 * size
         array = UniformLinearArray(
             antennas=antennas,
-            height=15.0 if published else float(self.uniform(5, 40, 1)) * size,
-            tilt=math.radians(5.0 if published else float(self.uniform(0, 15, 1))),
+            height=15.0 if published else self.number(5, 40) * size,
+            tilt=math.radians(5.0 if published else self.number(0, 15)),
         )
         scene = Scenario(
             array=array,
             users=users,
             x_range=(0.0 if published else 0.02 * reach, reach),
             height_range=(0.0, 2 * array.height),
-            ground_share=0.0 if published else float(self.uniform(0, 0.5, 1)),
+            ground_share=0.0 if published else self.number(0, 0.5),
             angle="absolute" if self.chance(0.2) else "signed",
         )
         if not published and self.chance(0.5):
             scene = replace(
                 scene,
                 scattered_paths=self.integer(1, 3),
-                rician_factor_db=float(self.uniform(3, 20, 1)),
+                rician_factor_db=self.number(3, 20),
             )
         drawn = scene.draw(drops, self.generator)
         unit = torch.linalg.vector_norm(drawn.channels, dim=-1, keepdim=True).clamp(min=1e-9)
@@ -330,7 +345,7 @@ class _Draw:
         elif kind == 1:  # rank-deficient: users in a subspace, some copies of others
             rank = self.integer(1, max(1, min(users, antennas) - 1))
             channels = self.gaussian(drops, users, rank) @ self.gaussian(drops, rank, antennas)
-            source = torch.randint(users, (drops, users), generator=self.generator)
+            source = torch.randint(users, (drops, users), generator=self.generator, device=self.device)
             copied = channels.gather(1, source.unsqueeze(-1).expand_as(channels))
             same = (self.uniform(0, 1, drops, users, 1) < 0.3).float()
             channels = channels * (1 - same) + copied * same
@@ -339,9 +354,11 @@ class _Draw:
             centre = self.uniform(-1, 1, drops, users, 1)
             if kind == 3:
                 centre = self.uniform(-1, 1, drops, 1, 1) + 0.3 * centre
-            direction = centre + float(self.uniform(0, 0.5, 1)) * self.uniform(-1, 1, drops, users, paths)
-            gains = self.gaussian(drops, users, paths) * torch.exp(-float(self.uniform(0, 1, 1)) * torch.arange(paths))
-            phase = math.pi * direction.unsqueeze(-1) * torch.arange(antennas)
+            direction = centre + self.number(0, 0.5) * self.uniform(-1, 1, drops, users, paths)
+            gains = self.gaussian(drops, users, paths) * torch.exp(
+                -self.number(0, 1) * torch.arange(paths, device=self.device)
+            )
+            phase = math.pi * direction.unsqueeze(-1) * torch.arange(antennas, device=self.device)
             channels = (gains.unsqueeze(-2) @ torch.polar(torch.ones_like(phase), phase)).squeeze(-2)
         channels = channels / torch.linalg.vector_norm(channels, dim=-1, keepdim=True).clamp(min=1e-9)
         near = self.uniform(0, 1, drops, users) < self.uniform(0, 1, drops, 1)
@@ -351,15 +368,15 @@ class _Draw:
         """Draw channels of clusters of rays, of a spread and Rician factor in the ranges of 3GPP TR 38.901's cells."""
         clusters, rays = self.integer(2, 8), 5
         shape = (drops, users, clusters)
-        powers = -torch.log(self.uniform(1e-3, 1, *shape)) + 0.7 * torch.randn(*shape, generator=self.generator)
-        spread, width = math.radians(float(self.uniform(3, 30, 1))), math.radians(float(self.uniform(1, 8, 1)))
+        powers = -torch.log(self.uniform(1e-3, 1, *shape)) + 0.7 * self.normal(*shape)
+        spread, width = math.radians(self.number(3, 30)), math.radians(self.number(1, 8))
         centre = math.radians(60) * self.uniform(-1, 1, drops, users, 1)
-        angle = centre + spread * torch.randn(*shape, generator=self.generator)
-        offset = width * torch.randn(*shape, rays, generator=self.generator)
+        angle = centre + spread * self.normal(*shape)
+        offset = width * self.normal(*shape, rays)
         gains = self.gaussian(*shape, rays) * torch.exp(-powers / 2).unsqueeze(-1)
         sines = torch.sin(torch.cat([centre, (angle.unsqueeze(-1) + offset).flatten(-2)], -1))
         total = torch.linalg.vector_norm(gains.flatten(-2), dim=-1, keepdim=True)
-        sight = float(10 ** (self.uniform(-5, 12, 1) / 20)) if self.chance(0.5) else 0.0
+        sight = float(10 ** (torch.tensor(self.number(-5, 12)) / 20)) if self.chance(0.5) else 0.0
         return _plane_waves(sines, torch.cat([sight * total, gains.flatten(-2)], -1), antennas)
 
 
@@ -368,8 +385,8 @@ _COLUMNS = 8
 
 def _plane_waves(sines: Tensor, gains: Tensor, antennas: int) -> Tensor:
     """Sum plane waves, complex64 (..., antennas), as one product of matrices: n = 8 a + b splits a wave in factors."""
-    rows = -(-antennas // _COLUMNS)
-    phase = math.pi * sines.unsqueeze(-1)
-    fine = torch.polar(torch.ones(()), phase * torch.arange(_COLUMNS))
-    coarse = torch.polar(torch.ones(()), phase * _COLUMNS * torch.arange(rows))
+    rows, device = -(-antennas // _COLUMNS), sines.device
+    phase, one = math.pi * sines.unsqueeze(-1), torch.ones((), device=device)
+    fine = torch.polar(one, phase * torch.arange(_COLUMNS, device=device))
+    coarse = torch.polar(one, phase * _COLUMNS * torch.arange(rows, device=device))
     return ((gains.unsqueeze(-1) * coarse).mT @ fine).flatten(-2)[..., :antennas]

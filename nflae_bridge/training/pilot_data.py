@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from nflae_bridge.training.recipe import CPU, Streams
 from simulator.csi.beams import ArrayGeometry
 from simulator.csi.estimation.pilots import Observation
 from simulator.csi.noise_variance import noise_variance_of_beams
@@ -79,7 +80,7 @@ class PilotDistribution:
     snr_db: tuple[float, float] = (-14.0, 24.0)
     estimated_noise: float = 0.35
 
-    def training(self, seed: int, step: int) -> PilotBatch:
+    def training(self, seed: int, step: int, device: torch.device = CPU) -> PilotBatch:
         """Draw fresh channels and pilots.
 
         Parameters
@@ -88,13 +89,15 @@ class PilotDistribution:
             Seed of the run.
         step : int
             Step, from 0.
+        device : torch.device
+            Device on which the batch is drawn.
 
         Returns
         -------
         PilotBatch
             The batch of the step.
         """
-        return _Draw(self, torch.Generator().manual_seed(seed * 10_000_019 + step)).batch()
+        return _Draw(self, Streams.of(seed, step, device)).batch()
 
     def validation(self) -> list[PilotBatch]:
         """Return 32 batches of the distribution."""
@@ -106,16 +109,23 @@ class _Draw:
     """One batch from its stream of random numbers."""
 
     of: PilotDistribution
-    generator: torch.Generator
+    streams: Streams
+
+    @property
+    def device(self) -> torch.device:
+        return self.streams.tensors.device
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand(*shape, generator=self.generator)
+        return low + (high - low) * torch.rand(*shape, generator=self.streams.tensors, device=self.device)
+
+    def normal(self, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        return torch.randn(*shape, generator=self.streams.tensors, device=self.device, dtype=dtype)
 
     def choice(self, count: int) -> int:
-        return int(torch.randint(count, (1,), generator=self.generator))
+        return int(torch.randint(count, (1,), generator=self.streams.host))
 
     def chance(self, probability: float) -> bool:
-        return float(self.uniform(0, 1, 1)) < probability
+        return float(torch.rand(1, generator=self.streams.host)) < probability
 
     def batch(self) -> PilotBatch:
         of = self.of
@@ -127,24 +137,24 @@ class _Draw:
             geometry, antennas = ArrayGeometry("line"), of.antennas[self.choice(len(of.antennas))]
         channels = self.channels(geometry.grid(antennas), snapshots)
         channels = channels * 10 ** (self.uniform(*of.snr_db, of.series, 1, 1) / 20)
-        noise = torch.randn(channels.shape, dtype=torch.complex64, generator=self.generator)
-        received, variance = channels + noise, torch.ones(of.series)
+        noise = self.normal(*channels.shape, dtype=torch.complex64)
+        received, variance = channels + noise, torch.ones(of.series, device=self.device)
         estimated = self.chance(of.estimated_noise)
         if estimated:
             variance = noise_variance_of_beams(received, geometry)
-        known = torch.full((of.series,), 0.0 if estimated else 1.0)
+        known = torch.full((of.series,), 0.0 if estimated else 1.0, device=self.device)
         return PilotBatch(channels, Observation(received, variance), geometry, known)
 
     def channels(self, sizes: tuple[int, ...], snapshots: int) -> Tensor:
         """Draw channels of unit mean power per antenna, (series, snapshots, antennas)."""
         clusters = self.of.clusters[self.choice(len(self.of.clusters))]
         rays = self.of.rays[self.choice(len(self.of.rays))]
-        waves = torch.ones(self.of.series, 1, clusters * rays, dtype=torch.complex64)
+        waves = torch.ones(self.of.series, 1, clusters * rays, dtype=torch.complex64, device=self.device)
         for size in sizes:
             along = self.waves(size, clusters, rays, bent=len(sizes) == 1)
             waves = (waves.unsqueeze(2) * along.unsqueeze(1)).flatten(1, 2)
         shift = self.uniform(-0.5, 0.5, self.of.series, clusters * rays) * self.uniform(0, 1, self.of.series, 1)
-        phase = 2 * math.pi * shift.unsqueeze(-1) * torch.arange(snapshots)
+        phase = 2 * math.pi * shift.unsqueeze(-1) * torch.arange(snapshots, device=self.device)
         gains = self.gains(clusters, rays).unsqueeze(-1) * torch.polar(torch.ones_like(phase), phase)
         channels = (waves @ gains).mT
         return channels / channels.abs().square().mean((1, 2), keepdim=True).sqrt()
@@ -153,11 +163,11 @@ class _Draw:
         """Draw waves along one dimension; half of the lines have wavefronts bent as in a near field."""
         series = self.of.series
         spread = self.uniform(0, 0.12, series, 1, 1)
-        offsets = spread * torch.randn(series, clusters, rays, generator=self.generator)
+        offsets = spread * self.normal(series, clusters, rays)
         direction = (self.uniform(-1, 1, series, clusters, 1) + offsets).flatten(1)
         curvature = self.uniform(0, math.sqrt(size) / 2, series, clusters * rays)
         curvature = curvature * (self.uniform(0, 1, series, 1) < 0.5) * bent
-        position = torch.arange(size) - (size - 1) / 2
+        position = torch.arange(size, device=self.device) - (size - 1) / 2
         phase = math.pi * direction.unsqueeze(1) * position.unsqueeze(-1)
         phase = phase - 2 * math.pi * curvature.unsqueeze(1) * (position / size).square().unsqueeze(-1)
         return torch.polar(torch.ones_like(phase), phase)
@@ -166,7 +176,7 @@ class _Draw:
         """Draw gains: clusters up to 20 dB apart, and a dominant first ray of Rician factor -10 to 20 dB in half."""
         series = self.of.series
         power = 10 ** (-self.uniform(0, 20, series, clusters, 1) / 10)
-        gains = torch.randn(series, clusters, rays, dtype=torch.complex64, generator=self.generator)
+        gains = self.normal(series, clusters, rays, dtype=torch.complex64)
         gains = (gains if rays > 1 else gains / gains.abs()) * (power / power.sum(1, keepdim=True) / rays).sqrt()
         gains = gains.flatten(1)
         total = gains.abs().square().sum(1).sqrt()

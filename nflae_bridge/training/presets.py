@@ -9,7 +9,7 @@ from nflae_bridge.network.config import BackboneConfig
 from nflae_bridge.tasks.task import find_task, task_names
 from nflae_bridge.training.recipe import Preset, Recipe
 
-RANDOM_BACKBONE = "gpt2-random"
+RANDOM_BACKBONE, FROZEN_RANDOM_BACKBONE = "gpt2-random", "gpt2-random-frozen"
 
 
 def presets() -> dict[str, Preset]:
@@ -26,7 +26,7 @@ def recipe(preset: str, backbone: str | None = None, steps: int | None = None, s
         Name of the preset.
     backbone : str, optional
         Hub name or folder that replaces the preset's backbone; ``gpt2-random`` for the shape of GPT-2 small,
-        randomly initialised and trained as a whole.
+        randomly initialised and trained as a whole, ``gpt2-random-frozen`` for the same with attention and MLP frozen.
     steps : int, optional
         Optimiser steps.
     seed : int, optional
@@ -51,8 +51,9 @@ def recipe(preset: str, backbone: str | None = None, steps: int | None = None, s
         if trunk is None:
             others = " and ".join(name for name, other in known.items() if _loaded_backbone(other.recipe))
             raise NflaeError(f"preset {preset!r} builds its own backbone; --backbone goes with {others}")
-        if backbone == RANDOM_BACKBONE:
-            trunk = replace(trunk, source=None, width=768, layers=12, heads=12, frozen=False)
+        if backbone in (RANDOM_BACKBONE, FROZEN_RANDOM_BACKBONE):
+            frozen = backbone == FROZEN_RANDOM_BACKBONE
+            trunk = replace(trunk, source=None, width=768, layers=12, heads=12, frozen=frozen)
         else:
             trunk = replace(trunk, source=backbone)
         chosen = replace(chosen, network=replace(chosen.network, backbone=trunk))

@@ -7,6 +7,8 @@ from typing import Any, Literal, Protocol, Self
 
 import torch
 
+CPU = torch.device("cpu")
+
 
 class Batch(Protocol):
     """Batch of training data; its content is known to the task alone."""
@@ -17,9 +19,12 @@ class Batch(Protocol):
 
 
 class DataSource(Protocol):
-    """Source of training and validation batches, a frozen dataclass; the same (seed, step) gives the same batch."""
+    """Source of training and validation batches, a frozen dataclass; the same (seed, step) gives the same batch.
 
-    def training(self, seed: int, step: int) -> Batch:
+    Batches of a GPU and of a CPU may differ.
+    """
+
+    def training(self, seed: int, step: int, device: torch.device) -> Batch:
         """Return the batch of one optimiser step.
 
         Parameters
@@ -28,6 +33,8 @@ class DataSource(Protocol):
             Seed of the run.
         step : int
             Step, from 0.
+        device : torch.device
+            Device of the training, on which the batch is drawn if the source can.
 
         Returns
         -------
@@ -39,6 +46,41 @@ class DataSource(Protocol):
     def validation(self) -> list[Any]:
         """Return the fixed validation batches, which training does not contain."""
         ...
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Streams of random numbers of one batch: the same on any device for the first, of its device for the second.
+
+    Attributes
+    ----------
+    host : torch.Generator
+        For numbers that the host decides by, such as the size of the batch: a transfer from a GPU would wait for it.
+    tensors : torch.Generator
+        For the tensors of the batch, on its device; on a CPU the same generator.
+    """
+
+    host: torch.Generator
+    tensors: torch.Generator
+
+    @staticmethod
+    def of(seed: int, step: int, device: torch.device = CPU) -> Streams:
+        """Return the streams of a step, so that a resumed run draws the batches of an unbroken one.
+
+        Parameters
+        ----------
+        seed, step : int
+            Seed of the run, and step.
+        device : torch.device
+            Device of the batch.
+
+        Returns
+        -------
+        Streams
+        """
+        number = seed * 10_000_019 + step
+        host = torch.Generator().manual_seed(number)
+        return Streams(host, host if device.type == "cpu" else torch.Generator(device).manual_seed(number))
 
 
 @dataclass(frozen=True)

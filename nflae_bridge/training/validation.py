@@ -15,6 +15,31 @@ from simulator.downlink.sinr import effective_gain_matrix, rates, sinr
 from simulator.downlink.structure import structured_coefficients, wmmse_power_fractions
 
 
+def user_inputs(network: PrecodingNetwork, batch: TrainingBatch, gram: Tensor, with_labels: bool) -> UserInputs:
+    """Return the input of the network for a training batch.
+
+    Channels are left out where the network computes nothing from them that the loss needs.
+
+    Parameters
+    ----------
+    network, batch, gram, with_labels
+        As in `forward`.
+
+    Returns
+    -------
+    UserInputs
+        The input.
+    """
+    needs_channels = batch.labelled or network.config.encoder.kind not in INVARIANT
+    return UserInputs(
+        batch.channels if needs_channels else None,
+        gram,
+        batch.alpha_c,
+        batch.min_rate,
+        batch.near_field if with_labels else None,
+    )
+
+
 def forward(network: PrecodingNetwork, batch: TrainingBatch, gram: Tensor, with_labels: bool) -> NetworkOutput:
     """Run the network on a training batch.
 
@@ -34,16 +59,8 @@ def forward(network: PrecodingNetwork, batch: TrainingBatch, gram: Tensor, with_
     NetworkOutput
         Output of the network.
     """
-    needs_channels = batch.labelled or network.config.encoder.kind not in INVARIANT
-    return network(  # type: ignore[no-any-return]
-        UserInputs(
-            batch.channels if needs_channels else None,
-            gram,
-            batch.alpha_c,
-            batch.min_rate,
-            batch.near_field if with_labels else None,
-        )
-    )
+    output: NetworkOutput = network(user_inputs(network, batch, gram, with_labels))
+    return output
 
 
 def served_rate(batch: TrainingBatch, gram: Tensor, dual_power_fractions: Tensor, power_fractions: Tensor) -> Tensor:

@@ -202,10 +202,10 @@ def draw_scatterers(scene: Scenario, shape: tuple[int, ...], generator: torch.Ge
     x = draw_uniform(*scene.x_range, shape, generator)
     height = draw_uniform(*scene.height_range, shape, generator)
     variance = 10 ** (-scene.rician_factor_db / 10) / shape[-1]
-    gain = torch.complex(
-        torch.randn(*shape, generator=generator, dtype=torch.float64),
-        torch.randn(*shape, generator=generator, dtype=torch.float64),
-    ) * math.sqrt(variance / 2)
+    real, imaginary = (
+        torch.randn(*shape, generator=generator, dtype=torch.float64, device=generator.device) for _ in range(2)
+    )
+    gain = torch.complex(real, imaginary) * math.sqrt(variance / 2)
     return Scatterers(x, height, gain)
 
 
@@ -239,14 +239,14 @@ def draw_uniform(low: float, high: float, shape: tuple[int, ...], generator: tor
     shape
         Shape of the result.
     generator
-        Source of randomness.
+        Source of randomness; its device is that of the result.
 
     Returns
     -------
     Tensor
         float64, of the shape.
     """
-    return low + (high - low) * torch.rand(*shape, generator=generator, dtype=torch.float64)
+    return low + (high - low) * torch.rand(*shape, generator=generator, dtype=torch.float64, device=generator.device)
 
 
 def draw_heights(scene: Scenario, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

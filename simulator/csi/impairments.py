@@ -29,12 +29,12 @@ def noisy_csi(channels: Tensor, snr_db: Tensor | float, generator: torch.Generat
     Tensor
         Noisy CSI, complex64, of the shape of ``channels``.
     """
-    snr = 10 ** (torch.as_tensor(snr_db, dtype=torch.float32) / 10)
+    snr = 10 ** (torch.as_tensor(snr_db, dtype=torch.float32, device=channels.device) / 10)
     per_antenna = torch.linalg.vector_norm(channels, dim=-1) ** 2 / channels.shape[-1]
     deviation = torch.sqrt(per_antenna / snr / 2)
-    noise = torch.complex(
-        torch.randn(channels.shape, generator=generator), torch.randn(channels.shape, generator=generator)
-    )
+    device = generator.device
+    real, imaginary = (torch.randn(channels.shape, generator=generator, device=device) for _ in range(2))
+    noise = torch.complex(real, imaginary).to(channels.device)
     return channels + deviation.unsqueeze(-1) * noise
 
 

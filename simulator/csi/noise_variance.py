@@ -1,29 +1,31 @@
-"""Estimate the noise variance of received pilots from weak eigenvalues of a history or weak beams of few snapshots."""
+"""Estimate the noise variance of received pilots: weak eigenvalues of a history, noise floor of few snapshots."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from simulator.csi.beams import ArrayGeometry, canonical_phases
+from simulator.csi.noise_floor import WhiteNoise, noise_floor, white_noise
 from simulator.csi.prediction.temporal import temporal_gram
 
 _PASSES = 8
-_WEAK = 0.25  # of the beams
-_TAPERED = 16  # antennas along a dimension from which on it is tapered
-_POOLED = 0.25  # quantile: channels in many beams bias estimates upwards
+_POOLED = 0.1  # quantile: channels in many beams bias estimates upwards
+_CAUTION = 0.25  # higher quantile of white noise
+_FLAT_ENOUGH, _SIGNAL_AT_FLOOR = 0.8, 0.4  # share of flat drops, and part of the estimate taken off without any
 _LEAST_SHARE_OF_POOL = 0.5
 _OVERSAMPLING = 4
+_NOISY = 0.7  # of the mean power, from which on a floor is taken for noise however steep the spectrum
 _SERIES_AT_A_TIME = 512
-_SIGNIFICANT = 0.05  # chance of as strong a wave in noise
-_STRUCTURED_SHARE = 0.2  # of the series, from which on all are taken as structured
-_LEAST_ANTENNAS = 16  # below which weak beams tell nothing
+_SIGNIFICANT = 0.008  # chance of as strong a wave in noise
+_STRUCTURED_SHARE, _STRUCTURED_SERIES = 0.1, 2  # of the series, from which on all are taken as structured
+_CERTAIN, _LEAST_CONFIDENCE = 0.002, 0.4  # chance of as strong a wave, and confidence without one, at one drop
+_LEAST_ANTENNAS = 16  # fewer have no floor
 _LEAST_VALUES = 64  # per user, over antennas, snapshots and drops
 
 
@@ -36,11 +38,16 @@ class PooledNoise:
     variance
         sigma^2 per antenna, float64 (groups, users).
     unknown
-        bool (groups, users): pilots without a wave that noise alone would not show, or too few values.
+        bool (groups, users): pilots without a wave that noise alone would not show, users without a drop of flat
+        spectrum, or too few values.
+    confidence
+        Of estimates from a single drop per user, float64 (1, users): 1 where a wave stands out of the noise, elsewhere
+        the median variance of such users over that of the user, from 0.4 to 1. None with more drops.
     """
 
     variance: Tensor
     unknown: Tensor
+    confidence: Tensor | None = None
 
     def part(self, start: int, stop: int) -> PooledNoise:
         """Return the part of successive groups.
@@ -55,7 +62,8 @@ class PooledNoise:
         PooledNoise
             Noise of those groups.
         """
-        return PooledNoise(self.variance[start:stop], self.unknown[start:stop])
+        confidence = None if self.confidence is None else self.confidence[start:stop]
+        return PooledNoise(self.variance[start:stop], self.unknown[start:stop], confidence)
 
 
 def noise_variance_of_history(snapshots: Tensor) -> Tensor:
@@ -92,10 +100,8 @@ def noise_variance_of_history(snapshots: Tensor) -> Tensor:
 
 
 def noise_variance_of_beams(snapshots: Tensor, geometry: ArrayGeometry) -> Tensor:
-    """Estimate the noise variance per antenna from the weakest quarter of the beams.
+    """Estimate the noise variance per antenna by the noise floor of the beams after the canonical step.
 
-    The beams are those after the canonical step, with a Hann taper along the array against the side lobes of strong
-    waves. Powers of noise alone are sigma^2 Gamma(T) / T variables, whose quantiles scale the mean of the smallest.
     Channels that fill all beams bias the estimate upwards; it never exceeds the mean power per antenna.
 
     Parameters
@@ -110,53 +116,48 @@ def noise_variance_of_beams(snapshots: Tensor, geometry: ArrayGeometry) -> Tenso
     Tensor
         sigma^2, float32 (series,).
     """
-    sizes = geometry.grid(snapshots.shape[-1])
+    return _floor_of_beams(snapshots, geometry)[0]
+
+
+def _floor_of_beams(snapshots: Tensor, geometry: ArrayGeometry) -> tuple[Tensor, Tensor]:
+    """Return the noise floor, at most the mean power, and whether noise is the larger part of it, (series,)."""
     turned = snapshots * canonical_phases(snapshots, geometry).unsqueeze(1)
-    field = turned.reshape(*snapshots.shape[:2], *sizes)
-    for axis, size in enumerate(sizes):
-        if size >= _TAPERED:
-            taper = torch.sin(math.pi * (torch.arange(size, device=field.device) + 0.5) / size).square()
-            taper = taper / taper.square().mean().sqrt()
-            field = field * taper.reshape(-1, *[1] * (len(sizes) - 1 - axis))
-    axes = tuple(range(-len(sizes), 0))
-    power = torch.fft.fftn(field, dim=axes, norm="ortho").flatten(-len(sizes)).abs().square().mean(1)
-    beams = power.shape[-1]
-    weak = max(1, int(_WEAK * beams))
-    rising = power.sort(-1).values[:, :weak].mean(-1)
-    variance: Tensor = rising / _mean_of_smallest(beams, weak, snapshots.shape[1])
-    return torch.minimum(variance, snapshots.abs().square().mean((1, 2)))
+    floor, flat = noise_floor(turned, geometry)
+    power = snapshots.abs().square().mean((1, 2))
+    return torch.minimum(floor, power), flat | (floor > _NOISY * power)
 
 
-@cache
-def _mean_of_smallest(beams: int, weak: int, snapshots: int) -> float:
-    """Compute the mean of the smallest of many Gamma(T) / T variables, by their quantiles at (i - 1/2) / N."""
-    from scipy.special import gammaincinv
+def pool_over_drops(variances: Tensor, flat: Tensor, noise: WhiteNoise) -> Tensor:
+    """Replace estimates of one receiver's noise variance by a low quantile of them.
 
-    levels = (np.arange(weak) + 0.5) / beams
-    return float(gammaincinv(snapshots, levels).mean() / snapshots)
-
-
-def pool_over_drops(variances: Tensor) -> Tensor:
-    """Replace estimates of one receiver's noise variance by their lower quartile.
-
-    Channels that fill all beams only raise an estimate. Those below half of the quartile are kept.
+    Channels that fill all beams only raise an estimate. The quantile is compared with a higher one of white noise:
+    noise taken too low costs less than noise taken too high. Where few drops have a flat spectrum, signal is left at
+    the floor of the others, and up to two fifths are taken off. Estimates below half of the common one are kept.
 
     Parameters
     ----------
     variances
         Estimates, real (drops, receivers).
+    flat
+        bool (drops, receivers): flat spectrum.
+    noise
+        Floors of white noise.
 
     Returns
     -------
     Tensor
         sigma^2, real (drops, receivers).
     """
-    common = variances.quantile(_POOLED, dim=0, keepdim=True)
+    level = max(_POOLED, 1 / (len(variances) + 1))
+    expected = float(noise.floors.quantile(min(level + _CAUTION, 1.0)))
+    common = variances.quantile(level, dim=0, keepdim=True) / expected
+    share = flat.to(variances.dtype).mean(0, keepdim=True) / _FLAT_ENOUGH
+    common = common * (1 - _SIGNAL_AT_FLOOR * (1 - share.clamp(max=1)))
     return torch.where(variances < _LEAST_SHARE_OF_POOL * common, variances, common)
 
 
 def pooled_noise(blocks: Iterable[Tensor], geometry: ArrayGeometry) -> PooledNoise:
-    """Estimate sigma^2 of each user from the weak beams of all its drops.
+    """Estimate sigma^2 of each user from the noise floor of all its drops.
 
     Parameters
     ----------
@@ -171,7 +172,7 @@ def pooled_noise(blocks: Iterable[Tensor], geometry: ArrayGeometry) -> PooledNoi
     PooledNoise
         Noise of all groups.
     """
-    variances, chances, values, antennas = [], [], 0, 0
+    variances, flats, chances, values, antennas, snapshots = [], [], [], 0, 0, 0
     for block in blocks:
         groups, snapshots, users, antennas = block.shape
         values += groups * snapshots * antennas
@@ -179,13 +180,31 @@ def pooled_noise(blocks: Iterable[Tensor], geometry: ArrayGeometry) -> PooledNoi
             root = part.abs().amax((1, 2), keepdim=True)  # float32 does not hold all squares
             root = root * (part / root).abs().square().mean((1, 2), keepdim=True).sqrt()
             unit = part / root
-            variances.append(noise_variance_of_beams(unit, geometry).double() * root[:, 0, 0].double().square())
+            floor, flat = _floor_of_beams(unit, geometry)
+            variances.append(floor.double() * root[:, 0, 0].double().square())
+            flats.append(flat)
             chances.append(chance_of_strongest_wave(unit, geometry))
-    significant = (torch.cat(chances) < _SIGNIFICANT).view(-1, users)
+    chance = torch.cat(chances).view(-1, users)
+    significant = chance < _SIGNIFICANT
     few = antennas < _LEAST_ANTENNAS or values < _LEAST_VALUES
-    structured = significant.double().mean() >= _STRUCTURED_SHARE
-    variance = pool_over_drops(torch.cat(variances).view(-1, users))
-    return PooledNoise(variance, torch.full_like(significant, few) | ~(significant | structured))
+    structured = significant.sum() >= max(_STRUCTURED_SERIES, _STRUCTURED_SHARE * significant.numel())
+    flat = torch.cat(flats).view(-1, users)
+    noise = white_noise(geometry.grid(antennas), snapshots)
+    variance = pool_over_drops(torch.cat(variances).view(-1, users), flat, noise)
+    confidence = _confidence(variance, chance, flat) if len(variance) == 1 else None
+    return PooledNoise(variance, ~(significant | structured) | ~flat.any(0) | few, confidence)
+
+
+def _confidence(variance: Tensor, chance: Tensor, flat: Tensor) -> Tensor:
+    """Return the confidence in variances from one drop, (1, users).
+
+    A channel that fills all beams evenly is no different from noise; one receiver's users have the same noise.
+    """
+    certain = chance < _CERTAIN
+    if not bool((certain & flat).any()):
+        return torch.ones_like(variance)
+    ratio = variance[certain & flat].median() / variance
+    return torch.where(certain, 1.0, ratio.clamp(_LEAST_CONFIDENCE, 1.0))
 
 
 def chance_of_strongest_wave(snapshots: Tensor, geometry: ArrayGeometry) -> Tensor:

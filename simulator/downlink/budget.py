@@ -193,11 +193,10 @@ class LinkBudget:
     min_rate: float | Tensor = DEFAULT_MIN_RATE
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name, value in vars(self).items():
             if not isinstance(value, (int, float)) and not hasattr(value, "min"):
-                raise BudgetError(field.name, value)
-            check_quantity(field.name, _smallest(value), _largest(value))
+                raise BudgetError(name, value)
+            check_quantity(name, _smallest(value), _largest(value))
 
     @property
     def constrains_near_field(self) -> bool:

@@ -243,7 +243,7 @@ def form_beams(channels: Tensor, coefficients: Tensor, needs_float64: Tensor | N
 
 def _unit_beams(channels: Tensor, coefficients: Tensor) -> Tensor:
     """Form unit-norm beams in the precision of the coefficients: nulls towards strong users come from cancellation."""
-    if coefficients.dtype != channels.dtype or channels.is_cuda:
+    if coefficients.dtype != channels.dtype or channels.is_cuda or channels.requires_grad:
         beams = coefficients @ channels.to(coefficients.dtype)
         return _normalise(beams).to(torch.complex64)
     beams = torch.empty(channels.shape, dtype=channels.dtype)
@@ -255,10 +255,13 @@ def _unit_beams(channels: Tensor, coefficients: Tensor) -> Tensor:
 
 
 def _normalise(beams: Tensor) -> Tensor:
-    """Scale rows to unit norm, in place."""
+    """Scale rows to unit norm, in place where no gradient is recorded."""
     parts = torch.view_as_real(beams).flatten(-2)  # a complex norm takes three times as long
     norm = torch.linalg.vector_norm(parts, dim=-1, keepdim=True)
-    parts.div_(norm.clamp(min=torch.finfo(norm.dtype).tiny))
+    norm = norm.clamp(min=torch.finfo(norm.dtype).tiny)
+    if beams.requires_grad:
+        return torch.div(beams, norm)
+    parts.div_(norm)
     return beams
 
 

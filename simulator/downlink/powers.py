@@ -46,7 +46,7 @@ def limit_power_fractions(power_fractions: Tensor, near_field: Tensor, alpha_c: 
 
 def _binds_nowhere(binds: Tensor) -> bool:
     """Return whether a constraint is known to bind on no drop; False on a GPU, where reading would synchronise."""
-    return not binds.is_cuda and not bool(binds.any())
+    return binds.device.type == "cpu" and not bool(binds.any())
 
 
 def _or_one(sums: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from matlab_io.result import RESULT_ARRAYS, RESULT_NAMES
+from matlab_io.labelled import ArrayResult, LabelledSet, describe
+from matlab_io.result import RESULT_ARRAYS, RESULT_NAMES, label_arrays
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.sinr import rates
 from simulator.geometry.near_field import far_field_test
@@ -38,8 +39,8 @@ class ChannelBatch:
     near_field: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class Precoding:
+@dataclass(frozen=True, repr=False)
+class Precoding(ArrayResult):
     """Hold a scheme's result for a batch of drops; labels and SINRs are computed at first use.
 
     A transmitter that needs beams and powers only does not wait for labels and rates.
@@ -114,6 +115,14 @@ class Precoding:
             self, **stored, compute_labels=labels, compute_sinr=lambda: with_drops(self.sinr, drops, other.sinr)
         )
 
+    def __repr__(self) -> str:
+        # Labels and rates are not computed for it.
+        return describe(type(self).__name__, label_arrays({name: _on_host(getattr(self, name)) for name in _STORED}))
+
+    def labelled(self) -> LabelledSet:
+        """Return all arrays with the names of their axes, computing labels and SINRs."""
+        return label_arrays({name: _on_host(getattr(self, name)) for name in _FIELDS.values()})
+
     @cached_property
     def _labels(self) -> tuple[Tensor, Tensor]:
         return self.compute_labels()
@@ -142,6 +151,11 @@ class Precoding:
     def sum_rate(self) -> Tensor:
         """Sum of the rates, bps/Hz, float64 (drops,)."""
         return self.rate.sum(-1)
+
+
+def _on_host(values: Tensor) -> npt.NDArray[Any]:
+    array: npt.NDArray[Any] = values.detach().cpu().numpy()
+    return array
 
 
 Scheme = Callable[[ChannelBatch, LinkBudget], Precoding]

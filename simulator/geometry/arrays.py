@@ -53,15 +53,20 @@ class UniformLinearArray:
         """Length D = N d of the array, m."""
         return self.antennas * self.spacing
 
-    def element_offsets(self) -> Tensor:
+    def element_offsets(self, device: torch.device | None = None) -> Tensor:
         """Return the element positions n d along the array, n = -(N-1)/2 ... (N-1)/2.
+
+        Parameters
+        ----------
+        device
+            Device of the result; None: the CPU.
 
         Returns
         -------
         Tensor
             float64 (antennas,), m.
         """
-        n = torch.arange(self.antennas, dtype=torch.float64) - (self.antennas - 1) / 2
+        n = torch.arange(self.antennas, dtype=torch.float64, device=device) - (self.antennas - 1) / 2
         return n * self.spacing
 
 

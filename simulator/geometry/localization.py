@@ -2,8 +2,8 @@
 
 In white noise the likelihood of (theta, r) rises with |b(theta, r)^H y|. The search runs over sin(theta) and the
 squared curvature beta^2 = N^2 d^2 cos^2(theta) / (2 lambda r) in two stages. Coarse stage (Fresnel approximation): for
-each beta^2 of a grid, the quadratic phase is removed and a zero-padded FFT evaluates all angles. Fine stage: exact
-steering vectors on successively finer grids around the coarse maximum.
+each beta^2 of a grid, the quadratic phase is removed and a zero-padded FFT evaluates all angles. Fine stage: parabolas
+through the gains of exact steering vectors, on successively finer grids of 3 x 3 around the coarse maximum.
 
 The labels are the classical reference for a network's labels; in contrast to the network, the search requires the
 geometry of the array.
@@ -12,21 +12,24 @@ geometry of the array.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
+from simulator.downlink.gram import squared_magnitude
 from simulator.geometry.arrays import UniformLinearArray
 from simulator.geometry.near_field import is_near_field
 from simulator.geometry.steering import near_field_steering
 
 _BLOCK = 500  # users at a time: 100 MB at N = 256
-_ZERO_PADDING = 4  # of the angles' FFT
+_ZERO_PADDING = 2  # of the angles' FFT
 _HIGHEST_CURVATURE = 10**2.1  # beta^2, end of the coarse grid
 _AMBIGUOUS = (0.2, 3.0)  # coarse beta^2 outside of which no refinement changes the label (0.973 is the border)
-_ZOOMS = 6
+_SHRINKING = (1.0, 1.0, 0.5, 0.125)  # of the fine stage's grids, in steps of the coarse one
+_SPECTRA = 1 << 19  # entries of the coarse stage at a time
 _MAX_SINE = 0.9999
-_SIGN_MARGIN = 1e-6
+_SIGN_MARGIN = 0.05  # of the energy: with few antennas the signs differ by noise alone
 
 
 def most_likely_labels(array: UniformLinearArray, channels: Tensor) -> Tensor:
@@ -56,7 +59,9 @@ def most_likely_labels(array: UniformLinearArray, channels: Tensor) -> Tensor:
     return torch.cat(labels).reshape(channels.shape[:-1])
 
 
-def most_likely_positions(array: UniformLinearArray, channels: Tensor) -> tuple[Tensor, Tensor, bool]:
+def most_likely_positions(
+    array: UniformLinearArray, channels: Tensor, conjugated: bool | None = None
+) -> tuple[Tensor, Tensor, bool]:
     """Locate users by the strongest spherical wave in each channel.
 
     Distances below max(N d, 1 m) are left out of the coarse stage.
@@ -67,6 +72,8 @@ def most_likely_positions(array: UniformLinearArray, channels: Tensor) -> tuple[
         Array that the channels belong to.
     channels
         complex64 (users, antennas), of any scale and phase.
+    conjugated
+        Sign of phase, where it is known; None: that of the stronger waves, at twice the time.
 
     Returns
     -------
@@ -83,11 +90,15 @@ def most_likely_positions(array: UniformLinearArray, channels: Tensor) -> tuple[
         If the channels have another number of antennas than ``array``.
     """
     users = _as_users(array, channels)
+    if not len(users):
+        return torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64), bool(conjugated)
     highest = array.aperture**2 / (2 * array.wavelength * max(array.aperture, 1.0))
-    both = [_coarse(array, sign, highest) for sign in (users, users.conj())]
-    energies = [float(gain.double().square().sum()) for gain, _, _ in both]
-    conjugated = energies[1] > energies[0] * (1 + _SIGN_MARGIN)
-    _, curvature, sine = both[conjugated]
+    signs = (False, True) if conjugated is None else (conjugated,)
+    found = {sign: _coarse(array, users.conj() if sign else users, highest) for sign in signs}
+    if conjugated is None:
+        energies = [float(found[sign][0].double().sum()) for sign in signs]
+        conjugated = energies[1] > energies[0] * (1 + _SIGN_MARGIN)
+    _, curvature, sine = found[conjugated]
     waves = users.conj() if conjugated else users
     blocks = zip(*(torch.split(values, _BLOCK) for values in (waves, curvature, sine)), strict=True)
     refined = zip(*(_refined(array, *block) for block in blocks), strict=True)
@@ -98,7 +109,8 @@ def most_likely_positions(array: UniformLinearArray, channels: Tensor) -> tuple[
 def _as_users(array: UniformLinearArray, channels: Tensor) -> Tensor:
     if channels.shape[-1] != array.antennas:
         raise ValueError(f"the array has {array.antennas} antennas, the channels {channels.shape[-1]}")
-    return channels.reshape(-1, array.antennas)
+    users = channels.reshape(-1, array.antennas)
+    return users / users.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
 
 
 def _labels(array: UniformLinearArray, users: Tensor) -> Tensor:
@@ -110,49 +122,84 @@ def _labels(array: UniformLinearArray, users: Tensor) -> Tensor:
 
 def _grid_step(curvature: Tensor) -> Tensor:
     """Return the spacing of the coarse grid at beta^2; over half the aperture the phase is pi beta^2 / 2."""
-    return (0.06 * curvature).clamp(0.125, 2.0)
+    return (0.08 * curvature).clamp(0.6, 1.4)
 
 
-def _curvature_grid(highest: float) -> list[float]:
-    """Return the values of beta^2 of the coarse stage, from 0 to ``highest``."""
+@lru_cache(16)
+def _curvature_grid(highest: float) -> Tensor:
+    """Return the values of beta^2 of the coarse stage, from 0 to at least ``highest``, float64 (values,)."""
     grid = [torch.zeros((), dtype=torch.float64)]
     while float(grid[-1]) < highest:
         grid.append(grid[-1] + _grid_step(grid[-1]))
-    return [float(value) for value in grid]
+    return torch.stack(grid)
 
 
 def _coarse(array: UniformLinearArray, users: Tensor, highest: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the largest sqrt(N) |b^H y| of the grid (float32), its beta^2 and sin(theta) (float64); (users,) each."""
+    """Return the largest N |b^H y|^2 of the grid (float32), its beta^2 and sin(theta) (float64); (users,) each."""
     relative_offset = (array.element_offsets() / array.aperture).to(users.device)
     length = _ZERO_PADDING * array.antennas
     gain = torch.full((len(users),), -1.0, device=users.device)
     curvature = torch.zeros(len(users), dtype=torch.float64, device=users.device)
     sine = torch.zeros_like(curvature)
-    for value in _curvature_grid(highest):
-        phase = (2 * math.pi * value * relative_offset**2).float()
-        spectrum = torch.fft.fft(users * torch.polar(torch.ones_like(phase), phase), n=length).abs()
+    grid = _curvature_grid(highest).to(users.device)
+    blocks = torch.split(grid, max(1, _SPECTRA // (len(users) * length))) if len(users) else ()
+    for values in blocks:
+        phase = (2 * math.pi * values.unsqueeze(-1) * relative_offset**2).float()
+        flat = users.unsqueeze(1) * torch.polar(torch.ones_like(phase), phase)
+        spectrum = squared_magnitude(torch.fft.fft(flat, n=length)).flatten(1)
         peak, index = spectrum.max(-1)
         better = peak > gain
         gain = torch.where(better, peak, gain)
-        curvature = torch.where(better, value, curvature)
-        sine = torch.where(better, 2 * ((index / length + 0.5) % 1 - 0.5).double(), sine)
+        curvature = torch.where(better, values[index // length], curvature)
+        sine = torch.where(better, 2 * ((index % length / length + 0.5) % 1 - 0.5).double(), sine)
     return gain, curvature, sine
 
 
 def _refined(array: UniformLinearArray, users: Tensor, curvature: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the best of 5 x 5 exact spherical waves around each (beta^2, sin theta), on six shrinking grids."""
-    shift = torch.linspace(-1, 1, 5, dtype=torch.float64, device=users.device)
-    curvature_step = _grid_step(curvature).reshape(-1, 1, 1)
-    sine_step = 2 / (_ZERO_PADDING * array.antennas)
-    for zoom in range(_ZOOMS):
-        curvatures = curvature.reshape(-1, 1, 1) + shift.reshape(1, -1, 1) * curvature_step / 2**zoom
-        sines = sine.reshape(-1, 1, 1) + shift.reshape(1, 1, -1) * sine_step / 2**zoom
-        curvatures, sines = (grid.expand(-1, 5, 5).flatten(1) for grid in (curvatures, sines))
-        waves = near_field_steering(array, *_angle_and_distance(array, curvatures, sines))
-        best = (waves.conj() @ users.unsqueeze(-1)).squeeze(-1).abs().argmax(-1, keepdim=True)
-        curvature = curvatures.gather(1, best).squeeze(1)
-        sine = sines.gather(1, best).squeeze(1)
-    return curvature, sine
+    """Climb to the best exact spherical wave by parabolas through 3 x 3 of them, on shrinking grids.
+
+    Parameters
+    ----------
+    array
+        Array.
+    users
+        complex64 (users, antennas).
+    curvature, sine
+        beta^2 and sin(theta) of the coarse stage, float64 (users,).
+
+    Returns
+    -------
+    curvature, sine : Tensor
+        float64 (users,).
+    """
+    shift = torch.cartesian_prod(*[torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64, device=users.device)] * 2)
+    step = torch.stack([_grid_step(curvature), torch.full_like(sine, 2 / (_ZERO_PADDING * array.antennas))], -1)
+    place = torch.stack([curvature, sine], -1)
+    for shrink in _SHRINKING:
+        place[:, 0] = torch.maximum(place[:, 0], shrink * step[:, 0])  # beyond a plane wave there is none
+        places = place.unsqueeze(1) + shrink * step.unsqueeze(1) * shift
+        waves = near_field_steering(array, *_angle_and_distance(array, *places.unbind(-1)))
+        gain = squared_magnitude((waves.conj() @ users.unsqueeze(-1)).squeeze(-1)).double()
+        place = place + shrink * step * _climb(gain, shift)
+    return place[:, 0], place[:, 1]
+
+
+def _climb(gain: Tensor, shift: Tensor) -> Tensor:
+    """Return the way to the maximum of the parabola through 3 x 3 gains, (users, 9), in steps of their grid (users, 2).
+
+    Where it has none within the grid, the curvature is that of the largest gain, and the sine the best one for it.
+    """
+    f, best = gain.reshape(-1, 3, 3), shift[gain.argmax(-1)]
+    slope_c, slope_s = (f[:, 2, 1] - f[:, 0, 1]) / 2, (f[:, 1, 2] - f[:, 1, 0]) / 2
+    bend_c = f[:, 2, 1] + f[:, 0, 1] - 2 * f[:, 1, 1]
+    bend_s = f[:, 1, 2] + f[:, 1, 0] - 2 * f[:, 1, 1]
+    twist = (f[:, 2, 2] - f[:, 2, 0] - f[:, 0, 2] + f[:, 0, 0]) / 4
+    determinant = bend_c * bend_s - twist**2
+    climb = (twist * slope_s - bend_s * slope_c) / determinant
+    climb_c = torch.where((determinant > 0) & (bend_c < 0) & (climb.abs() <= 1), climb, best[:, 0])
+    climb_s = -(slope_s + twist * climb_c) / bend_s
+    climb_s = torch.where((bend_s < 0) & (climb_s.abs() <= 1), climb_s, best[:, 1])
+    return torch.stack([climb_c, climb_s], -1)
 
 
 def _angle_and_distance(array: UniformLinearArray, curvature: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:

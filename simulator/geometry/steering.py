@@ -43,7 +43,7 @@ def near_field_steering(
         complex64 S + (antennas,).
     """
     angle, distance = angle.double().unsqueeze(-1), distance.double().unsqueeze(-1)
-    offset = array.element_offsets().to(angle.device)
+    offset = array.element_offsets(angle.device)
     along = offset * torch.sin(angle)
     if model == "exact":
         excess = path_excess(along, offset**2, distance)
@@ -70,7 +70,7 @@ def far_field_steering(array: UniformLinearArray, angle: Tensor) -> Tensor:
     Tensor
         complex64 S + (antennas,).
     """
-    along = array.element_offsets().to(angle.device) * torch.sin(angle.double()).unsqueeze(-1)
+    along = array.element_offsets(angle.device) * torch.sin(angle.double()).unsqueeze(-1)
     return unit_phasor(along / array.wavelength, array.antennas)
 
 

@@ -8,7 +8,8 @@ estimate (y_k / sigma) / E_kk of s_k has the error variance 1 / SINR_k.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -126,6 +127,24 @@ class RandomInputs:
     idle: Tensor
     noise: Tensor
 
+    @staticmethod
+    def joined(batches: Sequence[RandomInputs]) -> RandomInputs:
+        """Concatenate the inputs of several batches.
+
+        Parameters
+        ----------
+        batches
+            Inputs per batch.
+
+        Returns
+        -------
+        RandomInputs
+            Inputs of all drops.
+        """
+        return RandomInputs(
+            *(torch.cat([getattr(each, field.name) for each in batches]) for field in fields(RandomInputs))
+        )
+
 
 @dataclass(frozen=True)
 class Received:
@@ -148,6 +167,21 @@ class Received:
     bit_errors: Tensor
     error_energy: Tensor
     sinr: Tensor
+
+    def part(self, drops: slice) -> Received:
+        """Return the outcome of some drops.
+
+        Parameters
+        ----------
+        drops
+            The drops.
+
+        Returns
+        -------
+        Received
+            Their outcome.
+        """
+        return Received(*(getattr(self, field.name)[drops] for field in fields(self)))
 
 
 class Chain:

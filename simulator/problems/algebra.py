@@ -15,97 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import lapack
 
-from simulator.downlink.gram import MAX_FP32_COHERENCE, MAX_FP32_SNR, MIN_FP32_ENERGY
-
 Complex = npt.NDArray[np.complexfloating[Any, Any]]
-Real = npt.NDArray[np.float64]
+Real = npt.NDArray[np.floating[Any]]
 Bool = npt.NDArray[np.bool_]
 
 TINY = float(np.finfo(np.float64).tiny)
 _ROUNDING = 8 * np.finfo(np.float64).eps
-
-
-@dataclass(frozen=True)
-class UserGram:
-    """Hold drops and the inner products of their users; float64 unless stated.
-
-    Attributes
-    ----------
-    channels
-        complex64 (drops, users, antennas).
-    gram
-        Gamma, complex128 (drops, users, users).
-    gains
-        Its diagonal, (drops, users).
-    coherence
-        |h_i^H h_j|^2 / (||h_i||^2 ||h_j||^2), 0 on the diagonal, (drops, users, users).
-    needs_float64
-        bool (drops,), drops whose sums over antennas are in double precision, as in
-        `simulator.downlink.gram.mixed_precision_gram`; None: no drop.
-    """
-
-    channels: npt.NDArray[np.complex64]
-    gram: Complex
-    gains: Real
-    coherence: Real
-    needs_float64: Bool | None
-
-    @staticmethod
-    def of(channels: npt.NDArray[np.complex64], snr: float | Real) -> UserGram:
-        """Compute the inner products.
-
-        Parameters
-        ----------
-        channels
-            complex64 (drops, users, antennas).
-        snr
-            P / sigma^2, linear, a number or float64 (drops or 1, 1).
-
-        Returns
-        -------
-        UserGram
-        """
-        drops, users, antennas = channels.shape
-        factor = np.asarray(snr).reshape(-1, 1, 1)
-        if antennas < 2 * users:
-            gram = exact_gram(channels, factor)
-            return UserGram(channels, gram, *gains_and_coherence(gram), np.ones(drops, np.bool_))
-        with np.errstate(over="ignore", invalid="ignore"):  # values beyond single precision fail the range check
-            rough = np.vecdot(channels[:, :, None], channels[:, None]).astype(np.complex128)
-            energy = diagonal(rough).real
-            gram = rough * factor
-            gains, coherence = gains_and_coherence(gram)
-            in_range = np.minimum.reduce(energy, 1) > MIN_FP32_ENERGY
-            in_range &= np.maximum.reduce(energy, 1) < np.minimum(MAX_FP32_SNR / factor[:, 0, 0], 1 / MIN_FP32_ENERGY)
-            in_range &= np.maximum.reduce(coherence.reshape(drops, -1), 1) <= MAX_FP32_COHERENCE
-        if np.logical_and.reduce(in_range):
-            return UserGram(channels, gram, gains, coherence, None)
-        gram[~in_range] = exact_gram(channels[~in_range], np.broadcast_to(factor, (drops, 1, 1))[~in_range])
-        return UserGram(channels, gram, *gains_and_coherence(gram), ~in_range)
-
-    def unit_beams(self, coefficients: Complex) -> npt.NDArray[np.complex64]:
-        """Form W = H C with unit-norm columns.
-
-        Parameters
-        ----------
-        coefficients
-            C, complex128 (drops, users, users).
-
-        Returns
-        -------
-        ndarray
-            Beams in rows, complex64 (drops, users, antennas).
-        """
-        exact = self.needs_float64
-        if exact is None:
-            return _unit_beams(coefficients.astype(np.complex64), self.channels)
-        beams = np.empty_like(self.channels)
-        beams[~exact] = _unit_beams(coefficients[~exact].astype(np.complex64), self.channels[~exact])
-        # Gains may be so large that coefficients of nulling beams leave the range.
-        coefficients = coefficients[exact]
-        coefficients /= np.maximum(np.abs(coefficients).max(1, keepdims=True), TINY)
-        beams[exact] = _unit_beams(coefficients, self.channels[exact].astype(np.complex128))
-        return beams
 
 
 @dataclass(frozen=True)
@@ -142,6 +57,49 @@ def structured_beams(gram: Complex, dual: Real) -> Beams:
     Beams
     """
     return formed_beams(gram, *structured_coefficients(gram, dual))
+
+
+def beams_in_range(gram: Complex, dual: Real) -> Beams:
+    """Compute the same in fewer operations where single precision suffices for the inner products.
+
+    Parameters
+    ----------
+    gram, dual
+        As in `structured_beams`.
+
+    Returns
+    -------
+    Beams
+    """
+    coefficients, squared, energy = gains_in_range(gram, dual)
+    squared /= energy[:, None]
+    return Beams(coefficients, squared, energy)
+
+
+def gains_in_range(gram: Complex, dual: Real) -> tuple[Complex, Real, Real]:
+    """Compute C, |T|^2 with T = Gamma C, and the energies of the beams, where single precision suffices.
+
+    C = I - diag(mu) T, so that the energies are T_kk - sum_i mu_i |T_ik|^2, differences of numbers that are then not
+    nearly equal.
+
+    Parameters
+    ----------
+    gram, dual
+        As in `structured_beams`.
+
+    Returns
+    -------
+    coefficients
+        C, complex128 (drops, users, users).
+    squared
+        |T|^2, float64 (drops, users, users); over the energies of the columns, the effective gains.
+    energy
+        float64 (drops, users).
+    """
+    coefficients, received = structured_coefficients(gram, dual)
+    squared = squares(received)
+    energy = np.maximum(diagonal(received).real - np.vecmat(dual, squared), TINY)
+    return coefficients, squared, energy
 
 
 def structured_coefficients(gram: Complex, dual: Real) -> tuple[Complex, Complex]:
@@ -343,11 +301,3 @@ def gains_and_coherence(gram: Complex) -> tuple[Real, Real]:
     coherence = np.minimum(squares(gram) / (gains[:, :, None] * gains[:, None]), 1.0)
     diagonal(coherence)[:] = 0
     return gains, coherence
-
-
-def _unit_beams(coefficients: Complex, channels: Complex) -> npt.NDArray[np.complex64]:
-    beams = coefficients.transpose(0, 2, 1) @ channels
-    parts = beams.view(beams.real.dtype)
-    parts /= np.maximum(np.sqrt(np.vecdot(parts, parts)), np.finfo(parts.dtype).tiny)[..., None]
-    result: npt.NDArray[np.complex64] = beams.astype(np.complex64, copy=False)
-    return result

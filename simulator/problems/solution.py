@@ -11,7 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from matlab_io.result import OPTIONAL_ARRAYS, RECEIVE_COMBINER, RESULT_ARRAYS, RESULT_NAMES
+from matlab_io.labelled import LabelledArray, LabelledSet
+from matlab_io.result import OPTIONAL_ARRAYS, RECEIVE_COMBINER, RESULT_ARRAYS, RESULT_NAMES, label_arrays
 from simulator.downlink.budget import LinkBudget, per_drop
 from simulator.downlink.precoding import ChannelBatch, Precoding, labels_and_scores, result_arrays, with_drops
 from simulator.downlink.sinr import achieved_sinr, rates
@@ -23,7 +24,7 @@ _NO_POWER = 1e-24  # of the total: near the end of the range of float64, a vecto
 _RATE_TOLERANCE = 1e-6  # relative, of a minimum rate met by beams in single precision
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class ProblemSolution(Precoding):
     """Hold the solution of a precoding problem for a batch of drops.
 
@@ -50,6 +51,15 @@ class ProblemSolution(Precoding):
     digital: Tensor | None = None
     receive_combiner: Tensor | None = None
     streams: int = 1
+
+    def labelled(self) -> LabelledSet:
+        """Return all arrays and the objective with the names of their axes."""
+        arrays = solution_arrays(self)
+        fields = {entry.field: arrays.get(entry.name) for entry in (*RESULT_ARRAYS, *OPTIONAL_ARRAYS)}
+        value = LabelledArray(
+            "objective", ("drop",), self.objective.cpu().numpy(), "", "value of the problem's objective"
+        )
+        return LabelledSet((*label_arrays(fields).arrays, value))
 
     def to(self, device: torch.device) -> ProblemSolution:
         """Return the same on another device."""

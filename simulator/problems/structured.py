@@ -11,9 +11,10 @@ import torch
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.powers import project_power_fractions
 from simulator.downlink.precoding import ChannelBatch, Scheme, constrained_labels
-from simulator.problems.algebra import Beams, Bool, Complex, Real, UserGram, sinr, structured_beams
+from simulator.problems.algebra import Beams, Bool, Complex, Real, sinr, structured_beams
 from simulator.problems.problem import PrecodingProblem
 from simulator.problems.solution import ProblemSolution, make_solution
+from simulator.problems.user_gram import UserGram
 
 NEGLIGIBLE = 1e-5
 """Relative difference of objectives that may be rounding, or two ways to the same optimum."""
@@ -84,17 +85,19 @@ def per_drop_column(value: float | torch.Tensor) -> float | Real:
     return numbers
 
 
-def inner_allocation(inner: Scheme, gram: Complex) -> Allocation:
+def inner_allocation(inner: Scheme, gram: Complex, antennas: int | None = None) -> Allocation:
     """Compute the allocation of a scheme under the total power alone.
 
     Parameters
     ----------
     inner : Scheme
-        Scheme. With a method ``allocation(gram)`` it precodes from Gamma alone; any other precodes for K antennas with
-        channels of the same inner products, Gamma^(1/2), and one without gain, so that no scheme takes the cell for
-        overloaded. Where it has no lambda, its powers take their place.
+        Scheme. With a method ``allocation(gram, antennas)`` it precodes from Gamma alone; any other precodes for K
+        antennas with channels of the same inner products, Gamma^(1/2), and one without gain, so that no scheme takes
+        the cell for overloaded. Where it has no lambda, its powers take their place.
     gram : ndarray
         Gamma, complex128 (drops, users, users).
+    antennas : int, optional
+        N, for schemes that select users in overloaded cells.
 
     Returns
     -------
@@ -102,7 +105,7 @@ def inner_allocation(inner: Scheme, gram: Complex) -> Allocation:
         Allocation of every drop.
     """
     allocate = getattr(inner, "allocation", None)
-    found = None if allocate is None else allocate(gram)
+    found = None if allocate is None else allocate(gram, antennas)
     if found is not None:
         return Allocation(*found)
     values, vectors = np.linalg.eigh(gram)

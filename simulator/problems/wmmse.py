@@ -6,16 +6,14 @@ import numpy as np
 
 from simulator.interruption import check_interrupt
 from simulator.problems.algebra import (
-    TINY,
     Beams,
     Complex,
     Real,
     diagonal,
+    gains_in_range,
     normalised,
     sinr,
-    squares,
     structured_beams,
-    structured_coefficients,
 )
 
 
@@ -92,23 +90,24 @@ def wmmse_steps(
 def _steps_in_range(
     gram: Complex, dual: Real, power: Real, steps: int, weights: Real | None, together: int
 ) -> tuple[Real, Beams, Real]:
-    """Perform the iterations in half the time: with T = Gamma C, C = I - diag(mu) T, so energies are s - mu' |T|^2."""
-    primal = None
-    for step in range(steps + 1):
+    """Perform the iterations by `gains_in_range`, in half the time."""
+    coefficients, squared, energy = gains_in_range(gram, dual)
+    for _ in range(steps):
         check_interrupt()
-        coefficients, received = structured_coefficients(gram, dual)
-        squared = squares(received)
-        energy = np.maximum(diagonal(received).real - np.vecmat(dual, squared), TINY)
-        if primal is not None:
-            power = normalised(primal * energy, together)
-        if step == steps:
-            break
         scaled = power / energy
-        total = 1 + np.matvec(squared, scaled)
+        total = np.matvec(squared, scaled)
+        total += 1
         signal = diagonal(squared) * scaled
         weight = total / (total - signal)
         if weights is not None:
             weight *= weights
-        receiver = weight * signal / (total * total)
-        dual, primal = normalised(receiver, together), weight * receiver
-    return dual, Beams(coefficients, squared / energy[:, None], energy), power
+        signal /= total
+        signal /= total
+        receiver = weight * signal
+        dual = normalised(receiver, together)
+        coefficients, squared, energy = gains_in_range(gram, dual)
+        receiver *= weight
+        receiver *= energy
+        power = normalised(receiver, together)
+    squared /= energy[:, None]
+    return dual, Beams(coefficients, squared, energy), power

@@ -9,10 +9,11 @@ from torch import Tensor
 from simulator.downlink.budget import LinkBudget, per_drop
 from simulator.downlink.candidates import Candidate, assemble
 from simulator.downlink.constraints import TOLERANCE
-from simulator.downlink.gram import normalised_gram
+from simulator.downlink.gram import compute_amplitude_scale, normalised_gram
 from simulator.downlink.powers import project_power_fractions, water_filling
 from simulator.downlink.precoding import ChannelBatch, Precoding, constrained_labels
-from simulator.downlink.sinr import effective_gain_matrix, rates
+from simulator.downlink.rounding import measure_gains
+from simulator.downlink.sinr import rates
 from simulator.interruption import check_interrupt
 from simulator.schemes.options import Between
 from simulator.schemes.registry import register
@@ -62,7 +63,7 @@ def noma(batch: ChannelBatch, budget: LinkBudget, coherence: Annotated[float, Be
     near_field = constrained_labels(batch, budget)
     head = coherent_groups(gram, coherence)
     coefficients = _shared_beams(gram, head)
-    effective_gains = effective_gain_matrix(gram, coefficients)
+    effective_gains = measure_gains(batch.channels, compute_amplitude_scale(budget, gram.device), coefficients)
     head_power_fractions = water_filling(effective_gains.diagonal(dim1=-2, dim2=-1) * _is_head(head))
     gain = _gains(effective_gains, head_power_fractions, head)
     target = guaranteed_power_fractions(head_power_fractions.gather(-1, head), gain, head)

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.candidates import assemble, make_candidate
+from simulator.downlink.candidates import equal_power_precoding
 from simulator.downlink.gram import normalised_gram
-from simulator.downlink.precoding import ChannelBatch, Precoding, constrained_labels
+from simulator.downlink.precoding import ChannelBatch, Precoding
 from simulator.schemes.registry import register
 
 
@@ -50,7 +50,7 @@ def zf(batch: ChannelBatch, budget: LinkBudget) -> Precoding:
     Precoding
         Precoding of every drop.
     """
-    gram = normalised_gram(batch.channels, budget)
-    near_field = constrained_labels(batch, budget)
-    equal = torch.ones_like(gram.real[..., 0])
-    return assemble(batch, make_candidate(gram, zero_forcing_coefficients(gram), equal, near_field, budget), budget)
+    coefficients = zero_forcing_coefficients(normalised_gram(batch.channels, budget))
+    # Of near-parallel users Gamma has lost the digits of the beams' gains: these are computed from the beams returned.
+    beams = coefficients.transpose(-1, -2) @ batch.channels.to(coefficients.dtype)
+    return equal_power_precoding(batch, beams, budget)

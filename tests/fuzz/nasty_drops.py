@@ -54,7 +54,8 @@ def situation(seed: int, drops: int | None = 4) -> Situation:
     snr_db = rng.uniform(-60, 100, drops)
     power = 10.0 ** rng.uniform(-3, 3, drops)
     noise = power * energy.max(-1) * 10 ** (-snr_db / 10)
-    shift = 10.0 ** np.clip(-28 - np.log10(noise), 0, 27)  # budgets are within 300 dB of 1 W
+    level = np.log10(noise)
+    shift = 10.0 ** (np.clip(-28 - level, 0, 27) + np.clip(30 - level, -27, 0))  # budgets are within 300 dB of 1 W
     power, noise = power * shift, np.clip(noise * shift, 1e-30, 1e30)
     alpha = np.where(rng.random(drops) < 0.5, 1.0, rng.uniform(0.001, 1, drops)) if rng.random() < 0.4 else 1.0
     rate = np.where(rng.random(drops) < 0.3, 0.0, 10 ** rng.uniform(-6, 1.2, drops)) if rng.random() < 0.4 else 0.0
@@ -86,8 +87,9 @@ def _channels(rng: np.random.Generator, kind: str, shape: tuple[int, int, int]) 
         rank = int(rng.integers(1, max(2, min(users, antennas))))
         return np.asarray(gaussian(drops, users, rank) @ gaussian(drops, rank, antennas))
     if kind == "orthogonal":
-        basis = np.linalg.qr(gaussian(drops, antennas, antennas))[0]
-        return np.asarray(np.take(basis, np.arange(users) % antennas, axis=1) * phase)
+        rank = min(users, antennas)
+        basis = np.linalg.qr(gaussian(drops, antennas, rank))[0].swapaxes(-1, -2)
+        return np.asarray(np.take(basis, np.arange(users) % rank, axis=1) * phase)
     if kind == "one-antenna":
         only = np.zeros(shape, complex)
         np.put_along_axis(only, rng.integers(0, antennas, (drops, users, 1)), phase, -1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import itertools
 import json
 import os
@@ -9,10 +10,12 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.fuzz import watchdog
 from tests.fuzz.crafted_files import CRAFTED
 from tests.fuzz.fuzzers import FUZZERS, faults_of, kept_seeds, load
 from tests.fuzz.watchdog import failures
@@ -31,8 +34,10 @@ def test_no_seed_fails(name: str, tmp_path: Path) -> None:
     assert not found
 
 
-def strange(seed: int, folder: Path) -> list[str]:
+def strange(seed: int, folder: Path, traces: Path) -> list[str]:
     """A fuzzer whose seed 3 waits and 5 computes without end, 4 ends the process, 6 raises, 7 has a fault."""
+    trace = (traces / str(seed)).open("w")
+    faulthandler.enable(trace)
     (folder / "file").write_text(str(seed))
     if seed == 3:
         threading.Event().wait()
@@ -46,16 +51,20 @@ def strange(seed: int, folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_a_seed_that_hangs_or_ends_its_process_is_its_own_fault_and_the_others_are_run(workers: int) -> None:
-    found = dict(failures(strange, range(30), 60, workers, limit=0.2))
+def test_a_seed_that_hangs_or_ends_its_process_is_its_own_fault_and_the_others_are_run(
+    workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "_WAITING", 25)  # others of these seeds may stand still for seconds, too
+    found = dict(failures(partial(strange, traces=tmp_path), range(30), 60, workers, limit=0.2))
     assert sorted(found) == list(range(30))
     assert {seed: faults for seed, faults in found.items() if faults} == {
-        3: ["does not end in 2 s"],
+        3: ["does not end in 5 s"],
         4: ["ends its process, exit code 9"],
         5: ["takes more than 0.2 s of processor time"],
         6: ["ValueError: six"],
         7: ["seven"],
     }
+    assert [seed for seed in range(30) if "in strange" in (tmp_path / str(seed)).read_text()] == [3, 5]
 
 
 def test_no_seed_begins_after_the_time_and_no_process_is_left() -> None:

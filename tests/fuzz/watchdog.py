@@ -101,9 +101,10 @@ def failures(
     A seed that takes longer than `limit` seconds of processor time, or ten times that, or ends its process, has that as
     its fault, and its process is replaced.
     """
-    remaining, end = iter(seeds), time.monotonic() + seconds
+    remaining = iter(seeds)
     with tempfile.TemporaryDirectory() as folder:
         running = [_Worker(attempt, folder) for _ in range(workers)]
+        end = time.monotonic() + seconds
         try:
             while True:
                 for worker in running:

@@ -92,7 +92,7 @@ def test_the_extra_is_the_smallest_one(monkeypatch: pytest.MonkeyPatch, tmp_path
         ("distributed", "cluster"),
         ("matplotlib", "plot"),
         ("transformers", "train"),
-        ("pandas", "reproduce"),
+        ("pandas", "tables"),
         ("prometheus_client", "metrics"),
     ):
         found = explain_import(ModuleNotFoundError("", name=f"{package}.inner"), "nflae x")
@@ -117,7 +117,7 @@ def test_require_finds_an_installed_package(monkeypatch: pytest.MonkeyPatch) -> 
     require("numpy", "nothing")
     monkeypatch.setitem(__import__("sys").modules, "sionna", None)
     with pytest.raises(
-        MissingPackageError, match=r"source umi needs the extra 'link' \(.*; for Python 3\.11 or 3\.12\): "
+        MissingPackageError, match=r"source umi needs the extra 'sionna' \(.*; for Python 3\.11 or 3\.12\): "
     ):
         require("sionna", "source umi")
     with pytest.raises(MissingPackageError, match=r"nflae link needs the extra 'link' \(sionna"):

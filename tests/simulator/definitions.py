@@ -56,6 +56,7 @@ def channel_sets(draw: st.DrawFn, max_users: int = 8, max_antennas: int = 24, dr
 
 def sinr_by_definition(h: Array, w: Array, power: Array, noise: float) -> Array:
     """|h_k^H w_k|^2 P_k / (sum_{j != k} |h_k^H w_j|^2 P_j + sigma^2); h, w: (users, antennas)."""
+    h, w = np.asarray(h), np.asarray(w)
     users = len(h)
     result = np.empty(users)
     for k in range(users):

@@ -26,6 +26,8 @@ classdef Client < handle
 %     'Scheme'                      'nflae', 'ldma', 'mrt', 'noma', 'rzf', 'sdma',
 %                                   'wmmse' or 'zf'                                 ('nflae')
 %     'Refine'                      WMMSE iterations after the network              (0)
+%     'Effort'                      'fast', 'balanced' or 'best': model and iterations in place of the server's model
+%                                   and of 'Refine'                                 (the server's model)
 %     'Layout'                      one letter per axis of H: n antenna (nn panel), k user, r receive antenna,
 %                                   s drop, f subcarrier, 1 singleton; e.g. 'kns'   ('nks' if there are more
 %                                   antennas than users; else required)
@@ -35,7 +37,9 @@ classdef Client < handle
 %                                   'direct' means y = H.' * x                      (by the layout)
 %     'NearField'                   K x S labels to be used for C3, or a panel of which waves are fitted,
 %                                   'upa:16x16'                                     (found by the scheme)
-%     'Want'                        cell of the variables to send back; fewer take less time (all)
+%     'Want'                        cell of the variables to send back; fewer take less time. Of {'lambda', 'power'} the
+%                                   client forms r.precoder itself, unless lambda is NaN, receive antennas are combined
+%                                   or the problem is another one than the sum rate (all)
 %     'Timeout'                     time limit of this call, s                      (the client's)
 %   and those of other problems than the sum rate under one total power, as `nflae precode` has them:
 %     'Objective', 'Window'         'sum-rate', 'max-min', or 'proportional-fair' over so many drops ('sum-rate', 1)
@@ -68,10 +72,20 @@ classdef Client < handle
 %                                   for precode, labels K x A
 %     'Layout', 'Convention', 'Timeout'  as for precode
 %
+%   r = c.track(H, t, name, value, ...) follows the users of a linear array through snapshots: H is N x K x S (NaN where
+%   missing), t their times, s. r.track continues the track in the next call, 'Track', r.track. r has x, height,
+%   position_std, angle_deg, angle_std_deg, distance, distance_resolved, in_sight, beam, all K x S, next_beams,
+%   3 x K x A x S, and the sources of these figures, indices into r.nflae_info.sources and beam_sources:
+%     'Powers'                      true: H is B x K x S linear beam powers           (false)
+%     'Gps'                         2 x K x S, x and height, m; NaN where missing     (none)
+%     'Detections'                  2 x D x S, angle, degrees, and distance, m, of objects seen by another sensor (none)
+%     'ArrayHeight', 'TiltDeg', 'CarrierGhz', 'BeamAnglesDeg', 'Ahead'   of a new track (0, 0, 30, even in the sine, 3)
+%     'Convention', 'Timeout'       as for precode
+%
 %   s = c.status() is a struct with the state of the server. c.close() closes the connection.
 %
 %   Errors have identifiers: nflae:badRequest, nflae:badChannels, nflae:tooLarge, nflae:busy, nflae:expired,
-%   nflae:stopping, nflae:internal (replies of the server), nflae:timeout (no reply), nflae:badReply, nflae:badKey,
+%   nflae:stopping, nflae:noTrack, nflae:internal (replies of the server), nflae:timeout (no reply), nflae:badReply, nflae:badKey,
 %   nflae:noTransport. A server that is lost and returns within the timeout costs time but raises no error; a result
 %   always belongs to its request.
 %
@@ -115,7 +129,7 @@ classdef Client < handle
       self.address = nflae.internal.text(address, 'the address');
       self.timeout = 30;
       if isfield(options, 'Timeout')
-        self.timeout = nflae.internal.positive(options.Timeout, 'Timeout');
+        self.timeout = nflae.internal.positive(options.Timeout, 'Timeout', 1e6);
       end
       self.transport = nflae.transport.open(self.address, options);
     end
@@ -123,12 +137,16 @@ classdef Client < handle
     function result = precode(self, H, varargin)
       % PRECODE  Request precoders, powers and labels for the channels H; see help nflae.Client.
       started = tic;
-      [header, payload, seconds, layout] = nflae.internal.precode_request(H, varargin);
+      [header, payload, seconds, layout, channels] = nflae.internal.precode_request(H, varargin);
       if isempty(seconds)
         seconds = self.timeout;
       end
       [reply, result] = self.exchange(header, payload, seconds);
       info = reply.info;
+      if isfield(result, 'lambda') && ~isfield(result, 'precoder') && ~isempty(channels) && ...
+          ~isfield(info, 'problem') && ~any(isnan(result.lambda(:)))
+        result.precoder = nflae.internal.form_precoder(channels, result.lambda, info.noise_power);
+      end
       info.layout = layout;
       info.timing_us = reply.timing_us;
       info.timing_us.round_trip = round(1e6 * toc(started));
@@ -151,6 +169,18 @@ classdef Client < handle
       info.timing_us = reply.timing_us;
       info.timing_us.round_trip = round(1e6 * toc(started));
       result.nflae_info = info;
+    end
+
+    function result = track(self, measured, times, varargin)
+      % TRACK  Follow users through further snapshots; see help nflae.Client.
+      [header, payload, seconds] = nflae.internal.track_request(measured, times, varargin);
+      if isempty(seconds)
+        seconds = self.timeout;
+      end
+      [reply, result] = self.exchange(header, payload, seconds);
+      result.track = reply.info.track;
+      result.nflae_info = reply.info;
+      result.nflae_info.timing_us = reply.timing_us;
     end
 
     function found = status(self)
@@ -229,6 +259,8 @@ classdef Client < handle
           bytes = nflae.wire.frame_bytes(reply);
           arrays = nflae.wire.decode_arrays(reply, self.transport.receive_rest(bytes), bytes);
           return
+        elseif isempty(reply.id) && ~reply.ok  % the server could not read a message of this client
+          nflae.internal.raise(reply);
         elseif ~strcmp(reply.id, probe.id)
           continue
         end

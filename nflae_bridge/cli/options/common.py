@@ -74,12 +74,12 @@ class ChannelOptions:
         Shape of a file of raw complex64 numbers.
     """
 
-    variable: str | None
-    layout: str | None
-    convention: str | None
-    allow_real: bool
-    receive_antennas: str | None
-    shape: tuple[int, ...] | None
+    variable: str | None = None
+    layout: str | None = None
+    convention: str | None = None
+    allow_real: bool = False
+    receive_antennas: str | None = None
+    shape: tuple[int, ...] | None = None
 
     def open(self, path: Path, joint: bool = False) -> ChannelFile:
         """Open the channels of a file.
@@ -241,6 +241,17 @@ level_options = (
     alpha_c_option,
     min_rate_option,
 )
+scope_options = (
+    click.option(
+        "--power-scope",
+        type=click.Choice(["each", "equal", "total"]),
+        default="each",
+        show_default=True,
+        help="P is the power of each subcarrier (f axis), or of all of them together, in equal shares or, by nflae"
+        " precode, in the best ones.",
+    ),
+    click.option("--yes", is_flag=True, help="Go on with the default noise power at an implausible SNR."),
+)
 budget_options = option_group(
     BudgetOptions,
     "request",
@@ -251,15 +262,7 @@ budget_options = option_group(
         help="SNR of the mean user, P mean(||h||^2) / sigma^2 over all users and drops, dB; sets the noise power.",
     ),
     *level_options[4:],
-    click.option(
-        "--power-scope",
-        type=click.Choice(["each", "equal", "total"]),
-        default="each",
-        show_default=True,
-        help="P is the power of each subcarrier (f axis), or of all of them together, in equal shares or, by nflae"
-        " precode, in the best ones.",
-    ),
-    click.option("--yes", is_flag=True, help="Go on with the default noise power at an implausible SNR."),
+    *scope_options,
 )
 
 
@@ -295,12 +298,12 @@ class WorkOptions:
         Handling of drops with NaN, Inf or an all-zero user.
     """
 
-    model: str
-    device: str
-    refine: int
-    effort: str | None
-    batch: int | None
-    on_bad_drop: Literal["error", "skip"]
+    model: str = "auto"
+    device: str = "auto"
+    refine: int = 0
+    effort: str | None = None
+    batch: int | None = None
+    on_bad_drop: Literal["error", "skip"] = "error"
 
     def __post_init__(self) -> None:
         try:
@@ -311,9 +314,14 @@ class WorkOptions:
         object.__setattr__(self, "refine", refine)
 
 
-work_options = option_group(
-    WorkOptions,
-    "work",
+on_bad_drop_option = click.option(
+    "--on-bad-drop",
+    type=click.Choice(["error", "skip"]),
+    default="error",
+    show_default=True,
+    help="On a drop with NaN, Inf or an all-zero user: stop, or skip and mark it.",
+)
+work_option_list = (
     model_option,
     device_option,
     click.option(
@@ -329,14 +337,9 @@ work_options = option_group(
         help="In place of --model and --refine: fast (nano), balanced (nano, 2 iterations) or best (--model auto).",
     ),
     click.option("--batch", type=click.IntRange(min=1), help="Drops per block.  [default: about 32 MB of channels]"),
-    click.option(
-        "--on-bad-drop",
-        type=click.Choice(["error", "skip"]),
-        default="error",
-        show_default=True,
-        help="On a drop with NaN, Inf or an all-zero user: stop, or skip and mark it.",
-    ),
+    on_bad_drop_option,
 )
+work_options = option_group(WorkOptions, "work", *work_option_list)
 
 
 def _checked_cluster(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:

@@ -244,9 +244,9 @@ def draw_users(path: Path, picture: DropPicture, look: FigureLook) -> SideFile:
     SideFile
         The plot, to be saved.
     """
-    from nflae_bridge.plots.users_map import users_figure
+    from nflae_bridge.plots.maps.users_map import users_figure
 
-    return SideFile(path, look.render(lambda: users_figure(picture), plot_format(path)))
+    return SideFile(path, look.render(lambda: users_figure(picture, look.size), plot_format(path)))
 
 
 def _first_good_drop(file: ChannelFile) -> int | None:

@@ -171,8 +171,8 @@ def prediction_options(ahead: int | None, text: str, files: bool = True) -> Call
             default=PredictionOptions.method,
             show_default=True,
             metavar=METHOD_METAVAR,
-            help="Method of prediction; auto: network, ar and kalman, weighted per user by their errors on known"
-            " snapshots.",
+            help="Method of prediction; auto: network and ar, beyond 4 snapshots kalman too, weighted per user"
+            " by their errors on known snapshots.",
         ),
         click.option(
             "--geometry",

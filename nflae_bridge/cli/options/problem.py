@@ -43,9 +43,9 @@ problem_options = option_group(
     ),
     click.option(
         "--power-per-antenna",
-        type=float,
-        metavar="W",
-        help="Largest power of each antenna, W; the total power then holds only where it is given.",
+        metavar="W|VAR|a,b,c",
+        help="Largest power of each antenna, W: a number, or a variable or list of N; the total power then holds only"
+        " where it is given.",
     ),
     *_array_options,
     click.option(
@@ -63,13 +63,14 @@ def _refuse_file_option(ctx: click.Context, parameter: click.Parameter, value: s
         )
 
 
-def _user_weights(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+def _numbers(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     try:
         for part in value.split(",") if value is not None else ():
             float(part)
     except ValueError:
+        each = "per user" if parameter.name == "weights" else "of all antennas, or one each,"
         raise click.BadParameter(
-            f"{value!r}: give one number per user with commas between them; variables are for nflae evaluate IN.mat"
+            f"{value!r}: give one number {each} with commas between them; variables are for nflae evaluate IN.mat"
         ) from None
     return value
 
@@ -82,14 +83,12 @@ drawn_problem_options = option_group(
         type=click.Choice(["sum-rate", "max-min"]),
         help="Sum rate, or smallest rate.  [default: sum-rate]",
     ),
-    click.option(
-        "--weights", callback=_user_weights, metavar="a,b,c", help="Weights of the users' rates, one number each."
-    ),
+    click.option("--weights", callback=_numbers, metavar="a,b,c", help="Weights of the users' rates, one number each."),
     click.option(
         "--power-per-antenna",
-        type=float,
-        metavar="W",
-        help="Largest power of each antenna, W, beside the total power of 1 W.",
+        callback=_numbers,
+        metavar="W|a,b,c",
+        help="Largest power of each antenna, W, one number or N, beside the total power of 1 W.",
     ),
     *_array_options,
     *(

@@ -15,12 +15,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from nflae_bridge.engine.numpy_backend.drops import Real
 from nflae_bridge.engine.onnx_graphs import Run
 from nflae_bridge.network.encoders.kernel import KERNELS, NEAREST, USER_SCALE, KernelEncoder
 from nflae_bridge.network.model import PrecodingNetwork
 from nflae_bridge.network.trunks.backbone import NoBackbone
-from simulator.problems.algebra import diagonal
+from simulator.problems.algebra import Real, diagonal
 
 Single = npt.NDArray[np.float32]
 
@@ -70,15 +69,15 @@ def graph_network(run: Run) -> Network:
     def network(quantities: Quantities) -> Real:
         coherence, power = quantities.coherence.astype(np.float64), quantities.inverse_power.astype(np.float64)
         diagonal(coherence)[:] = 1
-        own = quantities.inverse_diagonal.astype(np.float64)
+        own = np.ascontiguousarray(quantities.inverse_diagonal, np.float64)
         diagonal(power)[:] = own * own
         inputs = {
-            "gains": quantities.gains.astype(np.float64),
+            "gains": quantities.gains.astype(np.float64, copy=False),
             "coherence": coherence,
             "inverse_diagonal": own,
             "inverse_power": power,
-            "effective_gains": quantities.effective_gains().astype(np.float64),
-            "rate": quantities.rate.astype(np.float64),
+            "effective_gains": quantities.effective_gains().astype(np.float64, copy=False),
+            "rate": quantities.rate.astype(np.float64, copy=False),
         }
         (fractions,) = run(inputs)
         precision = quantities.gains.dtype

@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from scipy.linalg import lapack
 
-from nflae_bridge.engine.numpy_backend.drops import Drops, Real, Solution
+from nflae_bridge.engine.numpy_backend.solution import Solution
 from simulator.interruption import check_interrupt
-from simulator.problems.algebra import Complex, diagonal, squares
+from simulator.problems.algebra import Complex, Real, diagonal, squares
+from simulator.problems.user_gram import UserGram
 
 _LEAST_DUAL = np.float32(1e-8)  # moves no rate, and keeps the beams of users without power defined
 _LEAST_ENERGY = np.float32(2.5e-7)  # below it differences have no digits, of beams of users next to switched off
@@ -68,7 +69,7 @@ class Beams:
         return signal, received
 
 
-def regularised(drops: Drops, equal: Real) -> Beams:
+def regularised(drops: UserGram, equal: Real) -> Beams:
     """Compute the beams of regularised zero forcing.
 
     Parameters
@@ -85,7 +86,7 @@ def regularised(drops: Drops, equal: Real) -> Beams:
     return _beams(drops.gram * equal[0, 0])
 
 
-def structured(drops: Drops, dual: Real) -> tuple[Beams, Complex]:
+def structured(drops: UserGram, dual: Real) -> tuple[Beams, Complex]:
     """Compute the beams of mu.
 
     Parameters
@@ -110,7 +111,7 @@ def structured(drops: Drops, dual: Real) -> tuple[Beams, Complex]:
     return beams, beams.inverse * rows
 
 
-def refined(drops: Drops, dual: Real, power_fractions: Real, refinements: int) -> Solution:
+def refined(drops: UserGram, dual: Real, power_fractions: Real, refinements: int) -> Solution:
     """Compute the answer after steps of `simulator.downlink.structure.wmmse_step`.
 
     Parameters

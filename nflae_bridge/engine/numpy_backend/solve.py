@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,51 +10,28 @@ import torch
 
 from nflae_bridge.engine.near_parallel import COHERENCE, SAME_GAIN, SAME_PHASE_STEP, SAME_POWER
 from nflae_bridge.engine.numpy_backend import single
-from nflae_bridge.engine.numpy_backend.drops import Drops, Real, Solution, split
+from nflae_bridge.engine.numpy_backend.answer import Answer
 from nflae_bridge.engine.numpy_backend.networks import KernelNetwork, Network, Quantities
+from nflae_bridge.engine.numpy_backend.solution import Solution
 from nflae_bridge.engine.user_selection import is_overloaded, select_users
 from simulator.downlink.gram import MAX_FP32_SNR
 from simulator.downlink.rounding import MAX_ALGEBRA_SNR, MAX_CANCELLATION
 from simulator.problems.algebra import (
-    TINY,
     Beams,
     Bool,
-    Complex,
+    Real,
+    beams_in_range,
     diagonal,
     formed_beams,
     sinr,
     squares,
     structured_beams,
 )
+from simulator.problems.user_gram import UserGram, split_by_precision
 from simulator.problems.wmmse import wmmse_steps
 
 DROPS_AT_ONCE = 64
 """Drops whose matrices stay in a core's cache."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Hold the answer to drops.
-
-    Attributes
-    ----------
-    precoder
-        complex64 (drops, users, antennas).
-    fractions
-        P_k / P, then lambda / P, float64 (2, drops, users).
-    fallback
-        bool (drops,), drops answered by regularised zero forcing.
-    lossy
-        bool (drops,), drops that `simulator.downlink.rounding.loses_digits` marks.
-    compute_sinr
-        Function that computes the SINRs in double precision, float64 (drops, users).
-    """
-
-    precoder: npt.NDArray[np.complex64]
-    fractions: npt.NDArray[np.float64]
-    fallback: Bool
-    lossy: Bool
-    compute_sinr: Callable[[], Real]
 
 
 def precode(
@@ -69,7 +44,7 @@ def precode(
     network, refinements, negligible
         As in `solve`.
     channels, snr
-        As in `split`.
+        As in `split_by_precision`.
 
     Returns
     -------
@@ -102,7 +77,7 @@ def _answer(
     out: npt.NDArray[np.complex64] | None = None,
 ) -> Answer:
     """Return the answer to some drops, with the beams in ``out`` if that is given."""
-    found = split(channels, snr)
+    found = split_by_precision(channels, snr)
     if len(found) == 1:
         return _solved(network, found[0][1], refinements, negligible, out)
     precoder = np.empty_like(channels) if out is None else out
@@ -124,7 +99,7 @@ def _answer(
 
 def _solved(
     network: Network,
-    drops: Drops,
+    drops: UserGram,
     refinements: int,
     negligible: float,
     out: npt.NDArray[np.complex64] | None = None,
@@ -133,14 +108,14 @@ def _solved(
     if not isinstance(network, KernelNetwork):  # other models are documented to the digits of double precision
         drops = drops.in_double()
     best, fallback, lossy = solve(network, drops, refinements, negligible)
-    precoder = _unit_beams(drops, best.coefficients, out)
+    precoder = drops.unit_beams(best.coefficients, out)
     fractions = np.array([best.power_fractions, best.dual_power_fractions], np.float64)
     fractions /= np.add.reduce(fractions, 2, keepdims=True)
     none = np.zeros(len(fallback), np.bool_) if lossy is None else lossy
     return Answer(precoder, fractions, fallback, none, lambda: _exact_sinr(drops, best, fractions[0]))
 
 
-def _exact_sinr(drops: Drops, best: Solution, power_fractions: npt.NDArray[np.float64]) -> Real:
+def _exact_sinr(drops: UserGram, best: Solution, power_fractions: npt.NDArray[np.float64]) -> Real:
     """Return the SINRs of these beams in double precision."""
     if not drops.is_single:
         return best.sinr
@@ -148,7 +123,9 @@ def _exact_sinr(drops: Drops, best: Solution, power_fractions: npt.NDArray[np.fl
     return sinr(formed_beams(gram, coefficients, gram @ coefficients).effective_gains, power_fractions)
 
 
-def solve(network: Network, drops: Drops, refinements: int, negligible: float) -> tuple[Solution, Bool, Bool | None]:
+def solve(
+    network: Network, drops: UserGram, refinements: int, negligible: float, antennas: int | None = None
+) -> tuple[Solution, Bool, Bool | None]:
     """Return the best of the network's answer, of the same without redundant users, and of regularised zero forcing.
 
     Regularised zero forcing serves all users, in overloaded cells also those of `user_selection.select_users`.
@@ -163,6 +140,8 @@ def solve(network: Network, drops: Drops, refinements: int, negligible: float) -
         WMMSE steps from the network's answer.
     negligible
         Relative gain in sum rate up to which redundant users are switched off.
+    antennas
+        N, where the channels are not known.
 
     Returns
     -------
@@ -176,8 +155,9 @@ def solve(network: Network, drops: Drops, refinements: int, negligible: float) -
     rzf, quantities, lossy = _regularised_single(drops) if drops.is_single else _regularised_double(drops)
     best = _pruned_or_not(drops, network(quantities), refinements, negligible)
     rivals = [rzf]
-    if drops.channels is not None and is_overloaded(*drops.channels.shape[1:]):
-        share = select_users(torch.from_numpy(drops.gram), drops.channels.shape[2]).numpy()
+    antennas = antennas if drops.channels is None else drops.channels.shape[2]
+    if antennas is not None and is_overloaded(drops.gains.shape[1], antennas):
+        share = select_users(torch.from_numpy(drops.gram), antennas).numpy()
         rivals.append(_refined(drops, np.stack([share, share]), 0))
     fallback = np.zeros(len(drops.gains), np.bool_)
     for rival in rivals:
@@ -196,7 +176,7 @@ _SAME_SINGLE, _SAME_DOUBLE = 2e-6, 1e-9
 """Relative difference of sum rates that may be rounding, by precision."""
 
 
-def _regularised_single(drops: Drops) -> tuple[Solution, Quantities, Bool | None]:
+def _regularised_single(drops: UserGram) -> tuple[Solution, Quantities, Bool | None]:
     users = drops.gains.shape[1]
     equal = np.full((1, users), 1 / users, np.float32)
     beams = single.regularised(drops, equal)
@@ -217,10 +197,10 @@ def _regularised_single(drops: Drops) -> tuple[Solution, Quantities, Bool | None
     return Solution(beams.inverse, shares, shares, found), quantities, None
 
 
-def _regularised_double(drops: Drops) -> tuple[Solution, Quantities, Bool | None]:
+def _regularised_double(drops: UserGram) -> tuple[Solution, Quantities, Bool | None]:
     gains, users = drops.gains, drops.gains.shape[1]
     equal = np.full(gains.shape, 1 / users)
-    beams = structured_beams(drops.gram, equal)
+    beams = (beams_in_range if drops.needs_float64 is None else structured_beams)(drops.gram, equal)
     found = sinr(beams.effective_gains, equal)
     magnitude, gains_sum = squares(beams.coefficients), np.matvec(beams.effective_gains, equal)
     diagonal(magnitude)[:] = 0
@@ -233,7 +213,7 @@ def _regularised_double(drops: Drops) -> tuple[Solution, Quantities, Bool | None
         gains_sum - diagonal(beams.effective_gains) * equal,
         np.log2(1 + found),
     )
-    lossy = None if drops.single_sums else _loses_digits(gains, beams)
+    lossy = None if drops.needs_float64 is None else _loses_digits(gains, beams)
     return Solution(beams.coefficients, equal, equal, found), quantities, lossy
 
 
@@ -244,7 +224,7 @@ def _loses_digits(gains: Real, beams: Beams) -> Bool:
     return result
 
 
-def _pruned_or_not(drops: Drops, shares: Real, refinements: int, negligible: float) -> Solution:
+def _pruned_or_not(drops: UserGram, shares: Real, refinements: int, negligible: float) -> Solution:
     """Return the better of the answers with and without redundant users, per drop.
 
     ``shares``: lambda / P, then P_k / P, (2, drops, users).
@@ -260,17 +240,17 @@ def _pruned_or_not(drops: Drops, shares: Real, refinements: int, negligible: flo
         return _refined(drops, _normalised(shares * served), refinements)
     best = _refined(drops, _normalised(shares * (served | matters[:, None])), refinements)
     tried = np.flatnonzero(matters)
-    part = Drops(None, drops.gram[tried], drops.gains[tried], drops.coherence[tried], drops.single_sums)
-    pruned = _refined(part, _normalised((shares * served)[:, tried]), refinements)
+    pruned = _refined(drops.gram_of(tried), _normalised((shares * served)[:, tried]), refinements)
     better = ~(pruned.sum_rate <= best.sum_rate[tried] * (1 - negligible))
     best.put(tried[better], pruned, better)
     return best
 
 
-def _refined(drops: Drops, shares: Real, refinements: int) -> Solution:
+def _refined(drops: UserGram, shares: Real, refinements: int) -> Solution:
     if drops.is_single:
         return single.refined(drops, shares[0], shares[1], refinements)
-    dual, beams, power_fractions = wmmse_steps(drops.gram, shares[0], shares[1], refinements)
+    in_range = drops.needs_float64 is None
+    dual, beams, power_fractions = wmmse_steps(drops.gram, shares[0], shares[1], refinements, in_range=in_range)
     return Solution(beams.coefficients, power_fractions, dual, sinr(beams.effective_gains, power_fractions))
 
 
@@ -279,7 +259,7 @@ def _normalised(shares: Real) -> Real:
     return result
 
 
-def _redundant_users(drops: Drops, power_fractions: Real) -> Bool | None:
+def _redundant_users(drops: UserGram, power_fractions: Real) -> Bool | None:
     """Return `near_parallel.redundant_users` where no user counts under C3; None where no user of any drop is."""
     parallel = drops.coherence > COHERENCE
     if not np.logical_or.reduce(parallel.reshape(-1)):
@@ -305,35 +285,3 @@ def _ranked(value: Real, same: float, pairs: Bool) -> tuple[Bool, Bool]:
     """Return of these pairs [k, j] those in which the value of k is larger, and those in which the two are equal."""
     difference = value[:, :, None] - value[:, None]
     return pairs & (difference > same), pairs & (np.abs(difference) <= same)
-
-
-def _unit_beams(
-    drops: Drops, coefficients: Complex, out: npt.NDArray[np.complex64] | None = None
-) -> npt.NDArray[np.complex64]:
-    """Form W = H C with unit-norm columns, in rows, complex64 (drops, users, antennas); in ``out`` if that is given."""
-    assert drops.channels is not None
-    if not drops.single_sums:
-        # Gains may be so large that coefficients of nulling beams leave the range.
-        coefficients = coefficients / np.maximum(np.abs(coefficients).max(1, keepdims=True), TINY)
-        exact = coefficients.transpose(0, 2, 1) @ drops.channels.astype(np.complex128)
-        _normalise(exact)
-        beams: npt.NDArray[np.complex64] = exact.astype(np.complex64)
-        if out is not None:
-            out[:] = beams
-        return beams
-    coefficients = coefficients.astype(np.complex64, copy=False)
-    if out is None:
-        out = np.empty_like(drops.channels)
-    if len(out) == 1:
-        np.matmul(coefficients[0].T, drops.channels[0], out=out[0])
-    else:
-        torch.bmm(torch.from_numpy(coefficients).mT, torch.from_numpy(drops.channels), out=torch.from_numpy(out))
-    _normalise(out)
-    return out
-
-
-def _normalise(beams: Complex) -> None:
-    """Divide beams by their norms, in place."""
-    parts = beams.view(beams.real.dtype)
-    norm = np.sqrt(np.vecdot(parts, parts))
-    parts /= np.maximum(norm, np.finfo(parts.dtype).tiny, out=norm)[..., None]

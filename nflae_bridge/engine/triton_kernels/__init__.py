@@ -1,10 +1,10 @@
-"""Compute the engine's answer on a GPU in three Triton kernels, where no constraint binds: encoder, trunk, beams.
+"""Compute the engine's answer on a GPU in three Triton kernels: encoder, trunk, powers and beams.
 
 PyTorch launches some 500 kernels for it, and for one drop nearly all of their time goes into launching. Here a drop is
-one program: its users are padded to `USERS` and everything stays on its multiprocessor. On an H200 one drop takes 196
-us host to host and 4,096 take 3.39 ms (`tiny`); PyTorch's kernels as a CUDA graph, for C3 and C4, take 1.67 ms and 11.3
-ms, 8.5 and 3.3 times as long (docs/measurements/performance.md). K x K matrices are in double precision, the network
-in single, its matrix products in TF32. `tests/nflae_bridge/engine/test_triton_kernels.py` compares the kernels with the
+one program: its users are padded to `USERS` and everything stays on its multiprocessor. On an H200 one drop takes 180
+us host to host, and 279 us under C3 and C4 with the classifier before them (`tiny`); PyTorch's kernels as a CUDA graph,
+for C3 and C4, take 1.71 ms (docs/measurements/performance.md). K x K matrices are in double precision, the network in
+single, its matrix products in TF32. `tests/nflae_bridge/engine/test_triton_kernels.py` compares the kernels with the
 torch backend.
 """
 
@@ -13,6 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nflae_bridge.engine.cuda_graphs.packed import PackedAnswer
+from nflae_bridge.engine.device_problem import DeviceProblem
 from nflae_bridge.engine.triton_kernels.encode import encode
 from nflae_bridge.engine.triton_kernels.serve import serve
 from nflae_bridge.engine.triton_kernels.trunk import run_trunk
@@ -20,6 +22,7 @@ from nflae_bridge.network.encoders.gram import GramEncoder
 from nflae_bridge.network.model import PrecodingNetwork
 from nflae_bridge.network.trunks.backbone import OpenBackbone
 from nflae_bridge.network.trunks.trunk import UserTrunk
+from simulator.downlink.constraints import Limits
 
 USERS = 16
 """Users that a program has room for, the least that the matrix units take."""
@@ -69,43 +72,38 @@ class TritonKernels:
         return TritonKernels(network)
 
     def __call__(
-        self, channels: Tensor, amplitude_scale: Tensor, refinements: int, negligible: float
-    ) -> tuple[Tensor, Tensor]:
-        """Compute precoders and powers.
+        self, problem: DeviceProblem, near_field: Tensor, answer: PackedAnswer, refinements: int, negligible: float
+    ) -> None:
+        """Write precoders, powers, rates and flags.
 
         Parameters
         ----------
-        channels
-            complex64 (drops, at most `USERS` users, antennas).
-        amplitude_scale
-            sqrt(P / sigma^2), float64 (drops,).
+        problem
+            Problem of at most `USERS` users.
+        near_field
+            Users that count under C3, bool (drops, users).
+        answer
+            Memory of the answer; near-field scores are not written.
         refinements
             WMMSE steps from the network's answer.
         negligible
             Relative gain in sum rate up to which redundant users are switched off.
-
-        Returns
-        -------
-        precoder : Tensor
-            complex64 (drops, users, antennas).
-        table : Tensor
-            float64 (drops, 3 users + 2): P_k / P, lambda_k / P and SINRs of all users, 1, and whether the answer is
-            that of regularised zero forcing.
         """
-        drops, users, antennas = channels.shape
-        parts = torch.view_as_real(channels)
+        drops, users, antennas = problem.channels.shape
+        parts, near = torch.view_as_real(problem.channels), near_field.view(torch.uint8)
 
         def allocate(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
-            return torch.empty(drops, *shape, dtype=dtype, device=channels.device)
+            return torch.empty(drops, *shape, dtype=dtype, device=parts.device)
 
         gram, inverse, rzf = allocate(2, USERS, USERS), allocate(2, USERS, USERS), allocate(USERS)
         tokens = allocate(USERS, self.width, dtype=torch.float32)
         bias = allocate(self.heads, USERS, USERS, dtype=torch.float32)
         logits = allocate(2, USERS, dtype=torch.float32)
-        precoder, table = torch.empty_like(channels), allocate(3 * users + 2)
         warps = _WARPS if drops < _DROPS_THAT_FILL else _NARROW
+        constraints = near, problem.alpha_c, problem.min_rate
         encode[(drops,)](
-            *(parts, amplitude_scale, self.encoder, self.position, gram, inverse, rzf, tokens, bias, antennas, users),
+            *(parts, problem.amplitude_scale, *constraints, self.encoder, self.position),
+            *(gram, inverse, rzf, tokens, bias, antennas, users),
             **{"P": USERS, "W": self.width, "E": self.edges, "HEADS": self.heads, "BLOCK": _ANTENNAS},
             num_warps=warps,
         )
@@ -115,12 +113,11 @@ class TritonKernels:
             num_warps=_WARPS,
         )
         serve[(drops,)](
-            *(parts, gram, inverse, rzf, logits, torch.view_as_real(precoder), table),
-            *(antennas, 1 - negligible, users, refinements),
-            **{"P": USERS, "BLOCK": _ANTENNAS},
+            *(parts, *constraints, gram, inverse, rzf, logits, torch.view_as_real(answer.precoder), answer.table),
+            *(answer.size.columns, antennas, 1 - negligible, users, refinements),
+            **{"LIMITED": problem.limits != Limits(), "P": USERS, "BLOCK": _ANTENNAS},
             num_warps=warps,
         )
-        return precoder, table
 
 
 def _in_one_piece(*modules: torch.nn.Module) -> Tensor:

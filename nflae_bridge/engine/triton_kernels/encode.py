@@ -5,7 +5,14 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from nflae_bridge.engine.triton_kernels.arithmetic import antennas_at, decades, diagonal, gelu, sinr, structured_beams
+from nflae_bridge.engine.triton_kernels.arithmetic import (
+    decades,
+    diagonal,
+    gelu,
+    scaled_gram,
+    sinr,
+    structured_beams,
+)
 from nflae_bridge.network.encoders.gram import PAIR_FEATURES, USER_FEATURES
 
 _USER_FEATURES, _PAIR_FEATURES = tl.constexpr(USER_FEATURES), tl.constexpr(PAIR_FEATURES)
@@ -14,14 +21,15 @@ _ROOT_EIGHTH = tl.constexpr(8.0**-0.5)
 
 @triton.jit(do_not_specialize=["K"])
 def encode(
-    channels, amplitude_scale, weights, position, gram, inverse, rzf, tokens, bias, antennas, K,
+    channels, amplitude_scale, near_field, alpha_c, min_rate, weights, position,
+    gram, inverse, rzf, tokens, bias, antennas, K,
     P: tl.constexpr, W: tl.constexpr, E: tl.constexpr, HEADS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Encode a drop: write Gamma, C and SINRs of regularised zero forcing, tokens and attention biases.
 
     Parameters
     ----------
-    channels, amplitude_scale, weights, position
+    channels, amplitude_scale, near_field, alpha_c, min_rate, weights, position
         Inputs, as `TritonKernels` lays them out.
     gram, inverse, rzf, tokens, bias
         Outputs.
@@ -32,7 +40,7 @@ def encode(
     index = tl.arange(0, P)
     there = index < K
     square = index[:, None] * P + index[None, :]
-    real, imag = _gram(channels, tl.load(amplitude_scale + drop), drop, antennas, K, P, BLOCK)
+    real, imag = scaled_gram(channels, tl.load(amplitude_scale + drop), drop, antennas, K, P, BLOCK)
     tl.store(gram + drop * 2 * P * P + square, real)
     tl.store(gram + (drop * 2 + 1) * P * P + square, imag)
     own = diagonal(real, P)
@@ -52,10 +60,12 @@ def encode(
     rows = tl.load(position + tl.arange(0, W))[None, :] + tl.zeros([P, W], tl.float32)
     rows = _users(rows, weights, own.to(tl.float32), coherence.to(tl.float32), alone.to(tl.float32), rate, interference,
                   K, P, W)  # fmt: skip
+    near = tl.load(near_field + drop * K + index, mask=there, other=0).to(tl.float32)
+    rows = _constraints(rows, weights, near, tl.load(alpha_c + drop), tl.load(min_rate + drop), K, P, W)
     at = weights + W * _USER_FEATURES
     rows += tl.load(at + tl.arange(0, W))[None, :]
     at += W
-    pairs = _pairs(at, coherence, own.to(tl.float32), spread, interference, P, E)
+    pairs = _pairs(at, coherence, own.to(tl.float32), spread, interference, near, P, E)
     at += E * _PAIR_FEATURES + E
     rows = _surroundings(rows, pairs, at, there, W, E)
     at += 2 * E * W
@@ -66,17 +76,6 @@ def encode(
         weight = tl.load(at + head * E + tl.arange(0, E))
         value = tl.sum(pairs * weight[None, None, :], 2) + tl.load(at + HEADS * E + head)
         tl.store(bias + (drop * HEADS + head) * P * P + square, value)
-
-
-@triton.jit
-def _gram(channels, scale, drop, antennas, K, P: tl.constexpr, BLOCK: tl.constexpr):
-    """Return Gamma of `simulator.downlink.gram.scaled_gram` in two parts."""
-    real, imag = tl.zeros([P, P], tl.float64), tl.zeros([P, P], tl.float64)
-    for start in range(0, antennas, BLOCK):
-        re, im = antennas_at(channels, drop, start, antennas, K, P, BLOCK)
-        real += tl.dot(re, tl.trans(re), out_dtype=tl.float64) + tl.dot(im, tl.trans(im), out_dtype=tl.float64)
-        imag += tl.dot(re, tl.trans(im), out_dtype=tl.float64) - tl.dot(im, tl.trans(re), out_dtype=tl.float64)
-    return real * (scale * scale), imag * (scale * scale)
 
 
 @triton.jit
@@ -101,13 +100,23 @@ def _users(
     rows = _with_user_feature(rows, at, tl.sum(crowd, 1) * 0.5, 7, W)
     rows = _with_user_feature(rows, at, decades(1 + tl.sum(crowd * own[None, :], 1)) * 0.5, 8, W)
     rows = _with_user_feature(rows, at, tl.log(1 + disturbance) * 0.5, 9, W)
-    # No user counts as near-field (10, 11) or has a minimum rate (13, 14); alpha_c is 1.
-    rows = _with_user_feature(rows, at, tl.full([P], 1.0, tl.float32), 12, W)
     return _with_user_feature(rows, at, tl.full([P], 0.5, tl.float32) * tl.log2(K * 1.0), 15, W)
 
 
 @triton.jit
-def _pairs(at, coherence, own, spread, interference, P: tl.constexpr, E: tl.constexpr):
+def _constraints(rows, at, near, alpha_c, min_rate, K, P: tl.constexpr, W: tl.constexpr):
+    """Add `gram.constraint_features` times their weights to the rows."""
+    one = tl.full([P], 1.0, tl.float32)
+    rate = min_rate.to(tl.float32)
+    rows = _with_user_feature(rows, at, near, 10, W)
+    rows = _with_user_feature(rows, at, one * (tl.sum(near, 0) / K), 11, W)
+    rows = _with_user_feature(rows, at, one * alpha_c.to(tl.float32), 12, W)
+    rows = _with_user_feature(rows, at, one * rate, 13, W)
+    return _with_user_feature(rows, at, one * tl.where(rate > 0, 1.0, 0.0), 14, W)
+
+
+@triton.jit
+def _pairs(at, coherence, own, spread, interference, near, P: tl.constexpr, E: tl.constexpr):
     """Return the edges of `gram.GramEncoder.pairs` from `gram.pair_features`, float32 (P, P, E)."""
     index = tl.arange(0, P)
     same = tl.where(index[:, None] == index[None, :], 1.0, 0.0)
@@ -124,7 +133,8 @@ def _pairs(at, coherence, own, spread, interference, P: tl.constexpr, E: tl.cons
     pairs = _with_pair_feature(pairs, at, decades(spread + 1e-4) * 0.5, 5, E)
     pairs = _with_pair_feature(pairs, at, louder, 6, E)
     pairs = _with_pair_feature(pairs, at, tl.trans(louder), 7, E)
-    pairs = _with_pair_feature(pairs, at, same * 0 + 1, 8, E)
+    alike = tl.where(near[:, None] == near[None, :], 1.0, 0.0)
+    pairs = _with_pair_feature(pairs, at, alike, 8, E)
     pairs = _with_pair_feature(pairs, at, same, 9, E)
     return gelu(pairs)
 

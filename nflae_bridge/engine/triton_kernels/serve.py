@@ -1,41 +1,49 @@
-"""Turn a drop's logits into precoder and powers, in Triton: `nflae_bridge.engine.comparison` without constraints."""
+"""Compute precoder and powers of each drop from its logits in Triton, as `nflae_bridge.engine.comparison` does."""
 
 from __future__ import annotations
-
-import math
 
 import torch
 import triton
 import triton.language as tl
 
 from nflae_bridge.engine.near_parallel import COHERENCE, SAME_GAIN, SAME_PHASE_STEP, SAME_POWER
-from nflae_bridge.engine.triton_kernels.arithmetic import antennas_at, diagonal, normalise, solve_wmmse
+from nflae_bridge.engine.triton_kernels.arithmetic import (
+    angle_of,
+    antennas_at,
+    diagonal,
+    effective_gains_of,
+    normalise,
+    sinr,
+    solve_wmmse,
+)
+from nflae_bridge.engine.triton_kernels.limits import project_powers
 
 _COHERENCE = tl.constexpr(COHERENCE)
 _SAME_GAIN, _SAME_POWER = tl.constexpr(SAME_GAIN), tl.constexpr(SAME_POWER)
 _SAME_PHASE_STEP = tl.constexpr(SAME_PHASE_STEP)
-_PI = tl.constexpr(math.pi)
-_TINY = tl.constexpr(torch.finfo(torch.float64).tiny)
+_HUGE = tl.constexpr(1.7e308)
 _TINY_BEAM = tl.constexpr(torch.finfo(torch.float32).tiny)
 
 
-@triton.jit(do_not_specialize=["K", "steps"])
+@triton.jit(do_not_specialize=["K", "steps", "columns"])
 def serve(
-    channels, gram, inverse, rzf, logits, precoder, table, antennas, less, K, steps,
-    P: tl.constexpr, BLOCK: tl.constexpr,
+    channels, near_field, alpha_c, min_rate, gram, inverse, rzf, logits, precoder, table, columns,
+    antennas, less, K, steps, LIMITED: tl.constexpr, P: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Write the best of the answers with and without redundant users and regularised zero forcing, as beams.
 
     Parameters
     ----------
-    channels, gram, inverse, rzf, logits
+    channels, near_field, alpha_c, min_rate, gram, inverse, rzf, logits
         Inputs, as the kernels before write them.
-    precoder, table
-        Outputs.
+    precoder, table, columns
+        Outputs, and the columns of the table.
     less
         1 - the relative gain in sum rate that counts as rounding.
     steps
         WMMSE steps.
+    LIMITED
+        Whether C3 or C4 can bind.
     antennas, K, P, BLOCK
         Sizes: of the drop, padded users, antennas read at a time.
     """
@@ -46,11 +54,14 @@ def serve(
     real = tl.load(gram + drop * 2 * P * P + square)
     imag = tl.load(gram + (drop * 2 + 1) * P * P + square)
     own = diagonal(real, P)
+    near = tl.load(near_field + drop * K + index, mask=there, other=0) > 0
+    share, least = tl.load(alpha_c + drop), tl.load(min_rate + drop)
     target_dual = _power_fractions(tl.load(logits + drop * 2 * P + index), there)
     target = _power_fractions(tl.load(logits + (drop * 2 + 1) * P + index), there)
-    redundant = _redundant(real, imag, own, target, channels, drop, antennas, K, P, BLOCK)
+    redundant = _redundant(real, imag, own, target, near, channels, drop, antennas, K, P, BLOCK)
 
     rate = tl.sum(tl.zeros([P], tl.float64), 0) - 1
+    feasible = tl.sum(tl.zeros([P], tl.int32), 0)
     dual, power_fractions = tl.zeros([P], tl.float64), tl.zeros([P], tl.float64)
     ratio = tl.zeros([P], tl.float64)
     re, im = tl.zeros([P, P], tl.float64), tl.zeros([P, P], tl.float64)
@@ -59,30 +70,65 @@ def serve(
         left_out = redundant & (attempt > 0)
         dual2 = normalise(tl.where(left_out, 0.0, target_dual))
         power2 = normalise(tl.where(left_out, 0.0, target))
-        dual2, power2, re2, im2, ratio2 = solve_wmmse(real, imag, own, dual2, power2, K, steps, P)
+        dual2, power2, re2, im2, gains = solve_wmmse(real, imag, own, dual2, power2, K, steps, P)
+        feasible2 = feasible * 0 + 1
+        if LIMITED:
+            power2, feasible2 = project_powers(gains, power2, near, share, least, there, K, P)
+        ratio2 = sinr(gains, power2, P)
         rate2 = tl.sum(tl.log2(1 + ratio2), 0)
-        better = (attempt == 0) | _wins(rate2, rate, less)
+        better = (attempt == 0) | _wins(rate2, feasible2, rate, feasible, less)
         dual, power_fractions = tl.where(better, dual2, dual), tl.where(better, power2, power_fractions)
-        ratio = tl.where(better, ratio2, ratio)
+        ratio, feasible = tl.where(better, ratio2, ratio), tl.where(better, feasible2, feasible)
         re, im, rate = tl.where(better, re2, re), tl.where(better, im2, im), tl.where(better, rate2, rate)
 
-    ratio2 = tl.load(rzf + drop * P + index)
-    fallback = _wins(tl.sum(tl.log2(1 + ratio2), 0), rate, 1 + 1e-9)
+    re2 = tl.load(inverse + drop * 2 * P * P + square)
+    im2 = tl.load(inverse + (drop * 2 + 1) * P * P + square)
     equal = tl.where(there, 1 / K.to(tl.float64), 0.0)
-    re = tl.where(fallback, tl.load(inverse + drop * 2 * P * P + square), re)
-    im = tl.where(fallback, tl.load(inverse + (drop * 2 + 1) * P * P + square), im)
-    line = table + drop * (3 * K + 2)
-    tl.store(line + index, tl.where(fallback, equal, power_fractions), mask=there)
+    power2, feasible2, ratio2 = equal, feasible * 0 + 1, tl.load(rzf + drop * P + index)
+    if LIMITED:
+        gains, _ = effective_gains_of(real, imag, own, re2, im2)
+        power2, feasible2 = project_powers(gains, equal, near, share, least, there, K, P)
+        ratio2 = sinr(gains, power2, P)
+    fallback = _wins(tl.sum(tl.log2(1 + ratio2), 0), feasible2, rate, feasible, 1 + 1e-9)
+    re, im = tl.where(fallback, re2, re), tl.where(fallback, im2, im)
+    ratio = tl.where(fallback, ratio2, ratio)
+    line = table + drop * columns
+    tl.store(line + index, tl.where(fallback, power2, power_fractions), mask=there)
     tl.store(line + K + index, tl.where(fallback, equal, dual), mask=there)
-    tl.store(line + 2 * K + index, tl.where(fallback, ratio2, ratio), mask=there)
-    tl.store(line + 3 * K, 1.0)
-    tl.store(line + 3 * K + 1, fallback.to(tl.float64))
-    _store_beams(re, im, channels, precoder, drop, antennas, K, P, BLOCK)
+    store_rates(line, ratio, tl.where(fallback, feasible2, feasible), fallback, feasible * 0 + 1, own, there, K, P)
+    store_beams(re, im, channels, precoder, drop, antennas, K, P, BLOCK)
 
 
 @triton.jit
-def _redundant(real, imag, own, target, channels, drop, antennas, K, P: tl.constexpr, BLOCK: tl.constexpr):
-    """Return `near_parallel.redundant_users` of a drop in which no user counts under C3, bool (P,)."""
+def store_rates(line, ratio, feasible, fallback, exact, own, there, K, P: tl.constexpr):
+    """Write SINRs, rates and flags of one drop to its row of a `nflae_bridge.engine.cuda_graphs.packed.PackedAnswer`.
+
+    Parameters
+    ----------
+    line
+        Address of the line.
+    ratio, own, there
+        SINRs, the diagonal of Gamma, and whether there is a user, (P,).
+    feasible, fallback, exact
+        0 or 1.
+    K, P
+        Users, and padded.
+    """
+    index = tl.arange(0, P)
+    rate = tl.log2(1 + ratio)
+    tl.store(line + 2 * K + index, ratio, mask=there)
+    tl.store(line + 3 * K + index, rate, mask=there)
+    usable = tl.where(there, ((own > 0) & (own < _HUGE)).to(tl.int32), 1)
+    tl.store(line + 4 * K, feasible.to(tl.float64))
+    tl.store(line + 4 * K + 1, fallback.to(tl.float64))
+    tl.store(line + 4 * K + 2, tl.sum(tl.where(there, rate, 0.0), 0))
+    tl.store(line + 4 * K + 3, tl.min(usable, 0).to(tl.float64))
+    tl.store(line + 4 * K + 4, exact.to(tl.float64))
+
+
+@triton.jit
+def _redundant(real, imag, own, target, near, channels, drop, antennas, K, P: tl.constexpr, BLOCK: tl.constexpr):
+    """Return `near_parallel.redundant_users` of a drop, bool (P,)."""
     index = tl.arange(0, P)
     gain = tl.maximum(own, 1e-30)
     parallel = (real * real + imag * imag) > gain[:, None] * gain[None, :] * _COHERENCE
@@ -95,6 +141,9 @@ def _redundant(real, imag, own, target, channels, drop, antennas, K, P: tl.const
     gap = level[:, None] - level[None, :]
     first = first | (tied & (gap > _SAME_GAIN))
     tied = tied & (tl.abs(gap) <= _SAME_GAIN)
+    level = tl.where(near, 0, 1)
+    first = first | (tied & (level[:, None] > level[None, :]))
+    tied = tied & (level[:, None] == level[None, :])
     if tl.sum(tl.sum(tied.to(tl.int32), 1), 0) > 0:
         step = _mean_phase_step(channels, drop, antennas, K, P, BLOCK)
         gap = step[:, None] - step[None, :]
@@ -113,22 +162,22 @@ def _mean_phase_step(channels, drop, antennas, K, P: tl.constexpr, BLOCK: tl.con
         next_re, next_im = antennas_at(channels, drop, start + 1, antennas, K, P, BLOCK)
         re += tl.sum(next_re * last_re + next_im * last_im, 1)
         im += tl.sum(next_im * last_re - next_re * last_im, 1)
-    size = tl.maximum(tl.sqrt(re * re + im * im), _TINY)
-    across, along = tl.abs(im), tl.abs(re)
-    slope = tl.minimum(across, along) / tl.maximum(tl.maximum(across, along), _TINY)
-    # Abramowitz and Stegun 4.4.49, within 1e-5, and one Newton step, within rounding.
-    square = slope * slope
-    angle = (((0.0208351 * square - 0.0851330) * square + 0.1801410) * square - 0.3302995) * square + 0.9998660
-    angle = angle * slope
-    angle = tl.where(across > along, _PI / 2 - angle, angle)
-    angle = tl.where(re < 0, _PI - angle, angle)
-    angle = tl.where(im < 0, -angle, angle)
-    return angle + (im * tl.cos(angle) - re * tl.sin(angle)) / size
+    return angle_of(re, im)
 
 
 @triton.jit
-def _store_beams(re, im, channels, precoder, drop, antennas, K, P: tl.constexpr, BLOCK: tl.constexpr):
-    """Write W = H C with unit-norm columns; re, im: of C."""
+def store_beams(re, im, channels, precoder, drop, antennas, K, P: tl.constexpr, BLOCK: tl.constexpr):
+    """Write W = H C with unit-norm columns.
+
+    Parameters
+    ----------
+    re, im
+        C in two parts, (P, P).
+    channels, precoder
+        Addresses of the channels and of the beams.
+    drop, antennas, K, P, BLOCK
+        As in `antennas_at`.
+    """
     index = tl.arange(0, P)
     largest = tl.maximum(tl.sqrt(tl.max(re * re + im * im, 0)), _TINY_BEAM)
     re, im = tl.trans(re / largest[None, :]), tl.trans(im / largest[None, :])
@@ -156,11 +205,11 @@ def _beams_at(re, im, channels, drop, start, antennas, K, P: tl.constexpr, BLOCK
 
 
 @triton.jit
-def _wins(other, own, margin):
-    """Return whether the other sum rate wins by `candidates.Candidate.better_of`, both being feasible."""
-    bound = 1.7e308
-    finite, own_finite = tl.abs(other) < bound, tl.abs(own) < bound  # false for NaN
-    return ((other > own * margin) & finite) | (own_finite == 0)
+def _wins(other, other_feasible, own, feasible, margin):
+    """Return whether the other sum rate wins by `candidates.Candidate.better_of`."""
+    finite, own_finite = tl.abs(other) < _HUGE, tl.abs(own) < _HUGE  # false for NaN
+    larger = (other_feasible > feasible) | ((other_feasible == feasible) & (other > own * margin))
+    return (larger & finite) | (own_finite == 0)
 
 
 @triton.jit

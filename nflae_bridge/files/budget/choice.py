@@ -193,7 +193,7 @@ def choose_budget(
     request: BudgetRequest,
     file: ChannelFile | None = None,
     progress: Progress | None = None,
-    power_per_antenna: float | None = None,
+    power_per_antenna: npt.NDArray[np.float64] | None = None,
 ) -> BudgetChoice:
     """Choose each quantity of the link budget: the option, else the file's variable, else the default.
 
@@ -205,8 +205,8 @@ def choose_budget(
         Channels whose file may state quantities too.
     progress : callable, optional
         Context manager that shows the progress of the pass over the file that an SNR requires.
-    power_per_antenna : float, optional
-        Limit of each antenna of the file, W; the default of the power is then their sum.
+    power_per_antenna : numpy.ndarray, optional
+        Limits of the antennas of the file, W, (1,) or (antennas,); the default of the power is then their sum.
 
     Returns
     -------
@@ -250,12 +250,14 @@ def choose_budget(
     return BudgetChoice(power, noise_power, alpha_c, min_rate, noise, subcarriers, request.power_scope, gains)
 
 
-def _default_power(file: ChannelFile | None, power_per_antenna: float | None) -> Setting:
+def _default_power(file: ChannelFile | None, power_per_antenna: npt.NDArray[np.float64] | None) -> Setting:
     """Return the power where none is stated; limits out of range are refused with the problem."""
-    if file is None or power_per_antenna is None or not 0 < power_per_antenna < math.inf:
+    if file is None or power_per_antenna is None or len(power_per_antenna) not in (1, file.antennas):
         return Setting(DEFAULT_POWER, "default")
-    limit = f"{file.antennas} antennas of at most {power_per_antenna:g} W"
-    return Setting(file.antennas * power_per_antenna, f"default: {limit}")
+    total, most = power_per_antenna.mean() * file.antennas, power_per_antenna.max()
+    if not (power_per_antenna.min() > 0 and math.isfinite(total)):
+        return Setting(DEFAULT_POWER, "default")
+    return Setting(float(total), f"default: {file.antennas} antennas of at most {most:g} W")
 
 
 def _subcarriers(file: ChannelFile) -> int:

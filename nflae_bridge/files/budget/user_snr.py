@@ -66,14 +66,21 @@ def check_default_noise(channels: Channels, power: float) -> None:
     NflaeError
         If it is beyond `nflae_bridge.files.settings.PLAUSIBLE_SNR_DB`.
     """
-    gain, (low, high) = float(np.median(user_gains(channels))), PLAUSIBLE_SNR_DB
-    snr_db = 10 * math.log10(power * gain / DEFAULT_NOISE_POWER) if gain > 0 else -math.inf
+    gains, (low, high) = user_gains(channels), PLAUSIBLE_SNR_DB
+    if low <= _snr_db(np.minimum.reduce(gains, None), power) and _snr_db(np.maximum.reduce(gains, None), power) <= high:
+        return  # which is between those of the weakest and of the strongest
+    gain = float(np.median(gains))
+    snr_db = _snr_db(gain, power)
     if not math.isnan(gain) and not low <= snr_db <= high:
         raise NflaeError(
             f"channels: the SNR of the median user is {snr_db:.1f} dB with the default noise power of"
             f" {DEFAULT_NOISE_POWER:g} W, beyond {low:g} to {high:g} dB; pass noise_power in W, in the units of the"
             " channels"
         )
+
+
+def _snr_db(gain: float, power: float) -> float:
+    return 10 * math.log10(power * gain / DEFAULT_NOISE_POWER) if gain > 0 else -math.inf
 
 
 def user_gains(channels: Channels) -> npt.NDArray[np.float64]:

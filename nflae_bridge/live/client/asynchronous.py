@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Unpack
@@ -23,9 +24,8 @@ from nflae_bridge.live.client.prediction import make_prediction, prediction_of, 
 from nflae_bridge.live.client.requests import (
     DEFAULT_TIMEOUT,
     Deadline,
-    address_request,
+    SchemeChoice,
     check_frame_limit,
-    frame_limit,
     is_final,
     make_request,
     needs_frame_limit,
@@ -33,9 +33,12 @@ from nflae_bridge.live.client.requests import (
     payload_bytes,
     request_ids,
 )
+from nflae_bridge.live.client.results import result_of_reply, with_wanted
+from nflae_bridge.live.client.tracking import AsyncTrackCalls
 from nflae_bridge.live.errors import BridgeError
-from nflae_bridge.live.messages import CancelRequest, PrecodeRequest, Reply, StatusRequest
-from nflae_bridge.live.protocol import DEFAULT_ADDRESS, encode_request, result_of
+from nflae_bridge.live.protocol.frames import DEFAULT_ADDRESS, encode_request
+from nflae_bridge.live.protocol.headers import Effort
+from nflae_bridge.live.protocol.messages import CancelRequest, PrecodeRequest, Reply, StatusRequest
 from simulator.downlink.budget import DEFAULT_ALPHA_C, DEFAULT_MIN_RATE, DEFAULT_POWER
 from simulator.problems.options import ProblemOptions, check_option_names
 
@@ -59,12 +62,12 @@ class _OpenRequest:
         return payload_bytes(self.request)
 
 
-class AsyncClient:
+class AsyncClient(AsyncTrackCalls):
     """Connect to ``nflae serve`` from asyncio; an asynchronous context manager.
 
     Parameters
     ----------
-    address, timeout, server_key, client_key
+    address, timeout, server_key, client_key, shared_memory
         As for `Client`; a time limit includes the wait for other calls of this client.
 
     Raises
@@ -90,8 +93,9 @@ class AsyncClient:
         timeout: float = DEFAULT_TIMEOUT,
         server_key: Path | None = None,
         client_key: Path | None = None,
+        shared_memory: bool = True,
     ) -> None:
-        self._server = ServerAddress(address, timeout, server_key, client_key)
+        self._server = ServerAddress(address, timeout, server_key, client_key, shared_memory)
         self._ids = request_ids()
         self._waiting: dict[str, _OpenRequest] = {}
         self._sent: dict[str, _OpenRequest] = {}
@@ -114,6 +118,8 @@ class AsyncClient:
         near_field: npt.ArrayLike | str | None = None,
         scheme: str = "nflae",
         refine: int = 0,
+        effort: Effort | None = None,
+        want: Iterable[str] | None = None,
         timeout: float | None = None,
         **options: Unpack[ProblemOptions],
     ) -> Result:
@@ -122,7 +128,7 @@ class AsyncClient:
         Parameters
         ----------
         channels, layout, convention, receive_antennas, power, noise_power, alpha_c, min_rate, near_field, scheme, \
-        refine, timeout, **options
+        refine, effort, want, timeout, **options
             As for `Client.precode`.
 
         Returns
@@ -139,9 +145,10 @@ class AsyncClient:
         deadline = Deadline.after(self._server.timeout if timeout is None else timeout)
         budget = {"power": power, "noise_power": noise_power, "alpha_c": alpha_c, "min_rate": min_rate}
         reading = (layout, convention, receive_antennas)
-        request, combiner = make_request(channels, near_field, budget, scheme, refine, *reading, options)
-        result = result_of(await self._call(request, deadline))
-        return result if combiner is None else replace(result, receive_combiner=combiner)
+        choice = SchemeChoice(scheme, refine, effort)
+        request, combiner = make_request(channels, near_field, budget, choice, *reading, options)
+        request = with_wanted(request, want, combiner is not None)
+        return result_of_reply(await self._call(request, deadline), request, combiner)
 
     async def predict(
         self,
@@ -200,6 +207,7 @@ class AsyncClient:
         near_field: npt.ArrayLike | str | None = None,
         scheme: str = "nflae",
         refine: int = 0,
+        effort: Effort | None = None,
         timeout: float | None = None,
     ) -> tuple[PredictedChannels, Result]:
         """Predict the channels after a history on the server, and compute precoders for them, in one request.
@@ -207,7 +215,7 @@ class AsyncClient:
         Parameters
         ----------
         history, times, ahead, method, geometry, csi_snr_db, layout, convention, receive_antennas, force, power, \
-        noise_power, alpha_c, min_rate, near_field, scheme, refine, timeout
+        noise_power, alpha_c, min_rate, near_field, scheme, refine, effort, timeout
             As for `Client.predict_and_precode`.
 
         Returns
@@ -226,8 +234,9 @@ class AsyncClient:
         options = {"method": method, "geometry": geometry, "csi_snr_db": csi_snr_db, "force": force}
         request = make_prediction(history, times, ahead, options, (layout, convention, receive_antennas))
         budget = {"power": power, "noise_power": noise_power, "alpha_c": alpha_c, "min_rate": min_rate}
-        reply = await self._call(then_precode(request, near_field, budget, scheme, refine), deadline)
-        return prediction_of(reply), result_of(reply)
+        request = then_precode(request, near_field, budget, SchemeChoice(scheme, refine, effort))
+        reply = await self._call(request, deadline)
+        return prediction_of(reply), result_of_reply(reply, request)
 
     async def status(self, timeout: float | None = None) -> dict[str, Any]:
         """Return the server's status, as `Client.status` does."""
@@ -258,7 +267,9 @@ class AsyncClient:
                 self._attach()
                 if self._connection.frame_limit is None:
                     status = (await self._exchange(StatusRequest(""), deadline)).status
-                    self._connection.frame_limit = frame_limit(status)
+                    if self._connection.frame_limit is None:  # no other call was first
+                        self._connection.use_status(status)
+                assert self._connection.frame_limit is not None
                 check_frame_limit(request, self._connection.frame_limit)
             reply = await self._exchange(request, deadline)
             if is_final(reply, deadline, pause):
@@ -370,7 +381,7 @@ class AsyncClient:
             if self._sent and outstanding + opened.size > _MAX_OUTSTANDING_BYTES:
                 return
             if not opened.reply.done():
-                if not self._connection.send(address_request(opened.request, request_id, opened.deadline)):
+                if not self._connection.send_request(opened.request, request_id, opened.deadline):
                     return
                 self._sent[request_id] = opened
                 outstanding += opened.size

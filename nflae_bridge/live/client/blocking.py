@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Unpack
@@ -25,18 +26,20 @@ from nflae_bridge.live.client.prediction import make_prediction, prediction_of, 
 from nflae_bridge.live.client.requests import (
     DEFAULT_TIMEOUT,
     Deadline,
-    address_request,
+    SchemeChoice,
     check_frame_limit,
-    frame_limit,
     is_final,
     make_request,
     needs_frame_limit,
     pauses,
     request_ids,
 )
+from nflae_bridge.live.client.results import result_of_reply, with_wanted
+from nflae_bridge.live.client.tracking import TrackCalls
 from nflae_bridge.live.errors import BridgeError, NoAnswer
-from nflae_bridge.live.messages import PrecodeRequest, Reply, StatusRequest
-from nflae_bridge.live.protocol import DEFAULT_ADDRESS, result_of
+from nflae_bridge.live.protocol.frames import DEFAULT_ADDRESS
+from nflae_bridge.live.protocol.headers import Effort
+from nflae_bridge.live.protocol.messages import PrecodeRequest, Reply, StatusRequest
 from simulator.downlink.budget import DEFAULT_ALPHA_C, DEFAULT_MIN_RATE, DEFAULT_POWER
 from simulator.problems.options import ProblemOptions, check_option_names
 
@@ -50,7 +53,7 @@ class _State:
     connection: Connection
 
 
-class Client:
+class Client(TrackCalls):
     """Connect to ``nflae serve``; a context manager that threads may share, one request at a time.
 
     The connection is made in the background: the absence of a server is reported by the first call. A call that ends
@@ -64,6 +67,8 @@ class Client:
         Default time limit of a call, s.
     server_key, client_key : Path, optional
         The server's NAME.key and the client's NAME.key_secret; both or neither.
+    shared_memory : bool
+        Large arrays go through shared memory where the server offers it: on the same host, without keys.
 
     Raises
     ------
@@ -83,8 +88,9 @@ class Client:
         timeout: float = DEFAULT_TIMEOUT,
         server_key: Path | None = None,
         client_key: Path | None = None,
+        shared_memory: bool = True,
     ) -> None:
-        self._server = ServerAddress(address, timeout, server_key, client_key)
+        self._server = ServerAddress(address, timeout, server_key, client_key, shared_memory)
         self._ids = request_ids()
         self._closed = False
         self._states: dict[int, _State] = {}
@@ -104,6 +110,8 @@ class Client:
         near_field: npt.ArrayLike | str | None = None,
         scheme: str = "nflae",
         refine: int = 0,
+        effort: Effort | None = None,
+        want: Iterable[str] | None = None,
         timeout: float | None = None,
         **options: Unpack[ProblemOptions],
     ) -> Result:
@@ -111,31 +119,29 @@ class Client:
 
         Parameters
         ----------
-        channels : array_like
-            Complex (drops, users, antennas), or (users, antennas) for one drop; row k is h_k with y_k = h_k^H x + n.
-        layout, convention, receive_antennas : str, optional
-            Axes of any other array, ``"direct"`` for H of y = H x, and the treatment of several receive antennas per
-            user, as for `nflae_bridge.precode`.
-        power : float, optional
-            P, W; by default 1, or none beside the limits of antennas.
-        noise_power : float, optional
-            sigma^2, W; by default 0.01, for channels at which the SNR of the median user is then plausible.
+        channels, layout, convention, receive_antennas : array_like, str
+            As for `nflae_bridge.precode`: (drops, users, antennas) by default, with y_k = h_k^H x + n.
+        power, noise_power : float, optional
+            P and sigma^2, W; by default 1, or none beside the limits of antennas, and 0.01 at a plausible SNR.
         alpha_c, min_rate : float
             Largest share of P for the near-field users, in (0, 1]; minimum rate of every user, bps/Hz.
         near_field : array_like or str, optional
             Labels to use, bool (drops, users), or the panel to fit, ``"upa:16x16"``; by default the scheme finds them.
         scheme, refine : str, int
             Name of a scheme of the server, and WMMSE steps after the network; ``noma`` requires receivers with SIC.
+        effort : {"fast", "balanced", "best"}, optional
+            Model and steps in place of the server's model and of `refine`.
+        want : iterable of str, optional
+            Names of the arrays to return, all by default; of ``["lambda", "power"]`` the precoder is formed here.
         timeout : float, optional
-            Time limit from the call to its result, s, including the wait for calls of other threads; by default the
-            client's.
+            Time limit from the call to its result, s, waits for other threads included; by default the client's.
         **options
             Options of the precoding problem, as for `nflae_bridge.precode`.
 
         Returns
         -------
         Result
-            Read-only arrays.
+            Read-only arrays; a `PartialResult` where not all were wanted.
 
         Raises
         ------
@@ -145,10 +151,10 @@ class Client:
         check_option_names(options)
         deadline = Deadline.after(self._server.timeout if timeout is None else timeout)
         budget = {"power": power, "noise_power": noise_power, "alpha_c": alpha_c, "min_rate": min_rate}
-        reading = (layout, convention, receive_antennas)
-        request, combiner = make_request(channels, near_field, budget, scheme, refine, *reading, options)
-        result = result_of(self._call(request, deadline))
-        return result if combiner is None else replace(result, receive_combiner=combiner)
+        work = SchemeChoice(scheme, refine, effort), layout, convention, receive_antennas
+        request, combiner = make_request(channels, near_field, budget, *work, options)
+        request = with_wanted(request, want, combiner is not None)
+        return result_of_reply(self._call(request, deadline), request, combiner)
 
     def predict(
         self,
@@ -211,6 +217,7 @@ class Client:
         near_field: npt.ArrayLike | str | None = None,
         scheme: str = "nflae",
         refine: int = 0,
+        effort: Effort | None = None,
         timeout: float | None = None,
     ) -> tuple[PredictedChannels, Result]:
         """Predict the channels after a history on the server, and compute precoders for them, in one request.
@@ -219,7 +226,7 @@ class Client:
         ----------
         history, times, ahead, method, geometry, csi_snr_db, layout, convention, receive_antennas, force
             As for `predict`.
-        power, noise_power, alpha_c, min_rate, near_field, scheme, refine, timeout
+        power, noise_power, alpha_c, min_rate, near_field, scheme, refine, effort, timeout
             As for `precode`; the drops are the predicted snapshots.
 
         Returns
@@ -238,8 +245,9 @@ class Client:
         options = {"method": method, "geometry": geometry, "csi_snr_db": csi_snr_db, "force": force}
         request = make_prediction(history, times, ahead, options, (layout, convention, receive_antennas))
         budget = {"power": power, "noise_power": noise_power, "alpha_c": alpha_c, "min_rate": min_rate}
-        reply = self._call(then_precode(request, near_field, budget, scheme, refine), deadline)
-        return prediction_of(reply), result_of(reply)
+        request = then_precode(request, near_field, budget, SchemeChoice(scheme, refine, effort))
+        reply = self._call(request, deadline)
+        return prediction_of(reply), result_of_reply(reply, request)
 
     def status(self, timeout: float | None = None) -> dict[str, Any]:
         """Return the server's model, device, queue depth, counts, latency percentiles and drops per second."""
@@ -300,7 +308,8 @@ class Client:
         if not needs_frame_limit(request):
             return
         if connection.frame_limit is None:
-            connection.frame_limit = frame_limit(self._exchange(connection, StatusRequest(""), deadline).status)
+            connection.use_status(self._exchange(connection, StatusRequest(""), deadline).status)
+            assert connection.frame_limit is not None
         check_frame_limit(request, connection.frame_limit)
 
     def _exchange(self, connection: Connection, request: PrecodeRequest | StatusRequest, deadline: Deadline) -> Reply:
@@ -318,9 +327,10 @@ class Client:
                     losses += 1
                     is_sent = False
                     if losses == MAX_LOSSES:
+                        connection.give_up()
                         raise self._server.connection_lost()
                 if not is_sent and connection.is_ready(zmq.POLLOUT):
-                    is_sent = connection.send(address_request(request, request_id, deadline))
+                    is_sent = connection.send_request(request, request_id, deadline)
                 connection.wait(min(_POLL_SECONDS, deadline.left), zmq.POLLIN if is_sent else zmq.POLLIN | zmq.POLLOUT)
                 while (reply := connection.receive()) is not None:
                     if reply.id == request_id:

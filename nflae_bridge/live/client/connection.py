@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +12,22 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.live.addresses import check_connectable, explain_failure
-from nflae_bridge.live.client.requests import Deadline, check_seconds, convert
+from nflae_bridge.live.addresses import check_connectable, explain_failure, is_local
+from nflae_bridge.live.client.memory import place_request
+from nflae_bridge.live.client.requests import Deadline, address_request, check_seconds, convert, frame_limit
 from nflae_bridge.live.errors import ConnectionLost, NoAnswer, WireError
-from nflae_bridge.live.headers import Frame
-from nflae_bridge.live.keys import read_key_pair, read_public_key
-from nflae_bridge.live.messages import Reply
-from nflae_bridge.live.protocol import decode_reply
+from nflae_bridge.live.protocol.answers import decode_reply
+from nflae_bridge.live.protocol.headers import Frame
+from nflae_bridge.live.protocol.keys import read_key_pair, read_public_key
+from nflae_bridge.live.protocol.messages import PrecodeRequest, Reply, StatusRequest, TrackRequest
+from nflae_bridge.live.shared_memory.pool import Bytes, Lease, SegmentPool
 
 MAX_LOSSES = 3  # connections per request
 
 _HEARTBEAT_MS = 2_000
 _HEARTBEAT_TIMEOUT_MS = 10_000
 _MAX_UNREAD = 1024
+_monitors = count()
 _EVENTS = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
@@ -44,6 +49,8 @@ class ServerAddress:
         Default time limit of a call, s.
     server_key, client_key : Path or None
         The server's NAME.key and the client's NAME.key_secret; both or neither.
+    shared_memory : bool
+        Large arrays go through shared memory where the server offers it.
 
     Raises
     ------
@@ -57,8 +64,10 @@ class ServerAddress:
     timeout: float
     server_key: Path | None
     client_key: Path | None
+    shared_memory: bool = True
 
     def __post_init__(self) -> None:
+        convert("shared_memory", "bool", self.shared_memory)
         check_connectable(convert("address", "str", self.address))
         check_seconds(self.timeout)
         for name in ("server_key", "client_key"):
@@ -85,6 +94,24 @@ class ServerAddress:
             socket.connect(self.address)
         except zmq.ZMQError as error:
             raise NflaeError(f"{self.address}: {explain_failure(error)}") from None
+
+    def offered_memory(self, status: dict[str, Any]) -> SegmentPool | None:
+        """Return a pool of segments for a server of this host by its status; None if it offers none, or none is used.
+
+        Parameters
+        ----------
+        status : dict
+            Status of the server.
+
+        Returns
+        -------
+        SegmentPool or None
+        """
+        offer = status.get("shared_memory")
+        if not isinstance(offer, dict) or not (self.shared_memory and is_local(self.address)):
+            return None
+        name, largest = offer.get("socket"), offer.get("max_segment_bytes")
+        return SegmentPool(name, largest) if isinstance(name, str) and isinstance(largest, int) else None
 
     def no_answer(self, deadline: Deadline, established: bool) -> NoAnswer:
         """Make the error of a request whose deadline passed.
@@ -148,6 +175,8 @@ class Connection:
 
     def __init__(self, server: ServerAddress) -> None:
         self._server = server
+        self._leases: dict[str, Lease] = {}  # of the requests that the server may still work on
+        self._pool: SegmentPool | None = None
         self._open()
 
     def _open(self) -> None:
@@ -155,7 +184,7 @@ class Connection:
         self.refused = False
         self.frame_limit: float | None = None
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
-        self._events: zmq.Socket[bytes] = self._socket.get_monitor_socket(_EVENTS)
+        self._events = monitor(self._socket)
         try:
             self._server.connect(self._socket)
         except BaseException:
@@ -169,6 +198,7 @@ class Connection:
 
     def close(self) -> None:
         """Disconnect at once; everything unsent is discarded."""
+        self._drop_memory()
         if not self._socket.closed:
             self._socket.disable_monitor()
             self._events.close(linger=0)
@@ -183,6 +213,34 @@ class Connection:
         """Return whether the socket can send (``zmq.POLLOUT``) or receive (``zmq.POLLIN``) without waiting."""
         return bool(_state(self._socket) & flag)
 
+    def use_status(self, status: dict[str, Any]) -> None:
+        """Take the limit of a frame, and the offer of shared memory, from the status of the server."""
+        self.frame_limit = frame_limit(status)
+        self._drop_memory()
+        self._pool = self._server.offered_memory(status)
+
+    def send_request(self, request: PrecodeRequest | StatusRequest, request_id: str, deadline: Deadline) -> bool:
+        """Send a request, its channels in shared memory where that is offered.
+
+        Parameters
+        ----------
+        request, request_id, deadline
+            As for `address_request`.
+
+        Returns
+        -------
+        bool
+            False if no server is connected.
+        """
+        lease, reference = None, None
+        if self._pool is not None and isinstance(request, PrecodeRequest) and not isinstance(request, TrackRequest):
+            lease, reference = place_request(self._pool, request)
+        if not self.send(address_request(request, request_id, deadline, reference)):
+            return False
+        if lease is not None:
+            self._leases[request_id] = lease
+        return True
+
     def send(self, frames: list[Frame]) -> bool:
         """Send a message; return False if no server is connected."""
         try:
@@ -195,11 +253,37 @@ class Connection:
         """Return the next reply that has arrived, None if there is none; messages outside the protocol are ignored."""
         while True:
             try:
-                return decode_reply(self._socket.recv_multipart(zmq.NOBLOCK))
+                reply = decode_reply(self._socket.recv_multipart(zmq.NOBLOCK), self._memory_of)
+                return self._released(reply)
             except zmq.Again:
                 return None
             except WireError:
                 continue
+
+    def _memory_of(self, request_id: str | None) -> Bytes:
+        """Return the segment of an outstanding request."""
+        lease = self._leases.get(request_id or "")
+        if lease is None:
+            raise ValueError("the request has no segment")
+        return lease.view
+
+    def _released(self, reply: Reply) -> Reply:
+        """Return a reply whose arrays alone keep its segment, or are copied where segments are scarce."""
+        if reply.error is not None and reply.error.code == "no_segment":
+            self._drop_memory()
+        lease = self._leases.pop(reply.id or "", None)
+        if lease is None or self._pool is None or not self._pool.is_scarce():
+            return reply
+        copied = {name: array.copy() for name, array in reply.arrays.items()}
+        for array in copied.values():
+            array.flags.writeable = False
+        return replace(reply, arrays=copied)
+
+    def _drop_memory(self) -> None:
+        self._leases.clear()
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
 
     def wait(self, seconds: float, flags: int) -> None:
         """Wait until the socket can send or receive.
@@ -240,8 +324,16 @@ class Connection:
                 if not self.established and not retried:
                     refused = refused or "the program at this address is not `nflae serve`: check host and port"
                 self.established, self.frame_limit = False, None
-        self.refused = self.refused or bool(refused)
+                self._drop_memory()
+        if refused:
+            self.give_up()
         return refused or found
+
+    def give_up(self) -> None:
+        """Connect no more until `reset`: ZeroMQ would try again for ever, fifty times a second."""
+        self.refused = True
+        with suppress(zmq.ZMQError):  # it has ended the connection itself
+            self._socket.disconnect(self._server.address)
 
     def _mismatch(self) -> str:
         if self._server.server_key is None:
@@ -252,4 +344,25 @@ class Connection:
 def _state(socket: zmq.Socket[bytes]) -> int:
     events = socket.getsockopt(zmq.EVENTS)
     assert isinstance(events, int)
+    return events
+
+
+def monitor(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
+    """Make the monitor of a socket, without a limit of unread events: there ZeroMQ blocks the thread of all clients.
+
+    Parameters
+    ----------
+    socket : zmq.Socket
+        Socket of ZeroMQ's common context.
+
+    Returns
+    -------
+    zmq.Socket
+        Socket that receives the events of a client's connection.
+    """
+    address = f"inproc://nflae-events-{next(_monitors)}"
+    socket.monitor(address, _EVENTS)
+    events: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)
+    events.rcvhwm = 0
+    events.connect(address)
     return events

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from nflae_bridge.live.client.requests import convert
 from nflae_bridge.live.errors import BadRequest
-from nflae_bridge.live.headers import MAX_HISTORY
+from nflae_bridge.live.protocol.headers import MAX_HISTORY
 
 DEFAULT_LENGTH = 16
 

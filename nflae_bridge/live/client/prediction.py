@@ -12,10 +12,10 @@ import numpy.typing as npt
 from matlab_io.result import RESULT_NAMES
 from nflae_bridge.api.predict import PredictedChannels
 from nflae_bridge.live.client.history import History
-from nflae_bridge.live.client.requests import convert, make_request
+from nflae_bridge.live.client.requests import SchemeChoice, convert, make_request
 from nflae_bridge.live.errors import BadRequest
-from nflae_bridge.live.headers import MAX_HISTORY, PREDICTION_NAMES
-from nflae_bridge.live.messages import PredictionOptions, PredictRequest, Reply
+from nflae_bridge.live.protocol.headers import MAX_HISTORY, PREDICTION_NAMES
+from nflae_bridge.live.protocol.messages import PredictionOptions, PredictRequest, Reply
 
 
 def make_prediction(
@@ -56,7 +56,7 @@ def make_prediction(
         times, history = history.times, history.snapshots
     snapshots = convert("history", "npt.ArrayLike", history)
     # The budget is not sent: any noise power leaves the channels unchecked.
-    channels = make_request(snapshots, None, {"noise_power": 1.0}, "nflae", 0, *reading)[0].channels
+    channels = make_request(snapshots, None, {"noise_power": 1.0}, SchemeChoice(), *reading)[0].channels
     if len(channels) > MAX_HISTORY:
         raise BadRequest(f"a history of {len(channels)} snapshots: at most {MAX_HISTORY}; pass the last ones")
     if not 1 <= convert("ahead", "int", ahead) <= MAX_HISTORY:
@@ -79,8 +79,7 @@ def then_precode(
     request: PredictRequest,
     near_field: npt.ArrayLike | str | None,
     budget: dict[str, float | None],
-    scheme: str,
-    refine: int,
+    choice: SchemeChoice,
 ) -> PredictRequest:
     """Add the request for precoders for the predicted channels.
 
@@ -90,7 +89,7 @@ def then_precode(
         Request for a prediction.
     near_field : array_like, str or None
         Given near-field labels, bool (ahead, users), or the panel to fit.
-    budget, scheme, refine
+    budget, choice
         As for `make_request`.
 
     Returns
@@ -106,12 +105,13 @@ def then_precode(
     known = request.channels[np.isfinite(request.channels).all((1, 2))]
     last = known[-1] if len(known) else np.nan_to_num(request.channels[-1])
     drops = np.broadcast_to(last, (request.options.ahead, *last.shape))
-    checked, _ = make_request(drops, near_field, budget, scheme, refine)
+    checked, _ = make_request(drops, near_field, budget, choice)
     return replace(
         request,
         budget=checked.budget,
         scheme=checked.scheme,
         refine=checked.refine,
+        effort=checked.effort,
         near_field=checked.near_field,
         want=(*PREDICTION_NAMES, *RESULT_NAMES),
         options=replace(request.options, precodes=True),

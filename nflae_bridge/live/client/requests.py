@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import count
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,18 +20,19 @@ from matlab_io.errors import NflaeError
 from matlab_io.reading.arrays import check_swapped, read_array
 from nflae_bridge.files.budget.user_snr import check_default_noise
 from nflae_bridge.live.errors import BadRequest, TooLarge, error_of_code
-from nflae_bridge.live.headers import MAX_REFINE, Frame, ReceiveMode
-from nflae_bridge.live.messages import PrecodeRequest, Reply, StatusRequest, problem_arrays
-from nflae_bridge.live.protocol import encode_request
+from nflae_bridge.live.protocol.frames import encode_request
+from nflae_bridge.live.protocol.headers import MAX_REFINE, Effort, Frame, MemoryReference, ReceiveMode
+from nflae_bridge.live.protocol.messages import PLAIN, PrecodeRequest, Reply, StatusRequest, problem_arrays
 from simulator.downlink.budget import LinkBudget
 from simulator.problems.options import ProblemOptions, describe_array_problem, total_power
 from simulator.problems.problem import PrecodingProblem
 
 DEFAULT_TIMEOUT = 30.0  # s
+LONGEST_TIMEOUT = 1e6  # s; more than any call takes, and far below what clocks and sockets hold
 
 _FIRST_PAUSE = 0.02  # s
 _LONGEST_PAUSE = 0.2  # s
-_RETRIED = ("busy", "stopping")
+_RETRIED = ("busy", "stopping", "no_segment")
 _JOINT_AXES = 4  # drops, users, receive antennas, antennas
 _ALWAYS_ACCEPTED_BYTES = 1 << 20  # the smallest limit that a server can have
 
@@ -53,7 +54,7 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:
-        """Make the deadline `seconds` from now; raises BadRequest unless it is a positive finite number."""
+        """Make the deadline `seconds` from now; raises BadRequest as `check_seconds` does."""
         check_seconds(seconds)
         return cls(seconds, time.monotonic() + seconds)
 
@@ -74,10 +75,10 @@ def check_seconds(seconds: float) -> None:
     Raises
     ------
     BadRequest
-        Unless it is a positive finite number.
+        Unless it is positive and at most `LONGEST_TIMEOUT`.
     """
-    if not 0 < convert("timeout", "float", seconds) < math.inf:
-        raise BadRequest(f"timeout must be positive and finite, in seconds, got {seconds}")
+    if not 0 < convert("timeout", "float", seconds) <= LONGEST_TIMEOUT:
+        raise BadRequest(f"timeout must be positive and at most {LONGEST_TIMEOUT:g} s, got {seconds}")
 
 
 def convert(name: str, annotation: str, value: Any) -> Any:
@@ -104,12 +105,48 @@ def convert(name: str, annotation: str, value: Any) -> Any:
         raise BadRequest(str(error)) from None
 
 
+@dataclass(frozen=True)
+class SchemeChoice:
+    """Hold the scheme of a call, and the effort or the WMMSE steps of the network.
+
+    Parameters
+    ----------
+    scheme : str
+        Name of a scheme of the server.
+    refine : int
+        WMMSE steps after the network.
+    effort : {"fast", "balanced", "best"} or None
+        Model and refinement in place of the server's own and of `refine`.
+
+    Raises
+    ------
+    BadRequest
+        If one is of a wrong type or out of its range, or they exclude each other.
+    """
+
+    scheme: str = "nflae"
+    refine: int = 0
+    effort: Effort | None = None
+
+    def __post_init__(self) -> None:
+        scheme, effort = convert("scheme", "str", self.scheme), convert("effort", "str | None", self.effort)
+        refine = convert("refine", "int", self.refine)
+        if not 0 <= refine <= MAX_REFINE:
+            raise BadRequest(f"refine must be a whole number from 0 to {MAX_REFINE}, got {refine}")
+        if effort is not None and effort not in get_args(Effort):
+            raise BadRequest(f"unknown effort {effort[:60]!r}: expected {', '.join(get_args(Effort))}")
+        if effort is not None and (refine or scheme != "nflae"):
+            other = f"refine {refine}" if refine else f"scheme {scheme[:60]!r}"
+            raise BadRequest(
+                f"effort {effort!r} chooses model and refinement of nflae; leave out {other} or the effort"
+            )
+
+
 def make_request(
     channels: npt.ArrayLike,
     near_field: npt.ArrayLike | str | None,
     budget: dict[str, float | None],
-    scheme: str,
-    refine: int,
+    choice: SchemeChoice,
     layout: str | None = None,
     convention: str | None = None,
     receive_antennas: str | None = None,
@@ -124,8 +161,8 @@ def make_request(
     near_field, budget
         Given near-field labels, bool (drops, users), the panel to fit, or None; fields of `LinkBudget`, of which a
         noise power of None is the default one, for channels at which it is plausible.
-    scheme, refine
-        Name of the scheme; WMMSE steps after the network.
+    choice : SchemeChoice
+        Scheme and effort.
     layout, convention, receive_antennas, options
         As for `read_array`; options of the precoding problem.
 
@@ -143,13 +180,12 @@ def make_request(
     """
     for name, value in (("layout", layout), ("convention", convention), ("receive_antennas", receive_antennas)):
         convert(name, "str | None", value)
-    scheme, refine = convert("scheme", "str", scheme), convert("refine", "int", refine)
     channels = convert("channels", "npt.ArrayLike", channels)
     drops, combiner = _checked_drops(channels, layout, convention, receive_antennas)
-    problem = _described(options or {}, receive_antennas, budget.get("power"), layout, np.shape(channels), drops)
+    problem = PLAIN
+    if options or receive_antennas is not None:
+        problem = _described(options or {}, receive_antennas, budget.get("power"), layout, np.shape(channels), drops)
     labels = _checked_labels(near_field, drops.shape[:2])
-    if not 0 <= refine <= MAX_REFINE:
-        raise BadRequest(f"refine must be a whole number from 0 to {MAX_REFINE}, got {refine}")
     default_noise = budget.get("noise_power", math.nan) is None
     given = {name: value for name, value in budget.items() if not (default_noise and name == "noise_power")}
     try:
@@ -159,7 +195,7 @@ def make_request(
             check_default_noise(drops, float(checked.power))
     except NflaeError as error:
         raise BadRequest(str(error)) from None
-    request = PrecodeRequest("", drops, checked, scheme=scheme, refine=refine, near_field=labels)
+    request = PrecodeRequest("", drops, checked, near_field=labels, **vars(choice))
     if problem.is_plain:
         return request, combiner
     joint: ReceiveMode | None = "joint" if problem.joint_receivers else None
@@ -209,7 +245,12 @@ def _checked_labels(
     return labels.astype(np.bool_).reshape(shape)
 
 
-def address_request(request: PrecodeRequest | StatusRequest, request_id: str, deadline: Deadline) -> list[Frame]:
+def address_request(
+    request: PrecodeRequest | StatusRequest,
+    request_id: str,
+    deadline: Deadline,
+    memory: MemoryReference | None = None,
+) -> list[Frame]:
     """Encode a request under an identifier, with the time that is left.
 
     Parameters
@@ -220,6 +261,8 @@ def address_request(request: PrecodeRequest | StatusRequest, request_id: str, de
         Identifier.
     deadline : Deadline
         Deadline of the call.
+    memory : MemoryReference, optional
+        Place of the channels in shared memory.
 
     Returns
     -------
@@ -228,7 +271,7 @@ def address_request(request: PrecodeRequest | StatusRequest, request_id: str, de
     """
     if isinstance(request, StatusRequest):
         return encode_request(StatusRequest(request_id))
-    return encode_request(replace(request, id=request_id, deadline=max(deadline.left, 1e-3)))
+    return encode_request(replace(request, id=request_id, deadline=max(deadline.left, 1e-3)), memory)
 
 
 def payload_bytes(request: PrecodeRequest | StatusRequest) -> int:

@@ -28,6 +28,7 @@ Warn = Callable[[str, str], None]
 _MAX_NUMBER = 2**64 - 1
 # Messages read in one call: with more waiting, signals and readers have their turn first.
 _MAX_MESSAGES = 1000
+_MAX_REQUESTED = 64  # items of a message that a req socket requests for a recording
 
 
 class StreamSizeError(NflaeError):
@@ -56,6 +57,8 @@ class InputItems:
         Number of the sender's connection.
     arrived : float
         Time at which the message was read, on the clock of `time.monotonic`, s.
+    header : bytes
+        Tag header of the message as received; empty without tags, and for items other than a message's first.
     """
 
     number: int
@@ -66,6 +69,7 @@ class InputItems:
     fault: str = ""
     run: int = 1
     arrived: float = field(default_factory=time.monotonic)
+    header: bytes = b""
 
     def split(self, drops: int) -> tuple[InputItems, InputItems]:
         """Split into the first `drops` items and the others."""
@@ -74,7 +78,7 @@ class InputItems:
         tail = tuple(tag for tag in self.tags if tag.offset >= middle)
         return (
             replace(self, channels=self.channels[:drops], tags=head),
-            replace(self, number=middle, channels=self.channels[drops:], tags=tail),
+            replace(self, number=middle, channels=self.channels[drops:], tags=tail, header=b""),
         )
 
 
@@ -178,6 +182,20 @@ class Inlet:
             room -= len(items.channels)
         return gathered
 
+    def next_message(self) -> InputItems | None:
+        """Return all items of the next message, or None if none has arrived; without ``latest``.
+
+        Returns
+        -------
+        InputItems or None
+
+        Raises
+        ------
+        StreamSizeError
+            As `gather`.
+        """
+        return self._receive(_MAX_REQUESTED, request=True)
+
     def skip_to_newest(self, request: bool = True) -> None:
         """Read the messages that have arrived, and keep the newest item; for ``latest``.
 
@@ -245,7 +263,7 @@ class Inlet:
         number = self._number(offset, drops)
         own = tuple(tag for tag in tags if number <= tag.offset < number + drops)
         channels = samples.reshape(drops, self._parameters.users, self._parameters.antennas)
-        return InputItems(number, channels, self._parameters, own)
+        return InputItems(number, channels, self._parameters, own, header=message[:start])
 
     def _in_dialect(self, read: Callable[[Dialect], T]) -> T:
         """Read PMTs; recognise those of GNU Radio 3.8, by their length, where the option pmt is absent."""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import zmq
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.live.gnuradio.items import METHOD_KEY, OutputItems, Stream
+from nflae_bridge.live.gnuradio.computation.items import ALWAYS_TAGGED, OutputItems, Stream
 from nflae_bridge.live.gnuradio.pmt import Dialect, Pair, Pmt, encode
 from nflae_bridge.live.gnuradio.sockets.endpoints import Context, Endpoint, attach, bound_address, open_socket
 from nflae_bridge.live.gnuradio.sockets.peers import PeerLog, PeerMonitor, Write
@@ -25,7 +25,6 @@ from nflae_bridge.live.gnuradio.sockets.sender import Run
 from nflae_bridge.live.gnuradio.tags import Tag, encode_header
 
 ITEM_KEY = "nflae_item"
-_ALWAYS = (METHOD_KEY,)  # results that are tagged on every output with tags
 # Source of these tags, in the field where GNU Radio's blocks put their own name.
 _SRCID = "nflae"
 
@@ -301,7 +300,7 @@ class StreamOutlet(Outlet):
         for block in blocks if self.endpoint.tags else ():
             tags += [Tag(tag.offset - block.number + first, tag.key, tag.value, tag.srcid) for tag in block.tags]
             for row, results in enumerate(block.results, first):
-                kept = results if self._result_tags else {key: results[key] for key in _ALWAYS if key in results}
+                kept = results if self._result_tags else {key: results[key] for key in ALWAYS_TAGGED if key in results}
                 tags += [Tag(row, key, value, _SRCID) for key, value in kept.items()]
             first += block.drops
         return _Rows(values, np.concatenate(numbers), tags, run)

@@ -12,29 +12,34 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import zmq
 
 from matlab_io.errors import NflaeError
-from matlab_io.result import Result
+from matlab_io.result import RESULT_ARRAYS, Result
 from nflae_bridge.files.validation import fault_of, good_drops
-from nflae_bridge.live.gnuradio.computation.prediction import ItemPredictor
-from nflae_bridge.live.gnuradio.computation.worker import Worker
-from nflae_bridge.live.gnuradio.counts import Counts
-from nflae_bridge.live.gnuradio.inlet import Inlet, InputItems, Warn
-from nflae_bridge.live.gnuradio.items import (
+from nflae_bridge.live.gnuradio.computation.items import (
     STREAM_ARRAYS,
     OutputItems,
     Stream,
     result_metadata,
     zero_items,
 )
+from nflae_bridge.live.gnuradio.computation.prediction import ItemPredictor
+from nflae_bridge.live.gnuradio.computation.worker import Worker
+from nflae_bridge.live.gnuradio.counts import Counts
+from nflae_bridge.live.gnuradio.inlet import Inlet, InputItems, Warn
 from nflae_bridge.live.gnuradio.link_parameters import LinkParameters
 from nflae_bridge.live.gnuradio.outlets import Outlet
 from nflae_bridge.live.gnuradio.pmt import Pmt
+from nflae_bridge.live.view.latency import LatencyHistogram
+from nflae_bridge.live.view.sampler import Sample, Sampler
+
+if TYPE_CHECKING:  # requires PyTorch
+    from nflae_bridge.live.gnuradio.computation.tracking import ItemTracker
 
 _POLL_SECONDS = 0.05
 # Time after which an output without a reader is reported, s.
@@ -111,6 +116,12 @@ class Relay:
         Called when `prepare` has returned.
     predictor : ItemPredictor or None
         Prediction of the channels for which items are precoded; None for the channels of the items.
+    tracker : ItemTracker or None
+        Tracks of the users, by the channels of the items themselves; None for no tracks.
+    sampler : Sampler or None
+        Receives the last items and results while a page of the live view is open.
+    latency : LatencyHistogram or None
+        Counts the times from the arrival of items to their answers.
     """
 
     def __init__(
@@ -125,10 +136,14 @@ class Relay:
         stopping: Callable[[], bool],
         ready: Callable[[], None] = lambda: None,
         predictor: ItemPredictor | None = None,
+        tracker: ItemTracker | None = None,
+        sampler: Sampler | None = None,
+        latency: LatencyHistogram | None = None,
     ) -> None:
         self._inlet, self._outlets, self._prepare, self._options = inlet, outlets, prepare, options
         self._counts, self._warn, self._tick, self._stopping, self._ready = counts, warn, tick, stopping, ready
-        self._predictor = predictor
+        self._predictor, self._tracker, self._sampler = predictor, tracker, sampler
+        self._latency = LatencyHistogram() if latency is None else latency
         self._worker = Worker()
         self._precode: Precode | None = None
         self._batch: list[InputItems] = []
@@ -251,9 +266,10 @@ class Relay:
     def _settle(self, waiting: int) -> None:
         """Count the items of the batch that the outputs have taken or discarded."""
         stale = max(self._discarded)
+        lag = time.monotonic() - min(block.arrived for block in self._batch)
+        self._latency.count(lag)  # first: items are counted as sent together with their time
         self._counts.stale += stale
         self._counts.sent += _drops(self._batch) - stale - waiting
-        lag = time.monotonic() - min(block.arrived for block in self._batch)
         self._counts.lag_ms = max(self._counts.lag_ms, round(1e3 * lag, 1))
         self._batch, self._delivered = [], False
 
@@ -291,6 +307,7 @@ class Relay:
         values = zero_items(*channels.shape)
         faults = _faults(items, channels)
         results: list[dict[str, Pmt]] = [{} for _ in channels]
+        tracked = results if self._tracker is None else self._tracker.track_items(items, channels)
         if self._predictor is not None and self._may_fill(faults):
             results = self._predictor.predict_items(items, channels, faults)
         good = np.array([not fault for fault in faults])
@@ -298,6 +315,8 @@ class Relay:
             kept = channels if good.all() else channels[good]
             assert self._precode is not None
             result = self._precode(kept, **asdict(parameters.budget))
+            if self._sampler is not None and self._sampler.is_open:
+                self._sampler.offer(_sample(kept, result, parameters))
             self._fill(values, good, result)
             for row, drop in enumerate(np.flatnonzero(good).tolist() if self._options.with_results else ()):
                 results[drop] |= result_metadata(result, row)
@@ -312,7 +331,9 @@ class Relay:
             if fault:
                 self._report_fault(numbers[drop], fault)
                 results[drop] = {"nflae_error": fault}
-        return values, results if self._options.with_results or self._predictor else []
+        if not (self._options.with_results or self._predictor or self._tracker):
+            return values, []
+        return values, [found | where for found, where in zip(results, tracked, strict=True)]
 
     def _may_fill(self, faults: list[str]) -> bool:
         return self._options.on_bad_drop == "skip" or not any(faults)
@@ -329,6 +350,13 @@ class Relay:
             raise NflaeError(f"item {number}: {fault}; --on-bad-drop skip answers such items with zeros")
         self._counts.bad += 1
         self._warn("bad_drop", f"item {number} is answered with zeros: {fault}")
+
+
+def _sample(channels: npt.NDArray[np.complex64], result: Result, parameters: LinkParameters) -> Sample:
+    """Return results for the live view."""
+    arrays = {entry.name: getattr(result, entry.field) for entry in RESULT_ARRAYS}
+    budget = asdict(parameters.budget)
+    return Sample(channels, arrays, budget["noise_power"], info=budget)
 
 
 def _drops(items: list[InputItems]) -> int:

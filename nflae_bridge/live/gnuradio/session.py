@@ -8,15 +8,17 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zmq
 
+from matlab_io.version import __version__
 from nflae_bridge.live.addresses import is_local
+from nflae_bridge.live.gnuradio.computation.items import Stream, item_bytes
 from nflae_bridge.live.gnuradio.computation.prediction import ItemPredictor
 from nflae_bridge.live.gnuradio.counts import Counts, Journal
 from nflae_bridge.live.gnuradio.inlet import Inlet, Warn
-from nflae_bridge.live.gnuradio.items import Stream, item_bytes
 from nflae_bridge.live.gnuradio.link_parameters import LinkParameters
 from nflae_bridge.live.gnuradio.outlets import Outlet, PduOutlet, StreamOutlet
 from nflae_bridge.live.gnuradio.relay import Precode, Relay, RelayOptions
@@ -24,6 +26,12 @@ from nflae_bridge.live.gnuradio.sockets.endpoints import Context, Endpoint
 from nflae_bridge.live.gnuradio.sockets.peers import Write
 from nflae_bridge.live.log import EventLog
 from nflae_bridge.live.signals import stopped_by_signals
+from nflae_bridge.live.view import open_view
+from nflae_bridge.live.view.address import ViewSettings
+from nflae_bridge.live.view.latency import LatencyHistogram
+
+if TYPE_CHECKING:  # requires PyTorch
+    from nflae_bridge.live.gnuradio.computation.tracking import ItemTracker
 
 # Time for messages already sent to leave after the sockets are closed: a stop takes less than a second in all.
 _LINGER_SECONDS = 0.2
@@ -49,6 +57,10 @@ class StreamSettings:
         Interval of the status lines in the log, s.
     journal : pathlib.Path or None
         File that keeps the number of unfinished items; None for no file.
+    view : ViewSettings or None
+        Settings of the live view; None for no view.
+    scheme, computation : str
+        Scheme, and server or device that computes, as the live view names them.
     """
 
     csi: Endpoint
@@ -58,6 +70,9 @@ class StreamSettings:
     result_tags: bool = False
     status_seconds: float = 10.0
     journal: Path | None = None
+    view: ViewSettings | None = None
+    scheme: str = ""
+    computation: str = ""
 
 
 def stream(
@@ -65,6 +80,7 @@ def stream(
     make_precode: Callable[[Counts], Precode],
     log: EventLog,
     make_predictor: Callable[[Counts, Warn], ItemPredictor] | None = None,
+    make_tracker: Callable[[Warn], ItemTracker] | None = None,
 ) -> None:
     """Relay until SIGTERM or SIGINT, then pass on the items already received, for half a second at most.
 
@@ -81,6 +97,8 @@ def stream(
         Log of events; the counts are written at the end in any case.
     make_predictor : callable or None
         Returns the prediction for the counts to update and the function that reports; None for no prediction.
+    make_tracker : callable or None
+        Returns the tracks of users for the function that reports; None for no tracks.
 
     Raises
     ------
@@ -98,10 +116,13 @@ def stream(
         meter = _Meter(counts, log, settings.status_seconds, record)
         warn, parameters = _warner(log), settings.parameters
         predictor = None if make_predictor is None else make_predictor(counts, warn)
+        tracker = None if make_tracker is None else make_tracker(warn)
+        latency = LatencyHistogram()
+        sampler = open_view(settings.view, lambda: _state(latency, counts, settings, meter), log)
         relay = Relay(
             inlet,
             outlets,
-            lambda: _warmed_up(make_precode(counts), predictor, parameters),
+            lambda: _warmed_up(make_precode(counts), predictor, tracker, parameters),
             settings.relay,
             counts,
             warn=warn,
@@ -109,11 +130,29 @@ def stream(
             stopping=lambda: bool(stopped),
             ready=lambda: log.info("ready", pid=os.getpid(), users=parameters.users, antennas=parameters.antennas),
             predictor=predictor,
+            tracker=tracker,
+            sampler=sampler,
+            latency=latency,
         )
         try:
             relay.run()
         finally:
             meter.stop()
+
+
+def _state(latency: LatencyHistogram, counts: Counts, settings: StreamSettings, meter: _Meter) -> dict[str, Any]:
+    """Return what the live view shows of a stream beside its items."""
+    return {
+        "program": "nflae stream",
+        "version": __version__,
+        "model": settings.scheme,
+        "device": settings.computation,
+        "uptime_s": round(meter.seconds, 1),
+        "queue_depth": counts.unfinished,
+        "drops_per_second": round(counts.sent / max(1.0, meter.seconds), 1),
+        "counts": {name: count for name, count in asdict(counts).items() if name != "lag_ms"},
+        "latency": latency.describe(),
+    }
 
 
 def _open_journal(path: Path | None, counts: Counts, log: EventLog, stack: ExitStack) -> Callable[[], None]:
@@ -214,14 +253,17 @@ def _outlet(context: Context, settings: StreamSettings, name: Stream, endpoint: 
     return StreamOutlet(context, endpoint, name, size * settings.relay.max_batch, result_tags, write)
 
 
-def _warmed_up(precode: Precode, predictor: ItemPredictor | None, parameters: LinkParameters) -> Precode:
+def _warmed_up(
+    precode: Precode, predictor: ItemPredictor | None, tracker: ItemTracker | None, parameters: LinkParameters
+) -> Precode:
     """Compute trial batches, so that the first item meets no loading; engines compile at the second call."""
     angles = np.random.default_rng(0).random((1, parameters.users, parameters.antennas))
     channels = np.exp(2j * np.pi * angles).astype(np.complex64)
     for _ in range(2):
         precode(channels, **asdict(parameters.budget))
-    if predictor is not None:
-        predictor.warm_up(users=parameters.users, antennas=parameters.antennas)
+    for each in (predictor, tracker):
+        if each is not None:
+            each.warm_up(users=parameters.users, antennas=parameters.antennas)
     return precode
 
 
@@ -232,6 +274,11 @@ class _Meter:
         self._counts, self._log, self._seconds, self._record = counts, log, seconds, record
         self._began = self._last = time.monotonic()
         self._sent = 0
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start, s."""
+        return time.monotonic() - self._began
 
     def stop(self) -> None:
         """Write the counts of the whole run."""

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Sequence
 
 from nflae_bridge.live.errors import WireError
-from nflae_bridge.live.headers import (
+from nflae_bridge.live.protocol.headers import (
     CancelHeader,
     Frame,
     PrecodeHeader,
     StatusHeader,
-    announced_bytes,
     decode_request_header,
 )
-from nflae_bridge.live.messages import PrecodeRequest, stated_problem
+from nflae_bridge.live.protocol.messages import PrecodeRequest, stated_problem
+from nflae_bridge.live.protocol.sizes import announced_bytes
 from nflae_bridge.live.server.computation.costs import CostModel
 from nflae_bridge.live.server.computation.device import Device
-from nflae_bridge.live.server.computation.micro_batches import BatchKey, Job, ProblemKey, announced_key
+from nflae_bridge.live.server.computation.micro_batches import BatchKey, Job, ProblemKey, TrackKey, announced_key
 from nflae_bridge.live.server.computation.problems import check_panel, check_problem
 from nflae_bridge.live.server.computation.shares import Shares
 from nflae_bridge.live.server.settings import ServerSettings
@@ -115,7 +116,8 @@ class Admission:
         WireError
             If the request is refused.
         """
-        job = Job(envelope, request, arrived, sum(map(len, frames)))
+        shared = 0 if request.room is None else request.channels.nbytes
+        job = Job(envelope, request, arrived, sum(map(len, frames)) + shared, time.perf_counter())
         received = self._next_received(job.client) if _has_large_frame(frames) else 0
         try:
             self._check_problem(request.problem, request.budget, request.scheme)
@@ -166,13 +168,13 @@ class Admission:
             check_problem(problem, budget, scheme)
 
     def _check(self, key: BatchKey, drops: int) -> None:
-        users, antennas, scheme, _, labels, prediction = key
+        users, antennas, scheme, _, labels, prediction, _ = key
         settings = self._settings
         if isinstance(labels, str):
             check_panel(labels, antennas)
         if isinstance(prediction, ProblemKey):
             users *= prediction.streams
-        else:
+        elif not isinstance(prediction, TrackKey):
             if prediction is not None:
                 self._device.check_prediction(antennas, prediction)
             if scheme is not None:

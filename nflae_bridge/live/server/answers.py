@@ -1,12 +1,18 @@
-"""Keep jobs until they are answered, and order the answers of all clients."""
+"""Keep jobs until they are answered, order the answers of all clients, and sample them for the live view."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from nflae_bridge.live.server.computation.device import Answer
+import numpy as np
+import numpy.typing as npt
+
+from nflae_bridge.live.protocol.messages import PrecodeRequest
+from nflae_bridge.live.server.computation.answer import Answer
 from nflae_bridge.live.server.computation.micro_batches import Job
+from nflae_bridge.live.view.sampler import Sample
 
 
 class UnansweredJobs:
@@ -77,3 +83,25 @@ class AnswerQueue:
         if answers:
             self._waiting[client] = answers  # after all others
         return answer
+
+
+def sample_of(request: PrecodeRequest, arrays: Mapping[str, npt.NDArray[Any]], info: dict[str, Any]) -> Sample:
+    """Return an answer for the live view.
+
+    Parameters
+    ----------
+    request : PrecodeRequest
+        Request.
+    arrays : mapping of str to numpy.ndarray
+        Arrays of the answer.
+    info : dict
+        ``info`` of the answer.
+
+    Returns
+    -------
+    Sample
+        The arrays themselves; of a request in shared memory, which its client can change and free, the last drop.
+    """
+    noise_power = float(np.max(request.budget.noise_power))
+    sample = Sample(request.channels, arrays, noise_power, request.convention == "direct", info)
+    return sample if request.room is None else sample.last_drop()

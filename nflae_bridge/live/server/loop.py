@@ -12,27 +12,33 @@ from typing import Any
 
 from matlab_io.errors import NflaeError
 from matlab_io.version import __version__
+from nflae_bridge.engine.devices import choose_device
 from nflae_bridge.live.errors import WireError
-from nflae_bridge.live.headers import Frame, request_id
 from nflae_bridge.live.log import EventLog
-from nflae_bridge.live.messages import CancelRequest, StatusRequest
-from nflae_bridge.live.protocol import decode_request, encode_answer, encode_error, encode_status
+from nflae_bridge.live.protocol.answers import encode_answer, encode_error, encode_status
+from nflae_bridge.live.protocol.frames import decode_request
+from nflae_bridge.live.protocol.headers import Frame, request_id
+from nflae_bridge.live.protocol.messages import CancelRequest, StatusRequest, TrackRequest
 from nflae_bridge.live.server.admission import Admission
-from nflae_bridge.live.server.answers import AnswerQueue, UnansweredJobs
+from nflae_bridge.live.server.answers import AnswerQueue, UnansweredJobs, sample_of
+from nflae_bridge.live.server.computation.answer import Answer
 from nflae_bridge.live.server.computation.costs import PREDICTION
-from nflae_bridge.live.server.computation.device import Answer, Device
+from nflae_bridge.live.server.computation.device import Device
 from nflae_bridge.live.server.computation.micro_batches import Job, JobQueue
-from nflae_bridge.live.server.computation.worker import STOPPED, Worker
+from nflae_bridge.live.server.computation.worker import STOPPED, UNATTENDED_SECONDS, Worker
 from nflae_bridge.live.server.memory import return_freed_memory
 from nflae_bridge.live.server.scheduling import set_time_slice, time_slice
+from nflae_bridge.live.server.segments import SegmentRegistry, open_segments
 from nflae_bridge.live.server.settings import ServerSettings
 from nflae_bridge.live.server.statistics import Statistics
 from nflae_bridge.live.server.transport import Transport, open_transport, reread_on_hangup
 from nflae_bridge.live.server.transport.envelope import split_envelope
 from nflae_bridge.live.signals import stopped_by_signals
+from nflae_bridge.live.view import open_view
+from nflae_bridge.live.view.sampler import Sampler
+from nflae_bridge.network.shipped import model_folder, model_of_effort, read_card
 
-# Jobs estimated to take less together, s, are computed by the thread that received them: other messages wait little,
-# and a handover to the device's thread costs as much as the smallest jobs.
+# Jobs estimated to take less together, s, are computed by the thread that received them, without a handover.
 _INLINE_SECONDS = 5e-3
 _BESIDE_SECONDS = 2e-2  # of a job that is computed by that thread beside a much longer computation
 _ANSWERS_PER_TURN = 8
@@ -40,6 +46,7 @@ _SWITCH_SECONDS = 1e-4  # a thread that computes in Python yields to the other o
 _SHORT_SLICE_SECONDS = 1e-4
 _LINGER_SECONDS = 5.0
 _LAST_BLOCK_SECONDS = 1.0  # for the block in progress when the grace period is over
+_READING_SECONDS = 0.25  # for the last answers: ZeroMQ discards what a client has not read when its connection ends
 _POLL_SECONDS = 0.1  # interval between checks for a signal while no message arrives
 
 
@@ -58,11 +65,16 @@ def serve(settings: ServerSettings, log: EventLog) -> None:
     NflaeError
         If an address, a key, a model or a device is unusable, and if a second signal ends the server at once.
     """
+    for name, value, kind in (("settings", settings, ServerSettings), ("log", log, EventLog)):
+        if not isinstance(value, kind):
+            raise NflaeError(f"{name} must be {kind.__name__}(...), got {type(value).__name__}")
+    model, _ = model_of_effort(settings.effort, settings.model, 0)
+    read_card(model_folder(model, choose_device(settings.device).type))  # refused before an address is bound
     return_freed_memory()
     sys.setswitchinterval(_SWITCH_SECONDS)
     transport = open_transport(settings, log)
     try:
-        device = Device(settings.model, settings.device)
+        device = Device(settings.model, settings.device, settings.effort)
         for name in ("nflae", PREDICTION):
             device.calibrate(name)
         # The objects loaded so far stay: collections while requests wait need not traverse them.
@@ -109,6 +121,8 @@ class ServerLoop:
         self._usual_slice: float | None = None  # of the thread of the loop, s
         self._has_short_slice = False
         self._postponed: list[Job] = []  # short jobs for the next turn
+        self._segments: SegmentRegistry | None = None
+        self._sampler: Sampler | None = None  # of the live view
         self.statistics = Statistics()
 
     def stop(self) -> None:
@@ -124,6 +138,8 @@ class ServerLoop:
             from nflae_bridge.live.server.metrics import serve_metrics
 
             serve_metrics(self._settings.metrics_port, self.statistics, lambda: len(self._queue))
+        self._sampler = open_view(self._settings.view, lambda: self._status() | self.statistics.state(), self._log)
+        self._segments = open_segments(self._settings, self._log)
         self._transport.open(self)
         for address in self._transport.addresses:
             self._log.info(
@@ -135,7 +151,9 @@ class ServerLoop:
             self._turn()
         self._log.info("stopping", unanswered=len(self._unanswered))
         self._finish(thread)
-        self._log.info("stopped", **self._counts())
+        if self._segments is not None:
+            self._segments.close()
+        self._log.info("stopped", **self.statistics.counts())
 
     def _finish(self, thread: threading.Thread) -> None:
         """Answer the accepted jobs, those that the grace period leaves no time for with ``stopping``."""
@@ -147,7 +165,9 @@ class ServerLoop:
         end = time.monotonic() + _LAST_BLOCK_SECONDS
         while self._unanswered and time.monotonic() < end:
             self._turn()
-        self._turn()  # requests that arrived meanwhile are answered with `stopping`
+        end = time.monotonic() + _READING_SECONDS
+        while time.monotonic() < end:  # requests that arrive meanwhile are answered with `stopping`
+            self._turn()
         is_idle = not self._unanswered
         self._answer_stopped(self._unanswered.all())
         self._queue.close()
@@ -160,8 +180,7 @@ class ServerLoop:
     def _turn(self) -> None:
         """Wait briefly for messages, accept those that have arrived, and have their jobs computed."""
         self._set_time_slice()
-        is_busy = self._completed or self._worker.completed or self._postponed
-        messages = self._transport.receive(0 if is_busy else _POLL_SECONDS)
+        messages = self._receive()
         self._send_completed()
         jobs, self._postponed = self._postponed, []
         for message in messages:
@@ -180,6 +199,17 @@ class ServerLoop:
         self._compute_overdue()
         while self._cancelled:  # after the jobs: a request and its end may arrive in one turn
             self._cancel(*self._cancelled.pop())
+
+    def _receive(self) -> list[list[Frame]]:
+        """Wait for messages, with busy polling first where the settings have it and nothing is computed."""
+        if self._completed or self._worker.completed or self._postponed:
+            return self._transport.receive(0)
+        if self._settings.busy_poll and not self._unanswered:
+            end = time.perf_counter() + self._settings.busy_poll
+            while not self._admission.stopping and time.perf_counter() < end:
+                if messages := self._transport.receive(0):
+                    return messages
+        return self._transport.receive(UNATTENDED_SECONDS if len(self._queue) else _POLL_SECONDS)
 
     def _set_time_slice(self) -> None:
         """Have messages precede a long computation; this thread is busy itself, and gives way less, with a backlog."""
@@ -239,7 +269,8 @@ class ServerLoop:
         """Return the job of a message, none if it is answered already; raise WireError for an invalid one."""
         arrived = time.perf_counter()
         try:
-            request = decode_request(frames)
+            find = None if self._segments is None else self._segments.find
+            request = decode_request(frames, find, self._settings.max_message_bytes)
         except WireError:
             self._admission.reject(bytes(envelope[0]), frames, is_complete=True)
             raise
@@ -321,18 +352,16 @@ class ServerLoop:
         if isinstance(answer.outcome, WireError):
             self._refuse(job.envelope, request.id, answer.outcome)
             return
-        latency = time.perf_counter() - job.arrived
-        timing = {
-            "queue": round(1e6 * (latency - answer.compute)),
-            "compute": round(1e6 * answer.compute),
-            "total": round(1e6 * latency),
-        }
-        info = self._device.info(request) | ({"notes": answer.notes} if answer.notes else {})
+        began = time.perf_counter()
+        info = self._device.info(request) | answer.info | ({"notes": answer.notes} if answer.notes else {})
+        timing = answer.timing_us(began)
         self._send(job.envelope, encode_answer(request, answer.outcome, info, timing))
+        latency = time.perf_counter() - job.arrived
         self.statistics.count_answer(job.drops, latency)
-        self._log.debug(
-            "answered", id=request.id, shape=request.channels.shape, scheme=request.scheme, total_us=timing["total"]
-        )
+        if self._sampler is not None and self._sampler.is_open and not isinstance(request, TrackRequest):
+            self._sampler.offer(sample_of(request, answer.outcome, info))
+        shape, total_us = request.channels.shape, round(1e6 * latency)
+        self._log.debug("answered", id=request.id, shape=shape, scheme=request.scheme, total_us=total_us)
 
     def _refuse(self, envelope: list[Frame], name: str | None, error: WireError) -> None:
         self.statistics.errors[error.code] += 1
@@ -349,17 +378,6 @@ class ServerLoop:
 
     # Status
 
-    def _counts(self) -> dict[str, Any]:
-        statistics = self.statistics
-        return {
-            "requests": statistics.requests,
-            "answered": statistics.answered,
-            "errors": sum(statistics.errors.values()),
-            "undelivered": statistics.undelivered,
-            "drops": statistics.drops,
-            "batches": statistics.batches,
-        }
-
     def _status(self) -> dict[str, Any]:
         return {
             "version": __version__,
@@ -372,8 +390,11 @@ class ServerLoop:
             "queue_limit": self._settings.queue,
             "max_batch": self._settings.max_batch,
             "max_message_bytes": self._settings.max_message_bytes,
+            **({} if self._segments is None else {"shared_memory": self._segments.status()}),
             "max_seconds": self._settings.max_seconds,
-            "counts": self._counts() | {"errors": dict(self.statistics.errors)},
-            "latency_us": self.statistics.latency_us(),
+            "tracks": len(self._device.tracks),
+            "counts": self.statistics.counts() | {"errors": dict(self.statistics.errors)},
+            "latency_us": self.statistics.latency.percentiles_us(),
+            "latency_histogram": self.statistics.latency.histogram(),
             "drops_per_second": self.statistics.drops_per_second(),
         }

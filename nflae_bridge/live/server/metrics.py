@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import accumulate
-from socketserver import ThreadingMixIn
-from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from matlab_io.errors import NflaeError
-from nflae_bridge.live.server.statistics import LATENCY_BOUNDS, Statistics
-
-_MAX_CONNECTIONS = 8
-_MAX_SECONDS = 5.0  # of a connection
+from nflae_bridge.live.server.statistics import Statistics
+from nflae_bridge.live.view.http import Handler, HttpServer
+from nflae_bridge.live.view.latency import LATENCY_BOUNDS
 
 
 class _Exporter(Collector):
@@ -44,69 +35,25 @@ class _Exporter(Collector):
         yield errors
         yield GaugeMetricFamily("nflae_queue_depth", "Requests waiting for the device", value=self._queue_depth())
         bounds = [*(repr(bound) for bound in LATENCY_BOUNDS), "+Inf"]
-        counted = list(zip(bounds, accumulate(now.histogram), strict=True))
+        counted = list(zip(bounds, accumulate(now.latency.counts), strict=True))
         yield HistogramMetricFamily(
-            "nflae_latency_seconds", "From arrival of a request to its answer", counted, now.latency_sum
+            "nflae_latency_seconds", "From arrival of a request to its answer", counted, now.latency.sum
         )
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    timeout = _MAX_SECONDS
-
+class _Handler(Handler):
     def do_GET(self) -> None:
         if self.path.split("?")[0] != "/metrics":
             self.send_error(404, "the metrics are at /metrics")
             return
-        body = generate_latest(self.server.registry)
-        self.send_response(200)
-        self.send_header("Content-Type", CONTENT_TYPE_LATEST)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *values: Any) -> None:
-        """Write nothing: the log is for requests of precoders."""
+        assert isinstance(self.server, _Server)
+        self.answer(200, CONTENT_TYPE_LATEST, generate_latest(self.server.registry))
 
 
-class _Server(ThreadingMixIn, HTTPServer):
-    """Serve HTTP from a few threads; the oldest connection makes room for a new one, and none is kept for long."""
-
-    daemon_threads = True
-    block_on_close = False
-
+class _Server(HttpServer):
     def __init__(self, port: int, registry: CollectorRegistry) -> None:
         self.registry = registry
-        self._connections: dict[socket.socket, float] = {}
-        self._lock = threading.Lock()
-        super().__init__(("127.0.0.1", port), _Handler)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        with self._lock:
-            while len(self._connections) >= _MAX_CONNECTIONS:
-                self._end(next(iter(self._connections)))
-            self._connections[request] = time.monotonic()
-        super().process_request(request, client_address)
-
-    def service_actions(self) -> None:
-        """End the connections that have lasted too long; called twice a second."""
-        with self._lock:
-            for request, began in list(self._connections.items()):
-                if time.monotonic() - began > _MAX_SECONDS:
-                    self._end(request)
-
-    def shutdown_request(self, request: Any) -> None:
-        with self._lock:
-            self._connections.pop(request, None)
-        super().shutdown_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Write nothing: the connection was ended, by its client or by this server."""
-
-    def _end(self, request: socket.socket) -> None:
-        del self._connections[request]
-        with contextlib.suppress(OSError):
-            request.shutdown(socket.SHUT_RDWR)  # its thread reads the end of the request and closes it
+        super().__init__(f"--metrics-port {port}", "127.0.0.1", port, _Handler)
 
 
 def serve_metrics(port: int, statistics: Statistics, queue_depth: Callable[[], int]) -> None:
@@ -128,9 +75,4 @@ def serve_metrics(port: int, statistics: Statistics, queue_depth: Callable[[], i
     """
     registry = CollectorRegistry()
     registry.register(_Exporter(statistics, queue_depth))
-    try:
-        server = _Server(port, registry)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise NflaeError(f"--metrics-port {port}: {reason}; give another port") from None
-    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+    _Server(port, registry).start("metrics")

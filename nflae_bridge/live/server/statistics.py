@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
 from collections import Counter, deque
-from itertools import islice
+from typing import Any
 
-import numpy as np
+from nflae_bridge.live.view.latency import LatencyHistogram
 
-# Upper bounds of the latency histogram, s.
-LATENCY_BOUNDS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 5.0)
-
-_RECENT = 4096
 _WINDOW_SECONDS = 10
 
 
@@ -29,10 +24,8 @@ class Statistics:
         Answers with an error, by code.
     drops, batches : int
         Drops and micro-batches computed.
-    histogram : list of int
-        Answers per interval of `LATENCY_BOUNDS`.
-    latency_sum : float
-        Sum of the times from arrival to answer, s.
+    latency : LatencyHistogram
+        Times from arrival to answer.
     """
 
     def __init__(self) -> None:
@@ -43,10 +36,23 @@ class Statistics:
         self.undelivered = 0
         self.drops = 0
         self.batches = 0
-        self.histogram = [0] * (len(LATENCY_BOUNDS) + 1)
-        self.latency_sum = 0.0
-        self._recent: deque[float] = deque(maxlen=_RECENT)
+        self.latency = LatencyHistogram()
         self._drops_by_second: deque[tuple[int, int]] = deque(maxlen=_WINDOW_SECONDS + 1)
+
+    def counts(self) -> dict[str, int]:
+        """Return the counts by name, with the errors of all codes together."""
+        return {
+            "requests": self.requests,
+            "answered": self.answered,
+            "errors": sum(self.errors.values()),
+            "undelivered": self.undelivered,
+            "drops": self.drops,
+            "batches": self.batches,
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Return what the live view shows of a server beside its status."""
+        return {"program": "nflae serve", "counts": self.counts(), "latency": self.latency.describe()}
 
     def count_answer(self, drops: int, latency: float) -> None:
         """Count an answer with precoders.
@@ -58,11 +64,9 @@ class Statistics:
         latency : float
             Time from arrival to answer, s.
         """
+        self.latency.count(latency)  # first: an answer is counted together with its time
         self.answered += 1
         self.drops += drops
-        self.histogram[bisect_left(LATENCY_BOUNDS, latency)] += 1
-        self.latency_sum += latency
-        self._recent.append(latency)
         second = int(time.monotonic())
         if self._drops_by_second and self._drops_by_second[-1][0] == second:
             self._drops_by_second[-1] = (second, self._drops_by_second[-1][1] + drops)
@@ -74,11 +78,3 @@ class Statistics:
         now = int(time.monotonic())
         recent = [drops for second, drops in list(self._drops_by_second) if now - _WINDOW_SECONDS <= second < now]
         return sum(recent) / _WINDOW_SECONDS
-
-    def latency_us(self) -> dict[str, int]:
-        """Return percentiles of the last 4096 answers, microseconds; empty before the first."""
-        recent = list(islice(self._recent, _RECENT))
-        if not recent:
-            return {}
-        values = np.percentile(recent, [50, 90, 99])
-        return {name: round(1e6 * value) for name, value in zip(("p50", "p90", "p99"), values, strict=True)}

@@ -8,11 +8,12 @@ from functools import cache
 import torch
 from torch import Tensor
 
+CPU = torch.device("cpu")
 LEAST_NOISE = 1e-6
 
 
 @cache
-def periodogram_weights(bins: int, size: int) -> Tensor:
+def periodogram_weights(bins: int, size: int, device: torch.device = CPU) -> Tensor:
     """Return the periodogram, times size^2, as a linear map of a Gram matrix's halves.
 
     The real parts are above the diagonal, the imaginary parts below it.
@@ -23,6 +24,8 @@ def periodogram_weights(bins: int, size: int) -> Tensor:
         Bins of the Doppler spectrum.
     size
         Snapshots P of the Gram matrix.
+    device
+        Device of the result.
 
     Returns
     -------
@@ -33,11 +36,11 @@ def periodogram_weights(bins: int, size: int) -> Tensor:
     lag = (time - time.unsqueeze(1)).unsqueeze(-1)
     angle = 2 * math.pi * lag * ((torch.arange(bins, dtype=torch.float64) + 0.5) / bins - 0.5)
     weights = torch.where(lag > 0, 2 * angle.cos(), 2 * angle.sin())
-    return torch.where(lag == 0, 1.0, weights).flatten(0, 1)
+    return torch.where(lag == 0, 1.0, weights).flatten(0, 1).to(device)
 
 
 @cache
-def waves(bins: int, lags: int) -> Tensor:
+def waves(bins: int, lags: int, device: torch.device = CPU) -> Tensor:
     """Return cos(2 pi f t) and, after all lags, sin(2 pi f t) of all bins.
 
     Parameters
@@ -46,6 +49,8 @@ def waves(bins: int, lags: int) -> Tensor:
         Bins of the Doppler spectrum.
     lags
         Number of lags t from 0.
+    device
+        Device of the result.
 
     Returns
     -------
@@ -54,4 +59,4 @@ def waves(bins: int, lags: int) -> Tensor:
     """
     cycles = (torch.arange(bins, dtype=torch.float64) + 0.5) / bins - 0.5
     angle = 2 * math.pi * cycles.unsqueeze(1) * torch.arange(lags, dtype=torch.float64)
-    return torch.cat([angle.cos(), angle.sin()], 1)
+    return torch.cat([angle.cos(), angle.sin()], 1).to(device)

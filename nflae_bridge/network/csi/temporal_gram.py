@@ -1,8 +1,9 @@
 """Predict from temporal Gram matrices: the network states a small least-squares problem per matrix, which is solved.
 
 Rows are the Gram matrices R of a user's window: that of all antennas, and those of its strong beams where the geometry
-is known, without mean Doppler and with a mean diagonal of 1. They are the tokens of GPT-2's blocks. The network sees
-nothing else, so it is equivariant under unitary maps of the antennas and indifferent to N, scale, carrier and phase.
+is known, without mean Doppler and with a mean diagonal of 1, averaged over both directions of time. They are the tokens
+of GPT-2's blocks. The network sees nothing else, so it is equivariant under unitary maps of the antennas and
+indifferent to N, scale, carrier and phase.
 Per row it outputs a Doppler spectrum S_f, log-ridges u_i and v_l, window weights w_d and shares c_l, which define
 
     r_k = sum_f S_f exp(j 2 pi f k),   W = (T + s I)^-1 [r_{l+P-1-t}],   T_ts = r_{s-t}            (Wiener prediction)
@@ -25,7 +26,7 @@ from nflae_bridge.network.csi.temporal_features import LEAST_NOISE, periodogram_
 from nflae_bridge.network.csi.temporal_gram_arrays import Run, TemporalGramArrays
 from nflae_bridge.network.interface import TaskNetwork
 from nflae_bridge.network.trunks.trunk import UserTrunk
-from simulator.csi.prediction.temporal import toeplitz, window_sums
+from simulator.csi.prediction.temporal import forward_backward, toeplitz, window_sums
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class TemporalGramNetwork(TaskNetwork):
         """
         series, rows, full, _ = gram.shape
         history = min(full, self.config.history)
-        gram = gram[:, :, full - history :, full - history :]
+        gram = forward_backward(gram[:, :, full - history :, full - history :])
         noise = noise.clamp(min=LEAST_NOISE)
         spectrum, features = self._features(gram, noise)
         bias = features.new_zeros(series, self.config.heads, rows, rows)
@@ -157,7 +158,7 @@ class TemporalGramNetwork(TaskNetwork):
         history, size = gram.shape[-1], self.config.history
         padded = nn.functional.pad(gram, (size - history, 0, size - history, 0))
         halves = (padded.real.triu() + padded.imag.tril(-1)).flatten(-2)
-        power = halves @ periodogram_weights(self.config.bins, size).to(halves.device) / history**2
+        power = halves @ periodogram_weights(self.config.bins, size, halves.device) / history**2
         spectrum = torch.log(power.clamp(min=0) + noise.unsqueeze(-1) / history + 1e-4).float()
         level = torch.log10(noise.clamp(max=2)).float()
         common = torch.zeros_like(level)
@@ -168,7 +169,7 @@ class TemporalGramNetwork(TaskNetwork):
     def _correlation(self, periodogram: Tensor, logits: Tensor, lags: int) -> Tensor:
         """Return the autocorrelation of unit power of the Doppler spectrum, complex128 (rows, lags)."""
         shares = torch.softmax(periodogram + 10 * logits, -1)
-        parts = shares @ waves(self.config.bins, lags).to(shares.device)
+        parts = shares @ waves(self.config.bins, lags, shares.device)
         return torch.complex(*parts.chunk(2, -1))
 
     def _correct(self, gram: Tensor, prior: Tensor, noise: Tensor, outputs: tuple[Tensor, ...], ahead: int) -> Tensor:
@@ -183,7 +184,7 @@ class TemporalGramNetwork(TaskNetwork):
         taps, levels = outputs[1][:, self.config.order - order :], _extended(outputs[3], direct)
         ridge = (taps.unsqueeze(1) + levels.unsqueeze(2)).clamp(-8, 10).exp() * (noise[:, None, None] + 1e-5)
         normal.diagonal(dim1=-2, dim2=-1).add_(ridge)
-        corrected = torch.linalg.solve(normal, cross + ridge * prior[:, :, :direct].mT).mT
+        corrected = torch.linalg.solve_ex(normal, cross + ridge * prior[:, :, :direct].mT)[0].mT
         return torch.cat([corrected, prior[:, :, direct:]], -1)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from nflae_bridge.network.csi.temporal_features import LEAST_NOISE, periodogram_weights, waves
-from simulator.csi.small_batch.arrays import Complex, Index, Problem, Real, diagonal
+from simulator.csi.small_batch.arrays import Complex, Index, Problem, Real, diagonal, forward_backward
 from simulator.csi.small_batch.rules import sums_of_windows
 
 if TYPE_CHECKING:
@@ -81,8 +81,9 @@ class TemporalGramArrays:
     def _recent(self, problem: Problem) -> Problem:
         full = problem.gram.shape[-1]
         start = full - min(full, self._config.history)
+        recent = forward_backward(problem.gram[..., start:, start:]) if start else problem.both_directions
         return Problem(
-            problem.gram[..., start:, start:].reshape(-1, full - start, full - start),
+            recent.reshape(-1, full - start, full - start),
             np.maximum(problem.noise, LEAST_NOISE),
             problem.ahead,
         )

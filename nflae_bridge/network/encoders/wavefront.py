@@ -12,6 +12,8 @@ from __future__ import annotations
 import math
 from functools import cache
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -25,7 +27,10 @@ USERS_PER_PART = 320
 """Users whose intermediate results stay in a processor's cache."""
 FEATURES = 3 * SUBARRAYS + 2 * (SUBARRAYS - 2) + 3 + 2 * CURVATURES + 2
 
+QUANTITIES = 3 * SUBARRAYS + 2 * (SUBARRAYS - 2) + 3 + 2 * CURVATURES + 2
+
 _LEAST = 1e-30
+_LARGEST_BEND = 3 / SUBARRAYS
 _LEAST_NORM = 1e-15
 
 Parts = tuple[Tensor, Tensor]
@@ -121,14 +126,23 @@ def scaled_to_range(channels: Tensor) -> Tensor:
     Tensor
         complex64 (..., antennas): on a CPU the channels themselves if no user is out of range.
     """
+    if channels.device.type == "cpu" and _is_in_range(channels.resolve_conj().contiguous().numpy()):
+        return channels
     parts = torch.view_as_real(channels.resolve_conj()).flatten(-2)
     norm = torch.linalg.vector_norm(parts, dim=-1, keepdim=True)
     in_range = (norm > _LEAST_NORM) & (norm < 1 / _LEAST_NORM)
-    if not channels.is_cuda and bool(in_range.all()):
-        return channels
     exponent = torch.frexp(parts.abs().amax(-1, keepdim=True)).exponent.clamp(min=-126)
     one = torch.ones_like(norm)
     return channels * torch.where(in_range, one, torch.ldexp(one, -exponent))
+
+
+def _is_in_range(channels: npt.NDArray[np.complex64]) -> bool:
+    """Return whether the energies of all users are far from the ends of the single-precision range."""
+    parts = channels.view(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        energy = np.vecdot(parts, parts).reshape(-1)
+    least, largest = np.minimum.reduce(energy, initial=1), np.maximum.reduce(energy, initial=1)
+    return bool(least > _LEAST_NORM**2 and largest < _LEAST_NORM**-2)
 
 
 def subarrays_of(channels: Tensor) -> Tensor:
@@ -174,10 +188,16 @@ def subarray_beams(subarrays: Tensor, matrix: Tensor | None) -> tuple[Parts, Ten
     energy = beams.square().sum((1, 2))
     best = energy.argmax(-1, keepdim=True)
     cyclic = torch.cat([energy[:, -OVERSAMPLING:], energy, energy[:, :OVERSAMPLING]], -1)
-    around = torch.cat([best + OVERSAMPLING, best, best + 2 * OVERSAMPLING], -1)
-    outputs = beams.gather(-1, best.reshape(-1, 1, 1, 1).expand(-1, SUBARRAYS, 2, 1)).squeeze(-1)
+    around = best + _neighbours(best.device)
+    outputs = beams.gather(-1, best.reshape(-1, 1, 1, 1).expand(-1, SUBARRAYS, 2, 1))[..., 0]
     outputs = outputs / torch.linalg.vector_norm(outputs, dim=(1, 2), keepdim=True).clamp(min=_LEAST)
     return (outputs[:, :, 0], outputs[:, :, 1]), cyclic.gather(-1, around)
+
+
+@cache
+def _neighbours(device: torch.device) -> Tensor:
+    """Return the places of a beam and its neighbours relative to it, in spectra continued cyclically at either end."""
+    return torch.tensor([OVERSAMPLING, 0, 2 * OVERSAMPLING], device=device)
 
 
 def _spectra(subarrays: Tensor, matrix: Tensor | None) -> Tensor:
@@ -208,55 +228,72 @@ def curvature_features(outputs: Parts, energies: Tensor) -> Tensor:
     Tensor
         float32 (users, 2, FEATURES): of the channels as they are, and of their conjugates.
     """
-    slope = _unit(_total(_steps(outputs)), at_zero=1)
-    flat = _product(outputs, _powers(slope), conjugate=True)
-    flat = _product(flat, _unit(_total(flat), at_zero=1), conjugate=True)
-    bends = _steps(_steps(flat))
-    mean_bend = [(part * SUBARRAYS).clamp(-3, 3) for part in _total(bends)]
-    bends = _unit(bends, least=1e-12)
-    products = (torch.cat(flat, -1) @ chirps(energies.device)).square()
+    values = wavefront_quantities(outputs, energies)
+    return (values @ reading_matrix(values.device)).reshape(-1, 2, FEATURES)
+
+
+def wavefront_quantities(outputs: Parts, energies: Tensor) -> Tensor:
+    """Compute what both readings of `curvature_features` are made of, without repetition.
+
+    Parameters
+    ----------
+    outputs, energies
+        Results of `subarray_beams`.
+
+    Returns
+    -------
+    Tensor
+        float32 (users, QUANTITIES).
+    """
+    steps = _steps(outputs)
+    real, imaginary = _total(steps)
+    turns = torch.atan2(imaginary, real + _LEAST) * torch.arange(SUBARRAYS, dtype=real.dtype, device=real.device)
+    flat = _product_with_conjugate(outputs, (turns.cos(), turns.sin()))
+    real, imaginary = _total(flat)
+    flat = _product_with_conjugate(flat, _unit((real + _LEAST, imaginary), _LEAST))
+    bends = _steps(steps)  # in which slope and phase cancel
+    mean_bend = torch.cat(_total(bends), -1).clamp(-_LARGEST_BEND, _LARGEST_BEND)
+    joined = torch.cat(flat, -1)
+    products = (joined @ chirps(energies.device)).square()
     match = products.reshape(-1, 2, 2 * CURVATURES * SLOPES).sum(1).reshape(-1, 2 * CURVATURES, SLOPES).amax(-1)
-    match = match.clamp(min=_LEAST).sqrt()
-    even = [flat[0] * 4, (flat[0].square() + flat[1].square()).sqrt() * 4, bends[0]]
-    odd = [flat[1] * 4, bends[1], mean_bend[1]]
-    readings = (
-        (odd, energies, match[:, :CURVATURES]),
-        ([-part for part in odd], energies[:, [0, 2, 1]], match[:, CURVATURES:]),
-    )
-    return torch.stack(
-        [
-            torch.cat(
-                [
-                    even[0],
-                    turned[0],
-                    even[1],
-                    even[2],
-                    turned[1],
-                    around,
-                    matched,
-                    matched - matched[:, :1],
-                    mean_bend[0],
-                    turned[2],
-                ],
-                -1,
-            )
-            for turned, around, matched in readings
-        ],
-        1,
-    )
+    magnitude = (flat[0].square() + flat[1].square()).sqrt()
+    parts = [joined, magnitude, *_unit(bends, 1e-12), energies, match.clamp(min=_LEAST).sqrt(), mean_bend]
+    return torch.cat(parts, -1)
 
 
-def _product(left: Parts, right: Parts, conjugate: bool = False) -> Parts:
-    """Multiply complex numbers, or the left ones with the right ones' conjugates."""
-    sign = 1 if conjugate else -1
-    real, imaginary = left[0] * right[0], left[1] * right[0]
-    return torch.add(real, left[1] * right[1], alpha=sign), torch.sub(imaginary, left[0] * right[1], alpha=sign)
+@cache
+def reading_matrix(device: torch.device) -> Tensor:
+    """Tabulate the map from `wavefront_quantities` to `curvature_features`: signs, scales and differences.
+
+    Parameters
+    ----------
+    device
+        Device of the matrix.
+
+    Returns
+    -------
+    Tensor
+        float32 (QUANTITIES, 2 FEATURES).
+    """
+    sizes = [SUBARRAYS, SUBARRAYS, SUBARRAYS, SUBARRAYS - 2, SUBARRAYS - 2, 3, 2 * CURVATURES, 2]
+    readings = []
+    with torch.inference_mode(False):  # training differentiates a product with it
+        real, imaginary, size, bend, turn, energies, match, mean = torch.split(torch.eye(QUANTITIES), sizes)
+        for sign, around, matched in ((1, energies, match[:CURVATURES]), (-1, energies[[0, 2, 1]], match[CURVATURES:])):
+            readings += [4 * real, sign * 4 * imaginary, 4 * size, bend, sign * turn, around]
+            readings += [matched, matched - matched[:1], SUBARRAYS * mean[:1], sign * SUBARRAYS * mean[1:]]
+        return torch.cat(readings).T.contiguous().to(device)
+
+
+def _product_with_conjugate(left: Parts, right: Parts) -> Parts:
+    """Multiply complex numbers with the conjugates of others."""
+    return left[0] * right[0] + left[1] * right[1], left[1] * right[0] - left[0] * right[1]
 
 
 def _steps(values: Parts) -> Parts:
     """Return values[1:] times the conjugates of values[:-1], along the sub-arrays."""
     real, imaginary = values
-    return _product((real[:, 1:], imaginary[:, 1:]), (real[:, :-1], imaginary[:, :-1]), conjugate=True)
+    return _product_with_conjugate((real[:, 1:], imaginary[:, 1:]), (real[:, :-1], imaginary[:, :-1]))
 
 
 def _total(values: Parts) -> Parts:
@@ -264,24 +301,11 @@ def _total(values: Parts) -> Parts:
     return values[0].sum(-1, keepdim=True), values[1].sum(-1, keepdim=True)
 
 
-def _unit(values: Parts, at_zero: float = 0, least: float = _LEAST) -> Parts:
-    """Divide complex numbers by their magnitudes, or by ``least`` where these are smaller; 0 becomes ``at_zero``."""
+def _unit(values: Parts, least: float) -> Parts:
+    """Divide complex numbers by their magnitudes, or by ``least`` where these are smaller."""
     real, imaginary = values
-    if at_zero:
-        real = real + at_zero * least
     norm = (real.square() + imaginary.square()).sqrt().clamp(min=least)
     return real / norm, imaginary / norm
-
-
-def _powers(unit: Parts) -> Parts:
-    """Return z^0 ... z^15 by doubling: z^0 ... z^(2m-1) are z^0 ... z^(m-1), and z^m times these."""
-    zero = 0 * unit[0]  # not zeros_like: its shape would be exported as a constant
-    powers, highest = (1 + zero, zero), unit
-    for _ in range(SUBARRAYS.bit_length() - 1):
-        later = _product(powers, highest)
-        powers = torch.cat([powers[0], later[0]], -1), torch.cat([powers[1], later[1]], -1)
-        highest = _product(highest, highest)
-    return powers
 
 
 def mean_phase_step(channels: Tensor) -> Tensor:
@@ -337,7 +361,15 @@ class WavefrontClassifier(nn.Module):
         parts = torch.split(users, USERS_PER_PART) if on_cpu else [users]
         return torch.cat([self.logit(subarrays_of(part), matrix) for part in parts]).reshape(channels.shape[:-1])
 
-    def logit(self, subarrays: Tensor, matrix: Tensor | None) -> Tensor:
+    def first_layer(self) -> tuple[Tensor, Tensor]:
+        """Return the weight from `wavefront_quantities` to the hidden units of both readings, and the bias."""
+        first = self.layers[0]
+        assert isinstance(first, nn.Linear)
+        width, features = first.weight.shape
+        readings = reading_matrix(first.weight.device).to(first.weight.dtype).reshape(-1, 2, features)
+        return (readings @ first.weight.T).reshape(-1, 2 * width), first.bias.repeat(2)
+
+    def logit(self, subarrays: Tensor, matrix: Tensor | None, first: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """Compute near-field logits from sub-arrays.
 
         The sign of a spherical wave's curvature depends on the convention of the CSI (a wave exp(-j 2 pi r / lambda)
@@ -347,12 +379,16 @@ class WavefrontClassifier(nn.Module):
         ----------
         subarrays, matrix
             As in `subarray_beams`.
+        first
+            Result of `first_layer` where it is known.
 
         Returns
         -------
         Tensor
             float32 (users,).
         """
-        features = curvature_features(*subarray_beams(subarrays, matrix))
-        readings: Tensor = self.layers(features.to(next(self.parameters()).dtype))
-        return readings.squeeze(-1).amax(-1)
+        weight, bias = self.first_layer() if first is None else first
+        values = wavefront_quantities(*subarray_beams(subarrays, matrix))
+        hidden = torch.addmm(bias, values.to(weight.dtype), weight)
+        readings: Tensor = self.layers[1:](hidden.reshape(-1, weight.shape[1] // 2))
+        return readings.reshape(-1, 2).amax(-1)

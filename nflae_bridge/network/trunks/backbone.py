@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,11 @@ class Backbone(nn.Module):
     offline
         Load pretrained weights from local files alone, without contact to the hub.
 
+    Attributes
+    ----------
+    precision
+        Type of the matrix products; None: that of the weights.
+
     Raises
     ------
     NflaeError
@@ -106,6 +112,7 @@ class Backbone(nn.Module):
         self.heads = int(model.config.num_attention_heads)
         self.positions = min(config.positions, int(model.config.max_position_embeddings))
         self.model = model
+        self.precision: torch.dtype | None = None
         if config.frozen:
             for name, parameter in model.named_parameters():
                 parameter.requires_grad = any(mark in name for mark in _ADDITION)
@@ -128,14 +135,21 @@ class Backbone(nn.Module):
         users = tokens.shape[1]
         order = torch.arange(users, device=tokens.device).clamp(max=self.positions - 1)
         inputs = tokens.to(self.model.dtype)
-        if self.config.attention == "causal":
-            hidden: Tensor = self.model(inputs_embeds=inputs, position_ids=order[None]).last_hidden_state
-            return hidden.to(tokens.dtype)
-        bias = inputs.new_zeros(inputs.shape[0], 1, users, users) if attention_bias is None else attention_bias
-        result: Tensor = self.model(
-            inputs_embeds=inputs, position_ids=torch.zeros_like(order)[None], attention_mask=bias.to(inputs.dtype)
-        ).last_hidden_state
+        if self.config.attention == "causal":  # without a mask, `transformers` reads the positions back to the host
+            mask = torch.ones(1, 1, users, users, dtype=torch.bool, device=tokens.device).tril()
+        else:
+            bias = inputs.new_zeros(inputs.shape[0], 1, users, users) if attention_bias is None else attention_bias
+            order, mask = torch.zeros_like(order), bias.to(inputs.dtype)
+        with self._products(tokens.device):
+            output = self.model(inputs_embeds=inputs, position_ids=order[None], attention_mask=mask)
+        result: Tensor = output.last_hidden_state
         return result.to(tokens.dtype)
+
+    def _products(self, device: torch.device) -> AbstractContextManager[object]:
+        """Return the context in which matrix products are of `precision`, without a cache, which no graph may hold."""
+        if self.precision is None:
+            return nullcontext()
+        return torch.autocast(device.type, self.precision, cache_enabled=False)
 
 
 def backbone_of(config: BackboneConfig, offline: bool = False) -> NoBackbone | OpenBackbone | Backbone:

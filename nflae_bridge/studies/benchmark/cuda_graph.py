@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from nflae_bridge.engine import cuda_graphs
+from nflae_bridge.engine.cuda_graphs import recording
 
 Function = Callable[[Tensor], tuple[Tensor, ...]]
 
@@ -47,7 +47,7 @@ class Captured:
                 inputs = values.to(self.device, copy=True)
                 stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
                 stream.wait_stream(torch.cuda.current_stream(self.device))
-                graph, outputs = cuda_graphs.capture(lambda: self.function(inputs), stream)
+                graph, outputs = recording.capture(lambda: self.function(inputs), stream)
                 self._graphs[values.shape] = graph, inputs, outputs
         except torch.OutOfMemoryError:
             raise

@@ -25,6 +25,7 @@ from simulator.link_level.randomness import generator_of
 
 # 5G NR with 120 kHz subcarrier spacing, as at 30 GHz.
 SLOT_SECONDS = 125e-6
+_CHECKED_DROPS = 256  # by which drops are judged to be no sequence, where that is a note only
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,11 @@ class DropSource(Protocol):
     @property
     def batches_per_pass(self) -> int:
         """Batches after which every drop has been used equally often."""
+        ...
+
+    @property
+    def batches_at_once(self) -> int:
+        """Successive batches that are computed together: several where a pass holds few drops."""
         ...
 
     def recipe(self, index: int) -> BatchRecipe:
@@ -129,6 +135,11 @@ class FileDrops:
     noise
         Noise power per user or drop; the noise power swept is then their reference.
 
+    Attributes
+    ----------
+    notes : list of str
+        Reasons why outdated CSI is that of another channel: drops that are no sequence.
+
     Raises
     ------
     NflaeError
@@ -159,26 +170,34 @@ class FileDrops:
         known = (self._histories >= 0) & good[np.maximum(self._histories, 0)]
         self._usable = np.flatnonzero(good & known.all(-1))
         self._size = size
-        if csi.history > 1:
-            self._check_sequence(file, axis, good)
+        self.notes = self._check_sequence(file, axis, good, csi) if earlier else []
         if not len(self._usable):
             outdated = f" with CSI from {csi.slots} slots before" if csi.slots else ""
             history = f" and a history of {csi.history} slots" if csi.history > 1 else ""
             raise NflaeError(f"{file.path}: {file.variable}: none of {stop} drops can be used{outdated}{history}")
 
-    def _check_sequence(self, file: ChannelFile, axis: SlotAxis, good: npt.NDArray[np.bool_]) -> None:
-        """Refuse drops in which nothing can be predicted from those before."""
-        missing = torch.from_numpy(np.repeat(~good[:, None], file.users, axis=1))
-        channels, remedy = torch.from_numpy(self._channels), "choose a --csi that needs no history"
+    def _check_sequence(
+        self, file: ChannelFile, axis: SlotAxis, good: npt.NDArray[np.bool_], csi: CsiModel
+    ) -> list[str]:
+        """Return what is wrong with the sequence; refuse drops in which nothing can be predicted from those before."""
+        count = len(good) if csi.history > 1 else min(len(good), _CHECKED_DROPS)
+        missing = torch.from_numpy(np.repeat(~good[:count, None], file.users, axis=1))
+        channels, remedy = torch.from_numpy(self._channels[:count]), "choose a --csi that needs no history"
         try:
-            check_series(file, axis, np.arange(len(good)), channels, missing, remedy)
+            found = check_series(file, axis, np.arange(count), channels, missing, remedy, csi.history == 1)
         except NflaeError as error:
             raise NflaeError(f"{file.path}: {file.variable}: {error}") from None
+        return [f"CSI {csi}: {problem}" for problem in found[:1]]
 
     @property
     def batches_per_pass(self) -> int:
         """Batches after which every drop has been used equally often."""
         return -(-len(self._usable) // self._size)
+
+    @property
+    def batches_at_once(self) -> int:
+        """Successive passes that have as many drops as a batch may have."""
+        return max(1, self._size // len(self._usable))
 
     @property
     def drops(self) -> Indices:
@@ -271,6 +290,11 @@ class ScenarioDrops:
     @property
     def batches_per_pass(self) -> int:
         """Batches after which every drop has been used equally often."""
+        return 1
+
+    @property
+    def batches_at_once(self) -> int:
+        """Successive batches that are computed together."""
         return 1
 
     def recipe(self, index: int) -> ScenarioBatch:

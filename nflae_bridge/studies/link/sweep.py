@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache, partial, reduce
+from itertools import accumulate
 from operator import add
 
 import torch
@@ -26,7 +27,7 @@ from nflae_bridge.studies.link.unit_journal import Outcome, UnitJournal
 from simulator.csi.models import CsiModel
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Scheme
-from simulator.link_level.chain import Chain, Waveform, effective_channels, scheduled
+from simulator.link_level.chain import Chain, RandomInputs, Waveform, effective_channels, scheduled
 from simulator.link_level.counting import Tally, enough, tally
 from simulator.link_level.modulation import choose_modulation
 from simulator.link_level.randomness import generator_of
@@ -98,21 +99,21 @@ class Settings:
 
 @dataclass(frozen=True)
 class Unit:
-    """One batch at one SNR.
+    """Batches at one SNR that are computed at once.
 
     Parameters
     ----------
     snr_db
         SNR, dB.
-    index
-        Number of the batch.
-    recipe
-        Recipe of its drops.
+    indices
+        Numbers of the batches.
+    recipes
+        Recipes of their drops.
     """
 
     snr_db: float
-    index: int
-    recipe: BatchRecipe
+    indices: tuple[int, ...]
+    recipes: tuple[BatchRecipe, ...]
 
 
 @dataclass(frozen=True)
@@ -146,48 +147,63 @@ def _transceivers(settings: Settings) -> _Transceivers:
     return _Transceivers(device, schemes, label, chain, TransmitterCsi(settings.csi, predictor))
 
 
-def run_unit(settings: Settings, unit: Unit) -> Outcome:
-    """Send the blocks of one batch with every scheme and count errors.
+def run_unit(settings: Settings, unit: Unit) -> list[Outcome]:
+    """Send the blocks of a unit's batches with every scheme and count errors.
+
+    Bits, noise and CSI errors of a batch are the same in every unit.
 
     Parameters
     ----------
     settings
         The study.
     unit
-        Batch and SNR.
+        Batches and SNR.
 
     Returns
     -------
-    Outcome
-        Counts of every scheme.
+    list of Outcome
+        Counts of every scheme, per batch.
 
     Raises
     ------
     NflaeError
         If the rates of a scheme are not finite.
     """
-    link, batch = _transceivers(settings), unit.recipe.batch()
-    csi = link.csi.estimate(batch, settings.seed, unit.index).to(link.device)
-    channels, known_of = batch.channels.to(link.device), batch.known_of.to(link.device)
-    budget = settings.budget(unit.snr_db)
+    link, drawn = _transceivers(settings), [recipe.batch() for recipe in unit.recipes]
+    known = [link.csi.estimate(batch, settings.seed, index) for batch, index in zip(drawn, unit.indices, strict=True)]
+    csi = torch.cat(known).to(link.device)
     labelled = ChannelBatch(csi, None if link.label is None else link.label(csi))
-    stream = generator_of(settings.seed, "symbols", unit.index, _seed_of(unit.snr_db), device=link.device)
-    drops, users, _ = channels.shape
-    draw = link.chain.draw(drops, users, stream)
-    tallies, series = {}, {}
+    first = accumulate((len(each) for each in known), initial=0)
+    known_of = torch.cat([batch.known_of + start for batch, start in zip(drawn, first, strict=False)]).to(link.device)
+    channels = torch.cat([batch.channels for batch in drawn]).to(link.device)
+    drops, budget = [len(batch.channels) for batch in drawn], settings.budget(unit.snr_db)
+    parts = [slice(stop - count, stop) for count, stop in zip(drops, accumulate(drops), strict=True)]
+    inputs = _random_inputs(settings, unit, drops, channels.shape[1])
+    outcomes = [Outcome(unit.snr_db, index, {}, {}) for index in unit.indices]
     for name, scheme in link.schemes.items():
         answer = scheme(labelled, budget)
         if not bool(answer.rate.isfinite().all()):
             raise NflaeError(f"{name}: the rates are not finite numbers; are the channels scaled beyond reason?")
-        power = answer.power[known_of]
+        power, rate, near_field = (each[known_of] for each in (answer.power, answer.rate, answer.near_field))
         assert isinstance(budget.noise_power, float)
         effective = effective_channels(channels, answer.precoder[known_of], power, budget.noise_power)
-        received = link.chain.run(effective, scheduled(power, budget.power), draw)
-        what = (received, settings.symbols, answer.rate[known_of], answer.near_field[known_of])
-        tallies[name] = tally(*what)
-        if settings.timeline:
-            series[name] = tally(*what, each="drop")
-    return Outcome(unit.snr_db, unit.index, tallies, series)
+        received = link.chain.run(effective, scheduled(power, budget.power), inputs)
+        for outcome, part in zip(outcomes, parts, strict=True):
+            what = received.part(part), settings.symbols, rate[part], near_field[part]
+            outcome.tallies[name] = tally(*what)
+            if settings.timeline:
+                outcome.series[name] = tally(*what, each="drop")
+    return outcomes
+
+
+def _random_inputs(settings: Settings, unit: Unit, drops: Sequence[int], users: int) -> RandomInputs:
+    """Draw the bits and noise of each batch from a generator of its own, and join them."""
+    link = _transceivers(settings)
+    drawn = []
+    for index, count in zip(unit.indices, drops, strict=True):
+        stream = generator_of(settings.seed, "symbols", index, _seed_of(unit.snr_db), device=link.device)
+        drawn.append(link.chain.draw(count, users, stream))
+    return RandomInputs.joined(drawn)
 
 
 def _seed_of(snr_db: float) -> int:
@@ -311,11 +327,12 @@ def sweep(
     with closing(
         run_units(partial(run_unit, settings), _next_units(list(points.values()), source), cluster)
     ) as outcomes:
-        for _, outcome in outcomes:
-            journal.add(outcome)
-            points[outcome.snr_db].add(outcome, errors, settings.coded)
+        for _, found in outcomes:
+            for outcome in found:
+                journal.add(outcome)
+                points[outcome.snr_db].add(outcome, errors, settings.coded)
             done = sum(max_batches if point.finished else point.counted for point in points.values())
-            advance(done, f"{outcome.snr_db:g} dB")
+            advance(done, f"{found[0].snr_db:g} dB")
             if all(point.finished for point in points.values()):
                 break
     return list(points.values())
@@ -336,5 +353,7 @@ def _next_units(points: Sequence[Point], source: DropSource) -> Iterator[Unit]:
         if not open_points:
             return
         chosen = min(open_points, key=lambda point: point.issued - len(point.outcomes))
-        yield Unit(chosen.snr_db, chosen.issued, source.recipe(chosen.issued))
-        chosen.issued += 1
+        stop = min(chosen.issued + source.batches_at_once, chosen.max_batches)
+        indices = tuple(index for index in range(chosen.issued, stop) if index not in chosen.outcomes)
+        chosen.issued = stop
+        yield Unit(chosen.snr_db, indices, tuple(source.recipe(index) for index in indices))

@@ -37,9 +37,17 @@ EXPERIMENTS = {
     "wirelessgpt": "pretraining on masked patches, the last ones hidden",
     "embedding": "few labels from the embedding of nflae embed",
     "2dlam": "delay and Doppler shift of paths by GPT-2 blocks",
+    "wmlm": "beams after contrastive alignment with the wireless signal",
+    "m2beamllm": "beams from camera, radar, LiDAR and satellite positions",
+    "bp-llm": "beams from past beams and a prompt",
+    "llm4sg": "directions of scatterers from LiDAR points",
+    "lvm4csi": "beams from CSI as a picture by a vision model without training",
 }
 # Modules of experiments that are called otherwise.
 _MODULES = {
+    "robust": "beyond.robust",
+    "transfer": "beyond.transfer",
+    "mobility": "beyond.mobility",
     "csi-prediction": "csi.prediction",
     "llm4cp": "csi.llm4cp",
     "multi-task": "csi.multi_task",
@@ -50,6 +58,7 @@ _MODULES = {
     "wirelessgpt": "csi.masked",
     "embedding": "csi.embedding",
     "2dlam": "csi.delay_doppler",
+    **dict.fromkeys(("wmlm", "m2beamllm", "bp-llm", "llm4sg", "lvm4csi"), "sensing.systems"),
 }
 
 
@@ -60,7 +69,8 @@ def load_experiment(name: str) -> Experiment:
     ----------
     name
         One of `EXPERIMENTS`; its module in `experiments` is called the same, that of the sweeps ``se-*``
-        `experiments.spectral_efficiency`, and those of CSI acquisition are in `experiments.csi`.
+        `experiments.spectral_efficiency`, and those beyond the papers are in `experiments.beyond`, `experiments.csi`
+        and `experiments.sensing`.
 
     Returns
     -------

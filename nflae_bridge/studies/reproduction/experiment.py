@@ -18,6 +18,25 @@ Row = dict[str, str | float | int | None]
 
 
 @dataclass(frozen=True)
+class Activity:
+    """Part of the work of a unit.
+
+    Parameters
+    ----------
+    note
+        Beginning of its notes.
+    seconds
+        Expected time, s; ratios count, see `nflae_bridge.studies.reproduction.work_plan`.
+    once
+        File that is there when the activity needs no repetition by this or another unit; None where every unit does it.
+    """
+
+    note: str
+    seconds: float
+    once: Path | None = None
+
+
+@dataclass(frozen=True)
 class Unit:
     """Unit of work, computed once and kept; a point of a curve, for example.
 
@@ -27,10 +46,13 @@ class Unit:
         Name among the experiment's units.
     compute
         Returns the unit's rows; receives a function for notes on the current activity.
+    expected
+        Its activities, in order; without any the unit counts as one.
     """
 
     key: str
     compute: Callable[[Note], list[Row]]
+    expected: Sequence[Activity] = ()
 
 
 @dataclass(frozen=True)

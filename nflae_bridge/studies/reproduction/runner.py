@@ -17,6 +17,7 @@ from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row
 from nflae_bridge.studies.reproduction.output import JOURNAL_SUFFIX, page
 from nflae_bridge.studies.reproduction.study import Study
 from nflae_bridge.studies.reproduction.trained_baselines import Note
+from nflae_bridge.studies.reproduction.work_plan import WorkLeft, WorkPlan
 from nflae_bridge.training.presets import RANDOM_BACKBONE, recipe
 
 _REMEDY = "give --overwrite to replace it"
@@ -96,7 +97,41 @@ def require_backbone(experiments: Sequence[Experiment], study: Study, note: Call
         ) from error
 
 
-def run(experiment: Experiment, study: Study, advance: Callable[[int, str], None]) -> Outcome:
+def plan_work(experiments: Sequence[Experiment], study: Study) -> WorkPlan:
+    """Plan the units of experiments that are not done yet, in the order of the experiments.
+
+    Parameters
+    ----------
+    experiments
+        The experiments.
+    study
+        The run.
+
+    Returns
+    -------
+    WorkPlan
+        The plan.
+
+    Raises
+    ------
+    NflaeError
+        As `require_same_runs`.
+    """
+    finished: dict[str, set[str]] = {experiment.name: set() for experiment in experiments}
+    for experiment in experiments:
+        if (study.folder / (experiment.name + JOURNAL_SUFFIX)).exists():
+            journal = _journal(experiment, study)
+            finished[experiment.name] |= {entry.key for entry in journal.entries}
+            journal.close()
+    return WorkPlan({experiment.name: experiment.units(study) for experiment in experiments}, finished)
+
+
+def run(
+    experiment: Experiment,
+    study: Study,
+    advance: Callable[[int, str, WorkLeft], None],
+    plan: WorkPlan | None = None,
+) -> Outcome:
     """Compute the units of an experiment that are not done yet and write its files.
 
     Parameters
@@ -106,7 +141,9 @@ def run(experiment: Experiment, study: Study, advance: Callable[[int, str], None
     study
         The run.
     advance
-        Called with the number of units done and a note.
+        Called with the number of units done, a note and the work left.
+    plan
+        Work of this experiment and of others; by default of this one alone.
 
     Returns
     -------
@@ -118,6 +155,7 @@ def run(experiment: Experiment, study: Study, advance: Callable[[int, str], None
     NflaeError
         If the folder holds rows of another compute budget, backbone or seed.
     """
+    plan = plan or plan_work([experiment], study)
     journal = _journal(experiment, study)
     try:
         done = {entry.key: entry.rows for entry in journal.entries}
@@ -125,13 +163,15 @@ def run(experiment: Experiment, study: Study, advance: Callable[[int, str], None
         for unit in units:
             if unit.key in done:
                 continue
-            advance(len(done), unit.key)
-            rows = unit.compute(_noting(advance, len(done), unit.key))
+            advance(len(done), unit.key, plan.left(experiment.name))
+            plan.begin(experiment.name, unit.key)
+            rows = unit.compute(_noting(experiment.name, advance, len(done), unit.key, plan))
+            plan.finish()
             journal.add({"key": unit.key, "rows": rows})
             done[unit.key] = rows
     finally:
         journal.close()
-    advance(len(units), "")
+    advance(len(units), "", plan.left(experiment.name))
     return _write(experiment, study, pd.DataFrame([row for unit in units for row in done[unit.key]]))
 
 
@@ -139,8 +179,14 @@ def _journal(experiment: Experiment, study: Study) -> Journal[_Done]:
     return Journal(study.folder / (experiment.name + JOURNAL_SUFFIX), experiment.identity(study), _parse, _REMEDY)
 
 
-def _noting(advance: Callable[[int, str], None], done: int, key: str) -> Note:
-    return lambda note: advance(done, f"{key}: {note}")
+def _noting(
+    experiment: str, advance: Callable[[int, str, WorkLeft], None], done: int, key: str, plan: WorkPlan
+) -> Note:
+    def note(text: str) -> None:
+        plan.note(text)
+        advance(done, f"{key}: {text}", plan.left(experiment))
+
+    return note
 
 
 def _parse(content: dict[str, Any]) -> _Done:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from nflae_bridge.studies.reproduction.trained_baselines import Note
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.constraints import TOLERANCE, check_constraints
 from simulator.downlink.precoding import ChannelBatch, Precoding, Scheme
@@ -51,7 +52,12 @@ class SchemeMetrics:
 
 
 def evaluate_scheme(
-    scheme: Scheme, channels: Tensor, near_field: Tensor, budget: LinkBudget, csi: Tensor | None = None
+    scheme: Scheme,
+    channels: Tensor,
+    near_field: Tensor,
+    budget: LinkBudget,
+    csi: Tensor | None = None,
+    note: Note | None = None,
 ) -> SchemeMetrics:
     """Run a scheme on drops with given labels and measure its answers.
 
@@ -68,6 +74,8 @@ def evaluate_scheme(
     csi
         CSI that the scheme receives, in the shape of ``channels``, which are the default. With it rates are those on
         the true channels, by their definition.
+    note
+        Receives the progress.
 
     Returns
     -------
@@ -75,11 +83,14 @@ def evaluate_scheme(
         Sum rates and violations.
     """
     parts = []
-    for start in range(0, len(channels), _BLOCK_DROPS):
+    blocks = range(0, len(channels), _BLOCK_DROPS)
+    for block, start in enumerate(blocks, start=1):
         part = slice(start, start + _BLOCK_DROPS)
         known = channels[part] if csi is None else csi[part]
         answer = scheme(ChannelBatch(known, near_field[part]), budget)
         parts.append(_part(answer, channels[part], near_field[part], budget, exact=csi is None))
+        if note is not None:
+            note(f"step {block} of {len(blocks)}")
     return SchemeMetrics(
         *(torch.cat([getattr(part, name) for part in parts]) for name in SchemeMetrics.__dataclass_fields__)
     )

@@ -16,6 +16,7 @@ from nflae_bridge.plots.names import NETWORK_NAMES
 from nflae_bridge.studies.reproduction.compute_budget import ComputeBudget
 from nflae_bridge.studies.reproduction.operating_point import PUBLISHED, OperatingPoint
 from nflae_bridge.studies.reproduction.trained_baselines import Note, baseline_recipe, train_baseline
+from nflae_bridge.training.recipe import Recipe
 from simulator.downlink.optimiser import optimise
 from simulator.downlink.precoding import Scheme
 from simulator.schemes import scheme
@@ -76,9 +77,22 @@ class Study:
         if name in SHIPPED:
             return self.engines[name]
         if name in LEARNED:
-            trained_at = point if self.compute_budget.per_point else replace(PUBLISHED, array=point.array)
-            return self.retrained(name, trained_at, note)
+            return self.retrained(name, self.trained_at(point), note)
         return scheme(name)
+
+    def trained_at(self, point: OperatingPoint) -> OperatingPoint:
+        """Return the operating point at which the learned baselines for this one are trained."""
+        return point if self.compute_budget.per_point else replace(PUBLISHED, array=point.array)
+
+    def recipe(self, network: str, point: OperatingPoint, gamma2: float | None = None) -> Recipe:
+        """Return the training recipe of a learned baseline.
+
+        Parameters
+        ----------
+        network, point, gamma2
+            As in `baseline_recipe`.
+        """
+        return baseline_recipe(network, point, self.compute_budget, self.backbone, self.seed, gamma2)
 
     def retrained(self, network: str, point: OperatingPoint, note: Note, gamma2: float | None = None) -> Engine:
         """Return a learned baseline trained for this operating point, without fallback to RZF.
@@ -105,7 +119,7 @@ class Study:
         note
             Receives the progress.
         """
-        chosen = baseline_recipe(network, point, self.compute_budget, self.backbone, self.seed, gamma2)
+        chosen = self.recipe(network, point, gamma2)
         return train_baseline(NETWORK_NAMES[network], chosen, self.folder / "runs", self.device, note)
 
     @cached_property

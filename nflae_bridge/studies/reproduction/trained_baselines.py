@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -22,6 +23,25 @@ from nflae_bridge.training.recipe import Recipe
 Note = Callable[[str], None]
 
 _FINISHED = "finished"
+
+
+def named(note: Note, name: str) -> Note:
+    """Begin a named activity.
+
+    Parameters
+    ----------
+    note
+        Receives the notes.
+    name
+        Name of the activity.
+
+    Returns
+    -------
+    Note
+        Receives notes on the activity, and passes them on under its name.
+    """
+    note(name)
+    return lambda text: note(f"{name}: {text}")
 
 
 def baseline_recipe(
@@ -99,6 +119,58 @@ def run_folder(runs: Path, chosen: Recipe) -> Path:
     return runs / hashlib.sha256(content.encode()).hexdigest()[:12]
 
 
+def finished_mark(runs: Path, chosen: Recipe) -> Path:
+    """Return the file that is in the folder of a recipe's training run once it is finished.
+
+    Parameters
+    ----------
+    runs, chosen
+        As in `run_folder`.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    return run_folder(runs, chosen) / _FINISHED
+
+
+def continue_training(
+    name: str, chosen: Recipe, runs: Path, device: torch.device, note: Note, minutes: float = math.inf
+) -> bool:
+    """Train the network of a recipe for some minutes; an interrupted run resumes.
+
+    Parameters
+    ----------
+    name, chosen, runs, device, note
+        As in `train_baseline`.
+    minutes
+        Time after which the training stops, with its state saved.
+
+    Returns
+    -------
+    bool
+        The run is finished.
+
+    Raises
+    ------
+    NflaeError
+        As `train_baseline`.
+    """
+    folder = run_folder(runs, chosen)
+    if finished_mark(runs, chosen).exists():
+        return True
+    note(f"training {name}")
+    trainer = Trainer(name, chosen, folder, device, resume=holds_run(folder))
+    for step in trainer.run(minutes):
+        note(f"training {name}: step {step.step} of {step.steps}, loss {step.loss:.3f}")
+    if trainer.step < chosen.steps:
+        return False
+    finished_mark(runs, chosen).touch()
+    trainer.discard_state()
+    return True
+
+
 def train_baseline(name: str, chosen: Recipe, runs: Path, device: torch.device, note: Note) -> tuple[Checkpoint, Path]:
     """Train the network of a recipe, unless its run is finished; an interrupted run resumes.
 
@@ -127,12 +199,6 @@ def train_baseline(name: str, chosen: Recipe, runs: Path, device: torch.device, 
     NflaeError
         If the backbone cannot be loaded or the folder is damaged.
     """
+    continue_training(name, chosen, runs, device, note)
     folder = run_folder(runs, chosen)
-    if not (folder / _FINISHED).exists():
-        note(f"training {name}")
-        trainer = Trainer(name, chosen, folder, device, resume=holds_run(folder))
-        for step in trainer.run():
-            note(f"training {name}: step {step.step} of {step.steps}, loss {step.loss:.3f}")
-        (folder / _FINISHED).touch()
-        trainer.discard_state()
     return load_checkpoint(folder), folder

@@ -28,9 +28,11 @@ if TYPE_CHECKING:  # the help page of nflae simulate lists the sources without n
     import numpy as np
     import numpy.typing as npt
 
+    from simulator.sensors.recording import Recording
+
 Channels: TypeAlias = "npt.NDArray[np.complex64]"
 
-_TEXTS = ("seed", "file", "receive_antennas", "array")  # fields without a positive number
+_TEXTS = ("seed", "file", "receive_antennas", "array", "sensors")  # fields without a positive number
 _PACKAGE = "simulator.channels.sources"
 
 
@@ -64,6 +66,8 @@ class Request:
         Number of snapshots of one sequence in which the users of a statistical model move; its drops are snapshots.
     speed
         Speed of these users, m/s.
+    sensors
+        Whether the users' beam powers and positions, pictures, radar maps and points are to be recorded.
     """
 
     drops: int | None = None
@@ -80,6 +84,7 @@ class Request:
     slots: int | None = None
     speed: float | None = None
     array: str | None = None
+    sensors: bool = False
 
     def size(self) -> tuple[int, int, int]:
         """Return drops, users and antennas of a source without sizes of its own: 100, 10 and 256 by default."""
@@ -101,6 +106,8 @@ class ChannelSet:
         ``noise_power`` (W) for a sensible signal-to-noise ratio at a power of 1 W.
     remark
         Short description of the channels for the user of the command line.
+    recording
+        What the sensors recorded, if that was requested.
     """
 
     drops: int
@@ -109,6 +116,7 @@ class ChannelSet:
     blocks: Iterator[Channels]
     metadata: Mapping[str, Any] = field(default_factory=dict)
     remark: str = ""
+    recording: Recording | None = None
 
 
 Draw = Callable[[Request], ChannelSet]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from simulator.csi.estimation.canonical import CanonicalBeams
 from simulator.csi.estimation.lmmse import lmmse
-from simulator.csi.estimation.matching_pursuit import Dictionary, matching_pursuit
+from simulator.csi.estimation.matching_pursuit import FALSE_ALARM, Dictionary, matching_pursuit
 from simulator.csi.estimation.pilots import Observation
 from simulator.csi.estimation.soft_gain import soft_gain
 from simulator.csi.estimation.sure import probed_divergence, risk
@@ -80,7 +80,9 @@ def soft_gain_candidate(beams: CanonicalBeams) -> Candidate:
     return Candidate(beams.channels_of(result.beams) / beams.scale, result.risk + 2 * CANONICAL_CHOICE)
 
 
-def sparse_candidate(received: Tensor, dictionary: Dictionary, most: int, choice: float) -> Candidate:
+def sparse_candidate(
+    received: Tensor, dictionary: Dictionary, most: int, choice: float, false_alarm: float = FALSE_ALARM
+) -> Candidate:
     """Estimate by `matching_pursuit`, with the strongest atom even if noise alone may reach as far.
 
     Parameters
@@ -93,13 +95,15 @@ def sparse_candidate(received: Tensor, dictionary: Dictionary, most: int, choice
         Largest number of atoms.
     choice : float
         Degrees of freedom of the choice of an atom.
+    false_alarm : float
+        Bound on the probability that noise alone adds an atom, per step.
 
     Returns
     -------
     Candidate
     """
     unit = torch.ones_like(received[:, 0, 0].real)
-    result = matching_pursuit(Observation(received, unit), dictionary, most, at_least_one=True)
+    result = matching_pursuit(Observation(received, unit), dictionary, most, false_alarm, at_least_one=True)
     divergence = result.atoms * (received.shape[1] + choice)
     return Candidate(result.channels, risk(received, result.channels, divergence, unit))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -39,7 +40,11 @@ COMPRESSED = ("auto", "ls", "omp", "polar-omp", "lmmse")
 _PLANE_OVERSAMPLING = 8
 _MOST_ATOMS = 32
 _TEMPERATURE = 8.0  # of the weights, in noise variances; Leung and Barron's bound holds from 2 on
-_PREFERRED = ("nflae", "lmmse")
+_PREFERENCE = {"nflae": 1.0, "lmmse": 1.0}  # logarithms of factors of the weights
+_SPARSE_PREFERENCE = 1.5  # of omp beside the network: the smallest errors on a line of sight at -5 dB
+_CREDIT = 1.5  # of LS, in standard deviations of ||n||^2 / sigma^2
+_FALSE_ALARM = 0.01  # of the atoms of omp
+_DOUBT, _MOST_DOUBT = 0.8, 0.3  # of a variance from one drop: per share of the beams that hold signal, and at most
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,7 @@ def estimate_channels(
     network: GainNetwork | None = None,
     covariance: Tensor | None = None,
     known: Tensor | None = None,
+    confidence: Tensor | None = None,
 ) -> Estimate:
     """Estimate channels from received pilots.
 
@@ -113,7 +119,8 @@ def estimate_channels(
 
     with Stein's unbiased risk estimates R_i (with a pilot matrix, cross-validated errors), and e w_i for nflae and
     lmmse. A method whose error is larger by some tens of noise variances has no weight. Averaging by weights loses less
-    to the noise of the R_i than a choice does.
+    to the noise of the R_i than a choice does. From orthogonal pilots, R of LS is taken as 1.5 sqrt(N T) sigma^2 lower
+    than N T sigma^2: the R_i of others err by as much, LS does not. Beside nflae, omp has the weight e^1.5 w_i.
 
     Parameters
     ----------
@@ -129,6 +136,9 @@ def estimate_channels(
         E h h^H, complex (series or 1, antennas, antennas), for ``lmmse``.
     known : Tensor, optional
         1 where the noise variance is known, 0 where it is estimated, float32 (series,); known by default.
+    confidence : Tensor, optional
+        Of a noise variance estimated from a single drop, 0 to 1, float32 (series,); for orthogonal pilots. The R_i
+        are computed with at most this share of sigma^2.
 
     Returns
     -------
@@ -139,11 +149,6 @@ def estimate_channels(
     ------
     NflaeError
         If the method does not exist or something that it needs is missing.
-
-    References
-    ----------
-    * G. Leung, A. R. Barron, "Information theory and mixing least-squares regressions", IEEE Transactions on
-      Information Theory, 2006.
     """
     geometry.check(observation.antennas)
     check_method(method, geometry, observation.pilots is not None, covariance is not None)
@@ -153,7 +158,8 @@ def estimate_channels(
     relative = None if covariance is None else covariance / observation.noise_variance.double()[:, None, None]
     makers = _makers(scaled, geometry, network, relative, known)
     names = [name for name in makers if method in ("auto", name)]
-    chosen, best = _mixture({name: makers[name]() for name in names})
+    candidates = {name: makers[name]() for name in names}
+    chosen, best = _mixture(candidates, _log_preference(names, observation), scaled.received, confidence)
     error_db = _relative_error_db(best.risk, scaled)
     return Estimate(best.channels * scale, error_db, [names[index] for index in chosen.tolist()])
 
@@ -199,7 +205,7 @@ def _orthogonal_makers(
         plane, spherical = _dictionaries(geometry, scaled.antennas)
         most = max(1, min(_MOST_ATOMS, scaled.antennas // 2))
         makers["beam-gain"] = lambda: soft_gain_candidate(shared_beams())
-        makers["omp"] = lambda: sparse_candidate(received, plane, most, PLANE_WAVE_CHOICE)
+        makers["omp"] = lambda: sparse_candidate(received, plane, most, PLANE_WAVE_CHOICE, _FALSE_ALARM)
         makers["polar-omp"] = lambda: sparse_candidate(received, spherical, most, SPHERICAL_WAVE_CHOICE)
     makers["ls"] = lambda: least_squares_candidate(received)
     return makers
@@ -225,15 +231,49 @@ def _dictionaries(geometry: ArrayGeometry, antennas: int) -> tuple[Dictionary, D
     return dft_dictionary(sizes, _PLANE_OVERSAMPLING), polar_dictionary(sizes)
 
 
-def _mixture(candidates: dict[str, Candidate]) -> tuple[Tensor, Candidate]:
-    """Average candidates with weights exp(-risk / _TEMPERATURE); return the largest weight's number per series, too.
+def _log_preference(names: list[str], observation: Observation) -> list[float]:
+    """Return the logarithms of the factors of the weights."""
+    preference = dict(_PREFERENCE)
+    if observation.pilots is None:
+        size = observation.received.shape[-1] * observation.received.shape[-2]
+        preference["ls"] = _CREDIT * math.sqrt(size) / _TEMPERATURE
+        preference["omp"] = _SPARSE_PREFERENCE if "nflae" in names else 0.0
+    return [preference.get(name, 0.0) for name in names]
+
+
+def _mixture(
+    candidates: dict[str, Candidate], preference: list[float], received: Tensor, confidence: Tensor | None
+) -> tuple[Tensor, Candidate]:
+    """Average candidates with weights exp(preference - risk / _TEMPERATURE); return the largest weight's number, too.
 
     The error of the average is below that of its members by their spread about it.
+
+    References
+    ----------
+    * G. Leung, A. R. Barron, "Information theory and mixing least-squares regressions", IEEE Transactions on
+      Information Theory, 2006.
     """
     risks = torch.stack([each.risk for each in candidates.values()], -1)
-    preference = torch.tensor([1.0 if name in _PREFERRED else 0.0 for name in candidates], device=risks.device)
-    weights = torch.softmax(preference - risks / _TEMPERATURE, -1)
     estimates = torch.stack([each.channels for each in candidates.values()], -1)
+    factors = torch.tensor(preference, device=risks.device)
+    judged = risks
+    if confidence is not None:
+        misfit = (estimates - received.unsqueeze(-1)).abs().square().sum((1, 2))
+        judged = _cautious_risks(risks, misfit, factors, received[0].numel(), confidence)
+    weights = torch.softmax(factors - judged / _TEMPERATURE, -1)
     channels = (estimates * weights[:, None, None]).sum(-1)
     spread = (estimates - channels.unsqueeze(-1)).abs().square().sum((1, 2))
     return weights.argmax(-1), Candidate(channels, (weights * (risks - spread)).sum(-1))
+
+
+def _cautious_risks(risks: Tensor, misfit: Tensor, factors: Tensor, size: int, confidence: Tensor) -> Tensor:
+    """Return risk estimates with c sigma^2 in place of sigma^2, (series, candidates); SURE is linear in it.
+
+    A noise variance estimated too high makes every other method seem better than LS. c is the confidence, at most
+    1 - min(0.3, 0.8 d / N T) with the degrees of freedom d of the average: the more beams hold signal, the higher the
+    floor of the others is.
+    """
+    weights = torch.softmax(factors - risks / _TEMPERATURE, -1)
+    freedom = (weights * (risks - misfit + size)).sum(-1) / (2 * size)
+    counted = torch.minimum(1 - (_DOUBT * freedom).clamp(0, _MOST_DOUBT), confidence).unsqueeze(-1)
+    return counted * risks + (1 - counted) * misfit

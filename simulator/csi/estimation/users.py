@@ -41,9 +41,9 @@ class EstimationMethod:
     noise_variance : float, optional
         sigma^2 per antenna or pilot symbol.
     csi_snr_db : float, optional
-        SNR per antenna or pilot symbol, dB, instead. Neither: estimated from the weak beams of all drops of a user, or,
-        of several snapshots without geometry, from the weak eigenvalues. ``auto`` then leaves pilots as received that
-        show no wave beyond noise, and arrays of less than 16 antennas.
+        SNR per antenna or pilot symbol, dB, instead. Neither: estimated from the noise floor of all drops of a user,
+        or, of several snapshots without geometry, from the weak eigenvalues. ``auto`` then leaves pilots as received
+        that show no wave beyond noise or no floor of noise, and arrays of less than 16 antennas.
     covariance : Tensor, optional
         E h h^H, complex (users or 1, antennas, antennas).
     network : GainNetwork, optional
@@ -142,7 +142,7 @@ def _estimate_scaled(received: Tensor, method: EstimationMethod, noise: PooledNo
         part = series[start : start + _SERIES_AT_A_TIME]
         owner = (torch.arange(start, start + len(part), device=part.device)) % users
         within = slice(start, start + len(part))
-        pooled = None if noise is None else (noise.variance.flatten()[within], noise.unknown.flatten()[within])
+        pooled = None if noise is None else _flat_part(noise, within)
         parts.append(_estimate(part, owner, method, pooled))
     channels = torch.cat([part.channels for part in parts])
     shares = [part.noise_share for part in parts if part.noise_share is not None]
@@ -152,6 +152,12 @@ def _estimate_scaled(received: Tensor, method: EstimationMethod, noise: PooledNo
         [name for part in parts for name in part.method],
         torch.cat(shares).reshape(groups, users) if shares else None,
     )
+
+
+def _flat_part(noise: PooledNoise, within: slice) -> PooledNoise:
+    """Return the noise of series, users fastest."""
+    confidence = None if noise.confidence is None else noise.confidence.flatten()[within]
+    return PooledNoise(noise.variance.flatten()[within], noise.unknown.flatten()[within], confidence)
 
 
 def doubt_noise(median_share: float) -> str | None:
@@ -177,9 +183,7 @@ def doubt_noise(median_share: float) -> str | None:
     )
 
 
-def _estimate(
-    series: Tensor, owner: Tensor, method: EstimationMethod, pooled: tuple[Tensor, Tensor] | None
-) -> Estimate:
+def _estimate(series: Tensor, owner: Tensor, method: EstimationMethod, pooled: PooledNoise | None) -> Estimate:
     power = series.abs().square().mean((1, 2), keepdim=True)
     unit = series / power.sqrt()  # whatever the unit of the file, float32 holds the squares
     variance, known = _noise_variance(unit, power[:, 0, 0], method, pooled)
@@ -193,22 +197,28 @@ def _estimate(
         covariance = covariance / power.double()
     with torch.inference_mode():
         found = estimate_channels(
-            Observation(unit, variance, method.pilots), method.geometry, method.name, method.network, covariance, known
+            Observation(unit, variance, method.pilots),
+            method.geometry,
+            method.name,
+            method.network,
+            covariance,
+            known,
+            None if pooled is None or pooled.confidence is None else pooled.confidence.to(variance.dtype),
         )
     estimated = method.csi_snr_db is None and method.noise_variance is None
     found = replace(found, channels=found.channels * power.sqrt(), noise_share=variance if estimated else None)
     if pooled is None or method.name != "auto" or covariance is not None:
         return found
     return Estimate(
-        torch.where(pooled[1][:, None, None], series, found.channels),
-        torch.where(pooled[1], torch.nan, found.csi_error_db),
-        ["ls" if left else name for left, name in zip(pooled[1].tolist(), found.method, strict=True)],
+        torch.where(pooled.unknown[:, None, None], series, found.channels),
+        torch.where(pooled.unknown, torch.nan, found.csi_error_db),
+        ["ls" if left else name for left, name in zip(pooled.unknown.tolist(), found.method, strict=True)],
         found.noise_share,
     )
 
 
 def _noise_variance(
-    unit: Tensor, power: Tensor, method: EstimationMethod, pooled: tuple[Tensor, Tensor] | None
+    unit: Tensor, power: Tensor, method: EstimationMethod, pooled: PooledNoise | None
 ) -> tuple[Tensor | None, Tensor]:
     """Return sigma^2 relative to the mean power, None where it is unknown and not needed, and if it is known."""
     known = torch.ones_like(power)
@@ -218,7 +228,7 @@ def _noise_variance(
     if method.noise_variance is not None:
         return (method.noise_variance / power).clamp(min=least), known
     if pooled is not None:
-        return (pooled[0] / power).float().clamp(least, 1), torch.zeros_like(power)
+        return (pooled.variance / power).float().clamp(least, 1), torch.zeros_like(power)
     if method.pilots is None and unit.shape[1] > 1:
         return noise_variance_of_history(unit).float().clamp(min=least), torch.zeros_like(power)
     if method.name == "ls":

@@ -4,8 +4,9 @@ The coefficients of horizon l minimise, over all windows of p snapshots with a k
 
     sum_e || x_{e+l} - sum_i a_i x_{e-p+1+i} ||^2 + N sigma^2 ||a||^2,
 
-a = (M_l + N sigma^2 I)^-1 b_l with the sums of `simulator.csi.prediction.temporal.window_sums`. Sums of up to p
-undamped exponentials without noise are predicted exactly.
+a = (M_l + N sigma^2 I)^-1 b_l with the sums of `simulator.csi.prediction.temporal.window_sums`, over the windows in
+both directions of time (modified covariance method). Sums of up to p undamped exponentials without noise are predicted
+exactly.
 
 References
 ----------
@@ -17,7 +18,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from simulator.csi.prediction.temporal import iterate_coefficients, window_sums
+from simulator.csi.prediction.temporal import forward_backward, iterate_coefficients, window_sums
 
 LEAST_RIDGE = 1e-13  # relative to the trace: below it, sums in double precision are rounding
 
@@ -40,7 +41,7 @@ def autoregressive(gram: Tensor, noise: Tensor, ahead: int) -> Tensor:
     rows, history, _ = gram.shape
     order = max(1, history // 2)
     direct = min(ahead, history - order)
-    normal, cross = window_sums(gram, order, direct)
+    normal, cross = window_sums(forward_backward(gram), order, direct)
     trace = gram.diagonal(dim1=1, dim2=2).real.sum(-1)
     ridge = torch.maximum(noise, LEAST_RIDGE * trace).clamp(min=torch.finfo(trace.dtype).tiny)
     normal = normal + ridge[:, None, None, None] * torch.eye(order, dtype=gram.dtype, device=gram.device)

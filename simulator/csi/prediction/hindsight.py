@@ -5,7 +5,7 @@ Q - 1 + l], Q = P - A', its error at horizon l is v_l^H R v_l less the noise of 
 alone; the strongest beams count by their power. From e_m, the mean of predictor m over the horizons, at least a tenth
 of the noise, the coefficients of the whole history are combined with the weights
 
-    w_m ~ p_m / e_m^2,   p_m = 4 for a learned predictor, 1 for others.
+    w_m ~ p_m / e_m^1.5,   p_m = 4 for a learned predictor, 1 for others.
 
 The same errors, at the weights chosen, estimate the error of the prediction.
 """
@@ -27,6 +27,7 @@ LEAST_HISTORY = 4
 JUDGED_ROWS = 5  # the window and its four strongest beams; more bring no sum rate
 SHARE = 4  # at most a fourth of the history is predicted in hindsight
 LEAST_ERROR = 1e-9
+EXPONENT = 1.5  # of the errors
 LEAST_NOISE_SHARE = 0.1  # of the noise of a target, below which errors are not told apart
 
 
@@ -65,7 +66,7 @@ class Hindsight:
             Real (series, predictors), with the sum 1.
         """
         errors = self.errors()
-        scores = torch.tensor(priority, dtype=errors.dtype, device=errors.device) / errors.square()
+        scores = torch.tensor(priority, dtype=errors.dtype, device=errors.device) / errors**EXPONENT
         return scores / scores.sum(-1, keepdim=True)
 
     def error_db(self, weights: Tensor, ahead: int) -> Tensor:

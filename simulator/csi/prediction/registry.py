@@ -31,6 +31,7 @@ _RULES: dict[str, CoefficientRule] = {
 _GLOBAL = ("ar-global",)
 SMALL_BATCH = 64  # series up to which NumPy takes less time than PyTorch
 _PRIORITY = {"nflae": 4.0}
+_NEAR = 4  # snapshots ahead up to which ``auto`` gains nothing from the Kalman filter
 
 
 def check_method(method: str) -> str:
@@ -68,7 +69,7 @@ def predict_window(window: Window, ahead: int, method: str = "auto", network: Pr
     method
         ``hold``; ``ar``: vector autoregression, per strong beam where the geometry is known; ``ar-global``: one for all
         antennas; ``esprit``, ``kalman``: by the poles of the Doppler spectrum; ``nflae``: the network; ``auto``: the
-        network, ``ar`` and ``kalman``, or without a network ``ar`` and ``kalman``, combined by hindsight.
+        network and ``ar``, more than four snapshots ahead or without a network ``kalman`` too, combined by hindsight.
     network
         The network, for ``nflae`` and ``auto``.
 
@@ -91,7 +92,7 @@ def predict_window(window: Window, ahead: int, method: str = "auto", network: Pr
         return Prediction(hold(window, ahead), hold_error_db(window, ahead), ["hold"] * series)
     names = [method]
     if method == "auto":
-        names = ["ar"] if history < LEAST_HISTORY else [*(["nflae"] if network else []), "ar", "kalman"]
+        names = ["ar"] if history < LEAST_HISTORY else _blended(ahead, network is not None)
     beams, mixture = 0 if method in _GLOBAL else STRONG_BEAMS, "nflae" in names
     array_predictors = _array_predictors(window, names, network)
     if array_predictors:
@@ -107,6 +108,12 @@ def predict_window(window: Window, ahead: int, method: str = "auto", network: Pr
         error = judged.error_db(weights, ahead)
     combined = (coefficients * weights[:, :, None, None, None]).sum(1)
     return Prediction(prepared.apply(combined), error, _named(weights, names))
+
+
+def _blended(ahead: int, with_network: bool) -> list[str]:
+    """Return the methods that ``auto`` combines; the Kalman filter gains on the network with the horizon."""
+    far = ahead > _NEAR or not with_network
+    return [*(["nflae"] if with_network else []), "ar", *(["kalman"] if far else [])]
 
 
 def _predictor(name: str, network: Predictor | None) -> Predictor:

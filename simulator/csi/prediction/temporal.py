@@ -56,6 +56,30 @@ def temporal_gram(snapshots: Tensor) -> Tensor:
     return exact.conj() @ exact.mT
 
 
+def forward_backward(gram: Tensor) -> Tensor:
+    """Average Gram matrices with those of the time-reversed, conjugated snapshots.
+
+    Undamped exponentials satisfy the same prediction equations in both directions, so that a fit has twice as many
+    windows; the noise in the diagonals is unchanged.
+
+    Parameters
+    ----------
+    gram
+        R, complex (..., history, history).
+
+    Returns
+    -------
+    Tensor
+        (R + J R^* J) / 2, J the reversal.
+
+    References
+    ----------
+    S. L. Marple, "A New Autoregressive Spectrum Analysis Algorithm", IEEE Trans. Acoustics, Speech, and Signal
+    Processing 28(4), 1980.
+    """
+    return (gram + gram.flip(-2, -1).conj()) / 2
+
+
 def mean_doppler(gram: Tensor) -> Tensor:
     """Compute the mean phase advance per snapshot, arg sum_t x_t^H x_{t+1}.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,6 +32,11 @@ class Problem:
     gram: Complex
     noise: Real
     ahead: int
+
+    @cached_property
+    def both_directions(self) -> Complex:
+        """Gram matrices of `forward_backward`, which several predictors use."""
+        return forward_backward(self.gram)
 
     def earlier(self) -> Problem:
         """Return the problem of predicting the last ``ahead`` known snapshots from those before them.
@@ -95,6 +101,24 @@ def gram_of(snapshots: Complex) -> Complex:
     """
     exact = snapshots.astype(np.complex128)
     result: Complex = exact.conj() @ exact.swapaxes(-1, -2)
+    return result
+
+
+def forward_backward(gram: Complex) -> Complex:
+    """Compute `simulator.csi.prediction.temporal.forward_backward`.
+
+    Parameters
+    ----------
+    gram
+        Complex (..., history, history).
+
+    Returns
+    -------
+    Complex
+    """
+    result: Complex = gram[..., ::-1, ::-1].conj()
+    result += gram
+    result *= 0.5
     return result
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from simulator.csi.prediction.hindsight import JUDGED_ROWS, LEAST_ERROR, LEAST_NOISE_SHARE, SHARE
+from simulator.csi.prediction.hindsight import EXPONENT, JUDGED_ROWS, LEAST_ERROR, LEAST_NOISE_SHARE, SHARE
 from simulator.csi.small_batch.arrays import ArrayPredictor, Complex, Problem, Real
 from simulator.csi.small_batch.preparation import PreparedArrays
 
@@ -40,11 +40,12 @@ def combine(
     judged = max(1, min(ahead, gram.shape[-1] // SHARE))
     later, rows = Problem(gram, noise, ahead), slice(0, JUDGED_ROWS)
     known = Problem(gram[:, rows], noise[:, rows], judged)
-    found = [predictor([later, known.earlier()]) for predictor in predictors]
+    problems = later, known.earlier()
+    found = [predictor(problems) for predictor in predictors]
     cross, share = _look_back(known, prepared.shares[:, rows], [early for _, early in found])
     least = LEAST_NOISE_SHARE * share + LEAST_ERROR
     errors = np.maximum(np.diagonal(cross, axis1=2, axis2=3).mean(1), least[:, None])
-    weights = np.asarray(priority) / errors**2
+    weights = np.asarray(priority) / errors**EXPONENT
     weights /= weights.sum(1, keepdims=True)
     mixed = (weights[:, None, None] @ cross @ weights[:, None, :, None])[..., 0, 0]
     error_db = 10 * np.log10(np.maximum(mixed, least[:, None]))[:, np.minimum(np.arange(ahead), judged - 1)]

@@ -87,7 +87,6 @@ def prepare_arrays(
     geometry: ArrayGeometry,
     beams: int,
     mixture: bool = False,
-    gram: Complex | None = None,
 ) -> PreparedArrays:
     """Centre, denoise and remove the mean Doppler of a window, and compute its Gram matrices.
 
@@ -103,8 +102,6 @@ def prepare_arrays(
         Strong beams with coefficients of their own, where the geometry is known.
     mixture
         See `simulator.csi.prediction.linear.prepare_window`.
-    gram
-        `gram_of` of ``values``, where it is at hand.
 
     Returns
     -------
@@ -113,7 +110,7 @@ def prepare_arrays(
     """
     series, history, antennas = values.shape
     phases, energy, strength = None, variance * antennas, None
-    common = gram_of(values) if gram is None else gram
+    common = gram_of(values)
     if geometry.kind != "none":
         phases = _canonical_phases(values, common, geometry)
         values, gains = _denoised_beams(values * phases[:, None], variance, geometry.grid(antennas), mixture)

@@ -15,6 +15,7 @@ from simulator.csi.small_batch.arrays import ArrayPredictor, Complex, Index, Pro
 
 _TINY = float(np.finfo(np.float64).tiny)
 _LEAST_REST = 1e-12
+_FEW_ROWS = 16  # up to which one call of all eigenvalue problems takes less time than one per size
 _LEAST_POLE = 1e-9  # below it, the eigenvalue of a pole that is absent
 
 
@@ -66,7 +67,7 @@ def autoregression(problem: Problem) -> Complex:
         complex128 (series, rows, history, ahead).
     """
     series, rows, history, _ = problem.gram.shape
-    gram, noise = problem.gram.reshape(-1, history, history), problem.noise.ravel()
+    gram, noise = problem.both_directions.reshape(-1, history, history), problem.noise.ravel()
     order = max(1, history // 2)
     direct = min(problem.ahead, history - order)
     normal, cross = sums_of_windows(gram, order, direct)
@@ -130,12 +131,11 @@ def kalman(problem: Problem) -> Complex:
     """
     found = _Amplitudes.of(problem)
     history = problem.gram.shape[-1]
-    correlation = _variances(found, history) @ found.waves.swapaxes(1, 2)
-    ordered = correlation.reshape(len(correlation), -1)[:, _lags(history, problem.ahead)]  # s, t: valid for t >= s
-    matrix = ordered[:, :, :history] * _upper(history)
-    matrix += (matrix * (1 - np.eye(history))).conj().swapaxes(1, 2)
+    correlation = (_variances(found, history) @ found.waves.swapaxes(1, 2)).reshape(len(found.poles), -1)
+    places, targets = _lags(history, problem.ahead)
+    matrix = np.concatenate([correlation, correlation.conj()], 1).take(places, 1)
     diagonal(matrix)[...] += (found.noise + LEAST_NOISE)[:, None]
-    coefficients: Complex = np.linalg.solve(matrix, ordered[:, :, history:])
+    coefficients: Complex = np.linalg.solve(matrix, correlation.take(targets, 1))
     return coefficients.reshape(*problem.gram.shape[:3], problem.ahead)
 
 
@@ -181,14 +181,20 @@ def _poles(gram: Complex, noise: Real) -> Complex:
     values, vectors = np.linalg.eigh(forward.conj() + forward[:, ::-1, ::-1])
     floor = np.maximum(2 * NOISE_FACTOR * windows * noise, LEAST_SHARE * values[:, -1])
     count = (values > floor[:, None]).sum(-1).clip(1, length - 1)
-    space = vectors[:, :, 1:] * (np.arange(length - 1) >= length - 1 - count[:, None])[:, None]
+    most = int(count.max(initial=1))
+    space = vectors[:, :, length - most :] * (np.arange(most) >= most - count[:, None])[:, None]
     first, last = space[:, :-1], space[:, -1, :, None]
     # least squares: first^H first = I - last^* last^T, inverted by the formula of Sherman and Morrison
     moved = first.conj().swapaxes(1, 2) @ space[:, 1:]
     rest = np.maximum(1 - squares(last).sum(1, keepdims=True), _LEAST_REST)
-    poles = np.linalg.eigvals(moved + last.conj() @ (last.swapaxes(1, 2) @ moved) / rest)
+    turns = moved + last.conj() @ (last.swapaxes(1, 2) @ moved) / rest
+    poles = np.zeros(turns.shape[:2], np.complex128)
+    sizes = count if len(count) > _FEW_ROWS else np.full_like(count, most)
+    for number in set(sizes.tolist()):  # the rest of the matrix is zero
+        alike = sizes == number
+        poles[alike, most - number :] = np.linalg.eigvals(turns[alike, most - number :, most - number :])
     size = np.abs(poles)
-    return np.where(size > _LEAST_POLE, poles / np.maximum(size, 1), 0).astype(np.complex128, copy=False)
+    return np.where(size > _LEAST_POLE, poles / np.maximum(size, 1), 0)
 
 
 def _variances(found: _Amplitudes, history: int) -> Real:
@@ -202,16 +208,14 @@ def _variances(found: _Amplitudes, history: int) -> Real:
 
 
 @cache
-def _lags(history: int, ahead: int) -> Index:
-    """Return the places of the lags max(t - s, 0) of snapshots s and t in an array of (s, lag)."""
-    snapshot, later = np.arange(history)[:, None], np.arange(history + ahead)
-    places: Index = snapshot * (history + ahead) + np.maximum(later - snapshot, 0)
-    return places
+def _lags(history: int, ahead: int) -> tuple[Index, Index]:
+    """Return the places of pairs of known snapshots, and of known and future ones, in an array of (snapshot, lag).
 
-
-@cache
-def _upper(history: int) -> Real:
-    return np.triu(np.ones((history, history)))
+    Those of a later and an earlier snapshot are in the complex conjugate, which follows the array.
+    """
+    lags, row, column = history + ahead, np.arange(history)[:, None], np.arange(history + ahead)
+    places: Index = np.minimum(row, column) * lags + np.abs(column - row) + (column < row) * (history * lags)
+    return places[:, :history], places[:, history:]
 
 
 ARRAY_RULES: dict[str, ArrayPredictor] = {

@@ -33,7 +33,6 @@ from simulator.problems.algebra import (
     Beams,
     Complex,
     Real,
-    UserGram,
     exact_gram,
     rates,
     sinr,
@@ -45,6 +44,7 @@ from simulator.problems.algorithms.weights import optional_weights, textbook_all
 from simulator.problems.problem import PrecodingProblem
 from simulator.problems.solution import ProblemSolution, make_solution
 from simulator.problems.structured import Allocation, per_drop_column
+from simulator.problems.user_gram import UserGram
 from simulator.problems.wmmse import wmmse_step
 from simulator.schemes.options import Between
 
@@ -239,7 +239,8 @@ def precode_antenna_limited(
         better.
     """
     case = _Case.of(batch, budget, problem)
-    found = case.best(case.points(weighted_start(case.users.gram, case.weights, inner), rounds))
+    start = weighted_start(case.users.gram, case.weights, inner, antennas=case.channels.shape[-1])
+    found = case.best(case.points(start, rounds))
     assert found is not None
     return case.solution(found, case.best(case.textbook(found.sum_rate)))
 

@@ -62,10 +62,10 @@ def precode_proportional_fair(
     """
     users = user_gram(batch, budget)
     gram, window = users.gram, problem.window
-    equal, plain = Allocation.equal(gram), inner_allocation(inner, gram)
+    equal, plain = Allocation.equal(gram), inner_allocation(inner, gram, batch.channels.shape[-1])
     rate = rates(sinr(structured_beams(gram, plain.dual).effective_gains, plain.power))
     best, reached = _ascend(gram, window, plain, steps)
-    start = fold_weights(gram, fair_weights(rate, window), plain.power, inner)
+    start = fold_weights(gram, fair_weights(rate, window), plain.power, inner, batch.channels.shape[-1])
     best, reached, _ = _better(best, reached, *_ascend(gram, window, start, steps))
     best, reached, from_equal = _better(best, reached, *_ascend(gram, window, equal, steps))
     solution = structured_solution(batch, budget, problem, users, best)

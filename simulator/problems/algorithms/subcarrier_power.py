@@ -77,12 +77,13 @@ def precode_subcarriers(
     together = problem.subcarriers
     users = user_gram(batch, budget)
     gram, share, weights = users.gram, 1 / together, optional_weights(problem, users)
-    first = weighted_start(gram * share, weights, inner)
+    antennas = batch.channels.shape[-1]
+    first = weighted_start(gram * share, weights, inner, antennas=antennas)
     beams = structured_beams(gram * share, first.dual)
     curve = fit_curve(beams.effective_gains, first.power, share, weights)
     shares = np.maximum(fill_shares(*curve, together), _LEAST_SHARE)
     scale = shares[:, None]
-    second = weighted_start(gram * scale[..., None], weights, inner)
+    second = weighted_start(gram * scale[..., None], weights, inner, antennas=antennas)
     start = Allocation(second.dual * scale, second.power * scale)
     dual, refined, power = wmmse_steps(gram, start.dual, start.power, steps, weights, together)
     found = structured_solution(batch, budget, problem, users, Allocation(dual, power), refined)

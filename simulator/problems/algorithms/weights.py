@@ -22,7 +22,6 @@ from simulator.problems.algebra import (
     Beams,
     Complex,
     Real,
-    UserGram,
     diagonal,
     normalised,
     rates,
@@ -39,6 +38,7 @@ from simulator.problems.structured import (
     structured_solution,
     user_gram,
 )
+from simulator.problems.user_gram import UserGram
 from simulator.problems.wmmse import wmmse_steps
 from simulator.schemes.options import Between
 
@@ -74,7 +74,7 @@ def precode_weighted(
     weights = weights_per_drop(problem, users)
     gram, textbook = users.gram, _weighted_rzf(weights)
     first = _stepped(users, textbook, max(steps, _FIRST_STEPS), weights)
-    folded = fold_weights(gram, weights, first[0].power, inner)
+    folded = fold_weights(gram, weights, first[0].power, inner, batch.channels.shape[-1])
     found = [_stepped(users, folded, steps, weights), first]
     rivals = [_best_user(users, weights)]
     if budget.demands_rates:
@@ -89,7 +89,7 @@ def precode_weighted(
     return guarded(solution, structured_solution(batch, budget, problem, users, textbook))
 
 
-def fold_weights(gram: Complex, weights: Real, power: Real, inner: Scheme) -> Allocation:
+def fold_weights(gram: Complex, weights: Real, power: Real, inner: Scheme, antennas: int | None = None) -> Allocation:
     """Compute the allocation for the weighted sum rate from that of the plain one on folded channels.
 
     Parameters
@@ -102,6 +102,8 @@ def fold_weights(gram: Complex, weights: Real, power: Real, inner: Scheme) -> Al
         q near those of the solution, float64 (drops, users).
     inner : Scheme
         Scheme of the plain sum rate.
+    antennas : int, optional
+        N, as for `structured.inner_allocation`.
 
     Returns
     -------
@@ -110,7 +112,7 @@ def fold_weights(gram: Complex, weights: Real, power: Real, inner: Scheme) -> Al
     """
     least = _LEAST_WEIGHT * weights.max(1, keepdims=True)
     scale = np.sqrt(np.maximum(weights, least) / np.vecdot(weights, power)[:, None])
-    allocation = inner_allocation(inner, gram * (scale[:, :, None] * scale[:, None]))
+    allocation = inner_allocation(inner, gram * (scale[:, :, None] * scale[:, None]), antennas)
     return Allocation(normalised(allocation.dual * weights), normalised(allocation.power * weights))
 
 
@@ -157,7 +159,9 @@ def weighted_rzf(batch: ChannelBatch, budget: LinkBudget, problem: PrecodingProb
     return structured_solution(batch, budget, problem, users, _weighted_rzf(weights_per_drop(problem, users)))
 
 
-def weighted_start(gram: Complex, weights: Real | None, inner: Scheme, steps: int = 5) -> Allocation:
+def weighted_start(
+    gram: Complex, weights: Real | None, inner: Scheme, steps: int = 5, antennas: int | None = None
+) -> Allocation:
     """Compute the allocation of a scheme for the sum rate, weighted where there are weights.
 
     Parameters
@@ -170,6 +174,8 @@ def weighted_start(gram: Complex, weights: Real | None, inner: Scheme, steps: in
         Scheme of the plain sum rate.
     steps : int
         Weighted WMMSE iterations after the scheme.
+    antennas : int, optional
+        N, as for `structured.inner_allocation`.
 
     Returns
     -------
@@ -177,10 +183,10 @@ def weighted_start(gram: Complex, weights: Real | None, inner: Scheme, steps: in
         Allocation under the total power alone.
     """
     if weights is None:
-        return inner_allocation(inner, gram)
+        return inner_allocation(inner, gram, antennas)
     textbook = textbook_allocation(gram, weights)
     _, _, power = wmmse_steps(gram, textbook.dual, textbook.power, _FIRST_STEPS, weights)
-    folded = fold_weights(gram, weights, power, inner)
+    folded = fold_weights(gram, weights, power, inner, antennas)
     dual, _, power = wmmse_steps(gram, folded.dual, folded.power, steps, weights)
     return Allocation(dual, power)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +111,19 @@ def test_an_absurd_size_allocates_nothing(tmp_path: Path, whole: dict[str, bytes
     at = content.index((5).to_bytes(4, "little") + (2).to_bytes(4, "little") + (3).to_bytes(4, "little"))
     content[at : at + 4] = (2**31 - 1).to_bytes(4, "little")
     assert attempt(tmp_path / "x.mat", bytes(content)) is None
+
+
+def test_a_damaged_header_of_numpy_is_one_line_without_a_warning(tmp_path: Path) -> None:
+    whole = tmp_path / "whole.npy"
+    np.save(whole, np.ones((4, 3, 2), np.complex64))
+    for name, shape in (("damaged", b"(4, (, 2)"), ("escape", b"(4, '\\h')"), ("python2", b"(4L,3,2 )")):
+        path = tmp_path / f"{name}.npy"
+        path.write_bytes(whole.read_bytes().replace(b"(4, 3, 2)", shape))
+        with warnings.catch_warnings(record=True) as shown:
+            warnings.simplefilter("always")
+            if name != "python2":
+                with pytest.raises(MatFileError, match=rf"{name}\.npy: damaged or cut short .*; save or copy the file"):
+                    open_channels(path, layout="nks", convention="hermitian")
+            else:
+                assert open_channels(path, layout="nks", convention="hermitian").drops == 2
+        assert not shown

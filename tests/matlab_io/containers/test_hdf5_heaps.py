@@ -1,4 +1,4 @@
-"""HDF5 files whose global heap would keep the library in an endless loop."""
+"""HDF5 files whose heaps would keep the library in an endless loop."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_an_object_after_which_the_library_would_not_advance_is_refused(
     content[second : second + HEAD] = struct.pack("<HHIQ", index, 1, 0, size)
     path.write_bytes(content)
     for read in (lambda: find_arrays(path, lambda name: True), lambda: open_channels(path).__enter__()):
-        with pytest.raises(MatFileError, match=r"x\.mat: damaged in a global heap; save or copy the file again$"):
+        with pytest.raises(MatFileError, match=r"x\.mat: damaged in a heap of HDF5; save or copy the file again$"):
             read()
 
 
@@ -58,7 +58,7 @@ def test_heaps_at_the_end_of_a_large_file_are_checked(tmp_path: Path) -> None:
         file.truncate((40 << 20) - len(bad))
         file.seek(0, 2)
         file.write(bad)
-    with pytest.raises(MatFileError, match="damaged in a global heap"):
+    with pytest.raises(MatFileError, match="damaged in a heap of HDF5"):
         check_heaps(path)
 
 
@@ -68,5 +68,30 @@ def test_heaps_inside_heaps_do_not_add_up(tmp_path: Path) -> None:
     one = b"GCOL\x01\0\0\0" + struct.pack("<QHHIQ", 1 << 40, 1, 1, 0, HEAD)  # an object that covers the next head
     with path.open("ab") as file:
         file.write(one * (1 << 16))
-    with pytest.raises(MatFileError, match="holds more than 500000 objects"):
+    with pytest.raises(MatFileError, match="holds more than 500000 objects in heaps of HDF5"):
         check_heaps(path)
+
+
+@pytest.mark.parametrize("userblock", [0, 512])
+def test_a_circle_of_free_blocks_in_a_local_heap_is_refused(tmp_path: Path, userblock: int) -> None:
+    path = tmp_path / "x.mat"
+    with h5py.File(path, "w", userblock_size=userblock, libver="earliest") as file:
+        file["H"] = np.ones((2, 3))
+    content = bytearray(path.read_bytes())
+    size, first, data = struct.unpack_from("<3Q", content, content.index(b"HEAP") + 8)
+
+    def chained(*following: int) -> Path:
+        """The file with free blocks of 16 bytes, each followed by the one at the offset given."""
+        for number, offset in enumerate(following):
+            struct.pack_into("<2Q", content, userblock + data + first + 16 * number, offset, 16)
+        path.write_bytes(content)
+        return path
+
+    assert first + 32 <= size
+    for whole in ((1,), (first + 16, 1)):
+        check_heaps(chained(*whole))
+        with h5py.File(path) as file:
+            assert list(file) == ["H"]
+    for circle in ((first,), (first + 16, first), (first + 16, first + 16)):
+        with pytest.raises(MatFileError, match="damaged in a heap of HDF5"):
+            check_heaps(chained(*circle))

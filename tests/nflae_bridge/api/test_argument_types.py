@@ -29,6 +29,7 @@ WRONG: dict[str, list[Any]] = {
     "bool": [1, "yes", 0.0, np.array([True])],
     "int": [1.5, 64.0, True, "4", np.array([1, 2]), 1j, 10**400, torch.tensor([1.5])],
     "float": ["auto", True, 1j, [1.0], {}, np.array([]), np.array([1.0, 2.0]), 10**400, object()],
+    "float | npt.ArrayLike": ["auto", True, {}, np.array([None]), [[1, 2], [3]], 10**400, object()],
     "npt.ArrayLike | str": [{}, object(), np.array([None]), [[1, 2], [3]]],
     "npt.ArrayLike": ["H", {}, object(), np.array([None]), [[1, 2], [3]], np.ma.masked_less([1.0, 2.0], 1.5)],
 }

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 import nflae_bridge
+from matlab_io.reading.arrays import read_array
 from nflae_bridge import BridgeError, NflaeError, precode
 from tests.channel_files import random_channels
 
@@ -135,6 +137,7 @@ PUBLIC_NAMES = {
     "MatFileError",
     "NflaeError",
     "NoAnswer",
+    "NoTrack",
     "PredictedChannels",
     "Result",
     "SchemeError",
@@ -205,7 +208,76 @@ def test_a_layout_of_users_in_rows_needs_a_convention() -> None:
     assert np.allclose(hermitian.rate, precode(H.transpose(2, 0, 1), noise_power=0.1, scheme="zf").rate)
 
 
-def test_a_noise_power_per_user_is_refused_with_the_remedy() -> None:
-    H = np.exp(2j * np.pi * np.random.default_rng(0).random((2, 3, 8)))
-    with pytest.raises(NflaeError, match=r"noise_power must be a number or None, got ndarray.*multiply h_k"):
-        precode(H, noise_power=np.array([0.1, 0.2, 0.3]))  # type: ignore[arg-type]
+NOISE = 0.01 * np.array([1.0, 3.0, 0.2, 10.0, 1.0, 0.05])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"scheme": scheme} for scheme in ("mrt", "zf", "rzf", "wmmse", "sdma", "ldma", "noma", "nflae")),
+        {"alpha_c": 0.3, "min_rate": 0.5, "near_field": np.eye(6, 4, dtype=bool)},
+        {"weights": [4, 1, 1, 2]},
+        {"rf_chains": 8},
+        {"power_per_antenna": 1 / 32},
+        {"layout": "skrn", "convention": "hermitian", "receive_antennas": "joint"},
+    ],
+    ids=lambda given: "-".join(map(str, given)) + f"-{given.get('scheme', '')}",
+)
+def test_a_noise_power_per_drop_is_that_of_each_drop_alone(given: dict[str, Any]) -> None:
+    h = channels()
+    h = h.reshape(6, 2, 2, 32) if "layout" in given else h
+    labels = given.get("near_field", np.zeros((6, h.shape[1]), bool))
+    batch = precode(h, noise_power=NOISE, **(given | {"near_field": labels}))
+    for drop, noise in enumerate(NOISE):
+        alone = precode(h[drop : drop + 1], noise_power=noise, **(given | {"near_field": labels[drop : drop + 1]}))
+        np.testing.assert_allclose(batch.rate[drop], alone.rate[0], rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(batch.power[drop], alone.power[0], rtol=1e-3, atol=1e-3)
+    assert np.ptp(batch.sum_rate) > 1
+
+
+def test_powers_split_over_subcarriers_take_a_noise_power_per_subcarrier() -> None:
+    h = channels()
+    alike = h * np.sqrt(0.01 / NOISE)[:, None, None]
+    options: dict[str, Any] = {"layout": "fkn", "convention": "hermitian", "power": 6.0, "power_scope": "total"}
+    found, expected = (
+        precode(given, noise_power=noise, **options) for given, noise in ((h, NOISE), (alike, np.full(6, 0.01)))
+    )
+    np.testing.assert_allclose(found.rate, expected.rate, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [NOISE[:3], [0.1] * 4, np.ones((6, 4)), np.ones((6, 1)), NOISE * 1j],
+    ids=["3", "4", "6x4", "6x1", "complex"],
+)
+def test_noise_powers_of_another_length_are_refused_with_the_remedy(noise: Any) -> None:
+    with pytest.raises(
+        NflaeError, match=r"^noise_power must be one number or \(6,\), one per drop, got .*multiply h_k"
+    ):
+        precode(channels(), noise_power=noise)
+
+
+def test_an_impossible_noise_power_names_its_drop() -> None:
+    with pytest.raises(nflae_bridge.BudgetError, match=r"noise_power must be positive.*, got -0.1 for drop 5$"):
+        precode(channels(), noise_power=[0.1, 0.1, 0.1, 0.1, -0.1, 0])
+
+
+@pytest.mark.parametrize("function", ["precode", "estimate", "predict", "feedback"])
+def test_read_only_channels_are_read_without_a_copy_and_without_a_warning(
+    function: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    h = np.exp(2j * np.pi * 0.31 * np.arange(16) + 0.1j * np.arange(6)[:, None, None]).astype(np.complex64)
+    h = h + 0.1 * channels(6, 2, 16).astype(np.complex64)
+    before = h.copy()
+    h.flags.writeable = False
+    torch.set_warn_always(True)  # not only the first time in a process
+    call: dict[str, dict[str, Any]] = {"precode": {"scheme": "rzf"}, "predict": {"ahead": 2}, "feedback": {"bits": 64}}
+    try:
+        getattr(nflae_bridge, function)(h, **call.get(function, {}))
+    finally:
+        torch.set_warn_always(False)
+    assert not [warning for warning in recwarn if "not writable" in str(warning.message)]
+    np.testing.assert_array_equal(h, before)
+    taken, _ = read_array(h)
+    assert np.shares_memory(taken, h)
+    assert taken.flags.writeable

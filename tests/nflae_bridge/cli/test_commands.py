@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from nflae_bridge import __version__
 from nflae_bridge.cli.commands.models.models import parameter_count
 from nflae_bridge.cli.failure import Failure, explain
 from nflae_bridge.network.checkpoint import read_tensors
+from nflae_bridge.training.loop import Trainer
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Precoding
 from simulator.geometry.arrays import UniformLinearArray, angle_and_distance
@@ -80,6 +82,10 @@ def test_help_lists_the_commands_and_teaches_by_example(nflae: Run) -> None:
         ["serve", "--bind", "localhost:5999"],
         ["serve", "--server-key", "server.key_secret"],
         ["serve", "--metrics-port", "65536"],
+        ["serve", "--http", "8080"],
+        ["serve", "--http", "0.0.0.0:8080"],
+        ["serve", "--http", "127.0.0.1:8080", "--http-array", "circle:30"],
+        ["serve", "--http-token", "long-enough"],
         ["keys", "../lab"],
         ["stream"],
         ["stream", "--users", "4", "--antennas", "8", "--csi", "push:tcp://127.0.0.1:1"],
@@ -316,8 +322,35 @@ def test_train_writes_a_model_that_precode_takes(
     resumed = nflae(*arguments, "--steps", 4, "--resume")
     assert resumed.exit_code == 0, resumed.output
     assert "at step 2" in resumed.output
+    short = nflae(*arguments, "--steps", 3, "--resume")
+    assert short.exit_code == 1
+    assert f"{run}: the run is at step 4, beyond --steps 3: pass more steps" in short.stderr
     source = write_mat(random_channels())
     assert nflae("precode", source, "-o", tmp_path / "out.mat", "--model", run).exit_code == 0
+
+
+def test_the_minutes_of_a_run_include_its_set_up(nflae: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+
+    class Clock:
+        now = 0.0
+
+        @classmethod
+        def monotonic(cls) -> float:
+            cls.now += 90.0
+            return cls.now
+
+    def note(trainer: Trainer, minutes: float) -> Iterator[None]:
+        given.append(minutes)
+        trainer.step = 1
+        return iter(())
+
+    monkeypatch.setattr("nflae_bridge.training.data.DropDistribution.validation", _short_validation)
+    monkeypatch.setattr("nflae_bridge.cli.commands.models.train.time", Clock)
+    monkeypatch.setattr(Trainer, "run", note)
+    done = nflae("train", "--preset", "tiny", "-o", tmp_path / "run", "--steps", 2, "--minutes", 10)
+    assert done.exit_code == 0, done.output
+    assert given == [8.5]
 
 
 @pytest.mark.parametrize("preset", ["cnn", "transformer"])

@@ -38,7 +38,7 @@ def ended_by(number: int, slow: str, folder: Path) -> tuple[int, str]:
         assert process.stdout is not None
         assert any("loading" in line for line in process.stdout)
         process.send_signal(number)
-        _, stderr = process.communicate(timeout=30)
+        _, stderr = process.communicate(timeout=60)
         return process.returncode, stderr
 
 

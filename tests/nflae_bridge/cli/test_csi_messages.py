@@ -29,4 +29,4 @@ def test_times_of_a_file_are_read_without_a_warning(nflae: Run, write_mat: Write
 def test_a_task_that_does_not_exist_is_refused_with_the_tasks_there_are(nflae: Run) -> None:
     done = nflae("models", "--task", "x")
     assert done.exit_code == 1
-    assert "unknown task 'x': there are estimate, feedback, mask, multi, precode, predict" in done.output
+    assert "unknown task 'x': there are estimate, feedback, forecast, mask, multi, precode, predict" in done.output

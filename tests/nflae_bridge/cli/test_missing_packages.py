@@ -73,7 +73,7 @@ def test_the_base_install_lists_the_models(tmp_path: Path) -> None:
         (["matplotlib"], ["precode", "in.mat", "-o", "out.mat", "--plot", "p.png"], "plot"),
         (["matplotlib"], ["link", "--scenario", "uav", "-o", "link"], "link"),
         (["matplotlib"], ["bench", "-o", "bench"], "plot"),
-        (["sionna"], ["simulate", "-o", "out.mat", "--source", "umi"], "link"),
+        (["sionna"], ["simulate", "-o", "out.mat", "--source", "umi"], "sionna"),
         (["sionna"], ["link", "--scenario", "uav", "-o", "link"], "link"),
         (["distributed", "dask"], ["evaluate", "in.mat", "--cluster", "local:2"], "cluster"),
         (["prometheus_client"], ["serve", "--bind", "tcp://127.0.0.1:*", "--metrics-port", "9"], "metrics"),

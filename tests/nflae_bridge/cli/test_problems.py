@@ -82,6 +82,27 @@ def test_limits_of_antennas_alone_set_the_power_of_the_report_and_of_the_snr(
     assert "power = 0.01 W (-20 dBW; --power-dbw)" in done.stdout, done.output
 
 
+def test_limits_of_antennas_of_a_variable(nflae: Run, write_mat: WriteMat, tmp_path: Path) -> None:
+    """Limits that differ by a factor of 10: each antenna is within its own, in the order of a panel's antennas."""
+    H, output = random_channels(drops=4), tmp_path / "out.mat"
+    limits = np.linspace(0.01, 0.1, 16)
+    panel = limits.reshape(4, 4, order="F")
+    source = write_mat(grid=H.T.reshape(4, 4, 3, 4, order="F"), cap=panel, noise_power=0.01)
+    done = nflae("precode", source, "-o", output, "--layout", "nnks", "--power-per-antenna", "cap")
+    assert done.exit_code == 0, done.output
+    assert "default: 16 antennas of at most 0.1 W" in done.stdout
+    result = load(output)
+    assert result["nflae_info"]["power"] == pytest.approx(limits.sum())
+    np.testing.assert_allclose(result["nflae_info"]["power_per_antenna"].ravel(), limits)
+    weighted = result["precoder"].reshape(16, 3, 4, order="F") * np.sqrt(result["power"])
+    used = (np.abs(weighted) ** 2).sum(1)
+    assert (used <= limits[:, None] * (1 + 1e-5)).all()
+    assert (used.max(1) > 0.5 * limits).all()
+    numbers = ",".join(f"{value:.17g}" for value in limits)
+    done = nflae("precode", source, "-o", output, "--layout", "nnks", "--power-per-antenna", numbers)
+    np.testing.assert_array_equal(load(output)["precoder"], result["precoder"])
+
+
 def test_the_report_names_what_a_problem_falls_back_to(nflae: Run, write_mat: WriteMat, tmp_path: Path) -> None:
     source = write_mat(grid=random_channels(drops=4).T, noise_power=0.1)
     exact = ("--layout", "nks", "--objective", "max-min")
@@ -101,6 +122,17 @@ def test_the_report_names_what_a_problem_falls_back_to(nflae: Run, write_mat: Wr
         (("--weights", "1,-1,1"), 1, "weights must be finite and not negative; value 2 is -1"),
         (("--weights", "1,1"), 1, "weights must hold one value for each of the 3 users"),
         (("--weights", "missing"), 1, "no variable missing; pass --weights"),
+        (
+            ("--power-per-antenna", "negative"),
+            1,
+            "in.mat: negative must be positive and finite, W; value 3 is -1; corre",
+        ),
+        (("--power-per-antenna", "missing"), 1, "no variable missing; pass --power-per-antenna with such an array, or"),
+        (("--power-per-antenna", "short"), 1, "short is 1 x 15; expected a limit per antenna, 16 x 1; pass"),
+        (("--power-per-antenna", "turned"), 1, "turned (double) holds no power limits"),
+        (("--power-per-antenna", "1,x"), 1, "--power-per-antenna must be numbers with commas between them"),
+        (("--power-per-antenna", "1,2"), 1, "--power-per-antenna must hold one value, or one for each of the 16"),
+        (("--power-per-antenna", "0"), 1, "--power-per-antenna must be positive and finite, W; value 1 is 0"),
         (("--rf-chains", 2), 1, "--rf-chains must be from 3, the number of streams, to 16"),
         (("--rf-chains", 4, "--phase-bits", 0), 1, "--phase-bits must be a whole number of at least 1, got 0"),
         (("--streams", 2), 1, "--streams applies together with --receive-antennas joint only; give that too, or"),
@@ -115,7 +147,8 @@ def test_bad_options_leave_no_file(
     nflae: Run, write_mat: WriteMat, tmp_path: Path, options: tuple[object, ...], status: int, words: str
 ) -> None:
     output = tmp_path / "out.mat"
-    source = write_mat(grid=random_channels(drops=4).T, noise_power=0.1)
-    done = nflae("precode", source, "-o", output, "--layout", "nks", *options)
+    arrays = {"short": np.ones(15), "turned": np.full(16, 1j), "negative": np.r_[1, 1, -1, np.ones(13)]}
+    source = write_mat(grid=random_channels(drops=4).T, noise_power=0.1, **arrays)
+    done = nflae("precode", source, "-o", output, "--layout", "nks", "--var", "grid", *options)
     assert (done.exit_code, words in done.stderr) == (status, True), done.stderr
     assert not output.exists()

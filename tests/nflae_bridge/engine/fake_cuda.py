@@ -78,7 +78,7 @@ def tensors(value: Any) -> list[Tensor]:
 
 def install(patch: pytest.MonkeyPatch) -> FakeCuda:
     """Put the fake in place of torch.cuda, and captured closures in place of captured kernels."""
-    import nflae_bridge.engine.cuda_graphs as module
+    import nflae_bridge.engine.cuda_graphs.recording as module
 
     cuda = FakeCuda()
 
@@ -122,6 +122,7 @@ def install(patch: pytest.MonkeyPatch) -> FakeCuda:
     patch.setattr(torch.cuda, "Event", FakeEvent)
     patch.setattr(torch.cuda, "CUDAGraph", lambda: FakeGraph(cuda))
     patch.setattr(torch.cuda, "current_stream", lambda device=None: cuda.current)
+    patch.setattr(torch.cuda, "current_device", lambda: 0)
     patch.setattr(torch.cuda, "synchronize", lambda device=None: None)
     patch.setattr(torch.cuda, "device", lambda device: nullcontext())
     patch.setattr(torch.cuda, "stream", stream)

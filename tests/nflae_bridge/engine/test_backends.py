@@ -40,7 +40,8 @@ def batch(drops: int = 1, users: int = 3, antennas: int = 32) -> ChannelBatch:
         (batch(1, 7, 8), FREE, GPU, Backend.TRITON, "at most 16 users"),
         (batch(1, 8, 8), FREE, GPU, Backend.CUDA_GRAPHS, "do not select users"),
         (batch(1, 1, 1), FREE, GPU, Backend.TRITON, "at most 16 users"),
-        (batch(), NEAR, GPU, Backend.CUDA_GRAPHS, "C3 or C4 can bind"),
+        (batch(), NEAR, GPU, Backend.TRITON, "at most 16 users"),
+        (batch(), RATES, GPU, Backend.TRITON, "at most 16 users"),
         (batch(), FREE, Facilities("", True, "new", 16), Backend.TORCH, "first batch of its shape"),
         (batch(), FREE, Facilities("", True, "impossible", 16), Backend.TORCH, "cannot be captured"),
     ],
@@ -60,7 +61,6 @@ def test_the_selection_and_its_reason(
         (Backend.NUMPY, FREE, GPU, "not on the CPU"),
         (Backend.CUDA_GRAPHS, FREE, CPU, "no CUDA device"),
         (Backend.TRITON, FREE, CPU, "no CUDA device"),
-        (Backend.TRITON, RATES, GPU, "C3 or C4 can bind"),
         (Backend.TRITON, FREE, Facilities("", True, "seen", 2), "up to 2 users"),
     ],
 )

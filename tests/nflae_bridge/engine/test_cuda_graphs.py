@@ -6,23 +6,30 @@ budgets, labels, eviction and failures. What it cannot show is whether the kerne
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from matlab_io.errors import NflaeError
+from matlab_io.result import RESULT_NAMES
 from nflae_bridge.engine.backends import Backend
-from nflae_bridge.engine.cuda_graphs import KEPT, LARGEST, CudaGraphs, graph_size
+from nflae_bridge.engine.cuda_graphs.graphs import KEPT, CudaGraphs
+from nflae_bridge.engine.cuda_graphs.inputs import LARGEST, graph_size
+from nflae_bridge.engine.cuda_graphs.packed import PackedAnswer, UnusableChannels
+from nflae_bridge.engine.cuda_graphs.schemes import RecordedScheme
 from nflae_bridge.engine.device_problem import DeviceProblem
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.network.shipped import load_model
 from nflae_bridge.studies.benchmark.cuda_graph import Captured
 from simulator.channels.scenario import scenario
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import ChannelBatch, Precoding
+from simulator.downlink.precoding import ChannelBatch, Precoding, result_arrays
 from simulator.downlink.sinr import achieved_sinr, rates
+from simulator.schemes import scheme
 from tests.nflae_bridge.engine.fake_cuda import FakeCuda, install
+from tests.simulator.definitions import draw_channels
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 
@@ -154,8 +161,67 @@ def test_the_fakes_graphs_give_pytorchs_answer(cuda: FakeCuda, count: int, label
     assert cuda.replays == 3
 
 
+@pytest.mark.parametrize("budget", [*BUDGETS.values(), LinkBudget(1.0, 0.01, 0.4, 9.0)], ids=[*BUDGETS, "infeasible"])
+@pytest.mark.parametrize("count", [3, 33])
+def test_arrays_of_a_recorded_answer_are_those_of_the_result(cuda: FakeCuda, count: int, budget: LinkBudget) -> None:
+    engine, expected = graphs(), reference()
+    for seed in range(2):
+        batch = ChannelBatch(drops(count, seed=seed).channels)
+        found = engine.arrays(batch.channels.numpy(), budget, RESULT_NAMES)
+        for name, values in result_arrays(expected(batch, budget)).items():
+            assert found[name].dtype == values.dtype
+            np.testing.assert_allclose(found[name], values, rtol=1e-3, atol=1e-4, err_msg=name)
+    assert cuda.captures == 1
+    found = engine.arrays(batch.channels.numpy(), budget, ["power"])
+    assert list(found) == ["power"]
+
+
+@pytest.mark.parametrize("fault", [np.nan, np.inf, 0])
+@pytest.mark.parametrize("count", [2, 20])
+def test_unusable_channels_are_found_along_with_the_computation(cuda: FakeCuda, count: int, fault: float) -> None:
+    engine, channels = graphs(), drops(count, users=3).channels.numpy()
+    bad = channels.copy()
+    bad[1, 2] = fault if fault == 0 else bad[1, 2]
+    bad[1, 2, 4] = fault
+    for _ in range(2):
+        engine.arrays(channels, LinkBudget(), ["power"], checked=False)
+        with pytest.raises(UnusableChannels):
+            engine.arrays(bad, LinkBudget(), ["power"], checked=False)
+    with pytest.raises(UnusableChannels):
+        Engine(load_model("tiny", torch.device("cpu")), backend="torch").arrays(
+            bad, LinkBudget(), ["power"], checked=False
+        )
+
+
+def test_a_recorded_scheme_is_that_of_the_registry(cuda: FakeCuda) -> None:
+    """Without labels, with those of a network, under C3 and C4, and where the algebra of a drop loses digits."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    recorded = RecordedScheme("wmmse:iterations=1", CudaGraphs(torch.device("cpu")))
+    engine, channels = reference(), draw_channels(9, users=3, antennas=24, drops=2)
+    channels[0, 1] = 1j * channels[0, 0] + 1e-6 * channels[0, 1]
+    firsts = []
+    for budget in (LinkBudget(1.0, 0.01), LinkBudget(1.0, 0.01, 0.3, 0.5), LinkBudget(1.0, 1e-6)):
+        near = engine.near_field(channels)
+        expected = scheme("wmmse:iterations=1")(ChannelBatch(channels, near), budget)
+        firsts.append(recorded.arrays(channels.numpy(), budget, RESULT_NAMES, engine.near_field_score))
+        found = recorded.arrays(channels.numpy(), budget, RESULT_NAMES, engine.near_field_score)
+        assert found is not None
+        for name in ("power", "precoder", "rate", "sum_rate", "feasible", "near_field"):
+            values = getattr(expected, name).numpy()
+            np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-5, err_msg=name)
+    called = [recorded(ChannelBatch(channels, near), budget) for _ in range(2)]
+    for name in ("power", "near_field"):
+        torch.testing.assert_close(getattr(called[1], name), getattr(expected, name), rtol=1e-4, atol=1e-5)
+    assert [first is None for first in firsts] == [True, True, False]  # the last has the shape of the first
+    bad = channels.clone()
+    bad[1, 0] = torch.nan
+    assert recorded.arrays(bad.numpy(), LinkBudget(1.0, 0.01), ["power"], engine.near_field_score) is None
+    assert not RecordedScheme.supports("sdma", 4)
+    assert not RecordedScheme.supports("wmmse", 17)
+
+
 def test_batches_larger_than_a_graph_alternate_between_two(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nflae_bridge.engine.cuda_graphs.LARGEST", 20)
+    monkeypatch.setattr("nflae_bridge.engine.cuda_graphs.inputs.LARGEST", 20)
     engine, expected, budget = graphs(), reference(), BUDGETS["near share"]
     for seed in range(2):
         batch = drops(71, seed=seed)
@@ -220,21 +286,22 @@ def test_the_first_batch_of_a_shape_is_computed_the_second_captured(cuda: FakeCu
 def test_the_oldest_graphs_make_room(cuda: FakeCuda) -> None:
     held, budget = CudaGraphs(torch.device("cpu")), LinkBudget()
 
-    def compute(problem: DeviceProblem) -> tuple[torch.Tensor, torch.Tensor]:
-        return problem.channels * 2, problem.alpha_c.unsqueeze(-1) * 1
+    def compute(problem: DeviceProblem, answer: PackedAnswer) -> None:
+        answer.precoder.copy_(problem.channels * 2)
+        answer.table.fill_(1)
 
     batches = [ChannelBatch(torch.randn(2, users, 4, dtype=torch.complex64)) for users in range(1, KEPT + 4)]
     for batch in batches:
-        outputs = held.run(compute, batch, budget, 0)
-        assert outputs is not None
-        torch.testing.assert_close(outputs[0], 2 * batch.channels)
+        answer = held.run(compute, batch, budget, False, 0)
+        assert answer is not None
+        torch.testing.assert_close(answer.precoder, 2 * batch.channels)
     states = [held.state(batch, budget, 0) for batch in batches]
     assert states == ["new"] * states.count("new") + ["seen"] * states.count("seen")
     assert KEPT <= states.count("seen") <= KEPT + 1
     captured = cuda.captures
-    held.run(compute, batches[-1], budget, 0)
+    held.run(compute, batches[-1], budget, False, 0)
     assert cuda.captures == captured
-    held.run(compute, batches[0], budget, 0)
+    held.run(compute, batches[0], budget, False, 0)
     assert cuda.captures == captured + 1
 
 
@@ -248,6 +315,39 @@ def test_what_cannot_be_captured_is_left_to_pytorch_for_good(cuda: FakeCuda) -> 
     assert cuda.captures == 0
     engine(drops(4), budget)
     assert cuda.captures == 1
+
+
+def test_a_kernel_that_cannot_be_compiled_is_left_to_pytorch(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton's errors are no RuntimeError."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    from nflae_bridge.engine.triton_kernels.wavefront import WavefrontKernel
+
+    def compute(problem: DeviceProblem, answer: PackedAnswer) -> None:
+        raise CompilationError("no such instruction")
+
+    class CompilationError(Exception):
+        pass
+
+    held, batch, budget = CudaGraphs(torch.device("cpu")), drops(2), LinkBudget()
+    assert held.run(compute, batch, budget, False, 0) is None
+    assert held.state(batch, budget, 0) == "impossible"
+
+    engine, channels = reference(), drops(2).channels
+    expected = engine.near_field_score(channels)
+    kernel = WavefrontKernel.of(engine.network)
+    assert kernel is not None
+    assert kernel.scores(channels) is None  # on a CPU
+    monkeypatch.setattr(torch.Tensor, "is_cuda", True)
+    torch.testing.assert_close(kernel.scores(channels), expected, rtol=1e-3, atol=1e-3)
+
+    def broken(channels: torch.Tensor) -> torch.Tensor:
+        raise CompilationError("no such instruction")
+
+    monkeypatch.setattr(kernel, "logits", broken)
+    assert kernel.scores(channels) is None
+    monkeypatch.undo()
+    engine._wavefront_kernel = kernel
+    torch.testing.assert_close(engine.near_field_score(channels), expected)
 
 
 def test_without_a_gpu_graphs_cannot_be_requested() -> None:

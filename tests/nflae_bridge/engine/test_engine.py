@@ -603,3 +603,21 @@ def test_of_equal_users_side_by_side_one_stays(kind: str) -> None:
     assert bool((~found).any(-1).all())
     if kind == "identical":
         assert bool(((~found).sum(-1) == 1).all())
+
+
+def test_gradients_of_the_channels_are_those_of_finite_differences(engine: Engine) -> None:
+    seeded = torch.Generator().manual_seed(4)
+    h, direction = torch.randn(2, 5, 3, 12, dtype=torch.complex64, generator=seeded)
+    budget = LinkBudget(power=1.0, noise_power=0.5)
+
+    def value(channels: torch.Tensor) -> torch.Tensor:
+        answer = engine(ChannelBatch(channels), budget)
+        beams = answer.precoder * answer.power.sqrt().unsqueeze(-1)
+        return (beams.conj() * torch.arange(1, 13)).sum(-1).abs().square().sum()
+
+    leaf = h.clone().requires_grad_()
+    gradient = torch.autograd.grad(value(leaf), leaf)[0]
+    difference = (value(h + 2e-3 * direction) - value(h - 2e-3 * direction)) / 4e-3
+    assert float(difference) == pytest.approx(float((gradient.conj() * direction).sum().real), rel=0.02)
+    with torch.no_grad():
+        assert torch.equal(value(leaf), value(h))

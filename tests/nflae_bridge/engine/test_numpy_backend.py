@@ -14,7 +14,6 @@ from nflae_bridge.engine.backends import Backend
 from nflae_bridge.engine.comparison import NEGLIGIBLE
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.engine.near_parallel import redundant_users
-from nflae_bridge.engine.numpy_backend.drops import Drops, split
 from nflae_bridge.engine.numpy_backend.networks import KernelNetwork, Quantities
 from nflae_bridge.engine.numpy_backend.solve import DROPS_AT_ONCE, solve
 from nflae_bridge.network.checkpoint import Checkpoint, load_checkpoint
@@ -25,6 +24,7 @@ from nflae_bridge.network.shipped import SHIPPED
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch
 from simulator.downlink.sinr import achieved_sinr, rates
+from simulator.problems.user_gram import UserGram, split_by_precision
 from simulator.schemes import scheme
 from tests.simulator.definitions import KINDS, draw_channels, sinr_by_definition
 
@@ -138,7 +138,7 @@ def test_inner_products_are_right_in_single_precision_and_in_double(
     exact = channels.astype(np.complex128) * np.sqrt(snr)
     gram = exact.conj() @ exact.transpose(0, 2, 1)
     places = np.zeros(drops, int)
-    for where, found in split(channels, snr):
+    for where, found in split_by_precision(channels, snr):
         chosen = np.arange(drops) if where is None else np.flatnonzero(where)
         places[chosen] += 1 if found.is_single else 2
         for drop, ours, coherence in zip(chosen, found.gram, found.coherence, strict=True):
@@ -168,7 +168,7 @@ def test_users_that_get_next_to_nothing_are_switched_off_and_others_are_compared
     channels = draw_channels(10, users=2, antennas=8, kind="identical").numpy()
     for share in (1e-8, 0.2):
         network = allocation([1 - share, share], [1 - share, share])
-        best, fallback, _ = solve(network, Drops.exact(channels, 10.0), 0, NEGLIGIBLE)  # type: ignore[arg-type]
+        best, fallback, _ = solve(network, UserGram.exact(channels, 10.0), 0, NEGLIGIBLE)  # type: ignore[arg-type]
         np.testing.assert_allclose(best.power_fractions, [[1, 0]], atol=1e-12)
         np.testing.assert_allclose(best.sinr, [[10, 0]], rtol=1e-5, atol=1e-12)
         assert not fallback.any()
@@ -180,7 +180,7 @@ def test_redundant_users_are_pytorchs(seed: int, kind: str, users: int) -> None:
     """All of a redundant user's power goes to the others where the network gives it no more than rounding."""
     channels = draw_channels(seed, users, 8, kind, drops=3)
     shares = np.full(users, 1e-9)
-    drops = Drops.exact(channels.numpy(), 1.0)
+    drops = UserGram.exact(channels.numpy(), 1.0)
     equal = torch.full((3, users), 1e-9, dtype=torch.float64)
     expected = redundant_users(torch.from_numpy(drops.gram), channels, torch.zeros(3, users, dtype=torch.bool), equal)
     best, fallback, _ = solve(allocation(list(shares), list(shares)), drops, 0, 1.0)  # type: ignore[arg-type]
@@ -216,7 +216,7 @@ def test_shares_of_a_kernel_encoder_are_the_networks() -> None:
     small, reference = kernel_engines()
     kernel = KernelNetwork(small.network)
     channels = draw_channels(4, users=6, antennas=32, spread_db=10, drops=5)
-    ((_, drops),) = split(channels.numpy(), 20.0)
+    ((_, drops),) = split_by_precision(channels.numpy(), 20.0)
     assert drops.is_single
     shares: list[np.ndarray] = []
     solve(lambda quantities: shares.append(kernel(quantities)) or shares[0], drops, 0, NEGLIGIBLE)  # type: ignore[func-returns-value]
@@ -236,7 +236,11 @@ def test_large_batches_are_computed_in_parts_and_precisions(refinements: int) ->
     channels[DROPS_AT_ONCE + 1] *= 100
     channels[-1] *= 1e-3
     ratio = torch.linspace(0.5, 2, len(channels))
-    assert [len(split(part.numpy(), 20.0)) for part in channels.split(DROPS_AT_ONCE)] == [2, 2, 2]
+    assert [len(split_by_precision(part.numpy(), 20.0)) for part in channels.split(DROPS_AT_ONCE)] == [
+        2,
+        2,
+        2,
+    ]
     for budget in (LinkBudget(1.0, 0.05), LinkBudget(ratio, 0.05)):
         found, expected = small(ChannelBatch(channels), budget), reference(ChannelBatch(channels), budget)
         torch.testing.assert_close(found.sum_rate, expected.sum_rate, rtol=1e-4, atol=1e-4)
@@ -248,10 +252,10 @@ def test_large_batches_are_computed_in_parts_and_precisions(refinements: int) ->
 def test_users_next_to_switched_off_leave_the_comparison_its_digits() -> None:
     """In single precision the energy of a beam with lambda / P = 1e-10 is all rounding; the others' rates are not."""
     channels = draw_channels(8, users=5, antennas=32, drops=4)
-    ((_, drops),) = split(channels.numpy(), 100.0)
+    ((_, drops),) = split_by_precision(channels.numpy(), 100.0)
     shares = [0.25, 0.25, 0.25, 0.25, 1e-10]
     for refinements in (0, 2):
         network = allocation(shares, shares)
         best, fallback, _ = solve(network, drops, refinements, NEGLIGIBLE)  # type: ignore[arg-type]
-        exact, _, _ = solve(network, Drops.exact(channels.numpy(), 100.0), refinements, NEGLIGIBLE)  # type: ignore[arg-type]
+        exact, _, _ = solve(network, UserGram.exact(channels.numpy(), 100.0), refinements, NEGLIGIBLE)  # type: ignore[arg-type]
         np.testing.assert_allclose(best.sum_rate[~fallback], exact.sum_rate[~fallback], rtol=2e-4)

@@ -116,7 +116,7 @@ def test_a_block_is_what_the_scheme_makes_of_it_alone_to_the_last_bit() -> None:
 
 def test_blocks_are_computed_side_by_side_while_the_next_is_read() -> None:
     """Two computations that wait for each other and for the block after theirs would wait for ever in one thread."""
-    both, read_on = threading.Barrier(2, timeout=30), threading.Event()
+    both, read_on = threading.Barrier(2, timeout=60), threading.Event()
 
     class Ahead(FakeFile):
         def read(self, start: int, stop: int) -> np.ndarray:
@@ -126,7 +126,7 @@ def test_blocks_are_computed_side_by_side_while_the_next_is_read() -> None:
 
     def waiting(batch: ChannelBatch, budget: LinkBudget) -> Precoding:
         both.wait()
-        assert read_on.wait(30)
+        assert read_on.wait(60)
         return PRECODE(batch, budget)
 
     file, results = Ahead(random_channels(16, USERS, ANTENNAS)), FakeResults()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from types import TracebackType
+
+from tests.warm_python import WarmProgram
 
 
 class LiveServer:
@@ -19,9 +19,7 @@ class LiveServer:
     """
 
     def __init__(self, *arguments: object, bind: str = "tcp://127.0.0.1:*") -> None:
-        command = [sys.executable, "-m", "nflae_bridge.cli", "serve", "--bind", bind, *map(str, arguments)]
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        self.process = WarmProgram("serve", "--bind", bind, *arguments)
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -54,7 +52,7 @@ class LiveServer:
         if self.process.poll() is None:
             self.process.send_signal(number)
         status = self.process.wait(60)
-        self._reader.join(10)
+        self._reader.join(60)
         return status
 
     def __enter__(self) -> LiveServer:

@@ -20,7 +20,7 @@ NO_TEXTS: tuple[Any, ...] = (1, True, 2.5, b"rzf", [], np.array(1), LONG, Path("
 NO_NUMBERS: tuple[Any, ...] = ("1", True, 1j, [], np.ones(3), LONG, HUGE, object(), np.datetime64("2026"))
 NO_WHOLE_NUMBERS = (*NO_NUMBERS, 2.5, float("nan"))
 NO_ARRAYS: tuple[Any, ...] = ("x", [[1], [2, 3]], object(), np.ma.masked_array([1.0], [True]))
-NO_TIMEOUTS = (*NO_NUMBERS, 0, -1, float("nan"), float("inf"), -float("inf"))
+NO_TIMEOUTS = (*NO_NUMBERS, 0, -1, 1e7, 1e20, 1e308, float("nan"), float("inf"), -float("inf"))
 NO_PATHS: tuple[Any, ...] = (1, True, b"key", [], LONG, object())
 
 PRECODING: dict[str, tuple[Any, ...]] = {

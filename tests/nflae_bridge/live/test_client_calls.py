@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,13 @@ from zmq.utils.monitor import recv_monitor_message
 
 from nflae_bridge import AsyncClient, Client, Result, precode
 from nflae_bridge.live import errors as bridge
-from nflae_bridge.live.client import asynchronous
+from nflae_bridge.live.client import asynchronous, connection
 from tests.nflae_bridge.live.live_server import LiveServer
 from tests.nflae_bridge.live.raw_peer import RawPeer
 from tests.nflae_bridge.live.test_server import channels
 from tests.sockets import bounded_context
 
-PATIENCE = 30.0  # s, for what should take far less: the machine may be busy
+PATIENCE = 60.0  # s, for what should take far less: the machine may be busy
 
 
 class Scripted:
@@ -142,7 +143,7 @@ def test_calls_to_an_absent_server_leave_nothing(kind: str, free_port: int) -> N
         call(100)
         before = resident()
         call(1000)
-        assert resident() - before < 20 << 20  # 2 GB of requests
+        assert resident() - before < 64 << 20  # of 2 GB of requests
         with Scripted(never, free_port) as server:
             time.sleep(0.7)  # longer than the pause between attempts to connect
             assert not server.headers
@@ -159,7 +160,7 @@ def test_the_wait_for_other_threads_counts() -> None:
         began = time.monotonic()
         with pytest.raises(bridge.NoAnswer, match=r"other calls of this client took the whole time limit of 0\.2 s"):
             client.status(timeout=0.2)
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - began < PATIENCE / 2
         client.close()
         holder.join(PATIENCE)
         assert not holder.is_alive()
@@ -168,16 +169,15 @@ def test_the_wait_for_other_threads_counts() -> None:
 
 def test_the_server_is_given_the_time_that_is_left() -> None:
     def answer(header: dict[str, Any]) -> dict[str, Any]:
-        return refusal(header, "busy")
+        is_enough = len(server.headers) >= 3 and header["deadline_ms"] < 1e3 * PATIENCE - 200
+        return refusal(header, "bad_request" if is_enough else "busy")
 
     with Scripted(answer) as server, Client(server.address) as client:
-        with pytest.raises((bridge.ServerBusy, bridge.NoAnswer)):  # the last attempt may run out of time
-            client.precode(channels(1, 2, 8), timeout=2)
+        with pytest.raises(bridge.BadRequest):
+            client.precode(channels(1, 2, 8), timeout=PATIENCE)
         left = [header["deadline_ms"] for header in server.headers]
-    assert len(left) >= 3
     assert left == sorted(left, reverse=True)
-    assert left[0] <= 2000
-    assert left[-1] < 1800
+    assert left[0] <= 1e3 * PATIENCE
 
 
 # Calls that end early end the server's work
@@ -269,10 +269,62 @@ def test_close_ends_a_call_of_another_thread() -> None:
         caller.start()
         until(lambda: bool(server.headers))
         client.close()
-        caller.join(30)
+        caller.join(PATIENCE)
         assert not caller.is_alive()
         assert "closed during the call" in failures[0]
         assert server.ended.wait(PATIENCE)
+
+
+# Peers that close every connection
+
+
+@contextmanager
+def closing_peer() -> Iterator[tuple[str, list[float]]]:
+    """A program that closes every connection at once: its address and the times of the connections."""
+    times: list[float] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def run() -> None:
+            with suppress(OSError):
+                while True:
+                    listener.accept()[0].close()
+                    times.append(time.monotonic())
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        yield f"tcp://127.0.0.1:{listener.getsockname()[1]}", times
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(PATIENCE)
+
+
+def test_a_client_that_has_given_up_connects_no_more() -> None:
+    with closing_peer() as (address, times), Client(address, timeout=PATIENCE) as client:
+        for _ in range(2):  # the next call tries again
+            tried = len(times)
+            failure_of(client)
+            assert len(times) > tried
+
+            def is_quiet() -> bool:
+                before = len(times)  # the thread may not have accepted all of them yet
+                time.sleep(0.5)  # some twenty attempts
+                return len(times) == before
+
+            until(is_quiet)
+
+
+def test_events_that_nobody_reads_block_no_other_client() -> None:
+    """ZeroMQ's own limit is a thousand events, two or more per connection."""
+    with closing_peer() as (address, times), Scripted(ok) as server:
+        idle = zmq.Context.instance().socket(zmq.DEALER)
+        events = connection.monitor(idle)
+        idle.setsockopt(zmq.RECONNECT_IVL, 1)
+        idle.connect(address)
+        until(lambda: len(times) > 1100)
+        with Client(server.address, timeout=PATIENCE) as client:
+            assert client.status() == {}
+        idle.disable_monitor()
+        events.close(linger=0)
+        idle.close(linger=0)
 
 
 # Many at a time
@@ -352,7 +404,7 @@ def test_a_child_of_fork_connects_anew() -> None:
         holder = threading.Thread(target=lambda: failure_of(client))
         holder.start()  # the lock is held when the process forks
         until(lambda: len(server.headers) == 2)
-        assert in_child(lambda: client.status(5) == {"model": 3})
+        assert in_child(lambda: client.status(PATIENCE) == {"model": 3})
         client.close()
         holder.join(PATIENCE)
         assert in_child(lambda: "closed" in failure_of(client))
@@ -434,14 +486,14 @@ def test_a_port_of_another_kind_of_socket_is_refused(kind: int) -> None:
     other = context.socket(kind)
     address = f"tcp://127.0.0.1:{other.bind_to_random_port('tcp://127.0.0.1')}"
     began = time.monotonic()
-    with Client(address, timeout=3) as client:
+    with Client(address, timeout=1) as client:
         for _ in range(2):
             with pytest.raises((bridge.ConnectionLost, bridge.NoAnswer), match="`nflae serve`"):
                 client.status()
     assert time.monotonic() - began < 25  # s; the default time limit is 30
 
     async def run() -> None:
-        async with AsyncClient(address, timeout=3) as several:
+        async with AsyncClient(address, timeout=1) as several:
             for _ in range(2):
                 with pytest.raises((bridge.ConnectionLost, bridge.NoAnswer), match="`nflae serve`"):
                     await several.status()

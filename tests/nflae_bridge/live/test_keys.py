@@ -10,6 +10,7 @@ import signal
 import socket
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import zmq.auth
@@ -17,10 +18,11 @@ from zmq.utils.monitor import recv_monitor_message
 
 from matlab_io.errors import NflaeError
 from nflae_bridge import AsyncClient, Client
+from nflae_bridge.live import log
 from nflae_bridge.live.addresses import bind, is_local
 from nflae_bridge.live.errors import ConnectionLost
-from nflae_bridge.live.keys import make_keys, read_client_keys, read_key_pair, read_public_key
 from nflae_bridge.live.log import EventLog
+from nflae_bridge.live.protocol.keys import make_keys, read_client_keys, read_key_pair, read_public_key
 from nflae_bridge.live.server.transport.key_guard import KeyGuard, reread_on_hangup
 from tests.channel_files import Run
 from tests.nflae_bridge.live.live_server import LiveServer
@@ -136,7 +138,8 @@ class Door:
 
     def __init__(self, folder: Path) -> None:
         self.context = bounded_context()
-        self.guard = KeyGuard(self.context, folder, EventLog("info"))
+        self._log = EventLog("info")
+        self.guard = KeyGuard(self.context, folder, self._log)
         self.public, secret = zmq.curve_keypair()
         self._socket = self.context.socket(zmq.ROUTER)
         self._socket.curve_secretkey, self._socket.curve_publickey, self._socket.curve_server = (
@@ -164,6 +167,8 @@ class Door:
     def __exit__(self, *error: object) -> None:
         self.guard.stop()
         self.context.destroy(linger=0)
+        for _ in range(60):
+            self._log.flush()  # waits for a second at most
 
 
 def test_keys_are_read_again_when_the_folder_changes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -181,23 +186,24 @@ def test_keys_are_read_again_when_the_folder_changes(tmp_path: Path, capsys: pyt
         assert door.admits(second)
         shutil.rmtree(clients)
         assert not door.admits(second)
-    EventLog().flush()
-    log = capsys.readouterr().err
-    assert f"event=client_refused address=127.0.0.1 key={json.dumps(second[0].decode())}" in log or (
-        f"event=client_refused address=127.0.0.1 key={second[0].decode()}" in log
+    written = capsys.readouterr().err
+    assert f"event=client_refused address=127.0.0.1 key={json.dumps(second[0].decode())}" in written or (
+        f"event=client_refused address=127.0.0.1 key={second[0].decode()}" in written
     )
-    assert "event=client_key_ignored" in log
-    assert "broken.key is not a key file" in log
-    assert "keys=2 added=1" in log
+    assert "event=client_key_ignored" in written
+    assert "broken.key is not a key file" in written
+    assert "keys=2 added=1" in written
 
 
-def test_refused_clients_do_not_flood_the_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_refused_clients_do_not_flood_the_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "time", SimpleNamespace(monotonic=lambda: 1000.0))  # within one period
     make_keys(tmp_path, "lab")
     with Door(tmp_path) as door:
         for _ in range(20):
             assert not door.admits(zmq.curve_keypair())
         assert door.admits(read_key_pair(tmp_path / "lab.key_secret"))
-    EventLog().flush()
     assert capsys.readouterr().err.count("event=client_refused") == 10
 
 
@@ -211,7 +217,6 @@ def test_a_hangup_rereads_keys(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert signal.getsignal(signal.SIGHUP) == before
     with reread_on_hangup(None):
         assert signal.getsignal(signal.SIGHUP) == before
-    EventLog().flush()
     assert "event=client_keys" in capsys.readouterr().err
 
 

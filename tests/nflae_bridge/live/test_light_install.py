@@ -35,10 +35,10 @@ from nflae_bridge import AsyncClient, Client
 channels = np.load(sys.argv[2])
 
 async def concurrently():
-    async with AsyncClient(sys.argv[1], timeout=30) as client:
+    async with AsyncClient(sys.argv[1], timeout=100) as client:
         return await asyncio.gather(*(client.precode(drop, scheme="rzf") for drop in channels))
 
-with Client(sys.argv[1], timeout=30) as client:
+with Client(sys.argv[1], timeout=100) as client:
     result = client.precode(channels, scheme="rzf", noise_power=0.02)
     status = client.status()
 print(json.dumps({
@@ -148,6 +148,8 @@ def test_commands_of_the_base_install(beside_gnuradio: Path, tmp_path: Path) -> 
     assert (tmp_path / "lab.key_secret").exists()
     toolbox = run(beside_gnuradio / "bin" / "python", "-c", "import matlab_io; print(matlab_io.__path__[0])").stdout
     assert (Path(toolbox.strip()) / "matlab" / "+nflae" / "Client.m").exists()
+    page = "from nflae_bridge.live.view.handler import page; print(page()[0].decode())"
+    assert "EventSource" in run(beside_gnuradio / "bin" / "python", "-c", page).stdout
 
 
 @pytest.mark.parametrize(
@@ -171,4 +173,4 @@ def test_the_base_install_is_small(fresh: Path, beside_gnuradio: Path) -> None:
     sizes = {path: installed_bytes(path) / MEGABYTE for path in (fresh, beside_gnuradio)}
     print({path.name: f"{size:.1f} MB" for path, size in sizes.items()})
     assert sizes[fresh] <= 130
-    assert sizes[beside_gnuradio] <= 18
+    assert sizes[beside_gnuradio] <= 21

@@ -126,7 +126,8 @@ for number in range(20_000):
 print(time.monotonic() - began, flush=True)
 sys.stdin.readline()
 log.info("last")
-log.flush()
+for _ in range(60):
+    log.flush()  # waits for a second at most
 log.info("end")
 """
     with subprocess.Popen(

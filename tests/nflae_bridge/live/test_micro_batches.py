@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from nflae_bridge.live.messages import PrecodeRequest
+from nflae_bridge.live.protocol.messages import PrecodeRequest
 from nflae_bridge.live.server.computation.micro_batches import Job, JobQueue
 from simulator.downlink.budget import LinkBudget
 

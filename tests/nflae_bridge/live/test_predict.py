@@ -14,12 +14,12 @@ import zmq
 from nflae_bridge import AsyncClient, BadChannels, BadRequest, Client, TooLarge, precode, predict
 from nflae_bridge.live.client import History
 from nflae_bridge.live.errors import WireError
-from nflae_bridge.live.headers import decode_request_header
-from nflae_bridge.live.messages import PredictionOptions, PredictRequest
-from nflae_bridge.live.protocol import decode_request, encode_request
+from nflae_bridge.live.protocol.frames import decode_request, encode_request
+from nflae_bridge.live.protocol.headers import decode_request_header
+from nflae_bridge.live.protocol.messages import PredictionOptions, PredictRequest
 from nflae_bridge.live.server.admission import Admission
 from nflae_bridge.live.server.computation.costs import PREDICTION, CostModel
-from nflae_bridge.live.server.computation.prediction import Predictor
+from nflae_bridge.live.server.computation.sequences.prediction import Predictor
 from nflae_bridge.live.server.settings import ServerSettings
 from simulator.downlink.budget import LinkBudget
 from tests.nflae_bridge.live.live_server import LiveServer
@@ -205,11 +205,11 @@ def test_faults_are_told_before_the_history_arrives(fields: dict[str, Any], code
 
 def test_the_estimate_has_both_parts_and_grows_with_the_history() -> None:
     costs = Parts().costs
-    alone = costs.estimate((32, 256, None, 0, False, (16, 4, "auto", "none")), 4)
-    both = costs.estimate((32, 256, "mrt", 0, False, (16, 4, "auto", "none")), 4)
+    alone = costs.estimate((32, 256, None, 0, False, (16, 4, "auto", "none"), None), 4)
+    both = costs.estimate((32, 256, "mrt", 0, False, (16, 4, "auto", "none"), None), 4)
     assert alone == pytest.approx(0.1, rel=1e-3)
-    assert both - alone == pytest.approx(costs.estimate((32, 256, "mrt", 0, False, None), 4), rel=1e-3)
-    assert costs.estimate((32, 256, None, 0, False, (64, 4, "auto", "none")), 4) > 50 * alone
+    assert both - alone == pytest.approx(costs.estimate((32, 256, "mrt", 0, False, None, None), 4), rel=1e-3)
+    assert costs.estimate((32, 256, None, 0, False, (64, 4, "auto", "none"), None), 4) > 50 * alone
 
 
 def test_the_request_survives_the_wire() -> None:

@@ -13,19 +13,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from matlab_io.result import RESULT_NAMES
+from matlab_io.errors import printable
+from matlab_io.result import RESULT_NAMES, Result
 from nflae_bridge.live.errors import WireError
-from nflae_bridge.live.headers import request_id
-from nflae_bridge.live.messages import PrecodeRequest, StatusRequest
-from nflae_bridge.live.protocol import (
-    decode_reply,
-    decode_request,
-    encode_answer,
-    encode_error,
-    encode_request,
-    encode_status,
-    result_of,
-)
+from nflae_bridge.live.protocol.answers import decode_reply, encode_answer, encode_error, encode_status
+from nflae_bridge.live.protocol.frames import decode_request, encode_request
+from nflae_bridge.live.protocol.headers import request_id
+from nflae_bridge.live.protocol.messages import PrecodeRequest, StatusRequest
 from nflae_bridge.live.server.transport.envelope import split_envelope
 from simulator.downlink.budget import LinkBudget
 
@@ -332,7 +326,7 @@ def test_an_id_of_128_characters_is_read_and_one_more_is_not() -> None:
 @pytest.mark.parametrize(
     ("fields", "ending"),
     [
-        ({"op": "precod"}, "`$.op`; allowed: precode, predict, status"),
+        ({"op": "precod"}, "`$.op`; allowed: precode, predict, track, status"),
         ({"dtype": "float32"}, "`$.dtype`; allowed: complex64, complex128"),
         ({"convention": "x"}, "`$.convention`; allowed: hermitian, direct"),
         ({"want": ["beams"]}, f"`$.want[0]`; allowed: {', '.join(RESULT_NAMES)}"),
@@ -495,12 +489,13 @@ def test_answer_is_what_the_protocol_says(name: str, shape: tuple[int, int, int]
         np.testing.assert_array_equal(reply.arrays[key], arrays[key])
         assert reply.arrays[key].dtype == arrays[key].dtype
     if len(want) == len(RESULT_NAMES):
-        np.testing.assert_array_equal(result_of(reply).uplink_power, arrays["lambda"])
+        np.testing.assert_array_equal(Result.from_arrays(reply.arrays).uplink_power, arrays["lambda"])
 
 
 @given(st.none() | ids, st.sampled_from(["bad_request", "busy", "internal"]), ids)
 def test_error_and_status_answers(name: str | None, code: str, message: str) -> None:
     frames = encode_error(name, WireError(code, message))
+    message = printable(message)
     told = {"v": 1, "id": name, "ok": False, "error": {"code": code, "message": message}}
     assert json.loads(bytes(frames[0])) == told
     reply = decode_reply([json.dumps(told).encode()])

@@ -38,7 +38,7 @@ class Peer:
     def __init__(self, address: str, kind: int = zmq.DEALER) -> None:
         self.socket = zmq.Context.instance().socket(kind)
         self.socket.linger = 0
-        self.socket.rcvtimeo = 20_000
+        self.socket.rcvtimeo = 60_000
         self.socket.connect(address)
 
     def send(self, array: npt.NDArray[Any] | None = None, **header: Any) -> None:
@@ -104,7 +104,7 @@ def test_raw_bytes_in_matlab_order(server: LiveServer, kind: int, dtype: type) -
     np.testing.assert_allclose(arrays["precoder"].T, expected.precoder, atol=1e-6)
     np.testing.assert_allclose(arrays["power"].T, expected.power, rtol=1e-6)
     assert arrays["near_field"].dtype == bool
-    assert set(header["timing_us"]) == {"queue", "compute", "total"}
+    assert set(header["timing_us"]) == {"decode", "queue", "check", "compute", "encode", "total"}
     assert header["info"]["scheme"] == "nflae"
     assert header["info"]["noise_power"] == 0.1
 
@@ -274,6 +274,9 @@ def test_status_tells_what_was_done() -> None:
     assert status["counts"]["drops"] == 4
     assert status["counts"]["errors"] == {"bad_request": 1}
     assert status["queue_depth"] == 0
+    histogram = status["latency_histogram"]
+    assert len(histogram["counts"]) == len(histogram["bounds_s"]) + 1
+    assert sum(histogram["counts"]) == 2
     assert 0 < status["latency_us"]["p50"] <= status["latency_us"]["p90"] <= status["latency_us"]["p99"]
 
 

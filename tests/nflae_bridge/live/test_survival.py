@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import signal
 import socket as sockets
 import subprocess
@@ -14,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +27,11 @@ import zmq
 import nflae_bridge
 from nflae_bridge.live.client import AsyncClient, Client
 from nflae_bridge.live.errors import BridgeError, ConnectionLost, NoAnswer, TooLarge
-from nflae_bridge.live.keys import make_keys
+from nflae_bridge.live.protocol.keys import make_keys
 from tests.channel_files import random_channels
 from tests.nflae_bridge.live.live_server import LiveServer
 from tests.ports import free_tcp_port
+from tests.warm_python import run_warm
 
 Message = list[bytes]
 
@@ -180,8 +183,8 @@ class AskingManyAtOnce(Asking):
 @pytest.mark.slow
 def test_killed_and_restarted_under_load() -> None:
     """Three times. Every call returns the answer to its own question, or raises; none hangs, none comes twice."""
-    server = LiveServer()
-    address = server.address
+    address = f"tcp://127.0.0.1:{free_tcp_port()}"  # one that no other connection is given meanwhile
+    server = LiveServer(bind=address)
     asking = [*(Asking(address, number) for number in range(4)), AskingManyAtOnce(address, 4)]
     with raw_dealer(address) as peer:
         answers: Counter[str] = Counter()
@@ -707,6 +710,16 @@ def test_a_signal_with_work_in_the_queue(number: int) -> None:
         assert f"answered={taken}" in server.lines[-1]
 
 
+def test_the_last_answers_can_be_read() -> None:
+    """ZeroMQ discards what a client has not read when its connection ends, so the server ends it after a moment."""
+    with LiveServer() as server:
+        server.stop()
+        stopping, stopped = (
+            re.findall(r"time=(\S+)", server.wait_for(f"event={name}"))[0] for name in ("stopping", "stopped")
+        )
+        assert datetime.fromisoformat(stopped) - datetime.fromisoformat(stopping) >= timedelta(seconds=0.2)
+
+
 def test_what_the_grace_period_leaves_no_time_for_is_answered_so() -> None:
     with LiveServer("--grace", 0.1, "--max-seconds", PATIENCE) as server, raw_dealer(server.address) as peer:
         for request in range(5):
@@ -765,13 +778,7 @@ def test_who_has_no_key_gets_nothing(tmp_path: Path) -> None:
 
 def refused_in_one_line(*arguments: object) -> str:
     """What ``nflae serve`` says as it fails: exit status 1, nothing on stdout, one line on stderr."""
-    done = subprocess.run(
-        [sys.executable, "-m", "nflae_bridge.cli", "serve", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    done = run_warm("serve", *arguments, timeout=PATIENCE)
     assert done.returncode == 1, done
     assert done.stdout == ""
     assert done.stderr.startswith("nflae: error: ")

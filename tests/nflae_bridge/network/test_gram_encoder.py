@@ -262,6 +262,46 @@ def test_the_second_features_are_those_of_the_conjugated_channels() -> None:
     assert not torch.allclose(features[:, 0], features[:, 1], atol=1e-2)
 
 
+def test_wavefront_features_follow_their_definition_in_complex_numbers() -> None:
+    (real, imaginary), energies = best_beams(draw_channels(12, 9, 256)[0])
+    found = curvature_features((real, imaginary), energies).numpy()
+    outputs = torch.complex(real, imaginary).numpy().astype(complex)
+    steps = outputs[:, 1:] * outputs[:, :-1].conj()
+    flat = outputs * np.exp(-1j * np.angle(steps.sum(1, keepdims=True)) * np.arange(16))
+    flat *= np.exp(-1j * np.angle(flat.sum(1, keepdims=True)))
+    steps = flat[:, 1:] * flat[:, :-1].conj()
+    bends = steps[:, 1:] * steps[:, :-1].conj()
+    mean_bend = (16 * bends.sum(1, keepdims=True)).view(float).clip(-3, 3)
+    aperture = (np.arange(16) + 0.5) / 16 - 0.5
+    slope = np.arange(32) / 16 - 1
+    chirp = np.exp(
+        -2j * np.pi * np.linspace(0, 2.6, 14)[:, None, None] ** 2 * aperture**2
+        + 2j * np.pi * slope[:, None] * 8 * aperture
+    )
+    for reading, (values, bend, around, mean) in enumerate(
+        (
+            (flat, bends, energies.numpy(), mean_bend),
+            (flat.conj(), bends.conj(), energies[:, [0, 2, 1]].numpy(), mean_bend * [1, -1]),
+        )
+    ):
+        match = np.abs(np.einsum("ut,bst->ubs", values, chirp.conj()) / 4).max(2)
+        unit = bend / np.abs(bend)
+        parts = [4 * values.real, 4 * values.imag, 4 * np.abs(values), unit.real, unit.imag, around]
+        expected = np.concatenate([*parts, match, match - match[:, :1], mean], 1)
+        np.testing.assert_allclose(found[:, reading], expected, rtol=0, atol=1e-4)
+
+
+def test_the_classifier_takes_the_larger_logit_of_both_readings() -> None:
+    channels, larger = draw_channels(13, 6, 256)[0], set()
+    for seed in range(8):  # the first reading is the larger one for some weights, the second for others
+        torch.manual_seed(seed)
+        classifier = WavefrontClassifier()
+        readings = classifier.layers(curvature_features(*best_beams(channels)))[..., 0]
+        torch.testing.assert_close(classifier(channels), readings.amax(-1), rtol=0, atol=1e-5)
+        larger |= set(readings.argmax(-1).tolist())
+    assert larger == {0, 1}
+
+
 @pytest.mark.parametrize("antennas", [3, 100, 256])
 def test_matrix_and_fft_give_the_same_beams(antennas: int) -> None:
     subarrays = subarrays_of(draw_channels(11, 8, antennas)[0])

@@ -12,7 +12,7 @@ from nflae_bridge.network.csi.temporal_gram import TemporalGramConfig, TemporalG
 from nflae_bridge.tasks.predict import PREDICT, MovingUsers, load_predictor
 from simulator.csi.beams import ArrayGeometry
 from simulator.csi.prediction.registry import predict_window
-from simulator.csi.prediction.temporal import toeplitz
+from simulator.csi.prediction.temporal import temporal_gram, toeplitz
 from simulator.csi.prediction.window import Window
 
 
@@ -53,6 +53,14 @@ def test_prediction_without_geometry_is_equivariant() -> None:
     assert relative(predict(x * 1j, 0.05) - 1j * usual, usual) < 1e-5
     shift = torch.polar(torch.ones(20), 1.1 * torch.arange(20.0))[:, None]
     assert relative(predict(x * shift[:16], 0.05) - usual * shift[16:], usual) < 1e-5
+
+
+def test_snapshots_backwards_in_time_have_the_coefficients_of_forward_ones() -> None:
+    network, noise = load_predictor(), torch.full((3, 1), 0.05).double()
+    x = noisy(waves(3, 24, 18), 0.05).to(torch.complex128)
+    there, back = (temporal_gram(series)[:, None] / 24 for series in (x, x.flip(1).conj()))
+    assert relative(there - back, there) > 0.01
+    torch.testing.assert_close(network(there[..., 2:, 2:], noise, 4), network(back[..., :16, :16], noise, 4))
 
 
 @pytest.mark.parametrize("history", [2, 3, 7, 16, 24])
@@ -134,7 +142,7 @@ def test_training_reduces_the_loss_and_batches_repeat_by_seed_and_step() -> None
     optimiser = torch.optim.Adam(network.parameters(), 1e-2)
     losses = []
     for _ in range(12):
-        loss = PREDICT.loss(network, first, None)["loss"]
+        loss = PREDICT.loss(network, PREDICT.prepare(network, first, None), None)["loss"]
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from nflae_bridge.files.positions import panel_scene
-from nflae_bridge.plots.panel_map import angular_map
+from nflae_bridge.plots.maps.panel_map import angular_map
 from simulator.geometry.panels import UniformPlanarArray, azimuth_and_depression, direction_cosines, spherical_wave
 from tests.channel_files import Run
 

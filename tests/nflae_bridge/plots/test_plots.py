@@ -6,19 +6,22 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 import scipy.io
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.files.positions import Scene, scene_of
 from nflae_bridge.plots.drop_picture import DropPicture, mark_users
 from nflae_bridge.plots.look import FigureLook, plot_format
+from nflae_bridge.plots.maps.users_map import intensity_map, users_figure
 from nflae_bridge.plots.schemes import SchemeBar, schemes_figure
-from nflae_bridge.plots.users_map import intensity_map, users_figure
+from nflae_bridge.plots.style import empty_figure, legend_beside, symbols
 from simulator.geometry.arrays import UniformLinearArray
 from simulator.geometry.steering import near_field_steering
 from tests.channel_files import Run
@@ -124,7 +127,7 @@ def test_positions_are_estimated_for_single_waves_only() -> None:
 
 
 def test_schemes_figure_shows_every_scheme_and_the_capacity() -> None:
-    bars = [SchemeBar("mrt", 5.0, "5.00"), SchemeBar("nflae", 9.5, "9.50")]
+    bars = [SchemeBar("mrt", 5.0, ["5.00"]), SchemeBar("nflae", 9.5, ["9.50"])]
     figure = schemes_figure(picture(3), bars, 10.0, "20 drops")
     axes = figure.axes[-1]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["mrt", "nflae"]
@@ -171,10 +174,10 @@ def test_constraints_and_users_without_power_are_shown() -> None:
 
 
 def test_looks_set_size_and_embed_fonts(tmp_path: Path) -> None:
-    def draw() -> Figure:
-        return users_figure(picture(2))
+    def draw(size: tuple[float, float] | None = None) -> Figure:
+        return users_figure(picture(2), size)
 
-    small = FigureLook("paper", (3.5, 2.0)).render(draw)
+    small = FigureLook("paper", (3.5, 2.0)).render(lambda: draw((3.5, 2.0)))
     width, height = (int.from_bytes(small[start : start + 4], "big") for start in (16, 20))  # of the PNG header
     assert (width, height) == (2100, 1200)
     content = FigureLook().render(draw, "pdf")
@@ -182,21 +185,59 @@ def test_looks_set_size_and_embed_fonts(tmp_path: Path) -> None:
     assert b"/Type3" not in content
     sheet = tmp_path / "mine.mplstyle"
     sheet.write_text("savefig.dpi: 50\n")
-    width = int.from_bytes(FigureLook(str(sheet), (4.0, 3.0)).render(draw)[16:20], "big")
+    width = int.from_bytes(FigureLook(str(sheet), (4.0, 3.0)).render(lambda: draw((4.0, 3.0)))[16:20], "big")
     assert width == 200
 
 
 def test_axis_labels_do_not_overlap_at_the_width_of_a_column() -> None:
     figures: list[Figure] = []
+    column = (8.9 / 2.54, 6 / 2.54)
 
     def draw() -> Figure:
-        figures.append(users_figure(picture(2)))
+        figures.append(users_figure(picture(2), column))
         return figures[0]
 
-    FigureLook("paper", (8.9 / 2.54, 6 / 2.54)).render(draw)
+    FigureLook("paper", column).render(draw)
     FigureCanvasAgg(figures[0]).draw()
     labels = [axes.xaxis.label.get_window_extent() for axes in figures[0].axes if axes.get_label() != "<colorbar>"]
     assert not any(one.overlaps(other) for one, other in combinations(labels, 2))
+
+
+@pytest.mark.parametrize(
+    ("style", "size", "with_bars"),
+    [
+        ("paper", (3.5, 2.4), False),
+        ("paper", (3.5, 4.0), True),
+        ("house", (3.5, 5.0), True),
+        ("house", (8.4, 6.0), True),
+    ],
+)
+def test_texts_stay_in_the_figure_and_apart_at_any_size(style: str, size: tuple[float, float], with_bars: bool) -> None:
+    shown = replace(picture(6), title="measured.mat, drop 1: nflae, 11.80 bps/Hz", alpha_c=0.4, min_rate=0.5)
+    notes = ["18.86", "97.9 % of capacity", "272.5 us per drop"]
+    bars = [SchemeBar(name, 18.86, notes) for name in ("rzf", "wmmse", "nflae")]
+    figures: list[Figure] = []
+
+    def draw() -> Figure:
+        figures.append(schemes_figure(shown, bars, 19.25, "40 drops", size) if with_bars else users_figure(shown, size))
+        return figures[0]
+
+    look = FigureLook(style, size)
+    look.render(draw)
+    figure = figures[0]
+    assert tuple(figure.get_size_inches()) == size
+    with matplotlib.rc_context(look._settings()):
+        FigureCanvasAgg(figure).draw()
+        parts = [*figure.findobj(Legend)]
+        for axes in figure.axes:
+            parts += [axes.xaxis.label, axes.yaxis.label, axes.title, axes._left_title]
+        boxes = [box for part in parts if (box := part.get_window_extent()).width > 0]
+        names = [(text.get_text(), text.get_window_extent()) for text in figure.axes[-1].texts]
+        frame, bars_end = figure.bbox.padded(1), figure.axes[-1].get_window_extent().x1
+    boxes += [box for name, box in names if name.startswith("capacity")]
+    assert [box for box in boxes if not (frame.contains(*box.min) and frame.contains(*box.max))] == []
+    assert [pair for pair in combinations(boxes, 2) if pair[0].overlaps(pair[1])] == []
+    assert all(box.x1 < bars_end for name, box in names)
 
 
 def test_a_size_without_room_is_refused_in_one_line() -> None:
@@ -227,3 +268,18 @@ def test_bad_sizes_are_usage_errors(nflae: Run, tmp_path: Path, size: str) -> No
     result = nflae("precode", tmp_path / "in.mat", "-o", tmp_path / "out.mat", "--size", size)
     assert result.exit_code == 2
     assert "--size" in result.output
+
+
+def test_symbols_of_the_papers_are_typeset() -> None:
+    assert symbols("with alpha_c and R_min:") == r"with $\alpha_c$ and $R_\mathrm{min}$:"
+    assert symbols("users K") == "users K"
+
+
+def test_axes_without_lines_get_no_legend_and_no_warning(recwarn: pytest.WarningsRecorder) -> None:
+    axes = empty_figure("title", ()).subplots()
+    legend_beside(axes)
+    assert axes.get_legend() is None
+    assert not recwarn.list
+    axes.plot([0, 1], label="line")
+    legend_beside(axes)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["line"]

@@ -95,7 +95,7 @@ def test_every_scheme_of_the_problem_in_its_own_objective(
 def test_limits_of_antennas_hold_beside_the_total_power_where_they_sum_to_more() -> None:
     channels = draw(3, 12, 5, 1)
     for limit, total in ((0.05, 0.6), (0.2, 1.0)):
-        problem = drawn_problem(ProblemRequest(power_per_antenna=limit), 3, 12)
+        problem = drawn_problem(ProblemRequest(power_per_antenna=str(limit)), 3, 12)
         assert problem.total_power == (total == 1.0)
         setup = Settings(problem=problem).setup(torch.device("cpu"))
         _, plain, *found = competitors(("nflae", "wmmse", "rzf"), (0,), setup, channels, channels)

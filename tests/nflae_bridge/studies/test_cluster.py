@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import os
 import signal
 import sys
@@ -20,7 +21,9 @@ from distributed import Client, LocalCluster
 from matlab_io.errors import NflaeError
 from nflae_bridge.files.blocks import Block
 from nflae_bridge.studies.cluster import ClusterLost, local_processes, run_units
-from nflae_bridge.studies.evaluation import Comparison, Evaluation, evaluate
+from nflae_bridge.studies.evaluation.comparison import Comparison
+from nflae_bridge.studies.evaluation.evaluate import evaluate
+from nflae_bridge.studies.evaluation.scores import Evaluation
 from simulator.downlink.budget import LinkBudget
 from tests.channel_files import Run, WriteMat, random_channels
 
@@ -62,7 +65,7 @@ def throws(count: int, folder: Path) -> list[Throw]:
 
 
 @pytest.fixture(scope="module")
-def pair() -> Iterator[LocalCluster]:
+def pair(warm_workers: None) -> Iterator[LocalCluster]:
     """A cluster of two processes that restarts those that die."""
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=0) as running:
         yield running
@@ -172,6 +175,7 @@ def test_a_cluster_without_workers_and_none_at_all(
         pytest.raises(NflaeError, match="has no worker; start `dask worker tcp://"),
     ):
         next(run_units(throw, throws(1, tmp_path), empty.scheduler_address))
+    monkeypatch.setattr("nflae_bridge.studies.cluster._TIMEOUT_SECONDS", 0.5)
     with pytest.raises(NflaeError, match="cannot be reached; start `dask scheduler` there"):
         next(run_units(throw, throws(1, tmp_path), f"tcp://127.0.0.1:{free_port}"))
 
@@ -193,11 +197,16 @@ def test_what_a_lost_cluster_gave_is_kept(passing: LocalCluster, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_a_cluster_deserted_by_its_workers_is_lost(passing: LocalCluster, tmp_path: Path) -> None:
+def test_a_cluster_deserted_by_its_workers_is_lost(
+    passing: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless = (Throw(seed, tmp_path) for seed in itertools.count())
+
     def run() -> None:
-        for count, _ in enumerate(run_units(throw, throws(500, tmp_path), passing.scheduler_address)):
+        for count, _ in enumerate(run_units(throw, endless, passing.scheduler_address)):
             if count == 5:
                 passing.scale(0)
+                monkeypatch.setattr("nflae_bridge.studies.cluster._TIMEOUT_SECONDS", 0.5)
 
     with pytest.raises(ClusterLost, match="lost after"):
         run()

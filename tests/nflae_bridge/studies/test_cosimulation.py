@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from nflae_bridge import precode
+from nflae_bridge import Result, precode
+from nflae_bridge.live.errors import ConnectionLost
 from simulator.geometry.arrays import UniformLinearArray, angle_and_distance
 from simulator.geometry.near_field import effective_rayleigh_distance
 from tests.nflae_bridge.live.live_server import LiveServer
@@ -68,3 +70,70 @@ def test_it_says_in_one_line_that_nobody_answers(free_port: int) -> None:
     assert done.returncode == 1
     assert "is `nflae serve` running there" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+class FailingClient:
+    """In place of `Client`: answers two calls, then raises what is set."""
+
+    error: type[BaseException] = ConnectionLost
+
+    def __init__(self, address: str, timeout: float) -> None:
+        self.calls = 0
+
+    def __enter__(self) -> FailingClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def precode(self, channels: Any, **options: Any) -> Result:
+        self.calls += 1
+        if self.calls > 2:
+            raise self.error("gone")
+        return precode(channels, noise_power=options["noise_power"], scheme="zf")
+
+
+def test_the_last_precoders_stay_in_use_while_the_server_is_away(
+    example: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(example, "Client", FailingClient)
+    positions, sums, _ = example.fly("tcp://127.0.0.1:1", 6, 5e-3, [1, 3])
+    assert "4 requests without an answer" in capsys.readouterr().out
+    assert len(positions) == len(sums[1]) == 6
+    world = example.World()
+    world.move(5e-3)
+    kept = precode(world.channels(), noise_power=example.NOISE_POWER, scheme="zf")
+    world.move(4 * 5e-3)
+    assert sums[1][5] == pytest.approx(example.received_rates(world.channels(), kept).sum())
+
+
+def test_ctrl_c_keeps_the_slots_so_far(
+    example: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(example, "Client", FailingClient)
+    monkeypatch.setattr(FailingClient, "error", KeyboardInterrupt)
+    positions, sums, labels = example.fly("tcp://127.0.0.1:1", 9, 5e-3, [1])
+    assert len(positions) == len(sums[1]) == len(labels) == 2
+    assert "interrupted after 2 of 9 slots" in capsys.readouterr().out
+
+
+def test_the_clock_starts_no_slot_early(example: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(example, "Client", FailingClient)
+    monkeypatch.setattr(example.time, "monotonic", lambda: 100.0)
+    monkeypatch.setattr(example.time, "sleep", waits.append)
+    example.fly("tcp://127.0.0.1:1", 2, 0.25, [1], by_clock=True)
+    assert waits == [0.0, 0.25]
+
+
+@pytest.mark.slow
+def test_the_loop_of_a_testbed_runs_by_the_clock(server: LiveServer, tmp_path: Path) -> None:
+    output = tmp_path / "loop.png"
+    command = [sys.executable, str(EXAMPLE.parent / "testbed_loop.py"), "--server", server.address]
+    options = ["--slots", "12", "--slot-ms", "250", "--deadline-ms", "30000", "-o", str(output)]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+    answered = int(done.stdout.split()[0])
+    assert 1 <= answered <= 12
+    assert "mean sum rate" in done.stdout
+    assert output.read_bytes().startswith(b"\x89PNG")

@@ -197,7 +197,7 @@ def test_waves_and_errors_by_definition() -> None:
 def test_experiment_writes_its_page(name: str, tmp_path: Path) -> None:
     budget = replace(QUICK, test_drops=4, steps={**QUICK.steps, "tiny": 1})
     study = Study(tmp_path, budget, "gpt2", 1, torch.device("cpu"))
-    outcome = run(load_experiment(name), study, lambda done, note: None)
+    outcome = run(load_experiment(name), study, lambda done, note, left: None)
     assert all(path.is_file() for path in outcome.paths)
     page = (tmp_path / f"{name}.md").read_text()
     for check in outcome.checks:

@@ -6,8 +6,6 @@ import csv
 import importlib.util
 import math
 import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -31,6 +29,7 @@ from nflae_bridge.files.budget.choice import BudgetRequest, choose_budget
 from nflae_bridge.studies.link.source import FileDrops, ScenarioDrops
 from simulator.csi.models import CsiModel, parse_csi
 from tests.channel_files import Run, WriteMat, random_channels
+from tests.warm_python import WarmProgram
 
 QUICK = ("--scheme", "rzf,mrt", "--modulation", "qpsk", "--symbols", 24, "--snr-db", "0:12:6", "--drops", 24)
 Link = Callable[..., Path]
@@ -137,15 +136,15 @@ def test_more_errors_and_more_snrs_go_on_from_what_is_there(link: Link, write_ma
 @pytest.mark.slow
 def test_killed_and_repeated(link: Link, write_mat: WriteMat, tmp_path: Path) -> None:
     source = write_mat(random_channels(drops=6, users=3))
-    options = (source, *QUICK, "--drops", 240, "--errors", 1_000_000)
+    options = (source, *QUICK, "--drops", 120, "--errors", 1_000_000)
     whole = link(*options, folder="whole")
-    command = [sys.executable, "-m", "nflae_bridge.cli", "link", *map(str, options), "-o", str(tmp_path / "killed")]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with open(os.devnull, "w") as nowhere:
+        process = WarmProgram("link", *options, "-o", tmp_path / "killed", stdout=nowhere, stderr=nowhere)
     record = tmp_path / "killed" / "units.jsonl"
     while not (record.exists() and record.read_bytes().count(b"\n") >= 5):
         assert process.poll() is None
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.wait()
     assert not (tmp_path / "killed" / "link.csv").exists()
     killed = link(*options, folder="killed")
@@ -153,7 +152,7 @@ def test_killed_and_repeated(link: Link, write_mat: WriteMat, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_workers_change_nothing(link: Link, write_mat: WriteMat) -> None:
+def test_workers_change_nothing(link: Link, write_mat: WriteMat, warm_workers: None) -> None:
     pytest.importorskip("distributed")
     source = write_mat(random_channels(drops=6, users=3))
     here = link(source, *QUICK, folder="here")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -17,6 +19,7 @@ from nflae_bridge.studies.link.source import Batch, FileDrops
 from nflae_bridge.studies.link.transmitter_csi import TransmitterCsi
 from simulator.csi.kinds.noisy import NoisyCsi
 from simulator.csi.models import CsiContext, parse_csi
+from simulator.link_level.chain import Chain, Received
 from tests.channel_files import Run, WriteMat, random_channels
 from tests.moving_users import moving_users
 
@@ -97,6 +100,29 @@ def test_link_runs_with_each_kind_of_csi(
     exact = precode(channels[drops_before:], scheme="zf", power=1, noise_power=10**-1.5, near_field=no_near)
     perfect = float(exact.sum_rate.mean())  # of the same drops
     assert (1 - most_loss) * perfect < found < perfect
+
+
+def test_several_passes_over_a_short_file_at_once_give_what_they_give_one_by_one(
+    nflae: Run, write_mat: WriteMat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drops: list[int] = []
+    run = Chain.run
+
+    def counting(self: Chain, effective: torch.Tensor, *inputs: Any) -> Received:
+        drops.append(len(effective))
+        return run(self, effective, *inputs)
+
+    monkeypatch.setattr(Chain, "run", counting)
+    source = write_mat(moving_users(11, users=2))  # predictions leave three drops
+    shape = ("link", source, "--scheme", "zf", "--drops", 20, "--code", "none", "--modulation", "qpsk", "--symbols", 24)
+    shape = (*shape, "--snr-db", "5,15", "--csi", "noisy:5,predicted:1,ar,8", "--refresh", 1)
+    for batch in (3, 13):
+        done = nflae(*shape, "--batch", batch, "-o", tmp_path / str(batch))
+        assert done.exit_code == 0, done.output
+    assert drops == [3] * 14 + [12, 9] * 2  # seven passes for 20 drops
+    for name in ("link.csv", "users.csv", "timeline.csv"):
+        alone, together = (pd.read_csv(tmp_path / str(batch) / name) for batch in (3, 13))
+        pd.testing.assert_frame_equal(together, alone, rtol=1e-5)
 
 
 def test_csi_is_computed_once_for_all_snrs_of_a_sweep(

@@ -27,11 +27,13 @@ from nflae_bridge.studies.reproduction import EXPERIMENTS, load_experiment, trai
 from nflae_bridge.studies.reproduction import study as study_module
 from nflae_bridge.studies.reproduction.compute_budget import COMPUTE_BUDGETS, FULL, QUICK, ComputeBudget
 from nflae_bridge.studies.reproduction.experiment import Check, Experiment
-from nflae_bridge.studies.reproduction.experiments import cost, gamma2, mobility, spectral_efficiency, transfer
+from nflae_bridge.studies.reproduction.experiments import cost, gamma2, spectral_efficiency
+from nflae_bridge.studies.reproduction.experiments.beyond import mobility, transfer
+from nflae_bridge.studies.reproduction.experiments.csi import multi_task
 from nflae_bridge.studies.reproduction.operating_point import PUBLISHED, OperatingPoint
 from nflae_bridge.studies.reproduction.output import markdown_table, page
 from nflae_bridge.studies.reproduction.published_values import GAMMA2
-from nflae_bridge.studies.reproduction.runner import Outcome, run
+from nflae_bridge.studies.reproduction.runner import Outcome, plan_work, run
 from nflae_bridge.studies.reproduction.scheme_metrics import evaluate_scheme
 from nflae_bridge.studies.reproduction.study import CLASSICAL, CONSTRAINED, LEARNED, Study
 from nflae_bridge.studies.reproduction.trained_baselines import Note, baseline_recipe, run_folder, train_baseline
@@ -560,6 +562,7 @@ def little(little_study: Study, monkeypatch: pytest.MonkeyPatch) -> Little:
     monkeypatch.setattr(study_module, "optimise", partial(optimise, steps=3))
     monkeypatch.setattr(cost, "_REPEATS", {"quick": 1})
     monkeypatch.setattr(mobility, "_SLOTS", 21)
+    monkeypatch.setattr(multi_task, "_BATCHES", 1)
     monkeypatch.setattr(gamma2, "GAMMA2", {weight: GAMMA2[weight] for weight in (0.2, 5.0)})
     monkeypatch.setattr(gamma2, "_QUICK_WEIGHTS", (5.0,))
     kept = ("as published", "N = 128")
@@ -586,7 +589,10 @@ def rows_of(study: Study, name: str) -> pd.DataFrame:
 def test_experiment_from_units_to_page(little: Little, name: str) -> None:
     experiment, study = little(name)
     seen: list[tuple[int, str]] = []
-    outcome: Outcome = run(experiment, study, lambda done, note: seen.append((done, note)))
+    plan = plan_work([experiment], study)
+    planned = {activity.note for unit in plan._plan[name].values() for activity in unit}
+    outcome: Outcome = run(experiment, study, lambda done, note, left: seen.append((done, note)), plan)
+    assert set(plan._measured) == planned  # every activity is announced, in order
     units = [unit.key for unit in experiment.units(study)]
     assert len(set(units)) == len(units)
     assert [key for _, key in seen if key in units] == units
@@ -654,7 +660,7 @@ def assert_nothing_is_computed_again(experiment: Experiment, study: Study, table
         return [replace(unit, compute=compute) for unit in experiment.units(study)]  # type: ignore[arg-type]
 
     before = table.read_bytes()
-    run(replace(experiment, units=units), study, lambda done, note: None)  # type: ignore[arg-type]
+    run(replace(experiment, units=units), study, lambda done, note, left: None)  # type: ignore[arg-type]
     assert table.read_bytes() == before
 
 
@@ -662,7 +668,7 @@ def assert_nothing_is_computed_again(experiment: Experiment, study: Study, table
 def test_published_parameter_counts_of_the_rivals(little: Little) -> None:
     """Table II: 13.15 M for the Transformer, 0.92 M for the CNN, all of them trained."""
     experiment, study = little("cost")
-    run(experiment, study, lambda done, note: None)
+    run(experiment, study, lambda done, note, left: None)
     rows = pd.read_csv(study.folder / "cost.csv").set_index("scheme")
     for name, millions in (("transformer", 13.15), ("cnn", 0.92)):
         for column in ("parameters_millions", "trained_parameters_millions"):

@@ -23,7 +23,7 @@ KNOWN = PilotDistribution(
 def network() -> BeamGainNetwork:
     found = load_model("estimate-tiny", torch.device("cpu"), "estimate").network
     assert isinstance(found, BeamGainNetwork)
-    return found
+    return found.requires_grad_(False)
 
 
 def batches(distribution: PilotDistribution, count: int) -> list[PilotBatch]:
@@ -42,6 +42,21 @@ def test_the_shipped_model_is_small_and_better_than_its_rivals_on_fresh_channels
     rivals = max(means[name] for name in ESTIMATE.rivals)
     assert means["nflae"] > rivals + 0.7
     assert means["guarded"] > means["nflae"] - 0.1
+
+
+@pytest.mark.parametrize(("variance", "gain"), [(0.3, 0.6), (0.1, 0.05)], ids=["5 dB", "10 dB"])
+def test_rich_channels_are_seldom_worse_than_as_received(
+    network: BeamGainNetwork, variance: float, gain: float
+) -> None:
+    """Estimated risks err by sqrt(N) noise variances; LS, whose error is known, has the benefit of the doubt."""
+    generator = torch.Generator().manual_seed(8)
+    channels, noise = torch.randn(2, 400, 1, 64, dtype=torch.complex64, generator=generator)
+    received = channels + variance**0.5 * noise
+    observation = Observation(received, torch.full((400,), variance))
+    found = estimate_channels(observation, ArrayGeometry("line"), "auto", network).channels
+    excess = error_db(found, channels) - error_db(received, channels)
+    assert float((excess > 0.1).float().mean()) <= 0.01
+    assert float(excess.mean()) < -gain
 
 
 def test_an_estimated_noise_variance_costs_little(network: BeamGainNetwork) -> None:
@@ -103,7 +118,7 @@ def test_a_training_step_lowers_the_loss() -> None:
     optimiser = torch.optim.Adam(network.parameters(), 0.02)
     losses = []
     for _ in range(8):
-        parts = ESTIMATE.loss(network, batch, None)
+        parts = ESTIMATE.loss(network, ESTIMATE.prepare(network, batch, None), None)
         optimiser.zero_grad()
         parts["loss"].backward()  # type: ignore[no-untyped-call]
         optimiser.step()

@@ -15,8 +15,8 @@ from nflae_bridge.network.config import BackboneConfig
 from nflae_bridge.network.csi.feedback_codec import FeedbackCodec, FeedbackConfig
 from nflae_bridge.studies.models import compare_models
 from nflae_bridge.tasks.feedback import FEEDBACK
-from nflae_bridge.training.feedback_sites import SiteDistribution, draw_sites, mean_magnitude
 from nflae_bridge.training.loop import Trainer
+from nflae_bridge.training.sources.feedback_sites import SiteDistribution, draw_sites, mean_magnitude
 
 TINY = BackboneConfig(width=16, layers=1, heads=2)
 

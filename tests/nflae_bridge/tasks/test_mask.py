@@ -12,7 +12,7 @@ from matlab_io.errors import NflaeError
 from nflae_bridge.network.config import BackboneConfig
 from nflae_bridge.network.encoders.masked import MaskConfig, MaskedChannelNetwork, canonical_channels
 from nflae_bridge.tasks.mask import MASK, MaskedSnapshots
-from nflae_bridge.training.snapshots import draw_plane_waves, draw_snapshots
+from nflae_bridge.training.sources.snapshots import draw_plane_waves, draw_snapshots
 from simulator.geometry.near_field import far_field_test
 
 SMALL = MaskConfig(patch=4, tokens=8, backbone=BackboneConfig(width=16, layers=1, heads=2))

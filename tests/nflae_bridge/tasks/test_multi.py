@@ -36,8 +36,8 @@ class Few:
 
     source: Any
 
-    def training(self, seed: int, step: int) -> Any:
-        return self.source.training(seed, step)
+    def training(self, seed: int, step: int, device: torch.device = CPU) -> Any:
+        return self.source.training(seed, step, device)
 
     def validation(self) -> list[Any]:
         return [self.source.training(99, 0)]
@@ -62,7 +62,7 @@ def test_batches_of_the_tasks_alternate() -> None:
     class Named:
         name: str
 
-        def training(self, seed: int, step: int) -> Any:
+        def training(self, seed: int, step: int, device: torch.device) -> Any:
             return (self.name, seed, step)
 
         def validation(self) -> list[Any]:
@@ -97,7 +97,8 @@ def test_every_task_trains_the_trunk(trained: Path) -> None:
     network = MULTI.build(SHORT.network, False)
     for step, task in enumerate(TASKS):
         network.zero_grad()
-        parts = MULTI.loss(network, SHORT.data.training(1, step), SHORT.loss)
+        inputs = MULTI.prepare(network, SHORT.data.training(1, step), SHORT.loss)
+        parts = MULTI.loss(network, inputs, SHORT.loss)
         parts["loss"].backward()
         assert float(network.get_submodule("trunk").h[0].mlp.c_fc.weight.grad.abs().sum()) > 0, task
         assert [name for name in TASKS if not parts[f"{name}_loss"].isnan()] == [task]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from nflae_bridge.network.interface import TaskNetwork
 from nflae_bridge.tasks.task import Comparison, Measures, Parts, Task
-from nflae_bridge.training.recipe import Preset, Recipe
+from nflae_bridge.training.recipe import CPU, Preset, Recipe
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class ToyConfig:
 class ToyData:
     rows: int = 64
 
-    def training(self, seed: int, step: int) -> Tensor:
+    def training(self, seed: int, step: int, device: torch.device = CPU) -> Tensor:
         generator = torch.Generator().manual_seed(1000 * seed + step)
         truth, deviation = torch.randn(self.rows, 1, generator=generator), torch.tensor([0.0, 0.1] + [3.0] * 7)
         return truth + deviation * torch.randn(self.rows, 9, generator=generator)

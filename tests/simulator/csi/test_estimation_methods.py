@@ -72,7 +72,7 @@ def test_a_wrong_network_has_no_weight() -> None:
     guarded: GainNetwork = network
     found = estimate_channels(observation, LINE, "auto", guarded)
     assert "nflae" not in found.method
-    assert torch.allclose(found.channels, estimate_channels(observation, LINE).channels, atol=1e-3)
+    assert error_db(found.channels, channels) < error_db(estimate_channels(observation, LINE).channels, channels) + 0.1
 
 
 def test_snapshots_with_common_directions_are_estimated_together() -> None:
@@ -158,6 +158,19 @@ def test_channels_without_waves_are_left_as_received_if_the_noise_is_unknown() -
     assert set(estimate_users(rich, EstimationMethod("beam-gain")).method) == {"beam-gain"}
     small = observed(30 * rays(20, 8, 1, seed=21), 0.03).received.reshape(20, 1, 1, 8)
     assert torch.equal(estimate_users(small, EstimationMethod()).channels, small)
+
+
+def test_channels_that_fill_the_beams_are_not_taken_for_noise_beside_sparse_ones_of_one_drop() -> None:
+    """5 dB; without the confidence nine in ten are made worse than LS by more than 0.1 dB."""
+    channels = torch.cat([rays(40, 64, 2, seed=26), gaussian(40, 1, 64, seed=27)])
+    received = observed(channels, 0.3).received.reshape(1, 1, 80, 64)
+    found = estimate_users(received, EstimationMethod()).channels.reshape(80, 1, 64)
+    errors = [
+        10 * torch.log10((each.reshape(80, 64) - channels[:, 0]).abs().square().sum(1)) for each in (found, received)
+    ]
+    excess = errors[0] - errors[1]
+    assert float((excess[40:] > 0.1).float().mean()) < 0.15
+    assert float(excess[:40].mean()) < -6
 
 
 def test_one_noise_variance_serves_all_drops_of_a_user() -> None:

@@ -18,7 +18,9 @@ from simulator.schemes import scheme
 from simulator.schemes.rzf import rzf_candidate
 from tests.simulator.definitions import draw_channels, sinr_by_definition
 
-SCHEMES = ("rzf", "wmmse:iterations=3", "nflae")
+SCHEMES = ("rzf", "wmmse:iterations=3", "nflae", "zf")
+CHANNELS = (("identical", 4, 16), ("near-parallel", 3, 8), ("gaussian", 6, 4))
+NO_GROUPS = "noma:coherence=1"  # but of identical users, whose rates are those of receivers with SIC
 
 
 def precode(name: str, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
@@ -35,9 +37,9 @@ def achieved_rates(answer: Precoding, channels: torch.Tensor, noise: float) -> n
     )
 
 
-@pytest.mark.parametrize("name", SCHEMES)
 @pytest.mark.parametrize(
-    ("kind", "users", "antennas"), [("identical", 4, 16), ("near-parallel", 3, 8), ("gaussian", 6, 4)]
+    ("name", "kind", "users", "antennas"),
+    [(name, *each) for each in CHANNELS for name in SCHEMES] + [(NO_GROUPS, *each) for each in CHANNELS[1:]],
 )
 def test_rates_reported_at_100_db_are_those_of_the_returned_precoder(
     name: str, kind: str, users: int, antennas: int

@@ -25,7 +25,7 @@ def line_of_sight(antennas: int, generator: torch.Generator) -> Tensor:
     return drops.channels[far_enough]
 
 
-@pytest.mark.parametrize("antennas", [64, 100, 128, 256, 512])
+@pytest.mark.parametrize("antennas", [64, 100, 128, 256, 512, 640])
 @pytest.mark.parametrize("snr_db", [0.0, 5.0, math.inf])
 def test_a_line_of_sight_is_a_single_wave(antennas: int, snr_db: float) -> None:
     generator = torch.Generator().manual_seed(antennas)

@@ -98,6 +98,32 @@ def test_descent_never_raises_the_error(bits: int | None, sub: bool) -> None:
     assert np.mean(errors[-1]) < 0.99 * np.mean(errors[0])
 
 
+def squared_error(target: np.ndarray, analog: np.ndarray) -> float:
+    fits = [np.linalg.lstsq(f.T, w.T)[0] for f, w in zip(analog, target, strict=True)]
+    return float(sum(np.linalg.norm(w.T - f.T @ d) ** 2 for f, w, d in zip(analog, target, fits, strict=True)))
+
+
+@pytest.mark.parametrize("bits", [None, 3])
+def test_sweeps_that_continue_the_last_change_save_one_of_four(bits: int | None) -> None:
+    target = random_rows(12, 4, 96)
+    shifters = PhaseShifters(6, bits)
+    start = shifters.phases(np.concatenate([target, random_rows(12, 2, 96)[:, ::-1]], 1))
+    one_by_one = start
+    for _ in range(5):
+        one_by_one = descend_phases(target, one_by_one, shifters, 1)
+    found = descend_phases(target, start, shifters, 4)
+    assert squared_error(target, found) < squared_error(target, one_by_one) < 0.9 * squared_error(target, start)
+
+
+def test_phases_of_a_drop_do_not_depend_on_other_drops() -> None:
+    target, shifters = random_rows(40, 4, 32), PhaseShifters(4)
+    start = shifters.phases(target)
+    together = descend_phases(target, start, shifters, 3)
+    for drop in (0, 15, 16, 39):
+        alone = descend_phases(target[[drop]], start[[drop]], shifters, 3)
+        np.testing.assert_allclose(together[[drop]], alone, rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("connection", ["full", "sub"])
 @pytest.mark.parametrize("bits", [None, 1, 3])
 def test_analog_part_is_what_the_hardware_allows(inner: Scheme, connection: str, bits: int | None) -> None:

@@ -10,6 +10,8 @@ import torch
 
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Precoding, Scheme
+from simulator.problems.algorithms.receive_antennas import block_wmmse as block_wmmse_module
+from simulator.problems.algorithms.receive_antennas import joint as joint_module
 from simulator.problems.algorithms.receive_antennas.block_wmmse import block_wmmse, sum_rates
 from simulator.problems.dispatch import solve
 from simulator.problems.problem import PrecodingProblem, ProblemError
@@ -105,7 +107,7 @@ def test_streams_are_decoded_one_by_one_at_the_joint_rate(inner: Scheme, kind: s
 
 
 def test_block_wmmse_is_the_one_of_all_transmit_antennas() -> None:
-    channels, snr = draw(4, users=2, receive=2, antennas=5, drops=1), 20.0
+    channels, snr = draw(4, users=2, receive=2, antennas=5, drops=1), 1e4  # in double precision
     h = channels[0].numpy().astype(complex) * np.sqrt(snr)
     rng = np.random.default_rng(0)
     beams = rng.normal(size=(4, 5)) + 1j * rng.normal(size=(4, 5))
@@ -126,9 +128,76 @@ def test_block_wmmse_is_the_one_of_all_transmit_antennas() -> None:
         beams = np.linalg.solve(left + trace * np.eye(5), right).T
         beams /= np.linalg.norm(beams)
         before = sum_rates(received, owner)
-        coefficients, received = block_wmmse(gram, received, owner, 1)
-        assert np.allclose(coefficients[0].T @ h.reshape(4, 5), beams, atol=1e-10)
+        coefficients, received, last = block_wmmse(gram, received, owner, 1)
+        assert np.allclose(sum_rates(last, owner), before)
+        assert np.allclose(coefficients[0].T @ h.reshape(4, 5), beams, atol=1e-9)
         assert sum_rates(received, owner) >= before
+
+
+@pytest.mark.parametrize("receive", [1, 2, 3, 4])
+def test_single_precision_and_momentum_lead_to_the_same_optimum(receive: int) -> None:
+    """Gains of 100 allow single precision, with the digits that it has; momentum reaches more in as many steps."""
+    channels = draw(11, users=3, receive=receive, antennas=8, drops=6).numpy().astype(complex)
+    rows = 2 * channels.reshape(6, 3 * receive, 8)
+    gram = rows.conj() @ rows.transpose(0, 2, 1)
+    assert np.linalg.norm(rows, axis=-1).max() ** 2 < 2e3
+    owner = np.repeat(np.eye(3, dtype=bool), receive, 1)[None]
+    start = (gram / np.sqrt(np.trace(gram, axis1=1, axis2=2).real)[:, None, None]).reshape(6, 3, receive, -1)
+    deaf = 1e6 * np.eye(3 * receive)  # receive antennas of such gains that no beam reaches force double precision
+    double = np.zeros((6, 6 * receive, 6 * receive), complex)
+    double[:, : 3 * receive, : 3 * receive], double[:, 3 * receive :, 3 * receive :] = gram, deaf
+    padded = np.concatenate([start, np.zeros_like(start)], 1)
+    owners = np.concatenate([owner, np.zeros_like(owner)], 1)
+    single = block_wmmse(gram, start, owner, 5)[1]
+    exact = block_wmmse(double, padded, owners, 5)[1][:, :3]
+    assert 0 < np.abs(single - exact).max() < 1e-3 * np.abs(exact).max()
+    plain, moved = (sum_rates(block_wmmse(gram, start, owner, 8, beta)[1], owner) for beta in (0.0, 0.8))
+    converged = sum_rates(block_wmmse(gram, start, owner, 200)[1], owner)
+    _, seventh, sixth = block_wmmse(gram, start, owner, 7, 0.8)
+    _, eighth, before = block_wmmse(gram, start, owner, 8, 0.8)
+    assert np.array_equal(before, seventh)
+    assert np.array_equal(block_wmmse(gram, seventh, owner, 1, 0.8, sixth)[1], eighth)
+    if receive > 1:
+        assert (converged - moved).mean() < 0.7 * (converged - plain).mean()
+
+
+def test_the_better_of_two_starts_is_kept(inner: Scheme) -> None:
+    """A first start of one stream costs nothing beside that of regularised zero forcing, which is marked."""
+    batch, budget = ChannelBatch(draw(12, users=3, receive=2, antennas=8)), LinkBudget(1.0, 1e-2)
+    mrt = scheme("mrt")
+
+    def alone(batch: ChannelBatch, budget: LinkBudget) -> Precoding:
+        found = mrt(batch, budget)
+        return replace(found, power=found.power.sum(-1, keepdim=True) * torch.eye(found.power.shape[1])[0])
+
+    rzf, poor, best = (solve(batch, budget, JOINT, each) for each in (scheme("rzf"), alone, inner))
+    assert poor.fallback.all()
+    assert torch.allclose(poor.objective, rzf.objective, rtol=1e-4)
+    assert (best.objective >= rzf.objective * (1 - 1e-2)).all()
+    assert torch.equal(best.fallback, solve(batch, budget, JOINT, inner, "nflae:steps=6").fallback)
+
+
+def test_iterations_stop_on_the_drops_whose_sum_rate_no_longer_rises(
+    inner: Scheme, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drop 0, of one user with a rank of one, is solved by its first start; the others still rise."""
+    channels = draw(13, users=3, receive=3, antennas=8, drops=12)
+    channels[0, 1:] *= 1e-6
+    channels[0, 0] = channels[0, 0, :1] * torch.tensor([[1.0], [1e-6], [1e-6]])
+    iterated = []
+
+    def recorded(gram: np.ndarray, received: np.ndarray, owner: np.ndarray, steps: int, *rest: object) -> object:
+        iterated.append((len(gram), steps))
+        return block_wmmse(gram, received, owner, steps, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(joint_module, "block_wmmse", recorded)
+    solve(ChannelBatch(channels), LinkBudget(1.0, 1e-3), JOINT, inner, "nflae:steps=16")
+    drops = [count for count, _ in iterated]
+    assert iterated[0] == (24, 6)
+    assert 0 < drops[1] < 12
+    assert drops[1:] == sorted(drops[1:], reverse=True)
+    assert {steps for _, steps in iterated[1:]} <= {1, 3}
+    assert sum(steps for _, steps in iterated) <= 16
 
 
 def test_block_diagonalisation_leaves_no_interference(inner: Scheme) -> None:
@@ -188,3 +257,14 @@ def test_equal_receive_antennas_are_one_antenna_of_half_the_noise(spec: str) -> 
     if spec != "rzf":  # which gives power to the streams that do not exist
         alone = scheme("wmmse:iterations=200")(ChannelBatch(channels), LinkBudget(1.0, 0.05)).sum_rate
         assert torch.allclose(found.sum_rate, alone, rtol=5e-3)
+
+
+@pytest.mark.parametrize("drops", [1, 4, 5])
+@pytest.mark.parametrize("precision", [np.complex64, np.complex128])
+def test_systems_of_few_and_many_drops_are_solved_alike(drops: int, precision: type) -> None:
+    rng = np.random.default_rng(3)
+    left, right = (rng.normal(size=(drops, 6, 6)) + 1j * rng.normal(size=(drops, 6, 6)) for _ in range(2))
+    systems = left @ left.conj().swapaxes(1, 2) + np.eye(6)
+    found = block_wmmse_module._solved(systems.astype(precision), right.astype(precision))
+    assert found.dtype == precision
+    np.testing.assert_allclose(found, np.linalg.solve(systems, right), rtol=0, atol=1e-4)

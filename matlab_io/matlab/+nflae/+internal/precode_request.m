@@ -1,7 +1,7 @@
-function [header, payload, seconds, layout] = precode_request(H, arguments, labelled)
+function [header, payload, seconds, layout, H] = precode_request(H, arguments, labelled)
 % PRECODE_REQUEST  Make the request for a call of nflae.Client.precode.
 %
-%   [header, payload, seconds, layout] = precode_request(H, arguments) takes the channels and the name-value arguments.
+%   [header, payload, seconds, layout, H] = precode_request(H, arguments) takes the channels and the name-value arguments.
 %   precode_request(H, arguments, labelled) expects labels for another number of drops than H has.
 %
 %     header     struct with the fields of docs/reference/protocol.md, id empty; it has only what is given: the defaults
@@ -9,11 +9,12 @@ function [header, payload, seconds, layout] = precode_request(H, arguments, labe
 %     payload    cell of uint8 rows
 %     seconds    the call's own timeout, [] if none is given
 %     layout     one letter per axis of H
+%     H          channels h_k in columns, N x K x S; [] where receive antennas are combined
 
   options = nflae.internal.named(arguments, {'Power', 'PowerDbw', 'NoisePower', 'NoiseDbw', 'AlphaC', 'MinRate', ...
     'Scheme', 'Refine', 'Convention', 'Layout', 'ReceiveAntennas', 'NearField', 'Want', 'Timeout', 'Objective', ...
     'Window', 'Weights', 'PowerPerAntenna', 'AntennaGroups', 'RfChains', 'PhaseBits', 'Connection', 'Streams', ...
-    'PowerScope'});
+    'PowerScope', 'Effort'});
   given = @(name) isfield(options, name);
 
   extents = size(H);
@@ -47,6 +48,9 @@ function [header, payload, seconds, layout] = precode_request(H, arguments, labe
   if given('Scheme')
     header.scheme = nflae.internal.text(options.Scheme, 'Scheme');
   end
+  if given('Effort')
+    header.effort = nflae.internal.text(options.Effort, 'Effort');
+  end
   if given('Want')
     header.want = names(options.Want);
   end
@@ -62,9 +66,19 @@ function [header, payload, seconds, layout] = precode_request(H, arguments, labe
   end
   [header, weights] = nflae.internal.problem_fields(header, options, layout, extents, users, drops);
   payload = [{nflae.wire.encode_channels(H)}, labels, weights];
+  if any(layout == 'r')
+    if strcmp(header.receive_antennas, 'each')
+      H = reshape(H, antennas, users, drops);
+    else
+      H = [];
+    end
+  end
+  if strcmp(convention, 'direct')
+    H = conj(H);
+  end
   seconds = [];
   if given('Timeout')
-    seconds = nflae.internal.positive(options.Timeout, 'Timeout');
+    seconds = nflae.internal.positive(options.Timeout, 'Timeout', 1e6);
   end
 end
 
@@ -74,7 +88,11 @@ function header = with_watts(header, options, field, watts, dbw)
   elseif isfield(options, watts)
     header.(field) = nflae.internal.number(options.(watts), watts);
   elseif isfield(options, dbw)
-    header.(field) = 10 ^ (nflae.internal.number(options.(dbw), dbw) / 10);
+    level = nflae.internal.number(options.(dbw), dbw);
+    header.(field) = 10 ^ (level / 10);
+    if ~(header.(field) > 0 && isfinite(header.(field)))
+      error('nflae:badRequest', '%s must be within 300 dB of 1 W, got %g', dbw, level);
+    end
   end
 end
 

@@ -20,7 +20,9 @@ function [header, payload, seconds, layout] = predict_request(history, arguments
     if isfield(options, 'Times')
       error('nflae:badRequest', 'Times are part of an nflae.History: push(H, time)');
     end
-    options.Times = history.times();
+    if ~isempty(history.times())
+      options.Times = history.times();
+    end
     history = history.snapshots();
   end
   given = @(name) isfield(options, name);
@@ -52,7 +54,14 @@ function [header, payload, seconds, layout] = predict_request(history, arguments
   if given('Then')
     header.then = nflae.internal.text(options.Then, 'Then');
   end
-  if given('Times') && numel(options.Times) > 1
-    header.times = reshape(double(options.Times), 1, []);
+  if given('Times')
+    times = options.Times;
+    if ~isnumeric(times) || ~isreal(times) || numel(times) ~= header.shape(end) || ~all(isfinite(times(:)))
+      error('nflae:badRequest', ...
+        'Times: %d times for a history of %d snapshots: one finite real number per snapshot, got %s', numel(times), ...
+        header.shape(end), class(times));
+    elseif numel(times) > 1
+      header.times = reshape(double(times), 1, []);
+    end
   end
 end

@@ -8,5 +8,7 @@ function value = text(value, name)
   end
   if ~ischar(value) || size(value, 1) ~= 1
     error('nflae:badRequest', '%s must be text in quotes, got %s', name, class(value));
+  elseif any(value < 32)
+    error('nflae:badRequest', '%s must be text without line ends and other control characters', name);
   end
 end

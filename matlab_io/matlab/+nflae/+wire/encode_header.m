@@ -8,10 +8,17 @@ function bytes = encode_header(header)
   names = fieldnames(header);
   text = '{';
   for i = 1:numel(names)
+    if isnumeric(header.(names{i})) && ~all(isfinite(header.(names{i})(:)))
+      error('nflae:badRequest', '%s must be finite', names{i});  % there is no such number in JSON
+    end
     text = [text, '"', names{i}, '":', json(header.(names{i})), ',']; %#ok<AGROW> a dozen at most
   end
   text(end) = '}';
   bytes = unicode2native(text, 'UTF-8');
+  if numel(bytes) > 65536
+    error('nflae:badRequest', 'the options have %d bytes, and a server reads 65536: give shorter texts or lists', ...
+      numel(bytes));
+  end
 end
 
 function text = json(value)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from matlab_io.errors import NflaeError
+from matlab_io.errors import NflaeError, printable
 from nflae_bridge.cli.options.common import ChannelOptions, channel_options
 from nflae_bridge.cli.terminal import Table, fact, progress
 
@@ -36,7 +36,7 @@ def command(source: Path, reading: ChannelOptions) -> None:
     rows = Table(("variable", "size", "class"), title=str(source))
     for variable in variables:
         kind = f"complex {variable.matlab_class}" if variable.is_complex else variable.matlab_class
-        rows.add_row(variable.name, " x ".join(str(size) for size in variable.shape), kind)
+        rows.add_row(printable(variable.name), " x ".join(str(size) for size in variable.shape), kind)
     if variables:
         rows.show()
     try:

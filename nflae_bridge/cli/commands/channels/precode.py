@@ -20,7 +20,7 @@ from nflae_bridge.cli.options.prediction import PredictionOptions, prediction_op
 from nflae_bridge.cli.options.problem import problem_options
 from nflae_bridge.cli.options.scheme import NETWORK, SchemeOption
 from nflae_bridge.cli.terminal import announce, fact, progress, warn
-from nflae_bridge.files.budget.choice import BudgetChoice, BudgetRequest, choose_budget
+from nflae_bridge.files.budget.choice import BudgetChoice, BudgetRequest
 from nflae_bridge.files.problem import ProblemRequest, choose_problem, problem_budget, problem_info, streams_of
 
 if TYPE_CHECKING:
@@ -115,12 +115,11 @@ def command(
 
     _check_network_options(name, work)
     _check_prediction(prediction, plotting)
-    if mat_version is not None and output.suffix.lower() == ".npz":
-        raise click.UsageError(f"--mat-version {mat_version} is for .mat files, and {output} is a .npz file")
+    _check_version(mat_version, output)
     check_plot(plotting, forbidden=(source, output))
     with reading.open(source, joint=True) as file:
-        choice = choose_budget(request, file, progress, wanted.power_per_antenna)
-        problem, budget = _checked_problem(wanted, choice, file, name, prediction, plotting)
+        problem, choice = choose_problem(wanted, request, file, progress)
+        budget = _checked_budget(problem, choice, file, name, prediction, plotting)
         check_plot_drop(plotting, file)
         announce(file, choice, request.yes)
 
@@ -156,22 +155,21 @@ def command(
     fact("written", f"{output} (version {results.version})" + (f", {plotting.plot}" if picture else ""))
 
 
-def _checked_problem(
-    wanted: ProblemRequest,
+def _checked_budget(
+    problem: PrecodingProblem,
     choice: BudgetChoice,
     file: ChannelFile,
     name: str,
     prediction: PredictionOptions,
     plotting: PlotOptions,
-) -> tuple[PrecodingProblem, LinkBudget]:
-    """Return the problem of a file, which the scheme solves, with its link budget."""
+) -> LinkBudget:
+    """Return the link budget of a problem, which the scheme solves."""
     from simulator.problems.combinations import check_combination
     from simulator.schemes.options import split_spec
 
-    problem = choose_problem(wanted, file, choice)
     if problem.is_plain:
         check_combination(problem, choice.link_budget(), split_spec(name)[0])
-        return problem, choice.link_budget()
+        return choice.link_budget()
     from simulator.problems.dispatch import check_problem_scheme
 
     budget = problem_budget(problem, choice, file.antennas)
@@ -185,7 +183,7 @@ def _checked_problem(
             "--ahead precodes drops of one receive antenna one by one: leave it out with this problem"
         )
     fact("problem", ", ".join(sorted(problem.parts)))
-    return problem, budget
+    return budget
 
 
 def _scheme(problem: PrecodingProblem, name: str, work: WorkOptions, device: str) -> Scheme:
@@ -230,6 +228,11 @@ def _check_network_options(name: str, work: WorkOptions) -> None:
     for option, given in (("--refine", work.refine or None), ("--model", work.model if work.model != "auto" else None)):
         if given is not None:
             raise click.UsageError(f"{option} {given} applies to --scheme nflae only; leave it out with {name}.")
+
+
+def _check_version(version: str | None, output: Path) -> None:
+    if version is not None and output.suffix.lower() == ".npz":
+        raise click.UsageError(f"--mat-version {version} is for .mat files, and {output} is a .npz file")
 
 
 def _check_prediction(prediction: PredictionOptions, plotting: PlotOptions) -> None:

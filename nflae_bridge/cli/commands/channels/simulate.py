@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # The noise of the channel estimates has its own generator, so that it does not change the positions of the users.
 _CSI_STREAM = 1 << 40
+_CHANNELS = "channels.mat"
 
 
 @click.command(
@@ -34,6 +35,7 @@ _CSI_STREAM = 1 << 40
       nflae simulate -o split.mat --carrier-ghz 100 --subcarriers 16 --bandwidth-mhz 5000
       nflae simulate -o large.mat --drops 200000 --mat-version 7.3
       nflae simulate -o flight.mat --trajectory flight.csv --slot-ms 0.5
+      nflae simulate --source site --sensors site1 --users 40 --drops 40 --antennas 64
       nflae simulate -o umi.mat --source umi --users 4 --antennas 64 --carrier-ghz 3.5
       nflae simulate -o walk.mat --source cdl --users 6 --slots 20 --slot-ms 1 --speed 3
       nflae simulate -o band.mat --source cdl --subcarriers 12 --bandwidth-mhz 20
@@ -44,6 +46,7 @@ _CSI_STREAM = 1 << 40
     Sources (docs/how_to/sources.md describes their files and conventions):
       uav, paper          scenarios, also --scenario: UAVs and ground users; the published one
       flight:FILE.csv     users on waypoints, one drop per slot, also --trajectory
+      site                drones around a mast among buildings; --sensors records them (docs/how_to/sites.md)
       umi, uma, rma, cdl  3GPP TR 38.901, by Sionna PHY
       deepmimo:PATH       a DeepMIMO scenario folder or a saved dataset, versions 1 to 4
       quadriga:FILE.mat   paths or frequency responses of QuaDRiGa
@@ -58,14 +61,19 @@ _CSI_STREAM = 1 << 40
       nflae_info.drop_axis    "time" where drops are snapshots of moving users; slot_seconds, s
       carrier_hz, subcarriers where the source has them
       receive_combiner        R x K x S, with --receive-antennas strongest or eigen
-      x, height, distance     K x S, m, of uav and paper
-      angle_rad, near_field   K x S, of uav and paper: angle from the array normal, true label
+      x, height, distance     K x S, m, of uav, paper and site; x: horizontal distance from the mast
+      angle_rad, near_field   K x S, of uav, paper and site: angle from the array normal, true label
+      east, north, in_sight   K x S, of site; gps_x, gps_height, gps_east, gps_north: satellite positions with errors
       y, azimuth_rad, depression_rad    K x S, with --array upa instead of angle_rad
-      array_height (m), array_tilt_rad, scenario    of uav and paper
+      array_height (m), array_tilt_rad    of uav, paper and site; scenario of uav and paper
     """,
 )
 @click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), metavar="OUT.mat", help="File to write."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="OUT.mat",
+    help="File to write; required without --sensors.  [default: channels.mat in DIR of --sensors]",
 )
 @click.option("--source", cls=SourceOption, help="Source of the channels, see below.  [default: uav]")
 @click.option(
@@ -82,7 +90,7 @@ _CSI_STREAM = 1 << 40
 @click.option(
     "--slot-ms",
     type=click.FloatRange(min=0, min_open=True),
-    help="Slot duration with --trajectory or --slots, ms.  [default: 0.5]",
+    help="Slot duration with --trajectory, --slots or --source site, ms.  [default: 0.5, of site 333]",
 )
 @click.option(
     "--slots",
@@ -94,6 +102,12 @@ _CSI_STREAM = 1 << 40
     "--drops",
     type=click.IntRange(min=1),
     help="Drops S, each with all subcarriers.  [default: 100, or all in the file]",
+)
+@click.option(
+    "--sensors",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder to make in DeepSense 6G's layout, of --source site: beam powers, GPS, pictures, radar, LiDAR and CSI.",
 )
 @click.option("--users", type=click.IntRange(min=1), help="Users K per drop.  [default: 10, or all in the file]")
 @click.option("--antennas", type=click.IntRange(min=1), help="Antennas N.  [default: 256, or those of the file]")
@@ -144,7 +158,8 @@ _CSI_STREAM = 1 << 40
     help="Version of OUT.mat; 7.3 is written block by block and has no size limit.",
 )
 def command(
-    output: Path,
+    output: Path | None,
+    sensors: Path | None,
     source: str | None,
     scenario: str | None,
     trajectory: Path | None,
@@ -159,28 +174,76 @@ def command(
     if trajectory is not None and (source or scenario) is not None:
         raise click.UsageError(f"--trajectory {trajectory} is a source: give it without --source or --scenario")
     flight = None if trajectory is None else f"flight:{trajectory}"
+    if output is None and sensors is None:
+        raise click.UsageError("no output: give -o OUT.mat")
     name, _, file = (source or scenario or flight or "uav").partition(":")
 
-    from matlab_io import write_channels
+    from matlab_io.sequences import check_new_folder
     from simulator.channels.sources import draw
 
-    drawn = draw(name, _request(Path(file) if file else None, seed, request))
+    if sensors is not None:
+        check_new_folder(sensors)
+    drawn = draw(name, _request(Path(file) if file else None, seed, request | {"sensors": sensors is not None}))
     extra: dict[str, Any] = {"power": 1.0} | dict(drawn.metadata) | {"source": name, "seed": seed}
     if csi_snr_db is not None:
         extra["csi_snr_db"] = csi_snr_db
     with progress("simulate", drawn.drops, "drops") as advance:
-        write_channels(
-            output,
-            _channels(drawn, seed, csi_snr_db, advance),
-            users=drawn.users,
-            antennas=drawn.antennas,
-            drops=drawn.drops,
-            version=mat_version,
-            extra=extra,
-        )
+        blocks = _channels(drawn, seed, csi_snr_db, advance)
+        if sensors is None:
+            assert output is not None
+            _write(output, drawn, blocks, mat_version, extra)
+        else:
+            _write_sensors(sensors, output, drawn, list(blocks), mat_version, extra)
     size = f"H {drawn.antennas} x {drawn.users} x {drawn.drops}"
     what = "scenario" if "scenario" in extra else "source"
-    fact("written", f"{output}: {size}, {what} {name}{f', {drawn.remark}' if drawn.remark else ''}")
+    written = output or (sensors or Path()) / _CHANNELS
+    fact("written", f"{written}: {size}, {what} {name}{f', {drawn.remark}' if drawn.remark else ''}")
+    if drawn.recording is not None:
+        samples = drawn.recording.sequences
+        fact("written", f"{sensors}: {len(samples.step)} samples of {drawn.users} flights, {drawn.antennas} beams")
+
+
+def _write(
+    output: Path,
+    drawn: ChannelSet,
+    blocks: Iterable[npt.NDArray[np.complex64]],
+    mat_version: str,
+    extra: dict[str, Any],
+) -> None:
+    from matlab_io import write_channels
+
+    write_channels(
+        output,
+        blocks,
+        users=drawn.users,
+        antennas=drawn.antennas,
+        drops=drawn.drops,
+        version=mat_version,
+        extra=extra,
+    )
+
+
+def _write_sensors(
+    folder: Path,
+    output: Path | None,
+    drawn: ChannelSet,
+    blocks: list[npt.NDArray[np.complex64]],
+    mat_version: str,
+    extra: dict[str, Any],
+) -> None:
+    """Write the folder of the sensors, with the channels of each sample, and the channel file."""
+    from matlab_io.sequences import write_folder
+
+    assert drawn.recording is not None
+    if output is not None:
+        _write(output, drawn, blocks, mat_version, extra)
+    csi = [channel[:, None] for user in range(drawn.users) for block in blocks for channel in block[:, user]]
+    write_folder(
+        folder,
+        drawn.recording.sequences,
+        recordings={**drawn.recording.files, "unit1_csi": csi},
+        beside=lambda part: None if output else _write(part / _CHANNELS, drawn, blocks, mat_version, extra),
+    )
 
 
 def _request(file: Path | None, seed: int, options: dict[str, Any]) -> Request:

@@ -1,1 +1,1 @@
-"""Hold the commands that serve running programs: serve, keys and stream."""
+"""Hold the commands for running programs: serve, keys, stream and matlab-path."""

@@ -11,7 +11,7 @@ from nflae_bridge.cli.terminal import fact
 
 
 def _checked_name(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
-    from nflae_bridge.live.keys import check_name
+    from nflae_bridge.live.protocol.keys import check_name
 
     try:
         check_name(value)
@@ -42,7 +42,7 @@ def command(name: str, folder: Path) -> None:
     NAME has letters, digits, '.', '_' and '-' only. The files have ZeroMQ's certificate format, which pyzmq, czmq and
     others read too; a secret key that other accounts may read is refused by serve and by the clients.
     """
-    from nflae_bridge.live.keys import make_keys
+    from nflae_bridge.live.protocol.keys import make_keys
 
     public, secret = make_keys(folder, name)
     fact("public key", str(public))

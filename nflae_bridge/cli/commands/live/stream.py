@@ -14,15 +14,18 @@ import click
 
 from matlab_io.extras import require
 from nflae_bridge.cli.options.common import device_option, model_option
+from nflae_bridge.cli.options.endpoint import endpoint_option
 from nflae_bridge.cli.options.prediction import PredictionOptions, prediction_options
 from nflae_bridge.cli.options.scheme import SchemeOption
+from nflae_bridge.cli.options.tracking import TrackingOptions, tracking_options
+from nflae_bridge.cli.options.view import ViewOptions, view_options
 from nflae_bridge.files.budget.choice import BudgetRequest, choose_budget
 
 if TYPE_CHECKING:
+    from nflae_bridge.live.gnuradio.computation.items import Stream
     from nflae_bridge.live.gnuradio.computation.prediction import ItemPredictor, Predict
     from nflae_bridge.live.gnuradio.counts import Counts
     from nflae_bridge.live.gnuradio.inlet import Warn
-    from nflae_bridge.live.gnuradio.items import Stream
     from nflae_bridge.live.gnuradio.relay import Precode
     from nflae_bridge.live.gnuradio.session import StreamSettings
     from nflae_bridge.live.gnuradio.sockets.endpoints import Endpoint
@@ -63,6 +66,8 @@ class _Options:
     status_every: float
     journal: Path | None
     prediction: PredictionOptions
+    tracking: TrackingOptions
+    viewing: ViewOptions
 
     @property
     def outputs(self) -> dict[Stream, Endpoint]:
@@ -73,18 +78,6 @@ class _Options:
             "powers": self.powers,
         }
         return {name: endpoint for name, endpoint in given.items() if endpoint is not None}
-
-
-def _endpoint(ctx: click.Context, parameter: click.Parameter, value: str | None) -> Endpoint | None:
-    from nflae_bridge.live.gnuradio.sockets.endpoints import parse_endpoint
-
-    try:
-        return None if value is None else parse_endpoint(value, is_input=parameter.name == "csi")
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
-_ENDPOINT: dict[str, Any] = {"callback": _endpoint, "metavar": "KIND:ADDRESS[,OPTION...]"}
 
 
 @click.command(
@@ -101,6 +94,8 @@ _ENDPOINT: dict[str, Any] = {"callback": _endpoint, "metavar": "KIND:ADDRESS[,OP
                      --labels pub:tcp://127.0.0.1:5558 --powers pub:tcp://127.0.0.1:5559
       precoders for the channels two items later, which are in use when they arrive:
         nflae stream --users 4 --antennas 64 --csi ...,tags --precoders ...,tags --ahead 2 --geometry line
+      positions, angles and beams of the users in the tags of the precoders:
+        nflae stream --users 4 --antennas 64 --csi ...,tags --precoders ...,tags --track --slot-ms 10
       PDUs (ZMQ ... Message blocks), each with its own link budget in its metadata:
         nflae stream --users 4 --antennas 64 --csi pull:tcp://127.0.0.1:5556,pdu \\
                      --precoders push:tcp://127.0.0.1:5557,pdu
@@ -130,10 +125,10 @@ _ENDPOINT: dict[str, Any] = {"callback": _endpoint, "metavar": "KIND:ADDRESS[,OP
     Ctrl-C or SIGTERM: what was taken is finished within half a second, the counts go to the log (stderr), exit status
     0.""",
 )
-@click.option("--csi", required=True, **_ENDPOINT, help="Input of the channels.")
-@click.option("--precoders", **_ENDPOINT, help="Output of the precoders.")
-@click.option("--labels", **_ENDPOINT, help="Output of the near-field labels.")
-@click.option("--powers", **_ENDPOINT, help="Output of the powers.")
+@endpoint_option("--csi", "Input of the channels.", is_input=True, required=True)
+@endpoint_option("--precoders", "Output of the precoders.")
+@endpoint_option("--labels", "Output of the near-field labels.")
+@endpoint_option("--powers", "Output of the powers.")
 @click.option("--users", required=True, type=click.IntRange(min=1), help="Users K per item.")
 @click.option("--antennas", required=True, type=click.IntRange(min=1), help="Antennas N per item.")
 @click.option(
@@ -180,6 +175,7 @@ _ENDPOINT: dict[str, Any] = {"callback": _endpoint, "metavar": "KIND:ADDRESS[,OP
     help="After that time: stop, send the last precoders again, or compute RZF here.  [default: stop]",
 )
 @prediction_options(None, "Precode for the channel predicted this many items after each.", files=False)
+@tracking_options
 @click.option(
     "--max-batch",
     type=click.IntRange(min=1),
@@ -208,6 +204,7 @@ _ENDPOINT: dict[str, Any] = {"callback": _endpoint, "metavar": "KIND:ADDRESS[,OP
     metavar="FILE",
     help="Keep the number of unfinished items, which the next nflae stream counts as lost; for --csi without tags.",
 )
+@view_options
 def command(**values: Any) -> None:
     """Precode the channels of a running GNU Radio flowgraph, over gr-zeromq's sockets.
 
@@ -223,7 +220,8 @@ def command(**values: Any) -> None:
     with ExitStack() as stack:
         computation = _local(options) if options.server is None else _remote(options, log, stack)
         make_predictor = None if options.prediction.ahead is None else partial(_predictor, options, computation.predict)
-        stream(settings, computation.make_precode, log, make_predictor)
+        make_tracker = options.tracking.tracker if options.tracking.track else None
+        stream(settings, computation.make_precode, log, make_predictor, make_tracker)
     log.flush()
     # The end of an interpreter waits for a computation that is not over, and takes seconds where PyTorch is loaded.
     os._exit(0)
@@ -242,6 +240,7 @@ def _check(options: _Options) -> None:
             f"--ahead {prediction.ahead} is beyond half the history of {prediction.history}: give --history"
             f" {2 * prediction.ahead} or more"
         )
+    _check_tracking(options)
     if options.result_tags and not (options.precoders and options.precoders.tags):
         raise click.UsageError("--result-tags needs --precoders with ',tags'")
     if options.journal and options.csi.tags:
@@ -254,6 +253,14 @@ def _check(options: _Options) -> None:
         raise click.UsageError("--model and --device are options of the server: give them to nflae serve")
     elif options.fallback == "rzf":
         require("torch", "nflae stream --fallback rzf")
+
+
+def _check_tracking(options: _Options) -> None:
+    options.tracking.check()
+    if options.tracking.track:
+        if not any(endpoint.tags or endpoint.pdu for endpoint in options.outputs.values()):
+            raise click.UsageError("--track needs an output with ',tags' or ',pdu', which carries the positions")
+        require("torch", "nflae stream --track")
 
 
 def _settings(options: _Options) -> StreamSettings:
@@ -282,6 +289,9 @@ def _settings(options: _Options) -> StreamSettings:
         result_tags=options.result_tags,
         status_seconds=options.status_every,
         journal=options.journal,
+        view=options.viewing.settings(),
+        scheme=options.scheme,
+        computation=options.server or f"in this process, {options.device}",
     )
 
 

@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from matlab_io.errors import NflaeError
+from nflae_bridge.cli.commands.studies import evaluation_report as reports
 from nflae_bridge.cli.options.common import (
     ChannelOptions,
     WorkOptions,
-    budget_options,
     channel_options,
     cluster_option,
     near_field_option,
-    work_options,
+)
+from nflae_bridge.cli.options.evaluation import (
+    EvaluationOptions,
+    PlotKind,
+    evaluation_budget_options,
+    evaluation_options,
+    evaluation_work_options,
 )
 from nflae_bridge.cli.options.plot import PlotOptions, plot_options
 from nflae_bridge.cli.options.problem import problem_options
 from nflae_bridge.cli.options.scheme import SchemeOption, usable_schemes
-from nflae_bridge.cli.terminal import Table, announce, duration, fact, progress
-from nflae_bridge.files.budget.choice import BudgetChoice, BudgetRequest, choose_budget
+from nflae_bridge.cli.terminal import announce, fact, progress, warn
+from nflae_bridge.files.budget.choice import BudgetChoice, BudgetRequest
 from nflae_bridge.files.problem import ProblemRequest, check_together, choose_problem, problem_budget
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from matlab_io import ChannelFile
     from nflae_bridge.cli.outputs import SideFile
     from nflae_bridge.files.blocks import Block
-    from nflae_bridge.plots.drop_picture import DropPicture
-    from nflae_bridge.plots.look import FigureLook
-    from nflae_bridge.studies.evaluation import Evaluation, Score
+    from nflae_bridge.studies.evaluation.comparison import Comparison
+    from nflae_bridge.studies.evaluation.tables import SnrPoint
     from simulator.downlink.budget import LinkBudget
     from simulator.problems.problem import PrecodingProblem
 
@@ -47,10 +54,15 @@ if TYPE_CHECKING:
       nflae evaluate channels.mat
       nflae evaluate channels.mat --alpha-c 0.4 --min-rate 0.6 --schemes rzf,wmmse,nflae
       nflae evaluate channels.mat --drops 5000 --csv schemes.csv --plot schemes.png
+      nflae evaluate channels.mat --snr-db -10:30:5 --plot rates.pdf
+      nflae evaluate channels.mat --var H_est --h-true H_true --per-drop drops.csv
+      nflae evaluate flight.mat --csi predicted:4,noisy:10 --plot cdf.png --plot-kind cdf
+      nflae evaluate channels.mat --schemes rzf,nflae --model tiny --model runs/mine
       nflae evaluate channels.mat --drops 100000 --cluster local:8
       nflae evaluate channels.mat --power-per-antenna 0.01
 
     All schemes use the same near-field labels, those of the file or the network.
+    Intervals are of 95 %, by a bootstrap over the drops, in blocks where successive drops are correlated.
     Other problems than the plain sum rate are solved by every scheme there is for them, and measured by their own
     objective. Times are medians of five runs on one block.""",
 )
@@ -63,31 +75,21 @@ if TYPE_CHECKING:
     help="Schemes to evaluate, each with its own options, e.g. rzf,wmmse:iterations=50.  [default: all of the problem]",
 )
 @click.option("--optimiser", is_flag=True, help="Add the slow per-drop optimiser, the reference under constraints.")
-@click.option(
-    "--drops",
-    type=click.IntRange(min=1),
-    default=1000,
-    show_default=True,
-    help="Evaluate at most this many drops, from the first one on.",
-)
-@click.option(
-    "--csv", "csv_path", type=click.Path(path_type=Path), metavar="FILE", help="Also write the table to FILE."
-)
+@evaluation_options
 @cluster_option
 @channel_options
 @near_field_option
-@budget_options
+@evaluation_budget_options
 @problem_options
-@work_options
+@evaluation_work_options
 @plot_options
 def command(
     source: Path,
     schemes: list[str],
     optimiser: bool,
-    drops: int,
-    csv_path: Path | None,
     cluster: str | None,
     labels: str | None,
+    wished: EvaluationOptions,
     reading: ChannelOptions,
     request: BudgetRequest,
     wanted: ProblemRequest,
@@ -95,214 +97,269 @@ def command(
     plotting: PlotOptions,
 ) -> None:
     """Compare the schemes on the channels in IN.mat: sum rate, fraction of capacity, time per drop."""
-    from nflae_bridge.cli.options.plot import check_plot_drop, precode_drop_to_plot
-
-    _check_outputs(source, csv_path, plotting)
-    with reading.open(source, joint=True) as file:
-        choice = choose_budget(request, file, progress, wanted.power_per_antenna)
-        problem, budget, schemes = _checked_problem(wanted, choice, file, schemes, optimiser, plotting)
-        check_plot_drop(plotting, file)
-        announce(file, choice, request.yes)
-
-        from nflae_bridge.engine.devices import choose_device
-        from nflae_bridge.files.blocks import blocks
-        from nflae_bridge.files.labels import LabelSource, describe_panel_labels, read_labels, stated_panel
-        from nflae_bridge.network.shipped import portable_model
-        from nflae_bridge.studies.evaluation import Comparison, evaluate
-
-        device = choose_device(work.device)
-        # The workers of a cluster may have another device than this machine; the network must be the same.
-        model = portable_model(work.model, device.type)
-        given, origin = read_labels(file, labels)
-        panel = stated_panel(file, labels) if given is None else None
-        comparison = Comparison(tuple(schemes), optimiser, model, work.device, work.refine, budget, problem, panel)
-        engine = comparison.engine()
-        stop, batch = _whole_counts(problem, file, drops, work.batch)
-        drop_blocks = blocks(file, stop, batch, work.on_bad_drop, choice.noise, given)
-        with progress("evaluate", stop, "drops") as advance:
-            found = evaluate(_whole(problem, file, drop_blocks), comparison, advance, cluster)
-        shown = None
-        if plotting.plot is not None:
-            name = "nflae" if "nflae" in schemes else schemes[0]
-            scheme = comparison.schemes_by_name()[name]
-            label_source = LabelSource(given, comparison.near_field_score, panel is None, panel)
-            shown = precode_drop_to_plot(plotting, file, name, scheme, budget, device, choice.noise, label_source)
-        outputs = [] if plotting.plot is None or shown is None else [_drawn(plotting.plot, shown, found, plotting.look)]
-        if csv_path is not None:
-            outputs.append(_table_file(csv_path, found, problem))
+    kind = wished.content_of_plot(plotting)
+    snrs: list[float | None] = [None] if wished.sweep is None else [*wished.sweep]
+    if wished.sweep is not None:
+        request = replace(request, snr_db=wished.sweep[0])
+    if wished.models:
+        work = replace(work, model=wished.models[0])
+    _check_outputs(source, wished, plotting)
+    with ExitStack() as stack:
+        file = stack.enter_context(reading.open(source, joint=True))
+        judged = file
+        if wished.true_variable is not None:
+            judged = stack.enter_context(_open_true(reading, wished.true_variable, file))
+        problem, choice = choose_problem(wanted, request, judged, progress)
+        schemes = _checked_schemes(problem, wished, choice, schemes, optimiser, plotting)
+        budget = choice.link_budget() if problem.is_plain else problem_budget(problem, choice, file.antennas)
+        for spec in schemes:
+            _check_scheme(problem, budget, spec)
+        _announce(file, judged, choice, request.yes, wished)
+        setup = _Setup(file, judged, choice, problem, wished, labels)
+        comparison = _comparison(setup, tuple(schemes), optimiser, work, budget)
+        points = _evaluate(setup, comparison, work, snrs, cluster)
+        outputs = _outputs(setup, comparison, points, kind, plotting)
         for output in outputs:
             output.save()
-        origin = origin or describe_panel_labels(panel, file, labels) or f"model {engine.checkpoint.name}"
-        _report(found, problem, file.drops, budget, origin, str(device), file.users < file.antennas)
+        reports.report(points, problem, budget, setup.origin(comparison), comparison, file, wished.degrades)
         if choice.sum_rate_scope and choice.power_scope != "total":
             fact("sum rate", f"in bps/Hz{choice.sum_rate_scope}")
     for output in outputs:
         fact("written", str(output.path))
+    found = points[-1].found
     if found.lost is not None:
-        raise NflaeError(f"only {found.drops} of {stop} drops: {found.lost}")
+        raise NflaeError(f"only {found.drops} drops of the last SNR: {found.lost}")
 
 
-def _check_outputs(source: Path, csv_path: Path | None, plotting: PlotOptions) -> None:
+@dataclass(frozen=True)
+class _Setup:
+    """Hold the channels of the precoders and those on which they are judged, and what is known of them."""
+
+    file: ChannelFile
+    judged: ChannelFile
+    choice: BudgetChoice
+    problem: PrecodingProblem
+    wished: EvaluationOptions
+    labels: str | None
+
+    def given(self) -> tuple[npt.NDArray[np.bool_] | None, str]:
+        """Return the near-field labels of the file and their origin."""
+        from nflae_bridge.files.labels import read_labels
+
+        return read_labels(self.file, self.labels)
+
+    def origin(self, comparison: Comparison) -> str:
+        """Return the origin of the labels, in words."""
+        from nflae_bridge.files.labels import describe_panel_labels
+
+        panel = describe_panel_labels(comparison.panel, self.file, self.labels)
+        return self.given()[1] or panel or f"model {comparison.engine().checkpoint.name}"
+
+
+def _open_true(reading: ChannelOptions, name: str, file: ChannelFile) -> ChannelFile:
+    """Open the true channels, of the same drops as those of the file."""
+    from nflae_bridge.studies.evaluation.csi_blocks import check_same_drops
+
+    true = replace(reading, variable=name).open(file.path, joint=True)
+    check_same_drops(file, true)
+    return true
+
+
+def _announce(
+    file: ChannelFile, judged: ChannelFile, choice: BudgetChoice, yes: bool, wished: EvaluationOptions
+) -> None:
+    """Print the channels, the link budget, the CSI and the SNRs."""
+    if judged is not file:
+        for note in file.notes:
+            fact("CSI", note)
+    announce(judged, choice, yes)
+    if judged is not file:
+        fact("judged on", f"{judged.variable}; the precoders, and the labels of users, come from {file.variable}")
+    if wished.csi not in (None, "perfect"):
+        fact("CSI", f"{wished.csi}, seed {wished.seed}; judged on {judged.variable}")
+    if wished.sweep is not None and len(wished.sweep) > 1:
+        low, high = wished.sweep[0], wished.sweep[-1]
+        fact("sweep", f"{len(wished.sweep)} SNRs of the mean user, {low:g} to {high:g} dB; the first is shown above")
+
+
+def _comparison(
+    setup: _Setup, schemes: tuple[str, ...], optimiser: bool, work: WorkOptions, budget: LinkBudget
+) -> Comparison:
+    from nflae_bridge.engine.devices import choose_device
+    from nflae_bridge.files.labels import stated_panel
+    from nflae_bridge.network.shipped import portable_model
+    from nflae_bridge.studies.evaluation.comparison import Comparison
+
+    kind = choose_device(work.device).type
+    # The workers of a cluster may have another device than this machine; the network must be the same.
+    models = list(dict.fromkeys(portable_model(model, kind) for model in setup.wished.models or (work.model,)))
+    names = [Path(model).name for model in models]
+    if len(set(names)) < len(names):
+        raise click.UsageError(f"two folders of --model are named {names[-1]}: rename one, the rows are named by them.")
+    panel = stated_panel(setup.file, setup.labels) if setup.given()[0] is None else None
+    return Comparison(
+        schemes, optimiser, models[0], work.device, work.refine, budget, setup.problem, panel, tuple(models[1:])
+    )
+
+
+def _evaluate(
+    setup: _Setup, comparison: Comparison, work: WorkOptions, snrs: Sequence[float | None], cluster: str | None
+) -> list[SnrPoint]:
+    """Evaluate the schemes at every SNR, with the same CSI; without times where there are several."""
+    from nflae_bridge.studies.evaluation.evaluate import evaluate
+    from nflae_bridge.studies.evaluation.tables import SnrPoint
+
+    stop, passing = _passes(setup, work)
+    points: list[SnrPoint] = []
+    with progress("evaluate", stop * len(snrs), "drops") as advance:
+        for index, snr in enumerate(snrs):
+            budget = comparison.budget
+            if snr is not None and snrs[0] is not None:
+                budget = replace(budget, noise_power=budget.noise_power * 10 ** ((snrs[0] - snr) / 10))
+
+            def note(done: int, text: str, before: int = index * stop) -> None:
+                advance(before + done, text)
+
+            at = replace(comparison, budget=budget)
+            found = evaluate(_whole(setup, passing()), at, note, cluster, timed=len(snrs) == 1)
+            points.append(SnrPoint(snr if len(snrs) > 1 else None, found))
+            if found.lost is not None:
+                break
+    return points
+
+
+def _passes(setup: _Setup, work: WorkOptions) -> tuple[int, Callable[[], Iterator[Block]]]:
+    """Return the number of drops, and a function that yields their blocks anew."""
+    from nflae_bridge.files.blocks import blocks
+    from nflae_bridge.studies.evaluation.csi_blocks import DegradedDrops, paired_blocks
+    from simulator.csi.models import parse_csi
+
+    file, judged, noise, given = setup.file, setup.judged, setup.choice.noise, setup.given()[0]
+    stop, batch = _whole_counts(setup.problem, file, setup.wished.drops, work.batch)
+    bad = work.on_bad_drop
+    if setup.judged is not file:
+        return stop, lambda: paired_blocks(file, judged, stop, batch, bad, noise, given)
+    if setup.wished.degrades:
+        csi = parse_csi(str(setup.wished.csi))
+        degraded = DegradedDrops(file, csi, stop, batch, bad, noise, given, setup.wished.seed)
+        for note in degraded.notes:
+            warn(note)
+        return degraded.drops, degraded.blocks
+    return stop, lambda: blocks(file, stop, batch, bad, noise, given)
+
+
+def _outputs(
+    setup: _Setup, comparison: Comparison, points: list[SnrPoint], kind: PlotKind, plotting: PlotOptions
+) -> list[SideFile]:
+    """Return the plot and the tables, to be saved."""
+    from nflae_bridge.cli.outputs import SideFile
+    from nflae_bridge.studies.evaluation.tables import per_drop_table, summary_table
+
+    outputs: list[SideFile] = []
+    if plotting.plot is not None:
+        title = f"{setup.file.path.name}, {points[0].found.drops - points[0].found.skipped} drops"
+        title += f", {setup.wished.csi} CSI" if setup.wished.csi else ""
+        title += f", precoders from {setup.file.variable}" if setup.judged is not setup.file else ""
+        shown = None
+        if kind == "users":
+            shown = _precoded_drop(setup, comparison, plotting)
+        if kind != "users" or shown is not None:
+            outputs.append(reports.drawn(plotting.plot, points, kind, shown, title, plotting.look))
+    if setup.wished.csv_path is not None:
+        shares = [
+            [reports.share(score, point.found, setup.problem) for score in point.found.scores] for point in points
+        ]
+        outputs.append(SideFile(setup.wished.csv_path, summary_table(points, setup.problem, shares)))
+    if setup.wished.per_drop is not None:
+        outputs.append(SideFile(setup.wished.per_drop, per_drop_table(points, setup.problem)))
+    return outputs
+
+
+def _precoded_drop(setup: _Setup, comparison: Comparison, plotting: PlotOptions) -> Any:
+    """Return the answer of the network, or of the first scheme, on the drop to plot."""
+    from nflae_bridge.cli.options.plot import precode_drop_to_plot
+    from nflae_bridge.engine.devices import choose_device
+    from nflae_bridge.files.labels import LabelSource
+
+    schemes = comparison.schemes_by_name()
+    name = next((name for name in schemes if name.startswith("nflae")), next(iter(schemes)))
+    panel, given = comparison.panel, setup.given()[0]
+    source = LabelSource(given, comparison.near_field_score, panel is None, panel)
+    device, budget = choose_device(comparison.device), comparison.budget
+    return precode_drop_to_plot(plotting, setup.file, name, schemes[name], budget, device, setup.choice.noise, source)
+
+
+def _check_outputs(source: Path, wished: EvaluationOptions, plotting: PlotOptions) -> None:
     from nflae_bridge.cli.options.plot import check_plot
     from nflae_bridge.cli.outputs import check_output_path
 
     check_plot(plotting, forbidden=(source,))
-    if csv_path is not None:
-        check_output_path(csv_path, forbidden=(source, *([plotting.plot] if plotting.plot else [])))
+    taken = [source] if plotting.plot is None else [source, plotting.plot]
+    for path in (wished.csv_path, wished.per_drop):
+        if path is not None:
+            check_output_path(path, forbidden=tuple(taken))
+            taken.append(path)
 
 
 def _whole_counts(problem: PrecodingProblem, file: ChannelFile, drops: int, batch: int | None) -> tuple[int, int]:
     """Return the number of drops to evaluate and that per block, multiples of those that are solved together."""
     from nflae_bridge.engine.devices import drops_per_block
-    from nflae_bridge.studies.evaluation import BLOCK_DROPS
+    from nflae_bridge.studies.evaluation.comparison import BLOCK_DROPS
 
     together = problem.drops_together
     batch = batch or min(drops_per_block(file.users, file.antennas), BLOCK_DROPS)
     return min(max(drops - drops % together, together), file.drops), batch + -batch % together
 
 
-def _checked_problem(
-    wanted: ProblemRequest,
+def _checked_schemes(
+    problem: PrecodingProblem,
+    wished: EvaluationOptions,
     choice: BudgetChoice,
-    file: ChannelFile,
     schemes: list[str],
     optimiser: bool,
     plotting: PlotOptions,
-) -> tuple[PrecodingProblem, LinkBudget, list[str]]:
-    """Return the problem of a file, its link budget, and the schemes, each of which solves it."""
-    from simulator.problems.combinations import check_combination, solving_schemes
-    from simulator.problems.dispatch import check_problem_scheme
-    from simulator.schemes.options import split_spec
+) -> list[str]:
+    """Return the schemes, those of the problem by default; options that do not apply to it are refused."""
+    from simulator.problems.combinations import solving_schemes
+    from simulator.schemes import needs_sic
 
-    problem = choose_problem(wanted, file, choice)
-    budget = choice.link_budget() if problem.is_plain else problem_budget(problem, choice, file.antennas)
     if problem.is_plain:
-        schemes = schemes or usable_schemes()
-        for spec in schemes:
-            check_combination(problem, budget, split_spec(spec)[0])
-        return problem, budget, schemes
-    schemes = schemes or list(solving_schemes(problem))
-    for spec in schemes:
-        check_problem_scheme(problem, budget, spec)
-    for option, given in (("--optimiser", optimiser), ("--plot", plotting.plot is not None)):
+        chosen = schemes or usable_schemes()
+        sic = [spec for spec in chosen if needs_sic(spec)] if wished.degrades else []
+        if sic and schemes:
+            raise click.UsageError(
+                f"{sic[0]} needs receivers with SIC, whose rates hold for perfect CSI: leave it out."
+            )
+        return [spec for spec in chosen if spec not in sic]
+    for option, given in (
+        ("--optimiser", optimiser),
+        ("--plot", plotting.plot is not None),
+        ("--csi", wished.csi is not None),
+        ("--h-true", wished.true_variable is not None),
+        ("several --model", len(wished.models) > 1),
+    ):
         if given:
             raise click.UsageError(
                 f"{option} applies to the plain sum rate under one total power: leave it out with other problems"
             )
     fact("problem", ", ".join(sorted(problem.parts)))
-    return problem, budget, schemes
+    return schemes or list(solving_schemes(problem))
 
 
-def _whole(problem: PrecodingProblem, file: ChannelFile, blocks: Iterator[Block]) -> Iterator[Block]:
+def _check_scheme(problem: PrecodingProblem, budget: LinkBudget, spec: str) -> None:
+    """Refuse a scheme that does not solve the problem."""
+    from simulator.problems.combinations import check_combination
+    from simulator.problems.dispatch import check_problem_scheme
+    from simulator.schemes.options import split_spec
+
+    if problem.is_plain:
+        check_combination(problem, budget, split_spec(spec)[0])
+    else:
+        check_problem_scheme(problem, budget, spec)
+
+
+def _whole(setup: _Setup, blocks: Iterator[Block]) -> Iterator[Block]:
     """Pass on blocks after a check of those whose drops are solved together."""
     for block in blocks:
-        check_together(problem, file, block)
+        check_together(setup.problem, setup.file, block)
         yield block
-
-
-def _report(
-    found: Evaluation,
-    problem: PrecodingProblem,
-    in_file: int,
-    budget: LinkBudget,
-    labels: str,
-    device: str,
-    all_served: bool,
-) -> None:
-    from simulator.schemes import needs_sic
-
-    rows = Table(("scheme", *_columns(problem)))
-    for score in found.scores:
-        time = "not timed" if score.seconds_per_drop is None else duration(score.seconds_per_drop)
-        limits = () if problem.is_plain else (str(score.violated), str(score.below))
-        share = f"{100 * _share(score, found, problem):.2f} %"
-        rows.add_row(score.scheme, f"{score.mean:.3f}", share, *limits, f"{100 * score.infeasible:.1f} %", time)
-    if found.capacity is not None:
-        rows.add_section()
-        rows.add_row("capacity (DPC)", f"{found.capacity:.3f}", "100 %", "", "")
-    rows.show()
-    used = f"the first {found.drops} of {in_file}" if found.drops < in_file else f"all {found.drops}"
-    skipped = f", {found.skipped} bad drop{'s' if found.skipped > 1 else ''} skipped" if found.skipped else ""
-    fact("drops", f"{used}{skipped}; {100 * found.near_field_share:.1f} % of the users near-field ({labels})")
-    fact("time", f"median of 5 runs on a block of {found.timed_drops} drops, on {device}, after one warm-up")
-    sic = [score.scheme for score in found.scores if needs_sic(score.scheme)]
-    if sic:
-        names = ", ".join(sic)
-        fact("receivers", f"the rates of {names} need users that decode and cancel the messages of others (SIC)")
-    nflae = next((score for score in found.scores if score.scheme == "nflae"), None)
-    if nflae is not None and problem.is_plain:
-        selected = "" if all_served else "; with as many users as antennas or more, RZF is that of selected users"
-        fact("fallback to RZF", f"on {100 * nflae.fallback:.1f} % of the drops{selected}")
-    elif nflae is not None and problem.starts_from_network:
-        fact("fallback", f"to a textbook start of the problem on {100 * nflae.fallback:.1f} % of the drops")
-    if found.capacity is not None and (budget.constrains_near_field or budget.demands_rates):
-        fact("capacity", "without alpha_c and min_rate: the schemes, which hold them, cannot reach it")
-
-
-def _columns(problem: PrecodingProblem) -> tuple[str, ...]:
-    """Return the headings of the table after the schemes."""
-    after = ("min_rate\nmissed", "time per drop")
-    if problem.is_plain:
-        return "mean sum rate\nbps/Hz", "of capacity", *after
-    name = {"max-min": "mean smallest rate\nbps/Hz", "proportional-fair": "sum of ln\nmean rates"}
-    default = "mean sum rate\nbps/Hz"
-    if problem.weights is not None:
-        default = "mean weighted\nsum rate, bps/Hz"
-    elif "subcarrier power" in problem.parts:
-        default = f"of {problem.subcarriers} subcarriers\nbps/Hz"
-    return name.get(problem.objective, default), "of the best", "limits\nviolated", "below\nthe textbook", *after
-
-
-def _share(score: Score, found: Evaluation, problem: PrecodingProblem) -> float:
-    """Return the fraction of the capacity, or of the best scheme; of a sum of logarithms that of the geometric mean."""
-    if found.capacity is not None:
-        return score.mean / found.capacity
-    best = found.scores[-1].mean
-    if problem.objective == "proportional-fair":
-        return math.exp((score.mean - best) / found.users)
-    return score.mean / best
-
-
-def _drawn(path: Path, shown: DropPicture, found: Evaluation, look: FigureLook) -> SideFile:
-    from nflae_bridge.cli.outputs import SideFile
-    from nflae_bridge.plots.look import plot_format
-    from nflae_bridge.plots.schemes import SchemeBar, schemes_figure
-
-    assert found.capacity is not None
-    capacity = found.capacity
-    bars = [
-        SchemeBar(
-            score.scheme,
-            score.mean,
-            f"{score.mean:.2f}  ({100 * score.mean / capacity:.1f} % of capacity"
-            + (f", {duration(score.seconds_per_drop)} per drop)" if score.seconds_per_drop is not None else ")"),
-        )
-        for score in found.scores
-    ]
-    note = f"{found.drops - found.skipped} drops"
-    return SideFile(path, look.render(lambda: schemes_figure(shown, bars, capacity, note), plot_format(path)))
-
-
-def _table_file(path: Path, found: Evaluation, problem: PrecodingProblem) -> SideFile:
-    from nflae_bridge.cli.outputs import SideFile
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    value, share = ("mean_sum_rate", "share_of_capacity") if problem.is_plain else ("mean_objective", "share_of_best")
-    limits = [] if problem.is_plain else ["violated", "below_textbook"]
-    writer.writerow(["scheme", value, share, "infeasible_share", "fallback_share", *limits, "seconds_per_drop"])
-    for score in found.scores:
-        writer.writerow(
-            [
-                score.scheme,
-                f"{score.mean:.6f}",
-                f"{_share(score, found, problem):.6f}",
-                f"{score.infeasible:.6f}",
-                f"{score.fallback:.6f}",
-                *([] if problem.is_plain else [score.violated, score.below]),
-                "" if score.seconds_per_drop is None else f"{score.seconds_per_drop:.3e}",
-            ]
-        )
-    if found.capacity is not None:
-        writer.writerow(["capacity", f"{found.capacity:.6f}", "1", "", "", ""])
-    return SideFile(path, text.getvalue().encode())

@@ -31,7 +31,7 @@ from nflae_bridge.cli.options.link import (
 )
 from nflae_bridge.cli.options.plot import figure_options, format_option
 from nflae_bridge.cli.options.scheme import SchemeOption
-from nflae_bridge.cli.terminal import Table, fact, progress
+from nflae_bridge.cli.terminal import Table, fact, progress, warn
 from nflae_bridge.files.budget.choice import BudgetChoice, BudgetRequest
 
 if TYPE_CHECKING:
@@ -242,7 +242,10 @@ def _file_drops(
 
     for note in file.notes:
         fact("channels", note)
-    return FileDrops(file, drops, batch, settings.csi, refresh, on_bad_drop, budget.noise)
+    source = FileDrops(file, drops, batch, settings.csi, refresh, on_bad_drop, budget.noise)
+    for note in source.notes:
+        warn(note)
+    return source
 
 
 def _announce(settings: Settings, budget: BudgetChoice, snr_db: list[float]) -> None:

@@ -91,7 +91,7 @@ def command(
     from nflae_bridge.studies.reproduction import load_experiment
     from nflae_bridge.studies.reproduction.compute_budget import COMPUTE_BUDGETS
     from nflae_bridge.studies.reproduction.output import clear, require_no_strays
-    from nflae_bridge.studies.reproduction.runner import require_backbone, require_same_runs, run
+    from nflae_bridge.studies.reproduction.runner import plan_work, require_backbone, require_same_runs, run
     from nflae_bridge.studies.reproduction.study import Study
 
     if threads is not None:
@@ -106,9 +106,11 @@ def command(
     if overwrite:
         clear(output, names)
     try:
-        for each in chosen:
-            with progress(each.name, len(each.units(study)), "units") as advance:
-                outcome = run(each, study, advance)
+        plan = plan_work(chosen, study)
+        for number, each in enumerate(chosen, start=1):
+            name = each.name if len(chosen) == 1 else f"{each.name} ({number} of {len(chosen)})"
+            with progress(name, len(each.units(study)), "units") as advance:
+                outcome = run(each, study, advance, plan)
             fact(each.name, f"{each.title}: {', '.join(str(path) for path in outcome.paths)}")
             if outcome.checks:
                 rows = Table(("expectation", "met", "found"))

@@ -1,1 +1,1 @@
-"""Computation of a stream: in a thread of its own, and on a server with a fallback for its absence."""
+"""Computation of a stream: in a thread of its own, on a server with a fallback for its absence, and its results."""

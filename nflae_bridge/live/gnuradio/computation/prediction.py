@@ -13,9 +13,9 @@ from matlab_io.errors import NflaeError
 from nflae_bridge.api.predict import PredictedChannels, predict
 from nflae_bridge.live.client.history import History
 from nflae_bridge.live.errors import BadChannels
+from nflae_bridge.live.gnuradio.computation.items import METHOD_KEY
 from nflae_bridge.live.gnuradio.counts import Counts
 from nflae_bridge.live.gnuradio.inlet import InputItems, Warn
-from nflae_bridge.live.gnuradio.items import METHOD_KEY
 from nflae_bridge.live.gnuradio.pmt import Pmt
 
 Snapshot = npt.NDArray[np.complex64]

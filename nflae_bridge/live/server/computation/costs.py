@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from nflae_bridge.live.errors import WireError
-from nflae_bridge.live.server.computation.micro_batches import BatchKey, ProblemKey
+from nflae_bridge.live.server.computation.micro_batches import BatchKey, ProblemKey, TrackKey
 from nflae_bridge.live.server.computation.problems import (
     growth_of,
     problem_growth,
@@ -21,6 +21,7 @@ from simulator.schemes.registry import known_options
 # Users and antennas of the two trial batches from which the times of all other sizes are extrapolated.
 SMALL_TRIAL = (4, 32)
 LARGE_TRIAL = (32, 256)
+TRACK = "track"  # name of the trials of tracks
 PREDICTION = "predict"  # name of the trials of predictions, with the default history and horizon
 _TRIAL_WORK = LARGE_TRIAL[0] * LARGE_TRIAL[1] + 8 * LARGE_TRIAL[0] ** 2
 TRIAL_HISTORY, TRIAL_AHEAD = 16, 4
@@ -82,6 +83,8 @@ class CostModel:
         """Return the names under which the trial batches for the estimates of a key are missing."""
         if isinstance(key[5], ProblemKey):
             names = [trial_name(key[5], key[2] or "")]
+        elif isinstance(key[5], TrackKey):
+            names = [TRACK]
         else:
             names = [PREDICTION] if key[5] is not None else []
             names += [split_spec(key[2])[0]] if key[2] else []
@@ -159,12 +162,15 @@ class CostModel:
 
     def _extrapolate(self, key: BatchKey) -> tuple[float, float]:
         """Return the time of a batch, and that of each of its drops in addition, s."""
-        users, antennas, spec, refine, _, prediction = key
+        users, antennas, spec, refine, _, prediction, _ = key
         before = 0.0
         if isinstance(prediction, ProblemKey):
             batch, drop = self._trials.get(trial_name(prediction, spec or ""), (UNKNOWN_SECONDS, UNKNOWN_SECONDS))
             growth = problem_growth(prediction, spec or "") * (1 + refine / 4)
             return growth * batch, growth * problem_work(prediction, users, antennas) * drop
+        if isinstance(prediction, TrackKey):  # the grid of curvatures grows with the antennas
+            batch, drop = self._trials.get(TRACK, (UNKNOWN_SECONDS, UNKNOWN_SECONDS))
+            return batch, drop * users / LARGE_TRIAL[0] * (antennas / LARGE_TRIAL[1]) ** 2
         if prediction is not None:
             batch, drop = self._trials.get(PREDICTION, (UNKNOWN_SECONDS, UNKNOWN_SECONDS))
             before = batch + prediction_work(users, antennas, *prediction[:2]) * drop

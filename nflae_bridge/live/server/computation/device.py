@@ -4,40 +4,52 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from matlab_io.errors import NflaeError
-from matlab_io.reading.receive_antennas import combine
 from matlab_io.result import RECEIVE_COMBINER
 from matlab_io.version import __version__
+from nflae_bridge.engine.cuda_graphs.graphs import CudaGraphs
+from nflae_bridge.engine.cuda_graphs.inputs import FEW
+from nflae_bridge.engine.cuda_graphs.packed import UnusableChannels
+from nflae_bridge.engine.cuda_graphs.schemes import RecordedScheme
 from nflae_bridge.engine.devices import choose_device, drops_per_block
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.files.labels import precode_labelled
-from nflae_bridge.files.validation import Channels, first_bad_drop
+from nflae_bridge.files.validation import Channels
 from nflae_bridge.live.errors import WireError
-from nflae_bridge.live.messages import PLAIN, PrecodeRequest, PredictRequest
-from nflae_bridge.live.server.computation.costs import PREDICTION, UNKNOWN_SECONDS, CostModel, measure
+from nflae_bridge.live.protocol.memory import empty_array
+from nflae_bridge.live.protocol.messages import PLAIN, PrecodeRequest, PredictRequest, TrackRequest
+from nflae_bridge.live.server.computation.answer import Answer, Arrays
+from nflae_bridge.live.server.computation.costs import PREDICTION, TRACK, UNKNOWN_SECONDS, CostModel, measure
+from nflae_bridge.live.server.computation.drops import (
+    OVERFLOW,
+    combine_antennas,
+    fault_of_request,
+    joint_budget,
+    page_locked_channels,
+    writable_channels,
+)
+from nflae_bridge.live.server.computation.engines import Engines
+from nflae_bridge.live.server.computation.interrupts import BLOCK_SECONDS, Ended, Interrupt, Interrupts, not_interrupted
 from nflae_bridge.live.server.computation.micro_batches import Job, PredictionKey, batch_key
-from nflae_bridge.live.server.computation.prediction import (
+from nflae_bridge.live.server.computation.problems import is_finite, label_source, solve_request
+from nflae_bridge.live.server.computation.problems import trial_request as problem_trial
+from nflae_bridge.live.server.computation.sequences.prediction import (
     Predictor,
     precode_request,
     prediction_arrays,
     prediction_info,
     trial_request,
 )
-from nflae_bridge.live.server.computation.problems import is_finite, label_source, solve_request
-from nflae_bridge.live.server.computation.problems import trial_request as problem_trial
-from nflae_bridge.network.shipped import load_model, model_folder
-from simulator.downlink.budget import LinkBudget
+from nflae_bridge.live.server.computation.sequences.tracks import Tracks
+from nflae_bridge.live.server.computation.sequences.tracks import trial_request as track_trial
 from simulator.downlink.precoding import ChannelBatch, result_arrays
 from simulator.interruption import interrupted_by
 from simulator.schemes import check_scheme, needs_sic, scheme_names
@@ -45,34 +57,9 @@ from simulator.schemes import scheme as registered
 from simulator.schemes.options import split_spec
 from simulator.schemes.registry import unusable_schemes
 
-Arrays = dict[str, npt.NDArray[Any]]
-Interrupt = Callable[[], None]
-
-
-def _not_interrupted() -> None:
-    """Let the computation go on."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Hold the outcome of a job.
-
-    Parameters
-    ----------
-    job : Job
-        Job.
-    outcome : dict or WireError
-        Arrays by name, drops first, or the fault.
-    compute : float
-        Computation time of its micro-batch, s.
-    notes : tuple of str
-        Lines about the history of a prediction.
-    """
-
-    job: Job
-    outcome: Arrays | WireError
-    compute: float
-    notes: tuple[str, ...] = ()
+# Sizes of the blocks on a GPU, in blocks of a CPU and in drops: the memory per drop is small against that of a GPU.
+_CUDA_BLOCKS, _CUDA_DROPS = 16, 4096
+_LABELS = {"near_field", "near_field_score"}
 
 
 class Device:
@@ -82,18 +69,22 @@ class Device:
     ----------
     model, device : str
         As for `load_scheme`.
+    effort : str, optional
+        Effort in place of the model, see `Engines`.
 
     Raises
     ------
     NflaeError
-        If either cannot be loaded.
+        If a model or the device cannot be used.
     """
 
-    def __init__(self, model: str, device: str) -> None:
+    def __init__(self, model: str, device: str, effort: str | None = None) -> None:
         self.device = choose_device(device)
-        self.model = model_folder(model, self.device.type).resolve().name
-        self._engine = Engine(load_model(model, self.device), self.device)
+        self._engines = Engines(model, effort, self.device)
+        self.model = self._engines.own
+        self._recorded: dict[tuple[str, str], RecordedScheme] = {}
         self._predictor = Predictor(self.device.type)
+        self.tracks = Tracks()
         self.unusable = unusable_schemes()
         self.schemes = ("nflae", *(name for name in scheme_names() if name not in self.unusable))
         self.costs = CostModel()
@@ -130,44 +121,77 @@ class Device:
         """
         self._predictor.check(antennas, prediction)
 
-    def calibrate(self, scheme: str) -> None:
-        """Compute the trial batches of a scheme without options, or of predictions, for its estimates."""
+    def calibrate(self, scheme: str, interrupt: Interrupt = not_interrupted) -> float:
+        """Compute the trial batches of a scheme without options, or of predictions, for its estimates.
+
+        Parameters
+        ----------
+        scheme : str
+            Name for `CostModel.calibrate`.
+        interrupt : callable
+            As for `compute`.
+
+        Returns
+        -------
+        float
+            Time of the trials, s.
+
+        Raises
+        ------
+        Exception
+            That of `interrupt`, which ends the trials.
+        """
+        began, between = self.clock(), Interrupts(self.clock, interrupt)
         try:
-            small, large = measure(functools.partial(self._seconds, scheme))
+            with self._interrupted(between):
+                small, large = measure(functools.partial(self._seconds, scheme, between))
+        except Ended as ended:
+            raise ended.reason from None
         except Exception:  # of a scheme of another package; its first request has the same fault
             small = large = UNKNOWN_SECONDS
         self.costs.calibrate(scheme, small, large)
+        return self.clock() - began - between.seconds
 
-    def _seconds(self, scheme: str, users: int, antennas: int) -> float:
+    def _seconds(self, scheme: str, between: Interrupts, users: int, antennas: int) -> float:
+        between.within()
         channels = np.exp(2j * np.pi * np.random.default_rng(0).random((1, users, antennas))).astype(np.complex64)
         with self._lock, torch.inference_mode():
-            began = self.clock()
+            began = self.clock() - between.seconds
             if scheme == PREDICTION:
                 self._predictor.predict(trial_request(users, antennas))
+            elif scheme == TRACK:
+                Tracks().advance(b"", track_trial(users, antennas))
             elif "/" in scheme:
-                self._solve(problem_trial(scheme, channels), _not_interrupted)
+                self._solve(problem_trial(scheme, channels), between.within)
             else:
-                list(self._precode([PrecodeRequest("", channels, scheme=scheme)], _not_interrupted))
-            return self.clock() - began
+                list(self._precode([PrecodeRequest("", channels, scheme=scheme)], between.within))
+            return self.clock() - between.seconds - began
+
+    def _interrupted(self, between: Interrupts) -> contextlib.AbstractContextManager[None]:
+        """Have the iterations of a block interrupted, except on a GPU: buffers of CUDA graphs are shared."""
+        return interrupted_by(between.within) if self.computes_beside else contextlib.nullcontext()
 
     def info(self, request: PrecodeRequest) -> dict[str, Any]:
         """Return the ``info`` of an answer: scheme, model, version, convention and link budget."""
         found: dict[str, Any] = {"version": __version__, "convention": request.convention}
+        if isinstance(request, TrackRequest):
+            return found
         if isinstance(request, PredictRequest):
             found |= prediction_info(request.options)
             if not request.options.precodes:
                 return found
         is_network = request.scheme == "nflae"
+        model, refine = self._engines.choice(request) if is_network else ("", 0)
         return found | {
             "scheme": request.scheme,
             "receiver": "sic" if not is_network and needs_sic(request.scheme) else "linear",
-            "model": self.model if is_network else "",
-            "refine": request.refine if is_network else 0,
+            "model": model,
+            "refine": refine,
             **request.quantities,
             **({} if request.problem is PLAIN else {"problem": sorted(request.problem.parts)}),
         }
 
-    def compute(self, jobs: Sequence[Job], interrupt: Interrupt = _not_interrupted) -> list[Answer]:
+    def compute(self, jobs: Sequence[Job], interrupt: Interrupt = not_interrupted) -> list[Answer]:
         """Compute jobs of one key; a job with unusable channels affects no other.
 
         Parameters
@@ -188,26 +212,23 @@ class Device:
         Exception
             That of `interrupt`, which ends the computation, or that of a scheme.
         """
-        between = _Interrupts(self.clock, interrupt)
-        # Buffers of CUDA graphs are shared: other jobs on a GPU are computed between blocks only.
-        within = interrupted_by(between.within) if self.computes_beside else contextlib.nullcontext()
-        with self._lock, torch.inference_mode(), within:
+        between = Interrupts(self.clock, interrupt)
+        with self._lock, torch.inference_mode(), self._interrupted(between):
             try:
                 if jobs[0].request.problem is not PLAIN:
                     return [self._solved(job, between) for job in jobs]
-                if jobs[0].key[-1] is not None:
+                if isinstance(jobs[0].request, TrackRequest):
+                    return [self.tracks.answer(job) for job in jobs]
+                if isinstance(jobs[0].request, PredictRequest):
                     return [self._predicted(job, between) for job in jobs]
                 return self._precoded(jobs, between)
-            except _Ended as ended:
+            except Ended as ended:
                 raise ended.reason from None
 
-    def _precoded(self, jobs: Sequence[Job], between: _Interrupts) -> list[Answer]:
+    def _precoded(self, jobs: Sequence[Job], between: Interrupts) -> list[Answer]:
         began, worked = time.perf_counter(), self.clock()
-        reduced = [_reduce(job.request) for job in jobs]
-        faults = [_fault(request, between) for request, _ in reduced]
-        good = [request for (request, _), fault in zip(reduced, faults, strict=True) if fault is None]
-        results = iter(self._precode(good, between) if good else ())
-        outcomes = [next(results) if fault is None else fault for fault in faults]
+        reduced = [combine_antennas(job.request) for job in jobs]
+        outcomes, check = self._outcomes([request for request, _ in reduced], between)
         for (_, combiner), outcome in zip(reduced, outcomes, strict=True):
             if combiner is not None and isinstance(outcome, dict):
                 outcome[RECEIVE_COMBINER.name] = combiner
@@ -215,9 +236,26 @@ class Device:
             drops = sum(job.drops for job in jobs)
             self.costs.learn(jobs[0].key, drops, self.clock() - worked - between.seconds)
         elapsed = time.perf_counter() - began
-        return [Answer(job, outcome, elapsed) for job, outcome in zip(jobs, outcomes, strict=True)]
+        return [Answer(job, outcome, elapsed, check=check) for job, outcome in zip(jobs, outcomes, strict=True)]
 
-    def _predicted(self, job: Job, interrupts: _Interrupts) -> Answer:
+    def _outcomes(
+        self, requests: Sequence[PrecodeRequest], interrupt: Interrupt
+    ) -> tuple[list[Arrays | WireError], float]:
+        """Check the channels and compute the good requests; the network on a GPU checks them along with computing.
+
+        The second result is the time of checks on the host, s.
+        """
+        first, began = requests[0], time.perf_counter()
+        if self.device.type == "cuda" and first.scheme == "nflae" and first.near_field is None:
+            with contextlib.suppress(UnusableChannels):
+                return list(self._precode(requests, interrupt, checked=False)), 0.0
+        faults = [fault_of_request(request, interrupt) for request in requests]
+        check = time.perf_counter() - began
+        good = [request for request, fault in zip(requests, faults, strict=True) if fault is None]
+        results = iter(self._precode(good, interrupt) if good else ())
+        return [next(results) if fault is None else fault for fault in faults], check
+
+    def _predicted(self, job: Job, interrupts: Interrupts) -> Answer:
         """Predict the channels of a job, and precode them if it says so."""
         interrupts()
         paused, began, worked = interrupts.seconds, time.perf_counter(), self.clock()
@@ -236,164 +274,124 @@ class Device:
         self.costs.learn(job.key, job.drops, self.clock() - worked - (interrupts.seconds - paused))
         return Answer(job, {name: arrays[name] for name in request.want}, time.perf_counter() - began, found.notes)
 
-    def _solved(self, job: Job, interrupts: _Interrupts) -> Answer:
+    def _solved(self, job: Job, interrupts: Interrupts) -> Answer:
         """Solve the precoding problem of a job."""
         interrupts()
         paused, began, worked = interrupts.seconds, time.perf_counter(), self.clock()
-        request, outcome = job.request, _fault(job.request, interrupts)
+        request, outcome = job.request, fault_of_request(job.request, interrupts)
         found = self._solve(request, interrupts) if outcome is None else outcome
         if not isinstance(found, WireError):
             self.costs.learn(job.key, job.drops, self.clock() - worked - (interrupts.seconds - paused))
         return Answer(job, found, time.perf_counter() - began)
 
     def _solve(self, request: PrecodeRequest, interrupt: Interrupt) -> Arrays | WireError:
-        channels = _channels(request.channels, request.convention)
-        arrays = solve_request(self._engine.refined(request.refine), request, channels, self.device, interrupt)
-        return _OVERFLOW if not is_finite(arrays) else {name: arrays[name] for name in request.want}
+        channels = writable_channels(request.channels, request.convention)
+        arrays = solve_request(self._engines.of(request), request, channels, self.device, interrupt)
+        return OVERFLOW if not is_finite(arrays) else {name: arrays[name] for name in request.want}
 
-    def _precode(self, requests: Sequence[PrecodeRequest], interrupt: Interrupt) -> Iterator[Arrays | WireError]:
+    def _precode(
+        self, requests: Sequence[PrecodeRequest], interrupt: Interrupt, checked: bool = True
+    ) -> Iterator[Arrays | WireError]:
+        if len(requests) > 1 and sum(len(request.channels) for request in requests) > self._most_drops(requests[0]):
+            for request in requests:
+                yield from self._precode([request], interrupt, checked)
+            return
         wanted = requests[0].want if len(requests) == 1 else {name for request in requests for name in request.want}
-        whole = self._in_blocks(requests, wanted, interrupt)
+        if self.device.type == "cuda":  # by which `is_finite` reads one number per drop
+            wanted = {*wanted, "sum_rate"}
+        whole = self._in_blocks(requests, wanted, interrupt, checked)
         start = 0
         for request in requests:
             stop = start + len(request.channels)
-            arrays: Arrays = {name: whole[name][start:stop] for name in request.want}
+            arrays: Arrays = {name: values[start:stop] for name, values in whole.items()}
             start = stop
-            yield arrays if is_finite(arrays) else _OVERFLOW
+            yield {name: arrays[name] for name in request.want} if is_finite(arrays) else OVERFLOW
 
-    def _in_blocks(self, requests: Sequence[PrecodeRequest], wanted: Collection[str], interrupt: Interrupt) -> Arrays:
-        """Compute the wanted arrays for all drops, in blocks of limited memory and time."""
+    def _in_blocks(
+        self, requests: Sequence[PrecodeRequest], wanted: Collection[str], interrupt: Interrupt, checked: bool
+    ) -> Arrays:
+        """Compute the wanted arrays for all drops: of several requests at once, of one in blocks."""
         first = requests[0]
         drops = sum(len(request.channels) for request in requests)
-        _, users, antennas = first.channels.shape
-        step = drops_per_block(users, antennas)
-        if len(requests) == 1:
+        step = self._most_drops(first)
+        if len(requests) == 1 and not self._is_recorded(first):
             step = min(step, self._drops_between_interrupts(first))
-        elif drops > step:
-            each = [self._in_blocks([request], wanted, interrupt) for request in requests]
-            return {name: np.concatenate([arrays[name] for arrays in each]) for name in wanted}
         if drops <= step:
-            return self._block(requests, 0, drops, wanted)
+            return self._block(requests, 0, drops, wanted, checked)
         whole: Arrays = {}
         for start in range(0, drops, step):
             if start:
                 interrupt()
-            part = self._block([first], start, min(start + step, drops), wanted)
+            part = self._block([first], start, min(start + step, drops), wanted, checked)
             if not start:
-                whole = {name: np.empty((drops, *values.shape[1:]), values.dtype) for name, values in part.items()}
+                shapes = {name: (drops, *values.shape[1:]) for name, values in part.items()}
+                whole = {name: empty_array(first.room, name, shapes[name], part[name].dtype) for name in part}
             for name, values in part.items():
                 whole[name][start : start + len(values)] = values
         return whole
+
+    def _most_drops(self, request: PrecodeRequest) -> int:
+        """Return the drops of a block of limited memory."""
+        step = drops_per_block(*request.channels.shape[1:])
+        return min(_CUDA_DROPS, _CUDA_BLOCKS * step) if self.device.type == "cuda" else step
+
+    def _is_recorded(self, request: PrecodeRequest) -> bool:
+        """Return whether CUDA graphs compute a request: in milliseconds, but each size of block has to be captured."""
+        users = request.channels.shape[1]
+        return self.device.type == "cuda" and (
+            request.scheme == "nflae" or RecordedScheme.supports(request.scheme, users)
+        )
 
     def _drops_between_interrupts(self, request: PrecodeRequest) -> int:
         if len(request.channels) == 1:
             return 1
         key = batch_key(request)
         # At least twice the time that a single drop takes: most of it may not depend on the number of drops.
-        seconds = max(_BLOCK_SECONDS, 2 * self.costs.estimate(key, 1))
+        seconds = max(BLOCK_SECONDS, 2 * self.costs.estimate(key, 1))
         step = self.costs.drops_within(key, seconds)
         return step if 2 * step < len(request.channels) else len(request.channels)
 
-    def _block(self, requests: Sequence[PrecodeRequest], start: int, stop: int, wanted: Collection[str]) -> Arrays:
+    def _block(
+        self, requests: Sequence[PrecodeRequest], start: int, stop: int, wanted: Collection[str], checked: bool
+    ) -> Arrays:
         """Compute some drops of one request, or all of several."""
         first = requests[0]
-        scheme = self._engine.refined(first.refine) if first.scheme == "nflae" else registered(first.scheme)
-        parts = [_channels(request.channels[start:stop], request.convention) for request in requests]
-        channels = torch.from_numpy(parts[0] if len(parts) == 1 else np.concatenate(parts)).to(self.device)
+        engine = self._engines.of(first)
+        joined = self._channels(requests, start, stop)
+        budget = joint_budget(requests)
+        if first.near_field is None:
+            if first.scheme == "nflae":
+                return engine.arrays(joined, budget, wanted, checked)
+            recorded = self._recorded_scheme(first, engine)
+            found = None if recorded is None else recorded.arrays(joined, budget, wanted, engine.near_field_score)
+            if found is not None:
+                return found
+        scheme = engine if first.scheme == "nflae" else registered(first.scheme)
+        channels = torch.from_numpy(joined).to(self.device)
         labels = None
         if isinstance(first.near_field, np.ndarray):
             given = [each.near_field[start:stop] for each in requests if isinstance(each.near_field, np.ndarray)]
             labels = torch.from_numpy(np.concatenate(given)).to(self.device)
-        budget = _budget(requests, self.device)
-        own = first.scheme == "nflae" and first.near_field is None
-        if labels is None and not own and (budget.constrains_near_field or _LABELS & set(wanted)):
+        if labels is None and (budget.constrains_near_field or _LABELS & set(wanted)):
             # As in files, labels do not depend on the scheme.
-            source = label_source(first, self._engine)
+            source = label_source(first, engine)
             return result_arrays(precode_labelled(scheme, channels, budget, source, None), names=wanted)
         return result_arrays(scheme(ChannelBatch(channels, labels), budget), names=wanted)
 
+    def _channels(self, requests: Sequence[PrecodeRequest], start: int, stop: int) -> Channels:
+        """Return h_k of some drops of one request, or all of several, in the memory of which the device reads them."""
+        if self.device.type == "cuda" and stop - start > FEW:
+            return page_locked_channels(requests, start, stop)
+        parts = [writable_channels(request.channels[start:stop], request.convention) for request in requests]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-class _Ended(BaseException):
-    """Carry the exception of an interrupt through code that handles the exceptions of a computation."""
-
-    def __init__(self, reason: Exception) -> None:
-        super().__init__()
-        self.reason = reason
-
-
-class _Interrupts:
-    """Call an interrupt, and measure the time that it takes."""
-
-    def __init__(self, clock: Callable[[], float], interrupt: Interrupt) -> None:
-        self._clock, self._interrupt = clock, interrupt
-        self._last = clock()
-        self.seconds = 0.0
-
-    def __call__(self) -> None:
-        self.seconds -= self._clock()
-        self._interrupt()
-        self._last = self._clock()
-        self.seconds += self._last
-
-    def within(self) -> None:
-        """Call the interrupt between the iterations of a block that has taken the time of one."""
-        if self._clock() - self._last > _BLOCK_SECONDS:
-            try:
-                self()
-            except Exception as reason:
-                raise _Ended(reason) from None
-
-
-_LABELS = {"near_field", "near_field_score"}
-_BLOCK_SECONDS = 0.02  # estimated time between interrupts
-_CHECKED_NUMBERS = 1 << 20
-_OVERFLOW = WireError(
-    "bad_channels",
-    "the rates are not finite numbers: scale the channels, power and noise power to a common unit",
-)
-
-
-def _reduce(request: PrecodeRequest) -> tuple[PrecodeRequest, npt.NDArray[np.complex64] | None]:
-    """Treat the receive antennas of a request; return it with channels of one antenna per user, and the combiners."""
-    if request.receive_antennas is None:
-        return request, None
-    rows = request.channels.conj() if request.convention == "direct" else request.channels
-    channels, combiner = combine(rows, request.receive_antennas)
-    return replace(request, channels=channels, convention="hermitian", receive_antennas=None), combiner
-
-
-def _fault(request: PrecodeRequest, interrupt: Interrupt) -> WireError | None:
-    """Return the fault of the first unusable drop of a request."""
-    drops, *others = request.channels.shape
-    step = max(1, _CHECKED_NUMBERS // math.prod(others))
-    for start in range(0, drops, step):
-        if start:
-            interrupt()
-        with np.errstate(over="ignore"):  # values beyond single precision are reported as Inf
-            checked = np.asarray(request.channels[start : start + step], np.complex64)
-        bad = first_bad_drop(checked)
-        if bad is not None:
-            return WireError("bad_channels", f"drop {start + bad.drop + 1}, {bad.describe()}")
-    return None
-
-
-def _channels(channels: npt.NDArray[Any], convention: str) -> Channels:
-    """Return h_k of some drops, complex64, in memory that can be written, as PyTorch requires."""
-    copied: Channels = np.array(channels, np.complex64)
-    if convention == "direct":
-        np.conj(copied, out=copied)
-    return copied
-
-
-def _budget(requests: Sequence[PrecodeRequest], device: torch.device) -> LinkBudget:
-    """Join the budgets: numbers where the requests agree, else tensors (drops,)."""
-    repeats = [len(request.channels) for request in requests]
-    budgets = [request.quantities for request in requests]
-
-    def join(name: str) -> float | torch.Tensor:
-        values = [budget[name] for budget in budgets]
-        if len(set(values)) == 1:
-            return values[0]
-        return torch.from_numpy(np.repeat(values, repeats)).to(device)
-
-    return LinkBudget(**{name: join(name) for name in budgets[0]})
+    def _recorded_scheme(self, request: PrecodeRequest, engine: Engine) -> RecordedScheme | None:
+        """Return the scheme of a request as recorded on the GPU with the labels of a network, if there is one."""
+        if self.device.type != "cuda" or not engine.network.encoder.classifies:
+            return None
+        if not RecordedScheme.supports(request.scheme, request.channels.shape[1]):
+            return None
+        key = request.scheme, engine.checkpoint.name
+        if key not in self._recorded:
+            self._recorded[key] = RecordedScheme(request.scheme, CudaGraphs(self.device))
+        return self._recorded[key]

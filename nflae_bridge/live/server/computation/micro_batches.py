@@ -7,9 +7,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
-from nflae_bridge.live.headers import Frame, PrecodeHeader, PredictHeader
-from nflae_bridge.live.messages import PLAIN, PrecodeRequest, PredictRequest, stated_problem
+from nflae_bridge.live.protocol.headers import Frame, PrecodeHeader, PredictHeader
+from nflae_bridge.live.protocol.messages import PLAIN, PrecodeRequest, PredictRequest, TrackRequest, stated_problem
+from nflae_bridge.live.protocol.track_header import TrackHeader
 from nflae_bridge.live.server.computation.shares import Shares
 from simulator.problems.problem import PrecodingProblem
 
@@ -62,7 +64,13 @@ class ProblemKey:
         return cls(tuple(sorted(problem.parts)), receive, streams, problem.rf_chains or 0, problem.drops_together)
 
 
-BatchKey = tuple[int, int, str | None, int, bool | str, PredictionKey | ProblemKey | None]  # see `batch_key`
+@dataclass(frozen=True)
+class TrackKey:
+    """Mark requests of tracks, whose computation is not learnt: each is computed alone, in the order of arrival."""
+
+
+# See `batch_key`.
+BatchKey = tuple[int, int, str | None, int, bool | str, PredictionKey | ProblemKey | TrackKey | None, str | None]
 
 
 @dataclass(frozen=True)
@@ -79,24 +87,27 @@ class Job:
         Time of arrival on the clock of `time.perf_counter`, s.
     size : int
         Size of the request, bytes.
+    accepted : float
+        End of its decoding and checks on the same clock, s.
     """
 
     envelope: list[Frame]
     request: PrecodeRequest
     arrived: float
     size: int = 0
+    accepted: float = 0.0
 
     @property
     def drops(self) -> int:
         """Number of drops."""
         return self.request.size[0]
 
-    @property
+    @cached_property
     def client(self) -> bytes:
         """Identity of the client."""
         return bytes(self.envelope[0]) if self.envelope else b""
 
-    @property
+    @cached_property
     def key(self) -> BatchKey:
         """Fields equal for all jobs of a micro-batch."""
         return batch_key(self.request)
@@ -114,23 +125,26 @@ def batch_key(request: PrecodeRequest) -> BatchKey:
     -------
     BatchKey
         Users, antennas, scheme, refinements, presence of labels or their panel; those of the prediction or the problem,
-        if there is one, and no scheme where nothing is precoded.
+        if there is one, and no scheme where nothing is precoded; effort.
     """
     _, users, antennas = request.size
+    if isinstance(request, TrackRequest):
+        return users, antennas, None, 0, False, TrackKey(), None
     if not isinstance(request, PredictRequest):
         problem = None if request.problem is PLAIN else ProblemKey.of(request.problem, *request.channels.shape[-2:])
-        return users, antennas, request.scheme, request.refine, request.labels, problem
+        return users, antennas, request.scheme, request.refine, request.labels, problem, request.effort
     options = request.options
     prediction = len(request.channels), options.ahead, options.method, options.geometry
-    return users, antennas, request.scheme if options.precodes else None, request.refine, request.labels, prediction
+    scheme = request.scheme if options.precodes else None
+    return users, antennas, scheme, request.refine, request.labels, prediction, request.effort
 
 
-def announced_key(header: PrecodeHeader | PredictHeader) -> tuple[BatchKey, int]:
+def announced_key(header: PrecodeHeader | PredictHeader | TrackHeader) -> tuple[BatchKey, int]:
     """Return the key and the number of drops of the request that a header announces.
 
     Parameters
     ----------
-    header : PrecodeHeader or PredictHeader
+    header : PrecodeHeader, PredictHeader or TrackHeader
         Header.
 
     Returns
@@ -140,15 +154,18 @@ def announced_key(header: PrecodeHeader | PredictHeader) -> tuple[BatchKey, int]
     drops : int
         Number of drops.
     """
+    if isinstance(header, TrackHeader):
+        steps, users, antennas = header.sizes
+        return (users, antennas, None, 0, False, TrackKey(), None), steps
     if not isinstance(header, PredictHeader):
         drops, users, receive, antennas = header.sizes
         problem = ProblemKey.of(stated_problem(header)[0], receive, antennas)
         users *= receive if header.receive_antennas == "each" else 1
-        return (users, antennas, header.scheme, header.refine, header.near_field, problem), drops
+        return (users, antennas, header.scheme, header.refine, header.near_field, problem, header.effort), drops
     antennas, users = header.shape[:2]
     scheme = None if header.then is None else header.scheme
     prediction = header.history, header.ahead, header.method, header.geometry
-    return (users, antennas, scheme, header.refine, header.near_field, prediction), header.ahead
+    return (users, antennas, scheme, header.refine, header.near_field, prediction, header.effort), header.ahead
 
 
 class JobQueue:

@@ -17,7 +17,7 @@ from nflae_bridge.engine.engine import Engine
 from nflae_bridge.files.labels import LabelSource, fitted_labels, named_panel, precode_labelled
 from nflae_bridge.files.validation import Channels
 from nflae_bridge.live.errors import WireError
-from nflae_bridge.live.messages import PrecodeRequest
+from nflae_bridge.live.protocol.messages import PrecodeRequest
 from nflae_bridge.live.server.computation.micro_batches import ProblemKey
 from simulator.downlink.budget import LinkBudget
 from simulator.problems.dispatch import ProblemScheme, check_problem_scheme, scheme_options
@@ -148,8 +148,8 @@ def is_finite(arrays: Arrays) -> bool:
     -------
     bool
     """
-    checked = arrays.get("sum_rate", arrays.get("precoder"))
-    return checked is None or bool(np.isfinite(checked).all())
+    checked = next((arrays[name] for name in ("sum_rate", "precoder", "power") if name in arrays), None)
+    return checked is None or bool(np.isfinite(np.add.reduce(checked, None)))
 
 
 def trial_name(key: ProblemKey, spec: str) -> str:

@@ -6,11 +6,13 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.log import EventLog
-from nflae_bridge.live.server.computation.device import Answer, Device
-from nflae_bridge.live.server.computation.micro_batches import Job, JobQueue
+from nflae_bridge.live.server.computation.answer import Answer
+from nflae_bridge.live.server.computation.device import Device
+from nflae_bridge.live.server.computation.micro_batches import Job, JobQueue, TrackKey
 from nflae_bridge.live.server.settings import ServerSettings
 
 STOPPED = "the server has stopped before the result; send the request to another one"
@@ -18,7 +20,7 @@ STOPPED = "the server has stopped before the result; send the request to another
 _BATCH_SECONDS = 0.03  # estimated time of several requests that are computed together
 _MUCH_LONGER = 10
 _MAX_DEPTH = 3  # batches in progress, each begun between the blocks of a longer one
-_UNATTENDED_SECONDS = 0.1  # without an interrupt; usual blocks and iterations take less
+UNATTENDED_SECONDS = 0.03  # without an interrupt; usual blocks and iterations take less
 
 
 class Worker:
@@ -79,9 +81,11 @@ class Worker:
             self._expected_end = self._began + costs.estimate(jobs[0].key, sum(job.drops for job in jobs))
             answers = self.compute(jobs)
             self._expected_end = 0.0
-            self._complete(answers)
-            # Clients that wait for an answer before their next request return together: as many as were answered.
+            # Clients that wait for an answer before their next request return together: as many as are answered. The
+            # next request of one that has its answer already would be counted twice.
             expected = min(self._settings.max_batch, len(jobs) + len(self._queue))
+            self._complete(answers)
+            del jobs, answers  # with the memory that is shared with their clients
 
     def seconds_left(self) -> float:
         """Return the estimated time until the batch in progress ends, s; infinite once it has taken longer."""
@@ -98,7 +102,7 @@ class Worker:
 
     def is_unattended(self) -> bool:
         """Return whether the batch in progress has taken much longer than the time between interrupts without one."""
-        return bool(self._expected_end) and time.perf_counter() - self._attended > _UNATTENDED_SECONDS
+        return bool(self._expected_end) and time.perf_counter() - self._attended > UNATTENDED_SECONDS
 
     def end_at(self, moment: float) -> None:
         """Answer what is not computed by a moment, on the clock of `time.monotonic`, with ``stopping``."""
@@ -125,27 +129,45 @@ class Worker:
         jobs = [job for job in jobs if id(job) not in ended]
         if not jobs:
             return answers
-        if untried := self._device.costs.untried(jobs[0].key):
-            for name in untried:
-                self._device.calibrate(name)
-            return answers + self._compute_checked(jobs, interrupted)
+        if self._device.costs.untried(jobs[0].key):
+            return answers + self._compute_untried(jobs, interrupted)
+        limit = self._settings.max_seconds * len(jobs)
         try:
-            return answers + self._device.compute(jobs, self._interrupt(jobs, interrupted))
+            return answers + self._device.compute(jobs, self._interrupt(jobs, interrupted, limit))
         except WireError as fault:
             return answers + [Answer(job, WireError(fault.code, str(fault)), 0.0) for job in jobs]
         except Exception as error:
             if len(jobs) > 1:  # one of them may be the cause, and fails no other
                 return answers + [answer for job in jobs for answer in self.compute([job], interrupted)]
+            if jobs[0].request.room is not None and not jobs[0].request.channels.flags.owndata:
+                return answers + self._compute_copy(jobs[0], interrupted)
             self._log.exception("failed", shape=jobs[0].request.channels.shape, scheme=jobs[0].request.scheme)
             internal = WireError("internal", f"{type(error).__name__} while computing; the server's log has more")
             return [*answers, Answer(jobs[0], internal, 0.0)]
 
-    def _compute_checked(self, jobs: list[Job], interrupted: frozenset[bytes] | None) -> list[Answer]:
-        """Compute jobs that were accepted without an estimate, unless they would take too long."""
+    def _compute_copy(self, job: Job, interrupted: frozenset[bytes] | None) -> list[Answer]:
+        """Compute a job again on a copy of its channels, which its client may have changed in shared memory."""
+        request = replace(job.request, channels=job.request.channels.copy())
+        return [replace(answer, job=job) for answer in self.compute([replace(job, request=request)], interrupted)]
+
+    def _compute_untried(self, jobs: list[Job], interrupted: frozenset[bytes] | None) -> list[Answer]:
+        """Compute jobs that were accepted without an estimate after the trials for it, those within the time limit.
+
+        The trials are interrupted as the jobs are, and count towards the time limit of each: a job for which they leave
+        too little of it gets ``busy``, as its next attempt needs no trials.
+        """
+        costs, limit = self._device.costs, self._settings.max_seconds
+        interrupt = self._interrupt(jobs, interrupted, limit)
+        try:
+            spent = sum(self._device.calibrate(name, interrupt) for name in costs.untried(jobs[0].key))
+        except WireError as fault:
+            return [Answer(job, WireError(fault.code, str(fault)), 0.0) for job in jobs]
         answers, short = [], []
         for job in jobs:
             try:
-                self._device.costs.check(job.key, job.drops, self._settings.max_seconds)
+                costs.check(job.key, job.drops, limit)
+                if spent + costs.estimate(job.key, job.drops) > limit:
+                    raise WireError("busy", "the first request of its kind, whose time is known now; send it again")
                 short.append(job)
             except WireError as fault:
                 answers.append(Answer(job, fault, 0.0))
@@ -156,6 +178,8 @@ class Worker:
         self._announce()
 
     def _batch_drops(self, first: Job) -> int:
+        if isinstance(first.key[5], TrackKey):
+            return 1
         costs = self._device.costs
         seconds = max(_BATCH_SECONDS, 2 * costs.estimate(first.key, 1))
         return min(self._settings.max_batch, costs.drops_within(first.key, seconds))
@@ -171,8 +195,11 @@ class Worker:
             return WireError("stopping", STOPPED)
         return None
 
-    def _interrupt(self, jobs: Sequence[Job], interrupted: frozenset[bytes] | None) -> Callable[[], None]:
-        """Return the function that is called between the blocks of a batch, and the iterations of a long block."""
+    def _interrupt(self, jobs: Sequence[Job], interrupted: frozenset[bytes] | None, limit: float) -> Callable[[], None]:
+        """Return the function that is called between the blocks of a batch, and the iterations of a long block.
+
+        It ends a batch that has taken `limit` seconds, those of the jobs of others aside.
+        """
         clock = self._device.clock
         began, paused = clock(), 0.0
         clients = frozenset(job.client for job in jobs) | (interrupted or frozenset())
@@ -191,9 +218,9 @@ class Worker:
             if all(reasons):
                 raise reasons[0] or WireError("expired", "")
             now = clock()
-            if now - began - paused > self._settings.max_seconds * len(jobs):
-                limit = self._settings.max_seconds
-                raise WireError("too_large", f"ended after {limit:g} s (--max-seconds); send fewer drops at a time")
+            if now - began - paused > limit:
+                most = f"{self._settings.max_seconds:g} s (--max-seconds)"
+                raise WireError("too_large", f"ended after {most}; send fewer drops at a time")
             if interrupted is None:
                 return
             if self._depth < _MAX_DEPTH and (others := self._queue.take(is_shorter, block=False)):

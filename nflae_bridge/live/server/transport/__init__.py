@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.live.addresses import check_well_formed, is_local
+from nflae_bridge.live.addresses import is_local
 from nflae_bridge.live.log import EventLog
 from nflae_bridge.live.server.settings import ServerSettings
 from nflae_bridge.live.server.transport.connections import Connections
@@ -34,10 +34,6 @@ def open_transport(settings: ServerSettings, log: EventLog) -> Transport:
     NflaeError
         If an address cannot be bound, or is in reach of other machines without keys; the message names it.
     """
-    for address in settings.bind:
-        check_well_formed(address)
-    if (settings.server_key is None) != (settings.client_keys is None):
-        raise NflaeError("--server-key and --client-keys must be given together")
     if settings.server_key is not None:
         return CurveRouter(settings, log)
     for address in settings.bind:

@@ -15,8 +15,8 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from nflae_bridge.live.headers import Frame
 from nflae_bridge.live.log import EventLog
+from nflae_bridge.live.protocol.headers import Frame
 from nflae_bridge.live.server.transport.interface import Delivery, Gate
 from nflae_bridge.live.server.transport.key_guard import KeyGuard
 from nflae_bridge.live.server.transport.listeners import Listener

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import zmq
 
 from nflae_bridge.live.addresses import bind
-from nflae_bridge.live.headers import Frame
-from nflae_bridge.live.keys import read_key_pair
 from nflae_bridge.live.log import EventLog
+from nflae_bridge.live.protocol.headers import Frame
+from nflae_bridge.live.protocol.keys import read_key_pair
 from nflae_bridge.live.server.settings import ServerSettings
 from nflae_bridge.live.server.transport.interface import Delivery, Gate
 from nflae_bridge.live.server.transport.key_guard import KeyGuard

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nflae_bridge.live.headers import Frame
+from nflae_bridge.live.protocol.headers import Frame
 
 _MAX_ENVELOPE = 8
 _MAX_IDENTITY_BYTES = 255  # ZeroMQ's own limit of a routing identity

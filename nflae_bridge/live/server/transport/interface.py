@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from nflae_bridge.live.errors import WireError
-from nflae_bridge.live.headers import Frame
+from nflae_bridge.live.protocol.headers import Frame
 from nflae_bridge.live.server.transport.key_guard import KeyGuard
 
 Delivery = Literal["sent", "disconnected", "unread"]

@@ -13,8 +13,8 @@ import zmq
 from zmq.utils import z85
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.live.keys import key_files, read_client_keys, read_public_key
 from nflae_bridge.live.log import EventLog
+from nflae_bridge.live.protocol.keys import key_files, read_client_keys, read_public_key
 
 _ZAP_ADDRESS = "inproc://zeromq.zap.01"
 _CHECK_MS = 200  # interval between checks of the folder while no client connects

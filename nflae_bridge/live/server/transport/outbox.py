@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import zmq
 
-from nflae_bridge.live.headers import Frame
+from nflae_bridge.live.protocol.headers import Frame
 from nflae_bridge.live.server.transport.interface import Delivery
 
 # ZeroMQ limits unread answers by their number; large answers are limited here, by their bytes.

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nflae_bridge.live.errors import WireError
-from nflae_bridge.live.headers import Frame
+from nflae_bridge.live.protocol.headers import Frame
 from nflae_bridge.live.server.transport.interface import Gate
 
 GREETING = b"\xff" + bytes(7) + b"\x01\x7f" + b"\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)

@@ -13,27 +13,33 @@ from torch import Tensor
 
 from nflae_bridge.plots.names import label
 from nflae_bridge.plots.style import draw_lines, empty_figure, legend_beside, style
-from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row, Unit
+from nflae_bridge.studies.reproduction.experiment import Activity, Check, Experiment, Row, Unit
 from nflae_bridge.studies.reproduction.operating_point import PUBLISHED
 from nflae_bridge.studies.reproduction.published_values import ACCURACY
 from nflae_bridge.studies.reproduction.scheme_metrics import label_accuracy, own_labels
 from nflae_bridge.studies.reproduction.study import LEARNED, SHIPPED, Study
 from nflae_bridge.studies.reproduction.trained_baselines import Note
+from nflae_bridge.studies.reproduction.work_plan import expected_solution, expected_training
 from simulator.csi.impairments import noisy_csi
 from simulator.geometry.localization import most_likely_labels
 from simulator.geometry.near_field import far_field_test
 
 _SNR_DB = (0, 5, 10, 15, 20)
 _LIKELIHOOD, _FFT = "maximum likelihood", "FFT test"
+_DROPS = 1_000
+_LABELS_SECONDS = 10.0  # maximum likelihood, on two cores
 
 
 def _units(study: Study) -> list[Unit]:
-    return [Unit(f"{snr_db} dB", partial(_at, study, snr_db)) for snr_db in _SNR_DB]
+    expected = [expected_training(study, network, PUBLISHED) for network in LEARNED]
+    expected += [Activity(label(_LIKELIHOOD), _LABELS_SECONDS), Activity(label(_FFT), 0.0)]
+    expected += [Activity(label(name), expected_solution(name, _DROPS)) for name in (*SHIPPED, *LEARNED)]
+    return [Unit(f"{snr_db} dB", partial(_at, study, snr_db), expected) for snr_db in _SNR_DB]
 
 
 def _at(study: Study, snr_db: int, note: Note) -> list[Row]:
     # Labels are cheap: a quick run takes the whole test set, too, or chance would exceed the differences.
-    drops = PUBLISHED.draw(1_000, study.seed)
+    drops = PUBLISHED.draw(_DROPS, study.seed)
     csi = noisy_csi(drops.channels, float(snr_db), torch.Generator().manual_seed(study.seed + 1 + snr_db))
     labellers: dict[str, Callable[[Tensor], Tensor]] = {
         _LIKELIHOOD: partial(most_likely_labels, PUBLISHED.array),

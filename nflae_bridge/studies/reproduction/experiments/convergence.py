@@ -12,10 +12,11 @@ from torch import Tensor
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.plots.names import label
 from nflae_bridge.plots.style import empty_figure, legend_beside, style
-from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row, Unit
+from nflae_bridge.studies.reproduction.experiment import Activity, Check, Experiment, Row, Unit
 from nflae_bridge.studies.reproduction.operating_point import PUBLISHED
 from nflae_bridge.studies.reproduction.study import LEARNED, SHIPPED, Study
 from nflae_bridge.studies.reproduction.trained_baselines import Note, baseline_recipe
+from nflae_bridge.studies.reproduction.work_plan import expected_solution, expected_training
 from nflae_bridge.training.data import TrainingBatch
 from nflae_bridge.training.loop import LOG
 from simulator.downlink.budget import LinkBudget
@@ -25,8 +26,18 @@ _REFERENCES = ("optimiser", "wmmse", *SHIPPED)
 
 
 def _units(study: Study) -> list[Unit]:
-    networks = [Unit(network, partial(_losses, study, network)) for network in LEARNED]
-    return networks + [Unit(name, partial(_level, study, name)) for name in _REFERENCES]
+    networks = [
+        Unit(network, partial(_losses, study, network), [expected_training(study, network, PUBLISHED)])
+        for network in LEARNED
+    ]
+    return networks + [
+        Unit(
+            name,
+            partial(_level, study, name),
+            [Activity(label(name), expected_solution(name, study.compute_budget.validation_drops))],
+        )
+        for name in _REFERENCES
+    ]
 
 
 def _level(study: Study, name: str, note: Note) -> list[Row]:
@@ -35,6 +46,7 @@ def _level(study: Study, name: str, note: Note) -> list[Row]:
     Restates `nflae_bridge.training.loss.precoding_loss`, which takes a network's outputs, for the rates of an answer.
     """
     scheme = study.scheme(name, PUBLISHED, note)
+    note(label(name))
     recipe = baseline_recipe("cnn", PUBLISHED, study.compute_budget, study.backbone, study.seed)
     weights, losses = recipe.loss, []
     for batch in recipe.data.validation():

@@ -19,11 +19,12 @@ from matplotlib.figure import Figure
 from nflae_bridge.plots.names import label
 from nflae_bridge.plots.style import empty_figure, style
 from nflae_bridge.studies.reproduction.compute_budget import FULL
-from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row, Unit
+from nflae_bridge.studies.reproduction.experiment import Activity, Check, Experiment, Row, Unit
 from nflae_bridge.studies.reproduction.operating_point import PUBLISHED
 from nflae_bridge.studies.reproduction.published_values import MILLISECONDS, PARAMETERS
 from nflae_bridge.studies.reproduction.study import LEARNED, SHIPPED, Study
 from nflae_bridge.studies.reproduction.trained_baselines import Note, baseline_recipe
+from nflae_bridge.studies.reproduction.work_plan import expected_solution, expected_steps, expected_training
 from nflae_bridge.training.loop import Trainer
 from nflae_bridge.training.presets import recipe
 from nflae_bridge.training.recipe import Recipe
@@ -34,8 +35,20 @@ _REPEATS = {"full": 30, "quick": 3}
 
 
 def _units(study: Study) -> list[Unit]:
-    networks = [Unit(name, partial(_network, study, name)) for name in (*LEARNED, *SHIPPED)]
-    return networks + [Unit(name, partial(_solver, study, name)) for name in ("wmmse", "optimiser")]
+    networks = [Unit(name, partial(_network, study, name), _expected(study, name)) for name in (*LEARNED, *SHIPPED)]
+    solvers = "wmmse", "optimiser"
+    return networks + [Unit(name, partial(_solver, study, name), _expected(study, name)) for name in solvers]
+
+
+def _expected(study: Study, name: str) -> list[Activity]:
+    """Return the activities of a network, whose training is timed, or of a solver."""
+    drops = _DROPS * (1 + _REPEATS[study.compute_budget.name])
+    activities = [Activity(f"{label(name)}: inference", expected_solution(name, drops))]
+    if name in LEARNED:
+        activities.insert(0, expected_training(study, name, PUBLISHED))
+    if name in (*LEARNED, *SHIPPED):
+        activities.insert(0, Activity(f"{label(name)}: training", expected_steps(name, drops)))
+    return activities
 
 
 def _network(study: Study, name: str, note: Note) -> list[Row]:
@@ -74,12 +87,13 @@ def _inference(study: Study, name: str, note: Note) -> float:
 
 def _training(chosen: Recipe, study: Study) -> tuple[float, tuple[int, int]]:
     """Measure an optimiser step on 100 drops with 10 users each, ms; also return the (trained, all) parameters."""
-    data = baseline_recipe("cnn", PUBLISHED, replace(FULL, train_drops=_DROPS, validation_drops=_DROPS), "", 0).data
+    budget = replace(FULL, train_drops=_DROPS, validation_drops=_DROPS, batch=_DROPS)
+    data = baseline_recipe("cnn", PUBLISHED, budget, "", 0).data
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer("cost", replace(chosen, data=data), Path(folder), study.device, resume=False)
-        return _median_ms(
-            lambda: float(trainer.train_one()["loss"].detach()), study
-        ), trainer.network.parameter_counts()
+        if study.device.type == "cuda":
+            trainer.train_one()  # the second step captures a graph
+        return _median_ms(lambda: float(trainer.train_one()[0]), study), trainer.network.parameter_counts()
 
 
 def _median_ms(run: Callable[[], object], study: Study) -> float:

@@ -57,8 +57,8 @@ def _along_the_ground(note: Note) -> list[Row]:
 def _draw(study: Study, rows: pd.DataFrame) -> Figure:
     figure = empty_figure("Gain of the far-field beam on a ground user (Fig. 4)", EXPERIMENT.cuts(study))
     axes = figure.subplots()
-    axes.plot(rows["x_m"], rows["gain_exact"], color="#D55E00", linewidth=2.2, label="|b^H a|, exact spherical wave")
-    axes.plot(rows["x_m"], rows["gain_closed_form"], color="black", linestyle=":", label="|G(beta)|")
+    axes.plot(rows["x_m"], rows["gain_exact"], color="#D55E00", linewidth=2.2, label=r"$|b^H a|$, exact spherical wave")
+    axes.plot(rows["x_m"], rows["gain_closed_form"], color="black", linestyle=":", label=r"$|G(\beta)|$")
     axes.axhline(_THRESHOLD, color="#009E73", linestyle="--", label="threshold 1 - 0.1")
     region = ground_near_field_region(_ARRAY)
     assert region is not None

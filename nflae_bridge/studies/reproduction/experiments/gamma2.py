@@ -11,13 +11,14 @@ import torch
 from matplotlib.figure import Figure
 
 from nflae_bridge.plots.names import label
-from nflae_bridge.plots.style import empty_figure, style
-from nflae_bridge.studies.reproduction.experiment import Experiment, Row, Unit
+from nflae_bridge.plots.style import empty_figure, style, symbols
+from nflae_bridge.studies.reproduction.experiment import Activity, Experiment, Row, Unit
 from nflae_bridge.studies.reproduction.operating_point import PUBLISHED
 from nflae_bridge.studies.reproduction.published_values import GAMMA2
 from nflae_bridge.studies.reproduction.scheme_metrics import evaluate_scheme, label_accuracy, own_labels
 from nflae_bridge.studies.reproduction.study import Study
 from nflae_bridge.studies.reproduction.trained_baselines import Note
+from nflae_bridge.studies.reproduction.work_plan import expected_solution, expected_training
 from simulator.csi.impairments import noisy_csi
 from simulator.downlink.precoding import Scheme
 
@@ -33,30 +34,40 @@ _COLUMNS = ["sum_rate", "sum_rate_unconstrained", "accuracy"]
 
 def _units(study: Study) -> list[Unit]:
     trained = [
-        Unit(f"{name} {gamma2:g}", partial(_at, study, name, gamma2))
+        Unit(f"{name} {gamma2:g}", partial(_at, study, name, gamma2), _expected(study, _NETWORKS[name], gamma2))
         for name in _NETWORKS
         for gamma2 in GAMMA2
         if name == _OURS or study.compute_budget.per_point or gamma2 in _QUICK_WEIGHTS
     ]
-    return trained + [Unit(name, partial(_reference, study, name)) for name in _REFERENCES]
+    references = [Unit(name, partial(_reference, study, name), _expected(study, name)) for name in _REFERENCES]
+    return trained + references
+
+
+def _expected(study: Study, name: str, gamma2: float | None = None) -> list[Activity]:
+    """Return the activities: the training for a weight, and the solutions, with and without C3 and C4, on noisy CSI."""
+    seconds = 2 * expected_solution(name, study.compute_budget.test_drops, _POINT)
+    training = [] if gamma2 is None else [expected_training(study, name, _POINT, gamma2)]
+    return [*training, *(Activity(f"{label(name)}, CSI at {snr_db} dB", seconds) for snr_db in _SNR_DB)]
 
 
 def _at(study: Study, name: str, gamma2: float, note: Note) -> list[Row]:
-    scheme = study.retrained(_NETWORKS[name], _POINT, note, gamma2)
-    return [{"scheme": name, "gamma2": gamma2, **_on_noisy_csi(study, scheme, note, labels=True)}]
+    network = _NETWORKS[name]
+    scheme = study.retrained(network, _POINT, note, gamma2)
+    return [{"scheme": name, "gamma2": gamma2, **_on_noisy_csi(study, network, scheme, note, labels=True)}]
 
 
 def _reference(study: Study, name: str, note: Note) -> list[Row]:
     scheme = study.scheme(name, _POINT, note)
-    return [{"scheme": name, "gamma2": None, **_on_noisy_csi(study, scheme, note, labels=name in ("small", "tiny"))}]
+    has_labels = name in ("small", "tiny")
+    return [{"scheme": name, "gamma2": None, **_on_noisy_csi(study, name, scheme, note, has_labels)}]
 
 
-def _on_noisy_csi(study: Study, scheme: Scheme, note: Note, labels: bool) -> Row:
+def _on_noisy_csi(study: Study, name: str, scheme: Scheme, note: Note, labels: bool) -> Row:
     """Compute mean sum rates with and without C3 and C4, and the accuracy of own labels, over the SNRs of the CSI."""
     drops = _POINT.draw(study.compute_budget.test_drops, study.seed)
     accuracies, unconstrained, constrained = [], [], []
     for snr_db in _SNR_DB:
-        note(f"CSI at {snr_db} dB")
+        note(f"{label(name)}, CSI at {snr_db} dB")
         generator = torch.Generator().manual_seed(study.seed + 1 + snr_db)
         csi = noisy_csi(drops.channels, float(snr_db), generator)
         if labels:
@@ -72,7 +83,9 @@ def _on_noisy_csi(study: Study, scheme: Scheme, note: Note, labels: bool) -> Row
 
 
 def _draw(study: Study, rows: pd.DataFrame) -> Figure:
-    figure = empty_figure("The weight gamma_2 of the near/far error, K = 8 (Table III)", EXPERIMENT.cuts(study), 12, 5)
+    figure = empty_figure(
+        symbols("The weight gamma_2 of the near/far error, K = 8 (Table III)"), EXPERIMENT.cuts(study), 12, 5
+    )
     panels = dict(zip(_COLUMNS, figure.subplots(1, 3), strict=True))
     for column, axes in panels.items():
         for name in _NETWORKS:
@@ -89,7 +102,7 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
         axes.set_xscale("log")
         axes.set_xticks([0.2, 0.5, 1, 2, 5, 10, 30], ["0.2", "0.5", "1", "2", "5", "10", "30"])
         axes.minorticks_off()
-        axes.set_xlabel("gamma_2")
+        axes.set_xlabel(symbols("gamma_2"))
         axes.grid(color="#DDDDDD", linewidth=0.8)
     panels["sum_rate"].set_title("spectral efficiency, C3 and C4 held [bps/Hz]", fontsize="medium")
     panels["sum_rate_unconstrained"].set_title("the same, power limit alone [bps/Hz]", fontsize="medium")

@@ -11,12 +11,13 @@ import torch
 from matplotlib.figure import Figure
 
 from nflae_bridge.plots.names import label
-from nflae_bridge.plots.style import draw_lines, empty_figure, legend_beside
+from nflae_bridge.plots.style import draw_lines, empty_figure, legend_beside, symbols
 from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row, Unit
 from nflae_bridge.studies.reproduction.operating_point import PUBLISHED, OperatingPoint
 from nflae_bridge.studies.reproduction.scheme_metrics import SchemeMetrics, evaluate_scheme
 from nflae_bridge.studies.reproduction.study import CLASSICAL, CONSTRAINED, LEARNED, Study
-from nflae_bridge.studies.reproduction.trained_baselines import Note
+from nflae_bridge.studies.reproduction.trained_baselines import Note, named
+from nflae_bridge.studies.reproduction.work_plan import expected_schemes
 from simulator.downlink.capacity import dirty_paper_capacity
 
 _REMARKS = (
@@ -51,16 +52,20 @@ def sweep(
     """
 
     def units(study: Study) -> list[Unit]:
-        return [Unit(f"{value:g}", partial(_point, study, value, at(value))) for value in points]
+        order = *CLASSICAL, *CONSTRAINED
+        return [
+            Unit(f"{value:g}", partial(_point, study, value, at(value)), expected_schemes(study, order, at(value)))
+            for value in points
+        ]
 
     def draw(study: Study, rows: pd.DataFrame) -> Figure:
         figure = empty_figure(f"{title} ({source})", experiment.cuts(study), width=10.5)
         axes = figure.subplots()
         constrained = rows["scheme"].isin(CONSTRAINED)
-        draw_lines(axes, rows[constrained], "value", "sum_rate", heading="with alpha_c and R_min:")
+        draw_lines(axes, rows[constrained], "value", "sum_rate", heading=symbols("with alpha_c and R_min:"))
         draw_lines(axes, rows[~constrained], "value", "sum_rate", heading="power limit alone:", faint=True)
         axes.set_xticks(list(points))
-        axes.set_xlabel(quantity)
+        axes.set_xlabel(symbols(quantity))
         axes.set_ylabel("mean spectral efficiency [bps/Hz]")
         legend_beside(axes)
         return figure
@@ -89,9 +94,9 @@ def _point(study: Study, value: float, point: OperatingPoint, note: Note) -> lis
     channels, near = drops.channels.to(study.device), drops.near_field.to(study.device)
     found: dict[str, SchemeMetrics] = {}
     for name in (*CLASSICAL, *CONSTRAINED):
-        note(label(name))
         scheme = study.scheme(name, point, note)
-        found[name] = evaluate_scheme(scheme, channels, near, point.constrained if name in CONSTRAINED else point.free)
+        budget = point.constrained if name in CONSTRAINED else point.free
+        found[name] = evaluate_scheme(scheme, channels, near, budget, note=named(note, label(name)))
     possible = torch.stack([~found[name].short & ~found[name].broken for name in CONSTRAINED]).any(0)
     note("capacity")
     capacity = float(dirty_paper_capacity(drops.channels, point.free).mean())

@@ -15,7 +15,6 @@ from simulator.problems.algebra import (
     TINY,
     Complex,
     Real,
-    UserGram,
     diagonal,
     rates,
     sinr,
@@ -27,6 +26,7 @@ from simulator.problems.algorithms.weights import optional_weights, textbook_all
 from simulator.problems.problem import PrecodingProblem
 from simulator.problems.solution import ProblemSolution, make_solution
 from simulator.problems.structured import Allocation, per_drop_column, user_gram
+from simulator.problems.user_gram import UserGram
 from simulator.problems.wmmse import wmmse_steps
 
 _RIDGE = 1e-5  # of the mean gain of a chain: directions below it would cost the digits of single precision

@@ -22,8 +22,8 @@ from simulator.problems.solution import ProblemSolution, guarded
 from simulator.schemes.options import Between
 from simulator.schemes.rzf import rzf
 
-SWEEPS = 3
-STEPS = 4
+SWEEPS = 4
+STEPS = 2
 _CLOSE = 0.999
 
 

@@ -44,7 +44,7 @@ def block_diagonalisation(batch: ChannelBatch, budget: LinkBudget, problem: Prec
         If the other users' receive antennas leave too few dimensions for a user's streams.
     """
     arrays = ReceiveArrays.of(batch, budget, problem)
-    users, receive = arrays.eigen.shape[1:3]
+    users, receive = arrays.basis.shape[1:3]
     antennas = arrays.channels.shape[-1]
     needed = (users - 1) * receive + arrays.streams
     if antennas < needed:

@@ -80,7 +80,8 @@ def channels(items, length):
 
 
 def samples(csi, precoders, kind, items, length, pass_tags, seconds=0, rate=0, labels="", powers="", users=1):
-    """``seconds``: send again and again, as fast as can be; else once, at ``rate`` items a second if that isn't 0.
+    """``seconds``: send again and again, as fast as can be, for as long after the first answer; else once, at ``rate``
+    items a second if that isn't 0.
 
     labels, powers: addresses to read these from, too, by blocks of the same kind.
     """
@@ -108,8 +109,11 @@ def samples(csi, precoders, kind, items, length, pass_tags, seconds=0, rate=0, l
         receiving.connect(SOURCES[kind](gr.sizeof_float, users, powers), power_sink)
     receiving.start()
     sending.start()
-    time.sleep(seconds)
     if seconds:
+        deadline = time.monotonic() + 60
+        while not answers.data() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(seconds)
         sending.stop()
     settled(lambda: len(answers.data()) // length, 10**9 if seconds else items, 60, 3 if kind == "pub" else 10)
     if powers:

@@ -14,14 +14,16 @@ import torch  # noqa: F401  loaded before a test counts seconds
 import zmq
 
 from nflae_bridge.api.precode import precode
+from nflae_bridge.live.gnuradio.computation.items import Stream
 from nflae_bridge.live.gnuradio.computation.prediction import ItemPredictor, Predict
+from nflae_bridge.live.gnuradio.computation.tracking import ItemTracker
 from nflae_bridge.live.gnuradio.counts import Counts
 from nflae_bridge.live.gnuradio.inlet import Inlet
-from nflae_bridge.live.gnuradio.items import Stream
 from nflae_bridge.live.gnuradio.link_parameters import LinkParameters
 from nflae_bridge.live.gnuradio.outlets import Outlet, PduOutlet, StreamOutlet
 from nflae_bridge.live.gnuradio.relay import Precode, Relay, RelayOptions
 from nflae_bridge.live.gnuradio.sockets.endpoints import parse_endpoint
+from tests.ports import free_tcp_port
 from tests.sockets import bounded_context
 
 USERS, ANTENNAS = 3, 16
@@ -49,6 +51,8 @@ def wait_until(what: Callable[[], bool], seconds: float = 60.0) -> None:
 class RunningRelay:
     """Endpoints are given without an address: each end binds to a free port of its own.
 
+    It is none of those that the system gives to connections: a relay binds to it again after its sender has left.
+
     csi: e.g. ``sub,tags``. outputs: e.g. ``{"precoders": "push,tags"}``.
     """
 
@@ -58,10 +62,11 @@ class RunningRelay:
     precode: Precode = rzf
     result_tags: bool = False
     messages: int = 64
-    address: str = "tcp://127.0.0.1:*"
+    address: str = ""
     predict: Predict | None = None
     ahead: int = 2
     history: int = 8
+    track_seconds: float | None = None
 
     def __post_init__(self) -> None:
         self.counts, self.warnings = Counts(), list[tuple[str, str]]()
@@ -93,6 +98,7 @@ class RunningRelay:
             tick=lambda: None,
             stopping=self._stop.is_set,
             predictor=None if self.predict is None else self._predictor(self.predict),
+            tracker=None if self.track_seconds is None else self._tracker(self.track_seconds),
         )
         self.thread = threading.Thread(target=self._run, daemon=True)
 
@@ -100,6 +106,9 @@ class RunningRelay:
         return ItemPredictor(
             predict, self.ahead, self.history, self.counts, lambda event, text: self.warnings.append((event, text))
         )
+
+    def _tracker(self, seconds: float) -> ItemTracker:
+        return ItemTracker(seconds, 10.0, 0.0, 30e9, lambda event, text: self.warnings.append((event, text)))
 
     def _outlet(self, stream: Stream, output: str) -> Outlet:
         endpoint = parse_endpoint(anywhere(output, self.address), is_input=False)
@@ -131,6 +140,11 @@ class RunningRelay:
         self.peers.append(socket)
         return socket
 
+    def order_stop(self) -> None:
+        """As a signal would; returns when the relay has noticed it."""
+        self._stop.set()
+        wait_until(lambda: self.relay._stop_at is not None)
+
     def stop(self) -> None:
         """As a signal would; returns when the relay has."""
         self._stop.set()
@@ -149,7 +163,7 @@ class RunningRelay:
         self.context.destroy(linger=0)
 
 
-def anywhere(text: str, address: str = "tcp://127.0.0.1:*") -> str:
-    """``push,tags`` as ``push:tcp://127.0.0.1:*,bind,tags``."""
+def anywhere(text: str, address: str = "") -> str:
+    """``push,tags`` as ``push:tcp://127.0.0.1:PORT,bind,tags``."""
     kind, _, options = text.partition(",")
-    return f"{kind}:{address},bind" + (f",{options}" if options else "")
+    return f"{kind}:{address or f'tcp://127.0.0.1:{free_tcp_port()}'},bind" + (f",{options}" if options else "")

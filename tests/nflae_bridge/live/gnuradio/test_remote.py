@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from typing import Any
 
@@ -20,6 +19,7 @@ from simulator.downlink.sinr import achieved_sinr
 from tests.channel_files import random_channels
 from tests.nflae_bridge.live.gnuradio.relays import rzf, wait_until
 from tests.nflae_bridge.live.live_server import LiveServer
+from tests.ports import free_tcp_port
 
 BUDGET = {"power": 2.0, "noise_power": 0.1, "alpha_c": 1.0, "min_rate": 0.0}
 
@@ -124,10 +124,7 @@ def test_hold_waits_while_there_is_nothing_to_hold() -> None:
 
 
 def test_the_absence_and_the_arrival_of_a_server_are_events() -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
-    log = Log()
+    address, log = f"tcp://127.0.0.1:{free_tcp_port()}", Log()
     watch = ServerWatch(ServerAddress(address, 1.0, None, None), log)
     try:
         wait_until(lambda: log.events == ["server_absent"])

@@ -108,7 +108,7 @@ def stop(running: subprocess.Popen[bytes], turn: int) -> None:
         running.terminate()
     else:
         running.kill()
-    assert running.wait(20) is not None
+    assert running.wait(60) is not None
 
 
 def test_every_flowgraph_gets_its_own_items(setup: Setup) -> None:

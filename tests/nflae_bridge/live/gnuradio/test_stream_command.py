@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-import time
 from pathlib import Path
 
 import numpy as np
@@ -134,13 +133,11 @@ def test_signals_end_it_with_the_counts(number: int) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_call_of_an_absent_server_can_be_interrupted(number: int) -> None:
     """Ctrl-C during the computation of the first batch, which waits for a server that is not there."""
-    arguments = ("--server", free_address(), "--csi", f"pull:{free_address()}", "--precoders", "push:tcp://127.0.0.1:*")
-    running = Streaming("--users", USERS, "--antennas", ANTENNAS, *arguments)
+    arguments = ("--server", free_address(), "--server-timeout", 600, "--csi", f"pull:{free_address()}")
+    running = Streaming("--users", USERS, "--antennas", ANTENNAS, *arguments, "--precoders", "push:tcp://127.0.0.1:*")
     try:
         wait_until(lambda: any("event=server_absent" in line for line in running.lines))
-        began = time.monotonic()
-        running.stop(number)
-        assert time.monotonic() - began < 5  # 0.7 s without other load; the server's time limit is 10 s
+        running.stop(number)  # within 60 s, a tenth of the server's time limit
     finally:
         running.process.kill()
         running.process.wait()

@@ -25,7 +25,17 @@ SIONNA = ("umi", "uma", "rma", "cdl")
 
 
 def test_every_source_is_in_the_help_and_in_the_docs(nflae: Run) -> None:
-    assert set(source_names()) == {"uav", "paper", *SIONNA, "deepmimo", "flight", "quadriga", "matlab5g", "sionna"}
+    assert set(source_names()) == {
+        "uav",
+        "paper",
+        *SIONNA,
+        "deepmimo",
+        "flight",
+        "quadriga",
+        "matlab5g",
+        "sionna",
+        "site",
+    }
     told = nflae("simulate", "--help").output.split("Sources (")[1]
     page = (Path(__file__).parents[4] / "docs" / "how_to" / "sources.md").read_text()
     for name in source_names():
@@ -76,7 +86,7 @@ def test_scenarios_of_a_panel_are_those_in_three_dimensions() -> None:
         (
             "ray",
             {},
-            "unknown source 'ray': there are cdl, deepmimo, flight, matlab5g, paper, quadriga, rma, sionna, uav, uma,",
+            "unknown source 'ray': there are cdl, deepmimo, flight, matlab5g, paper, quadriga, rma, sionna, site, uav,",
         ),
         ("quadriga", {}, "source quadriga reads a .mat file: name it, quadriga:PATH"),
         ("uav", {"file": Path("x.mat")}, "generates its channels and reads no file: leave out x.mat"),
@@ -103,7 +113,7 @@ def test_what_is_refused(name: str, asked: dict[str, Any], told: str) -> None:
 def test_without_sionna_the_command_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sionna", None)
     for name in SIONNA:
-        with pytest.raises(NflaeError, match=rf"^source {name} needs the extra 'link' .* pip install .*\[link\]"):
+        with pytest.raises(NflaeError, match=rf"^source {name} needs the extra 'sionna' .* pip install .*\[sionna\]"):
             channels(name, drops=1)
 
 

@@ -186,6 +186,27 @@ def test_lost_report_is_detected_and_a_reset_recovers():
     assert not held.out_of_step.any()
 
 
+@pytest.mark.parametrize("codec", ["rest", "auto"])
+def test_a_repeated_reset_changes_nothing_at_once_and_is_out_of_step_once_it_is_late(codec):
+    channels = moving(2, 16, 5, 1)
+    link = FeedbackFormat(64, 16, codec)
+    encoder, decoder = FeedbackEncoder(link, 2), FeedbackDecoder(link, 2)
+    reset, csi = encoder.encode(channels[0])
+    for _ in range(3):
+        assert torch.equal(decoder.decode(reset), csi)
+    for snapshot in channels[1:3]:
+        reports, csi = encoder.encode(snapshot)
+        assert torch.equal(decoder.decode(reports), csi)
+    with pytest.raises(FeedbackOutOfStep, match="number 2, expected 3 or 0"):
+        decoder.decode(reports)  # a repeated report that is no reset
+    reports, csi = encoder.encode(channels[3])
+    assert torch.equal(decoder.decode(reports), csi)
+    decoder.decode(reset)  # starts the history anew, which the encoder does not
+    late, _ = encoder.encode(channels[4])
+    with pytest.raises(FeedbackOutOfStep, match="number 4, expected 1 or 0"):
+        decoder.decode(late)
+
+
 def test_a_decoder_that_starts_late_waits_for_a_reset():
     channels = moving(1, 16, 3, 1)
     link = FeedbackFormat(64, 16, "auto")

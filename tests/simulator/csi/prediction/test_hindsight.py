@@ -55,11 +55,11 @@ def test_errors_are_those_of_predicting_the_last_snapshots() -> None:
     torch.testing.assert_close(10 ** (found.error_db(weights, 3) / 10), mixed)
 
 
-def test_weights_fall_with_the_square_of_the_error_and_rise_with_the_priority() -> None:
+def test_weights_fall_with_the_error_to_the_power_of_1_5_and_rise_with_the_priority() -> None:
     cross = torch.zeros(1, 2, 2, 2, dtype=torch.float64)
-    cross[0, :, 0, 0], cross[0, :, 1, 1] = 0.1, 0.2
-    assert Hindsight(cross, torch.zeros(1)).weights([1, 1])[0].tolist() == pytest.approx([0.8, 0.2])
-    assert Hindsight(cross, torch.zeros(1)).weights([1, 4])[0].tolist() == pytest.approx([0.5, 0.5])
+    cross[0, :, 0, 0], cross[0, :, 1, 1] = 0.1, 0.4
+    assert Hindsight(cross, torch.zeros(1)).weights([1, 1])[0].tolist() == pytest.approx([8 / 9, 1 / 9])
+    assert Hindsight(cross, torch.zeros(1)).weights([1, 8])[0].tolist() == pytest.approx([0.5, 0.5])
     assert Hindsight(cross, torch.full((1,), 5.0)).weights([1, 1])[0].tolist() == pytest.approx([0.5, 0.5])
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from matlab_io.errors import NflaeError
 from simulator.csi.beams import ArrayGeometry
 from simulator.csi.prediction import linear
+from simulator.csi.prediction.autoregressive import autoregressive
 from simulator.csi.prediction.esprit import poles_by_number
 from simulator.csi.prediction.kalman import kalman
 from simulator.csi.prediction.registry import METHODS, predict_window
@@ -45,6 +46,21 @@ def test_sums_of_exponentials_without_noise_are_predicted(method: str, geometry:
     assert found.channels.dtype == torch.complex64
     assert list(found.method) == [method] * 3
     assert relative(found.channels - truth[:, 16:], truth[:, 16:]) < 2e-3
+
+
+def test_autoregression_is_the_least_squares_fit_in_both_directions() -> None:
+    history, order, noise = 8, 4, 0.3
+    x = torch.randn(history, 5, dtype=torch.complex128, generator=torch.Generator().manual_seed(2))
+    found = autoregressive(temporal_gram(x[None]), torch.tensor([noise]).double(), 2)[0]
+    assert not found[: history - order].any()
+    for horizon in (1, 2):
+        normal, cross = noise * torch.eye(order, dtype=x.dtype), torch.zeros(order, dtype=x.dtype)
+        for series in (x, x.flip(0).conj()):
+            for start in range(history - order - horizon + 1):
+                known = series[start : start + order].T  # antennas x taps
+                normal += known.mH @ known / 2
+                cross += known.mH @ series[start + order - 1 + horizon] / 2
+        torch.testing.assert_close(found[history - order :, horizon - 1], torch.linalg.solve(normal, cross))
 
 
 def test_hold_returns_the_last_snapshot() -> None:

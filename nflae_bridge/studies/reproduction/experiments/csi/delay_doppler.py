@@ -14,7 +14,7 @@ from nflae_bridge.network.trunks.tokens import TokenNetwork, real_parts
 from nflae_bridge.plots.style import empty_figure, grid_axes, legend_beside
 from nflae_bridge.studies.csi.delay_doppler import circular_error, esprit_2d, path_waves, strongest_peaks
 from nflae_bridge.studies.csi.small_networks import fit, study_backbone
-from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row, Unit
+from nflae_bridge.studies.reproduction.experiment import Activity, Check, Experiment, Row, Unit
 from nflae_bridge.studies.reproduction.study import Study
 from nflae_bridge.studies.reproduction.trained_baselines import Note
 
@@ -23,6 +23,7 @@ _SNR_DB = (-5, 0, 5, 10, 20)
 _LARGEST_DELAY = 0.5  # cycles per subcarrier
 _LARGEST_DROP_DB = 10.0  # of the second path
 _ROWS, _GRIDS_PER_DROP = 64, 5
+_STEPS = 4  # times those of ``tiny``
 _METHODS = ("network", "FFT", "2-D ESPRIT")
 
 
@@ -59,7 +60,10 @@ def draw_grids(rows: int, snr_db: Tensor | float, generator: torch.Generator) ->
 
 
 def _units(study: Study) -> list[Unit]:
-    return [Unit("delay and Doppler", partial(_estimated, study))]
+    budget = study.compute_budget
+    expected = [Activity("step", 0.048 * _STEPS * budget.steps["tiny"])]  # s, one core, here and below
+    expected += [Activity(f"{snr_db} dB", 5.4e-3 * _GRIDS_PER_DROP * budget.test_drops) for snr_db in _SNR_DB]
+    return [Unit("delay and Doppler", partial(_estimated, study), expected)]
 
 
 def _estimated(study: Study, note: Note) -> list[Row]:
@@ -73,7 +77,7 @@ def _estimated(study: Study, note: Note) -> list[Row]:
         target = torch.stack([angle.cos(), angle.sin()], -1)
         return (_unit_vectors(network, grids) - target).square().sum(-1).mean()
 
-    fit(network, loss, 4 * study.compute_budget.steps["tiny"], study.seed, note)
+    fit(network, loss, _STEPS * study.compute_budget.steps["tiny"], study.seed, note)
     rows: list[Row] = []
     for snr_db in _SNR_DB:
         generator = torch.Generator().manual_seed(study.seed + 100 + snr_db)

@@ -14,14 +14,16 @@ from nflae_bridge.network.encoders.masked import MaskConfig, MaskedChannelNetwor
 from nflae_bridge.network.trunks.tokens import real_parts
 from nflae_bridge.plots.style import empty_figure, grid_axes, legend_beside
 from nflae_bridge.studies.csi.probes import accuracy_cells, handmade_features, probe_accuracy
-from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row, Unit
+from nflae_bridge.studies.reproduction.experiment import Activity, Check, Experiment, Row, Unit
 from nflae_bridge.studies.reproduction.study import Study
-from nflae_bridge.studies.reproduction.trained_baselines import Note, train_baseline
+from nflae_bridge.studies.reproduction.trained_baselines import Note, finished_mark, train_baseline
 from nflae_bridge.tasks.mask import MASK
-from nflae_bridge.training.snapshots import Snapshots, draw_snapshots
+from nflae_bridge.training.recipe import Recipe
+from nflae_bridge.training.sources.snapshots import Snapshots, draw_snapshots
 from simulator.geometry.near_field import far_field_test
 
-_PRESET = MASK.presets["mask-tiny"].recipe
+_NAME = "mask-tiny"
+_PRESET = MASK.presets[_NAME].recipe
 _ANTENNAS, _SNR_DB = 256, (0.0, 20.0)
 _LABELLED, _POOL = (20, 100, 500), 1_000
 _TEST_PER_DROP = 10  # channels per test drop of the compute budget
@@ -31,13 +33,22 @@ _PROBLEMS = ("near field", "line of sight")
 
 
 def _units(study: Study) -> list[Unit]:
-    return [Unit("few labels", partial(_judged, study))]
+    chosen = _recipe(study)
+    drawn = _POOL + _TEST_PER_DROP * study.compute_budget.test_drops
+    expected = [  # s, one core
+        Activity(f"training {_NAME}", 0.08 * chosen.steps, finished_mark(study.folder / "runs", chosen)),
+        Activity("features", 4e-3 * drawn),
+    ]
+    return [Unit("few labels", partial(_judged, study), expected)]
+
+
+def _recipe(study: Study) -> Recipe:
+    steps = _STEPS * study.compute_budget.steps["tiny"]
+    return replace(_PRESET, steps=steps, validate_every=min(_PRESET.validate_every, steps), seed=study.seed)
 
 
 def _judged(study: Study, note: Note) -> list[Row]:
-    steps = _STEPS * study.compute_budget.steps["tiny"]
-    recipe = replace(_PRESET, steps=steps, validate_every=min(_PRESET.validate_every, steps), seed=study.seed)
-    checkpoint, _ = train_baseline("mask-tiny", recipe, study.folder / "runs", study.device, note)
+    checkpoint, _ = train_baseline(_NAME, _recipe(study), study.folder / "runs", study.device, note)
     assert isinstance(checkpoint.network, MaskedChannelNetwork)
     torch.manual_seed(study.seed + 1)
     untrained = MaskedChannelNetwork(MaskConfig()).eval()
@@ -94,7 +105,7 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
         axes.set_title(problem, fontsize="medium")
         grid_axes(axes)
     panels[0].set_ylabel("labels found [% of the users]")
-    legend_beside(panels[0])
+    legend_beside(panels[-1])
     return figure
 
 

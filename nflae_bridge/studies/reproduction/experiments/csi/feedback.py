@@ -20,11 +20,12 @@ from nflae_bridge.plots.style import empty_figure, grid_axes
 from nflae_bridge.studies.csi.comparison import compare_csi
 from nflae_bridge.studies.csi.measures import USERS
 from nflae_bridge.studies.csi.small_networks import study_backbone
-from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row, Unit
+from nflae_bridge.studies.reproduction.experiment import Activity, Check, Experiment, Row, Unit
 from nflae_bridge.studies.reproduction.study import Study
-from nflae_bridge.studies.reproduction.trained_baselines import Note, train_baseline
+from nflae_bridge.studies.reproduction.trained_baselines import Note, finished_mark, train_baseline
 from nflae_bridge.tasks.feedback import FEEDBACK
-from nflae_bridge.training.feedback_sites import PROMPT_USERS, SITE_WIDTH, WAVES, draw_sites, mean_magnitude
+from nflae_bridge.training.recipe import Recipe
+from nflae_bridge.training.sources.feedback_sites import PROMPT_USERS, SITE_WIDTH, WAVES, draw_sites, mean_magnitude
 from simulator.csi.feedback.codec import CodecName, FeedbackFormat
 from simulator.csi.feedback.ends import FeedbackDecoder, FeedbackEncoder
 
@@ -38,7 +39,12 @@ _CLASSICAL: tuple[CodecName, ...] = ("type2", "polar", "rest")
 
 
 def _units(prompts: tuple[bool, ...], study: Study) -> list[Unit]:
-    return [Unit("feedback", partial(_compared, prompts, study))]
+    expected = [Activity(_LOOP, 0.085 * (study.compute_budget.test_drops // 2))]  # s, one core, here and below
+    for prompted in prompts:
+        recipe, name = _recipe(prompted, study), _PROMPTED if prompted else _PLAIN
+        mark = finished_mark(study.folder / "runs", recipe)
+        expected.append(Activity(f"training {name}", 0.072 * recipe.steps, mark))
+    return [Unit("feedback", partial(_compared, prompts, study), expected)]
 
 
 def _compared(prompts: tuple[bool, ...], study: Study, note: Note) -> list[Row]:
@@ -67,13 +73,15 @@ def _fed_back(series: Tensor, codec: CodecName) -> Tensor:
     return csi.to(torch.complex64)
 
 
-def _trained(prompted: bool, study: Study, note: Note) -> FeedbackCodec:
+def _recipe(prompted: bool, study: Study) -> Recipe:
     preset, steps = _PRESETS[prompted], _STEPS * study.compute_budget.steps["tiny"]
     network = replace(preset.network, backbone=study_backbone(study.backbone))
-    recipe = replace(
-        preset, network=network, steps=steps, validate_every=min(preset.validate_every, steps), seed=study.seed
-    )
-    name = _PROMPTED if prompted else _PLAIN
+    validate_every = min(preset.validate_every, steps)
+    return replace(preset, network=network, steps=steps, validate_every=validate_every, seed=study.seed)
+
+
+def _trained(prompted: bool, study: Study, note: Note) -> FeedbackCodec:
+    name, recipe = _PROMPTED if prompted else _PLAIN, _recipe(prompted, study)
     checkpoint, _ = train_baseline(name, recipe, study.folder / "runs", study.device, note)
     assert isinstance(checkpoint.network, FeedbackCodec)
     return checkpoint.network.cpu().eval()

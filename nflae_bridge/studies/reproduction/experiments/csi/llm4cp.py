@@ -22,7 +22,7 @@ from nflae_bridge.studies.csi.measures import USERS
 from nflae_bridge.studies.csi.predictors import predictor
 from nflae_bridge.studies.csi.settings import SETTINGS, Setting, draw_series
 from nflae_bridge.studies.csi.small_networks import fit, study_backbone
-from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Unit
+from nflae_bridge.studies.reproduction.experiment import Activity, Check, Experiment, Unit
 from nflae_bridge.studies.reproduction.experiments.csi.prediction import CLASSICAL, LOOKS
 from nflae_bridge.studies.reproduction.study import Study
 from nflae_bridge.studies.reproduction.trained_baselines import Note
@@ -32,6 +32,7 @@ _NAME = "LLM4CP-like"
 _AHEAD, _PATCH = 4, 4
 _ROWS = 256  # series of single antennas per step
 _TRAINING_USERS = 600
+_STEPS = 3  # times those of ``tiny``
 _SETTINGS = (SETTINGS[1], SETTINGS[4])
 _SNR_DB = (0, 10, 20)
 
@@ -74,12 +75,22 @@ class AntennaPredictor(nn.Module):
 
 
 def _units(study: Study) -> list[Unit]:
-    return [Unit(setting.name, partial(_at, study, setting)) for setting in _SETTINGS]
+    budget = study.compute_budget
+    expected = [  # s, one core
+        Activity("series for training", 5.0),
+        Activity("step", 0.05 * _STEPS * budget.steps["tiny"]),
+        *(Activity(_comparison(snr_db), 0.018 * USERS * budget.test_drops) for snr_db in _SNR_DB),
+    ]
+    return [Unit(setting.name, partial(_at, study, setting), expected) for setting in _SETTINGS]
+
+
+def _comparison(snr_db: int) -> str:
+    return f"comparison at {snr_db} dB"
 
 
 def _at(study: Study, setting: Setting, note: Note) -> list[Row]:
     """Train on other users of the same setting, then compare."""
-    note("training series")
+    note("series for training")
     series = draw_series(setting, _TRAINING_USERS, HISTORY + _AHEAD, study.seed + 1)
     rows = series.swapaxes(1, 2).flatten(0, 1) * setting.antennas**0.5
     torch.manual_seed(study.seed)
@@ -94,11 +105,12 @@ def _at(study: Study, setting: Setting, note: Note) -> list[Row]:
         relative: Tensor = error.abs().square().sum(-1).mean() / power.mean()
         return relative.log10()
 
-    fit(network, loss, 3 * study.compute_budget.steps["tiny"], study.seed, note)
+    fit(network, loss, _STEPS * study.compute_budget.steps["tiny"], study.seed, note)
     methods = {name: predictor(name) for name in CLASSICAL}
     methods |= {"auto": predictor("auto", load_predictor("auto")), _NAME: partial(_predict, network)}
     found: list[Row] = []
     for snr_db in _SNR_DB:
+        note(_comparison(snr_db))
         users = USERS * study.compute_budget.test_drops
         found += compare_predictors(setting, methods, study.engines["tiny"], snr_db, (1, _AHEAD), users, study.seed)
     count = sum(each.numel() for each in network.parameters())
@@ -114,7 +126,7 @@ def _predict(network: AntennaPredictor, observed: Observation, ahead: int) -> Te
 
 def _draw(study: Study, rows: pd.DataFrame) -> Figure:
     figure = empty_figure(EXPERIMENT.title, EXPERIMENT.cuts(study), 11, 5)
-    looks = LOOKS | {_NAME: (_NAME, {"color": "#CC79A7", "linestyle": "-", "marker": "D"})}
+    looks = LOOKS | {_NAME: (_NAME, {"color": "#000000", "linestyle": "-", "marker": "X"})}
     panels = figure.subplots(1, len(_SETTINGS), sharey=True)
     for axes, setting in zip(panels, _SETTINGS, strict=True):
         shown = rows[(rows["setting"] == setting.name) & (rows["ahead"] == _AHEAD)]
@@ -123,10 +135,11 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
             selected = shown[shown["method"] == name]
             axes.plot(selected["snr_db"], selected["percent"], label=text, **look)
         axes.set_title(setting.name, fontsize="medium")
+        axes.set_xticks(sorted(rows["snr_db"].unique()))
         axes.set_xlabel("SNR per antenna [dB]")
         grid_axes(axes)
     panels[0].set_ylabel(f"sum rate {_AHEAD} snapshots ahead\n[% of that from perfect CSI]")
-    legend_beside(panels[-1])
+    legend_beside(panels[-1] if panels[-1].lines else panels[0])
     return figure
 
 

@@ -20,16 +20,17 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from nflae_bridge.network.trunks.tokens import TokenNetwork, complex_of, real_parts
-from nflae_bridge.plots.style import empty_figure, grid_axes
+from nflae_bridge.plots.style import empty_figure, grid_axes, legend_beside
 from nflae_bridge.studies.csi.probes import accuracy_cells, handmade_features, probe_accuracy
 from nflae_bridge.studies.csi.small_networks import fit, study_backbone
 from nflae_bridge.studies.csi.wideband import ANTENNAS, SLOTS, SUBCARRIERS, WidebandChannels, draw_wideband
-from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row, Unit
+from nflae_bridge.studies.reproduction.experiment import Activity, Check, Experiment, Row, Unit
 from nflae_bridge.studies.reproduction.study import Study
 from nflae_bridge.studies.reproduction.trained_baselines import Note
 
 _TEST, _LABELLED, _ROWS, _TEST_MASKS = 500, (20, 100, 500), 64, 4
 _TRAINING_PER_DROP = 10  # channels per test drop of the compute budget
+_STEPS = 3  # times those of ``tiny``
 _LOADING = 1e-3
 _CUT = "2,000 training channels instead of 10,000; 900 training steps instead of 12,000"
 
@@ -102,12 +103,18 @@ class Masking:
 
 
 def _units(masking: Masking, study: Study) -> list[Unit]:
-    return [Unit("pretraining", partial(_pretrained, masking, study))]
+    budget = study.compute_budget
+    expected = [  # s, one core
+        Activity("channels", 4.8e-3 * (_TRAINING_PER_DROP * budget.test_drops + _TEST)),
+        Activity("step", 0.049 * _STEPS * budget.steps["tiny"]),
+        Activity("linear MMSE", 3.0),
+    ]
+    return [Unit("pretraining", partial(_pretrained, masking, study), expected)]
 
 
 def _pretrained(masking: Masking, study: Study, note: Note) -> list[Row]:
     note("channels")
-    training = 5 * _TRAINING_PER_DROP * study.compute_budget.test_drops // 5
+    training = _TRAINING_PER_DROP * study.compute_budget.test_drops
     drawn = draw_wideband(training + _TEST, study.seed)
     noisy, clean = masking.tokens_of(drawn.noisy), masking.tokens_of(drawn.clean)
     size = noisy.shape[-1]
@@ -122,7 +129,7 @@ def _pretrained(masking: Masking, study: Study, note: Note) -> list[Row]:
         error: Tensor = (network(inputs[rows], mask) - inputs[rows])[mask]
         return error.square().mean()
 
-    fit(network, loss, 3 * study.compute_budget.steps["tiny"], study.seed, note)
+    fit(network, loss, _STEPS * study.compute_budget.steps["tiny"], study.seed, note)
     note("linear MMSE")
     rows = _reconstruction(masking, network, noisy, clean, training)
     features = {
@@ -205,7 +212,7 @@ def _draw(title: str, study: Study, rows: pd.DataFrame) -> Figure:
     accuracy.minorticks_off()
     accuracy.set_xlabel("labelled channels")
     accuracy.set_ylabel("line of sight found [% of users]")
-    accuracy.legend(frameon=False, fontsize="small")
+    legend_beside(accuracy)
     grid_axes(accuracy)
     return figure
 

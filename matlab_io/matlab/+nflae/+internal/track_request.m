@@ -1,0 +1,69 @@
+function [header, payload, seconds] = track_request(measured, times, arguments)
+% TRACK_REQUEST  Make the request for a call of nflae.Client.track.
+%
+%   [header, payload, seconds] = track_request(measured, times, arguments) takes channels N x K x S or, with 'Powers',
+%   true, beam powers B x K x S, the times of the snapshots, s, and the name-value arguments. header lacks the id, payload
+%   is a cell of uint8 rows, and seconds is [] without 'Timeout'.
+
+  options = nflae.internal.named(arguments, {'Track', 'Powers', 'Gps', 'Detections', 'ArrayHeight', 'TiltDeg', ...
+    'CarrierGhz', 'BeamAnglesDeg', 'Ahead', 'Convention', 'Timeout'});
+  given = @(name) isfield(options, name);
+  of_powers = given('Powers') && isequal(logical(options.Powers), true);
+  if ~isnumeric(measured) || isempty(measured) || ndims(measured) > 3 || (of_powers && ~isreal(measured))
+    error('nflae:badRequest', ['track takes complex channels, antennas x users x snapshots, or real beam powers,' ...
+      ' beams x users x snapshots, with ''Powers'', true']);
+  elseif ~of_powers && isreal(measured)
+    error('nflae:badRequest', 'the channels are real: use complex(H), or ''Powers'', true for beam powers');
+  end
+  shape = [size(measured), 1];
+  shape = shape(1:3);
+  if ~isnumeric(times) || ~isreal(times) || numel(times) ~= shape(3) || ~all(isfinite(times(:)))
+    error('nflae:badRequest', 'times: %d for %d snapshots: one finite real number of seconds each', numel(times), ...
+      shape(3));
+  end
+  header = struct('v', 1, 'id', '', 'op', 'track', 'shape', shape, 'times', reshape(double(times), 1, []));
+  if of_powers
+    header.dtype = 'float64';
+    payload = {typecast(reshape(double(measured), 1, []), 'uint8')};
+  else
+    payload = {nflae.wire.encode_channels(measured)};
+  end
+  if given('Convention')
+    header.convention = nflae.internal.text(options.Convention, 'Convention');
+  end
+  if given('Track')
+    header.track = nflae.internal.text(options.Track, 'Track');
+  end
+  if given('Gps')
+    header.gps = true;
+    payload{end + 1} = pairs(options.Gps, 'Gps', [2, shape(2), shape(3)]);
+  end
+  if given('Detections') && ~isempty(options.Detections)
+    header.detections = size(options.Detections, 2);
+    payload{end + 1} = pairs(options.Detections, 'Detections', [2, header.detections, shape(3)]);
+  end
+  numbers = {'ArrayHeight', 'array_height', 1; 'TiltDeg', 'array_tilt_rad', pi / 180; 'CarrierGhz', 'carrier_hz', 1e9; ...
+    'Ahead', 'ahead', 1};
+  for i = 1:size(numbers, 1)
+    if given(numbers{i, 1})
+      header.(numbers{i, 2}) = numbers{i, 3} * nflae.internal.number(options.(numbers{i, 1}), numbers{i, 1});
+    end
+  end
+  if given('BeamAnglesDeg')
+    header.beam_angles_deg = reshape(double(options.BeamAnglesDeg), 1, []);
+  end
+  seconds = [];
+  if given('Timeout')
+    seconds = nflae.internal.positive(options.Timeout, 'Timeout', 1e6);
+  end
+end
+
+function bytes = pairs(values, name, shape)
+% Encode pairs of real numbers, 2 x objects x snapshots.
+  found = [size(values), 1];
+  if ~isnumeric(values) || ~isreal(values) || ~isequal(found(1:3), shape)
+    error('nflae:badRequest', '%s: real %s expected, got %s of %s', name, mat2str(shape), class(values), ...
+      mat2str(size(values)));
+  end
+  bytes = typecast(reshape(double(values), 1, []), 'uint8');
+end

@@ -1,0 +1,1 @@
+"""CUDA graphs of whole answers: one per shape of batch, replayed at one launch."""

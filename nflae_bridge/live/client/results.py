@@ -1,0 +1,165 @@
+"""Make the results of replies, of all arrays or of those that were wanted; form precoders that were not sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from matlab_io.errors import NflaeError
+from matlab_io.result import OPTIONAL_ARRAYS, RECEIVE_COMBINER, RESULT_ARRAYS, Result
+from nflae_bridge.live.client.requests import convert
+from nflae_bridge.live.errors import BadRequest
+from nflae_bridge.live.protocol.messages import PLAIN, PrecodeRequest, Reply
+
+_ENTRIES = (*RESULT_ARRAYS, *OPTIONAL_ARRAYS)
+_NAMES = {entry.field: entry.name for entry in _ENTRIES}
+_DROPS_AT_ONCE = 64
+
+
+class NotRequested(NflaeError, AttributeError):
+    """Report the use of an array that was not wanted and cannot be formed of those that were."""
+
+
+def with_wanted(request: PrecodeRequest, want: Iterable[str] | None, combined: bool) -> PrecodeRequest:
+    """Return a request for the arrays that a call wants.
+
+    Parameters
+    ----------
+    request : PrecodeRequest
+        Request for all arrays.
+    want : iterable of str, or None
+        Names of fields of `Result`, or on the wire; None for all.
+    combined : bool
+        Receive antennas were combined by the client, whose combiners need not be sent.
+
+    Returns
+    -------
+    PrecodeRequest
+
+    Raises
+    ------
+    BadRequest
+        For a name of no such array, a name given twice, and for none.
+    """
+    if want is None:
+        return request
+    given = (want,) if isinstance(want, str) else tuple(convert("want", "str", name) for name in want)
+    return replace(request, want=_sent(given, request.want, combined))
+
+
+@lru_cache(maxsize=256)
+def _sent(want: tuple[str, ...], present: tuple[str, ...], combined: bool) -> tuple[str, ...]:
+    known = (*present, RECEIVE_COMBINER.name) if combined else present
+    names = [_NAMES.get(name, name) for name in want]
+    for name in names:
+        if name not in known:
+            raise BadRequest(f"want names {name[:60]!r}: the arrays of this result are {', '.join(known)}")
+    if len(set(names)) < len(names):
+        raise BadRequest(f"want names an array twice: {', '.join(names)}")
+    sent = tuple(name for name in names if name in present)
+    if not sent:
+        raise BadRequest(f"want names no array of the server: choose of {', '.join(present)}, or leave it out for all")
+    return sent
+
+
+def result_of_reply(
+    reply: Reply, request: PrecodeRequest, receive_combiner: npt.NDArray[np.complex64] | None = None
+) -> Result:
+    """Make the result of a reply.
+
+    Parameters
+    ----------
+    reply : Reply
+        Reply.
+    request : PrecodeRequest
+        Its request.
+    receive_combiner : numpy.ndarray, optional
+        Combiners of receive antennas that the client has combined.
+
+    Returns
+    -------
+    Result
+        Read-only arrays; a `PartialResult` where not all were wanted.
+    """
+    arrays = dict(reply.arrays)
+    if receive_combiner is not None:
+        arrays[RECEIVE_COMBINER.name] = receive_combiner
+    if all(entry.name in arrays for entry in RESULT_ARRAYS):
+        return Result.from_arrays(arrays)
+    return PartialResult(arrays, request)
+
+
+class PartialResult(Result):
+    """Hold the arrays of a result that were wanted; the use of any other raises `NotRequested`.
+
+    With the dual uplink powers, but without the precoder, its columns are formed of the channels at their first use:
+    w_k is column k of H (I + Lambda H^H H / sigma^2)^-1, scaled to unit norm. `receive_combiner`, `analog` and
+    `digital` are None where they were not wanted.
+
+    Parameters
+    ----------
+    arrays : mapping of str to numpy.ndarray
+        Arrays by their names on the wire, drops first.
+    request : PrecodeRequest
+        Request that they answer.
+    """
+
+    def __init__(self, arrays: Mapping[str, npt.NDArray[Any]], request: PrecodeRequest) -> None:
+        for entry in _ENTRIES:
+            if entry.name in arrays:
+                object.__setattr__(self, entry.field, arrays[entry.name])
+        object.__setattr__(self, "_request", request)
+
+    def __getattr__(self, name: str) -> Any:
+        """Form the precoder, or raise the error of an array that was not wanted."""
+        if name not in _NAMES:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        request, dual = self._request, vars(self).get("uplink_power")
+        held = ", ".join(entry.name for entry in _ENTRIES if entry.field in vars(self))
+        if name != "precoder" or dual is None:
+            raise NotRequested(f"{name} was not requested: want names {held}; add {_NAMES[name]!r}")
+        if request.problem is not PLAIN or not np.isfinite(dual).all():
+            of = "of this problem" if request.problem is not PLAIN else f"of scheme {request.scheme!r}"
+            raise NotRequested(
+                f"precoder was not requested, and precoders {of} do not follow from lambda; add 'precoder'"
+            )
+        formed = form_precoder(request.channels, dual / float(request.budget.noise_power))
+        formed.flags.writeable = False
+        object.__setattr__(self, name, formed)
+        return formed
+
+
+def form_precoder(channels: npt.NDArray[Any], dual_ratio: npt.NDArray[np.float64]) -> npt.NDArray[np.complex64]:
+    """Form the unit-norm precoding vectors of the optimal structure.
+
+    Parameters
+    ----------
+    channels : numpy.ndarray
+        Channels h_k, complex64 (drops, users, antennas).
+    dual_ratio : numpy.ndarray
+        lambda_k / sigma^2, float64 (drops, users).
+
+    Returns
+    -------
+    numpy.ndarray
+        Complex64, (drops, users, antennas).
+
+    References
+    ----------
+    E. Bjornson, M. Bengtsson, B. Ottersten, "Optimal Multiuser Transmit Beamforming: A Difficult Problem with a Simple
+    Solution Structure", IEEE Signal Processing Magazine 31, 2014.
+    """
+    formed = np.empty(channels.shape, np.complex64)
+    for start in range(0, len(channels), _DROPS_AT_ONCE):
+        part = slice(start, start + _DROPS_AT_ONCE)
+        rows = channels[part].astype(np.complex128)
+        system = dual_ratio[part, :, None] * (rows.conj() @ rows.transpose(0, 2, 1))
+        coefficients = np.linalg.inv(np.eye(rows.shape[1]) + system)
+        beams = coefficients.transpose(0, 2, 1) @ rows
+        formed[part] = beams / np.linalg.norm(beams, axis=2, keepdims=True)
+    return formed

@@ -1,0 +1,171 @@
+"""Request precoders slot by slot from a loop that does not wait for them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from matlab_io.result import Result
+from nflae_bridge.live.client.blocking import Client
+from nflae_bridge.live.errors import BridgeError
+
+
+@dataclass(frozen=True)
+class SlotAnswer:
+    """Hold the result in use and the slot that it was computed for.
+
+    Parameters
+    ----------
+    result : Result
+        Precoders and powers.
+    slot : int
+        Slot whose channels it is for.
+    seconds : float
+        Time from the request to its answer, s.
+    """
+
+    result: Result
+    slot: int
+    seconds: float
+
+
+class SlotClient:
+    """Keep the newest precoders of a loop; a thread of its own waits for the server.
+
+    The channels of a newer slot replace those that wait for their turn. An answer that is not there within the deadline
+    is dropped, and so is a request that the server refuses or that is lost; the answer before it stays in use.
+
+    Parameters
+    ----------
+    address : str
+        Address of the server.
+    deadline : float
+        Largest time from a request to its answer, s.
+    server_key, client_key : Path, optional
+        As for `Client`.
+    **options
+        Options of `Client.precode`, e.g. ``noise_power``.
+
+    Attributes
+    ----------
+    answered, replaced, dropped : int
+        Slots answered in time, replaced by newer ones before their turn, and dropped.
+    fault : str
+        Reason for the last drop; ``""`` before the first.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        deadline: float,
+        *,
+        server_key: Path | None = None,
+        client_key: Path | None = None,
+        **options: Any,
+    ) -> None:
+        self.answered = self.replaced = self.dropped = 0
+        self.fault = ""
+        self._client = Client(address, timeout=deadline, server_key=server_key, client_key=client_key)
+        self._options = options
+        self._waiting: tuple[int, npt.NDArray[Any], dict[str, Any]] | None = None
+        self._answer: SlotAnswer | None = None
+        self._outcome: tuple[int, SlotAnswer | BridgeError] | None = None
+        self._closed = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="slots", daemon=True)
+        self._thread.start()
+
+    def submit(self, slot: int, channels: npt.ArrayLike, **options: Any) -> None:
+        """Request the precoders of a slot, without waiting for them.
+
+        Parameters
+        ----------
+        slot : int
+            Number of the slot.
+        channels : array_like
+            Channels, (drops, users, antennas), e.g. one drop per subcarrier; they are copied.
+        **options
+            Options of `Client.precode` that differ from those of the constructor for this slot.
+        """
+        copied = np.array(channels, np.complex64)
+        with self._changed:
+            self.replaced += self._waiting is not None
+            self._waiting = slot, copied, self._options | options
+            self._changed.notify_all()
+
+    def wait(self, slot: int, seconds: float) -> SlotAnswer | BridgeError | None:
+        """Wait for the answer of the slot submitted last.
+
+        Parameters
+        ----------
+        slot : int
+            Number of that slot.
+        seconds : float
+            Longest time, s.
+
+        Returns
+        -------
+        SlotAnswer, BridgeError or None
+            Answer, the reason for which it was dropped, or None if there is neither in time.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._ended(slot) is not None, seconds)
+            return self._ended(slot)
+
+    def _ended(self, slot: int) -> SlotAnswer | BridgeError | None:
+        return self._outcome[1] if self._outcome is not None and self._outcome[0] == slot else None
+
+    def current(self) -> SlotAnswer | None:
+        """Return the newest answer, or None before the first.
+
+        Returns
+        -------
+        SlotAnswer or None
+        """
+        return self._answer
+
+    def close(self) -> None:
+        """End the thread; a request under way is given up."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._client.close()
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._waiting is not None)
+                if self._closed or self._waiting is None:
+                    return
+                (slot, channels, options), self._waiting = self._waiting, None
+            began = time.monotonic()
+            outcome: SlotAnswer | BridgeError
+            try:
+                outcome = SlotAnswer(self._client.precode(channels, **options), slot, time.monotonic() - began)
+            except BridgeError as error:
+                outcome = error
+            with self._changed:
+                if isinstance(outcome, SlotAnswer):
+                    self._answer = outcome
+                    self.answered += 1
+                else:
+                    self.fault = str(outcome)
+                    self.dropped += 1
+                self._outcome = slot, outcome
+                self._changed.notify_all()

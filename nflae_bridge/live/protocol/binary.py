@@ -1,0 +1,79 @@
+"""Convert arrays to the bytes of frames and back."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nflae_bridge.live.errors import WireError
+
+Array = npt.NDArray[Any]
+Frame = bytes | memoryview
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "complex64": np.dtype("<c8"),
+    "complex128": np.dtype("<c16"),
+    "float64": np.dtype("<f8"),
+    "bool": np.dtype("?"),
+}
+_COPIED_BYTES = 64 << 10  # below this size a copy takes less time than a view
+
+
+def read_array(frame: Frame, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+    """Read the array of a frame.
+
+    Parameters
+    ----------
+    frame : bytes or memoryview
+        The frame.
+    name : str
+        Its name in errors.
+    dtype : numpy.dtype
+        Type of the array.
+    shape : tuple of int
+        Its shape in Python's order.
+
+    Returns
+    -------
+    numpy.ndarray
+        View of the frame.
+
+    Raises
+    ------
+    WireError
+        ``bad_request`` for a frame of another size.
+    """
+    expected = math.prod(shape) * dtype.itemsize
+    if len(frame) != expected:
+        sizes = " x ".join(str(size) for size in reversed(shape))
+        raise WireError(
+            "bad_request", f"{name}: {sizes} of {dtype.name} are {expected} bytes, the frame has {len(frame)}"
+        )
+    return np.frombuffer(frame, dtype).reshape(shape)
+
+
+def little_endian(array: Array) -> Frame:
+    """Return the bytes of an array.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+        Array.
+
+    Returns
+    -------
+    bytes or memoryview
+        Little-endian; a copy of a small array, and of a view of a larger one.
+    """
+    dtype = array.dtype.newbyteorder("<")
+    if dtype != array.dtype:
+        array = array.astype(dtype)
+    if array.nbytes < _COPIED_BYTES:
+        return array.tobytes()
+    if isinstance(array.base, np.ndarray) and array.base.nbytes > array.nbytes:
+        array = array.copy()  # a view would keep the arrays of its whole batch until the client has read it
+    raw: memoryview = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    return raw

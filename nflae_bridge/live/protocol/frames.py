@@ -1,0 +1,247 @@
+"""Encode and decode the requests to ``nflae serve``, as in docs/reference/protocol.md.
+
+A request or an answer is a list of frames: a JSON header, then raw little-endian arrays in MATLAB order, which is the
+memory of (drops, users, antennas) arrays as it is. Sockets are not part of this module.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from matlab_io.result import RECEIVE_COMBINER
+from nflae_bridge.live.errors import WireError
+from nflae_bridge.live.protocol.binary import DTYPES, little_endian, read_array
+from nflae_bridge.live.protocol.headers import (
+    VERSION,
+    ArrayName,
+    CancelHeader,
+    Frame,
+    MemoryReference,
+    PrecodeHeader,
+    PredictHeader,
+    ReturnedName,
+    StatusHeader,
+    decode_request_header,
+)
+from nflae_bridge.live.protocol.memory import AnswerRoom, FindSegment, refer
+from nflae_bridge.live.protocol.messages import (
+    PLAIN,
+    Array,
+    CancelRequest,
+    PrecodeRequest,
+    PredictionOptions,
+    PredictRequest,
+    Request,
+    StatusRequest,
+    TrackRequest,
+    problem_arrays,
+    stated_problem,
+)
+from nflae_bridge.live.protocol.track_header import TrackHeader
+from nflae_bridge.live.protocol.tracks import decode_track, encode_track
+from simulator.downlink.budget import DEFAULT_POWER, BudgetError, LinkBudget
+
+DEFAULT_ADDRESS = "tcp://127.0.0.1:5555"
+
+
+def encode_request(request: Request, memory: MemoryReference | None = None) -> list[Frame]:
+    """Encode a request.
+
+    Parameters
+    ----------
+    request : StatusRequest, CancelRequest, PrecodeRequest, PredictRequest or TrackRequest
+        Request.
+    memory : MemoryReference, optional
+        Place of its channels in shared memory, instead of a frame.
+
+    Returns
+    -------
+    list of bytes or memoryview
+        Frames of the message.
+    """
+    if isinstance(request, CancelRequest):
+        return [msgspec.json.encode(CancelHeader(VERSION, request.id))]
+    if isinstance(request, StatusRequest):
+        return [msgspec.json.encode(StatusHeader(VERSION, request.id))]
+    if isinstance(request, TrackRequest):
+        return encode_track(request)
+    common: dict[str, Any] = {
+        "v": VERSION,
+        "id": request.id,
+        "shape": _header_shape(request),
+        "dtype": request.channels.dtype.name,
+        "convention": request.convention,
+        "scheme": request.scheme,
+        "refine": int(request.refine),
+        "near_field": request.labels,
+        "effort": request.effort,
+        "deadline_ms": None if request.deadline == math.inf else 1e3 * request.deadline,
+        "memory": memory,
+        **request.quantities,
+    }
+    header: PrecodeHeader | PredictHeader
+    if isinstance(request, PredictRequest):
+        options = {name: value for name, value in asdict(request.options).items() if name != "precodes"}
+        common |= {"want": request.want, "then": "precode" if request.options.precodes else None}
+        header = PredictHeader(**common, **options)
+    else:
+        want = None if request.want == problem_arrays(request.problem) else request.want
+        stated = common | _problem_fields(request)
+        header = PrecodeHeader(**stated, want=want, receive_antennas=request.receive_antennas)
+    frames: list[Frame] = [msgspec.json.encode(header)]
+    if memory is None:
+        frames.append(little_endian(request.channels))
+    if isinstance(request.near_field, np.ndarray):
+        frames.append(little_endian(request.near_field))
+    if isinstance(header, PrecodeHeader) and header.weights is True:
+        assert request.problem.weights is not None
+        frames.append(little_endian(request.problem.weights))
+    return frames
+
+
+def _problem_fields(request: PrecodeRequest) -> dict[str, Any]:
+    """Return the fields of a header that state the problem of a request."""
+    if request.problem is PLAIN:
+        return {"power": msgspec.UNSET} if request.quantities["power"] == DEFAULT_POWER else {}
+    fields = request.problem.describe()
+    fields.pop("joint_receivers", None)
+    if not fields.pop("total_power", True):
+        fields["power"] = msgspec.UNSET
+    if "weights" in fields:
+        fields["weights"] = True if fields["weights"].ndim > 1 else tuple(fields["weights"].tolist())
+    if "antenna_power" in fields:
+        fields["power_per_antenna"] = tuple(fields.pop("antenna_power").tolist())
+    if request.problem.power_scope == "total":
+        fields["subcarriers"] = request.problem.subcarriers
+    return fields
+
+
+def decode_request(frames: Sequence[Frame], find: FindSegment | None = None, largest: float = math.inf) -> Request:
+    """Decode a request; its arrays are views of the frames, or of shared memory.
+
+    Parameters
+    ----------
+    frames : sequence of bytes or memoryview
+        Frames of the message, without the envelope.
+    find, largest
+        Shared memory, as for `refer`.
+
+    Returns
+    -------
+    StatusRequest, CancelRequest, PrecodeRequest, PredictRequest or TrackRequest
+        Request; the values of its channels, and the options of a prediction, are not checked.
+
+    Raises
+    ------
+    WireError
+        ``bad_request``, with the name of the field or frame, for a message outside the protocol; those of `refer`.
+    """
+    header = decode_request_header(frames)
+    if isinstance(header, StatusHeader):
+        _check_frame_count(frames, 1)
+        return StatusRequest(header.id)
+    if isinstance(header, CancelHeader):
+        _check_frame_count(frames, 1)
+        return CancelRequest(header.id)
+    if isinstance(header, TrackHeader):
+        _check_frame_count(frames, 1 + len(header.frame_bytes))
+        return decode_track(header, frames)
+    is_weighted = isinstance(header, PrecodeHeader) and header.weights is True
+    room: AnswerRoom | None = None
+    if header.memory is not None:
+        channels, room = refer(header, header.memory, find, largest)
+        frames = [frames[0], channels, *frames[1:]]
+    _check_frame_count(frames, 2 + (header.near_field is True) + is_weighted)
+    if isinstance(header, PredictHeader):
+        shape = (*header.shape, 1)[:3][::-1]
+        common = _common_fields(header, frames, shape, (header.ahead, shape[1]))
+        common["budget"] = _predicted_budget(header)
+        names = (entry.name for entry in fields(PredictionOptions))
+        options = {name: getattr(header, name) for name in names if name != "precodes"}
+        chosen = PredictionOptions(**options, precodes=header.then == "precode")
+        return PredictRequest(**common, want=_distinct(header.returned), options=chosen, room=room)
+    shape = _channel_shape(header)
+    labelled = shape[0], shape[1] * (shape[2] if header.receive_antennas == "each" else 1)
+    common = _common_fields(header, frames, shape, labelled)
+    weights = read_array(frames[-1], "weights", DTYPES["float64"], shape[:2]) if is_weighted else None
+    problem, budget = stated_problem(header, weights)
+    return PrecodeRequest(
+        **common,
+        budget=budget,
+        want=_wanted(header, problem_arrays(problem)),
+        receive_antennas=header.receive_antennas,
+        problem=problem,
+        room=room,
+    )
+
+
+def _common_fields(
+    header: PrecodeHeader | PredictHeader, frames: Sequence[Frame], shape: tuple[int, ...], labelled: tuple[int, int]
+) -> dict[str, Any]:
+    """Return the fields of a request that has channels of a shape, and labels of another."""
+    channels = read_array(frames[1], "channels", DTYPES[header.dtype], shape)
+    near_field: Array | str | None = header.near_field if isinstance(header.near_field, str) else None
+    if header.near_field is True:
+        near_field = read_array(frames[2], "near_field", np.dtype(np.uint8), labelled) != 0
+    return {
+        "id": header.id,
+        "channels": channels,
+        "convention": header.convention,
+        "scheme": header.scheme,
+        "refine": header.refine,
+        "near_field": near_field,
+        "effort": header.effort,
+        "deadline": math.inf if header.deadline_ms is None else header.deadline_ms / 1e3,
+    }
+
+
+def _predicted_budget(header: PredictHeader) -> LinkBudget:
+    try:
+        return LinkBudget(header.power, header.noise_power, header.alpha_c, header.min_rate)
+    except BudgetError as error:
+        raise WireError("bad_request", f"header: {error}") from None
+
+
+def _wanted(header: PrecodeHeader, present: tuple[ArrayName, ...]) -> tuple[ArrayName, ...]:
+    """Return the arrays that a header names, or all; those of other problems are refused."""
+    combined = (RECEIVE_COMBINER.name,) if header.receive_antennas in ("strongest", "eigen") else ()
+    for name in header.want or ():
+        if name not in (*present, *combined):
+            raise WireError("bad_request", f"want names {name}, which the result of this problem does not have")
+    return present if header.want is None else _distinct(header.want)
+
+
+def _distinct(want: tuple[ReturnedName, ...]) -> tuple[ReturnedName, ...]:
+    if len(set(want)) != len(want):
+        raise WireError("bad_request", "want names an array twice")
+    return want
+
+
+def _header_shape(request: PrecodeRequest) -> tuple[int, ...]:
+    """Return the shape of a request's channels in MATLAB order, with its drops."""
+    drops, *others = request.channels.shape
+    return (*others[::-1], drops)
+
+
+def _channel_shape(header: PrecodeHeader) -> tuple[int, ...]:
+    """Return the shape of the channels in Python's order."""
+    axes = 3 if header.receive_antennas is None else 4
+    if not axes - 1 <= len(header.shape) <= axes:
+        sizes = " x ".join(str(size) for size in header.shape)
+        expected = "antennas, users, drops" if axes == 3 else "antennas, receive antennas, users, drops"
+        remedy = "; receive_antennas adds the second of four axes" if axes == 3 else ""
+        raise WireError(
+            "bad_request", f"header: shape {sizes} has {len(header.shape)} axes; expected {expected}{remedy}"
+        )
+    return (*header.shape, 1)[:axes][::-1]
+
+
+def _check_frame_count(frames: Sequence[Frame], expected: int) -> None:
+    if len(frames) != expected:
+        raise WireError("bad_request", f"{len(frames)} frames: this header announces {expected}, itself included")

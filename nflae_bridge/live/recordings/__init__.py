@@ -1,0 +1,1 @@
+"""Record the messages of streams and the requests to servers, and send them again."""

@@ -1,0 +1,256 @@
+"""Record the requests to a server as they pass, and send recorded ones to a server."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zmq
+
+from matlab_io.errors import NflaeError
+from nflae_bridge.live.addresses import bind, explain_failure
+from nflae_bridge.live.client.connection import ServerAddress
+from nflae_bridge.live.log import EventLog
+from nflae_bridge.live.recordings.source import RecordedMessages
+from nflae_bridge.live.recordings.streams import Limits
+from nflae_bridge.live.recordings.writer import RecordingWriter
+from nflae_bridge.live.signals import stopped_by_signals
+
+_POLL_MS = 50
+_MAX_CLIENTS = 256  # connections to the server that are kept
+_FINISH_SECONDS = 5.0  # for the answers to requests passed on before the end
+_READING_SECONDS = 0.25  # for the last answers: ZeroMQ discards what a client has not read when its connection ends
+
+
+def record_requests(path: Path, address: str, server: ServerAddress, limits: Limits, log: EventLog) -> int:
+    """Pass requests to a server and its answers back, and record the channels of the requests, until a limit or signal.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File of the samples.
+    address : str
+        Address for the clients.
+    server : ServerAddress
+        Server.
+    limits : Limits
+        Limits of the recording.
+    log : EventLog
+        Log.
+
+    Returns
+    -------
+    int
+        Items (drops) recorded.
+
+    Raises
+    ------
+    NflaeError
+        If an address or the file is unusable, or no request came.
+    """
+    stopped: list[bool] = []
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    context.linger = 0
+    passing = _Passing(context, server, path, log)
+    try:
+        with stopped_by_signals(lambda: stopped.append(True)):
+            try:
+                bind(passing.clients, address)
+            except zmq.ZMQError as error:
+                raise NflaeError(f"{address}: {explain_failure(error)}") from None
+            bound = passing.clients.getsockopt_string(zmq.LAST_ENDPOINT)
+            log.info("recording", address=bound, server=server.address, file=path)
+            end = time.monotonic() + limits.seconds
+            while not stopped and passing.items < limits.items and time.monotonic() < end:
+                passing.step()
+            passing.finish()
+    finally:
+        passing.close()
+        context.destroy(linger=1000)
+    if not passing.items:
+        raise NflaeError(f"{path}: nothing recorded: no client sent a request to {bound} that can be recorded")
+    log.info("stopped", items=passing.items, requests=passing.requests, not_recorded=passing.left_out.total())
+    return passing.items
+
+
+class _Passing:
+    """Hold the sockets of clients and server, one connection to the server per client."""
+
+    def __init__(self, context: zmq.Context[Any], server: ServerAddress, path: Path, log: EventLog) -> None:
+        self._context, self._server, self._path, self._log = context, server, path, log
+        self.clients = context.socket(zmq.ROUTER)
+        self._servers: dict[bytes, zmq.Socket[bytes]] = {}
+        self._writer: RecordingWriter | None = None
+        self._size: tuple[object, ...] = ()
+        self.requests = self._unanswered = 0
+        self.left_out: Counter[str] = Counter()
+
+    @property
+    def items(self) -> int:
+        """Items recorded."""
+        return 0 if self._writer is None else self._writer.items
+
+    def step(self) -> None:
+        """Pass what has arrived."""
+        poller = zmq.Poller()
+        for socket in (self.clients, *self._servers.values()):
+            poller.register(socket, zmq.POLLIN)
+        ready = dict(poller.poll(_POLL_MS))
+        if self.clients in ready:
+            client, *frames = self.clients.recv_multipart()
+            self._record(frames[1:] if frames and not frames[0] else frames)
+            self._server_of(client).send_multipart(frames)
+            self._unanswered += 1
+        self._pass_answers()
+        if self._writer is not None:
+            self._writer.tick()
+
+    def finish(self) -> None:
+        """Pass the answers to the requests so far; their clients wait for them."""
+        end = time.monotonic() + _FINISH_SECONDS
+        while self._unanswered > 0 and time.monotonic() < end:
+            self._pass_answers()
+            time.sleep(1e-3)
+        time.sleep(_READING_SECONDS)
+
+    def _pass_answers(self) -> None:
+        for client, socket in self._servers.items():
+            if socket.poll(0):
+                self.clients.send_multipart([client, *_without_shared_memory(socket.recv_multipart())])
+                self._unanswered -= 1
+
+    def close(self) -> None:
+        """Complete the recording."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _server_of(self, client: bytes) -> zmq.Socket[bytes]:
+        if client not in self._servers:
+            if len(self._servers) == _MAX_CLIENTS:
+                self._servers.pop(next(iter(self._servers))).close()
+            self._servers[client] = self._context.socket(zmq.DEALER)
+            self._server.connect(self._servers[client])
+            self._servers[client].setsockopt(zmq.IMMEDIATE, 0)
+        return self._servers[client]
+
+    def _record(self, frames: list[bytes]) -> None:
+        try:
+            header = json.loads(frames[0])
+            operation, (antennas, users, drops) = header["op"], (*header["shape"], 1)[:3]
+        except (ValueError, KeyError, TypeError, IndexError):
+            return  # a status, or nothing that the server will compute
+        self.requests += 1
+        size = users, antennas, header.get("convention", "hermitian")
+        if operation != "precode" or len(frames) != 2 or header.get("dtype", "complex64") != "complex64":
+            self._leave_out("only requests to precode are recorded, of complex64 channels in the message and no more")
+        elif len(frames[1]) != 8 * antennas * users * drops or (self._writer is not None and size != self._size):
+            self._leave_out(f"the size differs from that of the first request, {self._size}")
+        else:
+            if self._writer is None:
+                source = f"Requests to the server {self._server.address}"
+                self._writer, self._size = RecordingWriter(self._path, *size, source), size
+            channels = np.frombuffer(frames[1], "<c8").reshape(drops, users, antennas)
+            self._writer.write(channels, request=frames[0].decode())
+
+    def _leave_out(self, reason: str) -> None:
+        self.left_out[reason] += 1
+        self._log.warning("not_recorded", message=reason)
+
+
+def _without_shared_memory(frames: list[bytes]) -> list[bytes]:
+    """Remove the offer of shared memory from a status: channels in it would not pass."""
+    if len(frames) > 2 or b'"shared_memory"' not in frames[-1]:
+        return frames
+    answer = json.loads(frames[-1])
+    answer.get("status", {}).pop("shared_memory", None)
+    return [*frames[:-1], json.dumps(answer).encode()]
+
+
+def replay_requests(
+    recorded: RecordedMessages, server: ServerAddress, keep_timing: bool, options: dict[str, object], log: EventLog
+) -> tuple[int, int]:
+    """Send the messages of a recording to a server as requests, each after the answer to the one before.
+
+    A recorded request is sent as it was, byte by byte; a message of a stream becomes a request to precode.
+
+    Parameters
+    ----------
+    recorded : RecordedMessages
+        Messages.
+    server : ServerAddress
+        Server.
+    keep_timing : bool
+        Keep the time between requests, where the answers permit.
+    options : dict
+        Fields of the header for messages of streams: ``scheme``, ``power``, ``noise_power``.
+    log : EventLog
+        Log.
+
+    Returns
+    -------
+    sent, refused : int
+        Numbers of requests answered, and of those among them answered by an error.
+
+    Raises
+    ------
+    NflaeError
+        If the server does not answer.
+    """
+    stopped: list[bool] = []
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    socket = context.socket(zmq.DEALER)
+    milliseconds, errors, late = [], Counter[str](), 0.0
+    try:
+        server.connect(socket)
+        with stopped_by_signals(lambda: stopped.append(True)):
+            for message, channels in recorded.scheduled(keep_timing, lambda: bool(stopped)):
+                header = message.request or _header(recorded, message.first, message.items, options)
+                frames = [header.encode(), np.ascontiguousarray(channels, "<c8").tobytes()]
+                began = time.monotonic()
+                answer = _answer(socket, frames, server, lambda: bool(stopped), log)
+                if answer is None:
+                    break
+                milliseconds.append(1e3 * (time.monotonic() - began))
+                late = max(late, recorded.lateness)
+                if not answer.get("ok"):
+                    errors[str(answer.get("error", {}).get("message"))] += 1
+    finally:
+        context.destroy(linger=0)
+    for text, count in errors.most_common(3):
+        log.warning("refused", requests=count, message=text)
+    middle, high = np.percentile(milliseconds or [0.0], [50, 99]).round(2)
+    fields = {"p50_ms": middle, "p99_ms": high, "late_ms": round(1e3 * late, 1)}
+    log.info("stopped", requests=len(milliseconds), of=len(recorded.messages), refused=errors.total(), **fields)
+    return len(milliseconds), errors.total()
+
+
+def _header(recorded: RecordedMessages, first: int, items: int, options: dict[str, object]) -> str:
+    """Return the header of a request to precode the channels of a stream's message."""
+    shape = [recorded.antennas, recorded.users, items]
+    header = {"v": 1, "id": str(first), "op": "precode", "shape": shape, "dtype": "complex64"}
+    return json.dumps(header | {"convention": recorded.convention, **options})
+
+
+def _answer(
+    socket: zmq.Socket[bytes], frames: list[bytes], server: ServerAddress, stopping: Callable[[], bool], log: EventLog
+) -> dict[str, Any] | None:
+    """Send a request; return the header of its answer, or None after a signal."""
+    end = time.monotonic() + server.timeout
+    if not socket.poll(round(1e3 * min(1.0, server.timeout)), zmq.POLLOUT):
+        remedy = f"no server is connected; start `nflae serve` there within {server.timeout:g} s"
+        log.info("waiting", server=server.address, message=remedy)
+    for event in (zmq.POLLOUT, zmq.POLLIN):
+        while not socket.poll(_POLL_MS, event):
+            if stopping():
+                return None
+            if time.monotonic() > end:
+                raise NflaeError(f"{server.address}: no answer within {server.timeout:g} s; is `nflae serve` there?")
+        if event == zmq.POLLOUT:
+            socket.send_multipart(frames)
+    answer: dict[str, Any] = json.loads(socket.recv_multipart()[0])
+    return answer

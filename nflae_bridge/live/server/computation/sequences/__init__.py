@@ -1,0 +1,1 @@
+"""Computation of requests about snapshots in order: predictions, and tracks with their state."""

@@ -1,0 +1,1 @@
+"""Compare precoding schemes on the drops of a channel file, with the CSI that the transmitter has."""

@@ -1,0 +1,1 @@
+"""Reproduce what goes beyond the papers: noisy CSI, other settings, and flights."""

@@ -1,0 +1,1 @@
+"""Take optimiser steps, as CUDA graphs on a GPU, and keep the state between them."""

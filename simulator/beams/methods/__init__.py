@@ -1,0 +1,1 @@
+"""Beam forecasters, one file each, under the names of their registry."""

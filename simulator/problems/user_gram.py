@@ -1,0 +1,225 @@
+"""Hold drops by the inner products of their users, in the precision that they need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from simulator.downlink.gram import MAX_FP32_COHERENCE, MAX_FP32_SNR, MIN_FP32_ENERGY
+from simulator.problems.algebra import TINY, Bool, Complex, Real, diagonal, exact_gram, gains_and_coherence, squares
+
+_MIN_FP32_SNR = 1e-2  # below it 1 - B_kk has few digits
+
+
+@dataclass(frozen=True)
+class UserGram:
+    """Hold drops and the inner products of their users, all in single or all in double precision.
+
+    Attributes
+    ----------
+    channels
+        complex64 (drops, users, antennas); None where the inner products alone are known.
+    gram
+        Gamma, complex64 or complex128 (drops, users, users).
+    gains
+        Its diagonal, real (drops, users).
+    coherence
+        |h_i^H h_j|^2 / (||h_i||^2 ||h_j||^2), 0 on the diagonal, real (drops, users, users).
+    needs_float64
+        bool (drops,), drops whose sums over antennas, of Gamma and of the beams, are in double precision, as in
+        `simulator.downlink.gram.mixed_precision_gram`; None: no drop.
+    """
+
+    channels: npt.NDArray[np.complex64] | None
+    gram: Complex
+    gains: Real
+    coherence: Real
+    needs_float64: Bool | None
+
+    @property
+    def is_single(self) -> bool:
+        """State that the inner products are in single precision."""
+        return self.gram.dtype == np.complex64
+
+    def in_double(self) -> UserGram:
+        """Return the same with all but the sums over antennas in double precision."""
+        if not self.is_single:
+            return self
+        gram = self.gram.astype(np.complex128)
+        return UserGram(self.channels, gram, *gains_and_coherence(gram), self.needs_float64)
+
+    def gram_of(self, drops: npt.NDArray[np.intp]) -> UserGram:
+        """Return the inner products of some drops, without their channels."""
+        exact = None if self.needs_float64 is None else self.needs_float64[drops]
+        return UserGram(None, self.gram[drops], self.gains[drops], self.coherence[drops], exact)
+
+    @staticmethod
+    def of(channels: npt.NDArray[np.complex64], snr: float | Real) -> UserGram:
+        """Compute the inner products as complex128, summed in single precision where that suffices.
+
+        Parameters
+        ----------
+        channels
+            complex64 (drops, users, antennas).
+        snr
+            P / sigma^2, linear, a number or float64 (drops or 1, 1).
+
+        Returns
+        -------
+        UserGram
+        """
+        drops, users, antennas = channels.shape
+        if antennas < 2 * users:
+            return UserGram.exact(channels, snr)
+        factor = np.asarray(snr).reshape(-1, 1, 1)
+        with np.errstate(over="ignore", invalid="ignore"):  # values beyond single precision fail the range check
+            rough = np.vecdot(channels[:, :, None], channels[:, None]).astype(np.complex128)
+            energy = diagonal(rough).real
+            gram = rough * factor
+            gains, coherence = gains_and_coherence(gram)
+            in_range = np.minimum.reduce(energy, 1) > MIN_FP32_ENERGY
+            in_range &= np.maximum.reduce(energy, 1) < np.minimum(MAX_FP32_SNR / factor[:, 0, 0], 1 / MIN_FP32_ENERGY)
+            in_range &= np.maximum.reduce(coherence.reshape(drops, -1), 1) <= MAX_FP32_COHERENCE
+        if np.logical_and.reduce(in_range):
+            return UserGram(channels, gram, gains, coherence, None)
+        gram[~in_range] = exact_gram(channels[~in_range], np.broadcast_to(factor, (drops, 1, 1))[~in_range])
+        return UserGram(channels, gram, *gains_and_coherence(gram), ~in_range)
+
+    @staticmethod
+    def exact(channels: npt.NDArray[np.complex64], snr: float | Real) -> UserGram:
+        """Compute the inner products in double precision.
+
+        Parameters
+        ----------
+        channels, snr
+            As in `of`.
+
+        Returns
+        -------
+        UserGram
+        """
+        gram = exact_gram(channels, np.asarray(snr, np.float64).reshape(-1, 1, 1))
+        return UserGram(channels, gram, *gains_and_coherence(gram), np.ones(len(gram), np.bool_))
+
+    @staticmethod
+    def of_gram(gram: Complex) -> UserGram:
+        """Return the same of inner products alone.
+
+        Parameters
+        ----------
+        gram
+            Gamma, complex128 (drops, users, users), contiguous.
+
+        Returns
+        -------
+        UserGram
+        """
+        return UserGram(None, gram, *gains_and_coherence(gram), np.ones(len(gram), np.bool_))
+
+    def unit_beams(
+        self, coefficients: Complex, out: npt.NDArray[np.complex64] | None = None
+    ) -> npt.NDArray[np.complex64]:
+        """Form W = H C with unit-norm columns.
+
+        Parameters
+        ----------
+        coefficients
+            C, complex (drops, users, users).
+        out
+            Array for the beams.
+
+        Returns
+        -------
+        ndarray
+            Beams in rows, complex64 (drops, users, antennas); ``out`` if that is given.
+        """
+        assert self.channels is not None
+        out = np.empty_like(self.channels) if out is None else out
+        exact = self.needs_float64
+        if exact is None:
+            _form_beams(coefficients.astype(np.complex64, copy=False), self.channels, out)
+        elif exact.all():
+            out[:] = _exact_beams(coefficients, self.channels)
+        else:
+            out[exact] = _exact_beams(coefficients[exact], self.channels[exact])
+            single = np.empty_like(self.channels[~exact])
+            _form_beams(coefficients[~exact].astype(np.complex64), self.channels[~exact], single)
+            out[~exact] = single
+        return out
+
+
+def split_by_precision(channels: npt.NDArray[np.complex64], snr: float | Real) -> list[tuple[Bool | None, UserGram]]:
+    """Compute inner products in single precision where they suffice, as in `simulator.downlink.gram`, else in double.
+
+    Parameters
+    ----------
+    channels
+        complex64 (drops, users, antennas).
+    snr
+        P / sigma^2, linear, a number or float64 (drops or 1, 1).
+
+    Returns
+    -------
+    list
+        Of the drops in single and of those in double precision, as far as there are some: the places, bool (drops,),
+        and the inner products. None in place of the places: all drops.
+    """
+    drops, users, antennas = channels.shape
+    if antennas < 2 * users:
+        return [(None, UserGram.exact(channels, snr))]
+    factor = snr if isinstance(snr, float) else np.asarray(snr).reshape(-1, 1)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # such values fail the check of the range
+        # One sum per pair, which the order of users does not change.
+        gram = np.vecdot(channels[:, :, None], channels[:, None])
+        gram *= np.float32(factor) if isinstance(factor, float) else factor[:, :, None].astype(np.float32)
+        gains = diagonal(gram).real.copy()
+        inverse = 1 / gains
+        coherence = squares(gram)
+        coherence *= inverse[:, :, None]
+        coherence *= inverse[:, None]
+        diagonal(coherence)[:] = 0
+        if isinstance(factor, float):
+            largest, least, nearest = (
+                f.reduce(v.reshape(-1)) for f, v in ((np.maximum, gains), (np.minimum, gains), (np.maximum, coherence))
+            )
+            high, low = min(MAX_FP32_SNR, factor / MIN_FP32_ENERGY), max(_MIN_FP32_SNR, factor * MIN_FP32_ENERGY)
+            if largest < high and least > low and nearest <= MAX_FP32_COHERENCE:
+                return [(None, UserGram(channels, gram, gains, coherence, None))]
+        suffices = gains < np.minimum(MAX_FP32_SNR, factor / MIN_FP32_ENERGY)
+        suffices &= gains > np.maximum(_MIN_FP32_SNR, factor * MIN_FP32_ENERGY)
+        if suffices.all() and coherence.max() <= MAX_FP32_COHERENCE:
+            return [(None, UserGram(channels, gram, gains, coherence, None))]
+        single = suffices.all(1) & (coherence.reshape(drops, -1).max(1) <= MAX_FP32_COHERENCE)
+    ratio = np.broadcast_to(np.asarray(snr).reshape(-1, 1), (drops, 1))
+    found: list[tuple[Bool | None, UserGram]] = []
+    if single.any():
+        found.append((single, UserGram(channels[single], gram[single], gains[single], coherence[single], None)))
+    if not single.all():
+        found.append((~single, UserGram.exact(channels[~single], ratio[~single])))
+    return found
+
+
+def _form_beams(coefficients: Complex, channels: Complex, out: Complex) -> None:
+    if len(out) == 1:
+        np.matmul(coefficients[0].T, channels[0], out=out[0])
+    else:
+        torch.bmm(torch.from_numpy(coefficients).mT, torch.from_numpy(channels), out=torch.from_numpy(out))
+    _normalise(out)
+
+
+def _exact_beams(coefficients: Complex, channels: Complex) -> Complex:
+    # Gains may be so large that coefficients of nulling beams leave the range.
+    coefficients = coefficients / np.maximum(np.abs(coefficients).max(1, keepdims=True), TINY)
+    beams: Complex = coefficients.transpose(0, 2, 1) @ channels.astype(np.complex128)
+    _normalise(beams)
+    return beams
+
+
+def _normalise(beams: Complex) -> None:
+    """Divide beams by their norms, in place."""
+    parts = beams.view(beams.real.dtype)
+    norm = np.sqrt(np.vecdot(parts, parts))
+    parts /= np.maximum(norm, np.finfo(parts.dtype).tiny, out=norm)[..., None]

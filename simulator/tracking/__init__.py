@@ -1,0 +1,1 @@
+"""Track users over time from their channels and satellite positions."""

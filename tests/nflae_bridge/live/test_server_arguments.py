@@ -1,0 +1,111 @@
+"""Settings of a server that are not served: one line each, which names the setting, before an address is bound."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nflae_bridge.live.errors import NflaeError
+from nflae_bridge.live.log import EventLog
+from nflae_bridge.live.server import ServerSettings, serve
+from tests.nflae_bridge.live.test_client_arguments import (
+    HUGE,
+    LONG,
+    NO_NUMBERS,
+    NO_PATHS,
+    NO_TEXTS,
+    NO_WHOLE_NUMBERS,
+    check_one_line,
+)
+
+NO_COUNTS = (None, 0, -1, HUGE, *NO_WHOLE_NUMBERS)
+NOT_FINITE = (float("nan"), float("inf"), -float("inf"))
+NO_FLAGS: tuple[Any, ...] = (None, 0, 1, "yes", [], LONG)
+NO_ADDRESSES: tuple[Any, ...] = (
+    *(None, "", (), [], "tcp://127.0.0.1:5555", b"tcp://127.0.0.1:5555", 1, LONG, {"tcp://127.0.0.1:5555"}),
+    *[(each,) for each in (None, 1, b"x", "", "x", "tcp://h", "tcp://h:99999", "tcp://h:80x", "ipc://", "udp://h:5")],
+)
+SETTINGS: dict[str, tuple[Any, ...]] = {
+    "bind": NO_ADDRESSES,
+    **dict.fromkeys(("model", "device"), (None, "", "no\0name", "x" * 10**6, *NO_TEXTS)),
+    **dict.fromkeys(("max_batch", "queue", "queue_bytes", "max_message_bytes", "max_users", "max_drops"), NO_COUNTS),
+    "max_wait": (None, -1, 1e7, *NOT_FINITE, *NO_NUMBERS),
+    "effort": ("", "x" * 5000, 1, True, b"fast"),
+    "busy_poll": (None, -1e-6, 1.1, *NOT_FINITE, *NO_NUMBERS),
+    "max_seconds": (None, 0, -1, 1e7, *NOT_FINITE, *NO_NUMBERS),
+    "grace": (None, -1e-9, 1e7, *NOT_FINITE, *NO_NUMBERS),
+    **dict.fromkeys(("server_key", "client_keys"), ("", "no\0path", "x" * 5000, *NO_PATHS)),
+    **dict.fromkeys(("insecure", "shared_memory"), NO_FLAGS),
+    "metrics_port": (0, -1, 65536, HUGE, *NO_WHOLE_NUMBERS),
+    "view": ("127.0.0.1:8080", 8080, True, [], {"address": "127.0.0.1:8080"}),
+}
+
+
+def test_every_setting_is_swept() -> None:
+    assert {field.name for field in fields(ServerSettings)} == set(SETTINGS)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_out_of_their_type_or_range(name: str, tmp_path: Path) -> None:
+    rest = dict.fromkeys({"server_key", "client_keys"} - {name}, tmp_path) if name.endswith(("key", "keys")) else {}
+    for value in SETTINGS[name]:
+        with pytest.raises(NflaeError) as raised:
+            ServerSettings(**{**rest, name: value})
+        check_one_line(raised, name)
+
+
+def test_settings_are_converted_to_their_types(tmp_path: Path) -> None:
+    settings = ServerSettings(
+        bind=["tcp://127.0.0.1:*"],  # type: ignore[arg-type]
+        max_batch=np.int16(3),  # type: ignore[arg-type]
+        max_seconds=np.float32(2),  # type: ignore[arg-type]
+        max_wait=0,
+        server_key=str(tmp_path),  # type: ignore[arg-type]
+        client_keys=tmp_path,
+        insecure=np.True_,  # type: ignore[arg-type]
+    )
+    assert settings.bind == ("tcp://127.0.0.1:*",)
+    assert [type(each) for each in (settings.max_batch, settings.max_seconds, settings.max_wait)] == [int, float, float]
+    assert settings.server_key == settings.client_keys == tmp_path
+    assert settings.insecure is True
+
+
+def test_one_key_alone_is_named(tmp_path: Path) -> None:
+    for name in ("server_key", "client_keys"):
+        with pytest.raises(NflaeError, match="server_key and client_keys must be given together"):
+            ServerSettings(**{name: tmp_path / "a"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("settings", None),
+        ("settings", {"bind": ("tcp://127.0.0.1:0",)}),
+        ("log", None),
+        ("log", "info"),
+        ("model", "no such model"),
+        ("model", "."),
+        ("effort", "slow"),
+        ("device", "gpu9"),
+        ("device", "cuda:99"),
+        ("device", "cuda:-1"),
+        ("device", "cuda:99999999999999999999"),
+        ("device", "meta"),
+    ],
+)
+def test_a_server_that_cannot_start_binds_no_address(name: str, value: Any, tmp_path: Path) -> None:
+    place = tmp_path / "socket"
+    arguments: dict[str, Any] = {"settings": ServerSettings(bind=(f"ipc://{place}",)), "log": EventLog("error")}
+    if name in arguments:
+        arguments[name] = value
+    else:
+        arguments["settings"] = ServerSettings(bind=(f"ipc://{place}",), **{name: value})
+    place.write_text("a file that a bound socket would not be")
+    with pytest.raises(NflaeError) as raised:
+        serve(**arguments)
+    check_one_line(raised, name)
+    assert place.is_file()

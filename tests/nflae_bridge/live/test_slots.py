@@ -1,0 +1,137 @@
+"""`SlotClient`: the newest channels first, late answers dropped, the last good one in use."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from matlab_io.result import Result
+from nflae_bridge import precode
+from nflae_bridge.live.client import slots
+from nflae_bridge.live.client.slots import SlotClient
+from nflae_bridge.live.errors import NoAnswer
+from tests.channel_files import random_channels
+from tests.nflae_bridge.live.gnuradio.relays import wait_until
+from tests.nflae_bridge.live.live_server import LiveServer
+
+
+class HeldClient:
+    """Answers when released, or raises; in place of `Client`."""
+
+    def __init__(self, address: str, timeout: float, **keys: Any) -> None:
+        self.keys = keys
+        self.asked: list[npt.NDArray[Any]] = []
+        self.outcomes: list[Callable[[npt.NDArray[Any]], Result]] = []
+        self.released = threading.Semaphore(0)
+
+    def precode(self, channels: npt.NDArray[Any], **options: Any) -> Result:
+        self.asked.append(channels)
+        assert self.released.acquire(timeout=60)
+        return self.outcomes.pop(0)(channels)
+
+    def release(self, outcome: Callable[[npt.NDArray[Any]], Result]) -> None:
+        self.outcomes.append(outcome)
+        self.released.release()
+
+    def close(self) -> None:
+        self.release(lambda channels: precode(channels, scheme="mrt"))
+
+
+def late(channels: npt.NDArray[Any]) -> Result:
+    raise NoAnswer("no answer within the deadline")
+
+
+def test_newest_channels_win_and_a_late_answer_leaves_the_last_one_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "Client", HeldClient)
+    channels = [random_channels(2, 3, 8, seed=seed) for seed in range(5)]
+    with SlotClient("tcp://127.0.0.1:1", 1.0) as client:
+        held: Any = client._client
+        client.submit(0, channels[0])
+        wait_until(lambda: len(held.asked) == 1)
+        assert client.current() is None
+        client.submit(1, channels[1])
+        client.submit(2, channels[2])
+        held.release(lambda asked: precode(asked, scheme="mrt"))
+        wait_until(lambda: len(held.asked) == 2)
+        np.testing.assert_array_equal(held.asked[1], channels[2])
+        first = client.current()
+        assert first is not None
+        assert first.slot == 0
+        np.testing.assert_array_equal(first.result.precoder, precode(channels[0], scheme="mrt").precoder)
+        held.release(late)
+        wait_until(lambda: client.dropped == 1)
+        assert client.current() is first
+        assert client.fault == "no answer within the deadline"
+        client.submit(3, channels[3])
+        held.release(lambda asked: precode(asked, scheme="mrt"))
+        wait_until(lambda: client.answered == 2)
+        newest = client.current()
+        assert newest is not None
+        assert newest.slot == 3
+    assert (client.answered, client.replaced, client.dropped) == (2, 1, 1)
+
+
+def test_submitted_channels_may_be_changed_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "Client", HeldClient)
+    buffer = random_channels(1, 2, 4)
+    before = buffer.copy()
+    with SlotClient("tcp://127.0.0.1:1", 1.0) as client:
+        client.submit(0, buffer)
+        buffer[:] = 0
+        held: Any = client._client
+        wait_until(lambda: len(held.asked) == 1)
+        np.testing.assert_array_equal(held.asked[0], before)
+
+
+def test_a_real_server_answers_and_an_absent_one_is_named(server: LiveServer, free_port: int) -> None:
+    channels = random_channels(100, 3, 16)
+    with SlotClient(server.address, 60.0, noise_power=0.1, scheme="zf") as client:
+        client.submit(7, channels)
+        wait_until(lambda: client.current() is not None or bool(client.fault))
+        answer = client.current()
+        assert answer is not None, client.fault
+        assert answer.slot == 7
+        assert answer.seconds > 0
+        expected = precode(channels, noise_power=0.1, scheme="zf").sum_rate
+        np.testing.assert_allclose(answer.result.sum_rate, expected, rtol=1e-6)
+    with SlotClient(f"tcp://127.0.0.1:{free_port}", 0.2) as client:
+        client.submit(0, channels)
+        wait_until(lambda: client.dropped == 1)
+        assert "is `nflae serve` running there" in client.fault
+
+
+def test_a_slot_is_waited_for_and_options_may_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "Client", HeldClient)
+    channels = random_channels(1, 2, 4)
+    keys = {"server_key": Path("a.key"), "client_key": Path("b.key_secret")}
+    with SlotClient("tcp://127.0.0.1:1", 1.0, **keys) as client:
+        held: Any = client._client
+        assert held.keys == keys
+        client.submit(0, channels)
+        assert client.wait(0, 0.0) is None
+        held.release(lambda asked: precode(asked, scheme="mrt"))
+        answer = client.wait(0, 60.0)
+        assert isinstance(answer, slots.SlotAnswer)
+        assert answer is client.current()
+        assert client.wait(1, 0.0) is None
+        client.submit(1, channels)
+        held.release(late)
+        assert isinstance(client.wait(1, 60.0), NoAnswer)
+        assert client.current() is answer
+
+
+def test_options_of_one_slot_replace_those_of_the_client(server: LiveServer) -> None:
+    channels = random_channels(2, 2, 8)
+    with SlotClient(server.address, 60.0, noise_power=0.1, scheme="zf") as client:
+        for slot, noise in enumerate((0.2, 0.1)):
+            client.submit(slot, channels, **({"noise_power": noise} if slot == 0 else {}))
+            answer = client.wait(slot, 60.0)
+            assert isinstance(answer, slots.SlotAnswer), answer
+            expected = precode(channels, noise_power=noise, scheme="zf").sum_rate
+            np.testing.assert_allclose(answer.result.sum_rate, expected, rtol=1e-6)
