@@ -59,7 +59,36 @@ def serve(
     target_dual = _power_fractions(tl.load(logits + drop * 2 * P + index), there)
     target = _power_fractions(tl.load(logits + (drop * 2 + 1) * P + index), there)
     redundant = _redundant(real, imag, own, target, near, channels, drop, antennas, K, P, BLOCK)
+    dual, power_fractions, ratio, feasible, re, im, rate = _better_of_network(
+        real, imag, own, target_dual, target, redundant, near, share, least, there, less, K, steps, LIMITED, P
+    )
+    re2 = tl.load(inverse + drop * 2 * P * P + square)
+    im2 = tl.load(inverse + (drop * 2 + 1) * P * P + square)
+    equal = tl.where(there, 1 / K.to(tl.float64), 0.0)
+    power2, feasible2, ratio2 = equal, feasible * 0 + 1, tl.load(rzf + drop * P + index)
+    if LIMITED:
+        gains, _ = effective_gains_of(real, imag, own, re2, im2)
+        power2, feasible2 = project_powers(gains, equal, near, share, least, there, K, P)
+        ratio2 = sinr(gains, power2, P)
+    fallback = _wins(tl.sum(tl.log2(1 + ratio2), 0), feasible2, rate, feasible, 1 + 1e-9)
+    re, im = tl.where(fallback, re2, re), tl.where(fallback, im2, im)
+    ratio = tl.where(fallback, ratio2, ratio)
+    line = table + drop * columns
+    tl.store(line + index, tl.where(fallback, power2, power_fractions), mask=there)
+    tl.store(line + K + index, tl.where(fallback, equal, dual), mask=there)
+    store_rates(line, ratio, tl.where(fallback, feasible2, feasible), fallback, feasible * 0 + 1, own, there, K, P)
+    store_beams(re, im, channels, precoder, drop, antennas, K, P, BLOCK)
 
+
+@triton.jit
+def _better_of_network(
+    real, imag, own, target_dual, target, redundant, near, share, least, there, less, K, steps,
+    LIMITED: tl.constexpr, P: tl.constexpr,
+):  # fmt: skip
+    """Return the better of the network's answers with and without redundant users.
+
+    Its dual and primal power fractions, SINRs, whether it is feasible, C in two parts, and its sum rate.
+    """
     rate = tl.sum(tl.zeros([P], tl.float64), 0) - 1
     feasible = tl.sum(tl.zeros([P], tl.int32), 0)
     dual, power_fractions = tl.zeros([P], tl.float64), tl.zeros([P], tl.float64)
@@ -80,23 +109,7 @@ def serve(
         dual, power_fractions = tl.where(better, dual2, dual), tl.where(better, power2, power_fractions)
         ratio, feasible = tl.where(better, ratio2, ratio), tl.where(better, feasible2, feasible)
         re, im, rate = tl.where(better, re2, re), tl.where(better, im2, im), tl.where(better, rate2, rate)
-
-    re2 = tl.load(inverse + drop * 2 * P * P + square)
-    im2 = tl.load(inverse + (drop * 2 + 1) * P * P + square)
-    equal = tl.where(there, 1 / K.to(tl.float64), 0.0)
-    power2, feasible2, ratio2 = equal, feasible * 0 + 1, tl.load(rzf + drop * P + index)
-    if LIMITED:
-        gains, _ = effective_gains_of(real, imag, own, re2, im2)
-        power2, feasible2 = project_powers(gains, equal, near, share, least, there, K, P)
-        ratio2 = sinr(gains, power2, P)
-    fallback = _wins(tl.sum(tl.log2(1 + ratio2), 0), feasible2, rate, feasible, 1 + 1e-9)
-    re, im = tl.where(fallback, re2, re), tl.where(fallback, im2, im)
-    ratio = tl.where(fallback, ratio2, ratio)
-    line = table + drop * columns
-    tl.store(line + index, tl.where(fallback, power2, power_fractions), mask=there)
-    tl.store(line + K + index, tl.where(fallback, equal, dual), mask=there)
-    store_rates(line, ratio, tl.where(fallback, feasible2, feasible), fallback, feasible * 0 + 1, own, there, K, P)
-    store_beams(re, im, channels, precoder, drop, antennas, K, P, BLOCK)
+    return dual, power_fractions, ratio, feasible, re, im, rate
 
 
 @triton.jit
