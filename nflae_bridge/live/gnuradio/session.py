@@ -75,13 +75,27 @@ class StreamSettings:
     computation: str = ""
 
 
-def stream(
-    settings: StreamSettings,
-    make_precode: Callable[[Counts], Precode],
-    log: EventLog,
-    make_predictor: Callable[[Counts, Warn], ItemPredictor] | None = None,
-    make_tracker: Callable[[Warn], ItemTracker] | None = None,
-) -> None:
+@dataclass(frozen=True)
+class Computation:
+    """Hold the functions that make what a stream computes with, once its sockets are open.
+
+    Parameters
+    ----------
+    make_precode : callable
+        Returns the precoding function for the counts to update; called in a thread, because loading a model
+        takes seconds.
+    make_predictor : callable or None
+        Returns the prediction for the counts to update and the function that reports; None for no prediction.
+    make_tracker : callable or None
+        Returns the tracks of users for the function that reports; None for no tracks.
+    """
+
+    make_precode: Callable[[Counts], Precode]
+    make_predictor: Callable[[Counts, Warn], ItemPredictor] | None = None
+    make_tracker: Callable[[Warn], ItemTracker] | None = None
+
+
+def stream(settings: StreamSettings, computation: Computation, log: EventLog) -> None:
     """Relay until SIGTERM or SIGINT, then pass on the items already received, for half a second at most.
 
     A computation that is not over by then is abandoned, and its thread still runs.
@@ -90,15 +104,10 @@ def stream(
     ----------
     settings : StreamSettings
         Settings.
-    make_precode : callable
-        Returns the precoding function for the counts to update; called in a thread after the sockets are open, because
-        loading a model takes seconds.
+    computation : Computation
+        Precoding, prediction and tracks.
     log : EventLog
         Log of events; the counts are written at the end in any case.
-    make_predictor : callable or None
-        Returns the prediction for the counts to update and the function that reports; None for no prediction.
-    make_tracker : callable or None
-        Returns the tracks of users for the function that reports; None for no tracks.
 
     Raises
     ------
@@ -115,14 +124,14 @@ def stream(
         record = _open_journal(settings.journal, counts, log, stack)
         meter = _Meter(counts, log, settings.status_seconds, record)
         warn, parameters = _warner(log), settings.parameters
-        predictor = None if make_predictor is None else make_predictor(counts, warn)
-        tracker = None if make_tracker is None else make_tracker(warn)
+        predictor = computation.make_predictor and computation.make_predictor(counts, warn)
+        tracker = computation.make_tracker and computation.make_tracker(warn)
         latency = LatencyHistogram()
         sampler = open_view(settings.view, lambda: _state(latency, counts, settings, meter), log)
         relay = Relay(
             inlet,
             outlets,
-            lambda: _warmed_up(make_precode(counts), predictor, tracker, parameters),
+            lambda: _warmed_up(computation.make_precode(counts), predictor, tracker, parameters),
             settings.relay,
             counts,
             warn=warn,

@@ -212,16 +212,16 @@ def command(**values: Any) -> None:
     """
     options = _Options(**values)
     _check(options)
-    from nflae_bridge.live.gnuradio.session import stream
+    from nflae_bridge.live.gnuradio.session import Computation, stream
     from nflae_bridge.live.log import EventLog
 
     log = EventLog()
     settings = _settings(options)
     with ExitStack() as stack:
-        computation = _local(options) if options.server is None else _remote(options, log, stack)
-        make_predictor = None if options.prediction.ahead is None else partial(_predictor, options, computation.predict)
+        make_precode, predict = _local(options) if options.server is None else _remote(options, log, stack)
+        make_predictor = None if options.prediction.ahead is None else partial(_predictor, options, predict)
         make_tracker = options.tracking.tracker if options.tracking.track else None
-        stream(settings, computation.make_precode, log, make_predictor, make_tracker)
+        stream(settings, Computation(make_precode, make_predictor, make_tracker), log)
     log.flush()
     # The end of an interpreter waits for a computation that is not over, and takes seconds where PyTorch is loaded.
     os._exit(0)
@@ -295,14 +295,6 @@ def _settings(options: _Options) -> StreamSettings:
     )
 
 
-@dataclass(frozen=True)
-class _Computation:
-    """Hold the functions that compute, in this process or on a server."""
-
-    make_precode: Callable[[Counts], Precode]
-    predict: Predict
-
-
 def _predictor(options: _Options, predict: Predict, counts: Counts, warn: Warn) -> ItemPredictor:
     from nflae_bridge.live.gnuradio.computation.prediction import ItemPredictor
 
@@ -321,7 +313,8 @@ def _of_prediction(options: _Options) -> dict[str, Any]:
     }
 
 
-def _local(options: _Options) -> _Computation:
+def _local(options: _Options) -> tuple[Callable[[Counts], Precode], Predict]:
+    """Return the functions that compute in this process."""
     from nflae_bridge.live.gnuradio.computation.prediction import LocalPredict
 
     if options.prediction.ahead is not None:
@@ -338,10 +331,10 @@ def _local(options: _Options) -> _Computation:
             precode, scheme=options.scheme, model=options.model, device=options.device, refine=options.refine
         )
 
-    return _Computation(make_precode, LocalPredict(device=options.device, **_of_prediction(options)))
+    return make_precode, LocalPredict(device=options.device, **_of_prediction(options))
 
 
-def _remote(options: _Options, log: EventLog, stack: ExitStack) -> _Computation:
+def _remote(options: _Options, log: EventLog, stack: ExitStack) -> tuple[Callable[[Counts], Precode], Predict]:
     """Connect to the server; return the functions that compute there."""
     from nflae_bridge.live.client import Client
     from nflae_bridge.live.client.connection import ServerAddress
@@ -363,6 +356,4 @@ def _remote(options: _Options, log: EventLog, stack: ExitStack) -> _Computation:
             rzf = partial(precode, scheme="rzf")
         return RemotePrecode(client.precode, watch, remote, rzf, counts, log)
 
-    return _Computation(
-        make_precode, RemotePredict(client.predict, watch, timeout, fallback, **_of_prediction(options))
-    )
+    return make_precode, RemotePredict(client.predict, watch, timeout, fallback, **_of_prediction(options))
