@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from nflae_bridge.beams.inputs import configure, prepare
+from nflae_bridge.network.card import CARD
 from nflae_bridge.network.card_check import checked_config
-from nflae_bridge.network.checkpoint import CARD, WEIGHTS, read_tensors
+from nflae_bridge.network.checkpoint import WEIGHTS, read_tensors
 from nflae_bridge.network.config import BackboneConfig
 from nflae_bridge.network.encoders.senses.config import HeadConfig, SensesConfig
 from nflae_bridge.tasks.forecast import FORECAST, ForecastLoss

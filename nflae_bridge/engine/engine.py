@@ -29,10 +29,10 @@ from nflae_bridge.engine.numpy_backend.networks import KernelNetwork, Network, g
 from nflae_bridge.engine.numpy_backend.solve import DROPS_AT_ONCE, precode, solve
 from nflae_bridge.engine.onnx_graphs import PowerGraph, WavefrontGraph
 from nflae_bridge.files.validation import good_drops
+from nflae_bridge.network.card import DEFAULT_TASK, other_task
 from nflae_bridge.network.checkpoint import Checkpoint
 from nflae_bridge.network.encoders.wavefront import scaled_to_range
 from nflae_bridge.network.model import PrecodingNetwork
-from nflae_bridge.network.shipped import DEFAULT_TASK, other_task
 from nflae_bridge.network.trunks.backbone import Backbone
 from simulator.downlink.balancing import max_min_candidate
 from simulator.downlink.budget import LinkBudget

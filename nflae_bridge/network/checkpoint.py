@@ -16,14 +16,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from matlab_io.errors import NflaeError
+from nflae_bridge.network.card import CARD, HOLDS, other_task, read_card, task_of_card
 from nflae_bridge.network.card_check import checked_config, expected_shapes, stored_shapes
 from nflae_bridge.network.config import pretrained_source
 from nflae_bridge.network.interface import TaskNetwork
-from nflae_bridge.network.shipped import HOLDS, other_task, read_card, task_of_card
 from nflae_bridge.tasks.task import find_task, task_of
 
 FORMAT = 1
-WEIGHTS, CARD = "model.safetensors", "model.json"
+WEIGHTS = "model.safetensors"
 CHECKSUM = "weights_sha256"
 """Key of the card: SHA-256 of the weights' file."""
 GRAPHS = ("powers.onnx", "wavefront.onnx", "coefficients.onnx")

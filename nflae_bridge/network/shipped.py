@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from matlab_io.errors import NflaeError
+from nflae_bridge.network.card import CARD, DEFAULT_TASK, HOLDS, other_task, read_card, task_of_card
 
 if TYPE_CHECKING:  # `nflae models` and --help stay free of torch
     import torch
@@ -16,13 +17,7 @@ if TYPE_CHECKING:  # `nflae models` and --help stay free of torch
 
 SHIPPED = Path(__file__).parent / "checkpoints"
 
-
-DEFAULT_TASK = "precode"
-"""Task of cards that name none; its models are named without a prefix."""
-HOLDS = "holds"
-"""Key of the card: names of further tasks for which the model holds a network."""
 _AUTO = {"cpu": ("tiny",), "cuda": ("small", "tiny")}
-_LARGEST_CARD = 16 << 20
 
 EFFORTS: dict[str, tuple[str, int]] = {"fast": ("nano", 0), "balanced": ("nano", 2), "best": ("auto", 0)}
 """Model and refinement steps of precoding by the name of an effort, the least first."""
@@ -51,56 +46,8 @@ def shipped_models() -> list[ModelEntry]:
     """Return the models of the package, by name."""
     return [
         ModelEntry(card.parent.name, card.parent, json.loads(card.read_text()))
-        for card in sorted(SHIPPED.glob("*/model.json"))
+        for card in sorted(SHIPPED.glob(f"*/{CARD}"))
     ]
-
-
-def read_card(folder: Path) -> dict[str, Any]:
-    """Read the card of a model.
-
-    Parameters
-    ----------
-    folder
-        The checkpoint.
-
-    Returns
-    -------
-    dict
-        Content of ``model.json``.
-
-    Raises
-    ------
-    NflaeError
-        If the file is missing, unreadable or not a JSON object.
-    """
-    path = folder / "model.json"
-    try:
-        if path.stat().st_size > _LARGEST_CARD:
-            raise ValueError(f"more than {_LARGEST_CARD >> 20} MB")
-        card = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise NflaeError(f"{folder} is not a model (no {path.name}); nflae models lists the shipped ones") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise NflaeError(f"{path} is damaged ({error}); train or copy the model again") from error
-    if not isinstance(card, dict):
-        raise NflaeError(f"{path} is damaged (not a JSON object); train or copy the model again")
-    return card
-
-
-def task_of_card(card: dict[str, Any]) -> str:
-    """Return the name of a model's task.
-
-    Parameters
-    ----------
-    card
-        Content of ``model.json``.
-
-    Returns
-    -------
-    str
-        Name of the task; ``precode`` for cards of earlier versions, which name none.
-    """
-    return str(card.get("task", DEFAULT_TASK))
 
 
 def model_folder(model: str, device_type: str = "cpu", task: str | None = DEFAULT_TASK) -> Path:
@@ -126,11 +73,11 @@ def model_folder(model: str, device_type: str = "cpu", task: str | None = DEFAUL
         If there is no such model, or it is of another task; the message lists those of the package for the task.
     """
     folder = _auto_folder(device_type, task or DEFAULT_TASK) if model == "auto" else SHIPPED / model
-    if folder is None or not (folder / "model.json").is_file():
+    if folder is None or not (folder / CARD).is_file():
         folder = None if model == "auto" else Path(model)
     if folder is None or not folder.is_dir():
         raise _no_model(model, device_type, task)
-    if task is not None and (folder / "model.json").is_file():
+    if task is not None and (folder / CARD).is_file():
         card = read_card(folder)
         found, holds = task_of_card(card), card.get(HOLDS, [])
         if found != task and not (isinstance(holds, list) and task in holds):
@@ -170,25 +117,6 @@ def model_of_effort(effort: str | None, model: str, refinements: int) -> tuple[s
     return EFFORTS[effort]
 
 
-def other_task(model: str, found: str, needed: str) -> NflaeError:
-    """Return the error of a model of another task than the one needed.
-
-    Parameters
-    ----------
-    model
-        Name of the model.
-    found, needed
-        Names of the tasks.
-
-    Returns
-    -------
-    NflaeError
-    """
-    return NflaeError(
-        f"model {model} is for task {found}, expected one for task {needed}; nflae models --task {needed} lists those"
-    )
-
-
 def _no_model(model: str, device_type: str, task: str | None) -> NflaeError:
     """Return the error of a model that is not found, with the models of the package for the task."""
     needed = "" if task in (None, DEFAULT_TASK) else f" for task {task}"
@@ -202,7 +130,7 @@ def _auto_folder(device_type: str, task: str) -> Path | None:
     """Return the shipped checkpoint that ``auto`` takes; None where none is shipped for the task."""
     prefix = "" if task == DEFAULT_TASK else f"{task}-"
     folders = (SHIPPED / f"{prefix}{size}" for size in _AUTO[device_type])
-    return next((folder for folder in folders if (folder / "model.json").is_file()), None)
+    return next((folder for folder in folders if (folder / CARD).is_file()), None)
 
 
 def portable_model(model: str, device_type: str = "cpu", task: str | None = DEFAULT_TASK) -> str:

@@ -11,9 +11,9 @@ import torch
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.engine.engine import Engine
+from nflae_bridge.network.card import HOLDS
 from nflae_bridge.network.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from nflae_bridge.network.config import INVARIANT
-from nflae_bridge.network.shipped import HOLDS
 from nflae_bridge.studies.intervals import MeanInterval, Reals, mean_interval
 from nflae_bridge.training.data import TrainingBatch
 from nflae_bridge.training.loss import LossWeights

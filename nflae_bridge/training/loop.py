@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.network.checkpoint import CARD, WEIGHTS, Checkpoint, save_checkpoint
+from nflae_bridge.network.card import CARD
+from nflae_bridge.network.checkpoint import WEIGHTS, Checkpoint, save_checkpoint
 from nflae_bridge.network.interface import TaskNetwork
 from nflae_bridge.tasks.task import Measures, Task, task_of
 from nflae_bridge.training.recipe import Recipe

@@ -36,7 +36,8 @@ from nflae_bridge.live.server.transport.envelope import split_envelope
 from nflae_bridge.live.signals import stopped_by_signals
 from nflae_bridge.live.view import open_view
 from nflae_bridge.live.view.sampler import Sampler
-from nflae_bridge.network.shipped import model_folder, model_of_effort, read_card
+from nflae_bridge.network.card import read_card
+from nflae_bridge.network.shipped import model_folder, model_of_effort
 
 # Jobs estimated to take less together, s, are computed by the thread that received them, without a handover.
 _INLINE_SECONDS = 5e-3
@@ -372,9 +373,8 @@ class ServerLoop:
         delivery = self._transport.send(envelope, frames)
         if delivery != "sent":
             self.statistics.undelivered += 1
-            gone = delivery == "disconnected"
-            reason = "the client has disconnected" if gone else "the client leaves its answers unread"
-            self._log.warning("undelivered", reason=reason)
+            reason = "has disconnected" if delivery == "disconnected" else "leaves its answers unread"
+            self._log.warning("undelivered", reason=f"the client {reason}")
 
     # Status
 

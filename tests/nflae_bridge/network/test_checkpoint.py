@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.engine.devices import choose_device
-from nflae_bridge.network.checkpoint import CARD, WEIGHTS, load_checkpoint, save_checkpoint
+from nflae_bridge.network.card import CARD
+from nflae_bridge.network.checkpoint import WEIGHTS, load_checkpoint, save_checkpoint
 from nflae_bridge.network.model import PrecodingNetwork
 from nflae_bridge.network.shipped import load_model, model_folder, shipped_models
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from nflae_bridge.engine.engine import Engine
-from nflae_bridge.network.shipped import load_model, model_folder, shipped_models, task_of_card
+from nflae_bridge.network.card import task_of_card
+from nflae_bridge.network.shipped import load_model, model_folder, shipped_models
 from simulator.channels.scenario import scenario
 from simulator.csi.impairments import noisy_csi
 from simulator.downlink.budget import LinkBudget

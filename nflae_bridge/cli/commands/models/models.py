@@ -13,7 +13,8 @@ import click
 from matlab_io.errors import NflaeError
 from matlab_io.extras import require_extra
 from nflae_bridge.cli.terminal import Table, fact
-from nflae_bridge.network.shipped import HOLDS, ModelEntry, model_folder, read_card, shipped_models, task_of_card
+from nflae_bridge.network.card import HOLDS, read_card, task_of_card
+from nflae_bridge.network.shipped import ModelEntry, model_folder, shipped_models
 
 
 @click.command(

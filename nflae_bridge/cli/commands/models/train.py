@@ -283,8 +283,8 @@ def _finish(trainer: Trainer, output: Path) -> None:
 
 def _export(output: Path) -> None:
     """Export the model of a folder for small batches, and print the commands that take it."""
+    from nflae_bridge.network.card import read_card
     from nflae_bridge.network.export import export_checkpoint
-    from nflae_bridge.network.shipped import read_card
 
     try:
         export_checkpoint(output)
