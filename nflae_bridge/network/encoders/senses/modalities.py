@@ -13,16 +13,8 @@ __all__ = ["encoder_of"]
 _CHANNELS = (8, 16, 32)
 
 
-class VectorEncoder(nn.Module):
-    """Encode vectors by a perceptron.
-
-    Parameters
-    ----------
-    config
-        The input.
-    width
-        Width of the tokens.
-    """
+class _VectorEncoder(nn.Module):
+    """Encode vectors by a perceptron."""
 
     def __init__(self, config: InputConfig, width: int) -> None:
         super().__init__()
@@ -38,16 +30,8 @@ class VectorEncoder(nn.Module):
         return result
 
 
-class PictureEncoder(nn.Module):
-    """Encode pictures by three convolutions of stride 2 and a linear map.
-
-    Parameters
-    ----------
-    config
-        The input.
-    width
-        Width of the tokens.
-    """
+class _PictureEncoder(nn.Module):
+    """Encode pictures by three convolutions of stride 2 and a linear map."""
 
     def __init__(self, config: InputConfig, width: int) -> None:
         super().__init__()
@@ -64,16 +48,8 @@ class PictureEncoder(nn.Module):
         return result
 
 
-class PointsEncoder(nn.Module):
-    """Encode sets of points by a perceptron per point, the largest output over the points, and a linear map.
-
-    Parameters
-    ----------
-    config
-        The input.
-    width
-        Width of the tokens.
-    """
+class _PointsEncoder(nn.Module):
+    """Encode sets of points by a perceptron per point, the largest output over the points, and a linear map."""
 
     def __init__(self, config: InputConfig, width: int) -> None:
         super().__init__()
@@ -88,16 +64,8 @@ class PointsEncoder(nn.Module):
         return result
 
 
-class FeatureEncoder(nn.Module):
-    """Encode features of a vision model, whose scales differ, by a normalisation and a linear map.
-
-    Parameters
-    ----------
-    config
-        The input.
-    width
-        Width of the tokens.
-    """
+class _FeatureEncoder(nn.Module):
+    """Encode features of a vision model, whose scales differ, by a normalisation and a linear map."""
 
     def __init__(self, config: InputConfig, width: int) -> None:
         super().__init__()
@@ -111,10 +79,10 @@ class FeatureEncoder(nn.Module):
 
 
 _ENCODERS = {
-    "vector": VectorEncoder,
-    "picture": PictureEncoder,
-    "points": PointsEncoder,
-    "vision": FeatureEncoder,
+    "vector": _VectorEncoder,
+    "picture": _PictureEncoder,
+    "points": _PointsEncoder,
+    "vision": _FeatureEncoder,
 }
 
 
