@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import json
 import mmap
 import os
@@ -29,6 +30,10 @@ from nflae_bridge.live.log import EventLog
 from nflae_bridge.live.protocol.frames import decode_request
 from nflae_bridge.live.protocol.headers import ArrayDescription
 from nflae_bridge.live.protocol.memory import AnswerRoom, empty_array
+from nflae_bridge.live.protocol.messages import PrecodeRequest
+from nflae_bridge.live.server.computation.device import Device
+from nflae_bridge.live.server.computation.micro_batches import Job, JobQueue
+from nflae_bridge.live.server.computation.worker import Worker
 from nflae_bridge.live.server.segments import SegmentRegistry, open_segments
 from nflae_bridge.live.server.settings import ServerSettings
 from nflae_bridge.live.shared_memory.handover import hand_over
@@ -54,8 +59,9 @@ def shared() -> Iterator[LiveServer]:
 
 @pytest.fixture
 def server(shared: LiveServer) -> LiveServer:
-    """Once the segments of the test before are gone."""
+    """Once the segments of the test before are gone, by the server's count and by the kernel's."""
     assert until(lambda: held(shared) == (0, 0))
+    assert until(lambda: mapped(shared)[0] == 0)
     return shared
 
 
@@ -67,9 +73,9 @@ def held(server: LiveServer) -> tuple[int, int]:
 
 
 def mapped(server: LiveServer) -> tuple[int, int]:
-    """Mapped memory files and open descriptors of the server's process, by the kernel's count."""
+    """Mapped segments of clients and open descriptors of the server's process, by the kernel's count."""
     process = f"/proc/{server.process.pid}"
-    return Path(process, "maps").read_text().count("memfd:"), len(os.listdir(f"{process}/fd"))
+    return Path(process, "maps").read_text().count("memfd:nflae"), len(os.listdir(f"{process}/fd"))
 
 
 def until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
@@ -490,6 +496,43 @@ def test_a_killed_client_leaves_nothing_behind(server: LiveServer) -> None:
     assert until(lambda: mapped(server)[0] == 0)
     assert until(lambda: held(server) == (0, 0))
     assert until(lambda: mapped(server)[1] <= before[1])
+
+
+@pytest.mark.parametrize("end", ["disconnected", "late", "failed"])
+def test_a_computation_that_ends_early_keeps_no_segment(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nflae_bridge.live.server.computation.interrupts.BLOCK_SECONDS", 0.0)
+    device, connections = Device("auto", "cpu"), iter([True])
+
+    def is_connected(client: bytes) -> bool:
+        return next(connections, end != "disconnected")
+
+    worker = Worker(ServerSettings(), device, JobQueue(4), is_connected, lambda: None, EventLog("critical"))
+    memory = mmap.mmap(-1, MEGABYTE)
+    H = np.frombuffer(memory, np.complex64, 4 * 4 * 16).reshape(4, 4, 16)
+    H[...] = channels(4, 4, 16)
+    room = AnswerRoom(memoryview(memory), MEGABYTE // 2, MEGABYTE)
+    request = PrecodeRequest("1", H, scheme="wmmse", room=room)
+    job = Job([b"1"], request, time.perf_counter())
+
+    def fail(*_: object) -> None:
+        error = RuntimeError("kept by the frame that raised it")
+        raise error
+
+    device.costs.calibrate("wmmse", *(2 * [1e6 if end == "late" else 1e-6]))
+    if end == "late":
+        monkeypatch.setattr(device.costs, "untried", lambda key: ("wmmse",))
+        monkeypatch.setattr(device, "calibrate", lambda name, interrupt: 0.0)
+    elif end == "failed":
+        monkeypatch.setattr(device, "_block", fail)
+    gc.disable()
+    try:
+        (answer,) = worker.compute([job])
+        assert isinstance(answer.outcome, WireError)
+        assert answer.outcome.code == {"disconnected": "expired", "late": "busy", "failed": "internal"}[end]
+        del answer, job, request, room, H
+        memory.close()  # raises BufferError where a view of it exists
+    finally:
+        gc.enable()
 
 
 def test_a_segment_that_is_lent_at_a_fork_is_not_used_again(registry: tuple[SegmentRegistry, list[str]]) -> None:

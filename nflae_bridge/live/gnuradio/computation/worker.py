@@ -54,7 +54,10 @@ class Worker:
         self._woken.recv(1)
         self.busy = False
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # else its traceback, which holds this frame, is kept by it
         return value
 
     def register(self, poller: zmq.Poller) -> None:
@@ -75,4 +78,5 @@ class Worker:
                 self._outcome = call(), None
             except BaseException as error:
                 self._outcome = None, error
+            del call  # with its arrays, before the wait for the next one
             self._wake.send(b"x")

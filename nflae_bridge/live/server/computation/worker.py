@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -135,13 +136,16 @@ class Worker:
         try:
             return answers + self._device.compute(jobs, self._interrupt(jobs, interrupted, limit))
         except WireError as fault:
-            return answers + [Answer(job, WireError(fault.code, str(fault)), 0.0) for job in jobs]
+            return answers + _failed(jobs, fault)
         except Exception as error:
+            may_have_changed = jobs[0].request.room is not None and not jobs[0].request.channels.flags.owndata
+            if len(jobs) == 1 and not may_have_changed:
+                self._log.exception("failed", shape=jobs[0].request.channels.shape, scheme=jobs[0].request.scheme)
+            _clear_frames(error)
             if len(jobs) > 1:  # one of them may be the cause, and fails no other
                 return answers + [answer for job in jobs for answer in self.compute([job], interrupted)]
-            if jobs[0].request.room is not None and not jobs[0].request.channels.flags.owndata:
+            if may_have_changed:
                 return answers + self._compute_copy(jobs[0], interrupted)
-            self._log.exception("failed", shape=jobs[0].request.channels.shape, scheme=jobs[0].request.scheme)
             internal = WireError("internal", f"{type(error).__name__} while computing; the server's log has more")
             return [*answers, Answer(jobs[0], internal, 0.0)]
 
@@ -161,7 +165,7 @@ class Worker:
         try:
             spent = sum(self._device.calibrate(name, interrupt) for name in costs.untried(jobs[0].key))
         except WireError as fault:
-            return [Answer(job, WireError(fault.code, str(fault)), 0.0) for job in jobs]
+            return _failed(jobs, fault)
         answers, short = [], []
         for job in jobs:
             try:
@@ -170,7 +174,7 @@ class Worker:
                     raise WireError("busy", "the first request of its kind, whose time is known now; send it again")
                 short.append(job)
             except WireError as fault:
-                answers.append(Answer(job, fault, 0.0))
+                answers += _failed([job], fault)
         return answers + self.compute(short, interrupted)
 
     def _complete(self, answers: list[Answer]) -> None:
@@ -231,3 +235,20 @@ class Worker:
             self._attended = time.perf_counter()
 
         return interrupt
+
+
+def _failed(jobs: Sequence[Job], fault: WireError) -> list[Answer]:
+    """Return the answers of jobs whose computation has ended with a fault; none refers to its traceback."""
+    _clear_frames(fault)
+    return [Answer(job, WireError(fault.code, str(fault)), 0.0) for job in jobs]
+
+
+def _clear_frames(fault: BaseException | None) -> None:
+    """Free the local variables of the calls that a fault has ended.
+
+    Where one of them refers to the fault itself, all would remain until the next collection of cycles, with the memory
+    that is shared with the client; a server without requests comes to none.
+    """
+    while fault is not None:
+        traceback.clear_frames(fault.__traceback__)
+        fault.__context__, fault = None, fault.__context__

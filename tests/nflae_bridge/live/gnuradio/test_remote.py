@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -14,6 +17,7 @@ from nflae_bridge.api.precode import precode
 from nflae_bridge.live.client.connection import ServerAddress
 from nflae_bridge.live.errors import BadRequest, NoAnswer
 from nflae_bridge.live.gnuradio.computation.remote import Fallback, RemoteOptions, RemotePrecode, ServerWatch
+from nflae_bridge.live.gnuradio.computation.worker import Worker
 from nflae_bridge.live.gnuradio.counts import Counts
 from simulator.downlink.sinr import achieved_sinr
 from tests.channel_files import random_channels
@@ -135,3 +139,26 @@ def test_the_absence_and_the_arrival_of_a_server_are_events() -> None:
     finally:
         watch.close()
     assert log.events == ["server_absent", "server_connected", "server_absent"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_call_that_is_over_keeps_none_of_its_arrays(fails: bool) -> None:
+    worker, channels = Worker(), random_channels(1, 2, 4)
+    kept = weakref.ref(channels)
+
+    def call(channels: npt.NDArray[np.complex64] = channels) -> int:
+        if fails:
+            raise BadRequest("no such scheme")
+        return len(channels)
+
+    gc.disable()
+    try:
+        worker.submit(call)
+        wait_until(lambda: worker.done)
+        with contextlib.suppress(BadRequest):
+            assert worker.result() == 1
+        del call, channels
+        wait_until(lambda: kept() is None)
+    finally:
+        gc.enable()
+        worker.close()
