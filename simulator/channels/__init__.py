@@ -1,1 +1,1 @@
-"""Channels: scenarios, moving users, multipath, CSI models, and the channel sources of other tools."""
+"""Draw channels: scenarios, moving users, multipath, and the channel sources of other tools."""

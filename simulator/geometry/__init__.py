@@ -1,1 +1,1 @@
-"""Geometry of array and users: angles and distances, array responses, the near-field boundary, localization."""
+"""Describe arrays and users: angles and distances, array responses, the near-field boundary, localization."""

@@ -1,1 +1,1 @@
-"""Hold the commands on channels: inspect, simulate and precode."""
+"""Hold the commands on channel files: simulate, inspect, estimate, predict, feedback, track, precode and embed."""

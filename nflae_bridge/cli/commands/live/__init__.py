@@ -1,1 +1,1 @@
-"""Hold the commands for running programs: serve, keys, stream and matlab-path."""
+"""Hold the commands for running programs: serve, keys, stream, record, replay, gnuradio and matlab-path."""

@@ -1,1 +1,1 @@
-"""Hold the commands that compare schemes and repeat studies: evaluate, link, reproduce and bench."""
+"""Hold the commands that compare methods and repeat studies: evaluate, link, beams, bench and reproduce."""
