@@ -28,7 +28,8 @@ def table_csv(measured: Mapping[str, Measured]) -> bytes:
     Returns
     -------
     bytes
-        CSV with one line per forecaster and sample ahead; loss_db is empty without measured powers.
+        CSV with one line per forecaster and sample ahead; loss_db is empty without measured powers, ends of intervals
+        where there are too few flights for one.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -66,4 +67,4 @@ def table_cells(name: str, each: Measured) -> tuple[str, ...]:
     loss = "-" if np.isnan(each.values[2]).any() else " / ".join(f"{value:.2f}" for value in each.values[2, shown])
     last = min(_SHOWN, each.values.shape[1]) - 1
     half = 50 * (each.high[0, last] - each.low[0, last])
-    return name, top1, f"{half:.1f}", top3, loss
+    return name, top1, "n too small" if np.isnan(half) else f"{half:.1f}", top3, loss

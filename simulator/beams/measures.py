@@ -14,6 +14,7 @@ __all__ = ["MEASURES", "Measured", "hits", "measure"]
 MEASURES = ("top1", "top3", "loss_db")
 _DRAWS = 1000
 _QUANTILES = (0.025, 0.975)
+_FEWEST = 5  # flights; the extremes of fewer have more than 5 % of the draws
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Measured:
     values
         top1 and top3, shares from 0 to 1, and loss_db, float64 (3, ahead); loss_db is NaN without measured powers.
     low, high
-        Ends of the 95 % intervals over flights, float64 (3, ahead).
+        Ends of the 95 % intervals over flights, float64 (3, ahead); NaN where there are too few flights for one.
     """
 
     values: npt.NDArray[np.float64]
@@ -58,7 +59,8 @@ def hits(scores: npt.NDArray[np.float32], future: npt.NDArray[np.float32]) -> np
 def measure(scores: npt.NDArray[np.float32], windows: Windows, seed: int = 0) -> Measured:
     """Average over windows, with intervals of 1,000 bootstrap draws of whole flights.
 
-    Windows of one flight are alike: intervals that took them for independent would be too short.
+    Windows of one flight are alike: intervals that took them for independent would be too short. Draws of fewer than
+    five flights, or of flights with equal results, do not show how others differ: there is no interval then.
 
     Parameters
     ----------
@@ -86,4 +88,6 @@ def measure(scores: npt.NDArray[np.float32], windows: Windows, seed: int = 0) ->
         values[2], low[2], high[2] = (np.abs(10 * np.log10(np.clip(part[2], 1e-30, 1))) for part in (values, high, low))
     else:
         values[2] = low[2] = high[2] = np.nan
+    unknown = np.isclose(high, low, rtol=1e-9, atol=1e-12) | (len(flights) < _FEWEST)
+    low[unknown] = high[unknown] = np.nan
     return Measured(values, low, high)

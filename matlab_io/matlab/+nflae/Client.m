@@ -80,6 +80,7 @@ classdef Client < handle
 %     'Gps'                         2 x K x S, x and height, m; NaN where missing     (none)
 %     'Detections'                  2 x D x S, angle, degrees, and distance, m, of objects seen by another sensor (none)
 %     'ArrayHeight', 'TiltDeg', 'CarrierGhz', 'BeamAnglesDeg', 'Ahead'   of a new track (0, 0, 30, even in the sine, 3)
+%     'Geometry'                    of a new track: 'line', no other                  ('line')
 %     'Convention', 'Timeout'       as for precode
 %
 %   s = c.status() is a struct with the state of the server. c.close() closes the connection.

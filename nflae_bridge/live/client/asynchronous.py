@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Unpack
@@ -18,8 +17,9 @@ import zmq
 
 from matlab_io.result import Result
 from nflae_bridge.api.predict import PredictedChannels
-from nflae_bridge.live.client.connection import MAX_LOSSES, Connection, ServerAddress
+from nflae_bridge.live.client.connection import Connection, ServerAddress
 from nflae_bridge.live.client.history import History
+from nflae_bridge.live.client.open_requests import OpenRequest, OpenRequests
 from nflae_bridge.live.client.prediction import make_prediction, prediction_of, then_precode
 from nflae_bridge.live.client.requests import (
     DEFAULT_TIMEOUT,
@@ -30,11 +30,10 @@ from nflae_bridge.live.client.requests import (
     make_request,
     needs_frame_limit,
     pauses,
-    payload_bytes,
     request_ids,
 )
 from nflae_bridge.live.client.results import result_of_reply, with_wanted
-from nflae_bridge.live.client.tracking import AsyncTrackCalls
+from nflae_bridge.live.client.tracking import TrackArguments, TrackedUsers, make_track, tracked_users_of
 from nflae_bridge.live.errors import BridgeError
 from nflae_bridge.live.protocol.frames import DEFAULT_ADDRESS, encode_request
 from nflae_bridge.live.protocol.headers import Effort
@@ -42,27 +41,8 @@ from nflae_bridge.live.protocol.messages import CancelRequest, PrecodeRequest, R
 from simulator.downlink.budget import DEFAULT_ALPHA_C, DEFAULT_MIN_RATE, DEFAULT_POWER
 from simulator.problems.options import ProblemOptions, check_option_names
 
-# Outstanding requests: two of the server's micro-batches, and few enough not to fill its queue.
-_MAX_OUTSTANDING = 128
-_MAX_OUTSTANDING_BYTES = 32 << 20
 
-
-@dataclass(eq=False)
-class _OpenRequest:
-    """A request without an answer yet; its reply is done before that if the call has ended otherwise."""
-
-    request: PrecodeRequest | StatusRequest
-    deadline: Deadline
-    reply: asyncio.Future[Reply]
-    losses: int = 0
-
-    @property
-    def size(self) -> int:
-        """Size of its channels, bytes."""
-        return payload_bytes(self.request)
-
-
-class AsyncClient(AsyncTrackCalls):
+class AsyncClient:
     """Connect to ``nflae serve`` from asyncio; an asynchronous context manager.
 
     Parameters
@@ -97,8 +77,7 @@ class AsyncClient(AsyncTrackCalls):
     ) -> None:
         self._server = ServerAddress(address, timeout, server_key, client_key, shared_memory)
         self._ids = request_ids()
-        self._waiting: dict[str, _OpenRequest] = {}
-        self._sent: dict[str, _OpenRequest] = {}
+        self._open = OpenRequests()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = os.getpid()
         self._closed = False
@@ -238,6 +217,37 @@ class AsyncClient(AsyncTrackCalls):
         reply = await self._call(request, deadline)
         return prediction_of(reply), result_of_reply(reply, request)
 
+    async def track(
+        self,
+        channels: npt.ArrayLike | None = None,
+        times: npt.ArrayLike = 0.0,
+        *,
+        powers: npt.ArrayLike | None = None,
+        layout: str | None = None,
+        convention: str | None = None,
+        timeout: float | None = None,
+        **arguments: Unpack[TrackArguments],
+    ) -> TrackedUsers:
+        """Track users through further snapshots; the server keeps the state between calls, which follow one another.
+
+        Parameters
+        ----------
+        channels, times, powers, layout, convention, timeout, **arguments
+            As for `Client.track`.
+
+        Returns
+        -------
+        TrackedUsers
+
+        Raises
+        ------
+        BridgeError
+            As for `Client.track`.
+        """
+        deadline = Deadline.after(self._server.timeout if timeout is None else timeout)
+        request = make_track(channels, times, powers, (layout, convention), arguments)
+        return tracked_users_of(await self._call(request, deadline))
+
     async def status(self, timeout: float | None = None) -> dict[str, Any]:
         """Return the server's status, as `Client.status` does."""
         deadline = Deadline.after(self._server.timeout if timeout is None else timeout)
@@ -249,7 +259,7 @@ class AsyncClient(AsyncTrackCalls):
             return
         self._attach()
         self._closed = True
-        self._fail(BridgeError("this client was closed during the call"))
+        self._open.fail(BridgeError("this client was closed during the call"))
         self._watch(False)
         self._connection.close()
 
@@ -282,8 +292,8 @@ class AsyncClient(AsyncTrackCalls):
         if self._connection.refused:
             self._reset()
         request_id = next(self._ids)
-        opened = _OpenRequest(request, deadline, asyncio.get_running_loop().create_future())
-        self._waiting[request_id] = opened
+        opened = OpenRequest(request, deadline, asyncio.get_running_loop().create_future())
+        self._open.waiting[request_id] = opened
         try:
             async with asyncio.timeout(deadline.left):
                 self._process_socket()
@@ -292,9 +302,9 @@ class AsyncClient(AsyncTrackCalls):
             raise self._server.no_answer(deadline, self._connection.established) from None
         finally:
             opened.reply.cancel()
-            self._waiting.pop(request_id, None)
-            if request_id in self._sent:
-                if all(other.reply.done() for other in self._sent.values()):
+            self._open.waiting.pop(request_id, None)
+            if request_id in self._open.sent:
+                if all(other.reply.done() for other in self._open.sent.values()):
                     self._reset()  # the end of the connection, which no other call needs, stops the server's work, too
                 elif isinstance(request, PrecodeRequest) and not self._closed:
                     self._connection.send(encode_request(CancelRequest(request_id)))
@@ -312,7 +322,7 @@ class AsyncClient(AsyncTrackCalls):
             raise BridgeError("this client is in use in another event loop: make an AsyncClient in each loop")
         elif self._loop is not None:
             self._connection.reset()
-        self._waiting, self._sent = {}, {}  # the calls of a closed loop have ended with it
+        self._open = OpenRequests()  # the calls of a closed loop have ended with it
         self._loop, self._process = loop, os.getpid()
         self._watch(True)
 
@@ -331,12 +341,7 @@ class AsyncClient(AsyncTrackCalls):
         self._watch(False)
         self._connection.reset()
         self._watch(True)
-        self._requeue()
-
-    def _fail(self, error: BridgeError) -> None:
-        for opened in (*self._sent.values(), *self._waiting.values()):
-            if not opened.reply.done():
-                opened.reply.set_exception(error)
+        self._open.requeue()
 
     # Socket and monitor
 
@@ -346,43 +351,15 @@ class AsyncClient(AsyncTrackCalls):
             return
         loss = self._connection.loss()
         if loss:
-            self._fail(self._server.refusal(loss))
+            self._open.fail(self._server.refusal(loss))
             return
         if loss is not None:
-            self._count_loss()
-            self._requeue()
+            self._open.count_loss(self._server.connection_lost)
+            self._open.requeue()
         while (reply := self._connection.receive()) is not None:
-            opened = self._sent.pop(reply.id or "", None)
-            if opened is not None and not opened.reply.done():
-                opened.reply.set_result(reply)
-        self._send_waiting()
+            self._open.resolve(reply)
+        self._open.send(self._connection)
         # ZeroMQ's descriptors report changes, and any use of the socket may have consumed one.
         if self._connection.is_ready(zmq.POLLIN):
             assert self._loop is not None
             self._loop.call_soon(self._process_socket)
-
-    def _count_loss(self) -> None:
-        # A frame that the server does not accept costs every request its connection: only the largest is given up.
-        largest = max((opened.size for opened in self._sent.values()), default=0)
-        for opened in self._sent.values():
-            opened.losses += 1
-            if opened.losses >= MAX_LOSSES and opened.size == largest and not opened.reply.done():
-                opened.reply.set_exception(self._server.connection_lost())
-
-    def _requeue(self) -> None:
-        self._waiting = self._sent | self._waiting
-        self._sent = {}
-        self._waiting = {name: opened for name, opened in self._waiting.items() if not opened.reply.done()}
-
-    def _send_waiting(self) -> None:
-        outstanding = sum(opened.size for opened in self._sent.values())
-        while self._waiting and len(self._sent) < _MAX_OUTSTANDING and self._connection.is_ready(zmq.POLLOUT):
-            request_id, opened = next(iter(self._waiting.items()))
-            if self._sent and outstanding + opened.size > _MAX_OUTSTANDING_BYTES:
-                return
-            if not opened.reply.done():
-                if not self._connection.send_request(opened.request, request_id, opened.deadline):
-                    return
-                self._sent[request_id] = opened
-                outstanding += opened.size
-            del self._waiting[request_id]

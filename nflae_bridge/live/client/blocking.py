@@ -35,7 +35,7 @@ from nflae_bridge.live.client.requests import (
     request_ids,
 )
 from nflae_bridge.live.client.results import result_of_reply, with_wanted
-from nflae_bridge.live.client.tracking import TrackCalls
+from nflae_bridge.live.client.tracking import TrackArguments, TrackedUsers, make_track, tracked_users_of
 from nflae_bridge.live.errors import BridgeError, NoAnswer
 from nflae_bridge.live.protocol.frames import DEFAULT_ADDRESS
 from nflae_bridge.live.protocol.headers import Effort
@@ -53,7 +53,7 @@ class _State:
     connection: Connection
 
 
-class Client(TrackCalls):
+class Client:
     """Connect to ``nflae serve``; a context manager that threads may share, one request at a time.
 
     The connection is made in the background: the absence of a server is reported by the first call. A call that ends
@@ -248,6 +248,45 @@ class Client(TrackCalls):
         request = then_precode(request, near_field, budget, SchemeChoice(scheme, refine, effort))
         reply = self._call(request, deadline)
         return prediction_of(reply), result_of_reply(reply, request)
+
+    def track(
+        self,
+        channels: npt.ArrayLike | None = None,
+        times: npt.ArrayLike = 0.0,
+        *,
+        powers: npt.ArrayLike | None = None,
+        layout: str | None = None,
+        convention: str | None = None,
+        timeout: float | None = None,
+        **arguments: Unpack[TrackArguments],
+    ) -> TrackedUsers:
+        """Track users through further snapshots, as ``nflae track`` does; the server keeps the state between calls.
+
+        Parameters
+        ----------
+        channels, layout, convention : array_like, str
+            Complex (snapshots, users, antennas) of a linear array, or of the axes of `layout`; NaN where missing.
+        times : array_like
+            Times of the snapshots, after those of the calls before, s.
+        powers : array_like, optional
+            Linear beam powers (snapshots, users, beams) instead of channels.
+        timeout : float, optional
+            As for `precode`.
+        **arguments
+            Track, satellite positions, detections and array, see `nflae_bridge.live.client.tracking.TrackArguments`.
+
+        Returns
+        -------
+        TrackedUsers
+
+        Raises
+        ------
+        BridgeError
+            As for `precode`; `NoTrack` for a track that has expired.
+        """
+        deadline = Deadline.after(self._server.timeout if timeout is None else timeout)
+        request = make_track(channels, times, powers, (layout, convention), arguments)
+        return tracked_users_of(self._call(request, deadline))
 
     def status(self, timeout: float | None = None) -> dict[str, Any]:
         """Return the server's model, device, queue depth, counts, latency percentiles and drops per second."""

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 
-from nflae_bridge.live.client.connection import ServerAddress
-from nflae_bridge.live.client.requests import Deadline, SchemeChoice, convert, make_request
+from nflae_bridge.live.client.requests import SchemeChoice, convert, make_request
 from nflae_bridge.live.errors import BadRequest
-from nflae_bridge.live.protocol.messages import PrecodeRequest, Reply, StatusRequest, TrackOptions, TrackRequest
-from nflae_bridge.live.protocol.track_header import LEAST_BEAMS, MAX_AHEAD
+from nflae_bridge.live.protocol.messages import Reply, TrackOptions, TrackRequest
+from nflae_bridge.live.protocol.track_header import LEAST_BEAMS, LINE, LINES_ONLY, MAX_AHEAD
 
-__all__ = ["AsyncTrackCalls", "TrackCalls", "TrackedUsers"]
+__all__ = ["TrackArguments", "TrackedUsers", "make_track", "tracked_users_of"]
 
 Floats = npt.NDArray[np.float64]
 _POWER_AXES, _PAIR = 3, 2
+_EACH_TIME = ("track", "gps", "detections")  # arguments of every request of a track
 
 
 @dataclass(frozen=True)
@@ -65,16 +65,37 @@ class TrackedUsers:
     next_beams: npt.NDArray[np.int64]
     next_beams_source: npt.NDArray[np.str_]
 
-    @classmethod
-    def of(cls, reply: Reply) -> TrackedUsers:
-        """Make the result of a reply to a `TrackRequest`."""
-        found: dict[str, Any] = dict(reply.arrays)
-        for name in ("beam", "next_beams"):
-            found[name] = found[name].astype(np.int64) - 1
-        for name in ("source", "angle_source", "distance_source", "beam_source", "next_beams_source"):
-            names = np.array(reply.info["beam_sources" if "beam" in name else "sources"])
-            found[name] = names[found[name].astype(np.int64) - 1]
-        return cls(str(reply.info["track"]), float(reply.info["expires_s"]), **found)
+
+class TrackArguments(TypedDict, total=False):
+    """Name the arguments of the clients' `track` beside the measurements of the users.
+
+    Attributes
+    ----------
+    track : str
+        `TrackedUsers.track` of the last call; without it a track begins.
+    gps : array_like
+        Satellite positions, x and height, (snapshots, users, 2), m; NaN where missing; they require `array_height`.
+    detections : array_like
+        Angle from the array's normal, degrees, and distance, m, of detected objects, (snapshots, objects, 2).
+    geometry : {"line"}
+        Arrangement of the antennas of a new track; there are tracks of linear arrays only.
+    array_height, tilt_deg, carrier_ghz : float
+        Of a new track: height of the array's centre, m (0), its down-tilt (0) and carrier (30).
+    beam_angles_deg : array_like
+        Of a new track: angles of the beams of powers, rising; evenly spaced in the sine by default.
+    ahead : int
+        Of a new track: snapshots for which beams are forecast (3).
+    """
+
+    track: str | None
+    gps: npt.ArrayLike | None
+    detections: npt.ArrayLike | None
+    geometry: str
+    array_height: float | None
+    tilt_deg: float
+    carrier_ghz: float
+    beam_angles_deg: npt.ArrayLike | None
+    ahead: int
 
 
 def make_track(
@@ -82,7 +103,7 @@ def make_track(
     times: npt.ArrayLike,
     powers: npt.ArrayLike | None,
     reading: tuple[str | None, str | None],
-    given: dict[str, Any],
+    given: TrackArguments,
 ) -> TrackRequest:
     """Make a request for a track without an identifier.
 
@@ -94,8 +115,8 @@ def make_track(
         Times of the snapshots, s.
     reading : tuple
         Layout and convention of the channels, as for `read_array`.
-    given : dict
-        Further arguments of `TrackCalls.track`.
+    given : TrackArguments
+        Further arguments, see `TrackArguments`.
 
     Returns
     -------
@@ -103,32 +124,48 @@ def make_track(
 
     Raises
     ------
+    TypeError
+        If there is no such argument.
     BadRequest
-        For an argument of a wrong type, shape or range.
+        For an argument of a wrong type, shape or range, and for one of a new track beside `track`.
     """
+    _check_names(given)
     measured = _measured(channels, powers, reading)
     steps, users = measured.shape[:2]
     moments = np.atleast_1d(_reals("times", times, "numbers of seconds"))
     if moments.shape != (steps,) or not np.isfinite(moments).all() or (np.diff(moments) <= 0).any():
         raise BadRequest(f"times must be {steps} finite rising numbers of seconds, one per snapshot, got {moments}")
-    gps = _pairs("gps", given["gps"], steps, users)
-    if given["track"] is None and gps is not None and given["array_height"] is None:
+    gps = _pairs("gps", given.get("gps"), steps, users)
+    if given.get("track") is None and gps is not None and given.get("array_height") is None:
         raise BadRequest("gps without the mast's position: give array_height, m")
-    angles = given["beam_angles_deg"]
+    angles, plain = given.get("beam_angles_deg"), TrackOptions(())
     options = TrackOptions(
         tuple(moments.tolist()),
-        convert("track", "str | None", given["track"]),
-        convert("array_height", "float | None", given["array_height"]),
-        math.radians(convert("tilt_deg", "float", given["tilt_deg"])),
-        1e9 * convert("carrier_ghz", "float", given["carrier_ghz"]),
+        convert("track", "str | None", given.get("track")),
+        convert("array_height", "float | None", given.get("array_height")),
+        math.radians(convert("tilt_deg", "float", given.get("tilt_deg", 0.0))),
+        1e9 * convert("carrier_ghz", "float", given.get("carrier_ghz", 30.0)),
         None if angles is None else tuple(_reals("beam_angles_deg", angles, "degrees").ravel().tolist()),
-        int(convert("ahead", "int", given["ahead"])),
+        int(convert("ahead", "int", given.get("ahead", plain.ahead))),
         gps,
-        _pairs("detections", given["detections"], steps, None),
+        _pairs("detections", given.get("detections"), steps, None),
+        convert("geometry", "str", given.get("geometry", plain.geometry)),
     )
     if not 1 <= options.ahead <= MAX_AHEAD:
         raise BadRequest(f"ahead must be a whole number of snapshots from 1 to {MAX_AHEAD}, got {options.ahead}")
+    if options.geometry != LINE:
+        raise BadRequest(f"geometry {options.geometry!r}: {LINES_ONLY}")
     return TrackRequest("", measured, options=options)
+
+
+def _check_names(given: TrackArguments) -> None:
+    """Check that the arguments of `make_track` exist, and that those of a new track are not given for another."""
+    unknown = given.keys() - TrackArguments.__annotations__
+    if unknown:
+        raise TypeError(f"track has no argument {min(unknown)}; there are {', '.join(TrackArguments.__annotations__)}")
+    of_new = [name for name, value in given.items() if value is not None and name not in _EACH_TIME]
+    if given.get("track") is not None and of_new:
+        raise BadRequest(f"{', '.join(of_new)}: of a new track only; leave it out, or leave out track")
 
 
 def _measured(
@@ -166,119 +203,23 @@ def _pairs(name: str, value: npt.ArrayLike | None, steps: int, count: int | None
     return found if found.shape[1] else None
 
 
-class TrackCalls:
-    """Add the calls for tracks to the blocking client."""
+def tracked_users_of(reply: Reply) -> TrackedUsers:
+    """Make the tracks of a reply.
 
-    _server: ServerAddress
+    Parameters
+    ----------
+    reply : Reply
+        Reply to a `TrackRequest`.
 
-    def _call(self, request: PrecodeRequest | StatusRequest, deadline: Deadline) -> Reply:
-        raise NotImplementedError
-
-    def track(
-        self,
-        channels: npt.ArrayLike | None = None,
-        times: npt.ArrayLike = 0.0,
-        *,
-        powers: npt.ArrayLike | None = None,
-        track: str | None = None,
-        gps: npt.ArrayLike | None = None,
-        detections: npt.ArrayLike | None = None,
-        array_height: float | None = None,
-        tilt_deg: float = 0.0,
-        carrier_ghz: float = 30.0,
-        beam_angles_deg: npt.ArrayLike | None = None,
-        ahead: int = 3,
-        layout: str | None = None,
-        convention: str | None = None,
-        timeout: float | None = None,
-    ) -> TrackedUsers:
-        """Track users through further snapshots, as ``nflae track`` does; the server keeps the state between calls.
-
-        Parameters
-        ----------
-        channels, layout, convention : array_like, str
-            Complex (snapshots, users, antennas) of a linear array, or of the axes of `layout`; NaN where missing.
-        times : array_like
-            Times of the snapshots, after those of the calls before, s.
-        powers : array_like, optional
-            Linear beam powers (snapshots, users, beams) instead of channels.
-        track : str, optional
-            `TrackedUsers.track` of the last call; None begins a track.
-        gps : array_like, optional
-            Satellite positions, x and height, (snapshots, users, 2), m; NaN where missing.
-        detections : array_like, optional
-            Angle from the array's normal, degrees, and distance, m, of detected objects, (snapshots, objects, 2).
-        array_height, tilt_deg, carrier_ghz, beam_angles_deg, ahead
-            Of a new track: height of the array's centre, m, its down-tilt and carrier, the angles of the beams of
-            powers, evenly spaced in the sine by default, and the snapshots for which beams are forecast.
-        timeout : float, optional
-            As for `Client.precode`.
-
-        Returns
-        -------
-        TrackedUsers
-
-        Raises
-        ------
-        BridgeError
-            As for `Client.precode`; `NoTrack` for a track that has expired.
-        """
-        deadline = Deadline.after(self._server.timeout if timeout is None else timeout)
-        request = make_track(channels, times, powers, (layout, convention), _further(locals()))
-        return TrackedUsers.of(self._call(request, deadline))
-
-
-class AsyncTrackCalls:
-    """Add the calls for tracks to the client for asyncio; the calls of one track have to follow one another."""
-
-    _server: ServerAddress
-
-    async def _call(self, request: PrecodeRequest | StatusRequest, deadline: Deadline) -> Reply:
-        raise NotImplementedError
-
-    async def track(
-        self,
-        channels: npt.ArrayLike | None = None,
-        times: npt.ArrayLike = 0.0,
-        *,
-        powers: npt.ArrayLike | None = None,
-        track: str | None = None,
-        gps: npt.ArrayLike | None = None,
-        detections: npt.ArrayLike | None = None,
-        array_height: float | None = None,
-        tilt_deg: float = 0.0,
-        carrier_ghz: float = 30.0,
-        beam_angles_deg: npt.ArrayLike | None = None,
-        ahead: int = 3,
-        layout: str | None = None,
-        convention: str | None = None,
-        timeout: float | None = None,
-    ) -> TrackedUsers:
-        """Track users through further snapshots; the server keeps the state between calls.
-
-        Parameters
-        ----------
-        channels, times, powers, track, gps, detections, array_height, tilt_deg, carrier_ghz, beam_angles_deg, ahead, \
-        layout, convention, timeout
-            As for `Client.track`.
-
-        Returns
-        -------
-        TrackedUsers
-
-        Raises
-        ------
-        BridgeError
-            As for `Client.track`.
-        """
-        deadline = Deadline.after(self._server.timeout if timeout is None else timeout)
-        request = make_track(channels, times, powers, (layout, convention), _further(locals()))
-        return TrackedUsers.of(await self._call(request, deadline))
-
-
-_FURTHER = ("track", "gps", "detections", "array_height", "tilt_deg", "carrier_ghz", "beam_angles_deg", "ahead")
-
-
-def _further(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of a call that are neither measurements, times nor their reading."""
-    return {name: arguments[name] for name in _FURTHER}
+    Returns
+    -------
+    TrackedUsers
+        Tracks with read-only arrays.
+    """
+    found: dict[str, Any] = dict(reply.arrays)
+    for name in ("beam", "next_beams"):
+        found[name] = found[name].astype(np.int64) - 1
+    for name in ("source", "angle_source", "distance_source", "beam_source", "next_beams_source"):
+        names = np.array(reply.info["beam_sources" if "beam" in name else "sources"])
+        found[name] = names[found[name].astype(np.int64) - 1]
+    return TrackedUsers(str(reply.info["track"]), float(reply.info["expires_s"]), **found)

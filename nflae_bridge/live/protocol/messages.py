@@ -291,6 +291,8 @@ class TrackOptions:
         Satellite positions, x and height, float64 (snapshots, users, 2), m; NaN where missing.
     detections : numpy.ndarray or None
         Angles and distances of detected objects, float64 (snapshots, objects, 2), degrees and m; NaN where missing.
+    geometry : str
+        Arrangement of the antennas; ``"line"``, others are refused.
     """
 
     times: tuple[float, ...]
@@ -302,6 +304,7 @@ class TrackOptions:
     ahead: int = 3
     gps: Array | None = field(default=None, compare=False)
     detections: Array | None = field(default=None, compare=False)
+    geometry: str = "line"
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from simulator.tracking.result import TRACK_DTYPES
 TRACK_NAMES = tuple(TRACK_DTYPES)
 MAX_AHEAD = 100
 LEAST_BEAMS = 3
+LINE = "line"
+LINES_ONLY = 'tracks are of linear arrays, "line"; of a panel send one upright column'
 
 if TYPE_CHECKING:
     TrackName = str
@@ -40,7 +42,7 @@ class TrackHeader(Struct, tag_field="op", tag="track", forbid_unknown_fields=Tru
         A frame holds satellite positions, 2 x K x S.
     detections : int
         Number D of detected objects, whose angles and distances are in a frame, 2 x D x S.
-    array_height, array_tilt_rad, carrier_hz, beam_angles_deg, ahead
+    geometry, array_height, array_tilt_rad, carrier_hz, beam_angles_deg, ahead
         Array and forecast of a new track, see docs/reference/protocol.md.
     """
 
@@ -53,6 +55,7 @@ class TrackHeader(Struct, tag_field="op", tag="track", forbid_unknown_fields=Tru
     track: Id | None = None
     gps: bool = False
     detections: Annotated[int, Meta(ge=0, le=1024)] = 0
+    geometry: Annotated[str, Meta(max_length=60)] | None = None
     array_height: Annotated[float, Meta(ge=-1e6, le=1e6)] | None = None
     array_tilt_rad: Annotated[float, Meta(gt=-1.5707, lt=1.5707)] | None = None
     carrier_hz: Annotated[float, Meta(ge=1e6, le=1e13)] | None = None
@@ -67,8 +70,10 @@ class TrackHeader(Struct, tag_field="op", tag="track", forbid_unknown_fields=Tru
         late = next((pair for pair in pairwise(self.moments) if not pair[0] < pair[1]), None)
         if late is not None:
             raise ValueError(f"times: {late[1]:g} s is not after {late[0]:g} s, the snapshot before")
+        if self.geometry not in (None, LINE):
+            raise ValueError(f"geometry {self.geometry!r}: {LINES_ONLY}")
         if self.track is not None:
-            of_new = ("array_height", "array_tilt_rad", "carrier_hz", "beam_angles_deg", "ahead")
+            of_new = ("geometry", "array_height", "array_tilt_rad", "carrier_hz", "beam_angles_deg", "ahead")
             given = [name for name in of_new if getattr(self, name) is not None]
             if given:
                 raise ValueError(f"{', '.join(given)}: of a new track only; leave them out, or leave out track")

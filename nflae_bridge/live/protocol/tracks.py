@@ -11,7 +11,7 @@ import numpy as np
 from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.protocol.binary import DTYPES, Frame, little_endian, read_array
 from nflae_bridge.live.protocol.messages import TrackOptions, TrackRequest
-from nflae_bridge.live.protocol.track_header import TRACK_NAMES, TrackHeader
+from nflae_bridge.live.protocol.track_header import LINE, TRACK_NAMES, TrackHeader
 
 
 def encode_track(request: TrackRequest) -> list[Frame]:
@@ -41,6 +41,7 @@ def encode_track(request: TrackRequest) -> list[Frame]:
         detections=0 if options.detections is None else options.detections.shape[1],
         want=None if request.want == TRACK_NAMES else request.want,
         deadline_ms=None if request.deadline == math.inf else 1e3 * request.deadline,
+        geometry=options.geometry if is_new and options.geometry != LINE else None,
         array_height=options.height if is_new else None,
         array_tilt_rad=options.tilt if is_new else None,
         carrier_hz=options.carrier if is_new else None,
@@ -90,6 +91,7 @@ def decode_track(header: TrackHeader, frames: Sequence[Frame]) -> TrackRequest:
         default.ahead if header.ahead is None else header.ahead,
         gps,
         found,
+        LINE if header.geometry is None else header.geometry,
     )
     deadline = math.inf if header.deadline_ms is None else header.deadline_ms / 1e3
     return TrackRequest(

@@ -19,7 +19,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from nflae_bridge import AsyncClient, Client, Result, precode
 from nflae_bridge.live import errors as bridge
-from nflae_bridge.live.client import asynchronous, connection
+from nflae_bridge.live.client import connection, open_requests
 from tests.nflae_bridge.live.live_server import LiveServer
 from tests.nflae_bridge.live.raw_peer import RawPeer
 from tests.nflae_bridge.live.test_server import channels
@@ -345,8 +345,8 @@ def test_three_thousand_asyncio_calls_wait_their_turn() -> None:
 
 
 def test_outstanding_requests_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asynchronous, "_MAX_OUTSTANDING", 5)
-    monkeypatch.setattr(asynchronous, "_MAX_OUTSTANDING_BYTES", 3 * channels(1, 8, 64).nbytes)
+    monkeypatch.setattr(open_requests, "_MAX_OUTSTANDING", 5)
+    monkeypatch.setattr(open_requests, "_MAX_OUTSTANDING_BYTES", 3 * channels(1, 8, 64).nbytes)
 
     async def run(server: Scripted, drops: bool) -> int:
         client = AsyncClient(server.address, timeout=PATIENCE)

@@ -84,12 +84,19 @@ def test_powers_and_detections_reach_the_server_from_asyncio(server: LiveServer)
         ({"powers": np.ones((1, 2, 2))}, r"powers must be \(snapshots, users, beams\)"),
         ({"powers": np.ones((1, 2, 8)), "detections": np.ones(3)}, r"detections must be \(1, objects, 2\)"),
         ({"channels": CHANNELS.numpy()[:1], "ahead": 0}, "ahead must be a whole number"),
+        ({"channels": CHANNELS.numpy()[:1], "geometry": "panel:8x16"}, "geometry 'panel:8x16': tracks are of linear"),
+        ({"channels": CHANNELS.numpy()[:1], "track": "a", "array_height": 9.0}, "array_height: of a new track only"),
     ],
     ids=str,
 )
 def test_calls_that_cannot_be_sent_say_so(arguments: dict[str, Any], message: str) -> None:
     with Client("tcp://127.0.0.1:9") as client, pytest.raises(BadRequest, match=message):
         client.track(**arguments)
+
+
+def test_arguments_of_no_track_are_named() -> None:
+    with Client("tcp://127.0.0.1:9") as client, pytest.raises(TypeError, match="no argument tilt; there are track, "):
+        client.track(CHANNELS.numpy()[:1], tilt=5.0)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(
@@ -99,6 +106,8 @@ def test_calls_that_cannot_be_sent_say_so(arguments: dict[str, Any], message: st
         ({"times": [1.0, 1.0]}, "times: 1 s is not after 1 s, the snapshot before"),
         ({"gps": True}, "gps without the mast's position: add array_height, m"),
         ({"track": "x", "ahead": 3}, "ahead: of a new track only"),
+        ({"track": "x", "geometry": "line"}, "geometry: of a new track only"),
+        ({"geometry": "panel:8x16"}, "geometry 'panel:8x16': tracks are of linear arrays"),
         ({"beam_angles_deg": [1.0, 2.0]}, "beam_angles_deg: of beam powers only"),
         ({"want": ["power"]}, "allowed: x, height"),
         ({"wanted": []}, "allowed: v, id, shape, times"),

@@ -10,6 +10,7 @@ import pytest
 
 from matlab_io.errors import NflaeError
 from matlab_io.sequences import Sequences
+from nflae_bridge.beams.table import table_cells, table_csv
 from simulator.beams.centroids import around, centroid, normalised_db
 from simulator.beams.measures import measure
 from simulator.beams.methods.kalman import filtered
@@ -139,6 +140,23 @@ def test_measures_equal_a_loop_and_intervals_are_over_flights() -> None:
     apart = measure(wrong, replace(windows, past=whole, future=whole))
     assert apart.high[0, 0] - apart.low[0, 0] > 0.6  # 0.25 if the windows were independent
     assert np.isnan(measure(scores, replace(windows, measured=False)).values[2]).all()
+
+
+def test_few_or_equal_flights_have_no_interval() -> None:
+    rng = np.random.default_rng(4)
+    future = rng.exponential(size=(50, 2, 8)).astype(np.float32)
+    scores = (future + rng.exponential(size=future.shape)).astype(np.float32)
+    flight = np.repeat(np.arange(5), 10)
+    windows = Windows(future, future, None, flight * 0, flight, flight * 0, True, flight)
+    assert np.isfinite(measure(scores, windows).low).all()
+    few = measure(scores[:40], windows.part(flight < 4))
+    assert np.isfinite(few.values).all()
+    assert np.isnan([few.low, few.high]).all()
+    equal = measure(future, windows)
+    np.testing.assert_array_equal(equal.values[:2], 1)
+    assert np.isnan([equal.low, equal.high]).all()
+    assert table_cells("repeat", few)[2] == table_cells("repeat", equal)[2] == "n too small"
+    assert table_csv({"repeat": few}).decode().splitlines()[1].endswith(",,,,,,")
 
 
 def test_folds_are_whole_flights_or_sites_of_similar_size() -> None:

@@ -6,7 +6,7 @@ function [header, payload, seconds] = track_request(measured, times, arguments)
 %   is a cell of uint8 rows, and seconds is [] without 'Timeout'.
 
   options = nflae.internal.named(arguments, {'Track', 'Powers', 'Gps', 'Detections', 'ArrayHeight', 'TiltDeg', ...
-    'CarrierGhz', 'BeamAnglesDeg', 'Ahead', 'Convention', 'Timeout'});
+    'CarrierGhz', 'BeamAnglesDeg', 'Ahead', 'Geometry', 'Convention', 'Timeout'});
   given = @(name) isfield(options, name);
   of_powers = given('Powers') && isequal(logical(options.Powers), true);
   if ~isnumeric(measured) || isempty(measured) || ndims(measured) > 3 || (of_powers && ~isreal(measured))
@@ -30,6 +30,9 @@ function [header, payload, seconds] = track_request(measured, times, arguments)
   end
   if given('Convention')
     header.convention = nflae.internal.text(options.Convention, 'Convention');
+  end
+  if given('Geometry')
+    header.geometry = nflae.internal.text(options.Geometry, 'Geometry');
   end
   if given('Track')
     header.track = nflae.internal.text(options.Track, 'Track');

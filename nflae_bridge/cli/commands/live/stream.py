@@ -260,6 +260,8 @@ def _check_tracking(options: _Options) -> None:
     if options.tracking.track:
         if not any(endpoint.tags or endpoint.pdu for endpoint in options.outputs.values()):
             raise click.UsageError("--track needs an output with ',tags' or ',pdu', which carries the positions")
+        if options.prediction.geometry.startswith("panel"):
+            raise click.UsageError("--track is of linear arrays: leave out --track, or --geometry panel:...")
         require("torch", "nflae stream --track")
 
 

@@ -207,6 +207,7 @@ def test_the_command_mounts_the_array_and_takes_the_time_of_a_slot() -> None:
         (",tags", ["--slot-ms", 5], "--slot-ms applies to --track only; give --track too"),
         (",tags", ["--tilt-deg", 5], "--tilt-deg applies to --track only; give --track too"),
         ("", ["--track", "--slot-ms", 5], "--track needs an output with ',tags' or ',pdu', which carries the"),
+        (",tags", ["--track", "--slot-ms", 5, "--ahead", 1, "--geometry", "panel:4x4"], "--track is of linear arrays"),
     ],
 )
 def test_options_that_do_not_fit_are_named(nflae: Run, output: str, arguments: list[Any], message: str) -> None:
