@@ -94,8 +94,10 @@ def noise_variance_of_history(snapshots: Tensor) -> Tensor:
     each, count = np.arange(series), np.full(series, max(1, few // 2))
     variance = means[each, count - 1] / (many - few + few // 2)
     for _ in range(_PASSES):
-        count = np.maximum((values <= edge * variance[:, None]).sum(1), max(1, few // 4))
+        before, count = count, np.maximum((values <= edge * variance[:, None]).sum(1), max(1, few // 4))
         variance = means[each, count - 1] / (many - few + count)
+        if (count == before).all():
+            break
     return torch.from_numpy(variance).to(snapshots.device)
 
 

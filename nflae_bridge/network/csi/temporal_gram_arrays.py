@@ -38,7 +38,8 @@ class TemporalGramArrays:
         self._compute = network.outputs
         self._run = self._by_torch if run is None else run
         self._config = network.config
-        self._ends = np.cumsum(network.parts)[:-1]
+        ends = np.cumsum([0, *network.parts]).tolist()
+        self._parts = [slice(*ends[part : part + 2]) for part in range(len(network.parts))]
 
     def __call__(self, problems: Sequence[Problem]) -> list[Complex]:
         """Compute the coefficients of several problems of the same series.
@@ -57,7 +58,7 @@ class TemporalGramArrays:
         spectra, features = zip(*(self._features(problem) for problem in taken), strict=True)
         found = []
         for problem, recent, spectrum, output in zip(problems, taken, spectra, self._outputs(features), strict=True):
-            solved = self._solve(recent, spectrum, np.split(output, self._ends, 1))
+            solved = self._solve(recent, spectrum, [output[:, part] for part in self._parts])
             full, history = problem.gram.shape[-1], recent.gram.shape[-1]
             padded = np.zeros((len(solved), full, problem.ahead), solved.dtype) if full > history else solved
             padded[:, full - history :] = solved
@@ -75,7 +76,7 @@ class TemporalGramArrays:
             batch = np.concatenate(alike)
             bias = np.zeros((len(batch), self._config.heads, rows, rows), np.float32)
             outputs = self._run(batch, bias).astype(np.float64)
-            found[rows] = iter(np.split(outputs, len(alike)))
+            found[rows] = iter(outputs.reshape(len(alike), -1, outputs.shape[-1]))
         return [next(found[each.shape[1]]) for each in features]
 
     def _recent(self, problem: Problem) -> Problem:
@@ -119,7 +120,7 @@ class TemporalGramArrays:
         history, ahead, noise = problem.gram.shape[-1], problem.ahead, problem.noise.ravel()
         logits = spectrum + 10 * outputs[0]
         weights = np.exp(logits - logits.max(1, keepdims=True))
-        levels = np.exp(outputs[5].clip(-3, 3))
+        levels = np.exp(_clipped(outputs[5], 3, 3))
         power = np.maximum(1 - noise, 0.02) * levels[:, 0] / weights.sum(1)
         parts = weights @ _waves(self._config.bins, history + ahead)
         correlation = (parts[:, : history + ahead] + 1j * parts[:, history + ahead :]) * power[:, None]
@@ -135,15 +136,21 @@ class TemporalGramArrays:
         direct = min(ahead, history - order)
         if direct < 1:
             return prior
-        weights = np.exp(outputs[2][:, : history - order].clip(-6, 6))[:, ::-1]
+        weights = np.exp(_clipped(outputs[2][:, : history - order], 6, 6))[:, ::-1]
         normal, cross = sums_of_windows(gram, order, direct, weights)
         taps = outputs[1][:, self._config.order - order :]
         levels = outputs[3][:, _horizons(direct, self._config.horizons)]
-        ridge = np.exp((taps[:, None] + levels[:, :, None]).clip(-8, 10)) * (noise[:, None, None] + 1e-5)
+        ridge = np.exp(_clipped(taps[:, None] + levels[:, :, None], 8, 10)) * (noise[:, None, None] + 1e-5)
         diagonal(normal)[...] += ridge
         cross += ridge * prior[:, :, :direct].swapaxes(1, 2)
         corrected = np.linalg.solve(normal, cross[..., None])[..., 0].swapaxes(1, 2)
         return corrected if direct == ahead else np.concatenate([corrected, prior[:, :, direct:]], -1)
+
+
+def _clipped(values: Real, below: float, above: float) -> Real:
+    """Limit values to [-below, above], in less time than `numpy.clip`."""
+    result: Real = np.minimum(np.maximum(values, -below), above)
+    return result
 
 
 @cache

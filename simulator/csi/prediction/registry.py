@@ -107,7 +107,7 @@ def predict_window(window: Window, ahead: int, method: str = "auto", network: Pr
         weights = judged.weights([_PRIORITY.get(name, 1.0) for name in names])
         error = judged.error_db(weights, ahead)
     combined = (coefficients * weights[:, :, None, None, None]).sum(1)
-    return Prediction(prepared.apply(combined), error, _named(weights, names))
+    return Prediction(prepared.apply(combined), error, _named(weights.argmax(-1).tolist(), names))
 
 
 def _blended(ahead: int, with_network: bool) -> list[str]:
@@ -147,8 +147,8 @@ def _predict_arrays(
     variance = window.noise_variance.detach().double().numpy()
     prepared = prepare_arrays(values, variance, window.geometry, beams, "nflae" in names)
     channels, error, weights = combine(prepared, predictors, [_PRIORITY.get(name, 1.0) for name in names], ahead)
-    return Prediction(torch.from_numpy(channels), torch.from_numpy(error), _named(torch.from_numpy(weights), names))
+    return Prediction(torch.from_numpy(channels), torch.from_numpy(error), _named(weights.argmax(-1).tolist(), names))
 
 
-def _named(weights: Tensor, names: Sequence[str]) -> list[str]:
-    return [names[index] for index in weights.argmax(-1).tolist()]
+def _named(chosen: Sequence[int], names: Sequence[str]) -> list[str]:
+    return [names[index] for index in chosen]

@@ -38,19 +38,19 @@ def sums_of_windows(gram: Complex, order: int, ahead: int, weights: Real | None 
     """
     rows, history, _ = gram.shape
     windows = history - order
+    padded = np.zeros((rows, history, history + ahead), gram.dtype)
+    padded[..., :history] = gram
     normal = np.empty((rows, ahead, order, order), gram.dtype)
-    cross = np.zeros((rows, ahead, order), gram.dtype)
-    total = np.zeros((rows, order, order), gram.dtype)
+    total = np.zeros((rows, order, order + ahead), gram.dtype)
+    weighted = np.empty_like(total)
     for start in range(windows):
-        reach = min(ahead, windows - start)
-        block = gram[:, start : start + order, start : start + order + reach]
+        block = padded[:, start : start + order, start : start + order + ahead]
         if weights is not None:
-            block = block * weights[:, start, None, None]
-        total += block[:, :, :order]
-        cross[:, :reach] += block[:, :, order:].swapaxes(1, 2)
+            block = np.multiply(block, weights[:, start, None, None], out=weighted)
+        total += block
         if start >= windows - ahead:
-            normal[:, windows - 1 - start] = total
-    return normal, cross
+            normal[:, windows - 1 - start] = total[..., :order]
+    return normal, total[..., order:].swapaxes(1, 2)
 
 
 def autoregression(problem: Problem) -> Complex:
