@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +161,7 @@ def attribute_text(path: Path, name: str, attribute: str) -> str:
     """
     with open_file(path) as file:
         for holder in (file.get(name.replace(".", "/")), file):
-            value = None if holder is None else holder.attrs.get(attribute)
+            value = None if holder is None else _attribute(holder, attribute)
             if isinstance(value, (str, bytes)):
                 return value.decode("latin-1") if isinstance(value, bytes) else value
     return ""
@@ -181,8 +182,10 @@ class _Walk:
         self._groups: set[int] = set()
 
     def enter(self, item: Any, name: str) -> None:
-        """Count an object; refuse one inside itself, and a group that is linked twice."""
+        """Count an object; refuse one inside itself, a group linked twice, and numbers that h5py cannot hold."""
         self._allowance.item(name)
+        if isinstance(item, h5py.Dataset):
+            _check_type(item.dtype, name)
         address = h5py.h5o.get_info(item.id).addr
         if address in self._open or address in self._groups:
             raise MatFileError(f"{self._path}: {name} is linked more than once, which MATLAB never does")
@@ -226,7 +229,7 @@ class _Walk:
     def _group(self, group: h5py.Group, name: str, depth: int) -> list[Variable]:
         matlab_class = _matlab_class(group) or "struct"
         if "MATLAB_sparse" in group.attrs:
-            return [Variable(name, (int(group.attrs["MATLAB_sparse"]), 1), "sparse", False)]
+            return [Variable(name, (int(_attribute(group, "MATLAB_sparse")), 1), "sparse", False)]
         if matlab_class != "struct":
             return [Variable(name, (1, 1), matlab_class, False)]
         # A struct array has an array of references per field; the fields of a scalar struct are the group's members.
@@ -269,8 +272,34 @@ def _members(group: Any) -> list[str]:
     ]
 
 
+def _attribute(item: Any, name: str, default: Any = None) -> Any:
+    """Return the value of an attribute."""
+    if name not in item.attrs:
+        return default
+    _check_type(item.attrs.get_id(name).dtype, f"the attribute {name}")
+    return item.attrs[name]
+
+
+def _check_type(dtype: np.dtype[Any], name: str) -> None:
+    """Refuse a compound type whose fields overlap as h5py gives them.
+
+    h5py takes a float of an unusual exponent for a longer one, but its compound for as short as in the file: to read it
+    would write beyond the array (seen in h5py 3.16).
+    """
+    if dtype.subdtype is not None:
+        _check_type(dtype.subdtype[0], name)
+    if (inner := h5py.check_vlen_dtype(dtype)) is not None:
+        _check_type(np.dtype(inner), name)
+    end = 0
+    for place, field in sorted(((each[1], each[0]) for each in (dtype.fields or {}).values()), key=itemgetter(0)):
+        _check_type(field, name)
+        if place < end or place + field.itemsize > dtype.itemsize:
+            raise ValueError(f"the fields of {name} overlap")
+        end = place + field.itemsize
+
+
 def _matlab_class(item: Any) -> str:
-    value = item.attrs.get("MATLAB_class", b"")
+    value = _attribute(item, "MATLAB_class", b"")
     return (value.decode("latin-1") if isinstance(value, bytes) else str(value))[:_LONGEST_CLASS]
 
 
@@ -282,7 +311,7 @@ def _dataset(dataset: h5py.Dataset, name: str) -> Variable:
     matlab_class, dtype = _matlab_class(dataset), dataset.dtype
     by_matlab = bool(matlab_class)
     parts = dtype.names or ()
-    if dataset.attrs.get("MATLAB_empty"):
+    if _attribute(dataset, "MATLAB_empty"):
         sizes = np.asarray(dataset[()]).ravel() if dataset.size <= 32 else ()
         return Variable(name, tuple(int(size) for size in sizes) or (0, 0), matlab_class or "double", False)
     is_complex = dtype.kind == "c" or set(parts) in ({"real", "imag"}, {"r", "i"})
