@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import torch
+
+from nflae_bridge.engine.cuda_graphs.graphs import CudaGraphs
+from nflae_bridge.engine.cuda_graphs.schemes import RecordedScheme
 from nflae_bridge.engine.devices import choose_device
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.network.shipped import load_model
@@ -21,14 +25,14 @@ def load_scheme(name: str, model: str = "auto", device: str = "auto", refinement
     model
         Model of ``nflae``: see `nflae_bridge.network.shipped.load_model`.
     device
-        Device of ``nflae``: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
+        Device that computes: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
     refinements
         Number of WMMSE steps started from the network's answer.
 
     Returns
     -------
     Scheme
-        Callable ``(ChannelBatch, LinkBudget) -> Precoding``.
+        Callable ``(ChannelBatch, LinkBudget) -> Precoding``; one of the registry in the form of `classical_scheme`.
 
     Raises
     ------
@@ -39,7 +43,34 @@ def load_scheme(name: str, model: str = "auto", device: str = "auto", refinement
     """
     if check_scheme(name, ("nflae",)) == "nflae":
         return load_network(model, device, refinements)
-    return scheme(name)
+    return classical_scheme(name, choose_device(device))
+
+
+def classical_scheme(spec: str, device: torch.device) -> Scheme:
+    """Load a scheme of the registry in the form that takes the least time on a device.
+
+    Files, the server and Python's functions compute a scheme in the same form.
+
+    Parameters
+    ----------
+    spec
+        ``NAME`` or ``NAME:OPTION=VALUE:...``.
+    device
+        Device that computes.
+
+    Returns
+    -------
+    Scheme
+        On a GPU a `RecordedScheme`, where there is a kernel of the scheme; else the scheme as it is registered.
+
+    Raises
+    ------
+    NflaeError, SchemeError
+        As for `load_scheme`.
+    """
+    if device.type == "cuda" and RecordedScheme.supports(spec):
+        return RecordedScheme(spec, CudaGraphs(device))
+    return scheme(spec)
 
 
 @lru_cache(maxsize=8)

@@ -44,7 +44,7 @@ class RecordedScheme:
         self._iterations = int(options.get("iterations", _ITERATIONS)) if self._name == "wmmse" else 0
 
     @staticmethod
-    def supports(spec: str, users: int) -> bool:
+    def supports(spec: str, users: int = 1) -> bool:
         """Return whether there is a kernel for a scheme and a number of users.
 
         Parameters

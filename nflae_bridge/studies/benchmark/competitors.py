@@ -24,7 +24,7 @@ from nflae_bridge.studies.benchmark.setup import Setup
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Scheme
 from simulator.problems.dispatch import ProblemScheme
-from simulator.schemes import needs_sic
+from simulator.schemes import needs_sic, scheme
 from simulator.schemes.options import split_spec
 
 ITERATIONS = {"wmmse": (1, 2, 3, 5, 10, 20, 50, 100), "inversion-free": (5, 10, 20, 30, 50, 100)}
@@ -116,7 +116,7 @@ def competitors(
         elif needs_sic(name):
             raise NflaeError(f"{name} needs receivers with SIC: leave it out")
         else:
-            found.append(Competitor(name, None, "torch", _of_scheme(load_scheme(name), setup, setup.budget)))
+            found.append(Competitor(name, None, "torch", _of_scheme(scheme(name), setup, setup.budget)))
     return found
 
 

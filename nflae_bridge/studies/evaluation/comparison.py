@@ -72,7 +72,7 @@ class Comparison:
             return {spec: self.solver(spec) for spec in self.schemes}
         chosen: dict[str, Scheme] = {}
         for name in self.schemes:
-            chosen |= self._networks() if name == NETWORK else {name: load_scheme(name)}
+            chosen |= self._networks() if name == NETWORK else {name: load_scheme(name, device=self.device)}
         return {**chosen, OPTIMISER: optimise} if self.optimiser else chosen
 
     def _networks(self) -> dict[str, Scheme]:

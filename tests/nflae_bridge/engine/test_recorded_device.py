@@ -13,12 +13,16 @@ import torch
 from nflae_bridge.engine.cuda_graphs.graphs import CudaGraphs
 from nflae_bridge.engine.cuda_graphs.schemes import RecordedScheme
 from nflae_bridge.engine.engine import Engine
+from nflae_bridge.engine.schemes import load_scheme
+from nflae_bridge.files.precode_file import precode_channels
 from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.protocol.messages import PrecodeRequest
 from nflae_bridge.live.server.computation.device import Device
 from nflae_bridge.live.server.computation.drops import page_locked_channels
 from nflae_bridge.live.server.computation.micro_batches import Job
 from nflae_bridge.network.shipped import load_model
+from simulator.downlink.budget import LinkBudget
+from simulator.schemes import scheme
 from tests.nflae_bridge.engine.fake_cuda import FakeCuda, install
 from tests.simulator.definitions import draw_channels
 
@@ -32,7 +36,7 @@ def recording_device() -> Device:
     device, cpu = Device("tiny", "cpu"), torch.device("cpu")
     engine = Engine(load_model("tiny", cpu), cpu, backend="cuda_graphs")
     device._engines._engines = {device.model: engine}
-    device._recorded = {
+    device._classical = {
         ("wmmse:iterations=2", engine.checkpoint.name): RecordedScheme("wmmse:iterations=2", CudaGraphs(cpu))
     }
     device.device = SimpleNamespace(type="cuda")  # type: ignore[assignment]
@@ -71,7 +75,7 @@ def test_wmmse_is_recorded_with_the_labels_of_the_network(cuda: FakeCuda) -> Non
     pytest.importorskip("triton", reason="Triton is not installed")
     plain, device = Device("tiny", "cpu"), recording_device()
     request = request_of(2, scheme="wmmse:iterations=2")
-    device._recorded["wmmse:iterations=2", "tiny"].arrays(
+    device._classical["wmmse:iterations=2", "tiny"].arrays(
         request.channels, request.budget, ["power"], device._engines.of(request).near_field_score
     )
     found = outcomes(device, request)[0]
@@ -95,3 +99,31 @@ def test_channels_of_several_requests_are_joined_in_page_locked_memory(monkeypat
     np.testing.assert_array_equal(page_locked_channels([second], 1, 3), joined[3:])
     assert joined.dtype == np.complex64
     assert seen == [True, True]
+
+
+def test_files_and_requests_with_labels_are_computed_by_the_same_kernels(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("triton", reason="Triton is not installed")
+    monkeypatch.setattr("nflae_bridge.engine.schemes.CudaGraphs", lambda device: CudaGraphs(torch.device("cpu")))
+    monkeypatch.setattr("nflae_bridge.engine.schemes.choose_device", lambda name: SimpleNamespace(type=name))
+    budget, spec = LinkBudget(1.0, 0.01), "mrt"
+    channels, near = draw_channels(5, users=2, antennas=8, drops=1).numpy(), np.array([[True, False]])
+    expected = precode_channels(scheme(spec), channels, budget, torch.device("cpu"), given=near)
+    used = load_scheme(spec, device="cuda")
+    precode_channels(used, channels, budget, torch.device("cpu"), given=near)
+    assert cuda.captures == 0
+    found = precode_channels(used, channels, budget, torch.device("cpu"), given=near)
+    assert (cuda.captures, cuda.replays) == (1, 1)
+    for name in ("precoder", "power", "rate", "near_field"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-4, atol=1e-5)
+    device, request = recording_device(), PrecodeRequest("", channels, budget, scheme=spec, near_field=near)
+    for number in range(40):
+        device._classical_scheme(f"wmmse:iterations={number + 1}", device._engines.of(request))
+    assert isinstance(device._classical_scheme(spec, device._engines.of(request)), RecordedScheme)
+    assert len(device._classical) == 16
+    device._classical[spec, "tiny"], device.device = used, torch.device("cpu")
+    np.testing.assert_allclose(outcomes(device, request)[0]["power"], expected.power.numpy(), rtol=1e-4, atol=1e-5)
+    assert (cuda.captures, cuda.replays) == (1, 2)
+    assert load_scheme("sdma", device="cuda") is scheme("sdma")
+    assert load_scheme(spec, device="cpu") is scheme(spec)

@@ -15,12 +15,12 @@ import torch
 from matlab_io.errors import NflaeError
 from matlab_io.result import RECEIVE_COMBINER
 from matlab_io.version import __version__
-from nflae_bridge.engine.cuda_graphs.graphs import CudaGraphs
 from nflae_bridge.engine.cuda_graphs.inputs import FEW
 from nflae_bridge.engine.cuda_graphs.packed import UnusableChannels
 from nflae_bridge.engine.cuda_graphs.schemes import RecordedScheme
 from nflae_bridge.engine.devices import choose_device, drops_per_block
 from nflae_bridge.engine.engine import Engine
+from nflae_bridge.engine.schemes import classical_scheme
 from nflae_bridge.files.labels import precode_labelled
 from nflae_bridge.files.validation import Channels
 from nflae_bridge.live.errors import WireError
@@ -50,16 +50,16 @@ from nflae_bridge.live.server.computation.sequences.prediction import (
 )
 from nflae_bridge.live.server.computation.sequences.tracks import Tracks
 from nflae_bridge.live.server.computation.sequences.tracks import trial_request as track_trial
-from simulator.downlink.precoding import ChannelBatch, result_arrays
+from simulator.downlink.precoding import ChannelBatch, Scheme, result_arrays
 from simulator.interruption import interrupted_by
 from simulator.schemes import check_scheme, needs_sic, scheme_names
-from simulator.schemes import scheme as registered
 from simulator.schemes.options import split_spec
 from simulator.schemes.registry import unusable_schemes
 
 # Sizes of the blocks on a GPU, in blocks of a CPU and in drops: the memory per drop is small against that of a GPU.
 _CUDA_BLOCKS, _CUDA_DROPS = 16, 4096
 _LABELS = {"near_field", "near_field_score"}
+_KEPT_SCHEMES = 16
 
 
 class Device:
@@ -82,7 +82,7 @@ class Device:
         self.device = choose_device(device)
         self._engines = Engines(model, effort, self.device)
         self.model = self._engines.own
-        self._recorded: dict[tuple[str, str], RecordedScheme] = {}
+        self._classical: dict[tuple[str, str], Scheme] = {}
         self._predictor = Predictor(self.device.type)
         self.tracks = Tracks()
         self.unusable = unusable_schemes()
@@ -359,14 +359,13 @@ class Device:
         engine = self._engines.of(first)
         joined = self._channels(requests, start, stop)
         budget = joint_budget(requests)
-        if first.near_field is None:
-            if first.scheme == "nflae":
-                return engine.arrays(joined, budget, wanted, checked)
-            recorded = self._recorded_scheme(first, engine)
-            found = None if recorded is None else recorded.arrays(joined, budget, wanted, engine.near_field_score)
+        scheme = engine if first.scheme == "nflae" else self._classical_scheme(first.scheme, engine)
+        if first.near_field is None and isinstance(scheme, Engine):
+            return scheme.arrays(joined, budget, wanted, checked)
+        if first.near_field is None and isinstance(scheme, RecordedScheme) and engine.network.encoder.classifies:
+            found = scheme.arrays(joined, budget, wanted, engine.near_field_score)
             if found is not None:
                 return found
-        scheme = engine if first.scheme == "nflae" else registered(first.scheme)
         channels = torch.from_numpy(joined).to(self.device)
         labels = None
         if isinstance(first.near_field, np.ndarray):
@@ -385,13 +384,11 @@ class Device:
         parts = [writable_channels(request.channels[start:stop], request.convention) for request in requests]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _recorded_scheme(self, request: PrecodeRequest, engine: Engine) -> RecordedScheme | None:
-        """Return the scheme of a request as recorded on the GPU with the labels of a network, if there is one."""
-        if self.device.type != "cuda" or not engine.network.encoder.classifies:
-            return None
-        if not RecordedScheme.supports(request.scheme, request.channels.shape[1]):
-            return None
-        key = request.scheme, engine.checkpoint.name
-        if key not in self._recorded:
-            self._recorded[key] = RecordedScheme(request.scheme, CudaGraphs(self.device))
-        return self._recorded[key]
+    def _classical_scheme(self, spec: str, engine: Engine) -> Scheme:
+        """Return a scheme in the form of the device; its recordings have the labels of one network."""
+        key = spec, engine.checkpoint.name
+        if key not in self._classical:
+            while len(self._classical) >= _KEPT_SCHEMES:  # options make any number of them
+                del self._classical[next(iter(self._classical))]
+            self._classical[key] = classical_scheme(spec, self.device)
+        return self._classical[key]
