@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from simulator.interruption import check_interrupt
-from simulator.problems.algebra import Bool, Complex, diagonal, squares
+from simulator.problems.algebra import TINY, Bool, Complex, Real, diagonal, squares
 from simulator.problems.problem import PrecodingProblem
 
 _RIDGE = 1e-9
 _MANY_CHAINS = 4
 _MOMENTUM, _MOMENTUM_OF_BITS = 0.8, 0.5
-_DROPS_IN_CACHE = 16
+DROPS_IN_CACHE = 32
 _COMPARED_BITS = 4  # up to which comparisons with the borders between phases take less time than angles
 _TINY = float(np.finfo(np.float32).tiny)
 
@@ -51,21 +51,46 @@ class PhaseShifters:
         """Return exp(j phi) nearest in phase to values, complex; 1 for the value 0."""
         if self.bits is None:
             return unit_phases(values)
-        cosine, sine = np.abs(values.real), np.abs(values.imag)
+        nearest = np.empty_like(values)
+        self._rounded(values.real, values.imag, nearest.real, nearest.imag)
+        return nearest
+
+    def turn(self, parts: Real, out: Real) -> None:
+        """Write exp(j phi) nearest in phase to values; 1 for the value 0.
+
+        Parameters
+        ----------
+        parts : ndarray
+            Real and imaginary parts of the values, real (drops, rows, 2, antennas); overwritten.
+        out : ndarray
+            The same of exp(j phi).
+        """
+        if self.bits is not None:
+            self._rounded(parts[:, :, 0], parts[:, :, 1], out[:, :, 0], out[:, :, 1])
+            return
+        square = parts * parts
+        size = square[:, :, 0]
+        size += square[:, :, 1]
+        if size.min(initial=1) < np.finfo(size.dtype).tiny:
+            none = size < np.finfo(size.dtype).tiny
+            parts[:, :, 0][none], parts[:, :, 1][none], size[none] = 1, 0, 1
+        np.sqrt(size, out=size)
+        np.divide(1, size, out=size)
+        np.multiply(parts, size[:, :, None], out=out)
+
+    def _rounded(self, real: Real, imaginary: Real, real_out: Real, imaginary_out: Real) -> None:
+        assert self.bits is not None
+        cosine, sine = np.abs(real), np.abs(imaginary)
         step = 2 * math.pi / 2**self.bits
-        if self.bits == 1:
-            index = np.zeros(values.shape, np.intp)
-        elif self.bits <= _COMPARED_BITS:
-            index = np.zeros(values.shape, np.intp)
-            for border in range(2 ** (self.bits - 2)):
+        angle = step * np.arange(2 ** max(self.bits - 2, 0) + 1)
+        if self.bits <= _COMPARED_BITS:
+            index = np.zeros(real.shape, np.intp)
+            for border in range(2 ** (self.bits - 2) if self.bits > 1 else 0):
                 index += sine > math.tan((border + 0.5) * step) * cosine
         else:
             index = np.rint(np.arctan2(sine, cosine) / step).astype(np.intp)
-        angle = step * np.arange(2 ** max(self.bits - 2, 0) + 1)
-        nearest = np.empty_like(values)
-        np.copysign(np.cos(angle).astype(cosine.dtype)[index], values.real, out=nearest.real)
-        np.copysign(np.sin(angle).astype(cosine.dtype)[index], values.imag, out=nearest.imag)
-        return nearest
+        np.copysign(np.cos(angle).astype(cosine.dtype)[index], real, out=real_out)
+        np.copysign(np.sin(angle).astype(cosine.dtype)[index], imaginary, out=imaginary_out)
 
     def connected(self, antennas: int) -> Bool:
         """Return which antenna is fed by which chain.
@@ -129,11 +154,17 @@ def _fitted(analog: Complex, target: Complex) -> tuple[Complex, Complex]:
     """Return D and F^H W, complex128 (drops, R, streams)."""
     conjugate = analog.conj()
     gram = (conjugate @ analog.transpose(0, 2, 1)).astype(np.complex128)
+    steered: Complex = (conjugate @ target.transpose(0, 2, 1)).astype(np.complex128)
+    return _solved(gram, steered), steered
+
+
+def _solved(gram: Complex, steered: Complex) -> Complex:
+    """Return D of F^H F, which is overwritten, and F^H W, complex128 (drops, R, streams)."""
     own = diagonal(gram)
     # Equal columns of F would make the system singular.
     own += _RIDGE * own.real.mean(1, keepdims=True)
-    steered: Complex = (conjugate @ target.transpose(0, 2, 1)).astype(np.complex128)
-    return np.linalg.solve(gram, steered), steered
+    solution: Complex = np.linalg.solve(gram, steered)
+    return solution
 
 
 def initial_phases(target: Complex, shifters: PhaseShifters) -> Complex:
@@ -155,9 +186,17 @@ def initial_phases(target: Complex, shifters: PhaseShifters) -> Complex:
     if shifters.sub_connected:
         # A block of antennas can serve one direction: that of most energy within it.
         blocks = target.reshape(drops, streams, shifters.chains, -1).transpose(0, 2, 1, 3)
-        strongest = _strongest(blocks)
+        strongest = _strongest(blocks.conj() @ np.swapaxes(blocks, -1, -2))
         joined: Complex = (strongest @ blocks).reshape(drops, 1, antennas)
         return shifters.phases(joined) * shifters.connected(antennas)
+    analog = np.empty((drops, shifters.chains, antennas), target.dtype)
+    for start in range(0, drops, DROPS_IN_CACHE):
+        part = slice(start, start + DROPS_IN_CACHE)
+        analog[part] = _fully_connected(target[part], shifters)
+    return analog
+
+
+def _fully_connected(target: Complex, shifters: PhaseShifters) -> Complex:
     order = np.argsort(-squares(target).sum(2), axis=1, kind="stable")
     ranked = np.take_along_axis(target, order[..., None], 1)
     analog = shifters.phases(np.ascontiguousarray(ranked[:, : shifters.chains]))
@@ -166,17 +205,16 @@ def initial_phases(target: Complex, shifters: PhaseShifters) -> Complex:
         own = target.conj() @ target.transpose(0, 2, 1) if own is None else own
         digital, steered = _fitted(analog, target)
         # Inner products of what F D leaves of the streams; its strongest combination is formed without all of it.
-        vectors = np.linalg.eigh(own - steered.conj().transpose(0, 2, 1) @ digital)[1]
-        combination = vectors[..., -1:].transpose(0, 2, 1)
+        combination = _strongest(own - steered.conj().transpose(0, 2, 1) @ digital)
         fitted = (combination @ digital.transpose(0, 2, 1)).astype(target.dtype)
         rest = combination.astype(target.dtype) @ target - fitted @ analog
         analog = np.concatenate([analog, shifters.phases(rest)], 1)
     return analog
 
 
-def _strongest(rows: Complex) -> Complex:
-    """Return the unit-norm combination of rows of most energy, (..., 1, rows)."""
-    vectors = np.linalg.eigh(rows.conj() @ np.swapaxes(rows, -1, -2))[1]
+def _strongest(gram: Complex) -> Complex:
+    """Return the unit-norm combination of rows of most energy from their inner products, (..., 1, rows)."""
+    vectors = np.linalg.eigh(gram)[1]
     return np.swapaxes(vectors[..., -1:], -1, -2)
 
 
@@ -213,28 +251,78 @@ def descend_phases(target: Complex, analog: Complex, shifters: PhaseShifters, sw
             analog = shifters.phases(pull) * connected
         return analog
     found = np.empty_like(analog)
-    for start in range(0, len(target), _DROPS_IN_CACHE):
-        part = slice(start, start + _DROPS_IN_CACHE)
+    for start in range(0, len(target), DROPS_IN_CACHE):
+        part = slice(start, start + DROPS_IN_CACHE)
         found[part] = _swept(target[part], analog[part], shifters, sweeps)
     return found
 
 
 def _swept(target: Complex, analog: Complex, shifters: PhaseShifters, sweeps: int) -> Complex:
-    """Perform the sweeps of `descend_phases` for a fully connected array."""
-    rows, previous = analog, analog
-    momentum = np.float32(_MOMENTUM if shifters.bits is None else _MOMENTUM_OF_BITS)
-    together = 1 if shifters.chains < _MANY_CHAINS else 2
+    """Perform the sweeps of `descend_phases` for a fully connected array.
+
+    F and W are joined in rows of real and imaginary parts: real products take half the time of complex ones here.
+    """
+    drops, chains, antennas = analog.shape
+    joined = np.empty((drops, chains + target.shape[1], 2, antennas), target.real.dtype)
+    for part, rows in ((slice(chains), analog), (slice(chains, None), target)):
+        joined[:, part, 0], joined[:, part, 1] = rows.real, rows.imag
+    flat = joined.reshape(drops, -1, antennas)
+    phases = joined[:, :chains]
+    previous = phases.copy()
+    momentum = joined.dtype.type(_MOMENTUM if shifters.bits is None else _MOMENTUM_OF_BITS)
+    together = 1 if chains < _MANY_CHAINS else 2
     for _ in range(sweeps):
         check_interrupt()
-        rows, previous = rows + momentum * (rows - previous), rows
-        digital = fitted_digital(rows, target)
-        pull = digital.conj() @ target
-        coupling = digital.conj() @ digital.transpose(0, 2, 1)
-        diagonal(coupling)[:] = 0
-        for start in range(0, shifters.chains, together):
-            part = slice(start, start + together)
-            rows[:, part] = shifters.phases(pull[:, part] - coupling[:, part] @ rows)
-    return rows
+        last = phases.copy()
+        phases += momentum * (last - previous)
+        previous = last
+        pull = _pull(flat, chains)
+        for start in range(0, chains, together):
+            end = min(start + together, chains)
+            values = (pull[:, 2 * start : 2 * end] @ flat).reshape(drops, end - start, 2, antennas)
+            shifters.turn(values, phases[:, start:end])
+    found = np.empty_like(analog)
+    found.real, found.imag = phases[:, :, 0], phases[:, :, 1]
+    return found
+
+
+def _pull(rows: Real, chains: int) -> Real:
+    """Return the matrix that forms, from F and W, the values whose phases the chains take next.
+
+    These are conj(d_r) (W - sum of the other chains' parts), up to a factor per chain, with D fitted to F.
+
+    Parameters
+    ----------
+    rows : ndarray
+        Real and imaginary part of every row of F, then of W, real (drops, 2 x (R + streams), antennas).
+    chains : int
+        R.
+
+    Returns
+    -------
+    ndarray
+        Real (drops, 2 x R, 2 x (R + streams)).
+    """
+    drops, count = len(rows), rows.shape[1] // 2
+    parts = (rows[:, : 2 * chains] @ rows.swapaxes(1, 2)).reshape(drops, chains, 2, count, 2)
+    products = np.empty((drops, chains, count), np.complex128)
+    np.add(parts[:, :, 0, :, 0], parts[:, :, 1, :, 1], out=products.real)
+    np.subtract(parts[:, :, 0, :, 1], parts[:, :, 1, :, 0], out=products.imag)
+    digital = _solved(products[:, :, :chains].copy(), products[:, :, chains:])
+    factors = np.empty_like(products)
+    coupling, own = factors[:, :, :chains], factors[:, :, chains:]
+    np.conjugate(digital, out=own)
+    np.matmul(own, digital.swapaxes(1, 2), out=coupling)
+    index = np.arange(chains)
+    coupling[:, index, index] = 0
+    largest = np.abs(factors.view(np.float64)).max(2)[..., None]
+    own /= np.maximum(largest, TINY)  # squares of the values stay in range
+    coupling /= -np.maximum(largest, TINY)
+    pull = np.empty((drops, chains, 2, count, 2), rows.dtype)
+    pull[:, :, 0, :, 0] = pull[:, :, 1, :, 1] = factors.real
+    pull[:, :, 1, :, 0] = factors.imag
+    np.negative(pull[:, :, 1, :, 0], out=pull[:, :, 0, :, 1])
+    return pull.reshape(drops, 2 * chains, 2 * count)
 
 
 def two_phase_form(target: Complex) -> tuple[Complex, Complex]:

@@ -21,7 +21,7 @@ from simulator.problems.algebra import (
     squares,
     structured_coefficients,
 )
-from simulator.problems.algorithms.hybrid_arrays.analog import PhaseShifters
+from simulator.problems.algorithms.hybrid_arrays.analog import DROPS_IN_CACHE, PhaseShifters
 from simulator.problems.algorithms.weights import optional_weights, textbook_allocation, weighted_start, weighted_sum
 from simulator.problems.problem import PrecodingProblem
 from simulator.problems.solution import ProblemSolution, make_solution
@@ -151,36 +151,32 @@ class HybridArray:
 
     def rzf_sum_rate(self) -> Real:
         """Compute the (weighted) sum rate of regularised zero forcing behind the phases of the users, (drops,)."""
-        projection = self.projected(self.user_phases(), exact=self.users.needs_float64 is not None)
+        projection = self.projected(self.user_phases())
         equal = textbook_allocation(projection.gram, self.weights)
         gains = projection.effective_gains(structured_coefficients(projection.gram, equal.dual)[0])
         return weighted_sum(rates(sinr(gains, equal.power)), self.weights)
 
-    def projected(self, analog: npt.NDArray[np.complex64], exact: bool = True) -> Projection:
+    def projected(self, analog: npt.NDArray[np.complex64]) -> Projection:
         """Project the channels on the range of phases.
+
+        Sums over antennas are in single precision, but for drops in which those of the channels are not, and those in
+        which a projected channel is much shorter than the sum of its chains' parts: rounding puts a part outside the
+        range of nearly equal chains, which single precision would magnify.
 
         Parameters
         ----------
         analog : ndarray
             F, complex64 (drops, R, antennas).
-        exact : bool
-            Sum over antennas in double precision.
 
         Returns
         -------
         Projection
         """
-        # Rounding puts a part outside the range of nearly equal chains, which single precision would magnify.
-        precision = np.complex128 if exact else np.complex64
-        chains: Complex = analog.astype(precision, copy=False)
-        conjugate = chains.conj()
-        gram = (conjugate @ chains.transpose(0, 2, 1)).astype(np.complex128)
-        channels: Complex = self.channels.astype(precision, copy=False)
-        steered = (conjugate @ channels.transpose(0, 2, 1)).astype(np.complex128)
-        regular = gram.copy()
-        own = diagonal(regular)
-        own += _RIDGE * own.real.mean(1, keepdims=True)
-        digital = np.linalg.solve(regular, steered)
+        gram, steered, digital = _projected(analog, self.channels)
+        exact = np.abs(digital).sum(1) ** 2 * analog.shape[2] > _MAX_CANCELLATION**2 * _energies(gram, digital)
+        exact = exact.any(1) if self.users.needs_float64 is None else exact.any(1) | self.users.needs_float64
+        if exact.any():
+            gram[exact], steered[exact], digital[exact] = _projected(analog[exact], self.channels[exact], np.complex128)
         snr = np.reshape(per_drop_column(self.budget.power) / per_drop_column(self.budget.noise_power), (-1, 1, 1))
         adjoint = digital.conj().transpose(0, 2, 1)
         return Projection(
@@ -241,7 +237,7 @@ class HybridArray:
         if spare:
             analog = np.pad(analog, ((0, 0), (0, spare), (0, 0)), constant_values=1)
             digital = np.pad(digital, ((0, 0), (0, spare), (0, 0)))
-        shifted = analog / np.float32(analog.shape[-1] ** 0.5)
+        shifted = analog * np.float32(analog.shape[-1] ** -0.5)
         largest = np.maximum(np.abs(digital).max(1, keepdims=True), TINY)
         rounded = (digital / largest).astype(np.complex64)
         rows = rounded.transpose(0, 2, 1) @ shifted
@@ -253,9 +249,9 @@ class HybridArray:
             rounded = exact.astype(np.complex64)
             rows = rounded.transpose(0, 2, 1).astype(np.complex128) @ double
         else:
-            norm = _norms(rows)
-            rows /= norm[..., None]
-            rounded /= norm[:, None]
+            scale = 1 / _norms(rows)
+            rows *= scale[..., None]
+            rounded *= scale[:, None]
         device = self.batch.channels.device
 
         def moved(array: npt.NDArray[np.generic]) -> torch.Tensor:
@@ -271,6 +267,33 @@ class HybridArray:
             analog=moved(shifted).transpose(1, 2),
             digital=moved(rounded),
         )
+
+
+def _projected(
+    analog: npt.NDArray[np.complex64],
+    channels: npt.NDArray[np.complex64],
+    precision: type[np.complex64 | np.complex128] = np.complex64,
+) -> tuple[Complex, Complex, Complex]:
+    """Return F^H F, A = F^H H and X = (F^H F)^-1 A, complex128, with sums over antennas in the given precision."""
+    drops, chains, _ = analog.shape
+    gram = np.empty((drops, chains, chains), np.complex128)
+    steered = np.empty((drops, chains, channels.shape[1]), np.complex128)
+    for start in range(0, drops, DROPS_IN_CACHE):
+        part = slice(start, start + DROPS_IN_CACHE)
+        rows = analog[part].astype(precision, copy=False)
+        conjugate = rows.conj()
+        gram[part] = conjugate @ rows.transpose(0, 2, 1)
+        steered[part] = conjugate @ channels[part].astype(precision, copy=False).transpose(0, 2, 1)
+    regular = gram.copy()
+    own = diagonal(regular)
+    own += _RIDGE * own.real.mean(1, keepdims=True)
+    return gram, steered, np.linalg.solve(regular, steered)
+
+
+def _energies(gram: Complex, digital: Complex) -> Real:
+    """Return ||F x_k||^2 of the columns of X, float64 (drops, users)."""
+    result: Real = np.vecdot(digital, gram @ digital, axis=1).real  # type: ignore[call-overload]  # its stub lacks axis
+    return result
 
 
 def _norms(rows: Complex) -> npt.NDArray[np.floating[Any]]:

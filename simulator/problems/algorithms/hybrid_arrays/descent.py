@@ -82,6 +82,7 @@ def _precoded(array: HybridArray, inner: Scheme, sweeps: int) -> ProblemSolution
     beams, found = array.digital_beams(inner)
     if shifters.bits is None and not shifters.sub_connected and shifters.chains >= 2 * users:
         return array.solution(*two_phase_form(beams), found.power)
-    target = beams * np.sqrt(found.power).astype(np.float32)[..., None]
+    target = beams
+    target *= np.sqrt(found.power).astype(np.float32)[..., None]
     analog = descend_phases(target, initial_phases(target, shifters), shifters, sweeps)
     return array.precoded(analog, inner, found, STEPS)
