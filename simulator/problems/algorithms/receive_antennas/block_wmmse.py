@@ -141,8 +141,9 @@ def _iterated(gram: Complex, received: Complex, owner: Bool) -> tuple[Complex, C
 
 def _covariances(received: Complex, owner: Bool) -> tuple[Complex, Complex]:
     """Return T, 0 at other users' antennas, and R with B = R + T T^H, (2, drops, users, receive antennas, ...)."""
-    own = received * owner[:, :, None]
-    others = received - own
+    own, others = np.zeros((2, *received.shape), received.dtype)
+    np.copyto(own, received, where=owner[:, :, None])
+    np.copyto(others, received, where=~owner[:, :, None])
     covariances = np.empty((2, *received.shape[:3], received.shape[2]), received.dtype)
     quiet, loud = covariances
     np.matmul(others, others.conj().swapaxes(-1, -2), out=quiet)
