@@ -49,6 +49,33 @@ def test_phases_of_few_bits_are_the_nearest(bits: int) -> None:
     assert np.array_equal(PhaseShifters(1, bits).phases(np.zeros((1, 2), complex)), np.ones((1, 2)))
 
 
+@pytest.mark.parametrize("bits", [None, 1, 3, 6])
+def test_phases_of_parts_are_those_of_complex_values(bits: int | None) -> None:
+    values, shifters = random_rows(3, 2, 50), PhaseShifters(1, bits)
+    values[1, 0, :3] = 0
+    parts, out = np.stack([values.real, values.imag], 2), np.empty((3, 2, 2, 50))
+    shifters.turn(parts, out)
+    assert np.allclose(out[:, :, 0] + 1j * out[:, :, 1], shifters.phases(values), rtol=0, atol=1e-15)
+
+
+def test_projection_on_nearly_equal_chains_keeps_its_digits() -> None:
+    rng = np.random.default_rng(2)
+    angle = rng.uniform(-np.pi, np.pi, (2, 3, 64))
+    angle[1, 1] = angle[1, 0] + 3e-2 * rng.normal(size=64)
+    analog = np.exp(1j * angle).astype(np.complex64)
+    channels = (np.array([[1, -1, 0], [0, 0, 1]]) @ analog + 0.01 * random_rows(2, 2, 64)).astype(np.complex64)
+    batch, problem = ChannelBatch(torch.from_numpy(channels)), PrecodingProblem(rf_chains=3)
+    array = HybridArray.of(batch, LinkBudget(1.0, 1.0), problem)
+    range_of_f, h = analog.astype(complex), channels.astype(complex)
+    gram = range_of_f.conj() @ range_of_f.swapaxes(1, 2)
+    gram += 1e-5 * 64 * np.eye(3)
+    steered = range_of_f.conj() @ h.swapaxes(1, 2)
+    exact = steered.conj().swapaxes(1, 2) @ np.linalg.solve(gram, steered)
+    found = array.projected(analog).gram
+    assert np.allclose(found[0], exact[0], rtol=1e-5)  # in single precision
+    assert np.allclose(found[1], exact[1], rtol=1e-9)
+
+
 @pytest.mark.parametrize("chains", [8, 11])
 def test_twice_as_many_chains_as_users_reach_the_digital_array(inner: Scheme, chains: int) -> None:
     batch, budget = ChannelBatch(draw_channels(2, users=4, antennas=16, drops=5)), LinkBudget(2.0, 1e-3)
@@ -119,7 +146,7 @@ def test_phases_of_a_drop_do_not_depend_on_other_drops() -> None:
     target, shifters = random_rows(40, 4, 32), PhaseShifters(4)
     start = shifters.phases(target)
     together = descend_phases(target, start, shifters, 3)
-    for drop in (0, 15, 16, 39):
+    for drop in (0, 31, 32, 39):
         alone = descend_phases(target[[drop]], start[[drop]], shifters, 3)
         np.testing.assert_allclose(together[[drop]], alone, rtol=0, atol=1e-9)
 

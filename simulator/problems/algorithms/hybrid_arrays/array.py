@@ -280,13 +280,14 @@ def _projected(
     steered = np.empty((drops, chains, channels.shape[1]), np.complex128)
     for start in range(0, drops, DROPS_IN_CACHE):
         part = slice(start, start + DROPS_IN_CACHE)
-        rows = analog[part].astype(precision, copy=False)
+        rows: Complex = analog[part].astype(precision, copy=False)
+        own: Complex = channels[part].astype(precision, copy=False)
         conjugate = rows.conj()
         gram[part] = conjugate @ rows.transpose(0, 2, 1)
-        steered[part] = conjugate @ channels[part].astype(precision, copy=False).transpose(0, 2, 1)
+        steered[part] = conjugate @ own.transpose(0, 2, 1)
     regular = gram.copy()
-    own = diagonal(regular)
-    own += _RIDGE * own.real.mean(1, keepdims=True)
+    gains = diagonal(regular)
+    gains += _RIDGE * gains.real.mean(1, keepdims=True)
     return gram, steered, np.linalg.solve(regular, steered)
 
 
