@@ -24,7 +24,8 @@ _NOISY = 0.7  # of the mean power, from which on a floor is taken for noise howe
 _SERIES_AT_A_TIME = 512
 _SIGNIFICANT = 0.008  # chance of as strong a wave in noise
 _STRUCTURED_SHARE, _STRUCTURED_SERIES = 0.1, 2  # of the series, from which on all are taken as structured
-_CERTAIN, _LEAST_CONFIDENCE = 0.002, 0.4  # chance of as strong a wave, and confidence without one, at one drop
+_CERTAIN, _LEAST_CONFIDENCE = 0.002, 0.4  # chance of as strong a wave, and confidence without one
+_FEW_DROPS = 2  # up to which estimates have a confidence
 _LEAST_ANTENNAS = 16  # fewer have no floor
 _LEAST_VALUES = 64  # per user, over antennas, snapshots and drops
 
@@ -41,8 +42,8 @@ class PooledNoise:
         bool (groups, users): pilots without a wave that noise alone would not show, users without a drop of flat
         spectrum, or too few values.
     confidence
-        Of estimates from a single drop per user, float64 (1, users): 1 where a wave stands out of the noise, elsewhere
-        the median variance of such users over that of the user, from 0.4 to 1. None with more drops.
+        Of estimates from one or two drops per user, float64 (groups, users): 1 where a wave stands out of the noise,
+        elsewhere the median variance of such users over that of the user, from 0.4 to 1. None with more drops.
     """
 
     variance: Tensor
@@ -193,12 +194,12 @@ def pooled_noise(blocks: Iterable[Tensor], geometry: ArrayGeometry) -> PooledNoi
     flat = torch.cat(flats).view(-1, users)
     noise = white_noise(geometry.grid(antennas), snapshots)
     variance = pool_over_drops(torch.cat(variances).view(-1, users), flat, noise)
-    confidence = _confidence(variance, chance, flat) if len(variance) == 1 else None
+    confidence = _confidence(variance, chance, flat) if len(variance) <= _FEW_DROPS else None
     return PooledNoise(variance, ~(significant | structured) | ~flat.any(0) | few, confidence)
 
 
 def _confidence(variance: Tensor, chance: Tensor, flat: Tensor) -> Tensor:
-    """Return the confidence in variances from one drop, (1, users).
+    """Return the confidence in variances from few drops, (groups, users).
 
     A channel that fills all beams evenly is no different from noise; one receiver's users have the same noise.
     """

@@ -44,7 +44,7 @@ _PREFERENCE = {"nflae": 1.0, "lmmse": 1.0}  # logarithms of factors of the weigh
 _SPARSE_PREFERENCE = 1.5  # of omp beside the network: the smallest errors on a line of sight at -5 dB
 _CREDIT = 1.5  # of LS, in standard deviations of ||n||^2 / sigma^2
 _FALSE_ALARM = 0.01  # of the atoms of omp
-_DOUBT, _MOST_DOUBT = 0.8, 0.3  # of a variance from one drop: per share of the beams that hold signal, and at most
+_DOUBT, _MOST_DOUBT = 0.8, 0.3  # of a variance from few drops: per share of the beams that hold signal, and at most
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def estimate_channels(
     known : Tensor, optional
         1 where the noise variance is known, 0 where it is estimated, float32 (series,); known by default.
     confidence : Tensor, optional
-        Of a noise variance estimated from a single drop, 0 to 1, float32 (series,); for orthogonal pilots. The R_i
+        Of a noise variance estimated from one or two drops, 0 to 1, float32 (series,); for orthogonal pilots. The R_i
         are computed with at most this share of sigma^2.
 
     Returns

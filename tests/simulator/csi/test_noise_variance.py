@@ -95,19 +95,20 @@ def test_weak_waves_of_many_series_are_known_as_such_and_noise_is_not() -> None:
     assert not bool(pooled_noise([waves + noise], ArrayGeometry("line")).unknown.any())
 
 
-def test_a_single_drop_has_a_confidence_by_the_noise_of_users_with_a_wave() -> None:
+def test_few_drops_have_a_confidence_by_the_noise_of_users_with_a_wave() -> None:
     """A user without a wave and of four times the variance of the others; with more drops there is no doubt."""
     g = torch.Generator().manual_seed(8)
-    noise = torch.randn(2, 1, 9, 64, dtype=torch.complex64, generator=g)
+    noise = torch.randn(3, 1, 9, 64, dtype=torch.complex64, generator=g)
     noise[:, :, 8] *= 2
-    phase = 2 * torch.pi * torch.rand(2, 1, 9, 1, generator=g) * torch.arange(64)
+    phase = 2 * torch.pi * torch.rand(3, 1, 9, 1, generator=g) * torch.arange(64)
     received = noise + torch.tensor([1.0] * 8 + [0.0])[:, None] * torch.polar(torch.ones_like(phase), phase)
-    found = pooled_noise([received[:1]], ArrayGeometry("line"))
-    assert found.confidence is not None
-    assert found.confidence[0, :8].tolist() == [1.0] * 8
-    expected = float(found.variance[0, :8].median() / found.variance[0, 8])
-    assert float(found.confidence[0, 8]) == pytest.approx(max(expected, 0.4), rel=0.25)
-    assert float(found.confidence[0, 8]) < 0.6
+    for drops in (1, 2):
+        found = pooled_noise([received[:drops]], ArrayGeometry("line"))
+        assert found.confidence is not None and found.confidence.shape == (drops, 9)
+        assert found.confidence[:, :8].tolist() == [[1.0] * 8] * drops
+        expected = float(found.variance[0, :8].median() / found.variance[0, 8])
+        assert float(found.confidence[0, 8]) == pytest.approx(max(expected, 0.4), rel=0.25)
+        assert float(found.confidence[-1, 8]) < 0.6
     assert pooled_noise([received], ArrayGeometry("line")).confidence is None
 
 
