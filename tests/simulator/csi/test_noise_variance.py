@@ -104,7 +104,8 @@ def test_few_drops_have_a_confidence_by_the_noise_of_users_with_a_wave() -> None
     received = noise + torch.tensor([1.0] * 8 + [0.0])[:, None] * torch.polar(torch.ones_like(phase), phase)
     for drops in (1, 2):
         found = pooled_noise([received[:drops]], ArrayGeometry("line"))
-        assert found.confidence is not None and found.confidence.shape == (drops, 9)
+        assert found.confidence is not None
+        assert found.confidence.shape == (drops, 9)
         assert found.confidence[:, :8].tolist() == [[1.0] * 8] * drops
         expected = float(found.variance[0, :8].median() / found.variance[0, 8])
         assert float(found.confidence[0, 8]) == pytest.approx(max(expected, 0.4), rel=0.25)
