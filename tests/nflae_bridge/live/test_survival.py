@@ -554,9 +554,9 @@ def concurrently(jobs: Sequence[Callable[[], None]]) -> None:
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_malformed_messages() -> None:
+def test_twenty_thousand_malformed_messages() -> None:
     """All refused; meanwhile and afterwards others are served; neither memory nor log grows."""
-    peers, each = 4, 25_000
+    peers, each = 4, 5_000
     codes: list[Counter[str]] = [Counter() for _ in range(peers)]
     with LiveServer() as server:
         send_malformed(server.address, 99, 4_000, Counter())
@@ -578,7 +578,7 @@ def test_a_hundred_thousand_malformed_messages() -> None:
             counts = client.status()["counts"]
         assert counts["undelivered"] == 0
         assert sum(counts["errors"].values()) == peers * each + 4_000
-        assert (server.memory() - before) / MEGABYTE < 50
+        assert (server.memory() - before) / MEGABYTE < 10  # half a kilobyte per message
         check_log(server)
         assert len(server.lines) < 1000
         assert sum(map(len, server.lines)) < MEGABYTE
