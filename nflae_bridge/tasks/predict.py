@@ -12,7 +12,8 @@ from torch import Tensor
 from nflae_bridge.network.csi.temporal_gram import TemporalGramConfig, TemporalGramNetwork
 from nflae_bridge.network.shipped import load_model
 from nflae_bridge.tasks.task import Comparison, Measures, Parts, Task, register
-from nflae_bridge.training.moving_paths import draw_moving_paths
+from nflae_bridge.training.loss import predicted_rate_loss
+from nflae_bridge.training.moving_paths import draw_moving_paths, draw_rich_paths
 from nflae_bridge.training.recipe import CPU, Preset, Recipe, Streams
 from simulator.csi.beams import ArrayGeometry
 from simulator.csi.prediction.linear import PreparedWindow, prepare_window
@@ -23,6 +24,7 @@ _VALIDATION_SEED = 7_777_777
 _FAR_WEIGHT = 0.25
 _FLOOR = 1e-3
 _BEAMS = 8  # strong beams per window in training
+_NOISE = 0.01  # sigma^2 / P of the link in the loss
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class HistoryBatch:
 
 @dataclass(frozen=True)
 class MovingUsers:
-    """Distribution of histories: `nflae_bridge.training.moving_paths.draw_moving_paths` with white noise.
+    """Distribution of histories: sums of rays of `nflae_bridge.training.moving_paths` with white noise.
 
     Parameters
     ----------
@@ -63,6 +65,10 @@ class MovingUsers:
         Share of batches in which the array is known to be a line.
     snr_db
         Range of the SNR per antenna, dB.
+    noisy, noisy_snr_db
+        Share of series whose SNR is drawn up to ``noisy_snr_db``, dB, instead.
+    rich
+        Share of batches in rich scattering, `draw_rich_paths` instead of `draw_moving_paths`.
     """
 
     series: int = 64
@@ -71,6 +77,9 @@ class MovingUsers:
     ahead: int = 8
     known_line: float = 2 / 3
     snr_db: tuple[float, float] = (-5.0, 30.0)
+    noisy: float = 0.5
+    noisy_snr_db: float = 12.0
+    rich: float = 0.5
 
     def training(self, seed: int, step: int, device: torch.device = CPU) -> HistoryBatch:
         """Draw the batch of a step.
@@ -104,13 +113,30 @@ class MovingUsers:
         series = self.series if geometry.kind == "line" else 3 * self.series
         slots = max(self.histories)
         generator, device = streams.tensors, streams.tensors.device
-        drawn = draw_moving_paths(series, antennas, slots + self.ahead, generator, slots, streams.host)
-        channels = drawn[:, slots - history :]
+        rich = bool(torch.rand(1, generator=streams.host) < self.rich)
+        draw = draw_rich_paths if rich else draw_moving_paths
+        channels = draw(series, antennas, slots + self.ahead, generator, slots, streams.host)[:, slots - history :]
+        level, kind = torch.rand(2, series, generator=generator, device=device)
         low, high = self.snr_db
-        variance = 10 ** -((low + (high - low) * torch.rand(series, generator=generator, device=device)) / 10)
+        highest = torch.where(kind < self.noisy, self.noisy_snr_db, high)
+        variance = 10 ** -((low + (highest - low) * level) / 10)
         noise = torch.randn(channels.shape, dtype=torch.complex64, generator=generator, device=device)
         noisy = channels + variance.sqrt()[:, None, None] * noise
         return HistoryBatch(Window(noisy[:, :history], variance, geometry), channels[:, history:])
+
+
+@dataclass(frozen=True)
+class PredictionLoss:
+    """Weights of the loss.
+
+    Parameters
+    ----------
+    rate
+        Weight of the share of the sum rate that predicted CSI costs; beside it, the mean logarithm of NMSE and of
+        1 - SGCS count 1.
+    """
+
+    rate: float = 3.0
 
 
 def _errors(found: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,34 +160,38 @@ class _Inputs:
 
 
 @torch.no_grad()
-def _prepare(network: TemporalGramNetwork, batch: HistoryBatch, settings: None) -> _Inputs:
+def _prepare(network: TemporalGramNetwork, batch: HistoryBatch, settings: PredictionLoss) -> _Inputs:
     return _Inputs(prepare_window(batch.window, _BEAMS, mixture=True), batch.future)
 
 
-def _loss(network: TemporalGramNetwork, inputs: _Inputs, settings: None) -> Parts:
-    """Return the mean logarithm of NMSE and of 1 - SGCS; horizons beyond the fourth count a quarter."""
-    error, dissimilarity = _errors(inputs.predict(network), inputs.future)
+def _loss(network: TemporalGramNetwork, inputs: _Inputs, settings: PredictionLoss) -> Parts:
+    """Return the weighted logarithms of errors and lost rate; horizons beyond the fourth count a quarter."""
+    predicted = inputs.predict(network)
+    error, dissimilarity = _errors(predicted, inputs.future)
     logarithm = (torch.log10(error + _FLOOR) + torch.log10(dissimilarity + _FLOOR)) / 2
-    near, far = logarithm[:, :4].mean(), logarithm[:, 4:]
-    total = near + _FAR_WEIGHT * far.mean() if far.shape[1] else near
-    return {"loss": total, "nmse_db": 10 * torch.log10(error.detach()[:, :4].clamp(min=1e-12)).mean()}
+    lost = predicted_rate_loss(predicted, inputs.future, _NOISE)
+    each = logarithm.mean(0) + settings.rate * lost
+    total = each[:4].mean() + (_FAR_WEIGHT * each[4:].mean() if len(each) > 4 else 0)
+    nmse_db = 10 * torch.log10(error.detach()[:, :4].clamp(min=1e-12)).mean()
+    return {"loss": total, "nmse_db": nmse_db, "lost_rate": lost[:4].mean().detach()}
 
 
-def _validation(batches: Sequence[HistoryBatch], settings: None) -> Callable[[TemporalGramNetwork], Measures]:
-    """Compute the mean NMSE over the first four horizons, in dB, and that of vector autoregression less it."""
+def _validation(batches: Sequence[HistoryBatch], settings: PredictionLoss) -> Callable[[TemporalGramNetwork], Measures]:
+    """Compute the mean NMSE over the first four horizons, dB, that of autoregression less it, and the lost sum rate."""
     rivals = [_mean_nmse_db(predict_window(b.window, 4, "ar").channels, b) for b in batches]
 
     @torch.no_grad()
     def measure(network: TemporalGramNetwork) -> Measures:
-        prepared = [_prepare(network, batch, None) for batch in batches]
-        losses = [float(_loss(network, inputs, None)["loss"]) for inputs in prepared]
+        prepared = [_prepare(network, batch, settings) for batch in batches]
+        found = [_loss(network, inputs, settings) for inputs in prepared]
         predicted = [inputs.predict(network)[:, :4] for inputs in prepared]
-        errors = [_mean_nmse_db(found, batch) for found, batch in zip(predicted, batches, strict=True)]
+        errors = [_mean_nmse_db(each, batch) for each, batch in zip(predicted, batches, strict=True)]
         mean = sum(errors) / len(errors)
         return {
-            "loss": sum(losses) / len(losses),
+            "loss": sum(float(each["loss"]) for each in found) / len(found),
             "nmse_db": mean,
             "below_ar_db": sum(rivals) / len(rivals) - mean,
+            "lost_rate": sum(float(each["lost_rate"]) for each in found) / len(found),
         }
 
     return measure
@@ -225,16 +255,25 @@ PREDICT = register(
         summary="the next snapshots of channels from their noisy history",
         config=TemporalGramConfig,
         build=lambda config, offline: TemporalGramNetwork(config),
-        parts=("nmse_db",),
+        parts=("nmse_db", "lost_rate"),
         loss=_loss,
-        measures=("nmse_db", "below_ar_db"),
+        measures=("nmse_db", "below_ar_db", "lost_rate"),
         validation=_validation,
         score=_score,
         score_meaning="NMSE below that of vector autoregression, dB",
         presets={
             "predict-tiny": Preset(
                 "GPT-2 of width 64 over the temporal Gram matrices of a window (shipped)",
-                Recipe(TemporalGramConfig(), MovingUsers(), steps=6_000, decay=0.5, warm_up=50),
+                Recipe(
+                    TemporalGramConfig(),
+                    MovingUsers(),
+                    PredictionLoss(),
+                    steps=6_000,
+                    decay=0.5,
+                    warm_up=50,
+                    validate_every=250,
+                    judge="loss",
+                ),
             )
         },
         guard="per user, by the error of each method on the last known snapshots",

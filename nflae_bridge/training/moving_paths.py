@@ -44,25 +44,75 @@ def draw_moving_paths(
         complex64 (series, slots, antennas) with a mean power of 1 per antenna.
     """
     decisions = generator if host is None else host
-    clusters, kind = (
-        int(low + count * torch.rand(1, generator=decisions, device=decisions.device))
-        for low, count in ((1, 8), (0, 4))
-    )
+    clusters, kind = (_integer(low, count, decisions) for low, count in ((1, 8), (0, 4)))
     rays, draws = (1, 1, 4, 16)[kind], _Draws(generator)
+    centres = draws.uniform(-1, 1, series, clusters, 1)
+    sines, doppler, gains = _draw_rays(centres, rays, draws)
+    curvature = draws.uniform(0, 4, series, clusters * rays) * draws.share(0.5, series)
+    rate = draws.uniform(-2e-4, 2e-4, series, clusters * rays) * draws.share(0.3, series)
+    place, time = _places_and_times(antennas, slots, known, generator.device)
+    flat = curvature.unsqueeze(-1) * (place / antennas).square()
+    waves = _unit(sines.unsqueeze(-1) * place / 2 - flat)
+    fading = _unit(doppler.unsqueeze(-1) * time + rate.unsqueeze(-1) * time.square())
+    return _sum_of_rays(fading, gains, waves)
+
+
+def draw_rich_paths(
+    series: int,
+    antennas: int,
+    slots: int,
+    generator: torch.Generator,
+    known: int = 16,
+    host: torch.Generator | None = None,
+) -> Tensor:
+    """Draw channels of a line array over time in rich scattering around a direction.
+
+    Per batch: 6 to 24 clusters of four rays. Per series: directions of the clusters around a common one, with a
+    standard deviation of 10^-1.5 to 1 in their sines. Doppler shifts and powers are those of `draw_moving_paths`.
+
+    Parameters
+    ----------
+    series, antennas, slots, generator, known, host
+        As in `draw_moving_paths`.
+
+    Returns
+    -------
+    Tensor
+        As of `draw_moving_paths`.
+    """
+    clusters = _integer(6, 19, generator if host is None else host)
+    draws = _Draws(generator)
+    spread = 10 ** draws.uniform(-1.5, 0, series, 1, 1)
+    centres = draws.uniform(-1, 1, series, 1, 1) + spread * draws.normal(series, clusters, 1)
+    sines, doppler, gains = _draw_rays(centres, 4, draws)
+    place, time = _places_and_times(antennas, slots, known, generator.device)
+    waves, fading = _unit(sines.unsqueeze(-1) * place / 2), _unit(doppler.unsqueeze(-1) * time)
+    return _sum_of_rays(fading, gains, waves)
+
+
+def _integer(low: int, count: int, decisions: torch.Generator) -> int:
+    return int(low + count * torch.rand(1, generator=decisions, device=decisions.device))
+
+
+def _draw_rays(centres: Tensor, rays: int, draws: _Draws) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw sines, Doppler shifts, cycles per slot, and gains of the rays of clusters, (series, clusters * rays)."""
+    series, clusters, _ = centres.shape
     grid = (series, clusters, rays)
-    sines = draws.uniform(-1, 1, series, clusters, 1) + draws.uniform(0, 0.12, series, 1, 1) * draws.normal(*grid)
+    sines = centres + draws.uniform(0, 0.12, series, 1, 1) * draws.normal(*grid)
     bearing = draws.uniform(0, 2 * math.pi, series, clusters, 1)
     bearing = bearing + draws.uniform(0, 0.5, series, 1, 1) * draws.normal(*grid)
     doppler = 10 ** draws.uniform(-2.5, -0.3, series, 1, 1) * torch.cos(bearing)
     gains = _draw_gains(series, clusters, rays, draws)
-    curvature = draws.uniform(0, 4, series, clusters * rays) * draws.share(0.5, series)
-    rate = draws.uniform(-2e-4, 2e-4, series, clusters * rays) * draws.share(0.3, series)
-    place = torch.arange(antennas, device=generator.device) - (antennas - 1) / 2
-    time = torch.arange(slots, device=generator.device) - known
-    flat = curvature.unsqueeze(-1) * (place / antennas).square()
-    waves = _unit(sines.flatten(1).unsqueeze(-1) * place / 2 - flat)
-    fading = _unit(doppler.flatten(1).unsqueeze(-1) * time + rate.unsqueeze(-1) * time.square())
-    channels = (fading * gains.flatten(1).unsqueeze(-1)).mT @ waves
+    return sines.flatten(1), doppler.flatten(1), gains.flatten(1)
+
+
+def _places_and_times(antennas: int, slots: int, known: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the places of the antennas from the centre and the slots from the end of the history."""
+    return torch.arange(antennas, device=device) - (antennas - 1) / 2, torch.arange(slots, device=device) - known
+
+
+def _sum_of_rays(fading: Tensor, gains: Tensor, waves: Tensor) -> Tensor:
+    channels = (fading * gains.unsqueeze(-1)).mT @ waves
     return channels / channels.abs().square().mean((1, 2), keepdim=True).sqrt()
 
 

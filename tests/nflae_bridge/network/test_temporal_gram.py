@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nflae_bridge.network.csi.temporal_gram import TemporalGramConfig, TemporalGramNetwork
-from nflae_bridge.tasks.predict import PREDICT, MovingUsers, load_predictor
+from nflae_bridge.tasks.predict import PREDICT, MovingUsers, PredictionLoss, load_predictor
 from simulator.csi.beams import ArrayGeometry
 from simulator.csi.prediction.registry import predict_window
 from simulator.csi.prediction.temporal import temporal_gram, toeplitz
@@ -140,9 +140,9 @@ def test_training_reduces_the_loss_and_batches_repeat_by_seed_and_step() -> None
     torch.manual_seed(1)
     network = TemporalGramNetwork(TemporalGramConfig(width=16, layers=1, heads=2))
     optimiser = torch.optim.Adam(network.parameters(), 1e-2)
-    losses = []
+    losses, loss_weights = [], PredictionLoss()
     for _ in range(12):
-        loss = PREDICT.loss(network, PREDICT.prepare(network, first, None), None)["loss"]
+        loss = PREDICT.loss(network, PREDICT.prepare(network, first, loss_weights), loss_weights)["loss"]
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
