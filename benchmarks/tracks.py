@@ -32,7 +32,10 @@ def planar(place: Array) -> Array:
     return np.stack([np.hypot(place[..., 0], place[..., 1]), place[..., 2]], -1).swapaxes(0, 1)
 
 
-def report(name: str, error: Array, groups: dict[str, npt.NDArray[np.bool_]]) -> None:
+Groups = dict[str, npt.NDArray[np.bool_]]
+
+
+def report(name: str, error: Array, groups: Groups) -> None:
     """Print median and 90 % of the errors of each group."""
     parts = []
     for group, chosen in groups.items():
@@ -42,8 +45,10 @@ def report(name: str, error: Array, groups: dict[str, npt.NDArray[np.bool_]]) ->
     print(f"  {name:10s} {', '.join(parts)}", flush=True)
 
 
-def measure(seed: int, antennas: int, users: int, powers: bool, snr_db: float) -> None:
-    """Print the figures of one site."""
+def measure(
+    seed: int, antennas: int, users: int, powers: bool, snr_db: float
+) -> tuple[dict[str, npt.NDArray[np.floating]], Groups]:
+    """Print the figures of one site; return the errors of tracks and satellites, and the groups of users."""
     array = UniformLinearArray(antennas, 30e9, 15.0, 0.0)
     site = draw_site(array, seed)
     flights = draw_flights(site, users, STEPS, SECONDS, seed)
@@ -71,15 +76,20 @@ def measure(seed: int, antennas: int, users: int, powers: bool, snr_db: float) -
     groups = {"near": sight & (radius < NEAR), "far": sight & (radius >= NEAR), "blocked": ~sight, "all": sight | True}
     kind = "beam powers" if powers else "CSI"
     print(f"site {seed}, N = {antennas}, {users} users, {kind} at {snr_db:g} dB per antenna")
-    for name, where in (("tracked", position), ("satellites", gps)):
-        error = np.hypot(*np.moveaxis(where - place, -1, 0))[late]
-        report(name, error, {group: chosen[late] for group, chosen in groups.items()})
+    groups = {group: chosen[late] for group, chosen in groups.items()}
+    errors = {
+        name: np.hypot(*np.moveaxis(where - place, -1, 0))[late]
+        for name, where in (("tracked", position), ("satellites", gps))
+    }
+    for name, error in errors.items():
+        report(name, error, groups)
     true_angle = np.arctan2(array.height - place[..., 1], place[..., 0])
     wrong = np.degrees(np.abs(angle - true_angle))[late]
     print(
         f"  angle in sight: median {np.median(wrong[sight[late]]):.4f} degrees; in_sight right in"
         f" {100 * (found == sight)[late].mean():.0f} %; {1e3 * np.median(spent[1:]):.1f} ms of processor time per step"
     )
+    return errors, groups
 
 
 def main() -> None:
@@ -92,8 +102,14 @@ def main() -> None:
     parser.add_argument("--powers", action="store_true", help="beam powers instead of CSI")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    for seed in range(arguments.sites):
+    found = [
         measure(seed, arguments.antennas, arguments.users, arguments.powers, arguments.snr_db)
+        for seed in range(arguments.sites)
+    ]
+    print(f"all {arguments.sites} sites")
+    groups = {name: np.concatenate([each[name] for _, each in found]) for name in found[0][1]}
+    for name in found[0][0]:
+        report(name, np.concatenate([each[name] for each, _ in found]), groups)
 
 
 if __name__ == "__main__":

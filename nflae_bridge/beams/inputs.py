@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from matlab_io.errors import NflaeError
+from nflae_bridge.beams.located import corrected_positions
 from nflae_bridge.beams.recordings import RECORDED
 from nflae_bridge.network.encoders.senses.config import InputConfig
 from nflae_bridge.network.encoders.senses.vision import vision_features
@@ -45,9 +46,23 @@ def _beams(windows: Windows) -> Values:
 
 
 def _positions(windows: Windows) -> npt.NDArray[np.float64]:
-    """Return bearings or positions, and those relative to the last one that is present, ten times."""
     assert windows.position is not None
-    position = bearings(windows.position)
+    return _placed(windows.position)
+
+
+def _located(windows: Windows) -> npt.NDArray[np.float64]:
+    """Return `_placed` of the positions that are corrected by a moving object."""
+    assert windows.position is not None
+    return _placed(corrected_positions(windows.position, windows.past_values("located")))
+
+
+def _has_heights(windows: Windows) -> bool:
+    return windows.position is not None and windows.position.shape[-1] == 3
+
+
+def _placed(positions: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return bearings or positions, and those relative to the last one that is present, ten times."""
+    position = bearings(positions)
     here = np.asarray(np.isfinite(position).all(-1))
     last = position.shape[1] - 1 - np.argmax(here[:, ::-1], 1)
     end = position[np.arange(len(position)), last][:, None]
@@ -73,7 +88,9 @@ INPUTS = {
     "prompt": _Input("vector", lambda windows: True, _prompt),
     "position": _Input("vector", lambda windows: windows.position is not None, _positions),
     **{name: _recorded(name, each.encoder) for name, each in RECORDED.items()},
+    "located": _Input("vector", lambda windows: _has_heights(windows) and "located" in windows.recorded, _located),
 }
+_PLACES = ("position", "located")
 
 
 def available(windows: Windows) -> list[str]:
@@ -132,7 +149,7 @@ def configure(names: Sequence[str], windows: Windows, vision: str | None = None)
         source = vision if encoder == "vision" else None
         values = _values(name, source, windows)
         config = InputConfig(name, encoder, tuple(values.shape[2:]), source)  # type: ignore[arg-type]
-        if name == "position":
+        if name in _PLACES:
             flat = values.reshape(-1, 2, values.shape[-1] // 2)[:, 0]
             centre, spread = np.nanmean(flat, 0), np.maximum(np.nanstd(flat, 0), 1e-6)
             config = replace(

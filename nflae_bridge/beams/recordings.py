@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from matlab_io.errors import MatFileError, NflaeError
 from matlab_io.sequences import Sequences, read_recording
+from nflae_bridge.beams.located import moving_objects
 
 __all__ = ["RECORDED", "read_recorded", "values_of"]
 
@@ -35,11 +36,14 @@ class Recorded:
         Function of one recording that returns its values, float32, of the same shape for all.
     encoder
         Encoder of the network, see `nflae_bridge.network.encoders.senses.config.InputConfig`.
+    together
+        Function of all recordings of a folder that returns float32 (samples, ...), in place of `convert`.
     """
 
     column: str
     convert: Callable[[npt.NDArray[Any]], Values]
     encoder: str
+    together: Callable[[Sequence[npt.NDArray[Any] | None]], Values] | None = None
 
 
 def _resized(map_: npt.NDArray[np.floating], size: int) -> Values:
@@ -110,13 +114,14 @@ RECORDED: Mapping[str, Recorded] = {
     "detections": Recorded(r"unit\d+_(detections|bbox)\w*", _boxes, "points"),
     "radar": Recorded(r"unit\d+_radar\w*", _radar, "picture"),
     "points": Recorded(r"unit\d+_lidar\w*", _points, "points"),
+    "located": Recorded(r"unit\d+_lidar\w*", _points, "vector", moving_objects),
     "vision": Recorded(r"unit\d+_rgb\w*", lambda each: _picture(each, _VISION_PIXELS), "vision"),
     "csi-vision": Recorded(r"unit\d+_csi\w*", _csi_picture, "vision"),
 }
 
 
 def values_of(name: str, recordings: Sequence[npt.NDArray[Any] | None]) -> Values:
-    """Convert the recordings of successive samples.
+    """Convert the recordings of successive samples of one folder.
 
     Parameters
     ----------
@@ -135,7 +140,9 @@ def values_of(name: str, recordings: Sequence[npt.NDArray[Any] | None]) -> Value
     NflaeError
         If recordings give values of different shapes, or all are absent.
     """
-    convert = RECORDED[name].convert
+    convert, together = RECORDED[name].convert, RECORDED[name].together
+    if together is not None:
+        return together(recordings)
     found = {at: convert(each) for at, each in enumerate(recordings) if each is not None}
     if not found:
         raise NflaeError(f"input {name}: no sample has a recording of it; leave it out of --inputs")
@@ -182,6 +189,7 @@ def read_recorded(folders: Sequence[Sequences], names: Sequence[str]) -> tuple[d
         if not any(columns):
             continue
         recordings: list[npt.NDArray[Any] | None] = []
+        sizes = [len(each.powers) for each in folders]
         for each, column in zip(folders, columns, strict=True):
             read = [None] * len(each.powers) if column is None else [_read(each, cell) for cell in each.files[column]]
             absent = sum(value is None for value in read)
@@ -189,8 +197,14 @@ def read_recorded(folders: Sequence[Sequences], names: Sequence[str]) -> tuple[d
                 why = "empty or damaged" if column else "no column"
                 notes.append(f"{each.path}: input {name} absent in {absent} of {len(read)} samples ({why})")
             recordings += read
-        if any(each is not None for each in recordings):
+        if not any(each is not None for each in recordings):
+            continue
+        if RECORDED[name].together is None:
             found[name] = values_of(name, recordings)
+        else:
+            ends = np.cumsum(sizes).tolist()
+            parts = [recordings[end - size : end] for end, size in zip(ends, sizes, strict=True)]
+            found[name] = np.concatenate([values_of(name, part) for part in parts])
     return found, notes
 
 

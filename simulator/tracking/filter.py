@@ -1,9 +1,11 @@
 """Filter positions by an extended Kalman filter over waves, satellite positions and detections.
 
-State per user: position (x, z) in the plane of `simulator.geometry.arrays`, velocity, and the bias of the satellite
-positions, which wanders slowly. The angle and the curvature 1 / r of the strongest spherical wave are separate
-measurements: beyond the near field the curvature has a large variance and leaves the distance to the other sensor.
-A measurement whose innovation is implausible is left out, so that a reflection does not move a blocked user.
+State per user: position (x, z) in the plane of `simulator.geometry.arrays`, velocity, and the error of the satellite
+positions in two parts: a constant bias, and a Gauss-Markov process that forgets. While a user is in sight its waves
+measure both; afterwards the estimate of the process fades, that of the bias stays. The angle and the curvature 1 / r of
+the strongest spherical wave are separate measurements: beyond the near field the curvature has a large variance and
+leaves the distance to the other sensor. A measurement whose innovation is implausible is left out, so that a reflection
+does not move a blocked user.
 """
 
 from __future__ import annotations
@@ -20,10 +22,12 @@ from simulator.tracking.result import CSI, DETECTION, GPS
 __all__ = ["NO_CURVATURE", "RESOLVED", "Fixes", "TrackFilter", "TrackSettings"]
 
 Array = npt.NDArray[np.float64]
+_STATES = 8  # position, velocity, bias and wander of satellite positions, two each
+_SPEED = 10.0  # m/s, standard deviation of a velocity at the start
 _GATE = 9.0  # squared innovation per component, in variances
 _GPS_GATE = 100.0
 _CONTRADICTION = 9.0  # between wave and satellite position, in variances
-_SIGHT = 0.4  # of the channel's energy in one spherical wave, from which on the wave is the line of sight
+_SIGHT = 0.45  # of the channel's energy in one spherical wave, from which on the wave is the line of sight
 _MULTIPATH = 1.5  # factor on the standard deviations of white noise
 _CORRELATED = 0.4  # beam widths, deviation of angles by reflections that last for several steps
 _ITERATIONS = 4
@@ -46,20 +50,26 @@ class TrackSettings:
         Of the velocity after a second, m/s.
     gps_noise
         Of the satellite positions from step to step, m.
-    gps_bias
-        Of their bias, m.
-    bias_wander
-        Of the change of the bias in a second, m.
+    gps_bias, gps_wander
+        Of their constant bias and of the slow process beside it, m.
+    gps_wander_seconds
+        Time constant of this process, s.
     detection_angle, detection_distance
         Of detections by a camera or a radar at the array, rad and m.
     """
 
-    acceleration: float = 3.5
-    gps_noise: float = 0.8
-    gps_bias: float = 2.0
-    bias_wander: float = 0.7
+    acceleration: float = 5.0
+    gps_noise: float = 0.6
+    gps_bias: float = 1.5
+    gps_wander: float = 1.5
+    gps_wander_seconds: float = 3.5
     detection_angle: float = math.radians(0.5)
     detection_distance: float = 1.0
+
+    @property
+    def gps_variance(self) -> float:
+        """Variance of one satellite position per axis, m^2."""
+        return self.gps_noise**2 + self.gps_bias**2 + self.gps_wander**2
 
 
 @dataclass(frozen=True)
@@ -130,15 +140,15 @@ class TrackFilter:
     def __init__(self, array: UniformLinearArray, first: Fixes, settings: TrackSettings) -> None:
         self.array, self.settings = array, settings
         users = len(first.angle)
-        self.state = np.zeros((users, 6))
-        self.covariance = np.zeros((users, 6, 6))
+        self.state = np.zeros((users, _STATES))
+        self.covariance = np.zeros((users, _STATES, _STATES))
         self.misses = np.zeros(users, np.int64)
         self.ranged = np.zeros(users, np.bool_)  # a sensor has resolved the distance since the start
         self._start(first, np.ones(users, np.bool_), np.full(users, _USUAL))
         self.covariance[:, :2, :2] *= _FORGOTTEN
         seen = np.isfinite(first.gps).all(-1)
         self.state[seen, :2] = first.gps[seen]
-        self.covariance[seen, :2, :2] = np.eye(2) * (settings.gps_bias**2 + settings.gps_noise**2)
+        self.covariance[seen, :2, :2] = np.eye(2) * settings.gps_variance
 
     def _start(self, fixes: Fixes, chosen: npt.NDArray[np.bool_], supposed: Array) -> None:
         """Locate users by their waves alone, else at a supposed distance, at rest, with the bias unknown."""
@@ -157,7 +167,9 @@ class TrackFilter:
         state[:, :2] = distance[:, None] * along + [0.0, self.array.height]
         covariance = np.zeros_like(self.covariance)
         covariance[:, :2, :2] = place
-        covariance[:, [2, 3], [2, 3]], covariance[:, [4, 5], [4, 5]] = 100.0, self.settings.gps_bias**2
+        covariance[:, [2, 3], [2, 3]] = _SPEED**2
+        covariance[:, [4, 5], [4, 5]] = self.settings.gps_bias**2
+        covariance[:, [6, 7], [6, 7]] = self.settings.gps_wander**2
         self.state[chosen], self.covariance[chosen], self.ranged[chosen] = state[chosen], covariance[chosen], False
 
     def predicted(self, seconds: float) -> tuple[Array, Array]:
@@ -171,16 +183,17 @@ class TrackFilter:
         Returns
         -------
         state, covariance : numpy.ndarray
-            (users, 6) and (users, 6, 6).
+            (users, 8) and (users, 8, 8).
         """
-        step = np.eye(6)
+        kept = math.exp(-seconds / self.settings.gps_wander_seconds)
+        step = np.diag([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, kept, kept])
         step[0, 2] = step[1, 3] = seconds
         motion = self.settings.acceleration**2 * seconds
-        noise = np.zeros((6, 6))
+        noise = np.zeros((_STATES, _STATES))
         for place in (0, 1):
             noise[place, place], noise[place + 2, place + 2] = motion * seconds**2 / 3, motion
             noise[place, place + 2] = noise[place + 2, place] = motion * seconds / 2
-            noise[place + 4, place + 4] = self.settings.bias_wander**2 * seconds
+            noise[place + 6, place + 6] = self.settings.gps_wander**2 * (1 - kept**2)
         return self.state @ step.T, step @ self.covariance @ step.T + noise
 
     def update(self, fixes: Fixes, seconds: float) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -201,9 +214,9 @@ class TrackFilter:
         """
         if seconds > 0:
             self.state, self.covariance = self.predicted(seconds)
-        gps = np.zeros((len(self.state), 2, 6))
-        gps[:, 0, [0, 4]] = gps[:, 1, [1, 5]] = 1
-        expected = self.state[:, :2] + self.state[:, 4:]
+        gps = np.zeros((len(self.state), 2, _STATES))
+        gps[:, 0, [0, 4, 6]] = gps[:, 1, [1, 5, 7]] = 1
+        expected = self.state[:, :2] + self.state[:, 4:6] + self.state[:, 6:]
         noise = np.full((len(self.state), 2), self.settings.gps_noise**2)
         satellite = self._correct(fixes.gps - expected, gps, noise, _GPS_GATE)
         sight = np.isfinite(fixes.angle) & (np.nan_to_num(fixes.share) > _SIGHT)
@@ -227,9 +240,9 @@ class TrackFilter:
     def _contradicted(self, fixes: Fixes, deviations: Array) -> npt.NDArray[np.bool_]:
         """Return the users whose wave does not fit their satellite position, even with its bias: a reflection."""
         known = np.isfinite(fixes.gps[:, 0]) & np.isfinite(fixes.gps[:, 1])
-        place = np.concatenate([np.nan_to_num(fixes.gps), np.zeros((len(known), 4))], -1)
+        place = np.concatenate([np.nan_to_num(fixes.gps), np.zeros((len(known), _STATES - 2))], -1)
         expected, slope = self._seen(place, curved=True)
-        variance = (self.settings.gps_bias**2 + self.settings.gps_noise**2) * (slope**2).sum(-1) + deviations**2
+        variance = self.settings.gps_variance * (slope**2).sum(-1) + deviations**2
         away = np.stack([fixes.angle + self.array.tilt, 1 / fixes.distance], -1) - expected
         away[:, 0] = (away[:, 0] + np.pi) % (2 * np.pi) - np.pi
         contradicted: npt.NDArray[np.bool_] = known & (away**2 > _CONTRADICTION * variance).any(-1)
@@ -276,10 +289,10 @@ class TrackFilter:
         return accepted, accepted & ranged[chosen]
 
     def _seen(self, state: Array, curved: bool) -> tuple[Array, Array]:
-        """Return depression angle and curvature, or distance, of states, (users, 2), with slopes, (users, 2, 6)."""
+        """Return depression angle and curvature, or distance, of states, (users, 2), with slopes, (users, 2, 8)."""
         x, z = state[:, 0], state[:, 1] - self.array.height
         squared = np.maximum(x**2 + z**2, 1e-2)
-        slope = np.zeros((len(x), 2, 6))
+        slope = np.zeros((len(x), 2, _STATES))
         slope[:, 0, 0], slope[:, 0, 1] = z / squared, -x / squared
         power, sign = (1.5, -1) if curved else (0.5, 1)
         slope[:, 1, 0], slope[:, 1, 1] = sign * x / squared**power, sign * z / squared**power
@@ -315,6 +328,6 @@ class TrackFilter:
         gain = self.covariance @ slope.swapaxes(1, 2) @ np.linalg.inv(spread)
         gain[~accepted] = 0
         self.state = self.state + (gain @ value)[..., 0]
-        reduced = (np.eye(6) - gain @ slope) @ self.covariance
+        reduced = (np.eye(_STATES) - gain @ slope) @ self.covariance
         self.covariance = (reduced + reduced.swapaxes(1, 2)) / 2
         return accepted

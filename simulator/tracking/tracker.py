@@ -38,7 +38,7 @@ class Track:
         Whether a sensor has resolved the distance, and its standard deviation is below a quarter of it, bool (steps,
         users).
     in_sight
-        Whether one plausible wave holds 40 % of the energy or more, bool (steps, users).
+        Whether one plausible wave holds 45 % of the energy or more, bool (steps, users).
     source, angle_source, distance_source
         Sensors behind position, angle and distance, indices into `simulator.tracking.result.SOURCES`, int64 (steps,
         users). A plausible wave alone gives the angle; the distance is that of the sensors which resolve it.

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
       angle_deg, angle_std_deg     K x S, from the array's normal, positive below it; in sight, of the wave itself
       distance                     K x S, m, from the array's centre
       distance_resolved            K x S, standard deviation of the distance below a quarter of it
-      in_sight                     K x S, a plausible wave holds 40 % of the energy or more
+      in_sight                     K x S, a plausible wave holds 45 % of the energy or more
       source                       K x S, of the position, indexes nflae_info.sources: prediction, csi, gps, ...
       angle_source                 K x S, and distance_source: of angle and distance
       beam, next_beams             K x S, 3 x K x A x S: beams of N-beam codebook from 1, best first

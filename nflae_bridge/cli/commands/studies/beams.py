@@ -84,8 +84,9 @@ def _with_settings(function: Callable[..., Any]) -> Callable[..., Any]:
         from nflae_bridge.beams.network import NetworkSettings
 
         names = inputs or NetworkSettings.inputs
-        if no_positions and "position" in names:
-            raise click.UsageError("--no-positions and --inputs position; leave one of them out")
+        placed = [name for name in names if name in ("position", "located")]
+        if no_positions and placed:
+            raise click.UsageError(f"--no-positions and --inputs {placed[0]}; leave one of them out")
         if anchor is not None and anchor not in names:
             raise click.UsageError(f"--anchor {anchor}: not one of --inputs {','.join(names)}")
         if stages.get("align") and len(names) < 2:
@@ -164,9 +165,9 @@ def _options(function: Callable[..., Any]) -> Callable[..., Any]:
     \b
     The network takes any of --inputs: power, beam, prompt (summary of the past beams), position; and from files csi
     and csi-picture (unit1_csi), picture (unit1_rgb), detections (unit1_detections), radar (unit1_radar), points
-    (unit1_lidar), vision and csi-vision (by the model of --vision). It is trained with inputs left out at random and
-    forecasts from those that a folder has. --stages mask (reconstruct hidden values) and align (contrastive) train its
-    encoders before the task.
+    (unit1_lidar), located (positions corrected by what moves in unit1_lidar), vision and csi-vision (by the model of
+    --vision). It is trained with inputs left out at random and forecasts from those that a folder has. --stages mask
+    (reconstruct hidden values) and align (contrastive) train its encoders before the task.
 
     {_FOLDERS}""",
 )

@@ -18,7 +18,13 @@ __all__ = ["AHEAD", "PAST", "draw_windows"]
 PAST, AHEAD = 5, 3
 _ANTENNAS, _CARRIER, _HEIGHT = 64, 30e9, 15.0  # number, Hz, m
 _STEP_SECONDS, _STEPS = 1 / 3, 24
-_COLUMNS = {"picture": "unit1_rgb", "vision": "unit1_rgb", "radar": "unit1_radar", "points": "unit1_lidar"}
+_COLUMNS = {
+    "picture": "unit1_rgb",
+    "vision": "unit1_rgb",
+    "radar": "unit1_radar",
+    "points": "unit1_lidar",
+    "located": "unit1_lidar",
+}
 
 
 def draw_windows(inputs: Sequence[str], flights: int, seed: int) -> Windows:
