@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from simulator.downlink.budget import LinkBudget
+from simulator.downlink.precoding import ChannelBatch
 from simulator.problems.combinations import SOLVERS, check_combination
+from simulator.problems.dispatch import solve
 from simulator.problems.problem import PrecodingProblem, ProblemError
+from simulator.problems.violations import is_below, violates_limits
+from simulator.schemes import scheme
 
 
 @pytest.mark.parametrize(
@@ -78,6 +86,70 @@ def test_weights_follow_the_drops() -> None:
     assert PrecodingProblem(weights=weights).of_drops(kept).weights.tolist() == weights[[0, 2, 5]].tolist()
     assert PrecodingProblem(weights=weights).of_drops(slice(2, 4)).weights.tolist() == weights[2:4].tolist()
     assert PrecodingProblem(weights=[3, 1]).of_drops(slice(2, 4)).weights.tolist() == [3, 1]
+
+
+PARTS: dict[str, dict[str, Any]] = {
+    "weights": {"weights": [1.0, 2.0]},
+    "max-min": {"objective": "max-min"},
+    "proportional-fair": {"objective": "proportional-fair", "window": 2},
+    "antenna limits": {"antenna_power": [0.1]},
+    "hybrid array": {"rf_chains": 5},
+    "receive antennas": {"joint_receivers": True},
+    "subcarrier power": {"power_scope": "total", "subcarriers": 2},
+}
+SCHEMES = {"nflae", "wmmse", "rzf", "zf", "mrt", "omp", "pe-altmin", "eigen", "bd", "sdma"}
+PAGE = Path(__file__).parents[3] / "docs" / "how_to" / "problems.md"
+
+
+def documented_combinations() -> dict[frozenset[str], tuple[set[str], set[str]]]:
+    """Return schemes and constraints of the page's table by the parts of the problem."""
+    table = PAGE.read_text().partition("| problem | schemes | constraints beside |\n")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[1:]]
+    quoted = re.compile("`([^`]+)`")
+    return {
+        frozenset(parts.split(" + ")): (set(quoted.findall(schemes)), set(quoted.findall(constraints)))
+        for parts, schemes, constraints in rows
+    }
+
+
+@pytest.mark.parametrize("count", range(1, len(PARTS) + 1))
+def test_combinations_are_solved_or_refused_as_the_page_states(count: int) -> None:
+    documented = documented_combinations()
+    for parts in itertools.combinations(PARTS, count):
+        if {"max-min", "proportional-fair"} <= set(parts):
+            continue  # values of one option
+        options = {name: value for part in parts for name, value in PARTS[part].items()}
+        schemes, constraints = documented.get(frozenset(parts), (set(), set()))
+        for name in SCHEMES:
+            if name in schemes:
+                check_combination(PrecodingProblem(**options), LinkBudget(), name)
+                continue
+            with pytest.raises(ProblemError) as caught:
+                check_combination(PrecodingProblem(**options), LinkBudget(), name)
+            named = " + ".join(sorted(parts))
+            expected = f"scheme {name} does not solve {named}" if schemes else f"{named} cannot be solved together"
+            if "weights" in parts and {"max-min", "proportional-fair"} & set(parts):
+                expected = "weights apply to objective='sum-rate' only"
+            assert expected in str(caught.value)
+        for constraint, value in (("alpha_c", 0.5), ("min_rate", 0.1)):
+            if schemes and constraint not in constraints:
+                with pytest.raises(ProblemError, match=f"{constraint} cannot be held with"):
+                    check_combination(PrecodingProblem(**options), LinkBudget(**{constraint: value}))
+            elif schemes:
+                check_combination(PrecodingProblem(**options), LinkBudget(**{constraint: value}))
+
+
+@pytest.mark.parametrize("parts", documented_combinations(), ids=lambda parts: "+".join(sorted(parts)))
+def test_every_scheme_of_the_page_solves_its_problem(parts: frozenset[str]) -> None:
+    problem = PrecodingProblem(**{name: value for part in parts for name, value in PARTS[part].items()})
+    shape = (2, 2, 2, 8) if problem.joint_receivers else (2, 2, 8)
+    channels = torch.randn(*shape, dtype=torch.complex64, generator=torch.Generator().manual_seed(3))
+    batch, budget = ChannelBatch(channels), LinkBudget(1.0, 0.5)
+    found = {name: solve(batch, budget, problem, scheme("rzf"), name) for name in documented_combinations()[parts][0]}
+    for solution in found.values():
+        assert not violates_limits(solution, budget, problem).any()
+        assert torch.isfinite(solution.objective).all()
+    assert not is_below(found["nflae"], found["rzf"]).any()
 
 
 def test_a_combination_without_algorithm_is_refused_with_those_that_exist() -> None:
