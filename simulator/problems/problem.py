@@ -240,6 +240,8 @@ def _checked_array(name: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
     label = "power_per_antenna" if name == "antenna_power" else name
     try:
+        if np.iscomplexobj(values):
+            raise TypeError
         array = np.atleast_1d(np.asarray(values, np.float64))
     except (TypeError, ValueError):
         raise ProblemError(f"{label} must be real numbers, got {values!r:.60}") from None

@@ -117,6 +117,7 @@ def test_arrays_that_are_wanted_and_those_that_are_not_there(server: LiveServer)
         ({"weights": [1, 1]}, "weights must hold one value for each of the 3 users"),
         ({"objective": "max-min", "rf_chains": 4}, "hybrid array + max-min cannot be solved together"),
         ({"objective": "fairness"}, "allowed: sum-rate, max-min, proportional-fair"),
+        ({"scheme": "omp"}, "scheme omp solves hybrid array only; the problem has none of it"),
         ({"rf_chains": 4, "scheme": "bd"}, "scheme bd does not solve hybrid array; there are nflae, wmmse"),
         ({"rf_chains": 4, "scheme": "wmmse:sweep=3"}, "sweep"),
         ({"power_scope": "total"}, "subcarriers, the drops that share the power, belong together"),

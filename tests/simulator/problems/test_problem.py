@@ -28,6 +28,7 @@ from simulator.schemes import scheme
         ({"weights": [0, 0]}, "weights must not all be zero; those are"),
         ({"weights": [[1, 0], [0, 0]]}, "weights must not all be zero; those of drop 2 are"),
         ({"weights": ["a"]}, "weights must be real numbers, got ['a']"),
+        ({"weights": [1, 2j]}, "weights must be real numbers, got [1, 2j]"),
         ({"weights": [1, 2], "objective": "max-min"}, "weights apply to objective='sum-rate' only"),
         ({"objective": "fair"}, "objective must be one of sum-rate, max-min, proportional-fair, got 'fair'"),
         ({"antenna_power": [0.0]}, "power_per_antenna must be positive and finite, W; value 1 is 0"),

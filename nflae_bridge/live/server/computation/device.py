@@ -39,7 +39,7 @@ from nflae_bridge.live.server.computation.drops import (
 from nflae_bridge.live.server.computation.engines import Engines
 from nflae_bridge.live.server.computation.interrupts import BLOCK_SECONDS, Ended, Interrupt, Interrupts, not_interrupted
 from nflae_bridge.live.server.computation.micro_batches import Job, PredictionKey, batch_key
-from nflae_bridge.live.server.computation.problems import is_finite, label_source, solve_request
+from nflae_bridge.live.server.computation.problems import check_problem, is_finite, label_source, solve_request
 from nflae_bridge.live.server.computation.problems import trial_request as problem_trial
 from nflae_bridge.live.server.computation.sequences.prediction import (
     Predictor,
@@ -50,8 +50,10 @@ from nflae_bridge.live.server.computation.sequences.prediction import (
 )
 from nflae_bridge.live.server.computation.sequences.tracks import Tracks
 from nflae_bridge.live.server.computation.sequences.tracks import trial_request as track_trial
+from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Scheme, result_arrays
 from simulator.interruption import interrupted_by
+from simulator.problems.problem import PrecodingProblem
 from simulator.schemes import check_scheme, needs_sic, scheme_names
 from simulator.schemes.options import split_spec
 from simulator.schemes.registry import unusable_schemes
@@ -99,6 +101,7 @@ class Device:
         try:
             check_scheme(spec, ("nflae",))
         except NflaeError as error:
+            check_problem(PrecodingProblem(), LinkBudget(), spec)  # names the problems that the scheme solves
             raise WireError("bad_request", str(error)) from None
         reason = self.unusable.get(split_spec(spec)[0])
         if reason is not None:

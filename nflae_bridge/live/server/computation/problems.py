@@ -20,6 +20,7 @@ from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.protocol.messages import PrecodeRequest
 from nflae_bridge.live.server.computation.micro_batches import ProblemKey
 from simulator.downlink.budget import LinkBudget
+from simulator.problems.combinations import check_combination
 from simulator.problems.dispatch import ProblemScheme, check_problem_scheme, scheme_options
 from simulator.problems.problem import PrecodingProblem, ProblemError
 from simulator.problems.solution import solution_arrays
@@ -47,7 +48,10 @@ def check_problem(problem: PrecodingProblem, budget: LinkBudget, spec: str) -> N
         ``bad_request``, if it does not, or an option is wrong.
     """
     try:
-        check_problem_scheme(problem, budget, spec)
+        if problem.is_plain:
+            check_combination(problem, budget, split_spec(spec)[0])
+        else:
+            check_problem_scheme(problem, budget, spec)
     except (ProblemError, SchemeError) as error:
         raise WireError("bad_request", str(error)) from None
 
