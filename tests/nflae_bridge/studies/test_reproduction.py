@@ -562,6 +562,7 @@ def little(little_study: Study, monkeypatch: pytest.MonkeyPatch) -> Little:
     monkeypatch.setattr(OperatingPoint, "draw", lambda setting, drops, seed: draw(setting, min(drops, 8), seed))
     monkeypatch.setattr(study_module, "optimise", partial(optimise, steps=3))
     monkeypatch.setattr(cost, "_REPEATS", {"quick": 1})
+    monkeypatch.setattr(cost, "_DROPS", 10)
     monkeypatch.setattr(mobility, "_SLOTS", 21)
     monkeypatch.setattr(multi_task, "_BATCHES", 1)
     monkeypatch.setattr(gamma2, "GAMMA2", {weight: GAMMA2[weight] for weight in (0.2, 5.0)})
