@@ -8,8 +8,8 @@ after 50 iterations, RZF) and of the result itself. Hybrid arrays are divided by
 Channels are scaled to a mean squared norm of 1, so that the SNR is that of the mean user. All objectives are measured
 on the precoders that are returned.
 
-Every point is one line of OUT.csv, written as it is measured; the summary over the points of each problem is printed at
-the end as Markdown, or from a file that exists, with --summarise.
+Every point is one line of OUT.csv, written as it is measured; points that the file has are not measured again. The
+summary by problem, channels and SNR is printed at the end as Markdown, or from a file that exists, with --summarise.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -277,14 +278,19 @@ def measure(name: str, channels: Tensor, snr_db: float) -> dict[str, float]:
     }
 
 
-def points(given: argparse.Namespace) -> Iterator[tuple[str, str, int, Tensor, float]]:
-    """Yield problem, set of channels, users, channels and SNR of every point."""
+def points(given: argparse.Namespace, done: set[Point]) -> Iterator[tuple[Point, Tensor]]:
+    """Yield every point that is not done, with its channels."""
     for name in given.only:
         case = CASES[name]
         for source in case.channels:
             if source not in given.channels:
                 continue
             for users in given.users:
+                left = [
+                    Point(name, source, users, snr) for snr in given.snr if Point(name, source, users, snr) not in done
+                ]
+                if not left:
+                    continue
                 drops = given.drops * case.subcarriers // (10 if case.subcarriers > 1 else 1)
                 drops -= drops % max(case.subcarriers, 10)
                 kind = (source, drops, users, 16 if source == "rayleigh" else case.antennas, case.receive)
@@ -296,27 +302,49 @@ def points(given: argparse.Namespace) -> Iterator[tuple[str, str, int, Tensor, f
                     if file is not None:
                         file.parent.mkdir(parents=True, exist_ok=True)
                         np.save(file, channels.numpy())
-                for snr_db in given.snr:
-                    yield name, source, users, channels, snr_db
+                for point in left:
+                    yield point, channels
+
+
+class Point(NamedTuple):
+    """Name a line of the CSV file."""
+
+    problem: str
+    channels: str
+    users: int
+    snr_db: float
+
+    @classmethod
+    def of(cls, row: dict[str, str]) -> Point:
+        """Return the point of a line."""
+        return cls(row["problem"], row["channels"], int(row["users"]), float(row["snr_db"]))
+
+
+def read_rows(file: Path) -> list[dict[str, str]]:
+    """Read the lines of a CSV file, none where there is no file."""
+    if not file.is_file():
+        return []
+    with file.open(newline="") as lines:
+        return list(csv.DictReader(lines))
 
 
 def summary(rows: list[dict[str, str]]) -> str:
-    """Return the Markdown table over the points of each problem."""
-    lines = [
-        "| problem | mean | worst decile | least drop | violated | below the textbook | time over one plain call |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for name in dict.fromkeys(row["problem"] for row in rows):
-        chosen = [row for row in rows if row["problem"] == name]
+    """Return the Markdown table of mean and worst decile in % by problem, channels and SNR, over the users."""
+    levels = sorted({float(row["snr_db"]) for row in rows})
+    heads = ["problem", "channels", *(f"{level:g} dB" for level in levels), "all", "least", "violated", "below"]
+    lines = [f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
 
-        def mean(field: str, chosen: list[dict[str, str]] = chosen) -> float:
-            return sum(float(row[field]) for row in chosen) / len(chosen)
+    def shares(chosen: list[dict[str, str]]) -> str:
+        values = (sum(float(row[field]) for row in chosen) / len(chosen) for field in ("mean", "worst_decile"))
+        return " / ".join(f"{100 * value:.2f}" for value in values)
 
+    for name, source in dict.fromkeys((row["problem"], row["channels"]) for row in rows):
+        chosen = [row for row in rows if (row["problem"], row["channels"]) == (name, source)]
+        parts = ([row for row in chosen if float(row["snr_db"]) == level] for level in levels)
         least = min(float(row["least"]) for row in chosen)
-        counts = [sum(int(row[field]) for row in chosen) for field in ("violated", "below")]
-        times = sorted(float(row["time"]) for row in chosen)
-        shares = f"{100 * mean('mean'):.2f} | {100 * mean('worst_decile'):.2f} | {100 * least:.1f}"
-        lines.append(f"| {name} | {shares} | {counts[0]} | {counts[1]} | {times[len(times) // 2]:.1f} |")
+        counts = [str(sum(int(row[field]) for row in chosen)) for field in ("violated", "below")]
+        cells = [*(shares(part) if part else "" for part in parts), shares(chosen), f"{100 * least:.1f}", *counts]
+        lines.append(f"| {name} | {source} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -334,9 +362,8 @@ def main() -> None:
     given = parser.parse_args()
     if not given.summarise:
         is_new = not given.output.exists()
-        for name, source, users, channels, snr_db in points(given):
-            row = {"problem": name, "channels": source, "users": users, "snr_db": snr_db}
-            row |= measure(name, channels, snr_db)
+        for point, channels in points(given, {Point.of(row) for row in read_rows(given.output)}):
+            row = point._asdict() | measure(point.problem, channels, point.snr_db)
             print(*(f"{value:.4f}" if isinstance(value, float) else value for value in row.values()), flush=True)
             with given.output.open("a", newline="") as file:
                 writer = csv.DictWriter(file, FIELDS)
@@ -344,8 +371,7 @@ def main() -> None:
                     writer.writeheader()
                     is_new = False
                 writer.writerow(row)
-    with given.output.open(newline="") as file:
-        print(summary(list(csv.DictReader(file))))
+    print(summary(read_rows(given.output)))
 
 
 if __name__ == "__main__":
