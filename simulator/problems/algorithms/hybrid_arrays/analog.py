@@ -162,7 +162,7 @@ def _solved(gram: Complex, steered: Complex) -> Complex:
     """Return D of F^H F, which is overwritten, and F^H W, complex128 (drops, R, streams)."""
     own = diagonal(gram)
     # Equal columns of F would make the system singular.
-    own += _RIDGE * own.real.mean(1, keepdims=True)
+    own += _RIDGE / own.shape[1] * np.add.reduce(own.real, 1, keepdims=True)
     solution: Complex = np.linalg.solve(gram, steered)
     return solution
 
@@ -268,13 +268,14 @@ def _swept(target: Complex, analog: Complex, shifters: PhaseShifters, sweeps: in
         joined[:, part, 0], joined[:, part, 1] = rows.real, rows.imag
     flat = joined.reshape(drops, -1, antennas)
     phases = joined[:, :chains]
-    previous = phases.copy()
+    previous = None
     momentum = joined.dtype.type(_MOMENTUM if shifters.bits is None else _MOMENTUM_OF_BITS)
     together = 1 if chains < _MANY_CHAINS else 2
     for _ in range(sweeps):
         check_interrupt()
         last = phases.copy()
-        phases += momentum * (last - previous)
+        if previous is not None:
+            phases += momentum * (last - previous)
         previous = last
         pull = _pull(flat, chains)
         for start in range(0, chains, together):
@@ -315,9 +316,10 @@ def _pull(rows: Real, chains: int) -> Real:
     np.matmul(own, digital.swapaxes(1, 2), out=coupling)
     index = np.arange(chains)
     coupling[:, index, index] = 0
-    largest = np.abs(factors.view(np.float64)).max(2)[..., None]
-    own /= np.maximum(largest, TINY)  # squares of the values stay in range
-    coupling /= -np.maximum(largest, TINY)
+    largest = np.maximum.reduce(np.abs(factors.view(np.float64)), 2, keepdims=True)
+    np.maximum(largest, TINY, out=largest)  # squares of the values stay in range
+    own /= largest
+    coupling /= -largest
     pull = np.empty((drops, chains, 2, count, 2), rows.dtype)
     pull[:, :, 0, :, 0] = pull[:, :, 1, :, 1] = factors.real
     pull[:, :, 1, :, 0] = factors.imag
