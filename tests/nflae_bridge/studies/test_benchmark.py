@@ -57,6 +57,14 @@ def measured(scheme: str, median: float, sum_rate: float, iterations: int | None
     return Measurement("cpu", 1, 10, 256, scheme, iterations, "torch", median, median, 30, sum_rate)
 
 
+@pytest.fixture
+def few_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Implementations are chosen by two calls each, and scalings measured on 32 drops."""
+    monkeypatch.setattr("nflae_bridge.studies.benchmark.implementations._TRIALS", 2)
+    monkeypatch.setattr("nflae_bridge.studies.benchmark.implementations._SMALL_BATCH_TRIALS", 2)
+    monkeypatch.setattr("nflae_bridge.studies.benchmark.scaling.BATCH", 32)
+
+
 # --- rivals
 
 
@@ -288,6 +296,7 @@ def test_slope_of_a_power_law_is_its_exponent(exponent: float, scale: float) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_trials")
 def test_scaling_varies_one_thing_at_a_time() -> None:
     settings = Settings(schemes=("nflae", "wmmse", "rzf"), users=4, antennas=32, repeats=2, drops=20)
     axes = {"users": (1, 2), "antennas": (16, 32), "batch": (1, 8)}
@@ -298,7 +307,7 @@ def test_scaling_varies_one_thing_at_a_time() -> None:
     assert {point.row.name for point in found} == {FLOOR, "nflae", "wmmse-20", "rzf"}
     assert all(math.isfinite(point.row.objective) for point in found if point.row.scheme != FLOOR)
     for point in found:
-        expected = {"users": 4, "antennas": 32, "batch": 256} | {point.axis: point.value}
+        expected = {"users": 4, "antennas": 32, "batch": 32} | {point.axis: point.value}
         assert {name: getattr(point.row, name) for name in expected} == expected
     table = list(csv.DictReader(scaling_csv(found, settings).splitlines()))
     assert len(table) == len(found)
@@ -315,6 +324,7 @@ def test_settings_call_small_batches_more_often() -> None:
     assert rounds(replace(settings, batches=(1, 10), devices=(CPU,))) == 400
 
 
+@pytest.mark.usefixtures("few_trials")
 def test_a_row_for_each_contestant_and_batch() -> None:
     settings = Settings(
         refinements=(0, 2), batches=(1, 5), users=3, antennas=16, drops=7, repeats=1, schemes=("nflae", "wmmse", "zf")
@@ -337,6 +347,7 @@ def test_a_row_for_each_contestant_and_batch() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_trials")
 def test_command_adds_the_scaling(nflae: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nflae_bridge.studies.benchmark.scaling.AXES", {"users": (1, 2, 4), "batch": (1, 2)})
     small = ["--schemes", "rzf,nflae", "--drops", 4, "--antennas", 8, "--repeats", 1, "--threads", 1, "--batches", 2]
@@ -352,6 +363,7 @@ def test_command_adds_the_scaling(nflae: Run, tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_trials")
 def test_command_writes_table_and_picture_and_nothing_else(nflae: Run, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("kept")
     (tmp_path / "bench.csv").write_text("old")
