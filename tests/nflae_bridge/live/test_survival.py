@@ -180,6 +180,20 @@ class AskingManyAtOnce(Asking):
             await asyncio.gather(*(one_after_the_other() for _ in range(40)))
 
 
+def check_results(asking: Sequence[Asking]) -> None:
+    """Every call has returned the answer to its own question, or raised."""
+    for thread in asking:
+        assert thread.fault is None
+        assert len(thread.results) + len(thread.errors) == thread.calls
+        for channels, scheme, result in thread.results:
+            if scheme == "mrt":
+                assert is_mrt(result, channels)
+            else:
+                expected = nflae_bridge.precode(channels, scheme=scheme)
+                np.testing.assert_allclose(result.precoder, expected.precoder, atol=1e-5)
+                np.testing.assert_allclose(result.sum_rate, expected.sum_rate, rtol=1e-5)
+
+
 @pytest.mark.slow
 def test_killed_and_restarted_under_load() -> None:
     """Three times. Every call returns the answer to its own question, or raises; none hangs, none comes twice."""
@@ -233,16 +247,7 @@ def test_killed_and_restarted_under_load() -> None:
             server.stop()
     check_log(server)
 
-    for thread in asking:
-        assert thread.fault is None
-        assert len(thread.results) + len(thread.errors) == thread.calls
-        for channels, scheme, result in thread.results:
-            if scheme == "mrt":
-                assert is_mrt(result, channels)
-            else:
-                expected = nflae_bridge.precode(channels, scheme=scheme)
-                np.testing.assert_allclose(result.precoder, expected.precoder, atol=1e-5)
-                np.testing.assert_allclose(result.sum_rate, expected.sum_rate, rtol=1e-5)
+    check_results(asking)
     # Asked again after each crash, none had to give up; least of all once the server was back for good.
     assert sum(len(thread.errors) for thread in asking) == before_restart == 0
     assert answers
