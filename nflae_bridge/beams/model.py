@@ -22,7 +22,7 @@ from simulator.beams.windows import Windows, flight_digests, same_mast
 __all__ = ["BeamModel", "load_model", "save_model"]
 
 _CARD, _WEIGHTS = "model.json", "model.safetensors"
-_KIND, _FORMAT = "beam-forecast", 2
+_KIND, _FORMAT = "beam-forecast", 3
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from simulator.beams.bearings import beam_coordinates
 from simulator.beams.centroids import centroid
 from simulator.beams.registry import Scores, State, register
 from simulator.beams.windows import Windows
 
 _NEIGHBOURS = 20
 _POSITION_WEIGHT = 8.0  # beams per standard deviation of the positions
+_BEARING_WEIGHT = 2.0  # beams per standard deviation of the elevation, of positions with heights
 
 
 def relative_powers(powers: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -82,17 +84,18 @@ def knn(windows: Windows, state: State) -> Scores:
 
 def _fit_position(train: Windows, seed: int) -> State:
     assert train.position is not None
-    last = train.position[:, -1]
-    stated = {"mean": last.mean(0), "deviation": np.maximum(last.std(0).max(keepdims=True), 1e-9)}
+    last = beam_coordinates(train.position[:, -1])
+    elevated = last.shape[-1] == 3
+    weight, spread = (_BEARING_WEIGHT, last.std(0)[0]) if elevated else (_POSITION_WEIGHT, last.std(0).max())
+    stated = {"mean": last.mean(0), "scale": np.array([weight / max(spread, 1e-9)])}
     return stated | {"features": _features(train, stated), "future": relative_powers(train.future).astype(np.float16)}
 
 
 def _features(windows: Windows, state: State) -> npt.NDArray[np.float64]:
     assert windows.position is not None
-    scale = _POSITION_WEIGHT / state["deviation"]
-    last = (windows.position[:, -1] - state["mean"]) * scale
-    moved = (windows.position[:, -1] - windows.position[:, 0]) * scale
-    return np.concatenate([centroid(windows.past), last, moved], -1)
+    first, last = beam_coordinates(windows.position[:, 0]), beam_coordinates(windows.position[:, -1])
+    placed = np.concatenate([last - state["mean"], last - first], -1)
+    return np.concatenate([centroid(windows.past), placed * state["scale"]], -1)
 
 
 @register("knn-position", fit=_fit_position, positions=True)
@@ -104,7 +107,7 @@ def knn_position(windows: Windows, state: State) -> Scores:
     windows
         The windows.
     state
-        ``features`` and ``future`` powers of the training windows, ``mean`` and ``deviation`` of their positions.
+        ``features`` and ``future`` powers of the training windows, ``mean`` and ``scale`` of their positions.
 
     Returns
     -------

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from simulator.beams.bearings import bearings
+from simulator.beams.bearings import beam_coordinates
 from simulator.beams.methods.neighbours import neighbour_mean, relative_powers
 from simulator.beams.methods.velocity import extrapolate
 from simulator.beams.registry import Scores, State, register
 from simulator.beams.windows import Windows
 
 _NEIGHBOURS = 10
-_WEIGHTS = np.array([1.0, 0.3, 0.1])  # of elevation, azimuth and distance
 
 
 def _fit(train: Windows, seed: int) -> State:
     assert train.position is not None
     return {
-        "position": _coordinates(train.position[:, -1]),
+        "position": beam_coordinates(train.position[:, -1]),
         "powers": relative_powers(train.past[:, -1]).astype(np.float16),
         "site": train.site,
     }
-
-
-def _coordinates(position: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return coordinates whose distances say how similar beams are: elevation counts most of positions with heights."""
-    return bearings(position) * _WEIGHTS if position.shape[-1] == 3 else position
 
 
 @register("position-map", fit=_fit, positions=True)
@@ -47,7 +40,7 @@ def position_map(windows: Windows, state: State) -> Scores:
     """
     assert windows.position is not None
     scores = np.repeat(relative_powers(windows.past[:, -1:]), windows.ahead, 1)
-    places = _coordinates(extrapolate(windows.position, windows.ahead))
+    places = beam_coordinates(extrapolate(windows.position, windows.ahead))
     for site in np.unique(windows.site):
         known, here = state["site"] == site, windows.site == site
         if known.any():

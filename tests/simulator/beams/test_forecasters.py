@@ -142,6 +142,22 @@ def test_measures_equal_a_loop_and_intervals_are_over_flights() -> None:
     assert np.isnan(measure(scores, replace(windows, measured=False)).values[2]).all()
 
 
+def test_neighbours_with_heights_are_near_in_elevation_not_in_metres() -> None:
+    rng = np.random.default_rng(5)
+    count = 900
+    elevation, azimuth = rng.uniform(-0.8, 0.8, count), rng.uniform(-0.4, 0.4, count)
+    distance = rng.uniform(20, 140, count)
+    across = distance * np.sqrt(1 - elevation**2)
+    place = np.stack([across * np.cos(azimuth), across * np.sin(azimuth), distance * elevation], -1)
+    future = np.eye(16, dtype=np.float32)[np.floor((elevation + 1) * 8).astype(int)][:, None] + np.float32(1e-3)
+    past = np.repeat(future[:1], count, 0).repeat(2, 1)  # tells nothing
+    number = np.arange(count)
+    windows = Windows(past, future, place[:, None].repeat(2, 1), 0 * number, number, 0 * number, True, number)
+    train, held = windows.part(number < 800), windows.part(number >= 800)
+    method = forecaster("knn-position")
+    assert measure(method.scores(held, method.state(train, 0)), held).values[0, 0] > 0.6
+
+
 def test_few_or_equal_flights_have_no_interval() -> None:
     rng = np.random.default_rng(4)
     future = rng.exponential(size=(50, 2, 8)).astype(np.float32)
