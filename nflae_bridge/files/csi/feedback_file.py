@@ -19,6 +19,7 @@ from matlab_io.writing.mat_writer import DropArray, Value
 from matlab_io.writing.output import MatOutput, version_for
 from nflae_bridge.engine.devices import single_thread
 from nflae_bridge.files.blocks import describe_bad_drop, drop_name
+from nflae_bridge.files.budget.carried import stated_budget
 from nflae_bridge.files.slots import Indices, SlotAxis
 from nflae_bridge.files.validation import fault_of, good_drops
 from simulator.csi.feedback.codec import FeedbackFormat, parse_format
@@ -189,6 +190,8 @@ def _encode_slot(
 def decode_file(source: Path, output: Path, version: str | None) -> tuple[str, FeedbackFormat]:
     """Write the CSI that follows from the reports in a file, read from ``bits`` and ``nflae_info`` only.
 
+    The link budget and the time between slots are those that the file states.
+
     Parameters
     ----------
     source : Path
@@ -221,8 +224,9 @@ def decode_file(source: Path, output: Path, version: str | None) -> tuple[str, F
     written = version_for(output, version or detect_version(source))
     per_slot = reports.reshape(size, users, -1, drops[-1], order="F").transpose(3, 2, 1, 0)
     decoder = FeedbackDecoder(link, per_slot.shape[1] * users)
-    values: dict[str, Value] = {key: texts[key] for key in ("layout", "convention")}
-    values["nflae_info"] = _parameters(link, antenna_axes)
+    budget = stated_budget(source)
+    info = _parameters(link, antenna_axes) | ({"drop_axis": "time"} if "slot_seconds" in budget else {})
+    values = {"layout": texts["layout"], "convention": texts["convention"], **budget, "nflae_info": info}
     out = MatOutput(output, written, [array], values, [source])
     out.begin()
     try:

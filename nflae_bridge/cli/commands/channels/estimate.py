@@ -225,6 +225,7 @@ def _described(file: ChannelFile, estimation: EstimationOptions) -> str:
 def _values(file: ChannelFile, estimation: EstimationOptions) -> dict[str, Value]:
     """Return the link budget of the input, for `nflae precode`, and the struct that describes the estimation."""
     from matlab_io.version import __version__
+    from nflae_bridge.files.budget.carried import carried_budget
     from nflae_bridge.files.csi.estimate_file import USED_METHODS
 
     info: dict[str, Value] = {
@@ -239,7 +240,7 @@ def _values(file: ChannelFile, estimation: EstimationOptions) -> dict[str, Value
         "snapshots": estimation.snapshots,
         "noise": _noise(estimation),
     }
-    return {**file.scalars, "nflae_info": info}
+    return {**carried_budget(file, range(file.drops), file.drop_axes, warn), "nflae_info": info}
 
 
 def _report(summary: EstimationSummary) -> None:

@@ -148,10 +148,12 @@ def _prediction(link: FeedbackFormat) -> str:
 def _values(file: ChannelFile) -> dict[str, Value]:
     """Return the link budget of the input, for `nflae precode`, and the origin of the channels."""
     from matlab_io.version import __version__
-    from nflae_bridge.files.slots import slot_seconds
+    from nflae_bridge.files.budget.carried import carried_budget
+    from nflae_bridge.files.slots import SlotAxis, slot_seconds
 
     info: dict[str, Value] = {"version": __version__, "input": str(file.path), "variable": file.variable}
-    values: dict[str, Value] = dict(file.scalars)
+    axis = SlotAxis.of(file)
+    values = carried_budget(file, axis.by_slot().reshape(-1), (*axis.subcarrier_axes, axis.slots), warn)
     seconds = slot_seconds(file)
     if seconds is not None:
         values["slot_seconds"] = seconds

@@ -124,7 +124,7 @@ def command(
                 rolling=rolling,
                 batch=batch,
                 version=mat_version,
-                values=_values(file, predictor, prediction, spacing),
+                values=_values(file, predictor, prediction, spacing, rolling),
                 advance=advance,
                 units=units,
             )
@@ -170,10 +170,11 @@ def _announce(
 
 
 def _values(
-    file: ChannelFile, predictor: FilePredictor, prediction: PredictionOptions, spacing: float | None
+    file: ChannelFile, predictor: FilePredictor, prediction: PredictionOptions, spacing: float | None, rolling: bool
 ) -> dict[str, Value]:
     """Return the link budget of the input, for `nflae precode`, and the struct that describes the prediction."""
     from matlab_io.version import __version__
+    from nflae_bridge.files.budget.carried import carried_budget
     from nflae_bridge.files.csi.prediction import USED_METHODS
 
     info: dict[str, Value] = {
@@ -183,7 +184,8 @@ def _values(
         "methods": ",".join(USED_METHODS),
         "drop_axis": "time",
     }
-    values: dict[str, Value] = dict(file.scalars)
+    axis, slots = predictor.axis, (predictor.axis.slots,) if rolling else ()
+    values = carried_budget(file, (), (*axis.subcarrier_axes, predictor.ahead, *slots), warn)
     if spacing is not None:
         values["slot_seconds"] = spacing
     return values | {"nflae_info": info | prediction.info() | {"history": predictor.history}}
