@@ -33,6 +33,8 @@ class Journal(Generic[Entry]):
         The file.
     entries
         Those of an earlier run with the same identity.
+    count
+        Number of entries in the file, those added included.
 
     Raises
     ------
@@ -55,7 +57,8 @@ class Journal(Generic[Entry]):
         self._file.truncate(length)
         self._file.seek(length)
         if not length:
-            self.add({"identity": identity})
+            self._write({"identity": identity})
+        self.count = len(self.entries)
 
     def _read(self, identity: dict[str, str], parse: Callable[[dict[str, Any]], Entry], remedy: str) -> int:
         """Read the entries and return the number of bytes up to the end of the last whole line."""
@@ -78,6 +81,10 @@ class Journal(Generic[Entry]):
 
     def add(self, content: dict[str, Any]) -> None:
         """Append an entry's content and flush it to disk."""
+        self._write(content)
+        self.count += 1
+
+    def _write(self, content: dict[str, Any]) -> None:
         self._file.write(json.dumps(content, separators=(",", ":")) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())

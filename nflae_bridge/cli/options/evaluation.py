@@ -72,7 +72,13 @@ class EvaluationOptions:
         ------
         click.UsageError
             If options exclude each other.
+        NflaeError
+            For a CSI model that does not exist.
         """
+        if self.csi is not None:
+            from simulator.csi.models import parse_csi
+
+            parse_csi(self.csi)
         swept = self.sweep is not None and len(self.sweep) > 1
         kind: PlotKind = self.plot_kind or ("snr" if swept else "cdf" if self.degrades else "users")
         if self.csi is not None and self.true_variable is not None:

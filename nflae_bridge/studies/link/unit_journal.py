@@ -60,6 +60,11 @@ class UnitJournal:
         self.path = self._journal.path
         self.outcomes = self._journal.entries
 
+    @property
+    def count(self) -> int:
+        """Number of outcomes in the file, those added included."""
+        return self._journal.count
+
     def add(self, outcome: Outcome) -> None:
         """Append an outcome and flush it to disk."""
         self._journal.add(

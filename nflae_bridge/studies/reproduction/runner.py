@@ -117,13 +117,37 @@ def plan_work(experiments: Sequence[Experiment], study: Study) -> WorkPlan:
     NflaeError
         As `require_same_runs`.
     """
+    units = {experiment.name: experiment.units(study) for experiment in experiments}
+    return WorkPlan(units, finished_units(experiments, study))
+
+
+def finished_units(experiments: Sequence[Experiment], study: Study) -> dict[str, set[str]]:
+    """Return the keys of the units whose rows are on disk.
+
+    Parameters
+    ----------
+    experiments
+        The experiments.
+    study
+        The run.
+
+    Returns
+    -------
+    dict of str to set of str
+        Keys by experiment.
+
+    Raises
+    ------
+    NflaeError
+        As `require_same_runs`.
+    """
     finished: dict[str, set[str]] = {experiment.name: set() for experiment in experiments}
     for experiment in experiments:
         if (study.folder / (experiment.name + JOURNAL_SUFFIX)).exists():
             journal = _journal(experiment, study)
             finished[experiment.name] |= {entry.key for entry in journal.entries}
             journal.close()
-    return WorkPlan({experiment.name: experiment.units(study) for experiment in experiments}, finished)
+    return finished
 
 
 def run(

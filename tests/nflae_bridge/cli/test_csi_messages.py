@@ -30,3 +30,10 @@ def test_a_task_that_does_not_exist_is_refused_with_the_tasks_there_are(nflae: R
     done = nflae("models", "--task", "x")
     assert done.exit_code == 1
     assert "unknown task 'x': there are estimate, feedback, forecast, mask, multi, precode, predict" in done.output
+
+
+def test_a_csi_model_that_does_not_exist_is_refused_before_anything_is_printed(nflae: Run, write_mat: WriteMat) -> None:
+    done = nflae("evaluate", write_mat(random_channels(16, 2, 8)), "--csi", "nonsense:3")
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    assert "no CSI 'nonsense:3': there are perfect, aged:SLOTS" in done.stderr

@@ -38,6 +38,11 @@ def test_entries_come_back_in_order_and_more_can_follow(tmp_path: Path) -> None:
     assert write(path) == [5, 3, 9]
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert lines == [{"identity": IDENTITY}, {"value": 5}, {"value": 3}, {"value": 9}]
+    again = open_ledger(path)
+    assert again.count == 3
+    again.add({"value": 4})
+    assert again.count == 4
+    again.close()
 
 
 def test_a_file_cut_anywhere_keeps_its_whole_lines_and_nothing_else(tmp_path: Path) -> None:

@@ -152,6 +152,24 @@ def test_killed_and_repeated(link: Link, write_mat: WriteMat, tmp_path: Path) ->
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("before", "told"), [(0, "interrupted before a batch was done"), (2, "2 finished batches in")])
+def test_an_interrupt_counts_the_finished_batches(
+    nflae: Run, link: Link, write_mat: WriteMat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: int, told: str
+) -> None:
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    path = write_mat(random_channels(drops=4))
+    once = ("link", path, *QUICK[:6], "--snr-db", 6, "--drops", 4, "--batch", 2, "-o", tmp_path / "out")
+    if before:
+        assert nflae(*once).exit_code == 0
+    monkeypatch.setattr("nflae_bridge.studies.link.sweep.run_sweep", interrupt)
+    done = nflae(*once)
+    assert done.exit_code == 1
+    assert told in done.stderr
+    assert done.stderr.rstrip().endswith(": repeat the command to resume")
+
+
 def test_workers_change_nothing(link: Link, write_mat: WriteMat, warm_workers: None) -> None:
     pytest.importorskip("distributed")
     source = write_mat(random_channels(drops=6, users=3))

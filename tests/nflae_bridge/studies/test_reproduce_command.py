@@ -357,7 +357,10 @@ def test_interrupted_run_goes_on_where_it_was_to_the_same_bytes(
 ) -> None:
     out, work.interrupt = tmp_path / "out", f"{experiment} {index}"
     line = failed("gain", "enfr", "-o", out)
-    for text in ("interrupted", str(out), "repeat the command to resume"):
+    done_before = 3 * (experiment == "enfr") + index
+    counted = {0: " before a unit was done", 1: "; 1 finished unit"}.get(done_before, f"; {done_before} finished units")
+    assert f"interrupted{counted} in" in line
+    for text in (str(out), "repeat the command to resume"):
         assert text in line
     lines = (out / f"{experiment}.jsonl").read_text().splitlines()
     assert [json.loads(line)["key"] for line in lines[1:]] == [f"unit {before}" for before in range(index)]

@@ -174,9 +174,9 @@ def command(
         try:
             points = run_sweep(drop_source, settings, snr_db, errors, drops, record, cluster, advance)
         except KeyboardInterrupt:
-            raise NflaeError(
-                f"interrupted; the finished batches are in {record.path}: repeat the command to resume"
-            ) from None
+            found = f"interrupted; {record.count} finished batches in {record.path}"
+            kept = found if record.count else "interrupted before a batch was done"
+            raise NflaeError(f"{kept}: repeat the command to resume") from None
     _report(points, drop_source.users, settings.waveform.samples(settings.symbols))
     _write(output, points, drop_source, settings, refresh, look, kind)
 

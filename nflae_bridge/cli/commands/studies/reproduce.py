@@ -91,7 +91,13 @@ def command(
     from nflae_bridge.studies.reproduction import load_experiment
     from nflae_bridge.studies.reproduction.compute_budget import COMPUTE_BUDGETS
     from nflae_bridge.studies.reproduction.output import clear, require_no_strays
-    from nflae_bridge.studies.reproduction.runner import plan_work, require_backbone, require_same_runs, run
+    from nflae_bridge.studies.reproduction.runner import (
+        finished_units,
+        plan_work,
+        require_backbone,
+        require_same_runs,
+        run,
+    )
     from nflae_bridge.studies.reproduction.study import Study
 
     if threads is not None:
@@ -119,4 +125,8 @@ def command(
                 rows.show()
     except KeyboardInterrupt:
         repeat = "repeat the command without --overwrite" if overwrite else "repeat the command"
-        raise NflaeError(f"interrupted; the finished units are in {output}: {repeat} to resume") from None
+        count = sum(map(len, finished_units(chosen, study).values()))
+        kept = (
+            f"interrupted; {count} finished unit{'s' * (count > 1)}" if count else "interrupted before a unit was done"
+        )
+        raise NflaeError(f"{kept} in {output}: {repeat} to resume") from None
