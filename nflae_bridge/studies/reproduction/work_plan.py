@@ -37,6 +37,7 @@ _UNKNOWN = 1.0  # s, of a unit without expected times
 _STEP = re.compile(r"step (\d+) of (\d+)")
 _LEAST_MEASURED = 0.02  # of an experiment, before its time left is stated
 _PRIOR = 0.05  # weight of the expected time of an activity, as a finished part of it
+_FIRST_STEP = 0.1  # of an activity: a first step of a smaller part is not measured, as it contains the start
 _OVERDUE = 0.25  # time left of an activity over its expected time, as a part of that it has taken
 
 
@@ -184,6 +185,7 @@ class WorkPlan:
         self._experiment, self._waiting = "", list[Activity]()
         self._current: Activity | None = None
         self._part, self._since = 0.0, 0.0
+        self._measured_from = 0.0, 0.0  # part and time from which the steps of the present activity are measured
 
     def begin(self, experiment: str, key: str) -> None:
         """Begin a unit.
@@ -195,7 +197,7 @@ class WorkPlan:
         """
         self._experiment = experiment
         self._waiting = self._plan[experiment].pop(key)
-        self._current, self._part, self._since = None, 0.0, self._clock()
+        self._start_activity(None)
         self.note("")
 
     def note(self, text: str) -> None:
@@ -208,10 +210,13 @@ class WorkPlan:
         if activity is not self._current:
             self._end_activity()
             del self._waiting[: self._waiting.index(activity) + 1]
-            self._current = activity
+            self._start_activity(activity)
         step = _STEP.search(text)
         if step:
-            self._part = max(self._part, int(step[1]) / int(step[2]))
+            part = int(step[1]) / int(step[2])
+            if not self._part and part < _FIRST_STEP:
+                self._measured_from = part, self._clock()
+            self._part = max(self._part, part)
 
     def finish(self) -> None:
         """Finish the unit that was begun."""
@@ -236,7 +241,7 @@ class WorkPlan:
         expected += sum(each.seconds for each in waiting[experiment])
         fraction = 1 - expected / self._whole[experiment] if self._whole[experiment] else 1.0
         known = sum(pair[0] for pair in self._measured.values())
-        known += 0.0 if self._current is None else self._part * self._current.seconds
+        known += 0.0 if self._current is None else self._steps()[0] * self._current.seconds
         if known < _LEAST_MEASURED * self._whole[experiment]:
             return WorkLeft(fraction)
         times = {name: sum(map(self._time, each)) for name, each in waiting.items()}
@@ -251,7 +256,8 @@ class WorkPlan:
             return expected, seconds
         whole, taken = self._time(self._current), self._clock() - self._since
         if self._part:
-            rest = (1 - self._part) * (taken + _PRIOR * whole) / (self._part + _PRIOR)
+            part, during = self._steps()
+            rest = (1 - self._part) * (during + _PRIOR * whole) / (part + _PRIOR)
         else:
             rest = max(whole - taken, _OVERDUE * taken)
         return expected + (1 - self._part) * self._current.seconds, seconds + rest
@@ -261,8 +267,9 @@ class WorkPlan:
         expected, measured = self._measured.get(activity.note, (0.0, 0.0))
         if not expected:
             pairs = list(self._measured.values())
-            if self._current is not None and self._part:
-                pairs.append((self._part * self._current.seconds, self._clock() - self._since))
+            part, during = self._steps()
+            if self._current is not None and part:
+                pairs.append((part * self._current.seconds, during))
             expected, measured = (sum(each) for each in zip(*pairs, strict=True)) if pairs else (1.0, 1.0)
         return activity.seconds * measured / expected if expected else activity.seconds
 
@@ -271,7 +278,16 @@ class WorkPlan:
         if self._current is not None:
             expected, measured = self._measured.get(self._current.note, (0.0, 0.0))
             self._measured[self._current.note] = expected + self._current.seconds, measured + now - self._since
-        self._current, self._part, self._since = None, 0.0, now
+        self._start_activity(None)
+
+    def _start_activity(self, activity: Activity | None) -> None:
+        self._current, self._part, self._since = activity, 0.0, self._clock()
+        self._measured_from = 0.0, self._since
+
+    def _steps(self) -> tuple[float, float]:
+        """Return the part of the present activity that its measured steps are, and their time, s."""
+        part, since = self._measured_from
+        return max(0.0, self._part - part), self._clock() - since
 
 
 def _activities(unit: Unit, seen: set[Path]) -> list[Activity]:

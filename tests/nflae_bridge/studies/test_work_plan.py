@@ -72,6 +72,30 @@ def test_steps_replace_the_expected_time_of_the_present_activity() -> None:
     assert plan.left("x").seconds == pytest.approx(20 + 80, rel=0.05)
 
 
+def test_the_start_of_an_activity_is_not_taken_for_its_steps() -> None:
+    plan, clock = planned(unit("a", training=100, judging=100))
+    plan.begin("x", "a")
+    plan.note("training y")
+    clock.now = 50.0  # of loading
+    plan.note("training y: step 1 of 100, loss 1")
+    assert plan.left("x").seconds is None
+    for step in range(2, 12):
+        clock.now += 3.0
+        plan.note(f"training y: step {step} of 100, loss 1")
+    assert plan.left("x").seconds == pytest.approx(3 * 89 + 3 * 100)
+    clock.now += 89 * 3
+    plan.note("judging")
+    assert plan.left("x").seconds == pytest.approx(50 + 3 * 99)
+
+
+def test_points_of_csi_prediction_count_their_horizons_and_users(tmp_path: Path) -> None:
+    experiment, study = load_experiment("csi-prediction"), study_in(tmp_path)
+    seconds = {each.key: sum(activity.seconds for activity in each.expected) for each in experiment.units(study)}
+    few, many = (experiment.units(each)[0].expected for each in (study, replace(study, compute_budget=FULL)))
+    assert many[0].seconds == pytest.approx(FULL.test_drops / QUICK.test_drops * few[0].seconds)
+    assert seconds["age"] > 1.5 * seconds["flight N=64 30 GHz 20 m/s 0.25 ms, 10 dB"]
+
+
 def test_an_activity_over_its_time_has_a_part_of_it_left() -> None:
     plan, clock = planned(unit("a", solving=10), unit("b", solving=10))
     plan.begin("x", "a")

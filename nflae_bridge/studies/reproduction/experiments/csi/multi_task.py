@@ -21,14 +21,14 @@ from nflae_bridge.training.recipe import Recipe
 _BATCHES = 6  # of each task's validation
 _JOINT, _ALONE = "one network", "one network per task"
 
-
-# Times of a training step, s, one core.
+# Times of a training step, s, two cores.
 _STEP_SECONDS = {
-    _JOINT: 0.19,
-    f"{_ALONE}: precode": 0.66,
-    f"{_ALONE}: predict": 0.16,
-    f"{_ALONE}: estimate": 0.48,
+    _JOINT: 0.020,
+    f"{_ALONE}: precode": 0.013,
+    f"{_ALONE}: predict": 0.018,
+    f"{_ALONE}: estimate": 0.020,
 }
+_COMPARISON_SECONDS = 2.0
 
 
 def _units(study: Study) -> list[Unit]:
@@ -36,7 +36,7 @@ def _units(study: Study) -> list[Unit]:
         Activity(f"training {name}", _STEP_SECONDS[name] * recipe.steps, finished_mark(study.folder / "runs", recipe))
         for name, recipe in _recipes(study).items()
     ]
-    return [Unit("tasks", partial(_compared, study), [*expected, Activity("comparison", 20.0)])]
+    return [Unit("tasks", partial(_compared, study), [*expected, Activity("comparison", _COMPARISON_SECONDS)])]
 
 
 def _recipes(study: Study) -> dict[str, Recipe]:

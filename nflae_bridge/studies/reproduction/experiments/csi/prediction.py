@@ -13,7 +13,7 @@ from nflae_bridge.studies.csi.comparison import Row, compare_predictors
 from nflae_bridge.studies.csi.measures import USERS
 from nflae_bridge.studies.csi.predictors import predictor
 from nflae_bridge.studies.csi.settings import SETTINGS, Setting
-from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Unit
+from nflae_bridge.studies.reproduction.experiment import Activity, Check, Experiment, Unit
 from nflae_bridge.studies.reproduction.study import Study
 from nflae_bridge.studies.reproduction.trained_baselines import Note
 from nflae_bridge.tasks.predict import load_predictor
@@ -23,6 +23,8 @@ _SNR_DB = (0, 10, 20)
 _HORIZONS = (1, 4)
 _AGE_SETTING, _AGE_SNR_DB, _AGES = SETTINGS[1], 10, (1, 2, 3, 4, 6, 8)
 _BUDGET_DROPS_PER_DROP = 5  # six methods at 25 points, each with predictions of every user
+# Seconds per user on two cores: of the channels, by source, and of the predictions, per horizon.
+_DRAW_SECONDS, _PREDICTION_SECONDS = {"flight": 1e-3, "cdl": 3e-3, "umi": 3e-3}, 4e-4
 CLASSICAL = tuple(name for name in METHODS if name not in ("auto", "hold", "nflae"))
 LOOKS: dict[str, tuple[str, dict[str, Any]]] = {
     "hold": ("latest snapshot (hold)", {"color": "#999999", "linestyle": "--", "marker": "D"}),
@@ -36,19 +38,32 @@ LOOKS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def _units(study: Study) -> list[Unit]:
     points = [
-        Unit(f"{setting.name}, {snr_db} dB", partial(_at, study, setting, snr_db, _HORIZONS))
+        Unit(
+            f"{setting.name}, {snr_db} dB",
+            partial(_at, study, setting, snr_db, _HORIZONS),
+            _expected(study, setting, _HORIZONS),
+        )
         for setting in SETTINGS
         for snr_db in _SNR_DB
     ]
-    return [Unit("age", partial(_at, study, _AGE_SETTING, _AGE_SNR_DB, _AGES)), *points]
+    aged = _expected(study, _AGE_SETTING, _AGES)
+    return [Unit("age", partial(_at, study, _AGE_SETTING, _AGE_SNR_DB, _AGES), aged), *points]
+
+
+def _expected(study: Study, setting: Setting, horizons: tuple[int, ...]) -> list[Activity]:
+    seconds = _DRAW_SECONDS[setting.source] + _PREDICTION_SECONDS * len(horizons)
+    return [Activity(setting.name, seconds * _users(study))]
+
+
+def _users(study: Study) -> int:
+    return USERS * study.compute_budget.test_drops // _BUDGET_DROPS_PER_DROP
 
 
 def _at(study: Study, setting: Setting, snr_db: int, horizons: tuple[int, ...], note: Note) -> list[Row]:
     note(setting.name)
     methods = {name: predictor(name) for name in CLASSICAL}
     methods["auto"] = predictor("auto", load_predictor("auto"))
-    users = USERS * study.compute_budget.test_drops // _BUDGET_DROPS_PER_DROP
-    rows = compare_predictors(setting, methods, study.engines["tiny"], snr_db, horizons, users, study.seed)
+    rows = compare_predictors(setting, methods, study.engines["tiny"], snr_db, horizons, _users(study), study.seed)
     return [{"kind": "age" if horizons == _AGES else "point", **row} for row in rows]
 
 
