@@ -283,8 +283,13 @@ class _LogTicks(LogLocator):
     def tick_values(self, vmin: float, vmax: float) -> Any:
         """Return the ticks between two ends."""
         axis: Any = self.axis
-        room = max(2, axis.get_tick_space())
-        self.set_params(subs=(1, 2, 5) if 3 * np.log10(vmax / vmin) < room + 1 else (1,), numticks=room)
+        scale = 72 / axis.axes.figure.dpi
+        along, _ = axis.axes.get_window_extent().size[:: 1 if axis.axis_name == "x" else -1] * scale
+        size = FontProperties(size=rcParams[f"{axis.axis_name}tick.labelsize"]).get_size_in_points()
+        longest = size * (0.7 * len(f"{vmax:,.0f}") if axis.axis_name == "x" else 1.2)
+        decades = np.log10(vmax / vmin)
+        subs = (1, 2, 5) if 0.3 * along > longest * decades else (1,)
+        self.set_params(subs=subs, numticks=max(2, int(along / longest)))
         return super().tick_values(vmin, vmax)
 
 

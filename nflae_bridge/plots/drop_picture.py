@@ -122,8 +122,9 @@ class Room:
     @property
     def listed_users(self) -> int:
         """Largest number of users whose bars have room for their numbers."""
-        height = (0.4 * self.height - 6) if self.layout == "stacked" else self.height - 10
-        return int(height / (0.85 if self.layout == "wide" else 1.2))
+        if self.layout == "stacked":
+            return int((0.4 * self.height - 6) / 1.2)
+        return int(self.height - 13) if self.layout == "wide" else int((self.height - 15) / 1.2)
 
     @property
     def bar_characters(self) -> int:
@@ -222,7 +223,7 @@ def mark_users(
             clip_on=False,
         )
     in_points = {user: ((x - left) * scale[0], (y - bottom) * scale[1]) for user, (x, y) in places.items()}
-    for users, (right_of, above) in _label_offsets(in_points, size).items():
+    for users, (right_of, above) in _label_offsets(in_points, size, marker_size / 9).items():
         axes.annotate(
             ", ".join(str(user + 1) for user in users),
             places[users[0]],
@@ -238,7 +239,7 @@ def mark_users(
 
 
 def _label_offsets(
-    places: Mapping[int, tuple[float, float]], size: tuple[float, float]
+    places: Mapping[int, tuple[float, float]], size: tuple[float, float], scale: float = 1.0
 ) -> dict[tuple[int, ...], tuple[float, float]]:
     """Return the offset of each label from its marker, points, where it covers the fewest markers and labels.
 
@@ -255,19 +256,19 @@ def _label_offsets(
     offsets: dict[tuple[int, ...], tuple[float, float]] = {}
     for group in groups:
         x, y = places[group[0]]
-        half = _DIGIT_POINTS / 2 * len(", ".join(str(user + 1) for user in group))
+        half = scale * _DIGIT_POINTS / 2 * len(", ".join(str(user + 1) for user in group))
 
         def crossings(offset: tuple[float, float], x: float = x, y: float = y, half: float = half) -> int:
             centre = (x + offset[0] + (half if offset[0] > 0 else -half), y + offset[1])
-            outside = not (half <= centre[0] <= size[0] - half and 6 <= centre[1] <= size[1] - 6)
-            markers = sum(_within(centre, *place, half + 5, 11) for place in places.values())
+            outside = not (half <= centre[0] <= size[0] - half and 6 * scale <= centre[1] <= size[1] - 6 * scale)
+            markers = sum(_within(centre, *place, half + 5 * scale, 11 * scale) for place in places.values())
             return (
                 outside
                 + markers
-                + sum(_within(centre, across, up, half + other + 4, 11) for across, up, other in labels)
+                + sum(_within(centre, across, up, half + other + 4 * scale, 11 * scale) for across, up, other in labels)
             )
 
-        best = min(_OFFSETS, key=crossings)
+        best = min(((scale * across, scale * up) for across, up in _OFFSETS), key=crossings)
         labels.append((x + best[0] + (half if best[0] > 0 else -half), y + best[1], half))
         offsets[tuple(group)] = best
     return offsets

@@ -10,10 +10,13 @@ import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from nflae_bridge.plots.names import label
 from nflae_bridge.plots.style import grid_axes, legend_beside, styles
 from nflae_bridge.studies.link.sweep import Point
 from nflae_bridge.studies.link.tables import goodput
 from simulator.link_level.counting import Counts, Tally
+
+_APART = 0.012  # of the range of SNRs, between neighbouring schemes
 
 
 def error_rates_picture(points: Sequence[Point], title: str) -> Figure:
@@ -63,7 +66,7 @@ def goodput_picture(points: Sequence[Point], users: int, channel_uses: int, titl
         found = [point.sums[name].pooled() for point in points]
         axes.plot(snr, [users * each.rate / each.chances for each in found], "--", color=colour, linewidth=1.2)
         delivered = [users * goodput(each, channel_uses) for each in found]
-        axes.plot(snr, delivered, color=colour, marker=marker, markersize=5, label=name)
+        axes.plot(snr, delivered, color=colour, marker=marker, markersize=5, label=label(name))
     axes.plot([], [], "--", color="#444444", linewidth=1.2, label="SE: log2(1 + SINR)")
     axes.set_ylabel("sum over users [bps/Hz]")
     axes.set_ylim(bottom=0)
@@ -92,7 +95,7 @@ def evm_picture(points: Sequence[Point], title: str) -> Figure:
         found = [point.sums[name].pooled() for point in points]
         axes.plot(snr, [-each.sinr_db for each in found], "--", color=colour, linewidth=1.2)
         measured = [each.evm_db for each in found]
-        axes.plot(snr, measured, linestyle="", color=colour, marker=marker, markersize=6, label=name)
+        axes.plot(snr, measured, linestyle="", color=colour, marker=marker, markersize=6, label=label(name))
     axes.plot([], [], "--", color="#444444", linewidth=1.2, label="-SINR")
     axes.set_ylabel("EVM [dB]")
     legend_beside(axes)
@@ -128,9 +131,9 @@ def timeline_picture(
         series = point.series(name)
         values = (users * series.rate / series.chances, 100 * series.near_field / series.chances, series.bler)
         for axes, value in zip(panels, values, strict=True):
-            axes.step(drops + 1, value, where="mid", color=colour, linewidth=1.4, label=name)
-    for axes, label in zip(panels, ("SE [bps/Hz]", "near-field users [%]", "block error rate"), strict=True):
-        axes.set_ylabel(label)
+            axes.step(drops + 1, value, where="mid", color=colour, linewidth=1.4, label=label(name))
+    for axes, name in zip(panels, ("SE [bps/Hz]", "near-field users [%]", "block error rate"), strict=True):
+        axes.set_ylabel(name)
         axes.set_xlabel("")
         if refresh > 1 and len(drops) <= 40 * refresh:
             for start in range(0, int(drops[-1]) + 1, refresh):
@@ -164,14 +167,17 @@ def _schemes(points: Sequence[Point]) -> list[tuple[str, str, str]]:
 _RateAndInterval = Callable[[Tally], tuple[Counts, Counts, Counts]]
 
 
-def _draw_rates(axes: Any, points: Sequence[Point], label: str, rate_of: _RateAndInterval) -> None:
-    unseen = False
-    for name, colour, marker in _schemes(points):
+def _draw_rates(axes: Any, points: Sequence[Point], quantity: str, rate_of: _RateAndInterval) -> None:
+    unseen, schemes = False, _schemes(points)
+    at = np.array([point.snr_db for point in points])
+    apart = _APART * (np.ptp(at) or 1.0)  # intervals of the same SNR stand side by side
+    for index, (name, colour, marker) in enumerate(schemes):
         values = np.array([np.concatenate(rate_of(point.sums[name].pooled())) for point in points])
-        snr, (rate, low, high) = np.array([point.snr_db for point in points]), values.T
+        snr, (rate, low, high) = at + apart * (index - (len(schemes) - 1) / 2), values.T
         seen = rate > 0
         spread = np.maximum([rate - low, high - rate], 0)[:, seen]
-        axes.errorbar(snr[seen], rate[seen], spread, color=colour, marker=marker, markersize=5, capsize=2.5, label=name)
+        look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 5, "capsize": 2.5}
+        axes.errorbar(snr[seen], rate[seen], spread, label=label(name), **look)
         if not seen.all():
             arrow = 0.6 * high[~seen]
             axes.errorbar(snr[~seen], high[~seen], arrow, uplims=True, linestyle="", color=colour, capsize=4)
@@ -181,4 +187,4 @@ def _draw_rates(axes: Any, points: Sequence[Point], label: str, rate_of: _RateAn
         axes.plot([], [], linestyle="", marker=r"$\downarrow$", markersize=9, color="#444444", label=limit)
     axes.set_yscale("log")
     axes.set_ylim(top=1.5)
-    axes.set_ylabel(label)
+    axes.set_ylabel(quantity)

@@ -66,30 +66,30 @@ class FigureLook:
         """
         import matplotlib
 
+        from nflae_bridge.plots.style import fit_to_size, has_room
+
         content = io.BytesIO()
         # No date and no random identifiers.
         metadata = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[kind]
         with matplotlib.rc_context(self._settings()):
             figure = draw()
-            if self.size is not None and tuple(figure.get_size_inches()) != self.size:
-                from nflae_bridge.plots.style import fit_to_size
-
-                if not fit_to_size(figure, self.size):
-                    raise self._no_room(figure)
             with warnings.catch_warnings():
                 warnings.filterwarnings("error", "constrained_layout not applied")
                 try:
+                    drawn = tuple(figure.get_size_inches())
+                    if self.size is not None and drawn != self.size and not fit_to_size(figure, self.size):
+                        raise self._no_room(figure)
                     figure.savefig(content, format=kind, metadata=metadata)
                 except UserWarning:
                     raise self._no_room(figure) from None
+            if self.size is not None and not has_room(figure):
+                raise self._no_room(figure)
         return content.getvalue()
 
     def _no_room(self, figure: Figure) -> NflaeError:
         width, height = figure.get_size_inches()
-        return NflaeError(
-            f"{width:g} x {height:g} inches have no room for this plot in style {self.style}: pass a larger --size, or"
-            " --style paper"
-        )
+        remedy = "pass a larger --size" + (", or --style paper" if self.style != "paper" else "")
+        return NflaeError(f"{width:g} x {height:g} inches have no room for this plot in style {self.style}: {remedy}")
 
     def _settings(self) -> dict[str, object]:
         import matplotlib

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from nflae_bridge.plots.drop_picture import DropPicture, Room
 from nflae_bridge.plots.maps.users_map import draw_users
+from nflae_bridge.plots.names import label
 from nflae_bridge.plots.style import CAPACITY, OURS
 
 _AXIS_EMS, _BAR_EMS = 5.5, 1.5  # height of the axis and of a bar
@@ -114,7 +115,7 @@ def _draw_bars(axes: Any, bars: Sequence[SchemeBar], capacity: float, note: str,
         va="bottom",
         annotation_clip=False,
     )
-    axes.set_yticks(rows, [bar.name for bar in bars])
+    axes.set_yticks(rows, [label(bar.name) for bar in bars])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.04 * max(capacity, *(bar.mean_sum_rate for bar in bars)))
     axes.set_xlabel(f"mean sum rate [bps/Hz]   ({note})")

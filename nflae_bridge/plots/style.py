@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Sequence
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 
 from nflae_bridge.plots.names import label
 
@@ -43,15 +46,25 @@ _STYLES: dict[str, dict[str, Any]] = {
     "zf": {"color": "#56B4E9", "linestyle": "--", "marker": "v"},
     "mrt": {"color": "#999999", "linestyle": "--", "marker": "D"},
     "FFT test": {"color": "#009E73", "linestyle": "--", "marker": "P"},
+    "repeat": {"color": "#CC79A7", "linestyle": "--", "marker": "s"},
+    "velocity-centroid": {"color": "#56B4E9", "linestyle": "--", "marker": "s"},
+    "position-map": {"color": "#8C6D1F", "linestyle": "--", "marker": "s"},
+    "knn": {"color": "#000000", "linestyle": "--", "marker": "s"},
+    "ridge": {"color": "#999999", "linestyle": "--", "marker": "s"},
     "floor": {"color": "#000000", "linestyle": ":", "marker": ""},
 }
 _SYMBOLS = {"alpha_c": r"$\alpha_c$", "gamma_2": r"$\gamma_2$", "R_min": r"$R_\mathrm{min}$"}
+HELD, FREE = "with alpha_c and R_min:", "power limit alone:"  # headings of schemes in a legend
+PALE = {"alpha": 0.5, "linewidth": 1.0}
 _LABEL_EMS, _HANDLE_EMS = 5.0, 4.5  # widths of the labels of an axis, and of the handle of an entry of a legend
 _SMALL = 0.83  # size of small type
 _ASPECT = 1.5  # of a panel
 _LEGEND_SHARE = 0.28  # largest share of the width for a legend beside a panel
 _CENTER_LEFT = 6  # Matplotlib's code
-_LINE_EMS, _LEAST_EMS = 1.3, 5.0  # heights of a line, and of a panel that can be read
+_LINE_EMS = 1.3  # height of a line
+_LEAST_WIDTH_EMS, _LEAST_HEIGHT_EMS = 3.0, 4.0  # of a panel that can be read
+_LEAST_SCALE = 0.6  # of lines and markers
+_SLANT = 30.0  # of tick labels without room side by side, degrees
 _SOFT_BREAK = " \n"  # within a paragraph
 _SPARE = ("#CC79A7", "#E69F00", "#7A5195", "#B0A000", "#000000")
 
@@ -163,13 +176,31 @@ def draw_lines(axes: Any, rows: pd.DataFrame, x: str, y: str, heading: str = "",
     faint
         Draw the lines thin and pale.
     """
-    pale = {"alpha": 0.5, "linewidth": 1.0} if faint else {}
+    pale = PALE if faint else {}
     if heading:
         axes.plot([], [], linestyle="", label=heading)
     for name in rows["scheme"].unique():
         selected = rows[rows["scheme"] == name]
         axes.plot(selected[x], selected[y], label=label(name), markersize=6, **{**style(name), **pale})
     grid_axes(axes)
+
+
+def draw_by_constraints(axes: Any, rows: pd.DataFrame, x: str, constrained: pd.Series[bool]) -> None:
+    """Draw the sum rate of schemes that keep C3 and C4, and, pale, of those with the power limit alone.
+
+    Parameters
+    ----------
+    axes
+        Matplotlib axes.
+    rows
+        Table with columns ``scheme`` and ``sum_rate``.
+    x
+        Name of the column of the abscissa.
+    constrained
+        True in the rows of schemes that keep C3 and C4.
+    """
+    draw_lines(axes, rows[constrained], x, "sum_rate", heading=symbols(HELD))
+    draw_lines(axes, rows[~constrained], x, "sum_rate", heading=FREE, faint=True)
 
 
 def legend_beside(axes: Any, title: str | None = None) -> None:
@@ -190,8 +221,8 @@ def legend_beside(axes: Any, title: str | None = None) -> None:
 def fit_to_size(figure: Any, size: tuple[float, float]) -> bool:
     """Lay out a figure, drawn for its own size, for another one.
 
-    Panels of a row stand one above the other where they are larger then, a legend below where there is little width,
-    and titles, labels and remarks are broken into lines.
+    Panels of a row stand one above the other where they are larger then, a legend below where there is little width;
+    titles, labels and remarks are broken into lines, tick labels turned, lines and markers scaled.
 
     Parameters
     ----------
@@ -203,12 +234,13 @@ def fit_to_size(figure: Any, size: tuple[float, float]) -> bool:
     Returns
     -------
     bool
-        The size has room for the figure.
+        Titles, labels and legends leave room for the panels.
     """
+    panels = _panels(figure)
+    _scale_lines(panels, max(_LEAST_SCALE, min(1.0, size[0] / figure.get_size_inches()[0]) ** 0.5))
     figure.set_size_inches(*size)
     em = float(matplotlib.rcParams["font.size"]) / 72
     width, height = size[0] / em, size[1] / em
-    panels = [axes for axes in figure.axes if axes.get_visible() and axes.get_subplotspec() is not None]
     for text, character, across in ((figure._suptitle, 0.62, width), (figure._supxlabel, 0.42, width)):
         if text is not None:
             text.set_text(_broken(text.get_text(), character, across))
@@ -216,17 +248,84 @@ def fit_to_size(figure: Any, size: tuple[float, float]) -> bool:
     height -= _legend_below(figure, panels, width)
     rows, columns = _restack(figure, panels, width, height)
     across, up = width / columns - _LABEL_EMS, height / rows - 2 * _LINE_EMS
+    if min(across, up) <= 0:
+        return False
     for axes in panels:
         axes.set_title(_broken(axes.get_title("left"), 0.55, across), loc="left", fontsize="medium")
         axes.set_title(_broken(axes.get_title(), 0.55, across), fontsize="medium")
         axes.set_xlabel(_broken(axes.get_xlabel(), 0.55, across))
         axes.set_ylabel(_broken(axes.get_ylabel(), 0.55, up))
-    return up > _LEAST_EMS
+    figure.draw_without_rendering()
+    for axes in panels:
+        _turn_tick_labels(axes)
+    return True
+
+
+def has_room(figure: Any) -> bool:
+    """Check that the panels of a figure are large enough and that no two of its labels overlap.
+
+    Parameters
+    ----------
+    figure
+        Matplotlib figure, drawn before.
+
+    Returns
+    -------
+    bool
+        The labels of axes and ticks, titles and legends are apart and inside the figure.
+    """
+    em = figure.dpi * float(matplotlib.rcParams["font.size"]) / 72
+    panels = _panels(figure)
+    sizes = np.array([axes.get_window_extent().size for axes in panels]) / em
+    if (sizes < (_LEAST_WIDTH_EMS, _LEAST_HEIGHT_EMS)).any():
+        return False
+    parts: list[Any] = [figure._suptitle, figure._supxlabel, *figure.findobj(Legend)]
+    for axes in (axes for axes in figure.axes if axes.get_visible()):
+        parts += [axes.title, axes._left_title, axes.xaxis.label, axes.yaxis.label]
+        parts += [text for axis in (axes.xaxis, axes.yaxis) for text in _tick_labels(axis) if text.get_rotation() == 0]
+    boxes = [part.get_window_extent() for part in parts if part is not None and part.get_visible()]
+    boxes = [box.padded(-0.1 * em) for box in boxes if min(box.size) > 0]
+    page = figure.bbox
+    inside = all(page.contains(*box.min) and page.contains(*box.max) for box in boxes)
+    return inside and not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+
+
+def _panels(figure: Any) -> list[Any]:
+    return [axes for axes in figure.axes if axes.get_visible() and axes.get_subplotspec() is not None]
+
+
+def _scale_lines(panels: Sequence[Any], scale: float) -> None:
+    for line in (line for axes in panels for line in axes.get_lines()):
+        line.set_linewidth(scale * line.get_linewidth())
+        line.set_markersize(scale * line.get_markersize())
+
+
+def _tick_labels(axis: Any) -> list[Any]:
+    """Return the labels of the ticks between the ends of an axis."""
+    low, high = sorted(axis.get_view_interval())
+    ticks = zip(axis.get_major_ticks(), axis.get_majorticklocs(), strict=False)
+    labels = [tick.label1 for tick, place in ticks if low <= place <= high]
+    return [text for text in labels if text.get_text() and text.get_visible()]
+
+
+def _turn_tick_labels(axes: Any) -> None:
+    """Turn the labels of the abscissa where they overlap: slanted, or upright where lines would overlap, too."""
+    labels = _tick_labels(axes.xaxis)
+    boxes = [text.get_window_extent() for text in labels]
+    turned = any(text.get_rotation() for text in labels)
+    if len(boxes) < 2 or not (turned or any(one.overlaps(other) for one, other in pairwise(boxes))):
+        return
+    places = axes.transData.transform([(place, axes.get_ylim()[0]) for place in axes.get_xticks()])[:, 0]
+    line = _LINE_EMS * axes.figure.dpi * labels[0].get_fontsize() / 72
+    upright = np.abs(np.diff(places)).min() < line / np.sin(np.radians(_SLANT))
+    for text in labels:
+        text.set(rotation=90 if upright else _SLANT, ha="right", rotation_mode="anchor")
+        text.set_va("center" if upright else "top")
 
 
 def _broken(text: str, character: float, width: float) -> str:
     """Break the lines of a text that are longer than a width, all in ems; lines broken before are joined."""
-    lines = text.replace(_SOFT_BREAK, " ").split("\n")
+    lines = re.sub(r"\b(Figs?\.|Table) ", "\\1\N{NO-BREAK SPACE}", text.replace(_SOFT_BREAK, " ")).split("\n")
     return "\n".join(
         _SOFT_BREAK.join(textwrap.wrap(line, max(8, int(width / character)), break_long_words=False)) for line in lines
     )
@@ -258,13 +357,17 @@ def _legend_below(figure: Any, panels: Sequence[Any], width: float) -> float:
         return 0.0
     (legend,) = legends
     names, title = [text.get_text() for text in legend.get_texts()], legend.get_title().get_text()
+    drawn: dict[str, Any] = {}  # those of error bars lose their markers in a legend's own handles
+    for axes in panels:
+        drawn |= dict(reversed([pair[::-1] for pair in zip(*axes.get_legend_handles_labels(), strict=True)]))
+    handles = [drawn.get(name, handle) for name, handle in zip(names, legend.legend_handles, strict=True)]
     entry = _SMALL * (0.5 * max(len(re.sub(r"\$[^$]*\$", "xx", name)) for name in names) + _HANDLE_EMS)
     if entry < _LEGEND_SHARE * width:
         return 0.0
     columns = max(1, min(len(names), int(width / entry)))
     legend.remove()
     look: dict[str, Any] = {"ncols": columns, "frameon": False, "fontsize": "small", "title_fontsize": "small"}
-    below = figure.legend(legend.legend_handles, names, title=title or None, loc="lower center", **look)
+    below = figure.legend(handles, names, title=title or None, loc="lower center", **look)
     em = figure.dpi * float(matplotlib.rcParams["font.size"]) / 72
     remarks = 0.0 if figure._supxlabel is None else figure._supxlabel.get_window_extent().height / em + _SMALL
     page: float = figure.bbox.height / em

@@ -135,3 +135,26 @@ def test_iterations_beside_crowded_markers_do_not_overlap() -> None:
     assert len(numbers) == 17
     boxes = [text.get_window_extent().padded(-1) for text in numbers]
     assert sum(one.overlaps(other) for one, other in combinations(boxes, 2)) <= 1
+
+
+def bars() -> Figure:
+    figure = empty_figure("Bars", [], 9, 4)
+    axes = figure.subplots()
+    axes.bar(["pretrained", "linear MMSE", "learned, with prompt", "zero"], [1, 2, 3, 4])
+    axes.plot([0, 3], [0, 4], marker="o", markersize=6, linewidth=2)
+    return figure
+
+
+def test_names_below_bars_are_slanted_where_they_overlap(paper: None) -> None:
+    narrow, own = rendered(bars, (3.5, 2.6)), rendered(bars, None)
+    (axes,) = narrow.axes
+    assert [text.get_rotation() for text in axes.get_xticklabels()] == [30] * 4
+    assert all(inside(narrow, text) for text in axes.get_xticklabels())
+    assert {text.get_rotation() for text in own.axes[0].get_xticklabels()} == {0}
+    (line,), (full,) = axes.get_lines(), own.axes[0].get_lines()
+    assert line.get_markersize() / full.get_markersize() == pytest.approx((3.5 / 9) ** 0.5)
+
+
+def test_panels_too_flat_to_read_are_refused() -> None:
+    with pytest.raises(NflaeError, match=r"3.5 x 2.6 inches have no room .* in style paper: pass a larger --size$"):
+        rendered(lambda: panels("Channel prediction antenna by antenna on GPT-2 blocks", [REMARK]), (3.5, 2.6))

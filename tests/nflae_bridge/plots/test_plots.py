@@ -130,7 +130,7 @@ def test_schemes_figure_shows_every_scheme_and_the_capacity() -> None:
     bars = [SchemeBar("mrt", 5.0, ["5.00"]), SchemeBar("nflae", 9.5, ["9.50"])]
     figure = schemes_figure(picture(3), bars, 10.0, "20 drops")
     axes = figure.axes[-1]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["mrt", "nflae"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["MRT", "nflae"]
     assert [bar.get_width() for bar in axes.patches] == [5.0, 9.5]
     assert any("capacity 10.00" in text.get_text() for text in axes.texts)
     first, again = (
@@ -208,7 +208,7 @@ def test_axis_labels_do_not_overlap_at_the_width_of_a_column() -> None:
     [
         ("paper", (3.5, 2.4), False),
         ("paper", (3.5, 4.0), True),
-        ("house", (3.5, 5.0), True),
+        ("house", (3.5, 6.0), True),
         ("house", (8.4, 6.0), True),
     ],
 )

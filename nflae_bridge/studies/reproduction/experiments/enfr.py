@@ -89,7 +89,6 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
         clip_on=False,
         label="effective near-field region (ENFR) on the ground",
     )
-    plane.legend(loc="upper right", frameon=True)
     distance = torch.from_numpy(x)
     angle, away = angle_and_distance(distance, torch.zeros_like(distance), _ARRAY)
     reach = effective_rayleigh_distance(_ARRAY, angle, _LOSS)
@@ -101,8 +100,8 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
         ground.annotate(f"{edge:.2f} m", (edge, 205), xytext=(4, -10), textcoords="offset points", color="#0072B2")
     ground.set_ylim(0, 210)
     ground.set_xlabel("x [m]")
-    ground.set_ylabel("[m]")
-    ground.legend(loc="upper left", bbox_to_anchor=(0.1, 1.02), frameon=False)
+    ground.set_ylabel("r, ERD [m]")
+    figure.legend(loc="outside lower center", ncols=4, fontsize="small", frameon=False)
     return figure
 
 

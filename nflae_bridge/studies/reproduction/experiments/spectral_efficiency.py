@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from nflae_bridge.plots.names import label
-from nflae_bridge.plots.style import draw_lines, empty_figure, legend_beside, symbols
+from nflae_bridge.plots.style import draw_by_constraints, empty_figure, legend_beside, symbols
 from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row, Unit
 from nflae_bridge.studies.reproduction.operating_point import PUBLISHED, OperatingPoint
 from nflae_bridge.studies.reproduction.scheme_metrics import SchemeMetrics, evaluate_scheme
@@ -61,9 +61,7 @@ def sweep(
     def draw(study: Study, rows: pd.DataFrame) -> Figure:
         figure = empty_figure(f"{title} ({source})", experiment.cuts(study), width=10.5)
         axes = figure.subplots()
-        constrained = rows["scheme"].isin(CONSTRAINED)
-        draw_lines(axes, rows[constrained], "value", "sum_rate", heading=symbols("with alpha_c and R_min:"))
-        draw_lines(axes, rows[~constrained], "value", "sum_rate", heading="power limit alone:", faint=True)
+        draw_by_constraints(axes, rows, "value", rows["scheme"].isin(CONSTRAINED))
         axes.set_xticks(list(points))
         axes.set_xlabel(symbols(quantity))
         axes.set_ylabel("mean spectral efficiency [bps/Hz]")

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from nflae_bridge.plots.names import label
-from nflae_bridge.plots.style import empty_figure, legend_beside, style
+from nflae_bridge.plots.style import FREE, HELD, PALE, empty_figure, legend_beside, style, symbols
 from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row, Unit
 from nflae_bridge.studies.reproduction.operating_point import NOISE_POWER, PUBLISHED
 from nflae_bridge.studies.reproduction.study import SHIPPED, Study
@@ -93,7 +93,10 @@ def _draw(study: Study, rows: pd.DataFrame) -> Figure:
     figure = empty_figure("A drone flies out of the near field, seven users stay", EXPERIMENT.cuts(study), 10.5, 8)
     total, own, score = figure.subplots(3, 1, sharex=True, height_ratios=[2, 2, 1])
     for name in _SCHEMES:
-        selected, look = rows[rows["scheme"] == name], {**style(name), "marker": ""}
+        pale = {} if name in _CONSTRAINED else PALE
+        if name in (_SCHEMES[0], _SCHEMES[len(_CONSTRAINED)]):
+            total.plot([], [], linestyle="", label=symbols(FREE if pale else HELD))
+        selected, look = rows[rows["scheme"] == name], {**style(name), "marker": "", **pale}
         total.plot(selected["x_m"], selected["sum_rate"], label=label(name), **look)
         own.plot(selected["x_m"], selected["drone_rate"], **look)
     for name in SHIPPED:

@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from nflae_bridge.plots.names import label
-from nflae_bridge.plots.style import draw_lines, empty_figure, legend_beside, symbols
+from nflae_bridge.plots.style import draw_by_constraints, draw_lines, empty_figure, legend_beside, symbols
 from nflae_bridge.studies.reproduction.experiment import Check, Experiment, Row, Unit
 from nflae_bridge.studies.reproduction.operating_point import PUBLISHED
 from nflae_bridge.studies.reproduction.scheme_metrics import evaluate_scheme
@@ -48,7 +48,7 @@ def _at(study: Study, snr_db: int, note: Note) -> list[Row]:
 def _draw(study: Study, rows: pd.DataFrame) -> Figure:
     figure = empty_figure("Spectral efficiency when the CSI is noisy, K = 10", EXPERIMENT.cuts(study), 10.5, 8)
     rate, short = figure.subplots(2, 1, height_ratios=[2, 1], sharex=True)
-    draw_lines(rate, rows, "snr_db", "sum_rate")
+    draw_by_constraints(rate, rows, "snr_db", rows["scheme"].isin(CONSTRAINED))
     rate.set_ylabel("mean spectral efficiency on\nthe true channels [bps/Hz]")
     legend_beside(rate)
     draw_lines(short, rows.dropna(subset="short_of_min_rate"), "snr_db", "short_of_min_rate")

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from nflae_bridge.beams.inputs import INPUTS
 from nflae_bridge.beams.network import NetworkSettings, network_forecaster
 from nflae_bridge.network.config import BackboneConfig
-from nflae_bridge.plots.style import empty_figure, grid_axes, legend_beside
+from nflae_bridge.plots.style import empty_figure, grid_axes, legend_beside, style
 from nflae_bridge.studies.reproduction.experiment import Activity, Check, Experiment, Row, Unit
 from nflae_bridge.studies.reproduction.experiments.sensing.site_windows import AHEAD, draw_windows
 from nflae_bridge.studies.reproduction.study import Study
@@ -257,8 +257,8 @@ def _draw(system: System, title: str, study: Study, rows: pd.DataFrame) -> Figur
     figure = empty_figure(title, [cuts] if cuts else [], 9, 4.6)
     axes = figure.subplots()
     for number, (name, values) in enumerate(_means(rows, "top1").iterrows()):
-        look = "-o" if name in system.variants else "--s"
-        axes.plot(values.index, values, look, color=f"C{number % 7}", label=name)
+        look = style(str(name)) if name in system.rivals else {"color": f"C{number}", "marker": "o"}
+        axes.plot(values.index, values, label=name, **look)
     axes.set_xlabel("samples ahead")
     axes.set_xticks(range(1, AHEAD + 1))
     axes.set_ylabel("strongest beam found\n[% of the windows]")
