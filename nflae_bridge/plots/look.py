@@ -76,14 +76,16 @@ class FigureLook:
             with warnings.catch_warnings():
                 warnings.filterwarnings("error", "constrained_layout not applied")
                 try:
-                    drawn = tuple(figure.get_size_inches())
-                    if self.size is not None and drawn != self.size and not fit_to_size(figure, self.size):
-                        raise self._no_room(figure)
+                    if self.size is not None:
+                        drawn = tuple(figure.get_size_inches())
+                        fits = drawn == self.size or fit_to_size(figure, self.size)
+                        if fits:
+                            figure.draw_without_rendering()
+                        if not fits or not has_room(figure):
+                            raise self._no_room(figure)
                     figure.savefig(content, format=kind, metadata=metadata)
                 except UserWarning:
                     raise self._no_room(figure) from None
-            if self.size is not None and not has_room(figure):
-                raise self._no_room(figure)
         return content.getvalue()
 
     def _no_room(self, figure: Figure) -> NflaeError:

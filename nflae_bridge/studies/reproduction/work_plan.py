@@ -24,7 +24,6 @@ from nflae_bridge.studies.reproduction.trained_baselines import finished_mark
 # solution, with the exponent of K.
 _TRAINING = {"paper": 4.6e-2, "transformer": 5.6e-3, "cnn": 5.0e-3, "small": 1.3e-3, "tiny": 5.5e-4}
 _SOLUTION = {
-    "optimiser": (0.10, 0.5),
     "wmmse": (1.4e-3, 1.0),
     "paper": (1.3e-2, 1.0),
     "transformer": (2.1e-3, 1.0),
@@ -33,6 +32,7 @@ _SOLUTION = {
     "tiny": (1.9e-4, 1.0),
 }
 _OTHER = (1e-4, 1.0)
+_OPTIMISER_CALL, _OPTIMISER_DROP, _OPTIMISER_BLOCK = 5.2, 0.019, 100  # s per call, s per drop in it, drops per call
 _UNKNOWN = 1.0  # s, of a unit without expected times
 _STEP = re.compile(r"step (\d+) of (\d+)")
 _LEAST_MEASURED = 0.02  # of an experiment, before its time left is stated
@@ -80,7 +80,9 @@ def expected_steps(network: str, drops: int) -> float:
     return _TRAINING[network] * drops
 
 
-def expected_solution(scheme: str, drops: int, point: OperatingPoint = PUBLISHED) -> float:
+def expected_solution(
+    scheme: str, drops: int, point: OperatingPoint = PUBLISHED, block: int = _OPTIMISER_BLOCK
+) -> float:
     """Return the expected time of a scheme.
 
     Parameters
@@ -91,12 +93,17 @@ def expected_solution(scheme: str, drops: int, point: OperatingPoint = PUBLISHED
         Number of drops.
     point
         Operating point of the drops.
+    block
+        Drops per call, on which the time of the per-drop optimiser depends.
 
     Returns
     -------
     float
         Time on two cores, s.
     """
+    if scheme == "optimiser":
+        calls = math.ceil(drops / block)
+        return _OPTIMISER_CALL * calls + _OPTIMISER_DROP * drops * point.users / PUBLISHED.users
     seconds, exponent = _SOLUTION.get(scheme, _OTHER)
     return seconds * drops * math.pow(point.users / PUBLISHED.users, exponent)
 

@@ -17,7 +17,13 @@ from nflae_bridge.studies.reproduction.operating_point import PUBLISHED
 from nflae_bridge.studies.reproduction.runner import plan_work, run
 from nflae_bridge.studies.reproduction.study import LEARNED, Study
 from nflae_bridge.studies.reproduction.trained_baselines import Note
-from nflae_bridge.studies.reproduction.work_plan import WorkLeft, WorkPlan, expected_schemes, expected_training
+from nflae_bridge.studies.reproduction.work_plan import (
+    WorkLeft,
+    WorkPlan,
+    expected_schemes,
+    expected_solution,
+    expected_training,
+)
 
 QUICK, FULL = COMPUTE_BUDGETS["quick"], COMPUTE_BUDGETS["full"]
 
@@ -172,8 +178,9 @@ def test_expected_times_grow_with_the_work(tmp_path: Path) -> None:
     assert more.once != less.once
     with_training = expected_schemes(study, ["wmmse", "cnn"])
     assert [each.note for each in with_training] == ["WMMSE", "training CNN", "CNN"]
-    few, many = (expected_schemes(study, ["optimiser"], replace(PUBLISHED, users=users))[0] for users in (5, 10))
-    assert many.seconds > 1.2 * few.seconds
+    few, many = (expected_schemes(study, ["wmmse"], replace(PUBLISHED, users=users))[0] for users in (5, 10))
+    assert many.seconds == pytest.approx(2 * few.seconds)
+    assert expected_solution("optimiser", 200, block=20) > 3 * expected_solution("optimiser", 200)
 
 
 @pytest.mark.parametrize("budget", [QUICK, FULL], ids=["quick", "full"])

@@ -26,6 +26,7 @@ _REFERENCES = ("optimiser", "wmmse", *SHIPPED)
 
 
 def _units(study: Study) -> list[Unit]:
+    budget = study.compute_budget
     networks = [
         Unit(network, partial(_losses, study, network), [expected_training(study, network, PUBLISHED)])
         for network in LEARNED
@@ -34,7 +35,7 @@ def _units(study: Study) -> list[Unit]:
         Unit(
             name,
             partial(_level, study, name),
-            [Activity(label(name), expected_solution(name, study.compute_budget.validation_drops))],
+            [Activity(label(name), expected_solution(name, budget.validation_drops, block=budget.batch))],
         )
         for name in _REFERENCES
     ]
