@@ -123,7 +123,7 @@ class Room:
     def listed_users(self) -> int:
         """Largest number of users whose bars have room for their numbers."""
         if self.layout == "stacked":
-            return int((0.4 * self.height - 6) / 1.2)
+            return int((0.38 * self.height - 8.8) / 1.05)
         return int(self.height - 13) if self.layout == "wide" else int((self.height - 15) / 1.2)
 
     @property

@@ -24,7 +24,7 @@ _HORIZONS = (1, 4)
 _AGE_SETTING, _AGE_SNR_DB, _AGES = SETTINGS[1], 10, (1, 2, 3, 4, 6, 8)
 _BUDGET_DROPS_PER_DROP = 5  # six methods at 25 points, each with predictions of every user
 # Seconds per user on two cores: of the channels, by source, and of the predictions, per horizon.
-_DRAW_SECONDS, _PREDICTION_SECONDS = {"flight": 1e-3, "cdl": 3e-3, "umi": 3e-3}, 4e-4
+_DRAW_SECONDS, _PREDICTION_SECONDS = {"flight": 1e-3, "cdl": 3e-3, "umi": 1e-2}, 4e-4
 CLASSICAL = tuple(name for name in METHODS if name not in ("auto", "hold", "nflae"))
 LOOKS: dict[str, tuple[str, dict[str, Any]]] = {
     "hold": ("latest snapshot (hold)", {"color": "#999999", "linestyle": "--", "marker": "D"}),
