@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +23,7 @@ from simulator.problems.algebra import Real, diagonal
 Single = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Quantities:
+class Quantities(NamedTuple):
     """Hold the quantities of `nflae_bridge.network.encoders.gram.FeatureInputs`, in the precision of the drops.
 
     Attributes
@@ -36,8 +34,8 @@ class Quantities:
         real (drops, users, users), 0 on the diagonal.
     effective_gains
         Function that computes the effective gains, real (drops, users, users).
-    interference
-        Interference between the beams of regularised zero forcing over the noise, real (drops, users).
+    disturbance
+        1 + interference between the beams of regularised zero forcing over the noise, real (drops, users).
     """
 
     gains: Real
@@ -45,7 +43,7 @@ class Quantities:
     inverse_diagonal: Real
     inverse_power: Real
     effective_gains: Callable[[], Real]
-    interference: Real
+    disturbance: Real
     rate: Real
 
 
@@ -104,7 +102,7 @@ class KernelNetwork:
         scaled = encoder.users.weight * torch.tensor(USER_SCALE)
         scaled[:, _LOGARITHMIC] *= -1  # the sums hold ln(1.001 - c), without the sign
         self._free = _with_bias(scaled[:, :_VARIABLE], encoder.users.bias + scaled[:, _ALPHA_C])
-        self._per_log_users = scaled[:, -1].detach().cpu().numpy()
+        self._per_log_users = (scaled[:, -1] - scaled[:, 1] - scaled[:, 2]).detach().cpu().numpy()
         self._features: dict[int, Single] = {}
         self._rounds = []
         width, sent = encoder.token_width, network.config.encoder.edge_width
@@ -119,7 +117,7 @@ class KernelNetwork:
         self._last = _with_bias(encoder.last.weight, encoder.last.bias)
         heads = [layer for layer in (network.heads["uplink"], network.heads["power"]) if isinstance(layer, nn.Linear)]
         weight, bias = torch.cat([head.weight for head in heads]), torch.cat([head.bias for head in heads])
-        self._heads = -_with_bias(weight, bias, constant=None)
+        self._heads = np.ascontiguousarray(-_with_bias(weight, bias, constant=None).T)
 
     @staticmethod
     def supports(network: PrecodingNetwork) -> bool:
@@ -144,9 +142,7 @@ class KernelNetwork:
         drops, users = quantities.gains.shape
         features, kernels = _features(quantities)
         if users not in self._features:
-            weight = self._free.copy()
-            weight[-1, :-1] += self._per_log_users * math.log(users)
-            self._features[users] = weight
+            self._features[users] = self._first_layer(users)
         tokens = features @ self._features[users]
         np.maximum(tokens, 0, out=tokens)
         for message, own, received in self._rounds:
@@ -157,51 +153,57 @@ class KernelNetwork:
             tokens += update
         hidden = tokens @ self._last
         np.maximum(hidden, 0, out=hidden)
-        logits = hidden @ self._heads
+        logits = self._heads @ hidden.T
         np.minimum(logits, _LARGEST, out=logits)
         np.exp(logits, out=logits)
         logits += 1
-        fractions = (1 / logits).reshape(drops, users, 2).transpose(2, 0, 1).astype(quantities.gains.dtype)
+        fractions = np.divide(1, logits, dtype=quantities.gains.dtype).reshape(2, drops, users)
         fractions /= np.add.reduce(fractions, 2, keepdims=True)
         return fractions
 
+    def _first_layer(self, users: int) -> Single:
+        """Return the weights of the features of `_features`, which hold sums for means and lack ln K."""
+        weight = self._free.copy()
+        weight[-1, :-1] += self._per_log_users * math.log(users)
+        weight[_MEANS] /= users
+        return weight
+
 
 _VARIABLE, _ALPHA_C, _LOGARITHMIC = 13, 15, 8
+_MEANS = slice(11, 13)
 _LARGEST = 80.0  # the exponential stays in range
 
 
 def _features(quantities: Quantities) -> tuple[Single, Single]:
-    """Return features, (drops * users, 14), and kernels, (drops, users * kernels, users), the last feature 1."""
-    drops, users = quantities.gains.shape
+    """Return features, (drops * users, 14), and kernels, (drops, users * kernels, users), the last feature 1.
+
+    Of the features of `nflae_bridge.network.encoders.kernel.kernel_features`, ln(K + .) stands for ln(1 + . / K), and
+    sums over users for means.
+    """
+    gains, coherence = quantities.gains, quantities.coherence
+    drops, users = gains.shape
     kernels = np.empty((drops, users, KERNELS, users), np.float32)
-    coherence = quantities.coherence
     kernels[:, :, 0] = coherence
     np.multiply(coherence, coherence, out=kernels[:, :, 1], casting="same_kind")
     np.log(NEAREST - coherence, out=kernels[:, :, 2], casting="same_kind")
     inverse = 1 / quantities.inverse_diagonal
     spread = quantities.inverse_power * inverse[:, :, None]
     np.multiply(spread, inverse[:, None], out=kernels[:, :, 3], casting="same_kind")
-    features = np.empty((drops, users, _VARIABLE + 1), np.float32)
-    features[..., _VARIABLE] = 1
-    gains = quantities.gains
-    features[..., 0] = gains
-    np.multiply(gains, 1 / users, out=features[..., 1], casting="same_kind")
-    np.multiply(np.matvec(coherence, gains), 1 / users, out=features[..., 2], casting="same_kind")
-    features[..., 3] = quantities.inverse_diagonal
-    features[..., 4] = quantities.interference
-    logs = features[..., :5]
-    logs += _ONE
+    features = np.empty((_VARIABLE + 1, drops, users), np.float32)
+    features[0] = gains
+    np.add(gains, users, out=features[1], casting="same_kind")
+    np.add(np.matvec(coherence, gains), users, out=features[2], casting="same_kind")
+    features[3] = quantities.inverse_diagonal
+    features[4] = quantities.disturbance
+    logs = features[:5]
     np.log(logs, out=logs)
-    features[..., 5] = quantities.rate
-    np.add.reduce(kernels, 3, out=features[..., 6:10])
-    np.maximum.reduce(coherence, 2, out=features[..., 10])
-    np.add.reduce(features[..., 0:6:5], 1, keepdims=True, out=features[:, :1, 11:13])
-    features[:, :1, 11:13] *= 1 / users
-    features[:, 1:, 11:13] = features[:, :1, 11:13]
-    return features.reshape(drops * users, _VARIABLE + 1), kernels.reshape(drops, users * KERNELS, users)
-
-
-_ONE = np.array([0, 1, 1, 0, 1], np.float32)
+    features[5] = quantities.rate
+    sums = np.matvec(kernels.reshape(-1, users), np.ones(users, np.float32))
+    features[6:10] = sums.reshape(drops, users, KERNELS).transpose(2, 0, 1)
+    np.maximum.reduce(coherence, 2, out=features[10])
+    features[_MEANS] = np.add.reduce(features[0:6:5], 2, keepdims=True)
+    features[_VARIABLE] = 1
+    return features.reshape(_VARIABLE + 1, -1).T, kernels.reshape(drops, -1, users)
 
 
 def _with_bias(weight: torch.Tensor, bias: torch.Tensor, constant: int | None = 1) -> Single:

@@ -7,24 +7,22 @@ B_jj - sum_i |B_ij|^2, without a product with Gamma.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.linalg import lapack
 
-from nflae_bridge.engine.numpy_backend.solution import Solution
+from nflae_bridge.engine.numpy_backend.solution import Solution, sum_rate
 from simulator.interruption import check_interrupt
 from simulator.problems.algebra import Complex, Real, diagonal, squares
-from simulator.problems.user_gram import UserGram
 
 _LEAST_DUAL = np.float32(1e-8)  # moves no rate, and keeps the beams of users without power defined
 _LEAST_ENERGY = np.float32(2.5e-7)  # below it differences have no digits, of beams of users next to switched off
 
 
-@dataclass(frozen=True)
-class Beams:
+class Beams(NamedTuple):
     """Hold beams of the optimal structure, single precision.
 
     Attributes
@@ -33,6 +31,8 @@ class Beams:
         B, (drops, users, users).
     own
         Its diagonal, real (drops, users).
+    signal
+        (1 - own)^2 / energy, real (drops, users).
     magnitude
         |B_ij|^2, 0 on the diagonal, real (drops, users, users).
     energy
@@ -41,6 +41,7 @@ class Beams:
 
     inverse: Complex
     own: Real
+    signal: Real
     magnitude: Real
     energy: Real
 
@@ -59,23 +60,20 @@ class Beams:
         received : Real
             mu_k (1 + interference of user k over the noise), (drops, users).
         """
-        sent = power_fractions / self.energy
-        received: Real = np.matvec(self.magnitude, sent)
+        received: Real = np.matvec(self.magnitude, power_fractions / self.energy)
         received += dual
-        signal: Real = 1 - self.own
-        signal *= signal
-        signal *= sent
+        signal: Real = self.signal * power_fractions
         signal /= received
         return signal, received
 
 
-def regularised(drops: UserGram, equal: Real) -> Beams:
+def regularised(gram: Complex, equal: Real) -> Beams:
     """Compute the beams of regularised zero forcing.
 
     Parameters
     ----------
-    drops
-        Drops in single precision.
+    gram
+        Gamma, complex64 (drops, users, users).
     equal
         mu = 1 / K, float32 (1, users).
 
@@ -83,18 +81,18 @@ def regularised(drops: UserGram, equal: Real) -> Beams:
     -------
     Beams
     """
-    return _beams(drops.gram * equal[0, 0])
+    return _beams(gram * equal[0, 0])
 
 
-def structured(drops: UserGram, dual: Real) -> tuple[Beams, Complex]:
+def structured(gram: Complex, dual: Real) -> tuple[Beams, Complex]:
     """Compute the beams of mu.
 
     Parameters
     ----------
-    drops
-        Drops in single precision.
+    gram
+        Gamma, complex64 (drops, users, users).
     dual
-        mu, real (drops, users), positive.
+        mu, float32 (drops, users), positive.
 
     Returns
     -------
@@ -105,21 +103,21 @@ def structured(drops: UserGram, dual: Real) -> tuple[Beams, Complex]:
     """
     root = np.sqrt(dual)
     rows = root[:, :, None]
-    system = drops.gram * rows
+    system = gram * rows
     system *= root[:, None]
     beams = _beams(system)
     return beams, beams.inverse * rows
 
 
-def refined(drops: UserGram, dual: Real, power_fractions: Real, refinements: int) -> Solution:
+def refined(gram: Complex, dual: Real, power_fractions: Real, refinements: int) -> Solution:
     """Compute the answer after steps of `simulator.downlink.structure.wmmse_step`.
 
     Parameters
     ----------
-    drops
-        Drops in single precision.
+    gram
+        Gamma, complex64 (drops, users, users).
     dual, power_fractions
-        lambda / P and P_k / P, real (drops, users).
+        lambda / P and P_k / P, float32 (drops, users).
     refinements
         Number of steps.
 
@@ -128,33 +126,39 @@ def refined(drops: UserGram, dual: Real, power_fractions: Real, refinements: int
     Solution
     """
     dual = dual + _LEAST_DUAL
-    beams, coefficients = structured(drops, dual)
+    beams, coefficients = structured(gram, dual)
     found, received = beams.sinr(dual, power_fractions)
     for _ in range(refinements):
         check_interrupt()
         weight = 1 + found
-        share = found * received * dual
-        share /= (received * weight) ** 2  # receivers: mu cancels, but for the one in the share
-        share *= weight
-        dual = share / np.add.reduce(share, 1, keepdims=True) + _LEAST_DUAL
-        beams, coefficients = structured(drops, dual)
-        power_fractions = weight * share * beams.energy / dual
+        share = found * dual
+        share /= received * weight  # receivers: mu cancels, but for the one in the share
+        dual = share / np.add.reduce(share, 1, keepdims=True)
+        dual += _LEAST_DUAL
+        beams, coefficients = structured(gram, dual)
+        power_fractions = weight * share
+        power_fractions *= beams.energy
+        power_fractions /= dual
         power_fractions /= np.add.reduce(power_fractions, 1, keepdims=True)
         found, received = beams.sinr(dual, power_fractions)
-    return Solution(coefficients, power_fractions, dual, found)
+    return Solution(coefficients, power_fractions, dual, found, sum_rate(found))
 
 
 def _beams(system: Complex) -> Beams:
     """Return the beams of a system D Gamma D, to which the unit matrix is added in place."""
-    diagonal(system)[:] += 1
+    own_of_system = diagonal(system)
+    own_of_system += 1
     inverse = _inverse(system)
     own = diagonal(inverse).real
     magnitude = squares(inverse)
     diagonal(magnitude)[:] = 0
-    energy = own * (1 - own)
+    signal = 1 - own
+    energy = own * signal
     energy -= np.add.reduce(magnitude, 2)
     np.maximum(energy, _LEAST_ENERGY, out=energy)
-    return Beams(inverse, own, magnitude, energy)
+    signal *= signal
+    signal /= energy
+    return Beams(inverse, own, signal, magnitude, energy)
 
 
 @cache
@@ -164,11 +168,21 @@ def _identity(users: int) -> Complex:
 
 def _inverse(systems: Complex) -> Complex:
     """Return the inverses of Hermitian matrices not below the unit matrix, contiguous."""
-    if len(systems) == 1:
+    count, users, _ = systems.shape
+    if count == 1:
         # Rows in memory are columns to LAPACK: the inverse of the conjugate, which its transpose undoes.
-        inverse: Complex = lapack.cposv(systems[0].T, _identity(systems.shape[1]), overwrite_a=True)[1].T
+        inverse: Complex = lapack.cposv(systems[0].T, _identity(users), overwrite_a=True)[1].T
         return inverse[None]
+    if count <= _LAPACK_CALLS:
+        unit = _identity(users)
+        for system in systems:
+            system[:] = lapack.cposv(system.T, unit, overwrite_a=True)[1].T
+        return systems
     factors = torch.linalg.cholesky_ex(torch.from_numpy(systems))[0]
     # Columns in memory: the conjugate, once more, is the contiguous form.
     result: Complex = torch.cholesky_inverse(factors).mT.numpy()
     return np.conjugate(result, out=result)
+
+
+_LAPACK_CALLS = 4
+"""Matrices up to which a call of LAPACK each takes less time than PyTorch's two for all."""

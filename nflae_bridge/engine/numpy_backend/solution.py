@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,8 +10,7 @@ import numpy.typing as npt
 from simulator.problems.algebra import Bool, Complex, Real
 
 
-@dataclass(frozen=True)
-class Solution:
+class Solution(NamedTuple):
     """Hold beams and powers of drops, as `simulator.downlink.candidates.Candidate` does.
 
     Attributes
@@ -20,30 +19,46 @@ class Solution:
         C up to the scale of its columns, complex (drops, users, users).
     power_fractions, dual_power_fractions, sinr
         real (drops, users).
+    sum_rate
+        Sum of log2(1 + SINR), bps/Hz, real (drops,).
     """
 
     coefficients: Complex
     power_fractions: Real
     dual_power_fractions: Real
     sinr: Real
+    sum_rate: Real
 
-    @property
-    def sum_rate(self) -> Real:
-        """Sum of log2(1 + SINR), bps/Hz, (drops,)."""
-        result: Real = np.add.reduce(np.log2(1 + self.sinr), 1)
-        return result
-
-    def put(self, drops: npt.NDArray[np.intp] | Bool, other: Solution, chosen: Bool) -> None:
-        """Replace drops by chosen ones of another solution, in place.
+    def put(self, drops: npt.NDArray[np.intp] | Bool, other: Solution) -> None:
+        """Replace drops by those of another solution, in place.
 
         Parameters
         ----------
         drops
-            The drops to replace, as indices or bool (drops,).
+            The drops, as indices or bool (drops,).
         other
-            The other solution.
-        chosen
-            bool, as many true ones as ``drops`` selects.
+            The other solution, of all drops.
         """
-        for field in fields(self):
-            getattr(self, field.name)[drops] = getattr(other, field.name)[chosen]
+        for own, others in zip(self, other, strict=True):
+            own[drops] = others[drops]
+
+    def select(self, drops: npt.NDArray[np.intp] | slice) -> Solution:
+        """Return some drops."""
+        return Solution(*[values[drops] for values in self])
+
+
+def sum_rate(sinr: Real) -> Real:
+    """Compute the sums of log2(1 + SINR).
+
+    Parameters
+    ----------
+    sinr
+        SINRs, linear, real (drops, users).
+
+    Returns
+    -------
+    ndarray
+        Sum rates, bps/Hz, real (drops,).
+    """
+    result: Real = np.add.reduce(np.log2(1 + sinr), 1)
+    return result

@@ -8,17 +8,18 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nflae_bridge.engine.near_parallel import COHERENCE, SAME_GAIN, SAME_PHASE_STEP, SAME_POWER
 from nflae_bridge.engine.numpy_backend import single
 from nflae_bridge.engine.numpy_backend.answer import Answer
 from nflae_bridge.engine.numpy_backend.networks import KernelNetwork, Network, Quantities
-from nflae_bridge.engine.numpy_backend.solution import Solution
+from nflae_bridge.engine.numpy_backend.redundancy import redundant_users
+from nflae_bridge.engine.numpy_backend.solution import Solution, sum_rate
 from nflae_bridge.engine.user_selection import is_overloaded, select_users
 from simulator.downlink.gram import MAX_FP32_SNR
 from simulator.downlink.rounding import MAX_ALGEBRA_SNR, MAX_CANCELLATION
 from simulator.problems.algebra import (
     Beams,
     Bool,
+    Complex,
     Real,
     beams_in_range,
     diagonal,
@@ -158,16 +159,15 @@ def solve(
     antennas = antennas if drops.channels is None else drops.channels.shape[2]
     if antennas is not None and is_overloaded(drops.gains.shape[1], antennas):
         share = select_users(torch.from_numpy(drops.gram), antennas).numpy()
-        rivals.append(_refined(drops, np.stack([share, share]), 0))
+        rivals.append(_refined(drops.gram, np.stack([share, share]), 0, drops.needs_float64 is None))
     fallback = np.zeros(len(drops.gains), np.bool_)
     for rival in rivals:
-        sum_rate = best.sum_rate
-        bound = sum_rate * (1 + (_SAME_SINGLE if drops.is_single else _SAME_DOUBLE))
+        bound = best.sum_rate * (1 + (_SAME_SINGLE if drops.is_single else _SAME_DOUBLE))
         wins = ~(rival.sum_rate <= bound)  # true also where the sum rate is not a number
         if not drops.is_single:
-            wins |= sum_rate == math.inf
+            wins |= bound == math.inf
         if np.logical_or.reduce(wins):
-            best.put(wins, rival, wins)
+            best.put(wins, rival)
             fallback |= wins
     return best, fallback, lossy
 
@@ -179,22 +179,19 @@ _SAME_SINGLE, _SAME_DOUBLE = 2e-6, 1e-9
 def _regularised_single(drops: UserGram) -> tuple[Solution, Quantities, Bool | None]:
     users = drops.gains.shape[1]
     equal = np.full((1, users), 1 / users, np.float32)
-    beams = single.regularised(drops, equal)
+    beams = single.regularised(drops.gram, equal)
     found, received = beams.sinr(equal, equal)
     received *= users
-    received -= 1
 
     def effective_gains() -> Real:
-        gains = beams.magnitude * users
-        diagonal(gains)[:] = np.square(1 - beams.own) * users
-        result: Real = gains / beams.energy[:, None]
-        return result
+        gains = beams.magnitude * users / beams.energy[:, None]
+        diagonal(gains)[:] = beams.signal * users
+        return gains
 
-    quantities = Quantities(
-        drops.gains, drops.coherence, beams.own, beams.magnitude, effective_gains, received, np.log2(1 + found)
-    )
-    shares = np.broadcast_to(equal, drops.gains.shape)
-    return Solution(beams.inverse, shares, shares, found), quantities, None
+    rate = np.log2(1 + found)
+    quantities = Quantities(drops.gains, drops.coherence, beams.own, beams.magnitude, effective_gains, received, rate)
+    shares = equal if len(found) == 1 else np.broadcast_to(equal, found.shape)
+    return Solution(beams.inverse, shares, shares, found, np.add.reduce(rate, 1)), quantities, None
 
 
 def _regularised_double(drops: UserGram) -> tuple[Solution, Quantities, Bool | None]:
@@ -202,6 +199,7 @@ def _regularised_double(drops: UserGram) -> tuple[Solution, Quantities, Bool | N
     equal = np.full(gains.shape, 1 / users)
     beams = (beams_in_range if drops.needs_float64 is None else structured_beams)(drops.gram, equal)
     found = sinr(beams.effective_gains, equal)
+    rate = np.log2(1 + found)
     magnitude, gains_sum = squares(beams.coefficients), np.matvec(beams.effective_gains, equal)
     diagonal(magnitude)[:] = 0
     quantities = Quantities(
@@ -210,11 +208,11 @@ def _regularised_double(drops: UserGram) -> tuple[Solution, Quantities, Bool | N
         diagonal(beams.coefficients).real,
         magnitude,
         lambda: beams.effective_gains,
-        gains_sum - diagonal(beams.effective_gains) * equal,
-        np.log2(1 + found),
+        1 + gains_sum - diagonal(beams.effective_gains) * equal,
+        rate,
     )
     lossy = None if drops.needs_float64 is None else _loses_digits(gains, beams)
-    return Solution(beams.coefficients, equal, equal, found), quantities, lossy
+    return Solution(beams.coefficients, equal, equal, found, np.add.reduce(rate, 1)), quantities, lossy
 
 
 def _loses_digits(gains: Real, beams: Beams) -> Bool:
@@ -229,59 +227,38 @@ def _pruned_or_not(drops: UserGram, shares: Real, refinements: int, negligible: 
 
     ``shares``: lambda / P, then P_k / P, (2, drops, users).
     """
-    redundant = _redundant_users(drops, shares[1])
+    gram, in_range = drops.gram, drops.needs_float64 is None
+    redundant = redundant_users(drops, shares[1])
     if redundant is None:
-        return _refined(drops, shares, refinements)
+        return _refined(gram, shares, refinements, in_range)
     loudest = np.maximum(np.maximum.reduce(drops.gains, 1), 1)
     # Elsewhere the network has switched redundant users off itself: the answer without them suffices.
     matters = np.add.reduce((shares[0] + shares[1]) * redundant, 1) * loudest > negligible
-    served = ~redundant
-    if not np.logical_or.reduce(matters):
-        return _refined(drops, _normalised(shares * served), refinements)
-    best = _refined(drops, _normalised(shares * (served | matters[:, None])), refinements)
+    pruned = shares * ~redundant
     tried = np.flatnonzero(matters)
-    pruned = _refined(drops.gram_of(tried), _normalised((shares * served)[:, tried]), refinements)
-    better = ~(pruned.sum_rate <= best.sum_rate[tried] * (1 - negligible))
-    best.put(tried[better], pruned, better)
-    return best
+    if not len(tried):
+        return _refined(gram, _normalised(pruned), refinements, in_range)
+    count = len(gram)
+    with_all = np.where(matters[:, None], shares, pruned)
+    # The two answers of all these drops in one computation.
+    shares, gram = np.concatenate([with_all, pruned[:, tried]], 1), np.concatenate([gram, gram[tried]])
+    found = _refined(gram, _normalised(shares), refinements, in_range)
+    better = ~(found.sum_rate[count:] <= found.sum_rate[tried] * (1 - negligible))
+    if count == 1:
+        return found.select(slice(1, 2) if better[0] else slice(1))
+    chosen = np.arange(count)
+    chosen[tried[better]] = count + np.flatnonzero(better)
+    return found.select(chosen)
 
 
-def _refined(drops: UserGram, shares: Real, refinements: int) -> Solution:
-    if drops.is_single:
-        return single.refined(drops, shares[0], shares[1], refinements)
-    in_range = drops.needs_float64 is None
-    dual, beams, power_fractions = wmmse_steps(drops.gram, shares[0], shares[1], refinements, in_range=in_range)
-    return Solution(beams.coefficients, power_fractions, dual, sinr(beams.effective_gains, power_fractions))
+def _refined(gram: Complex, shares: Real, refinements: int, in_range: bool) -> Solution:
+    if gram.dtype == np.complex64:
+        return single.refined(gram, shares[0], shares[1], refinements)
+    dual, beams, power_fractions = wmmse_steps(gram, shares[0], shares[1], refinements, in_range=in_range)
+    found = sinr(beams.effective_gains, power_fractions)
+    return Solution(beams.coefficients, power_fractions, dual, found, sum_rate(found))
 
 
 def _normalised(shares: Real) -> Real:
     result: Real = shares / np.maximum(np.add.reduce(shares, 2, keepdims=True), np.finfo(shares.dtype).tiny)
     return result
-
-
-def _redundant_users(drops: UserGram, power_fractions: Real) -> Bool | None:
-    """Return `near_parallel.redundant_users` where no user counts under C3; None where no user of any drop is."""
-    parallel = drops.coherence > COHERENCE
-    if not np.logical_or.reduce(parallel.reshape(-1)):
-        return None
-    first, tied = _ranked(np.log(np.maximum(power_fractions, 1e-30)), SAME_POWER, parallel)
-    if np.logical_or.reduce(tied.reshape(-1)):
-        ahead, tied = _ranked(np.log(drops.gains), SAME_GAIN, tied)
-        first |= ahead
-        equal = np.flatnonzero(np.logical_or.reduce(tied.reshape(len(tied), -1), 1))
-        if len(equal):
-            steps = np.zeros((len(equal), drops.gains.shape[1]))
-            if drops.channels is not None:
-                channels = drops.channels[equal].astype(np.complex128)
-                steps = np.angle(np.vecdot(channels[..., :-1], channels[..., 1:]))
-            ahead, same = _ranked(steps, SAME_PHASE_STEP, tied[equal])
-            index = np.arange(steps.shape[1])
-            first[equal] |= ahead | (same & (index[:, None] < index))
-    result: Bool = np.logical_or.reduce(first, 1)
-    return result
-
-
-def _ranked(value: Real, same: float, pairs: Bool) -> tuple[Bool, Bool]:
-    """Return of these pairs [k, j] those in which the value of k is larger, and those in which the two are equal."""
-    difference = value[:, :, None] - value[:, None]
-    return pairs & (difference > same), pairs & (np.abs(difference) <= same)
