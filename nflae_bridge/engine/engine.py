@@ -183,7 +183,7 @@ class Engine:
         if network is not None:
             power = column(budget.power)
             answer = precode(network, channels, power / column(budget.noise_power), self.refinements, NEGLIGIBLE)
-            if not answer.lossy.any():
+            if answer.lossy is None:
                 return answer.arrays(power, names, lambda: self._scores(batch.channels).numpy())
         if self._recorded is not None and backend in (Backend.TRITON, Backend.CUDA_GRAPHS):
             scored = "near_field" in names or "near_field_score" in names
@@ -348,19 +348,19 @@ class Engine:
     def _by_numpy(self, network: Network, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
         """Compute drops without constraints in NumPy and ONNX Runtime."""
         power = column(budget.power)
-        channels = batch.channels.detach().resolve_conj().contiguous().numpy()
+        channels = np.ascontiguousarray(batch.channels.numpy(force=True))
         answer = precode(network, channels, power / column(budget.noise_power), self.refinements, NEGLIGIBLE)
-        power_fractions, uplink_fractions = answer.fractions
+        watts, uplink_watts = power * answer.fractions
         result = Precoding(
             precoder=torch.from_numpy(answer.precoder),
-            power=torch.from_numpy(power * power_fractions),
-            uplink_power=torch.from_numpy(power * uplink_fractions),
-            feasible=torch.from_numpy(np.ones(len(channels), np.bool_)),
+            power=torch.from_numpy(watts),
+            uplink_power=torch.from_numpy(uplink_watts),
+            feasible=torch.ones(len(channels), dtype=torch.bool),
             fallback=torch.from_numpy(answer.fallback),
             compute_labels=self._labels(batch),
             compute_sinr=lambda: torch.from_numpy(answer.compute_sinr()),
         )
-        if not answer.lossy.any():
+        if answer.lossy is None:
             return result
         lossy = torch.from_numpy(answer.lossy)
         given = None if batch.near_field is None else batch.near_field[lossy]

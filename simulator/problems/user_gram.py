@@ -28,6 +28,8 @@ class UserGram:
         Its diagonal, real (drops, users).
     coherence
         |h_i^H h_j|^2 / (||h_i||^2 ||h_j||^2), 0 on the diagonal, real (drops, users, users).
+    nearest
+        Its maximum over the other users, real (drops, users).
     needs_float64
         bool (drops,), drops whose sums over antennas, of Gamma and of the beams, are in double precision, as in
         `simulator.downlink.gram.mixed_precision_gram`; None: no drop.
@@ -37,6 +39,7 @@ class UserGram:
     gram: Complex
     gains: Real
     coherence: Real
+    nearest: Real
     needs_float64: Bool | None
 
     @property
@@ -44,17 +47,17 @@ class UserGram:
         """State that the inner products are in single precision."""
         return self.gram.dtype == np.complex64
 
+    @property
+    def largest_coherence(self) -> float:
+        """Return the largest coherence of any two users of a drop."""
+        return _largest(self.nearest)
+
     def in_double(self) -> UserGram:
         """Return the same with all but the sums over antennas in double precision."""
         if not self.is_single:
             return self
         gram = self.gram.astype(np.complex128)
-        return UserGram(self.channels, gram, *gains_and_coherence(gram), self.needs_float64)
-
-    def gram_of(self, drops: npt.NDArray[np.intp]) -> UserGram:
-        """Return the inner products of some drops, without their channels."""
-        exact = None if self.needs_float64 is None else self.needs_float64[drops]
-        return UserGram(None, self.gram[drops], self.gains[drops], self.coherence[drops], exact)
+        return UserGram(self.channels, gram, *_coherences(gram), self.needs_float64)
 
     @staticmethod
     def of(channels: npt.NDArray[np.complex64], snr: float | Real) -> UserGram:
@@ -79,14 +82,14 @@ class UserGram:
             rough = np.vecdot(channels[:, :, None], channels[:, None]).astype(np.complex128)
             energy = diagonal(rough).real
             gram = rough * factor
-            gains, coherence = gains_and_coherence(gram)
+            gains, coherence, nearest = _coherences(gram)
             in_range = np.minimum.reduce(energy, 1) > MIN_FP32_ENERGY
             in_range &= np.maximum.reduce(energy, 1) < np.minimum(MAX_FP32_SNR / factor[:, 0, 0], 1 / MIN_FP32_ENERGY)
-            in_range &= np.maximum.reduce(coherence.reshape(drops, -1), 1) <= MAX_FP32_COHERENCE
+            in_range &= np.maximum.reduce(nearest, 1) <= MAX_FP32_COHERENCE
         if np.logical_and.reduce(in_range):
-            return UserGram(channels, gram, gains, coherence, None)
+            return UserGram(channels, gram, gains, coherence, nearest, None)
         gram[~in_range] = exact_gram(channels[~in_range], np.broadcast_to(factor, (drops, 1, 1))[~in_range])
-        return UserGram(channels, gram, *gains_and_coherence(gram), ~in_range)
+        return UserGram(channels, gram, *_coherences(gram), ~in_range)
 
     @staticmethod
     def exact(channels: npt.NDArray[np.complex64], snr: float | Real) -> UserGram:
@@ -102,7 +105,7 @@ class UserGram:
         UserGram
         """
         gram = exact_gram(channels, np.asarray(snr, np.float64).reshape(-1, 1, 1))
-        return UserGram(channels, gram, *gains_and_coherence(gram), np.ones(len(gram), np.bool_))
+        return UserGram(channels, gram, *_coherences(gram), np.ones(len(gram), np.bool_))
 
     @staticmethod
     def of_gram(gram: Complex) -> UserGram:
@@ -117,7 +120,7 @@ class UserGram:
         -------
         UserGram
         """
-        return UserGram(None, gram, *gains_and_coherence(gram), np.ones(len(gram), np.bool_))
+        return UserGram(None, gram, *_coherences(gram), np.ones(len(gram), np.bool_))
 
     def unit_beams(
         self, coefficients: Complex, out: npt.NDArray[np.complex64] | None = None
@@ -176,30 +179,41 @@ def split_by_precision(channels: npt.NDArray[np.complex64], snr: float | Real) -
         gram = np.vecdot(channels[:, :, None], channels[:, None])
         gram *= np.float32(factor) if isinstance(factor, float) else factor[:, :, None].astype(np.float32)
         gains = diagonal(gram).real.copy()
-        inverse = 1 / gains
         coherence = squares(gram)
-        coherence *= inverse[:, :, None]
-        coherence *= inverse[:, None]
+        coherence /= gains[:, :, None] * gains[:, None]
         diagonal(coherence)[:] = 0
+        nearest = np.maximum.reduce(coherence, 1)
+        whole = UserGram(channels, gram, gains, coherence, nearest, None)
         if isinstance(factor, float):
-            largest, least, nearest = (
-                f.reduce(v.reshape(-1)) for f, v in ((np.maximum, gains), (np.minimum, gains), (np.maximum, coherence))
-            )
             high, low = min(MAX_FP32_SNR, factor / MIN_FP32_ENERGY), max(_MIN_FP32_SNR, factor * MIN_FP32_ENERGY)
-            if largest < high and least > low and nearest <= MAX_FP32_COHERENCE:
-                return [(None, UserGram(channels, gram, gains, coherence, None))]
+            if _largest(gains) < high and _least(gains) > low and whole.largest_coherence <= MAX_FP32_COHERENCE:
+                return [(None, whole)]
         suffices = gains < np.minimum(MAX_FP32_SNR, factor / MIN_FP32_ENERGY)
         suffices &= gains > np.maximum(_MIN_FP32_SNR, factor * MIN_FP32_ENERGY)
-        if suffices.all() and coherence.max() <= MAX_FP32_COHERENCE:
-            return [(None, UserGram(channels, gram, gains, coherence, None))]
-        single = suffices.all(1) & (coherence.reshape(drops, -1).max(1) <= MAX_FP32_COHERENCE)
+        suffices &= nearest <= MAX_FP32_COHERENCE
+        single = np.logical_and.reduce(suffices, 1)
+    if np.logical_and.reduce(single):
+        return [(None, whole)]
     ratio = np.broadcast_to(np.asarray(snr).reshape(-1, 1), (drops, 1))
     found: list[tuple[Bool | None, UserGram]] = []
-    if single.any():
-        found.append((single, UserGram(channels[single], gram[single], gains[single], coherence[single], None)))
-    if not single.all():
-        found.append((~single, UserGram.exact(channels[~single], ratio[~single])))
+    if np.logical_or.reduce(single):
+        kept = UserGram(channels[single], gram[single], gains[single], coherence[single], nearest[single], None)
+        found.append((single, kept))
+    found.append((~single, UserGram.exact(channels[~single], ratio[~single])))
     return found
+
+
+def _coherences(gram: Complex) -> tuple[Real, Real, Real]:
+    gains, coherence = gains_and_coherence(gram)
+    return gains, coherence, np.maximum.reduce(coherence, 1)
+
+
+def _largest(values: Real) -> float:
+    return float(max(values[0].tolist()) if len(values) == 1 else np.maximum.reduce(values.reshape(-1)))
+
+
+def _least(values: Real) -> float:
+    return float(min(values[0].tolist()) if len(values) == 1 else np.minimum.reduce(values.reshape(-1)))
 
 
 def _form_beams(coefficients: Complex, channels: Complex, out: Complex) -> None:

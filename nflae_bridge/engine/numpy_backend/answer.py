@@ -30,7 +30,7 @@ class Answer:
     fallback
         bool (drops,), drops answered by regularised zero forcing.
     lossy
-        bool (drops,), drops that `simulator.downlink.rounding.loses_digits` marks.
+        bool (drops,), drops that `simulator.downlink.rounding.loses_digits` marks; None: none.
     compute_sinr
         Function that computes the SINRs in double precision, float64 (drops, users).
     """
@@ -38,7 +38,7 @@ class Answer:
     precoder: npt.NDArray[np.complex64]
     fractions: npt.NDArray[np.float64]
     fallback: Bool
-    lossy: Bool
+    lossy: Bool | None
     compute_sinr: Callable[[], Real]
 
     def arrays(

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from nflae_bridge.engine.numpy_backend.single import constants
 from nflae_bridge.engine.onnx_graphs import Run
 from nflae_bridge.network.encoders.kernel import KERNELS, NEAREST, USER_SCALE, KernelEncoder
 from nflae_bridge.network.model import PrecodingNetwork
@@ -32,14 +33,18 @@ class Quantities(NamedTuple):
         real (drops, users).
     coherence, inverse_power
         real (drops, users, users), 0 on the diagonal.
+    nearest
+        Maximum of the coherence over the other users, real (drops, users).
     effective_gains
         Function that computes the effective gains, real (drops, users, users).
     disturbance
-        1 + interference between the beams of regularised zero forcing over the noise, real (drops, users).
+        Interference between the beams of regularised zero forcing and noise, over K times the noise, real (drops,
+        users).
     """
 
     gains: Real
     coherence: Real
+    nearest: Real
     inverse_diagonal: Real
     inverse_power: Real
     effective_gains: Callable[[], Real]
@@ -102,7 +107,7 @@ class KernelNetwork:
         scaled = encoder.users.weight * torch.tensor(USER_SCALE)
         scaled[:, _LOGARITHMIC] *= -1  # the sums hold ln(1.001 - c), without the sign
         self._free = _with_bias(scaled[:, :_VARIABLE], encoder.users.bias + scaled[:, _ALPHA_C])
-        self._per_log_users = (scaled[:, -1] - scaled[:, 1] - scaled[:, 2]).detach().cpu().numpy()
+        self._per_log_users = (scaled[:, -1] - scaled[:, 1] - scaled[:, 2] + scaled[:, 4]).detach().cpu().numpy()
         self._features: dict[int, Single] = {}
         self._rounds = []
         width, sent = encoder.token_width, network.config.encoder.edge_width
@@ -162,7 +167,7 @@ class KernelNetwork:
         return fractions
 
     def _first_layer(self, users: int) -> Single:
-        """Return the weights of the features of `_features`, which hold sums for means and lack ln K."""
+        """Return the weights for `_features` of this number of users."""
         weight = self._free.copy()
         weight[-1, :-1] += self._per_log_users * math.log(users)
         weight[_MEANS] /= users
@@ -177,8 +182,8 @@ _LARGEST = 80.0  # the exponential stays in range
 def _features(quantities: Quantities) -> tuple[Single, Single]:
     """Return features, (drops * users, 14), and kernels, (drops, users * kernels, users), the last feature 1.
 
-    Of the features of `nflae_bridge.network.encoders.kernel.kernel_features`, ln(K + .) stands for ln(1 + . / K), and
-    sums over users for means.
+    In place of ln(1 + x / K) of `nflae_bridge.network.encoders.kernel.kernel_features` stands ln(K + x), in place of
+    the logarithm of the disturbance that of its K-th part, in place of means over users sums; `_first_layer` corrects.
     """
     gains, coherence = quantities.gains, quantities.coherence
     drops, users = gains.shape
@@ -198,9 +203,9 @@ def _features(quantities: Quantities) -> tuple[Single, Single]:
     logs = features[:5]
     np.log(logs, out=logs)
     features[5] = quantities.rate
-    sums = np.matvec(kernels.reshape(-1, users), np.ones(users, np.float32))
+    sums = np.matvec(kernels.reshape(-1, users), constants(users).ones)
     features[6:10] = sums.reshape(drops, users, KERNELS).transpose(2, 0, 1)
-    np.maximum.reduce(coherence, 2, out=features[10])
+    features[10] = quantities.nearest
     features[_MEANS] = np.add.reduce(features[0:6:5], 2, keepdims=True)
     features[_VARIABLE] = 1
     return features.reshape(_VARIABLE + 1, -1).T, kernels.reshape(drops, -1, users)

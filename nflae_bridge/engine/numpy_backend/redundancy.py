@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import numpy.typing as npt
 
 from nflae_bridge.engine.near_parallel import COHERENCE, SAME_GAIN, SAME_PHASE_STEP, SAME_POWER
-from simulator.problems.algebra import Bool, Real
+from simulator.problems.algebra import Bool, Complex, Real
 from simulator.problems.user_gram import UserGram
+
+Index = npt.NDArray[np.intp]
 
 
 def redundant_users(drops: UserGram, power_fractions: Real) -> Bool | None:
-    """Mark users as `nflae_bridge.engine.near_parallel.redundant_users`, from the list of nearly parallel pairs.
+    """Mark users as `nflae_bridge.engine.near_parallel.redundant_users` does.
 
     Parameters
     ----------
@@ -24,41 +29,42 @@ def redundant_users(drops: UserGram, power_fractions: Real) -> Bool | None:
     ndarray or None
         bool (drops, users); None where no users of any drop are nearly parallel.
     """
-    pairs = np.flatnonzero(drops.coherence > COHERENCE)
-    if not len(pairs):
+    if drops.largest_coherence <= COHERENCE:
         return None
-    count, users = drops.gains.shape
-    first, second = np.divmod(pairs, users)
-    if count > 1:
-        second += first // users * users
-    redundant = np.zeros(count * users, np.bool_)
-    power = np.log(np.maximum(power_fractions, 1e-30)).reshape(-1)
-    difference = power[first] - power[second]
-    redundant[second[difference > SAME_POWER]] = True
-    tied = np.abs(difference) <= SAME_POWER
-    if np.logical_or.reduce(tied):
-        _rank_equals(drops, first[tied], second[tied], redundant)
-    return redundant.reshape(count, users)
+    parallel = drops.coherence > COHERENCE
+    power = np.maximum(power_fractions, _LEAST_POWER)
+    ahead = power[:, :, None] > (power * _POWER_RATIO)[:, None]
+    ahead &= parallel
+    redundant: Bool = np.logical_or.reduce(ahead, 1)
+    if 2 * np.count_nonzero(ahead) != np.count_nonzero(parallel):  # of each other pair neither is ahead
+        tied = parallel ^ ahead
+        tied &= ~ahead.transpose(0, 2, 1)
+        drop, first, second = np.nonzero(tied)
+        _rank_equals(drops, drop, first, second, redundant)
+    return redundant
 
 
-def _rank_equals(drops: UserGram, first: Real, second: Real, redundant: Bool) -> None:
+_POWER_RATIO, _LEAST_POWER = math.exp(SAME_POWER), 1e-30
+
+
+def _rank_equals(drops: UserGram, drop: Index, first: Index, second: Index, redundant: Bool) -> None:
     """Mark the users that come second in pairs of equal power: by gain, mean phase step, and index."""
-    gain = np.log(drops.gains).reshape(-1)
-    difference = gain[first] - gain[second]
-    redundant[second[difference > SAME_GAIN]] = True
+    gain = np.log(drops.gains)
+    difference = gain[drop, first] - gain[drop, second]
+    ahead = difference > SAME_GAIN
+    redundant[drop[ahead], second[ahead]] = True
     tied = np.abs(difference) <= SAME_GAIN
     if not np.logical_or.reduce(tied):
         return
-    first, second = first[tied], second[tied]
-    difference = np.zeros(len(first))
+    drop, first, second = drop[tied], first[tied], second[tied]
+    difference = np.zeros(len(drop))
     if drops.channels is not None:
-        channels = drops.channels.reshape(-1, drops.channels.shape[2])
-        difference = _mean_phase_step(channels[first]) - _mean_phase_step(channels[second])
-    redundant[second[difference > SAME_PHASE_STEP]] = True
-    redundant[second[(np.abs(difference) <= SAME_PHASE_STEP) & (first < second)]] = True
+        difference = _mean_phase_step(drops.channels[drop, first]) - _mean_phase_step(drops.channels[drop, second])
+    ahead = (difference > SAME_PHASE_STEP) | ((np.abs(difference) <= SAME_PHASE_STEP) & (first < second))
+    redundant[drop[ahead], second[ahead]] = True
 
 
-def _mean_phase_step(channels: Real) -> Real:
+def _mean_phase_step(channels: Complex) -> Real:
     exact = channels.astype(np.complex128)
     result: Real = np.angle(np.vecdot(exact[:, :-1], exact[:, 1:]))
     return result

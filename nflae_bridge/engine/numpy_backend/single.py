@@ -67,21 +67,51 @@ class Beams(NamedTuple):
         return signal, received
 
 
-def regularised(gram: Complex, equal: Real) -> Beams:
-    """Compute the beams of regularised zero forcing.
+class Constants(NamedTuple):
+    """Hold arrays that depend on the number of users alone, float32 and complex64, not to be written to.
+
+    Attributes
+    ----------
+    unit
+        The unit matrix, in both orders of memory, (users, users).
+    others
+        1 beside the diagonal, 0 on it, (users, users).
+    ones
+        (users,).
+    equal
+        1 / K, (1, users).
+    """
+
+    unit: Complex
+    others: Real
+    ones: Real
+    equal: Real
+
+
+@cache
+def constants(users: int) -> Constants:
+    """Return the constants of a number of users."""
+    ones = np.ones(users, np.float32)
+    unit = np.asfortranarray(np.eye(users, dtype=np.complex64))
+    found = Constants(unit, 1 - np.eye(users, dtype=np.float32), ones, (ones / users)[None])
+    for values in found:
+        values.flags.writeable = False
+    return found
+
+
+def regularised(gram: Complex) -> Beams:
+    """Compute the beams of regularised zero forcing, mu = 1 / K.
 
     Parameters
     ----------
     gram
         Gamma, complex64 (drops, users, users).
-    equal
-        mu = 1 / K, float32 (1, users).
 
     Returns
     -------
     Beams
     """
-    return _beams(gram * equal[0, 0])
+    return _beams(gram * np.float32(1 / gram.shape[1]))
 
 
 def structured(gram: Complex, dual: Real) -> tuple[Beams, Complex]:
@@ -146,35 +176,28 @@ def refined(gram: Complex, dual: Real, power_fractions: Real, refinements: int) 
 
 def _beams(system: Complex) -> Beams:
     """Return the beams of a system D Gamma D, to which the unit matrix is added in place."""
-    own_of_system = diagonal(system)
-    own_of_system += 1
-    inverse = _inverse(system)
+    constant = constants(system.shape[1])
+    system += constant.unit
+    inverse = _inverse(system, constant.unit)
     own = diagonal(inverse).real
-    magnitude = squares(inverse)
-    diagonal(magnitude)[:] = 0
+    magnitude = squares(inverse) * constant.others
     signal = 1 - own
     energy = own * signal
-    energy -= np.add.reduce(magnitude, 2)
+    energy -= np.matvec(magnitude, constant.ones)
     np.maximum(energy, _LEAST_ENERGY, out=energy)
     signal *= signal
     signal /= energy
     return Beams(inverse, own, signal, magnitude, energy)
 
 
-@cache
-def _identity(users: int) -> Complex:
-    return np.asfortranarray(np.eye(users, dtype=np.complex64))
-
-
-def _inverse(systems: Complex) -> Complex:
+def _inverse(systems: Complex, unit: Complex) -> Complex:
     """Return the inverses of Hermitian matrices not below the unit matrix, contiguous."""
-    count, users, _ = systems.shape
+    count = len(systems)
     if count == 1:
         # Rows in memory are columns to LAPACK: the inverse of the conjugate, which its transpose undoes.
-        inverse: Complex = lapack.cposv(systems[0].T, _identity(users), overwrite_a=True)[1].T
+        inverse: Complex = lapack.cposv(systems[0].T, unit, overwrite_a=True)[1].T
         return inverse[None]
     if count <= _LAPACK_CALLS:
-        unit = _identity(users)
         for system in systems:
             system[:] = lapack.cposv(system.T, unit, overwrite_a=True)[1].T
         return systems

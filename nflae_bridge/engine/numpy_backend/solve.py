@@ -64,9 +64,16 @@ def precode(
         precoder,
         np.concatenate([each.fractions for each in answers], 1),
         np.concatenate([each.fallback for each in answers]),
-        np.concatenate([each.lossy for each in answers]),
+        _joined_lossy(answers),
         lambda: np.concatenate([each.compute_sinr() for each in answers]),
     )
+
+
+def _joined_lossy(answers: list[Answer]) -> Bool | None:
+    if all(each.lossy is None for each in answers):
+        return None
+    parts = [np.zeros(len(each.fallback), np.bool_) if each.lossy is None else each.lossy for each in answers]
+    return np.concatenate(parts)
 
 
 def _answer(
@@ -87,7 +94,8 @@ def _answer(
     parts = [(where, _solved(network, some, refinements, negligible)) for where, some in found]
     for where, answer in parts:
         precoder[where], fractions[:, where] = answer.precoder, answer.fractions
-        flags[:, where] = answer.fallback, answer.lossy
+        flags[0, where] = answer.fallback
+        flags[1, where] = False if answer.lossy is None else answer.lossy
 
     def compute_sinr() -> Real:
         values = np.empty(channels.shape[:2])
@@ -95,7 +103,7 @@ def _answer(
             values[where] = answer.compute_sinr()
         return values
 
-    return Answer(precoder, fractions, flags[0], flags[1], compute_sinr)
+    return Answer(precoder, fractions, flags[0], flags[1] if flags[1].any() else None, compute_sinr)
 
 
 def _solved(
@@ -112,8 +120,7 @@ def _solved(
     precoder = drops.unit_beams(best.coefficients, out)
     fractions = np.array([best.power_fractions, best.dual_power_fractions], np.float64)
     fractions /= np.add.reduce(fractions, 2, keepdims=True)
-    none = np.zeros(len(fallback), np.bool_) if lossy is None else lossy
-    return Answer(precoder, fractions, fallback, none, lambda: _exact_sinr(drops, best, fractions[0]))
+    return Answer(precoder, fractions, fallback, lossy, lambda: _exact_sinr(drops, best, fractions[0]))
 
 
 def _exact_sinr(drops: UserGram, best: Solution, power_fractions: npt.NDArray[np.float64]) -> Real:
@@ -163,12 +170,12 @@ def solve(
     fallback = np.zeros(len(drops.gains), np.bool_)
     for rival in rivals:
         bound = best.sum_rate * (1 + (_SAME_SINGLE if drops.is_single else _SAME_DOUBLE))
-        wins = ~(rival.sum_rate <= bound)  # true also where the sum rate is not a number
+        kept = rival.sum_rate <= bound  # false also where the sum rate is not a number
         if not drops.is_single:
-            wins |= bound == math.inf
-        if np.logical_or.reduce(wins):
-            best.put(wins, rival)
-            fallback |= wins
+            kept &= bound < math.inf
+        if not np.logical_and.reduce(kept):
+            best.put(~kept, rival)
+            fallback |= ~kept
     return best, fallback, lossy
 
 
@@ -178,10 +185,9 @@ _SAME_SINGLE, _SAME_DOUBLE = 2e-6, 1e-9
 
 def _regularised_single(drops: UserGram) -> tuple[Solution, Quantities, Bool | None]:
     users = drops.gains.shape[1]
-    equal = np.full((1, users), 1 / users, np.float32)
-    beams = single.regularised(drops.gram, equal)
+    equal = single.constants(users).equal
+    beams = single.regularised(drops.gram)
     found, received = beams.sinr(equal, equal)
-    received *= users
 
     def effective_gains() -> Real:
         gains = beams.magnitude * users / beams.energy[:, None]
@@ -189,8 +195,17 @@ def _regularised_single(drops: UserGram) -> tuple[Solution, Quantities, Bool | N
         return gains
 
     rate = np.log2(1 + found)
-    quantities = Quantities(drops.gains, drops.coherence, beams.own, beams.magnitude, effective_gains, received, rate)
-    shares = equal if len(found) == 1 else np.broadcast_to(equal, found.shape)
+    quantities = Quantities(
+        drops.gains,
+        drops.coherence,
+        drops.nearest,
+        beams.own,
+        beams.magnitude,
+        effective_gains,
+        received,
+        rate,
+    )
+    shares = np.broadcast_to(equal, found.shape) if len(found) > 1 else equal
     return Solution(beams.inverse, shares, shares, found, np.add.reduce(rate, 1)), quantities, None
 
 
@@ -205,13 +220,15 @@ def _regularised_double(drops: UserGram) -> tuple[Solution, Quantities, Bool | N
     quantities = Quantities(
         gains,
         drops.coherence,
+        drops.nearest,
         diagonal(beams.coefficients).real,
         magnitude,
         lambda: beams.effective_gains,
-        1 + gains_sum - diagonal(beams.effective_gains) * equal,
+        (1 + gains_sum - diagonal(beams.effective_gains) * equal) / users,
         rate,
     )
     lossy = None if drops.needs_float64 is None else _loses_digits(gains, beams)
+    lossy = lossy if lossy is not None and lossy.any() else None
     return Solution(beams.coefficients, equal, equal, found, np.add.reduce(rate, 1)), quantities, lossy
 
 
@@ -231,18 +248,22 @@ def _pruned_or_not(drops: UserGram, shares: Real, refinements: int, negligible: 
     redundant = redundant_users(drops, shares[1])
     if redundant is None:
         return _refined(gram, shares, refinements, in_range)
-    loudest = np.maximum(np.maximum.reduce(drops.gains, 1), 1)
+    loudest = np.maximum.reduce(drops.gains, 1, initial=1)
+    off = shares * redundant
+    pruned = shares - off
     # Elsewhere the network has switched redundant users off itself: the answer without them suffices.
-    matters = np.add.reduce((shares[0] + shares[1]) * redundant, 1) * loudest > negligible
-    pruned = shares * ~redundant
+    matters = np.add.reduce(off, (0, 2)) * loudest > negligible
+    pruned /= np.maximum(np.add.reduce(pruned, 2, keepdims=True), np.finfo(shares.dtype).tiny)
     tried = np.flatnonzero(matters)
     if not len(tried):
-        return _refined(gram, _normalised(pruned), refinements, in_range)
-    count = len(gram)
-    with_all = np.where(matters[:, None], shares, pruned)
+        return _refined(gram, pruned, refinements, in_range)
     # The two answers of all these drops in one computation.
-    shares, gram = np.concatenate([with_all, pruned[:, tried]], 1), np.concatenate([gram, gram[tried]])
-    found = _refined(gram, _normalised(shares), refinements, in_range)
+    count = len(gram)
+    if count == 1:
+        found = _refined(np.concatenate([gram, gram]), np.concatenate([shares, pruned], 1), refinements, in_range)
+    else:
+        shares = np.concatenate([np.where(matters[:, None], shares, pruned), pruned[:, tried]], 1)
+        found = _refined(np.concatenate([gram, gram[tried]]), shares, refinements, in_range)
     better = ~(found.sum_rate[count:] <= found.sum_rate[tried] * (1 - negligible))
     if count == 1:
         return found.select(slice(1, 2) if better[0] else slice(1))
@@ -257,8 +278,3 @@ def _refined(gram: Complex, shares: Real, refinements: int, in_range: bool) -> S
     dual, beams, power_fractions = wmmse_steps(gram, shares[0], shares[1], refinements, in_range=in_range)
     found = sinr(beams.effective_gains, power_fractions)
     return Solution(beams.coefficients, power_fractions, dual, found, sum_rate(found))
-
-
-def _normalised(shares: Real) -> Real:
-    result: Real = shares / np.maximum(np.add.reduce(shares, 2, keepdims=True), np.finfo(shares.dtype).tiny)
-    return result
