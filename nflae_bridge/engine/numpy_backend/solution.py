@@ -44,7 +44,13 @@ class Solution(NamedTuple):
 
     def select(self, drops: npt.NDArray[np.intp] | slice) -> Solution:
         """Return some drops."""
-        return Solution(*[values[drops] for values in self])
+        return Solution(
+            self.coefficients[drops],
+            self.power_fractions[drops],
+            self.dual_power_fractions[drops],
+            self.sinr[drops],
+            self.sum_rate[drops],
+        )
 
 
 def sum_rate(sinr: Real) -> Real:

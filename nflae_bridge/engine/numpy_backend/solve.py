@@ -190,7 +190,7 @@ def _regularised_single(drops: UserGram) -> tuple[Solution, Quantities, Bool | N
     found, received = beams.sinr(equal, equal)
 
     def effective_gains() -> Real:
-        gains = beams.magnitude * users / beams.energy[:, None]
+        gains: Real = beams.magnitude * users / beams.energy[:, None]
         diagonal(gains)[:] = beams.signal * users
         return gains
 
