@@ -90,7 +90,17 @@ class Constants(NamedTuple):
 
 @cache
 def constants(users: int) -> Constants:
-    """Return the constants of a number of users."""
+    """Return the constants of a number of users, the same arrays at every call.
+
+    Parameters
+    ----------
+    users
+        K.
+
+    Returns
+    -------
+    Constants
+    """
     ones = np.ones(users, np.float32)
     unit = np.asfortranarray(np.eye(users, dtype=np.complex64))
     found = Constants(unit, 1 - np.eye(users, dtype=np.float32), ones, (ones / users)[None])

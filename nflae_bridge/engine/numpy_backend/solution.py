@@ -43,7 +43,17 @@ class Solution(NamedTuple):
             own[drops] = others[drops]
 
     def select(self, drops: npt.NDArray[np.intp] | slice) -> Solution:
-        """Return some drops."""
+        """Return some drops.
+
+        Parameters
+        ----------
+        drops
+            Their indices, or a slice.
+
+        Returns
+        -------
+        Solution
+        """
         return Solution(
             self.coefficients[drops],
             self.power_fractions[drops],
