@@ -29,7 +29,8 @@ _AMBIGUOUS = (0.2, 3.0)  # coarse beta^2 outside of which no refinement changes 
 _SHRINKING = (1.0, 1.0, 0.5, 0.125)  # of the fine stage's grids, in steps of the coarse one
 _SPECTRA = 1 << 19  # entries of the coarse stage at a time
 _MAX_SINE = 0.9999
-_SIGN_MARGIN = 0.05  # of the energy: with few antennas the signs differ by noise alone
+_LEAST_MISFIT = 1e-3  # of the energy
+_CONCLUSIVE = 6.0  # nats per root of users: reflections alone reach 3.6 on simulated sites
 
 
 def most_likely_labels(array: UniformLinearArray, channels: Tensor) -> Tensor:
@@ -73,7 +74,8 @@ def most_likely_positions(
     channels
         complex64 (users, antennas), of any scale and phase.
     conjugated
-        Sign of phase, where it is known; None: that of the stronger waves, at twice the time.
+        Sign of phase, where it is known; None: that of the likelier waves if it is conclusive, else the usual one, at
+        twice the time.
 
     Returns
     -------
@@ -92,18 +94,66 @@ def most_likely_positions(
     users = _as_users(array, channels)
     if not len(users):
         return torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64), bool(conjugated)
-    highest = array.aperture**2 / (2 * array.wavelength * max(array.aperture, 1.0))
     signs = (False, True) if conjugated is None else (conjugated,)
-    found = {sign: _coarse(array, users.conj() if sign else users, highest) for sign in signs}
+    found = {sign: _located(array, users.conj() if sign else users) for sign in signs}
     if conjugated is None:
-        energies = [float(found[sign][0].double().sum()) for sign in signs]
-        conjugated = energies[1] > energies[0] * (1 + _SIGN_MARGIN)
-    _, curvature, sine = found[conjugated]
-    waves = users.conj() if conjugated else users
-    blocks = zip(*(torch.split(values, _BLOCK) for values in (waves, curvature, sine)), strict=True)
+        conjugated = bool(conclusive_sign(_evidence(array, found[False][2], found[True][2])))
+    return *found[conjugated][:2], conjugated
+
+
+def sign_evidence(array: UniformLinearArray, channels: Tensor) -> Tensor:
+    """Compare the likelihoods of both signs of phase; nearly plane waves have none, but mirror their angle.
+
+    Parameters
+    ----------
+    array
+        Array that the channels belong to.
+    channels
+        complex64 (users, antennas), finite and not zero, of any scale and phase.
+
+    Returns
+    -------
+    Tensor
+        Log-likelihood ratio of exp(+j k r) to exp(-j k r) in white noise, nats, float64 (users,).
+    """
+    users = _as_users(array, channels)
+    if not len(users):
+        return torch.zeros(0, dtype=torch.float64)
+    return _evidence(array, *(_located(array, waves)[2] for waves in (users, users.conj())))
+
+
+def conclusive_sign(evidence: Tensor) -> bool | None:
+    """Decide the sign of phase that the channels of an array have in common.
+
+    Parameters
+    ----------
+    evidence
+        `sign_evidence` of independent users, float64 (users,); of several snapshots the mean, as reflections last.
+
+    Returns
+    -------
+    bool or None
+        Whether it is exp(+j k r); None if reflections or noise explain the evidence.
+    """
+    total = float(evidence.sum()) / math.sqrt(max(1, len(evidence)))
+    return total > 0 if abs(total) > _CONCLUSIVE else None
+
+
+def _evidence(array: UniformLinearArray, plain: Tensor, conjugated: Tensor) -> Tensor:
+    """Return the log-likelihood ratio of the second shares of the energy to the first."""
+    misfit, other = ((1 - share).clamp(min=_LEAST_MISFIT) for share in (plain, conjugated))
+    return array.antennas * torch.log(misfit / other)
+
+
+def _located(array: UniformLinearArray, users: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return angle and distance of the most likely waves, and their share of the energy, float64 (users,)."""
+    highest = array.aperture**2 / (2 * array.wavelength * max(array.aperture, 1.0))
+    _, curvature, sine = _coarse(array, users, highest)
+    blocks = zip(*(torch.split(values, _BLOCK) for values in (users, curvature, sine)), strict=True)
     refined = zip(*(_refined(array, *block) for block in blocks), strict=True)
     angle, distance = _angle_and_distance(array, *(torch.cat(values) for values in refined))
-    return angle, distance, conjugated
+    gain = squared_magnitude((near_field_steering(array, angle, distance).conj() * users).sum(-1))
+    return angle, distance, gain.double() / squared_magnitude(users).sum(-1).double()
 
 
 def _as_users(array: UniformLinearArray, channels: Tensor) -> Tensor:

@@ -196,7 +196,9 @@ class TrackFilter:
             noise[place + 6, place + 6] = self.settings.gps_wander**2 * (1 - kept**2)
         return self.state @ step.T, step @ self.covariance @ step.T + noise
 
-    def update(self, fixes: Fixes, seconds: float) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    def update(
+        self, fixes: Fixes, seconds: float
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
         """Predict the users and correct them by the measurements.
 
         Parameters
@@ -211,6 +213,8 @@ class TrackFilter:
         source, distance_source : numpy.ndarray
             Indices into `simulator.tracking.result.SOURCES`, int64 (users,): the sensors that were accepted, and those
             of them that resolve the distance by themselves.
+        contradicted : numpy.ndarray
+            Strong waves that do not fit the satellite position, bool (users,).
         """
         if seconds > 0:
             self.state, self.covariance = self.predicted(seconds)
@@ -221,7 +225,8 @@ class TrackFilter:
         satellite = self._correct(fixes.gps - expected, gps, noise, _GPS_GATE)
         sight = np.isfinite(fixes.angle) & (np.nan_to_num(fixes.share) > _SIGHT)
         deviations = fixes.deviations(self.array)
-        sight &= ~self._contradicted(fixes, np.stack(deviations, -1))
+        contradicted = sight & self._contradicted(fixes, np.stack(deviations, -1))
+        sight &= ~contradicted
         width = 2 / (self.array.antennas * np.maximum(np.cos(np.nan_to_num(fixes.angle)), 0.1))
         assumed = np.stack([np.hypot(deviations[0], _CORRELATED * width), deviations[1]], -1)
         measured = np.stack([fixes.angle + self.array.tilt, 1 / fixes.distance], -1)
@@ -235,7 +240,7 @@ class TrackFilter:
         resolved = (wave | lost) & (deviations[1] * self._distances() < RESOLVED)
         self.ranged |= resolved | satellite | ranged
         source = CSI * (wave | lost) + GPS * satellite + DETECTION * detected
-        return source, CSI * resolved + GPS * satellite + DETECTION * ranged
+        return source, CSI * resolved + GPS * satellite + DETECTION * ranged, contradicted
 
     def _contradicted(self, fixes: Fixes, deviations: Array) -> npt.NDArray[np.bool_]:
         """Return the users whose wave does not fit their satellite position, even with its bias: a reflection."""

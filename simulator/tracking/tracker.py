@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from simulator.geometry.localization import most_likely_positions
 from simulator.geometry.steering import far_field_steering, near_field_steering
 from simulator.tracking.beam_powers import lobe_angles
 from simulator.tracking.filter import RESOLVED, Array, Fixes, TrackFilter, TrackSettings
+from simulator.tracking.phase_sign import PhaseSign
 from simulator.tracking.result import CSI
 
 __all__ = ["Observations", "Track", "Tracker", "codebook_sines"]
@@ -48,6 +50,11 @@ class Track:
         Best three beams of the following steps, best first, int64 (steps, users, ahead, 3).
     beam_source, next_beams_source
         Origins of the beams, indices into `simulator.tracking.result.BEAM_SOURCES`, int64 (steps, users).
+    contradicted
+        Whether a wave of 45 % of the energy or more does not fit the satellite position, bool (steps, users).
+    conjugated
+        Whether the channels have phases exp(+j k r), so that angles and beams are those of their conjugates; None of
+        beam powers, and where the waves are too plane to tell: exp(-j k r) is assumed.
     """
 
     position: Array
@@ -64,6 +71,8 @@ class Track:
     next_beams: npt.NDArray[np.int64]
     beam_source: npt.NDArray[np.int64]
     next_beams_source: npt.NDArray[np.int64]
+    contradicted: npt.NDArray[np.bool_]
+    conjugated: bool | None
 
 
 @dataclass(frozen=True)
@@ -141,7 +150,7 @@ class Tracker:
         self._settings = settings or TrackSettings()
         self._sines = sines
         self._filter: TrackFilter | None = None
-        self._conjugated: bool | None = None
+        self._sign = PhaseSign(array)
         self._step = 0.0  # last time between steps, s
         self._code: Tensor | None = None
 
@@ -190,7 +199,8 @@ class Tracker:
             self._filter = TrackFilter(self.array, fixes[0], self._settings)
         rows = [self._advance(gap, *each) for gap, *each in zip(gaps, fixes, known, best, strict=True)]
         self.time = float(times[-1])
-        return Track(*map(np.stack, zip(*rows, strict=True)))
+        fields: list[Any] = [*map(np.stack, zip(*rows, strict=True)), self._sign.conjugated]
+        return Track(*fields)
 
     def _measure(self, seen: Observations) -> tuple[list[Fixes], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
         """Return the fixes of each step, whether there are channels or powers, and the best three beams."""
@@ -221,12 +231,12 @@ class Tracker:
         if self._code is None:
             self._code = far_field_steering(self.array, torch.asin(codebook_sines(self.array.antennas))).conj()
         known = users.isfinite().all(-1) & (users.abs().amax(-1) > 0)
-        flat = users[known]
-        if self._conjugated is None and len(flat):
-            *_, self._conjugated = most_likely_positions(self.array, flat[: shape[1]])
-        angle, distance, _ = most_likely_positions(self.array, flat, bool(self._conjugated))
+        if self._sign.weigh(channels, known.reshape(shape)):
+            self._filter = None  # its angles are mirrored
+        flat = users[known].conj() if self._sign.conjugated else users[known]
+        angle, distance, _ = most_likely_positions(self.array, flat, False)
         wave = near_field_steering(self.array, angle, distance)
-        inner = (wave.conj() * (flat.conj() if self._conjugated else flat)).sum(-1).abs().square()
+        inner = (wave.conj() * flat).sum(-1).abs().square()
         share = inner / flat.abs().square().sum(-1)
         power = torch.zeros(len(users), self.array.antennas)
         power[known] = (flat @ self._code.T).abs()
@@ -241,7 +251,7 @@ class Tracker:
         self, gap: float, fixes: Fixes, known: npt.NDArray[np.bool_], best: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.generic], ...]:
         assert self._filter is not None
-        source, distance_source = self._filter.update(fixes, gap)
+        source, distance_source, contradicted = self._filter.update(fixes, gap)
         self._step = gap or self._step
         sight = source & CSI > 0
         best = np.where(known[:, None], best, self._beams_at(0.0, best.shape[-1]))
@@ -260,6 +270,7 @@ class Tracker:
             np.stack(following, 1),
             np.where(known, _MEASURED, _POSITION),
             np.where(moving, _POSITION, _REPEATED),
+            contradicted,
         )
 
     def _beams_at(self, seconds: float, count: int) -> npt.NDArray[np.int64]:

@@ -16,7 +16,10 @@ from simulator.tracking.arrays import track_arrays
 from simulator.tracking.result import source_names
 from simulator.tracking.tracker import Track, Tracker
 
-__all__ = ["find_track", "write_track"]
+__all__ = ["find_track", "track_doubts", "write_track"]
+
+_CONTRADICTED = 0.4  # of the strong waves; reflections are up to 0.3 on simulated sites
+_PHASES = {False: "exp(-j k r)", True: "exp(+j k r)", None: "exp(-j k r), assumed"}
 
 
 def find_track(given: TrackInput, ahead: int) -> Track:
@@ -42,6 +45,43 @@ def find_track(given: TrackInput, ahead: int) -> Track:
         return Tracker(given.array, ahead, sines=given.sines).advance(given.times, given.seen)
     except ValueError as error:
         raise NflaeError(f"{given.path}: {error}") from None
+
+
+def track_doubts(found: Track, given: TrackInput) -> list[str]:
+    """Say what puts the geometry of a track in doubt.
+
+    Parameters
+    ----------
+    found : Track
+        The track.
+    given : TrackInput
+        Its measurements.
+
+    Returns
+    -------
+    list of str
+        Notes in one line each.
+    """
+    notes, waves = [], given.seen.powers is None
+    if waves and found.conjugated is None:
+        notes.append(
+            "the wavefronts are too plane to tell the sign of phase: antenna 1 on top and h of exp(-j k r) are assumed;"
+            " if angles are mirrored, conjugate the channels"
+        )
+    if given.seen.gps is not None:
+        both = found.contradicted | (found.in_sight & np.isfinite(given.seen.gps).all(-1))
+        share = found.contradicted.sum() / max(1, both.sum())
+        if share > _CONTRADICTED:
+            order = (
+                "is the order of the antennas reversed (antenna 1 is on top)"
+                if waves
+                else "are the beams mirrored (angles are positive below the normal)"
+            )
+            notes.append(
+                f"the waves contradict the satellite positions in {100 * share:.0f} % of the channels with both:"
+                f" {order}, or are the positions not in metres, or array_height and tilt those of another array?"
+            )
+    return notes
 
 
 def write_track(
@@ -87,6 +127,7 @@ def _values(found: Track, given: TrackInput, forecasters: Sequence[str]) -> dict
             "input": str(given.path),
             **source_names(given.seen.powers is not None),
             "codebook": beams,
+            **({"phase": _PHASES[found.conjugated]} if given.seen.powers is None else {}),
             **({"beam_forecasters": ",".join(forecasters)} if forecasters else {}),
         },
     }

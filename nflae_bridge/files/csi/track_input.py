@@ -126,7 +126,10 @@ def read_channels(file: ChannelFile, mounting: Mounting) -> TrackInput:
         )
     made = _input(file.path, beside, mounting, (file.drops, file.users, file.antennas), notes, channels=channels)
     if made.seen.gps is None:
-        made.notes.append("no gps_x and gps_height beside the channels: distances are of the wavefront alone")
+        made.notes.append(
+            "no gps_x and gps_height beside the channels: distances are of the wavefront alone, and nothing tells"
+            " whether antenna 1 is on top"
+        )
     return made
 
 

@@ -78,7 +78,7 @@ class TrackArguments(TypedDict, total=False):
     detections : array_like
         Angle from the array's normal, degrees, and distance, m, of detected objects, (snapshots, objects, 2).
     geometry : {"line"}
-        Arrangement of the antennas of a new track; there are tracks of linear arrays only.
+        Arrangement of the antennas of a new track; there are tracks of linear arrays only, antenna 1 on top.
     array_height, tilt_deg, carrier_ghz : float
         Of a new track: height of the array's centre, m (0), its down-tilt (0) and carrier (30).
     beam_angles_deg : array_like

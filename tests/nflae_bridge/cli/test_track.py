@@ -9,6 +9,7 @@ import pytest
 import scipy.io
 from PIL import Image
 
+from simulator.geometry.arrays import UniformLinearArray
 from tests.channel_files import Run, WriteMat, load, random_channels
 from tests.simulator.tracking.test_track import ARRAY, STEP, beam_powers, errors, flight
 
@@ -124,12 +125,41 @@ def test_assumptions_are_said_and_subcarriers_refused(nflae: Run, write_mat: Wri
     nothing = dict.fromkeys(("array_height", "array_tilt_rad", "carrier_hz", "gps_x", "gps_height"))
     done = nflae("track", written(write_mat, **nothing), "-o", tmp_path / "out.mat")
     assert done.exit_code == 0, done.output
+    small = write_mat(flight(UniformLinearArray(16), 3)[0].numpy(), "small.mat", slot_seconds=STEP)
+    plane = nflae("track", small, "-o", tmp_path / "small_out.mat").output
+    assert "nflae: note: the wavefronts are too plane to tell the sign of phase" in plane
+    assert "too plane" not in done.output
     for note in ("carrier 30 GHz", "the array's centre is the origin", "no gps_x and gps_height"):
         assert f"nflae: note: {note}" in done.output
     scipy.io.savemat(tmp_path / "f.mat", {"H": random_channels().T, "layout": "nkf", "slot_seconds": 0.1})
     done = nflae("track", tmp_path / "f.mat", "-o", tmp_path / "no.mat")
     assert done.exit_code == 1
     assert "has subcarriers; save the channels of one" in done.output
+
+
+def test_phases_and_contradicting_satellites_are_said(nflae: Run, write_mat: WriteMat, tmp_path: Path) -> None:
+    channels, place = flight(ARRAY, 10)
+    contradicts = "nflae: note: the waves contradict the satellite positions in"
+    stated = {"slot_seconds": STEP, "array_height": ARRAY.height, "array_tilt_rad": ARRAY.tilt}
+    stated |= {"gps_x": place[..., 0].T, "gps_height": place[..., 1].T}
+    for changed, antennas, phase, note in (
+        ({}, channels, "exp(-j k r)", None),
+        ({}, channels.conj().resolve_conj(), "exp(+j k r)", None),
+        ({}, channels.flip(-1), "exp(-j k r)", "is the order of the antennas reversed (antenna 1 is on top)"),
+        ({"gps_x": 1e3 * place[..., 0].T}, channels, "exp(-j k r)", "or are the positions not in metres"),
+    ):
+        source = write_mat(antennas.numpy(), "in.mat", **(stated | changed))
+        done = nflae("track", source, "-o", tmp_path / "out.mat")
+        assert done.exit_code == 0, done.output
+        assert str(load(tmp_path / "out.mat")["nflae_info"]["phase"]).strip("[]'") == phase
+        assert ("phases             exp(+j k r)" in done.output) == (phase == "exp(+j k r)")
+        said = [line for line in done.output.splitlines() if line.startswith(contradicts)]
+        assert len(said) == (note is not None)
+        assert all(str(note) in line for line in said)
+    powers = {"p": beam_powers(ARRAY, channels).T[::-1], "t": STEP * np.arange(10), **stated}
+    scipy.io.savemat(tmp_path / "p.mat", powers)
+    done = nflae("track", tmp_path / "p.mat", "-o", tmp_path / "out.mat", "--powers", "p", "--times", "t")
+    assert "are the beams mirrored (angles are positive below the normal)" in done.output
 
 
 def test_powers_times_and_detections_of_a_file(nflae: Run, tmp_path: Path) -> None:

@@ -63,6 +63,45 @@ def test_tracks_need_no_satellites_and_ignore_their_bias() -> None:
     assert (found.source == SOURCES.index("csi")).all()
     conjugated = track(ARRAY, channels.conj(), STEP)
     np.testing.assert_allclose(conjugated.position, found.position, atol=1e-6)
+    np.testing.assert_array_equal(conjugated.beam, found.beam)
+    np.testing.assert_array_equal(conjugated.next_beams, found.next_beams)
+    assert (conjugated.conjugated, found.conjugated) == (True, False)
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_the_sign_of_phase_is_that_of_all_snapshots(wrong: bool) -> None:
+    channels, place = flight(ARRAY)
+    channels[:, 0] = torch.nan  # leaves the user at 65 m
+    channels = channels.conj() if wrong else channels
+    reflection = near_field_steering(ARRAY, torch.tensor([-0.6]), torch.tensor([500.0])) * math.sqrt(ARRAY.antennas)
+    channels[:4] += 0.5 * reflection  # a plane one
+    found = track(ARRAY, channels, STEP)
+    assert found.conjugated is wrong
+    assert errors(found.position, place)[8:, 1].max() < 5
+    small = UniformLinearArray(antennas=16, height=12.0)
+    assert track(small, flight(small)[0], STEP).conjugated is None
+
+
+def test_a_wrong_sign_of_phase_is_revised_by_later_snapshots() -> None:
+    channels, place = flight(ARRAY)
+    follower = Tracker(ARRAY)
+    assert follower.advance(np.zeros(1), Observations(channels=channels[:1].conj())).conjugated
+    later = follower.advance(STEP * np.arange(1, 24), Observations(channels=channels[1:]))
+    assert later.conjugated is False
+    assert np.median(errors(later.position, place[1:])[6:, 0]) < 0.6
+
+
+@pytest.mark.parametrize("antennas", [16, 128])
+def test_waves_of_reversed_antennas_contradict_the_satellites(antennas: int) -> None:
+    array = UniformLinearArray(antennas, height=12.0, tilt=0.0)
+    channels, place = flight(array)
+    channels[15:, 0] = 0
+    channels[12, 1] += 5 * torch.randn(antennas, dtype=torch.complex64, generator=torch.Generator().manual_seed(5))
+    assert not track(array, channels, STEP, place).contradicted.any()
+    reversed_order = track(array, channels.flip(-1), STEP, place).contradicted
+    assert reversed_order[:8, 0].all()  # later near the normal
+    assert not reversed_order[15:, 0].any()
+    assert not reversed_order[12, 1]  # noise is no wave
 
 
 def test_users_out_of_sight_follow_satellites_or_the_prediction() -> None:

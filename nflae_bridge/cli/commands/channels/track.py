@@ -31,10 +31,10 @@ if TYPE_CHECKING:
       nflae track sweeps.mat -o track.mat --powers p --times t --model model
 
     \b
-    The drops of IN.mat are snapshots in order, of a linear array. Beside H it may hold gps_x and gps_height, K x S, m,
-    detections_angle_deg and detections_distance, D x S, of objects seen by another sensor at the array, NaN where
-    missing; array_height, array_tilt_rad, carrier_hz; for powers, beam_angles_deg; and for --plot true positions, x and
-    height, K x S.
+    The drops of IN.mat are snapshots in order, of a linear array with antenna 1 on top. Beside H it may hold gps_x and
+    gps_height, K x S, m, detections_angle_deg and detections_distance, D x S, of objects seen by another sensor at the
+    array, NaN where missing; array_height, array_tilt_rad, carrier_hz; for powers, beam_angles_deg; and for --plot true
+    positions, x and height, K x S.
     Variables of OUT.mat (K users, S snapshots, A snapshots ahead):
       x, height, position_std      K x S, m; position_std is the root of the summed variances
       angle_deg, angle_std_deg     K x S, from the array's normal, positive below it; in sight, of the wave itself
@@ -115,7 +115,7 @@ def command(
         look.check()
         check_output_path(plot, (source, output))
 
-    from nflae_bridge.files.csi.track_file import find_track, write_track
+    from nflae_bridge.files.csi.track_file import find_track, track_doubts, write_track
     from nflae_bridge.files.csi.track_input import Mounting, read_channels, read_powers
 
     mounting = Mounting(
@@ -135,6 +135,8 @@ def command(
     for note in given.notes:
         warn(note)
     found, forecasters = (find_track(given, ahead), ()) if model is None else _forecast(model, given, ahead)
+    for note in track_doubts(found, given):
+        warn(note)
     drawn = None if plot is None else _drawn(plot, found, given, look)
     write_track(found, given, output, mat_version, forecasters)
     _report(found)
@@ -191,6 +193,8 @@ def _report(found: Track) -> None:
         f"{count} {name}{'s' * (count != 1)}"
         for count, name in zip(found.beam.shape, ("snapshot", "user"), strict=True)
     )
+    if found.conjugated:
+        fact("phases", "exp(+j k r): angles and beams are those of the conjugated channels")
     fact("tracked", f"{users}, {snapshots}, in sight {share:.0f} %")
     fact("deviation", f"median {sorted(found.deviation.ravel())[found.deviation.size // 2]:.2f} m (estimated)")
     unresolved = 100 * (1 - found.distance_resolved.mean())
