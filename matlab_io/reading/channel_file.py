@@ -312,6 +312,7 @@ def _load(
         storage.close()
         raise
     storage.close()
+    decided.notes.extend(gathered.notes)
     return hold(gathered.array, decided.layout), budget
 
 

@@ -23,13 +23,18 @@ from matlab_io.containers.contents import find_arrays
 from matlab_io.containers.variable import Variable, field_of, matlab_shape, shape_text
 from matlab_io.errors import MatFileError
 
-__all__ = ["Gathered", "gather", "is_expression", "part_names"]
+__all__ = ["AMPLITUDE_AND_PHASE", "REAL_AND_IMAGINARY", "Gathered", "gather", "is_expression", "part_names"]
 
 _PARTS = ("re", "im", "abs", "angle", "angle_deg")
 _PAIRS = ({"re", "im"}, {"abs", "angle"}, {"abs", "angle_deg"})
 _ALL = re.compile(r"\{:\}|\(:\)")
 _INDEX = re.compile(r"[({](\d+)[)}]")
-_REAL_AND_IMAGINARY = (("real", "imag"), ("re", "im"), ("r", "i"))
+REAL_AND_IMAGINARY = (("real", "imag"), ("re", "im"), ("r", "i"))
+AMPLITUDE_AND_PHASE = tuple(
+    (amplitude, phase)
+    for amplitude in ("amplitude", "magnitude", "ampl", "amp", "mag", "abs", "a")
+    for phase in ("phase", "angle", "phas", "phi", "arg", "ang", "p")
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ class Gathered:
         The file is row-major: the elements' own axes are those of the array in reverse.
     joined : bool
         Whether two real arrays were joined to the array; `name` then is its definition.
+    notes : tuple of str
+        Lines to be shown to the user.
     """
 
     array: npt.NDArray[Any]
@@ -58,6 +65,7 @@ class Gathered:
     stacked: bool
     row_major: bool = False
     joined: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def element_shape(self) -> tuple[int, ...]:
@@ -173,7 +181,17 @@ def _joined(path: Path, parts: dict[str, str], variables: Sequence[Variable], ro
         joined = arrays["abs"] * np.exp(1j * angle.astype(np.float64))
     names = list(parts.values())
     text = f"complex({','.join(names)})" if "re" in parts else f"({names[0]} at angle {names[1]})"
-    return Gathered(joined, text, 1, stacked=False, row_major=row_major, joined=True)
+    notes = _beyond_a_turn(arrays["angle"], parts) if "angle" in arrays else ()
+    return Gathered(joined, text, 1, stacked=False, row_major=row_major, joined=True, notes=notes)
+
+
+def _beyond_a_turn(angle: npt.NDArray[Any], parts: dict[str, str]) -> tuple[str, ...]:
+    """Return a line about angles that may be degrees."""
+    largest = float(np.abs(angle[np.isfinite(angle)]).max(initial=0))
+    if largest <= 2 * math.pi:
+        return ()
+    option = f"--var abs:{parts['abs']},angle_deg:{parts['angle']}"
+    return (f"{parts['angle']} reaches {largest:.4g}, taken as rad; if it is in degrees, pass {option}",)
 
 
 def _matches(path: Path, term: str, variables: Sequence[Variable]) -> dict[str, npt.NDArray[Any]]:
@@ -205,13 +223,17 @@ def _matches(path: Path, term: str, variables: Sequence[Variable]) -> dict[str, 
     return matching
 
 
-def part_names(variables: Sequence[Variable]) -> tuple[str, str] | None:
-    """Return the names of two real arrays of one shape that are named as real and imaginary part.
+def part_names(
+    variables: Sequence[Variable], parts: Sequence[tuple[str, str]] = REAL_AND_IMAGINARY
+) -> tuple[str, str] | None:
+    """Return the names of two real arrays of one shape that are named as the two parts of a complex one.
 
     Parameters
     ----------
     variables : sequence of Variable
         Variables of a file.
+    parts : sequence of tuple of str
+        Words for the two parts.
 
     Returns
     -------
@@ -222,8 +244,9 @@ def part_names(variables: Sequence[Variable]) -> tuple[str, str] | None:
         for variable in variables
         if variable.is_numeric and not variable.is_complex and math.prod(variable.shape) > 1
     }
+    lowered = {name.lower(): name for name in reversed(real)}
     for name, variable in real.items():
-        for first, second in _REAL_AND_IMAGINARY:
+        for first, second in parts:
             for pattern, replacement in (
                 (rf"(?i)(.+?)(_?){first}$", rf"\1\2{second}"),
                 (rf"(?i)^{first}(_?)(.+)$", rf"{second}\1\2"),
@@ -232,7 +255,7 @@ def part_names(variables: Sequence[Variable]) -> tuple[str, str] | None:
                 if not re.match(pattern, name):
                     continue
                 other = re.sub(pattern, replacement, name)
-                match = next((each for each in real if each.lower() == other.lower()), None)
+                match = lowered.get(other.lower())
                 if match is not None and matlab_shape(real[match].shape) == matlab_shape(variable.shape):
                     return name, match
     return None

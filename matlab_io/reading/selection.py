@@ -15,7 +15,7 @@ from matlab_io.containers.contents import find_arrays
 from matlab_io.containers.not_channels import SCENARIO, not_channels
 from matlab_io.containers.variable import CHANNEL_NAMES, Variable, shape_text
 from matlab_io.errors import MatFileError
-from matlab_io.reading.expressions import part_names
+from matlab_io.reading.expressions import AMPLITUDE_AND_PHASE, part_names
 
 __all__ = ["choose_variable"]
 
@@ -81,12 +81,46 @@ def choose_variable(
         raise MatFileError(_is_real(path, _listing(real), real[0], layout))
     if not variables:
         raise MatFileError(f"{path}: holds no variables; save a complex array H (antennas x users x drops) in it")
+    raise _none_found(path, variables)
+
+
+def _none_found(path: Path, variables: Sequence[Variable]) -> MatFileError:
+    """Return the error for a file without a full complex array, with the remedy for what is nearest to one."""
+    if unusable := [why for variable in variables if (why := _unusable(variable)) and _may_be_meant(variable)]:
+        return MatFileError(f"{path}: {unusable[0]}")
+    if pair := part_names(variables, AMPLITUDE_AND_PHASE):
+        return MatFileError(
+            f"{path}: {pair[0]} and {pair[1]} have the names of an amplitude and a phase;"
+            f" pass --var abs:{pair[0]},angle:{pair[1]}, or in degrees --var abs:{pair[0]},angle_deg:{pair[1]}"
+        )
     nested = any(variable.matlab_class == "cell" or variable.is_struct_array for variable in variables)
-    within = _within(path) if nested else ""
-    advice = f"; pass {within}" if within else ""
-    raise MatFileError(
+    within = _within(path, variables) if nested else ""
+    advice = f"; {within}" if within else "; save the channels as a complex array H (antennas x users x drops)"
+    return MatFileError(
         f"{path}: no complex numeric array to take as the channel; it holds {_listing(variables)}{advice}"
     )
+
+
+def _may_be_meant(variable: Variable) -> bool:
+    return not_channels(variable.name) is None and (variable.has_channel_name or variable.is_complex)
+
+
+def _unusable(variable: Variable) -> str:
+    """Return why an array cannot be the channels as it is saved, with the remedy; ``""`` for any other reason."""
+    if variable.matlab_class in _NESTED or variable.matlab_class == "char":
+        return ""
+    if math.prod(variable.shape) == 0:
+        return f"{variable} is empty; channels need at least one antenna, user and drop"
+    if variable.matlab_class == "sparse":
+        return f"{variable} is sparse; save full({variable.name}) instead"
+    if variable.matlab_class == "logical":
+        return (
+            f"{variable} is not complex; save the complex array, or double({variable.name}) and pass --allow-real if"
+            " that is intended"
+        )
+    if variable.matlab_class == "object":
+        return f"{variable} holds Python objects, not numbers; save a complex array, e.g. np.stack(list(H))"
+    return ""
 
 
 def _numbered(candidates: Sequence[Variable]) -> str:
@@ -98,17 +132,19 @@ def _numbered(candidates: Sequence[Variable]) -> str:
     return f", or --var {','.join(candidate.name for candidate in candidates)} to take each as a user"
 
 
-def _within(path: Path, top: str = "") -> str:
-    """Return the option that takes the complex arrays within cells or struct arrays; ``""`` for none."""
+def _within(path: Path, variables: Sequence[Variable], top: str = "") -> str:
+    """Return how to take the complex arrays within cells or struct arrays; ``""`` for none."""
     found = _first_arrays(path, lambda own: top == own or own.lower().replace("_", "") in CHANNEL_NAMES)
     if not found and not top:
         found = _first_arrays(path, lambda own: not_channels(own) is None)
     for name, array in found.items():
         if np.iscomplexobj(array) and name.startswith(top) and _INDEX.search(name):
             last = list(_INDEX.finditer(name))[-1]
-            every = f"{name[: last.start()]}{name[last.start()]}:{name[last.end() - 1]}{name[last.end() :]}"
-            one = f" (or one of them, --var '{name}')"
-            return f"--var '{every}' to take every element as a user" + one
+            container = name[: last.start()]
+            every = f"{container}{name[last.start()]}:{name[last.end() - 1]}{name[last.end() :]}"
+            if any(each.name == container and sum(size > 1 for size in each.shape) > 1 for each in variables):
+                return f"save its elements as one array, H = cat({array.ndim + 1}, {every}), or pass --var '{name}'"
+            return f"pass --var '{every}' to take every element as a user (or one of them, --var '{name}')"
     return ""
 
 
@@ -163,13 +199,11 @@ def _named(path: Path, variables: Sequence[Variable], wanted: str, allow_real: b
                 f" or --var '{parent}(1).{field}'"
             )
         raise MatFileError(f"{path}: no variable {wanted}; {holds}")
-    if math.prod(found.shape) == 0:
-        raise MatFileError(f"{path}: {found} is empty; channels need at least one antenna, user and drop")
-    if found.matlab_class == "sparse":
-        raise MatFileError(f"{path}: {found} is sparse; save full({wanted}) instead")
+    if unusable := _unusable(found):
+        raise MatFileError(f"{path}: {unusable}")
     if found.matlab_class == "cell":
-        advice = _within(path, found.name) or "it holds no complex arrays"
-        raise MatFileError(f"{path}: {found} is not a numeric array; pass {advice}")
+        advice = _within(path, variables, found.name) or "it holds no complex arrays"
+        raise MatFileError(f"{path}: {found} is not a numeric array; {advice}")
     if not found.is_numeric:
         fields = [
             variable for variable in variables if variable.name.startswith(wanted + ".") and variable.is_candidate

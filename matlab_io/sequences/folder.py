@@ -260,7 +260,7 @@ def _steps(table: Table, sequence: npt.NDArray[np.int64], keep: npt.NDArray[np.b
         return steps
     index = table.numbers("index")
     known = np.flatnonzero(keep & np.isfinite(index))
-    check_times(table.path, "index", index[known], sequence[known], table.row[known])
+    check_times(table.path, "index", index[known], sequence[known], table.row[known], distinct=True)
     counts = np.isfinite(index).all() and (np.diff(index) > 0).all()
     return index.astype(np.int64) - 1 if counts else steps
 

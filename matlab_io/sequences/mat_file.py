@@ -99,7 +99,7 @@ def read_mat(path: Path, positions: bool = True) -> Sequences:
     sequence = columns["seq_index"][keep, 0].astype(np.int64)
     step = columns["step"][keep, 0].astype(np.int64) - 1 if "step" in columns else np.flatnonzero(keep)
     row = np.flatnonzero(keep) + 1
-    check_times(path, "step", step.astype(np.float64), sequence, row)
+    check_times(path, "step", step.astype(np.float64), sequence, row, distinct=True)
     seconds = columns["seconds"][keep, 0] if "seconds" in columns else None
     if seconds is not None:
         check_times(path, "seconds", seconds, sequence, row)

@@ -115,8 +115,9 @@ def check_times(
     times: npt.NDArray[np.float64],
     sequence: npt.NDArray[np.int64],
     rows: npt.NDArray[np.int64],
+    distinct: bool = False,
 ) -> None:
-    """Check that the samples of each sequence are in the order of their times.
+    """Check that the samples of each sequence, wherever they stand in the file, are in the order of their times.
 
     Parameters
     ----------
@@ -130,16 +131,28 @@ def check_times(
         Numbers of the sequences, (samples,).
     rows : numpy.ndarray
         Numbers of the samples in the file, for the message, (samples,).
+    distinct : bool
+        Times are numbers of samples, of which a sequence has each once.
 
     Raises
     ------
     MatFileError
-        If a sample is earlier than the one before it.
+        If a sample is earlier than the one before it in its sequence, or repeats one where they are distinct.
     """
-    early = np.flatnonzero((np.diff(times) < 0) & (np.diff(sequence) == 0))
+    if distinct:
+        order = np.lexsort((times, sequence))
+        again = np.flatnonzero((np.diff(times[order]) == 0) & (np.diff(sequence[order]) == 0))
+        if len(again):
+            first, second = order[again[0]], order[again[0] + 1]
+            raise MatFileError(
+                f"{path}: {what}: sample {rows[second]} of sequence {sequence[second]} has the number of sample"
+                f" {rows[first]} ({times[first]:.10g}); remove the repeated samples"
+            )
+    order = np.argsort(sequence, kind="stable")
+    early = np.flatnonzero((np.diff(times[order]) < 0) & (np.diff(sequence[order]) == 0))
     if len(early):
-        at = int(early[0]) + 1
+        before, at = order[early[0]], order[early[0] + 1]
         raise MatFileError(
-            f"{path}: {what}: sample {rows[at]} of sequence {sequence[at]} is earlier than sample {rows[at - 1]} before"
-            f" it ({times[at]:.10g} after {times[at - 1]:.10g}); sort the samples by time"
+            f"{path}: {what}: sample {rows[at]} of sequence {sequence[at]} is earlier than sample {rows[before]} before"
+            f" it ({times[at]:.10g} after {times[before]:.10g}); sort the samples by time"
         )

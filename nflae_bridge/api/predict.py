@@ -110,6 +110,7 @@ def predict(
         If the history is no sequence or has too many gaps, times do not rise, or an argument does not fit; the message
         is one line, snapshots and users counted from 1.
     """
+    _check_axes(history, layout)
     snapshots, _ = read_array(history, layout, convention, receive_antennas)
     try:
         chosen = prediction_method(ahead, method, geometry, csi_snr_db, str(model), device)
@@ -119,6 +120,15 @@ def predict(
     if device.startswith("cuda"):
         found = replace(found, notes=(*found.notes, f"device {device}: a prediction is computed on the CPU"))
     return found
+
+
+def _check_axes(history: npt.ArrayLike, layout: str | None) -> None:
+    """Refuse two axes that nothing names: `read_array` takes them for users in one snapshot."""
+    if layout is None and np.ndim(history) == 2:
+        raise NflaeError(
+            f"history {np.shape(history)} has two axes: pass history[:, None] for snapshots of one user, or"
+            " history[None] for users in one snapshot"
+        )
 
 
 def _predict(

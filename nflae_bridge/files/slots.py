@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from contextlib import closing
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from matlab_io import ChannelFile
 from matlab_io.errors import NflaeError
+
+if TYPE_CHECKING:
+    from matlab_io.containers.variable import Variable
 
 Indices = npt.NDArray[np.int64]
 
@@ -141,12 +145,20 @@ def slot_seconds(file: ChannelFile) -> float | None:
     -------
     float or None
         Seconds; None if the file states none.
+
+    Raises
+    ------
+    NflaeError
+        If ``slot_seconds`` is anything else.
     """
-    found = _numbers(file, "slot_seconds")
-    if found is None or found.size != 1:
+    stated = _beside(file, "slot_seconds")
+    if stated is None:
         return None
-    seconds = float(found[0])
-    return seconds if 0 < seconds < math.inf else None
+    found = _numbers(file, "slot_seconds")
+    if found is None or found.size != 1 or not 0 < found[0] < math.inf:
+        value = f"slot_seconds = {found[0]:g}" if found is not None and found.size == 1 else str(stated)
+        raise NflaeError(f"{file.path}: {value}: expected one positive number, s; correct or remove it")
+    return float(found[0])
 
 
 def slot_times(file: ChannelFile, name: str) -> npt.NDArray[np.float64]:
@@ -179,13 +191,19 @@ def slot_times(file: ChannelFile, name: str) -> npt.NDArray[np.float64]:
 
 def _numbers(file: ChannelFile, name: str) -> npt.NDArray[np.float64] | None:
     """Return a real variable beside the channels as a vector; None if there is none."""
-    from matlab_io.containers.contents import list_variables  # h5py is not imported where no file is read
     from matlab_io.containers.variable import NUMERIC_CLASSES
-    from matlab_io.reading.storage import open_storage
+    from matlab_io.reading.storage import open_storage  # h5py is not imported where no file is read
+
+    variable = _beside(file, name)
+    if variable is None or variable.matlab_class not in NUMERIC_CLASSES or variable.is_complex:
+        return None
+    with closing(open_storage(file.path, file.version, variable, [])) as storage:
+        return np.asarray(storage.numbers(variable), np.float64).reshape(-1, order="F")
+
+
+def _beside(file: ChannelFile, name: str) -> Variable | None:
+    """Return the description of a variable beside the channels; None if there is none."""
+    from matlab_io.containers.contents import list_variables
 
     listed = [] if file.version == "raw" else list_variables(file.path, file.version)
-    for variable in listed:
-        if variable.name == name and variable.matlab_class in NUMERIC_CLASSES and not variable.is_complex:
-            with closing(open_storage(file.path, file.version, variable, [])) as storage:
-                return np.asarray(storage.numbers(variable), np.float64).reshape(-1, order="F")
-    return None
+    return next((variable for variable in listed if variable.name == name), None)

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,9 +66,7 @@ def list_variables(path: Path, version: str) -> list[Variable]:
         for member in archive.namelist():
             allowance.item(member)
             with archive.open(member) as stream:
-                major, _ = np.lib.format.read_magic(stream)
-                read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-                shape, _, dtype = read(stream)
+                shape, dtype = _header(stream)
             allowance.check_array(math.prod(shape) * dtype.itemsize)
             found.append(_variable(member.removesuffix(".npy"), shape, dtype))
     return found
@@ -128,8 +126,23 @@ def load_raw(path: Path, shape: Sequence[int]) -> npt.NDArray[Any]:
 def _map(path: Path) -> npt.NDArray[Any]:
     """Map the array of a ``.npy`` file."""
     with _silent_headers():
+        with path.open("rb") as stream:
+            _, dtype = _header(stream)
+        if dtype.hasobject:
+            raise MatFileError(
+                f"{path}: holds Python objects, not numbers; save a complex array, e.g. np.stack(list(H)) of arrays of"
+                " one shape"
+            )
         mapped: npt.NDArray[Any] = np.load(path, mmap_mode="r")
         return mapped
+
+
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Read the shape and type of an array from the beginning of a ``.npy`` file."""
+    major, _ = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    return shape, dtype
 
 
 @contextmanager

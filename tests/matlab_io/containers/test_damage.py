@@ -127,3 +127,11 @@ def test_a_damaged_header_of_numpy_is_one_line_without_a_warning(tmp_path: Path)
             else:
                 assert open_channels(path, layout="nks", convention="hermitian").drops == 2
         assert not shown
+
+
+def test_an_array_of_objects_is_named(tmp_path: Path) -> None:
+    objects = np.empty(3, object)
+    objects[:] = [np.ones((3, 16), complex)] * 3
+    np.save(tmp_path / "o.npy", objects)
+    with pytest.raises(MatFileError, match=r"o\.npy: holds Python objects, not numbers; save a complex array"):
+        open_channels(tmp_path / "o.npy")

@@ -158,6 +158,23 @@ def test_the_names_of_two_parts_are_known(first: str, second: str) -> None:
     assert part_names(variables[:2]) is None
 
 
+@pytest.mark.parametrize(("scale", "told"), [(1, False), (4, True)])
+def test_angles_beyond_a_turn_may_be_degrees(tmp_path: Path, scale: float, told: bool) -> None:
+    phase = np.linspace(-2 * np.pi, 2 * np.pi, 80).reshape(8, 2, 5)
+    scipy.io.savemat(tmp_path / "c.mat", {"A": np.abs(Z), "P": scale * phase})
+    _, notes = read(tmp_path / "c.mat", variable="abs:A,angle:P", layout="nks")
+    assert ("P reaches 25.13, taken as rad; if it is in degrees, pass --var abs:A,angle_deg:P" in notes) == told
+    assert any("degrees" in note for note in notes) == told
+
+
+@pytest.mark.parametrize("name", [None, "C"])
+def test_a_cell_of_two_axes_is_joined_or_named_by_element(tmp_path: Path, name: str | None) -> None:
+    scipy.io.savemat(tmp_path / "c.mat", {"C": cell(*(c(16, 3) for _ in range(4))).reshape(2, 2)})
+    with pytest.raises(MatFileError, match=r"H = cat\(3, C\{:\}\), or pass --var 'C\{1\}'$"):
+        open_channels(tmp_path / "c.mat", variable=name)
+    assert read(tmp_path / "c.mat", variable="C{1}")[0].shape == (1, 3, 16)
+
+
 def test_two_parts_are_named_with_the_option(tmp_path: Path) -> None:
     scipy.io.savemat(tmp_path / "c.mat", {"Hr": Z.real, "Hi": Z.imag})
     with pytest.raises(MatFileError, match="pass --var re:Hr,im:Hi"):

@@ -157,7 +157,17 @@ def test_numbered_columns_are_samples_and_shared_files_one_flight(tmp_path: Path
         ),
         (lambda rows: [row | {"unit1_pwr_60ghz": "../x.txt"} for row in rows], "leads out of the folder"),
         (lambda rows: [rows[1], rows[0], *rows[2:]], "index: sample 2 .* is earlier than sample 1"),
-        (lambda rows: [row | {"index": "1", "seconds": str(-int(row["index"]))} for row in rows], "seconds: sample 2"),
+        (
+            lambda rows: [*rows, *rows[:3]],
+            r"index: sample \d+ of sequence \d+ has the number of sample 1 \(1\); remove",
+        ),
+        (lambda rows: [*rows[1:], rows[0]], r"index: sample \d+ of sequence \d+ is earlier than sample \d+ before it"),
+        (
+            lambda rows: [
+                {k: v for k, v in row.items() if k != "index"} | {"seconds": str(-at)} for at, row in enumerate(rows)
+            ],
+            "seconds: sample 2",
+        ),
         (lambda rows: [row | {"unit1_beam": "x"} for row in rows], "row 1: unit1_beam: expected a number, found 'x'"),
         (lambda rows: [row | {"unit1_pwr_60ghz": "[-3, -5]"} for row in rows], "linear powers, not dB"),
         (lambda rows: [row | {"unit1_pwr_60ghz": ""} for row in rows], "no usable sample"),

@@ -100,6 +100,10 @@ def test_a_pilot_matrix_in_either_convention(nflae: Run, tmp_path: Path, convent
     output, options = tmp_path / "out.mat", ("--var", "Y", "--pilots", "Phi", "--noise-dbw", -40)
     done = nflae("estimate", tmp_path / "in.mat", "-o", output, *options, "--mat-version", "7.3")
     assert done.exit_code == 0, done.output
+    symbols, model = pilots.shape[1], "Phi' * H" if convention == "hermitian" else "H * Phi"
+    assert f"Y read as {symbols} pilot symbols x " in done.output
+    assert f"read as Y = {model} + noise ({convention})" in done.output
+    assert "y_k" not in done.output
     with open_channels(output) as file:
         assert file.convention == convention
         assert error_db(file.read(0, 4), channels) < -15

@@ -114,6 +114,14 @@ def test_arguments_that_do_not_fit(arguments: dict[str, Any], told: str) -> None
         nflae_bridge.predict(moving_users(16), **arguments)
 
 
+def test_a_history_of_two_axes_has_two_readings() -> None:
+    history = moving_users(20, users=1)[:, 0]
+    with pytest.raises(NflaeError, match=r"\(20, 16\) has two axes: pass history\[:, None\] .* or history\[None\]"):
+        nflae_bridge.predict(history)
+    assert nflae_bridge.predict(history, layout="kn", convention="hermitian").channels.shape == (4, 20, 16)
+    assert nflae_bridge.predict(history[:, None], ahead=1, method="ar").channels.shape == (1, 1, 16)
+
+
 def test_one_snapshot_is_held() -> None:
     found = nflae_bridge.predict(moving_users(1), ahead=3)
     np.testing.assert_allclose(found.channels, np.repeat(moving_users(1), 3, axis=0), atol=1e-6)

@@ -249,7 +249,7 @@ CASES = [
     Case(
         "amplitude and phase",
         {"amp": np.abs(NKS), "phase": np.angle(NKS)},
-        ("no complex numeric array",),
+        ("--var abs:amp,angle:phase", "--var abs:amp,angle_deg:phase"),
         "--var abs:amp,angle:phase --layout nks",
         TRUE_NKS,
     ),

@@ -231,6 +231,20 @@ def test_one_snapshot_is_held_and_said(nflae: Run, write_mat: WriteMat, tmp_path
     np.testing.assert_allclose(load(output)["H"].T, np.repeat(channels, 2, axis=0), atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("stated", "told"), [(-1, "slot_seconds = -1: expected"), ("abc", r"slot_seconds (1 x 3 char): expected")]
+)
+def test_a_wrong_slot_length_is_refused_unless_given(
+    nflae: Run, write_mat: WriteMat, tmp_path: Path, stated: object, told: str
+) -> None:
+    source, output = write_mat(moving_users(20), slot_seconds=stated), tmp_path / "next.mat"
+    done = nflae("predict", source, "-o", output, *AR)
+    assert done.exit_code == 1
+    assert f"{told} one positive number" in done.stderr
+    assert not output.exists()
+    assert nflae("predict", source, "-o", output, *AR, "--slot-ms", 1).exit_code == 0
+
+
 def test_combined_receive_antennas_cannot_be_predicted(nflae: Run, write_mat: WriteMat, tmp_path: Path) -> None:
     channels = np.stack([moving_users(20), moving_users(20, seed=1)], axis=1)  # slots x receive x users x antennas
     source = write_mat(h=np.ascontiguousarray(channels.T))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -188,7 +189,7 @@ def command(
     if estimation.noise_dbw is not None and estimation.csi_snr_db is not None:
         raise click.UsageError("--csi-snr-db and --noise-dbw state the same quantity; give one of them.")
     with reading.open(source) as file:
-        for note in file.notes:
+        for note in _pilot_notes(file, estimation.pilots):
             fact("pilots", note)
 
         from nflae_bridge.engine.devices import drops_per_block
@@ -209,6 +210,15 @@ def command(
             )
     _report(summary)
     fact("written", f"{output} (version {summary.version})")
+
+
+def _pilot_notes(file: ChannelFile, pilots: str | None) -> list[str]:
+    """Return the notes on the reading of a file; with a pilot matrix axis n is that of the pilot symbols."""
+    if pilots is None:
+        return file.notes
+    read, _, *others = (re.sub(r"\bantenna(s?)\b(?! each)", r"pilot symbol\1", note, count=1) for note in file.notes)
+    model = f"{pilots}' * H" if file.convention == "hermitian" else f"H * {pilots}"
+    return [read, f"read as {file.variable} = {model} + noise ({file.convention})", *others]
 
 
 def _noise(estimation: EstimationOptions) -> str:
