@@ -12,7 +12,7 @@ from matlab_io.errors import NflaeError
 
 @dataclass(frozen=True)
 class SideFile:
-    """Hold the content of a side output: rendered before the results are committed, written after them.
+    """Hold the content of a side output, to be written whole.
 
     Attributes
     ----------

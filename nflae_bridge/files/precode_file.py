@@ -28,7 +28,7 @@ from nflae_bridge.files.validation import Channels
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import Precoding, Scheme
 from simulator.problems.dispatch import ProblemScheme
-from simulator.problems.solution import solution_arrays
+from simulator.problems.solution import ProblemSolution, solution_arrays
 
 __all__ = ["Summary", "precode_channels", "precode_file"]
 
@@ -48,6 +48,8 @@ class Summary:
         Users of the precoded drops, and near-field ones among them.
     sum_rate : float
         Sum rate added over the precoded drops, bps/Hz.
+    objective : float
+        The objective of a problem beyond the plain sum rate, added over the precoded drops; 0 for the plain one.
     infeasible : int
         Precoded drops in which a user misses the minimum rate; skipped drops are not among them.
     fallback : int
@@ -63,12 +65,13 @@ class Summary:
     users: int = 0
     near_field_users: int = 0
     sum_rate: float = 0.0
+    objective: float = 0.0
     infeasible: int = 0
     fallback: int = 0
     undecided: int = 0
     seconds: float = 0.0
 
-    def add(self, good: npt.NDArray[np.bool_], results: Mapping[str, npt.NDArray[Any]]) -> None:
+    def add(self, good: npt.NDArray[np.bool_], results: Mapping[str, npt.NDArray[Any]], objective: float = 0.0) -> None:
         """Add a block.
 
         Parameters
@@ -77,15 +80,24 @@ class Summary:
             Bool, (drops,), false for skipped drops.
         results : mapping of str to numpy.ndarray
             Arrays of all drops, from `result_arrays`: NaN and false for skipped ones.
+        objective : float
+            The problem's objective, added over the good drops.
         """
         self.drops += len(good)
         self.skipped += int((~good).sum())
         self.users += results["near_field"][good].size
         self.near_field_users += int(results["near_field"].sum())
+        self.objective += objective
         self.sum_rate += float(results["sum_rate"][good].sum())
         self.infeasible += int((~results["feasible"][good]).sum())
         self.fallback += int(results["fallback"].sum())
         self.undecided += int((results["near_field_score"] == UNDECIDED).sum())
+
+    @property
+    def mean_objective(self) -> float:
+        """Return the mean of the problem's objective over the precoded drops; NaN if there are none."""
+        served = self.drops - self.skipped
+        return self.objective / served if served else float("nan")
 
     @property
     def mean_sum_rate(self) -> float:
@@ -139,8 +151,8 @@ def precode_file(
             return predictor.read_block(start, stop, on_bad_drop, noise, labels.given)
         return read_block(file, start, stop, on_bad_drop, noise, labels.given)
 
-    def compute(block: Block) -> tuple[int, npt.NDArray[np.bool_], dict[str, npt.NDArray[Any]]]:
-        return block.start, block.good, _block_arrays(file, block, scheme, budget, device, labels)
+    def compute(block: Block) -> tuple[int, npt.NDArray[np.bool_], dict[str, npt.NDArray[Any]], float]:
+        return block.start, block.good, *_block_arrays(file, block, scheme, budget, device, labels)
 
     summary, started = Summary(), time.perf_counter()
     with (
@@ -148,9 +160,9 @@ def precode_file(
         prefetch_map(read, range(0, file.drops, batch), ahead=_READ_AHEAD) as read_ahead,
         prefetch_map(compute, read_ahead, workers, ahead=workers + 1) as computed,
     ):
-        for start, good, arrays in computed:
+        for start, good, arrays, objective in computed:
             results.write(start, arrays)
-            summary.add(good, arrays)
+            summary.add(good, arrays, objective)
             summary.seconds = time.perf_counter() - started
             advance(summary.drops, f"{summary.mean_sum_rate:.2f} bps/Hz")
     return summary
@@ -158,8 +170,8 @@ def precode_file(
 
 def _block_arrays(
     file: ChannelFile, block: Block, scheme: Scheme, budget: LinkBudget, device: torch.device, labels: LabelSource
-) -> dict[str, npt.NDArray[Any]]:
-    """Precode a block; return the arrays of its drops, NaN and false for skipped ones."""
+) -> tuple[dict[str, npt.NDArray[Any]], float]:
+    """Precode a block; return the arrays of its drops, NaN and false for skipped ones, and a problem's objective."""
     if isinstance(scheme, ProblemScheme):
         check_together(scheme.problem, file, block)
         scheme = scheme.of_drops(block.start, block.good)
@@ -168,7 +180,8 @@ def _block_arrays(
     arrays = solution_arrays(precoding, block.good)
     if block.receive_combiner is not None:
         arrays[RECEIVE_COMBINER.name] = block.receive_combiner
-    return arrays
+    objective = float(precoding.objective.sum()) if isinstance(precoding, ProblemSolution) else 0.0
+    return arrays, objective
 
 
 def _check_rates(file: ChannelFile, block: Block, precoding: Precoding) -> None:

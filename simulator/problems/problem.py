@@ -32,6 +32,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "connection": CONNECTIONS,
     "power_scope": POWER_SCOPES,
 }
+_LARGEST_WEIGHT, _WEIGHT_RATIO = 1e12, 1e9  # the largest weight, and the largest over the smallest of a drop
 _MAX_PHASE_BITS = 16
 _COUNTS = ("antenna_groups", "rf_chains", "phase_bits", "streams", "subcarriers", "window")
 
@@ -258,7 +259,25 @@ def _checked_array(name: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     if name == "weights" and not (array.sum(-1) > 0).all():
         drop = "" if array.ndim == 1 else f" of drop {int(np.argmin(array.sum(-1) > 0)) + 1}"
         raise ProblemError(f"weights must not all be zero; those{drop} are")
+    if name == "weights":
+        _check_spread(array)
     return array
+
+
+def _check_spread(weights: npt.NDArray[np.float64]) -> None:
+    """Refuse weights of a drop that are too large, too small or too far apart for the algorithms' numbers."""
+    import numpy as np
+
+    largest, smallest = weights.max(-1), np.where(weights > 0, weights, np.inf).min(-1)
+    wrong = (largest > _LARGEST_WEIGHT) | (smallest < 1 / _LARGEST_WEIGHT) | (largest > _WEIGHT_RATIO * smallest)
+    if wrong.any():
+        drop = int(np.argmax(wrong))
+        span = f"{np.atleast_1d(smallest)[drop]:g} to {np.atleast_1d(largest)[drop]:g}"
+        of_drop = "" if weights.ndim == 1 else f" of drop {drop + 1}"
+        raise ProblemError(
+            f"weights must be 0, or from {1 / _LARGEST_WEIGHT:g} to {_LARGEST_WEIGHT:g} and within a factor of"
+            f" {_WEIGHT_RATIO:g}; those{of_drop} are {span}: scale them, or set the small ones to 0"
+        )
 
 
 def _size(array: npt.NDArray[np.float64]) -> str:

@@ -1,4 +1,4 @@
-"""Serve ``--plot``: check it before the work, draw before the results are committed, write after them."""
+"""Serve ``--plot``: check it before the work, choose and precode the drop, draw it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from nflae_bridge.plots.drop_picture import DropPicture
     from simulator.downlink.budget import LinkBudget
     from simulator.downlink.precoding import Scheme
+    from simulator.geometry.panels import UniformPlanarArray
 
 
 _CENTIMETRES_PER_INCH = 2.54
+_PANEL_AXES = 2  # of antennas: rows and columns
 
 
 def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, float] | None:
@@ -139,7 +141,7 @@ def check_plot(plotting: PlotOptions, forbidden: tuple[Path, ...]) -> None:
 
 
 def check_plot_drop(plotting: PlotOptions, file: ChannelFile) -> None:
-    """Check that the drop of ``--plot-drop`` can be drawn.
+    """Check that the array, and the drop of ``--plot-drop``, can be drawn.
 
     Parameters
     ----------
@@ -151,9 +153,17 @@ def check_plot_drop(plotting: PlotOptions, file: ChannelFile) -> None:
     Raises
     ------
     NflaeError
-        If the file has no such drop, or if the drop holds NaN, Inf or an all-zero user.
+        If the file has no such drop, if the drop holds NaN, Inf or an all-zero user, or if the antennas have more axes
+        than a panel.
     """
-    if plotting.plot is None or plotting.plot_drop is None:
+    if plotting.plot is None:
+        return
+    if len(file.antenna_axes) > _PANEL_AXES:
+        raise NflaeError(
+            f"--plot {plotting.plot}: {file.path}: {file.variable} has {len(file.antenna_axes)} axes of antennas"
+            f" (layout {file.layout}); lines and panels of rows x columns are drawn: leave --plot out"
+        )
+    if plotting.plot_drop is None:
         return
     from nflae_bridge.files.blocks import describe_bad_drop
     from nflae_bridge.files.validation import fault_of, good_drops
@@ -211,7 +221,7 @@ def precode_drop_to_plot(
     result = precode_channels(scheme, block.channels, budget, device, labels, block.near_field)
     carrier = None if plotting.carrier_ghz is None else 1e9 * plotting.carrier_ghz
     path = None if file.version == "raw" else file.path
-    shown, panel = torch.from_numpy(block.channels[0]), labels.panel or stated_panel(file)
+    shown, panel = torch.from_numpy(block.channels[0]), labels.panel or stated_panel(file) or _panel_of_axes(file)
     scene = scene_of(path, drop, file.drops, shown, carrier) if panel is None else panel_scene(panel, shown)
     return DropPicture(
         title=f"{file.path.name}, {drop_name(file, drop)}: {name}, {float(result.sum_rate[0]):.2f} bps/Hz",
@@ -247,6 +257,16 @@ def draw_users(path: Path, picture: DropPicture, look: FigureLook) -> SideFile:
     from nflae_bridge.plots.maps.users_map import users_figure
 
     return SideFile(path, look.render(lambda: users_figure(picture, look.size), plot_format(path)))
+
+
+def _panel_of_axes(file: ChannelFile) -> UniformPlanarArray | None:
+    """Return the half-wavelength panel of two antenna axes, rows x columns; None of one axis."""
+    from nflae_bridge.files.labels import PANEL_PREFIX, named_panel
+
+    axes = file.antenna_axes
+    if len(axes) == _PANEL_AXES and min(axes) > 1:
+        return named_panel(f"{PANEL_PREFIX}{axes[0]}x{axes[1]}", file.antennas)
+    return None
 
 
 def _first_good_drop(file: ChannelFile) -> int | None:

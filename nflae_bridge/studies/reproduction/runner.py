@@ -223,6 +223,6 @@ def _write(experiment: Experiment, study: Study, rows: pd.DataFrame) -> Outcome:
         study.folder / (experiment.name + ending) for ending in (".csv", f".{study.figures}", ".md")
     )
     write_atomically(table, rows.to_csv(index=False, float_format="%.6g"))
-    write_atomically(picture, study.look.render(lambda: experiment.draw(study, rows), study.figures))
     write_atomically(text, page(experiment, study, rows, checks, picture.name))
+    write_atomically(picture, study.look.render(lambda: experiment.draw(study, rows), study.figures))
     return Outcome([table, picture, text], checks)

@@ -119,6 +119,11 @@ def test_plots_show_the_flights_and_animations_move(
         (tmp_path / "out.mat").unlink(missing_ok=True)
         assert nflae("track", source, "-o", tmp_path / "out.mat", *arguments).exit_code == code
         assert not (tmp_path / "out.mat").exists()
+    options = ("--plot", tmp_path / "small.png", "--size", "1.2x1in")
+    done = nflae("track", source, "-o", tmp_path / "out.mat", *options)
+    assert (done.exit_code, "1.2 x 1 inches have no room" in done.stderr) == (1, True)
+    assert "in sight" in done.stdout
+    assert (tmp_path / "out.mat").exists()
 
 
 def test_assumptions_are_said_and_subcarriers_refused(nflae: Run, write_mat: WriteMat, tmp_path: Path) -> None:

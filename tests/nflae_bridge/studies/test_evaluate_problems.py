@@ -73,6 +73,8 @@ def test_subcarriers_and_receive_antennas(nflae: Run, write_mat: WriteMat, tmp_p
     done = nflae("evaluate", source, *options)
     assert done.exit_code == 0, done.output
     assert "the first 8 of 12" in done.output  # two whole snapshots
+    assert "mean sum rate of" in done.stdout
+    assert "4 subcarriers, bps/Hz" in done.stdout
     found = table(output)
     sums = {}
     for name in ("zf", "rzf"):

@@ -82,6 +82,13 @@ def test_tables_and_pictures(link: Link, write_mat: WriteMat) -> None:
         assert (folder / f"{name}.png").stat().st_size > 10_000
 
 
+def test_tables_are_kept_where_a_picture_has_no_room(nflae: Run, write_mat: WriteMat, tmp_path: Path) -> None:
+    quick = ("--scheme", "mrt", "--modulation", "qpsk", "--symbols", 24, "--snr-db", "10", "--drops", 2)
+    done = nflae("link", write_mat(random_channels(drops=2)), "-o", tmp_path / "out", *quick, "--size", "1.2x1in")
+    assert (done.exit_code, "1.2 x 1 inches have no room" in done.stderr) == (1, True)
+    assert {"link.csv", "users.csv"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
 def test_the_default_sweep_is_around_the_files_link_budget(link: Link, write_mat: WriteMat) -> None:
     source = write_mat(random_channels(), noise_power_dbm=20.0, power_dbm=37.0)
     options = ("--layout", "nks", "--scheme", "mrt", "--modulation", "qpsk", "--code", "none", "--symbols", 4)

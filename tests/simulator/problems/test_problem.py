@@ -27,6 +27,13 @@ from simulator.schemes import scheme
         ({"weights": [[1, 2], [np.nan, 1]]}, "weights must be finite and not negative; value drop 2, user 1 is nan"),
         ({"weights": [0, 0]}, "weights must not all be zero; those are"),
         ({"weights": [[1, 0], [0, 0]]}, "weights must not all be zero; those of drop 2 are"),
+        (
+            {"weights": [1e300, 1, 1]},
+            "weights must be 0, or from 1e-12 to 1e+12 and within a factor of 1e+09; those",
+        ),
+        ({"weights": [[1, 1], [3e9, 1]]}, "those of drop 2 are 1 to 3e+09: scale them, or set the small ones to 0"),
+        ({"weights": [1e-13, 0]}, "those are 1e-13 to 1e-13"),
+        ({"weights": [1e13, 1e13]}, "those are 1e+13 to 1e+13"),
         ({"weights": ["a"]}, "weights must be real numbers, got ['a']"),
         ({"weights": [1, 2j]}, "weights must be real numbers, got [1, 2j]"),
         ({"weights": [1, 2], "objective": "max-min"}, "weights apply to objective='sum-rate' only"),

@@ -139,14 +139,13 @@ def command(
         fact("labels", origin)
         batch = work.batch or drops_per_block(file.users, file.antennas, 1 if predictor is None else predictor.history)
         batch += -batch % problem.drops_together
-        with results:
-            with progress("precode", file.drops, "drops") as advance:
-                how = (work.on_bad_drop, advance, choice.noise, label_source, predictor)
-                summary = precode_file(file, results, scheme, budget, device, batch, *how)
-            picture = None
-            if plotting.plot is not None:
-                shown = precode_drop_to_plot(plotting, file, name, scheme, budget, device, choice.noise, label_source)
-                picture = None if shown is None else draw_users(plotting.plot, shown, plotting.look)
+        picture = None
+        if plotting.plot is not None:  # before the work, so that a size without room for it is refused before
+            shown = precode_drop_to_plot(plotting, file, name, scheme, budget, device, choice.noise, label_source)
+            picture = None if shown is None else draw_users(plotting.plot, shown, plotting.look)
+        with results, progress("precode", file.drops, "drops") as advance:
+            how = (work.on_bad_drop, advance, choice.noise, label_source, predictor)
+            summary = precode_file(file, results, scheme, budget, device, batch, *how)
         if picture is not None:
             picture.save()
     for note in {} if predictor is None else predictor.notes:
@@ -310,6 +309,8 @@ def _report(
     if not served:
         return
     near = summary.near_field_users / summary.users
+    if problem.objective != "sum-rate" or problem.weights is not None:
+        fact("mean objective", f"{summary.mean_objective:.3f}{_meaning(problem)}")
     fact("mean sum rate", f"{summary.mean_sum_rate:.3f} bps/Hz{scope}")
     fact("near-field users", f"{100 * near:.1f} % ({summary.near_field_users} of {summary.users})")
     if summary.undecided:
@@ -326,6 +327,16 @@ def _report(
         if summary.fallback:
             meaning = "the textbook solution of the problem, or what starts from it, is the better one there"
         fact("fallback", f"on {summary.fallback} of {served} drops: {meaning}")
+
+
+def _meaning(problem: PrecodingProblem) -> str:
+    """Return the unit and the name of a problem's objective."""
+    if problem.objective == "max-min":
+        return " bps/Hz, the smallest rate of a drop"
+    if problem.objective == "proportional-fair":
+        return ", the sum over users of ln(mean rate in bps/Hz)"
+    together = f" of {problem.subcarriers} subcarriers" if problem.drops_together > 1 else ""
+    return f" bps/Hz, the weighted sum rate{together}"
 
 
 def _undecided(summary: Summary) -> str:

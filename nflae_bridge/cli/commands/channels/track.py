@@ -137,12 +137,11 @@ def command(
     found, forecasters = (find_track(given, ahead), ()) if model is None else _forecast(model, given, ahead)
     for note in track_doubts(found, given):
         warn(note)
-    drawn = None if plot is None else _drawn(plot, found, given, look)
     write_track(found, given, output, mat_version, forecasters)
     _report(found)
     fact("written", str(output))
-    if drawn is not None:
-        drawn.save()
+    if plot is not None:
+        _drawn(plot, found, given, look).save()
         fact("plotted", str(plot))
 
 

@@ -20,6 +20,8 @@ from nflae_bridge.files.problem import ProblemRequest, drawn_problem
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from matplotlib.figure import Figure
+
     from nflae_bridge.plots.look import FigureLook
     from nflae_bridge.studies.benchmark.comparison import Settings
     from nflae_bridge.studies.benchmark.pareto import Measurement, Ratio
@@ -158,7 +160,9 @@ def command(
     import torch
 
     from nflae_bridge.engine.devices import choose_device
+    from nflae_bridge.network.checkpoint import write_atomically
     from nflae_bridge.studies.benchmark.comparison import Settings, compare, rounds
+    from nflae_bridge.studies.benchmark.tables import bench_csv
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -182,11 +186,11 @@ def command(
     make_folder(output)
     with progress("bench", rounds(settings), "rounds") as advance:
         rows = compare(settings, advance)
-    _write(output, rows, settings, look, kind)
+    write_atomically(output / "bench.csv", bench_csv(rows, settings))
     _report(rows, problem)
-    fact("written", f"{output / 'bench.csv'}, {output / f'bench.{kind}'}")
-    if scaling:
-        _scale(output, settings, look, kind)
+    fact("written", str(output / "bench.csv"))
+    scaled = _scale(output, settings) if scaling else []
+    _draw(output, rows, scaled, settings, look, kind)
 
 
 def _checked_problem(wanted: ProblemRequest, users: int, antennas: int, scaling: bool) -> PrecodingProblem:
@@ -253,30 +257,32 @@ def _title(settings: Settings, what: str) -> tuple[str, list[str]]:
     return f"{what}: {_link(settings)}", [*stated, machines]
 
 
-def _write(output: Path, rows: Sequence[Measurement], settings: Settings, look: FigureLook, kind: str) -> None:
+def _draw(
+    output: Path,
+    rows: Sequence[Measurement],
+    scaled: Sequence[Scaled],
+    settings: Settings,
+    look: FigureLook,
+    kind: str,
+) -> None:
+    """Draw what is measured, once all tables are written."""
     from nflae_bridge.network.checkpoint import write_atomically
-    from nflae_bridge.plots.benchmark import bench_figure
+    from nflae_bridge.plots.benchmark import bench_figure, scaling_figure
     from nflae_bridge.studies.benchmark.pareto import objective_name
-    from nflae_bridge.studies.benchmark.tables import bench_csv
 
     name = objective_name(settings.problem)
     title, notes = _title(settings, f"{name.capitalize()} against time")
     numbers = (
         f"Numbers at the markers: iterations; for nflae refinement steps. The axis of {name}s is stretched upwards."
     )
-    write_atomically(output / "bench.csv", bench_csv(rows, settings))
-    picture = look.render(lambda: bench_figure(rows, title, [*notes, numbers], settings.problem), kind)
-    write_atomically(output / f"bench.{kind}", picture)
-
-
-def _write_scaling(output: Path, scaled: Sequence[Scaled], settings: Settings, look: FigureLook, kind: str) -> None:
-    from nflae_bridge.network.checkpoint import write_atomically
-    from nflae_bridge.plots.benchmark import scaling_figure
-    from nflae_bridge.studies.benchmark.tables import scaling_csv
-
-    title = _title(settings, "Time per drop, where not varied")
-    write_atomically(output / "scaling.csv", scaling_csv(scaled, settings))
-    write_atomically(output / f"scaling.{kind}", look.render(lambda: scaling_figure(scaled, *title), kind))
+    draw: dict[str, Callable[[], Figure]] = {
+        "bench": lambda: bench_figure(rows, title, [*notes, numbers], settings.problem)
+    }
+    if scaled:
+        draw["scaling"] = lambda: scaling_figure(scaled, *_title(settings, "Time per drop, where not varied"))
+    for stem, figure in draw.items():
+        write_atomically(output / f"{stem}.{kind}", look.render(figure, kind))
+    fact("plotted", ", ".join(str(output / f"{stem}.{kind}") for stem in draw))
 
 
 def _report(rows: Sequence[Measurement], problem: PrecodingProblem) -> None:
@@ -317,15 +323,18 @@ def _report(rows: Sequence[Measurement], problem: PrecodingProblem) -> None:
             compared.show()
 
 
-def _scale(output: Path, settings: Settings, look: FigureLook, kind: str) -> None:
+def _scale(output: Path, settings: Settings) -> Sequence[Scaled]:
     """Measure, write and report the growth of the times."""
+    from nflae_bridge.network.checkpoint import write_atomically
     from nflae_bridge.studies.benchmark.scaling import AXES, scale, scale_rounds
+    from nflae_bridge.studies.benchmark.tables import scaling_csv
 
     with progress("scaling", scale_rounds(settings, AXES), "rounds") as advance:
         scaled = scale(settings, AXES, advance)
-    _write_scaling(output, scaled, settings, look, kind)
+    write_atomically(output / "scaling.csv", scaling_csv(scaled, settings))
     _report_scaling(scaled)
-    fact("written", f"{output / 'scaling.csv'}, {output / f'scaling.{kind}'}")
+    fact("written", str(output / "scaling.csv"))
+    return scaled
 
 
 def _report_scaling(scaled: Sequence[Scaled]) -> None:

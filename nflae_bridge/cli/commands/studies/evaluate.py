@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,7 +21,6 @@ from nflae_bridge.cli.options.common import (
 )
 from nflae_bridge.cli.options.evaluation import (
     EvaluationOptions,
-    PlotKind,
     evaluation_budget_options,
     evaluation_options,
     evaluation_work_options,
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from matlab_io import ChannelFile
     from nflae_bridge.cli.outputs import SideFile
     from nflae_bridge.files.blocks import Block
+    from nflae_bridge.plots.drop_picture import DropPicture
     from nflae_bridge.studies.evaluation.comparison import Comparison
     from nflae_bridge.studies.evaluation.tables import SnrPoint
     from simulator.downlink.budget import LinkBudget
@@ -117,15 +117,19 @@ def command(
         _announce(file, judged, choice, request.yes, wished)
         setup = _Setup(file, judged, choice, problem, wished, labels)
         comparison = _comparison(setup, tuple(schemes), optimiser, work, budget)
+        shown = _checked_drop(setup, comparison, plotting) if plotting.plot is not None and kind == "users" else None
         points = _evaluate(setup, comparison, work, snrs, cluster)
-        outputs = _outputs(setup, comparison, points, kind, plotting)
-        for output in outputs:
-            output.save()
+        tables = _tables(setup, points)
+        for table in tables:
+            table.save()
         reports.report(points, problem, budget, setup.origin(comparison), comparison, file, wished.degrades)
         if choice.sum_rate_scope and choice.power_scope != "total":
             fact("sum rate", f"in bps/Hz{choice.sum_rate_scope}")
-    for output in outputs:
-        fact("written", str(output.path))
+        for table in tables:
+            fact("written", str(table.path))
+        if plotting.plot is not None and (kind != "users" or shown is not None):
+            reports.drawn(plotting.plot, points, kind, shown, setup.title(points), plotting.look).save()
+            fact("plotted", str(plotting.plot))
     found = points[-1].found
     if found.lost is not None:
         raise NflaeError(f"only {found.drops} drops of the last SNR: {found.lost}")
@@ -154,6 +158,12 @@ class _Setup:
 
         panel = describe_panel_labels(comparison.panel, self.file, self.labels)
         return self.given()[1] or panel or f"model {comparison.engine().checkpoint.name}"
+
+    def title(self, points: Sequence[SnrPoint]) -> str:
+        """Return the title of a plot of all drops."""
+        title = f"{self.file.path.name}, {points[0].found.drops - points[0].found.skipped} drops"
+        title += f", {self.wished.csi} CSI" if self.wished.csi else ""
+        return title + (f", precoders from {self.file.variable}" if self.judged is not self.file else "")
 
 
 def _open_true(reading: ChannelOptions, name: str, file: ChannelFile) -> ChannelFile:
@@ -248,45 +258,39 @@ def _passes(setup: _Setup, work: WorkOptions) -> tuple[int, Callable[[], Iterato
     return stop, lambda: blocks(file, stop, batch, bad, noise, given)
 
 
-def _outputs(
-    setup: _Setup, comparison: Comparison, points: list[SnrPoint], kind: PlotKind, plotting: PlotOptions
-) -> list[SideFile]:
-    """Return the plot and the tables, to be saved."""
+def _tables(setup: _Setup, points: list[SnrPoint]) -> list[SideFile]:
+    """Return the tables, to be saved."""
     from nflae_bridge.cli.outputs import SideFile
     from nflae_bridge.studies.evaluation.tables import per_drop_table, summary_table
 
-    outputs: list[SideFile] = []
-    if plotting.plot is not None:
-        title = f"{setup.file.path.name}, {points[0].found.drops - points[0].found.skipped} drops"
-        title += f", {setup.wished.csi} CSI" if setup.wished.csi else ""
-        title += f", precoders from {setup.file.variable}" if setup.judged is not setup.file else ""
-        shown = None
-        if kind == "users":
-            shown = _precoded_drop(setup, comparison, plotting)
-        if kind != "users" or shown is not None:
-            outputs.append(reports.drawn(plotting.plot, points, kind, shown, title, plotting.look))
+    tables: list[SideFile] = []
     if setup.wished.csv_path is not None:
         shares = [
             [reports.share(score, point.found, setup.problem) for score in point.found.scores] for point in points
         ]
-        outputs.append(SideFile(setup.wished.csv_path, summary_table(points, setup.problem, shares)))
+        tables.append(SideFile(setup.wished.csv_path, summary_table(points, setup.problem, shares)))
     if setup.wished.per_drop is not None:
-        outputs.append(SideFile(setup.wished.per_drop, per_drop_table(points, setup.problem)))
-    return outputs
+        tables.append(SideFile(setup.wished.per_drop, per_drop_table(points, setup.problem)))
+    return tables
 
 
-def _precoded_drop(setup: _Setup, comparison: Comparison, plotting: PlotOptions) -> Any:
-    """Return the answer of the network, or of the first scheme, on the drop to plot."""
-    from nflae_bridge.cli.options.plot import precode_drop_to_plot
+def _checked_drop(setup: _Setup, comparison: Comparison, plotting: PlotOptions) -> DropPicture | None:
+    """Return the answer of the network, or of the first scheme, on the drop to plot; refuse a size without room."""
+    from nflae_bridge.cli.options.plot import check_plot_drop, precode_drop_to_plot
     from nflae_bridge.engine.devices import choose_device
     from nflae_bridge.files.labels import LabelSource
 
+    check_plot_drop(plotting, setup.file)
     schemes = comparison.schemes_by_name()
     name = next((name for name in schemes if name.startswith("nflae")), next(iter(schemes)))
     panel, given = comparison.panel, setup.given()[0]
     source = LabelSource(given, comparison.near_field_score, panel is None, panel)
     device, budget = choose_device(comparison.device), comparison.budget
-    return precode_drop_to_plot(plotting, setup.file, name, schemes[name], budget, device, setup.choice.noise, source)
+    args = (setup.file, name, schemes[name], budget, device, setup.choice.noise, source)
+    shown = precode_drop_to_plot(plotting, *args)
+    if shown is not None and plotting.size is not None:
+        reports.check_room(shown, list(schemes), plotting.look)
+    return shown
 
 
 def _check_outputs(source: Path, wished: EvaluationOptions, plotting: PlotOptions) -> None:

@@ -130,11 +130,9 @@ def _columns(problem: PrecodingProblem) -> tuple[str, ...]:
     if problem.is_plain:
         return "mean sum rate\nbps/Hz", interval, "of capacity", *after
     name = {"max-min": "mean smallest rate\nbps/Hz", "proportional-fair": "sum of ln\nmean rates"}
-    default = "mean sum rate\nbps/Hz"
-    if problem.weights is not None:
-        default = "mean weighted\nsum rate, bps/Hz"
-    elif "subcarrier power" in problem.parts:
-        default = f"of {problem.subcarriers} subcarriers\nbps/Hz"
+    default = "mean sum rate\nbps/Hz" if problem.weights is None else "mean weighted\nsum rate, bps/Hz"
+    if "subcarrier power" in problem.parts:
+        default = default.replace(", ", "\n").replace("\nbps", f" of\n{problem.subcarriers} subcarriers, bps")
     heading = name.get(problem.objective, default)
     return heading, interval, "of the best", "limits\nviolated", "below\nthe textbook", *after
 
@@ -207,6 +205,30 @@ def drawn(
     snr_db = [point.snr_db or 0.0 for point in points]
     means = [point.found.capacity or math.nan for point in points]
     return SideFile(path, look.render(lambda: sweep_figure(snr_db, schemes, means, title), form))
+
+
+def check_room(shown: DropPicture, schemes: Sequence[str], look: FigureLook) -> None:
+    """Check, before the evaluation, that the size has room for the plot of users and schemes.
+
+    Parameters
+    ----------
+    shown : DropPicture
+        Answer on the drop whose users are drawn; its sum rate stands for those of all schemes.
+    schemes : sequence of str
+        Names of the schemes.
+    look : FigureLook
+        Size and style.
+
+    Raises
+    ------
+    NflaeError
+        If it has none.
+    """
+    from nflae_bridge.plots.schemes import SchemeBar, schemes_figure
+
+    rate = float(shown.rate.sum())
+    bars = [SchemeBar(name, rate, [f"{rate:.2f}"]) for name in schemes]
+    look.render(lambda: schemes_figure(shown, bars, rate, "1 drop", look.size))
 
 
 def _users(path: Path, shown: DropPicture, found: Evaluation, capacity: float, look: FigureLook) -> SideFile:

@@ -35,7 +35,9 @@ from nflae_bridge.cli.terminal import Table, fact, progress, warn
 from nflae_bridge.files.budget.choice import BudgetChoice, BudgetRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from matplotlib.figure import Figure
 
     from matlab_io import ChannelFile
     from nflae_bridge.plots.look import FigureLook
@@ -319,19 +321,19 @@ def _write(
 
     users, uses, formats = source.users, settings.waveform.samples(settings.symbols), _formats(settings)
     title = f"{formats[0] if len(formats) == 1 else settings.modulation}, {settings.csi} CSI"
-    files: dict[str, bytes] = {
-        "link.csv": tables.summary_table(points, users, uses),
-        "users.csv": tables.users_table(points, uses),
-        f"error_rates.{kind}": look.render(lambda: pictures.error_rates_picture(points, title), kind),
-        f"goodput.{kind}": look.render(lambda: pictures.goodput_picture(points, users, uses, title), kind),
-        f"evm.{kind}": look.render(lambda: pictures.evm_picture(points, title), kind),
+    files = {"link.csv": tables.summary_table(points, users, uses), "users.csv": tables.users_table(points, uses)}
+    draw: dict[str, Callable[[], Figure]] = {
+        "error_rates": lambda: pictures.error_rates_picture(points, title),
+        "goodput": lambda: pictures.goodput_picture(points, users, uses, title),
+        "evm": lambda: pictures.evm_picture(points, title),
     }
     if refresh is not None and isinstance(source, FileDrops):
         drops = source.drops
         files["timeline.csv"] = tables.timeline_table(points, drops, users, uses)
-        files[f"timeline.{kind}"] = look.render(
-            lambda: pictures.timeline_picture(points, drops, users, refresh, title), kind
-        )
+        draw["timeline"] = lambda: pictures.timeline_picture(points, drops, users, refresh, title)
     for name, content in files.items():
         SideFile(folder / name, content).save()
     fact("written", ", ".join(str(folder / name) for name in files))
+    for name, figure in draw.items():
+        SideFile(folder / f"{name}.{kind}", look.render(figure, kind)).save()
+    fact("plotted", ", ".join(str(folder / f"{name}.{kind}") for name in draw))
