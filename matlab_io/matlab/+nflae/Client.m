@@ -81,7 +81,7 @@ classdef Client < handle
 %     'Detections'                  2 x D x S, angle, degrees, and distance, m, of objects seen by another sensor (none)
 %     'ArrayHeight', 'TiltDeg', 'CarrierGhz', 'BeamAnglesDeg', 'Ahead'   of a new track (0, 0, 30, even in the sine, 3)
 %     'Geometry'                    of a new track: 'line', no other                  ('line')
-%     'Convention', 'Timeout'       as for precode
+%     'Layout', 'Convention', 'Timeout'   as for precode; required of a track in every call
 %
 %   s = c.status() is a struct with the state of the server. c.close() closes the connection.
 %
@@ -174,6 +174,9 @@ classdef Client < handle
 
     function result = track(self, measured, times, varargin)
       % TRACK  Follow users through further snapshots; see help nflae.Client.
+      if nargin < 3
+        error('nflae:badRequest', 'times are missing: track(H, t, ...) takes one time per snapshot, s');
+      end
       [header, payload, seconds] = nflae.internal.track_request(measured, times, varargin);
       if isempty(seconds)
         seconds = self.timeout;

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from nflae_bridge.live.client.requests import SchemeChoice, convert, make_request
 from nflae_bridge.live.errors import BadRequest
 from nflae_bridge.live.protocol.messages import Reply, TrackOptions, TrackRequest
-from nflae_bridge.live.protocol.track_header import LEAST_BEAMS, LINE, LINES_ONLY, MAX_AHEAD
+from nflae_bridge.live.protocol.track_header import LEAST_BEAMS, LINE, LINES_ONLY, MAX_AHEAD, seems_swapped
 
 __all__ = ["TrackArguments", "TrackedUsers", "make_track", "tracked_users_of"]
 
@@ -136,16 +136,18 @@ def make_track(
     if moments.shape != (steps,) or not np.isfinite(moments).all() or (np.diff(moments) <= 0).any():
         raise BadRequest(f"times must be {steps} finite rising numbers of seconds, one per snapshot, got {moments}")
     gps = _pairs("gps", given.get("gps"), steps, users)
+    if gps is not None and np.isinf(gps).any():
+        raise BadRequest("gps holds Inf: NaN where missing")
     if given.get("track") is None and gps is not None and given.get("array_height") is None:
         raise BadRequest("gps without the mast's position: give array_height, m")
-    angles, plain = given.get("beam_angles_deg"), TrackOptions(())
+    plain = TrackOptions(())
     options = TrackOptions(
         tuple(moments.tolist()),
         convert("track", "str | None", given.get("track")),
-        convert("array_height", "float | None", given.get("array_height")),
-        math.radians(convert("tilt_deg", "float", given.get("tilt_deg", 0.0))),
-        1e9 * convert("carrier_ghz", "float", given.get("carrier_ghz", 30.0)),
-        None if angles is None else tuple(_reals("beam_angles_deg", angles, "degrees").ravel().tolist()),
+        _finite("array_height", "float | None", given.get("array_height")),
+        math.radians(_finite("tilt_deg", "float", given.get("tilt_deg", 0.0))),
+        1e9 * _finite("carrier_ghz", "float", given.get("carrier_ghz", 30.0)),
+        _angles(given.get("beam_angles_deg")),
         int(convert("ahead", "int", given.get("ahead", plain.ahead))),
         gps,
         _pairs("detections", given.get("detections"), steps, None),
@@ -180,7 +182,32 @@ def _measured(
     measured = _reals("powers", powers, "(snapshots, users, beams)")
     if measured.ndim != _POWER_AXES or measured.shape[-1] < LEAST_BEAMS:
         raise BadRequest(f"powers must be (snapshots, users, beams), got shape {measured.shape}")
+    layout = reading[0]
+    if layout not in (None, "skn"):
+        raise BadRequest(f"layout {layout!r} of powers: they are (snapshots, users, beams), 'skn'")
+    if layout is None and seems_swapped(*measured.shape[1:]):
+        raise BadRequest(
+            f"powers {measured.shape} are read as {measured.shape[1]} users and {measured.shape[2]} beams; if they are"
+            " swapped, pass np.swapaxes(powers, -1, -2); if they are not, state layout='skn'"
+        )
     return measured
+
+
+def _finite(name: str, annotation: str, value: Any) -> Any:
+    """Convert a number; one that is not finite would be left out of the header and become the default."""
+    number = convert(name, annotation, value)
+    if number is not None and not math.isfinite(number):
+        raise BadRequest(f"{name} must be finite, got {number}")
+    return number
+
+
+def _angles(value: npt.ArrayLike | None) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    angles = _reals("beam_angles_deg", value, "degrees").ravel()
+    if not np.isfinite(angles).all():
+        raise BadRequest(f"beam_angles_deg must be finite, got {angles[~np.isfinite(angles)][0]}")
+    return tuple(angles.tolist())
 
 
 def _reals(name: str, value: npt.ArrayLike | None, kind: str) -> Floats:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from matlab_io.errors import NflaeError
+from matlab_io.reading.arrays import check_swapped
 from nflae_bridge.live.protocol.fields import Convention, Count, Id
 from simulator.tracking.result import TRACK_DTYPES
 
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
     TrackName = str
 else:
     TrackName = Literal[TRACK_NAMES]
+_AXES = (
+    "shape {} is read as antennas or beams {}, users {}; exchange the first two axes if they are swapped, or state"
+    ' "layout": "nks" if they are not'
+)
 Measure = Literal["complex64", "complex128", "float64"]
 
 
@@ -32,6 +38,8 @@ class TrackHeader(Struct, tag_field="op", tag="track", forbid_unknown_fields=Tru
         As for `PrecodeHeader`.
     shape : tuple of int
         Antennas or beams, users and, unless it is 1, snapshots.
+    layout : {"nks"} or None
+        Statement that far more users than antennas are no exchange of axes.
     times : tuple of float, or float
         Times of the snapshots, rising, s; of one snapshot a number will do.
     dtype : str
@@ -51,6 +59,7 @@ class TrackHeader(Struct, tag_field="op", tag="track", forbid_unknown_fields=Tru
     shape: Annotated[tuple[Count, ...], Meta(min_length=2, max_length=3)]
     times: tuple[float, ...] | float
     dtype: Measure = "complex64"
+    layout: Literal["nks"] | None = None
     convention: Convention = "hermitian"
     track: Id | None = None
     gps: bool = False
@@ -79,6 +88,8 @@ class TrackHeader(Struct, tag_field="op", tag="track", forbid_unknown_fields=Tru
                 raise ValueError(f"{', '.join(given)}: of a new track only; leave them out, or leave out track")
         elif self.gps and self.array_height is None:
             raise ValueError("gps without the mast's position: add array_height, m")
+        if self.layout is None and seems_swapped(*self.sizes[1:]):
+            raise ValueError(_AXES.format(list(self.shape), *self.shape[:2]))
         self._check_powers()
 
     def _check_powers(self) -> None:
@@ -112,3 +123,22 @@ class TrackHeader(Struct, tag_field="op", tag="track", forbid_unknown_fields=Tru
         sizes = [steps * users * antennas * item]
         sizes += [16 * users * steps] if self.gps else []
         return sizes + ([16 * self.detections * steps] if self.detections else [])
+
+
+def seems_swapped(users: int, antennas: int) -> bool:
+    """Return whether users and antennas of a track must be named, by the rule of `check_swapped`.
+
+    Parameters
+    ----------
+    users, antennas : int
+        K, and N antennas or beams.
+
+    Returns
+    -------
+    bool
+    """
+    try:
+        check_swapped((users, antennas), users, antennas)
+    except NflaeError:
+        return True
+    return False

@@ -11,7 +11,7 @@ import numpy as np
 from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.protocol.binary import DTYPES, Frame, little_endian, read_array
 from nflae_bridge.live.protocol.messages import TrackOptions, TrackRequest
-from nflae_bridge.live.protocol.track_header import LINE, TRACK_NAMES, TrackHeader
+from nflae_bridge.live.protocol.track_header import LINE, TRACK_NAMES, TrackHeader, seems_swapped
 
 
 def encode_track(request: TrackRequest) -> list[Frame]:
@@ -35,6 +35,7 @@ def encode_track(request: TrackRequest) -> list[Frame]:
         request.channels.shape[::-1],
         options.times,
         dtype=request.channels.dtype.name,  # type: ignore[arg-type]
+        layout="nks" if seems_swapped(*request.channels.shape[1:]) else None,
         convention=request.convention,
         track=options.track,
         gps=options.gps is not None,
@@ -76,6 +77,8 @@ def decode_track(header: TrackHeader, frames: Sequence[Frame]) -> TrackRequest:
     channels = read_array(frames[1], measured, DTYPES[header.dtype], (steps, users, antennas))
     rest, real = list(frames[2:]), DTYPES["float64"]
     gps = read_array(rest.pop(0), "gps", real, (steps, users, 2)) if header.gps else None
+    if gps is not None and np.isinf(gps).any():
+        raise WireError("bad_request", "gps holds Inf: NaN where missing")
     found = read_array(rest.pop(0), "detections", real, (steps, header.detections, 2)) if header.detections else None
     want = TRACK_NAMES if header.want is None else header.want
     if len(set(want)) != len(want):

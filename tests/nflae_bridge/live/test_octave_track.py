@@ -35,7 +35,24 @@ try
 catch fault
   real_message = fault.message;
 end
-save('-v7', 'found.mat', 'a', 'b', 'p', 'source', 'powers', 'identifier', 'message', 'real_message');
+faults = {};
+H = s.H(:, :, 1); g = s.g(:, :, 1);
+calls = {@() c.track(H), @() c.track(permute(s.P, [2 1 3]), s.t, 'Powers', true), ...
+  @() c.track(permute(s.H, [2 1 3]), s.t), @() c.track(H, 0, 'Gps', Inf(size(g)), 'ArrayHeight', 12), ...
+  @() c.track(H, 0, 'TiltDeg', NaN), @() c.track(H, 0, 'Track', a.track, 'Convention', 'direct')};
+for i = 1:numel(calls)
+  try
+    calls{i}(); faults{i} = 'none';
+  catch fault
+    faults{i} = [fault.identifier ' ' fault.message];
+  end
+end
+rows = c.track(permute(s.H(:, :, 1:4), [2 1 3]), s.t(1:4), 'Layout', 'kns', 'Convention', 'hermitian', ...
+  'Gps', s.g(:, :, 1:4), 'ArrayHeight', 12, 'TiltDeg', 5, 'Ahead', 2);
+assert(isequal(rows.x, a.x));
+wide = c.track(ones(3, 40), 0, 'Powers', true, 'Layout', 'nks');
+assert(isequal(size(wide.x), [40 1]));
+save('-v7', 'found.mat', 'a', 'b', 'p', 'source', 'powers', 'identifier', 'message', 'real_message', 'faults');
 """
 
 
@@ -58,3 +75,13 @@ def test_tracks_are_those_of_python(server: LiveServer, tmp_path: Path) -> None:
     assert found["identifier"] == "nflae:noTrack"
     assert "track 'gone' is unknown or has expired" in found["message"]
     assert "use complex(H), or 'Powers', true" in found["real_message"]
+    expected_faults = (
+        "nflae:badRequest times are missing: track(H, t, ...)",
+        "nflae:badRequest the powers are read as 2 beams of 128 users: pass permute(P, [2 1 3])",
+        "nflae:badRequest H is 2 x 128 x 5: as antennas x users x drops it has as many users as antennas, or more.",
+        "nflae:badRequest Gps holds Inf: NaN where missing",
+        "nflae:badRequest TiltDeg must be one finite number",
+        "nflae:badRequest convention direct: this track has hermitian; state that in every request",
+    )
+    for fault, start in zip(found["faults"], expected_faults, strict=True):
+        assert fault.startswith(start)

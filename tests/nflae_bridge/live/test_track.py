@@ -85,6 +85,13 @@ def test_powers_and_detections_reach_the_server_from_asyncio(server: LiveServer)
         ({"powers": np.ones((1, 2, 8)), "detections": np.ones(3)}, r"detections must be \(1, objects, 2\)"),
         ({"channels": CHANNELS.numpy()[:1], "ahead": 0}, "ahead must be a whole number"),
         ({"channels": CHANNELS.numpy()[:1], "geometry": "panel:8x16"}, "geometry 'panel:8x16': tracks are of linear"),
+        ({"channels": CHANNELS.numpy()[:1], "tilt_deg": np.nan}, "tilt_deg must be finite, got nan"),
+        ({"channels": CHANNELS.numpy()[:1], "array_height": np.nan}, "array_height must be finite, got nan"),
+        ({"channels": CHANNELS.numpy()[:1], "carrier_ghz": np.inf}, "carrier_ghz must be finite, got inf"),
+        ({"channels": CHANNELS.numpy()[:1], "gps": np.full((1, 2, 2), np.inf), "array_height": 9.0}, "gps holds Inf"),
+        ({"powers": np.ones((1, 2, 3)), "beam_angles_deg": [0.0, 1.0, np.nan]}, "beam_angles_deg must be finite"),
+        ({"powers": np.ones((1, 32, 4))}, r"32 users and 4 beams; .* pass np.swapaxes\(powers, -1, -2\)"),
+        ({"powers": np.ones((1, 2, 8)), "layout": "snk"}, "layout 'snk' of powers"),
         ({"channels": CHANNELS.numpy()[:1], "track": "a", "array_height": 9.0}, "array_height: of a new track only"),
     ],
     ids=str,
@@ -112,6 +119,7 @@ def test_arguments_of_no_track_are_named() -> None:
         ({"want": ["power"]}, "allowed: x, height"),
         ({"wanted": []}, "allowed: v, id, shape, times"),
         ({"dtype": "float64", "beam_angles_deg": [1.0, 2.0]}, "2 values for 128 beams"),
+        ({"shape": [2, 128, 2]}, 'shape .* is read as antennas or beams 2, users 128; .* "layout": "nks"'),
         ({"detections": 4}, "2 frames: this header announces 3, itself included"),
         ({"shape": [128, 2, 3], "times": [0.0, 1.0, 2.0]}, "the frame has 4096"),
     ],
@@ -139,6 +147,27 @@ def test_requests_are_decoded_as_they_were_encoded() -> None:
     assert isinstance(again, TrackRequest)
     assert again.is_powers
     assert again.options.track == "a"
+
+
+def test_many_users_are_sent_with_their_layout() -> None:
+    sent = replace(request(), channels=np.ones((1, 64, 2), np.complex64))
+    frames = encode_request(sent)
+    assert json.loads(frames[0])["layout"] == "nks"
+    assert decode_request(frames).channels.shape == (1, 64, 2)  # type: ignore[union-attr]
+
+
+def test_infinite_satellite_positions_are_refused() -> None:
+    sent = request(gps=np.where(PLACE[:1] > PLACE[:1].min(), PLACE[:1], np.inf), height=12.0)
+    with pytest.raises(WireError, match="gps holds Inf: NaN where missing"):
+        decode_request(encode_request(sent))
+
+
+def test_a_track_keeps_its_convention() -> None:
+    tracks = Tracks()
+    name = tracks.advance(b"a", replace(request(), convention="direct"))[1]["track"]
+    with pytest.raises(WireError, match="convention hermitian: this track has direct"):
+        tracks.advance(b"a", request(1, 2, "2", track=name))
+    tracks.advance(b"a", replace(request(1, 2, "3", track=name), convention="direct"))
 
 
 def test_tracks_expire_and_a_repeated_request_gets_the_same_answer() -> None:

@@ -6,7 +6,7 @@ function [header, payload, seconds] = track_request(measured, times, arguments)
 %   is a cell of uint8 rows, and seconds is [] without 'Timeout'.
 
   options = nflae.internal.named(arguments, {'Track', 'Powers', 'Gps', 'Detections', 'ArrayHeight', 'TiltDeg', ...
-    'CarrierGhz', 'BeamAnglesDeg', 'Ahead', 'Geometry', 'Convention', 'Timeout'});
+    'CarrierGhz', 'BeamAnglesDeg', 'Ahead', 'Geometry', 'Layout', 'Convention', 'Timeout'});
   given = @(name) isfield(options, name);
   of_powers = given('Powers') && isequal(logical(options.Powers), true);
   if ~isnumeric(measured) || isempty(measured) || ndims(measured) > 3 || (of_powers && ~isreal(measured))
@@ -15,6 +15,7 @@ function [header, payload, seconds] = track_request(measured, times, arguments)
   elseif ~of_powers && isreal(measured)
     error('nflae:badRequest', 'the channels are real: use complex(H), or ''Powers'', true for beam powers');
   end
+  [measured, convention] = oriented(measured, of_powers, options);
   shape = [size(measured), 1];
   shape = shape(1:3);
   if ~isnumeric(times) || ~isreal(times) || numel(times) ~= shape(3) || ~all(isfinite(times(:)))
@@ -30,6 +31,11 @@ function [header, payload, seconds] = track_request(measured, times, arguments)
   end
   if given('Convention')
     header.convention = nflae.internal.text(options.Convention, 'Convention');
+  elseif strcmp(convention, 'direct')
+    header.convention = convention;
+  end
+  if given('Layout')
+    header.layout = 'nks';
   end
   if given('Geometry')
     header.geometry = nflae.internal.text(options.Geometry, 'Geometry');
@@ -40,6 +46,9 @@ function [header, payload, seconds] = track_request(measured, times, arguments)
   if given('Gps')
     header.gps = true;
     payload{end + 1} = pairs(options.Gps, 'Gps', [2, shape(2), shape(3)]);
+    if any(isinf(options.Gps(:)))
+      error('nflae:badRequest', 'Gps holds Inf: NaN where missing');
+    end
   end
   if given('Detections') && ~isempty(options.Detections)
     header.detections = size(options.Detections, 2);
@@ -53,11 +62,34 @@ function [header, payload, seconds] = track_request(measured, times, arguments)
     end
   end
   if given('BeamAnglesDeg')
+    if ~isnumeric(options.BeamAnglesDeg) || ~isreal(options.BeamAnglesDeg) || ~all(isfinite(options.BeamAnglesDeg(:)))
+      error('nflae:badRequest', 'BeamAnglesDeg must be finite real numbers of degrees');
+    end
     header.beam_angles_deg = reshape(double(options.BeamAnglesDeg), 1, []);
   end
   seconds = [];
   if given('Timeout')
     seconds = nflae.internal.positive(options.Timeout, 'Timeout', 1e6);
+  end
+end
+
+function [measured, convention] = oriented(measured, of_powers, options)
+% Put antennas or beams before users; users beyond their number need a stated layout, as for precode.
+  if ~of_powers
+    [measured, layout, convention] = nflae.internal.channels(measured, options);
+    if any(ismember(layout, 'rf'))
+      error('nflae:badRequest', 'Layout ''%s'': track takes one antenna per user and one frequency', layout);
+    end
+    return
+  end
+  convention = 'hermitian';
+  if isfield(options, 'Layout')
+    if ~strcmpi(nflae.internal.text(options.Layout, 'Layout'), 'nks')
+      error('nflae:badRequest', 'Layout of beam powers: ''nks'', beams x users x snapshots, got ''%s''', options.Layout);
+    end
+  elseif size(measured, 2) >= size(measured, 1)
+    error('nflae:badRequest', ['the powers are read as %d beams of %d users: pass permute(P, [2 1 3]) if users come' ...
+      ' first, or ''Layout'', ''nks'' if that is correct'], size(measured, 1), size(measured, 2));
   end
 end
 

@@ -32,6 +32,7 @@ class _Entry:
     client: bytes
     tracker: Tracker
     used: float
+    convention: str
     lock: threading.Lock = field(default_factory=threading.Lock)
     last: tuple[str, tuple[float, ...]] | None = None  # request and times of the last answer
     arrays: Arrays | None = None  # the last answer, unless it is large
@@ -103,9 +104,14 @@ class Tracks:
         ------
         WireError
             ``no_track`` for one that has expired; ``bad_request`` for times that do not rise, and for another number
-            of users, antennas or beams than those of the track.
+            of users, antennas or beams, or convention, than those of the track.
         """
         name, entry = self._find(client, request)
+        if request.convention != entry.convention:
+            raise WireError(
+                "bad_request",
+                f"convention {request.convention}: this track has {entry.convention}; state that in every request",
+            )
         with entry.lock:
             if entry.last == (request.id, request.options.times) and entry.arrays is not None:
                 arrays = entry.arrays
@@ -132,7 +138,7 @@ class Tracks:
                     break
                 del self._entries[oldest]
             if name is None:
-                return secrets.token_hex(12), _Entry(client, _tracker(request), now)
+                return secrets.token_hex(12), _Entry(client, _tracker(request), now, request.convention)
             if name not in self._entries:
                 raise WireError(
                     "no_track",
