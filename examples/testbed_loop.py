@@ -122,6 +122,8 @@ def main() -> None:
         print(counts(client))
         if client.fault:
             print(f"last drop: {client.fault}")
+        if not client.answered:
+            print(f"no answer within {deadline:g} ms: give a longer --slot-ms or --deadline-ms")
     if np.isfinite(log.rate).any():
         print(f"mean sum rate {np.nanmean(log.rate):.2f} bps/Hz, mean age {np.nanmean(log.age):.2f} slots")
     draw(log, client, options.slot_ms / 1e3).savefig(options.output, dpi=130)
