@@ -12,6 +12,7 @@ Replace `World` by your own simulator. A loop that does not wait for the server 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -194,6 +195,17 @@ def draw(positions: Reals, sums: dict[int, Reals], labels: Reals, slot_seconds: 
     return figure
 
 
+def check_plot(path: Path) -> None:
+    """Raise NflaeError, before the run, unless a plot can be written there."""
+    formats = sorted(Figure().canvas.get_supported_filetypes())
+    if path.suffix and path.suffix[1:].lower() not in formats:
+        raise NflaeError(f"{path}: not a format of plots: name it .png, or another of {', '.join(formats)}")
+    if not path.parent.is_dir():
+        raise NflaeError(f"{path}: the folder {path.parent} does not exist; make it first")
+    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise NflaeError(f"{path}: cannot be written; name another file")
+
+
 def main() -> None:
     """Run the simulation and write the plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -212,6 +224,7 @@ def main() -> None:
         parser.error("slots, slot duration and refresh periods have to be positive")
     ages = sorted(set(options.refresh))
     try:
+        check_plot(options.output)
         positions, sums, labels = fly(options.server, options.slots, options.slot_ms / 1e3, ages, options.clock)
     except NflaeError as error:
         sys.exit(f"cosimulation: {error}")

@@ -11,16 +11,17 @@ has the sum rate received and the one promised, the age of the precoders in use,
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from cosimulation import ANTENNAS, MAST, NOISE_POWER, WAVELENGTH, World
+from cosimulation import ANTENNAS, MAST, NOISE_POWER, WAVELENGTH, World, check_plot
 from matplotlib.figure import Figure
 
-from nflae_bridge import Result
+from nflae_bridge import NflaeError, Result
 from nflae_bridge.live.client.slots import SlotClient
 
 SUBCARRIERS, SPACING = 100, 120e3  # Hz
@@ -117,7 +118,12 @@ def main() -> None:
     deadline = 2 * options.slot_ms if options.deadline_ms is None else options.deadline_ms
     if min(options.slots, options.slot_ms, deadline) <= 0:
         parser.error("slots, slot duration and deadline have to be positive")
-    with SlotClient(options.server, deadline / 1e3, noise_power=NOISE_POWER) as client:
+    try:
+        check_plot(options.output)
+        slot_client = SlotClient(options.server, deadline / 1e3, noise_power=NOISE_POWER)
+    except NflaeError as error:
+        sys.exit(f"testbed_loop: {error}")
+    with slot_client as client:
         log = run(client, options.slots, options.slot_ms / 1e3)
         print(counts(client))
         if client.fault:

@@ -62,6 +62,7 @@ def good_drops(channels: Channels) -> npt.NDArray[np.bool_]:
 _vecdot: Any = getattr(np, "vecdot", None)  # of NumPy 2, which takes a fifth of the time for one drop
 
 
+@np.errstate(over="ignore")
 def _have_energy(channels: Channels) -> bool:
     """Return whether the energy of every user is positive and finite, which excludes every fault.
 

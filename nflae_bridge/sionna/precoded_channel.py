@@ -124,11 +124,14 @@ class PrecodedChannel(ofdm.PrecodedChannel):  # type: ignore[misc]  # Sionna is 
         Raises
         ------
         NflaeError
-            If the scheme depends on the noise and neither `alpha` nor `no` states it, a tensor is of another shape, the
-            CSI is NaN or infinite, or a power, `alpha` or `no` is NaN or negative.
+            If the scheme depends on the noise and neither `alpha` nor `no` states it, both do, a tensor is of another
+            shape or channels are real, the CSI is NaN or infinite, or a power, `alpha` or `no` is NaN or negative.
         """
-        if no is None and isinstance(alpha, (int, float)) and alpha == 0 and self._name not in _NEED_NO_NOISE:
+        without_alpha = isinstance(alpha, (int, float)) and alpha == 0
+        if no is None and without_alpha and self._name not in _NEED_NO_NOISE:
             raise NflaeError(f"scheme {self._name!r} depends on the noise: pass no=sigma^2, or alpha=K*sigma^2/P")
+        if no is not None and not without_alpha:
+            raise NflaeError("alpha and no both state the noise: leave one out; alpha=K*sigma^2/P, no=sigma^2")
         self._check_channels(h, h_hat)
         known = self.get_desired_channels(h if h_hat is None else h_hat)
         batch, transmitters, symbols, subcarriers, streams = known.shape[:5]
@@ -152,6 +155,9 @@ class PrecodedChannel(ofdm.PrecodedChannel):  # type: ignore[misc]  # Sionna is 
                 f"h must be (batch, {receivers} receivers, {antennas} receive antennas, {transmitters} transmitters,"
                 f" transmit antennas, OFDM symbols, {subcarriers} subcarriers), got {tuple(h.shape)}"
             )
+        for name, given in (("h", h), ("h_hat", h_hat)):
+            if given is not None and not given.is_complex():
+                raise NflaeError(f"{name} must be complex, got {given.dtype}: give the phases too")
         if h_hat is not None and h_hat.shape != h.shape:
             raise NflaeError(f"h_hat must be of the shape of h, {tuple(h.shape)}, got {tuple(h_hat.shape)}")
 

@@ -324,7 +324,13 @@ class Inlet:
             vectors, items = offset - previous[0], previous[1]
         self._previous = None if offset is None else (offset, drops)
         if 0 < vectors < items:
-            numbers = items * length // vectors
+            numbers, rest = divmod(items * length, vectors)
+            if rest:
+                raise StreamSizeError(
+                    f"{self.sender.address}: {items} items came where the sender counts {vectors}, or {vectors} were"
+                    f" requested; a sender has to send whole vectors of users x antennas = {length} complex numbers,"
+                    " and no more than requested"
+                )
             raise StreamSizeError(
                 f"{self.sender.address}: the sender counts {vectors} vectors in {items * length} complex numbers;"
                 f" {_sizes_for(numbers, self._parameters.users, self._parameters.antennas)}"

@@ -254,6 +254,12 @@ def test_a_noise_that_is_not_stated_and_csi_that_is_not_finite() -> None:
     for stated in ({"alpha": -ALPHA}, {"no": -0.1}, {"no": torch.tensor([0.1, -0.1])}):
         with pytest.raises(NflaeError, match="is NaN, infinite or negative"):
             block(h, one, **stated)
+    for doubly in (0.3, torch.tensor(0.0)):
+        with pytest.raises(NflaeError, match="alpha and no both state the noise: leave one out"):
+            block(h, one, alpha=doubly, no=0.1)
+    for name, given in (("h", (h.real, one)), ("h_hat", (h, one, h.real))):
+        with pytest.raises(NflaeError, match=rf"^{name} must be complex, got torch.float32"):
+            block(*given, alpha=ALPHA)
     for malformed in (h[0], h[:, :3], h.expand(-1, -1, 2, -1, -1, -1, -1), h[..., :3]):
         with pytest.raises(NflaeError, match=r"h must be \(batch, 4 receivers, 1 receive antennas, .*, got \("):
             block(malformed, one, alpha=ALPHA)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import subprocess
 import sys
@@ -60,6 +61,25 @@ def test_it_flies_and_draws(server: LiveServer, tmp_path: Path) -> None:
     every, rarely = (float(line.split(":")[1].split()[0]) for line in done.stdout.splitlines()[:2])
     assert every > rarely > 0
     assert output.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["cosimulation", "testbed_loop"])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-o", "/nonexistent/plot.png"], "/nonexistent/plot.png: the folder /nonexistent does not exist"),
+        (["-o", "plot.pxx"], "plot.pxx: not a format of plots: name it .png"),
+        (["--server", "127.0.0.1:5555"], "127.0.0.1:5555: not an address"),
+    ],
+)
+def test_wrong_arguments_end_it_in_one_line_before_the_run(
+    monkeypatch: pytest.MonkeyPatch, name: str, arguments: list[str], said: str
+) -> None:
+    monkeypatch.syspath_prepend(EXAMPLE.parent)
+    monkeypatch.setattr(sys, "argv", [name, *arguments])
+    with pytest.raises(SystemExit) as ended:
+        importlib.import_module(name).main()
+    assert str(ended.value.code).startswith(f"{name}: {said}")
 
 
 @pytest.mark.slow

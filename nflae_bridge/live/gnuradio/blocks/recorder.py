@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy.typing as npt
 import pmt
 from gnuradio import gr
 
-from matlab_io.errors import NflaeError
+from matlab_io.errors import NflaeError, writing
 from nflae_bridge.live.gnuradio.blocks.sizes import vector_of
 from nflae_bridge.live.gnuradio.pmt import PmtError, decode
 from nflae_bridge.live.gnuradio.tags import Tag, encode_header
@@ -35,7 +36,7 @@ class CsiRecorder(gr.sync_block):
     Raises
     ------
     NflaeError
-        At the start of the flowgraph, if the file exists or cannot be written.
+        If the file exists or cannot be written. Found when the flowgraph runs, this is logged and ends the flowgraph.
     """
 
     def __init__(
@@ -47,25 +48,38 @@ class CsiRecorder(gr.sync_block):
         self._path = sample_path(Path(file)) if file else None
         if file.endswith(".mat"):
             raise NflaeError(f"{file}: this block writes SigMF: name it {Path(file).stem}.sigmf-data")
+        if self._path is not None:
+            _check_writable(self._path, replace)
         self._users, self._antennas, self._replace, self._convention = users, antennas, replace, convention
         self._writer: RecordingWriter | None = None
         self._left_out = 0
 
     def start(self) -> bool:
-        """Open the file."""
+        """Open the file; where that fails, `work` ends the flowgraph, which an exception here would leave waiting."""
         if self._path is not None:
-            if self._replace:
-                self._path.unlink(missing_ok=True)
-            text = "CSI of a GNU Radio flowgraph"
-            self._writer = RecordingWriter(self._path, self._users, self._antennas, self._convention, text)
+            try:
+                self._open(self._path)
+            except NflaeError as error:
+                self.logger.error(str(error))
         return True
+
+    def _open(self, path: Path) -> None:
+        if self._replace:
+            with writing(path):
+                path.unlink(missing_ok=True)
+        text = "CSI of a GNU Radio flowgraph"
+        self._writer = RecordingWriter(path, self._users, self._antennas, self._convention, text)
 
     def stop(self) -> bool:
         """Complete the recording; without an item it is deleted."""
         writer, self._writer = self._writer, None
         if writer is None:
             return True
-        writer.close()
+        try:
+            writer.close()
+        except NflaeError as error:
+            self.logger.error(str(error))
+            return True
         if writer.items:
             self.logger.info(f"{self._path}: {writer.items} items")
         else:
@@ -90,7 +104,7 @@ class CsiRecorder(gr.sync_block):
         """
         items = input_items[0]
         if self._writer is None:
-            return len(items)
+            return len(items) if self._path is None else -1
         first = self.nitems_read(0)
         tags = self._tags(len(items))
         header = encode_header(first, tags) if tags else b""
@@ -112,3 +126,13 @@ class CsiRecorder(gr.sync_block):
             else:
                 found.append(Tag(tag.offset, *parts))
         return found
+
+
+def _check_writable(path: Path, replace: bool) -> None:
+    """Raise NflaeError unless a new file can be written there."""
+    if not path.parent.is_dir():
+        raise NflaeError(f"{path}: the folder {path.parent} does not exist; make it first")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise NflaeError(f"{path}: cannot be written; name another file")
+    if path.exists() and not replace:
+        raise NflaeError(f"{path}: exists; give another name, set replace, or delete it first")

@@ -23,6 +23,8 @@ from nflae_bridge.live.gnuradio.computation.items import result_metadata
 from nflae_bridge.live.gnuradio.pmt import Pmt
 from simulator.downlink.budget import LinkBudget
 from simulator.problems.options import OPTION_NAMES
+from simulator.schemes.options import SchemeError
+from simulator.schemes.registry import check_scheme
 
 LatePolicy: TypeAlias = Literal["hold", "zeros", "block"]
 
@@ -67,7 +69,11 @@ class ServerOptions:
                 near = get_close_matches(name, _OPTIONS, 1)
                 remedy = f"write {near[0]!r}" if near else f"the options are {', '.join(_OPTIONS)}"
                 raise NflaeError(f"Precoder has no option {name!r}: {remedy}")
-        SchemeChoice(**{name: self.precode[name] for name in ("scheme", "refine", "effort") if name in self.precode})
+        given = {name: self.precode[name] for name in ("scheme", "refine", "effort") if name in self.precode}
+        try:
+            check_scheme(SchemeChoice(**given).scheme, ("nflae",))
+        except SchemeError as error:
+            raise NflaeError(f"{error}; a package with a scheme of the server's must be installed here too") from None
 
     def connect(self) -> SlotClient:
         """Return a client."""

@@ -194,21 +194,47 @@ def test_sizes_that_are_none_are_named(gnuradio: str, home: dict[str, str]) -> N
 
 
 def test_a_request_that_the_server_refuses_is_said(run: Run, server: LiveServer) -> None:
-    got = run(items=3, address=server.address, late="block", scheme="unheard-of")
+    got = run(items=3, address=server.address, late="block", scheme="mrt", objective="max-min")
     assert not got["precoders"].any()
     assert got["counts"].tolist() == [3, 0, 3]
-    assert all("unheard-of" in text for text in tagged(got["tags"], "nflae_error").values())
-    assert "unheard-of" in str(got["log"])
+    assert all("max-min" in text for text in tagged(got["tags"], "nflae_error").values())
+    assert "max-min" in str(got["log"])
 
 
-def test_a_file_is_replaced_only_if_told(gnuradio: str, home: dict[str, str], tmp_path: Path) -> None:  # noqa: F811
+UNWRITABLE = """
+import pathlib, sys
+from gnuradio import blocks, gr
+from nflae_bridge.live.gnuradio import blocks as nflae
+file = pathlib.Path(sys.argv[1])
+for refused in (file, file.parent / "none" / file.name):
+    try:
+        nflae.CsiRecorder(2, 4, str(refused))
+    except Exception as error:
+        print(type(error).__name__, error)
+file.unlink()
+recorder, graph = nflae.CsiRecorder(2, 4, str(file)), gr.top_block()
+file.write_bytes(b"later")
+graph.connect(blocks.vector_source_c([1] * 8, True, 8), recorder)
+graph.run()
+print("ended")
+"""
+
+
+def test_a_file_that_cannot_be_written_is_refused_and_ends_the_flowgraph(
+    gnuradio: str,  # noqa: F811
+    home: dict[str, str],
+    tmp_path: Path,
+) -> None:
     file = tmp_path / "csi.sigmf-data"
     file.write_bytes(b"precious")
-    code = "from nflae_bridge.live.gnuradio import blocks; import sys; blocks.CsiRecorder(2, 4, sys.argv[1]).start()"
-    done = subprocess.run([gnuradio, "-c", code, file], capture_output=True, text=True, env=home, timeout=60)
-    assert done.returncode == 1
-    assert f"{file}: exists" in done.stderr
-    assert file.read_bytes() == b"precious"
+    command = [gnuradio, "-c", UNWRITABLE, file]
+    done = subprocess.run(command, capture_output=True, text=True, env=home, timeout=60, check=True)
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(f"NflaeError {file}: exists; give another name")
+    assert lines[1].startswith(f"NflaeError {tmp_path}/none/{file.name}: the folder {tmp_path}/none does not exist")
+    assert lines[-1] == "ended"
+    assert f"{file}: exists" in done.stdout.split("\n", 2)[2] + done.stderr
+    assert file.read_bytes() == b"later"
 
 
 @pytest.mark.slow

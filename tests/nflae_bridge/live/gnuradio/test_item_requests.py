@@ -216,6 +216,10 @@ def test_requests_are_limited_and_take_the_budget_of_their_time(make: Make) -> N
             lambda: ServerOptions(ADDRESS, precode={"x": 1}),
             "no option 'x': the options are scheme, effort, refine, conv",
         ),
+        (
+            lambda: ServerOptions(ADDRESS, precode={"scheme": "zzz"}),
+            "unknown scheme 'zzz': there are nflae, .*; a package with a scheme of the server's must be installed here",
+        ),
         (lambda: ServerOptions(ADDRESS, precode={"effort": "quick"}), "unknown effort 'quick'"),
     ],
 )

@@ -456,13 +456,20 @@ def test_vectors_of_another_size_stop_it(csi: str, messages: list[bytes], words:
     assert words in str(relay.error)
 
 
-def test_answers_of_more_vectors_than_requested_stop_it() -> None:
-    with RunningRelay("req", {"precoders": "push"}, patient(max_batch=2)) as relay:
+@pytest.mark.parametrize(
+    ("requested", "items", "words"),
+    [
+        (2, 4, "counts 2 vectors in 192 complex numbers; if that is one vector, --users 3 --antennas 32"),
+        (7, 8, "8 items came where the sender counts 7, or 7 were requested; a sender has to send whole vectors"),
+    ],
+)
+def test_answers_of_more_vectors_than_requested_stop_it(requested: int, items: int, words: str) -> None:
+    with RunningRelay("req", {"precoders": "push"}, patient(max_batch=requested)) as relay:
         source = relay.peer(zmq.REP, relay.inlet.sender.address)
         source.recv()
-        source.send(drops(4).tobytes())
+        source.send(drops(items).tobytes())
         relay.thread.join(60)
-    assert "counts 2 vectors in 192 complex numbers" in str(relay.error)
+    assert words in str(relay.error)
 
 
 def test_latest_computes_the_newest_item_only() -> None:
