@@ -110,7 +110,7 @@ def predict(
         If the history is no sequence or has too many gaps, times do not rise, or an argument does not fit; the message
         is one line, snapshots and users counted from 1.
     """
-    _check_axes(history, layout)
+    check_axes(history, layout)
     snapshots, _ = read_array(history, layout, convention, receive_antennas)
     try:
         chosen = prediction_method(ahead, method, geometry, csi_snr_db, str(model), device)
@@ -122,8 +122,19 @@ def predict(
     return found
 
 
-def _check_axes(history: npt.ArrayLike, layout: str | None) -> None:
-    """Refuse two axes that nothing names: `read_array` takes them for users in one snapshot."""
+def check_axes(history: npt.ArrayLike, layout: str | None) -> None:
+    """Refuse two axes that nothing names: `read_array` takes them for users in one snapshot.
+
+    Parameters
+    ----------
+    history, layout
+        As for `predict`.
+
+    Raises
+    ------
+    NflaeError
+        If the history has two axes and no layout.
+    """
     if layout is None and np.ndim(history) == 2:
         raise NflaeError(
             f"history {np.shape(history)} has two axes: pass history[:, None] for snapshots of one user, or"

@@ -52,7 +52,7 @@ class AsyncClient:
 
     Raises
     ------
-    NflaeError
+    BadRequest
         If the address or a key is unusable.
 
     Notes

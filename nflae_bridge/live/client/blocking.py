@@ -72,7 +72,7 @@ class Client:
 
     Raises
     ------
-    NflaeError
+    BadRequest
         If the address or a key is unusable.
 
     Examples

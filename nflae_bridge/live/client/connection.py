@@ -15,7 +15,7 @@ from matlab_io.errors import NflaeError
 from nflae_bridge.live.addresses import check_connectable, explain_failure, is_local
 from nflae_bridge.live.client.memory import place_request
 from nflae_bridge.live.client.requests import Deadline, address_request, check_seconds, convert, frame_limit
-from nflae_bridge.live.errors import ConnectionLost, NoAnswer, WireError
+from nflae_bridge.live.errors import BadRequest, ConnectionLost, NoAnswer, WireError
 from nflae_bridge.live.protocol.answers import decode_reply
 from nflae_bridge.live.protocol.headers import Frame
 from nflae_bridge.live.protocol.keys import read_key_pair, read_public_key
@@ -55,9 +55,8 @@ class ServerAddress:
     Raises
     ------
     BadRequest
-        If an argument is of another type, or the timeout is not a positive finite number.
-    NflaeError
-        If the address is malformed, or only one key is given.
+        If an argument is of another type, the timeout is not a positive finite number, the address is malformed, or
+        only one key is given.
     """
 
     address: str
@@ -68,15 +67,18 @@ class ServerAddress:
 
     def __post_init__(self) -> None:
         convert("shared_memory", "bool", self.shared_memory)
-        check_connectable(convert("address", "str", self.address))
+        try:
+            check_connectable(convert("address", "str", self.address))
+        except NflaeError as error:
+            raise BadRequest(str(error)) from None
         check_seconds(self.timeout)
         for name in ("server_key", "client_key"):
             convert(name, "str | Path | None", getattr(self, name))
         if (self.server_key is None) != (self.client_key is None):
-            raise NflaeError("server_key (its .key) and client_key (your .key_secret) must be given together")
+            raise BadRequest("server_key (its .key) and client_key (your .key_secret) must be given together")
 
     def connect(self, socket: zmq.Socket[Any]) -> None:
-        """Set the options of a DEALER socket and connect it; raises NflaeError for an unusable address or key."""
+        """Set the options of a DEALER socket and connect it; raises BadRequest for an unusable address or key."""
         socket.setsockopt(zmq.LINGER, 0)
         socket.setsockopt(zmq.IMMEDIATE, 1)  # no request is queued for a server that is not connected
         socket.setsockopt(zmq.SNDHWM, 0)
@@ -88,12 +90,15 @@ class ServerAddress:
         socket.setsockopt(zmq.RECONNECT_IVL, 20)
         socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
         if self.server_key is not None and self.client_key is not None:
-            socket.curve_serverkey = read_public_key(self.server_key)
-            socket.curve_publickey, socket.curve_secretkey = read_key_pair(self.client_key)
+            try:
+                socket.curve_serverkey = read_public_key(self.server_key)
+                socket.curve_publickey, socket.curve_secretkey = read_key_pair(self.client_key)
+            except NflaeError as error:
+                raise BadRequest(str(error)) from None
         try:
             socket.connect(self.address)
         except zmq.ZMQError as error:
-            raise NflaeError(f"{self.address}: {explain_failure(error)}") from None
+            raise BadRequest(f"{self.address}: {explain_failure(error)}") from None
 
     def offered_memory(self, status: dict[str, Any]) -> SegmentPool | None:
         """Return a pool of segments for a server of this host by its status; None if it offers none, or none is used.

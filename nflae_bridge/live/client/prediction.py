@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from matlab_io.errors import NflaeError
 from matlab_io.result import RESULT_NAMES
-from nflae_bridge.api.predict import PredictedChannels
+from nflae_bridge.api.predict import PredictedChannels, check_axes
 from nflae_bridge.live.client.history import History
 from nflae_bridge.live.client.requests import SchemeChoice, convert, make_request
 from nflae_bridge.live.errors import BadRequest
@@ -55,6 +56,10 @@ def make_prediction(
             raise BadRequest("times are part of a History: push(snapshot, time)")
         times, history = history.times, history.snapshots
     snapshots = convert("history", "npt.ArrayLike", history)
+    try:
+        check_axes(snapshots, reading[0])
+    except NflaeError as error:
+        raise BadRequest(str(error)) from None
     # The budget is not sent: any noise power leaves the channels unchecked.
     channels = make_request(snapshots, None, {"noise_power": 1.0}, SchemeChoice(), *reading)[0].channels
     if len(channels) > MAX_HISTORY:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import threading
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,7 +17,22 @@ import numpy.typing as npt
 
 from matlab_io.result import Result
 from nflae_bridge.live.client.blocking import Client
-from nflae_bridge.live.errors import BridgeError
+from nflae_bridge.live.client.requests import convert
+from nflae_bridge.live.errors import BadRequest, BridgeError
+from simulator.problems.options import OPTION_NAMES
+
+_OPTIONS = (
+    tuple(each.name for each in inspect.signature(Client.precode).parameters.values() if each.kind is each.KEYWORD_ONLY)
+    + OPTION_NAMES
+)
+
+
+def _check_options(options: Iterable[str]) -> None:
+    for name in options:
+        if name not in _OPTIONS:
+            near = get_close_matches(name, _OPTIONS, 1)
+            remedy = f"write {near[0]!r}" if near else f"the options are {', '.join(_OPTIONS)}"
+            raise TypeError(f"SlotClient has no option {name!r}: {remedy}")
 
 
 @dataclass(frozen=True)
@@ -59,6 +77,13 @@ class SlotClient:
         Slots answered in time, replaced by newer ones before their turn, and dropped.
     fault : str
         Reason for the last drop; ``""`` before the first.
+
+    Raises
+    ------
+    TypeError
+        If `Client.precode` has no such option.
+    BadRequest
+        As `Client` does.
     """
 
     def __init__(
@@ -70,6 +95,7 @@ class SlotClient:
         client_key: Path | None = None,
         **options: Any,
     ) -> None:
+        _check_options(options)
         self.answered = self.replaced = self.dropped = 0
         self.fault = ""
         self._client = Client(address, timeout=deadline, server_key=server_key, client_key=client_key)
@@ -93,8 +119,20 @@ class SlotClient:
             Channels, (drops, users, antennas), e.g. one drop per subcarrier; they are copied.
         **options
             Options of `Client.precode` that differ from those of the constructor for this slot.
+
+        Raises
+        ------
+        TypeError
+            If `Client.precode` has no such option.
+        BadRequest
+            If the slot is no whole number, or the channels are no complex array.
         """
-        copied = np.array(channels, np.complex64)
+        _check_options(options)
+        slot = convert("slot", "int", slot)
+        given = convert("channels", "npt.ArrayLike", channels)
+        if not np.iscomplexobj(given) and "c" not in str(options.get("layout", self._options.get("layout"))):
+            raise BadRequest(f"channels must be complex, got {given.dtype} of shape {given.shape}")
+        copied = np.array(given)
         with self._changed:
             self.replaced += self._waiting is not None
             self._waiting = slot, copied, self._options | options
@@ -160,6 +198,8 @@ class SlotClient:
                 outcome = SlotAnswer(self._client.precode(channels, **options), slot, time.monotonic() - began)
             except BridgeError as error:
                 outcome = error
+            except Exception as error:  # the thread goes on with the next slot
+                outcome = BridgeError(f"{type(error).__name__}: {error}")
             with self._changed:
                 if isinstance(outcome, SlotAnswer):
                     self._answer = outcome

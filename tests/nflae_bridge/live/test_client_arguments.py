@@ -101,7 +101,7 @@ def test_arguments_without_a_connection(name: str, tmp_path: Path) -> None:
     rest: dict[str, Any] = {} if other is None else {other: tmp_path / "none.key"}
     for value in CONSTRUCTION[name]:
         for kind in (Client, AsyncClient):
-            with pytest.raises(bridge.NflaeError) as raised:
+            with pytest.raises(bridge.BadRequest) as raised:
                 kind(**{**rest, name: value})
             check_one_line(raised, "")
 
@@ -133,3 +133,8 @@ def test_snapshots_and_times_of_a_history() -> None:
             history.push(snapshot, time)
         check_one_line(raised, "time")
     assert len(history) == 1
+
+
+def test_a_history_of_two_axes_is_refused() -> None:
+    with Client("tcp://127.0.0.1:9") as client, pytest.raises(bridge.BadRequest, match=r"history \(8, 16\) has two"):
+        client.predict(random_channels(8, 3, 16)[:, 0])

@@ -83,6 +83,7 @@ REFUSED = [
     ("c.predict(H, 'Geometry', 'panel:5x5')", "badRequest", "the channels have 32"),
     ("c.predict(H, 'Scheme', 'zf')", "badRequest", 'scheme: for precoders only; add "then": "precode"'),
     ("c.predict(H, 'Speed', 3)", "badRequest", "unknown option 'Speed'"),
+    ("c.predict(H(:, :, 1))", "badRequest", "the history is 32 x 3, one snapshot: pass antennas x users x snapshots"),
     ("c.predict(H, 'Times', 1:3)", "badRequest", "3 times for a history of 16"),
     ("c.predict(swapped)", "badChannels", "users change places"),
     ("c.predict(reshape(H, 32, 3, 1, 16), 'Layout', 'nkrs', 'ReceiveAntennas', 'each')", "badRequest", "one antenna"),

@@ -15,7 +15,7 @@ from matlab_io.result import Result
 from nflae_bridge import precode
 from nflae_bridge.live.client import slots
 from nflae_bridge.live.client.slots import SlotClient
-from nflae_bridge.live.errors import NoAnswer
+from nflae_bridge.live.errors import BadRequest, NoAnswer
 from tests.channel_files import random_channels
 from tests.nflae_bridge.live.gnuradio.relays import wait_until
 from tests.nflae_bridge.live.live_server import LiveServer
@@ -135,3 +135,34 @@ def test_options_of_one_slot_replace_those_of_the_client(server: LiveServer) -> 
             assert isinstance(answer, slots.SlotAnswer), answer
             expected = precode(channels, noise_power=noise, scheme="zf").sum_rate
             np.testing.assert_allclose(answer.result.sum_rate, expected, rtol=1e-6)
+
+
+def test_wrong_arguments_are_refused_at_once() -> None:
+    with pytest.raises(TypeError, match="SlotClient has no option 'noise': write 'noise_power'"):
+        SlotClient("tcp://127.0.0.1:1", 1.0, noise=0.1)
+    with SlotClient("tcp://127.0.0.1:1", 1.0) as client:
+        channels = random_channels(1, 2, 4)
+        with pytest.raises(TypeError, match="no option 'nois_power': write 'noise_power'"):
+            client.submit(0, channels, nois_power=0.1)
+        with pytest.raises(BadRequest, match="channels must be complex, got float32"):
+            client.submit(0, channels.real)
+        with pytest.raises(BadRequest, match="channels must be"):
+            client.submit(0, "x")
+        with pytest.raises(BadRequest, match="slot must be"):
+            client.submit("a", channels)  # type: ignore[arg-type]
+
+
+def test_any_exception_is_a_fault_and_the_thread_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(channels: npt.NDArray[Any]) -> Result:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(slots, "Client", HeldClient)
+    channels = random_channels(1, 2, 4)
+    with SlotClient("tcp://127.0.0.1:1", 1.0) as client:
+        held: Any = client._client
+        client.submit(0, channels)
+        held.release(broken)
+        assert str(client.wait(0, 60.0)) == "RuntimeError: broken" == client.fault
+        client.submit(1, channels)
+        held.release(lambda asked: precode(asked, scheme="mrt"))
+        assert isinstance(client.wait(1, 60.0), slots.SlotAnswer)

@@ -24,6 +24,9 @@ function [header, payload, seconds, layout] = predict_request(history, arguments
       options.Times = history.times();
     end
     history = history.snapshots();
+  elseif ndims(history) == 2 && ~any(strcmpi(others(1:2:end), 'Layout'))
+    error('nflae:badRequest', ['the history is %d x %d, one snapshot: pass antennas x users x snapshots, or state' ...
+      ' ''Layout'', ''nks'' for one snapshot, ''ns'' for snapshots of one user'], size(history, 1), size(history, 2));
   end
   given = @(name) isfield(options, name);
   ahead = 4;
