@@ -5,7 +5,7 @@ Q - 1 + l], Q = P - A', its error at horizon l is v_l^H R v_l less the noise of 
 alone; the strongest beams count by their power. From e_m, the mean of predictor m over the horizons, at least a tenth
 of the noise, the coefficients of the whole history are combined with the weights
 
-    w_m ~ p_m / e_m^1.5,   p_m = 4 for a learned predictor, 1 for others.
+    w_m ~ p_m / e_m^1.5,   p_m = 8 for a learned predictor, 1 for others.
 
 The same errors, at the weights chosen, estimate the error of the prediction.
 """

@@ -31,7 +31,7 @@ STRONG_BEAMS = 16
 COMMON_WEIGHT = 0.2
 POWERS = (0.0, *(10**exponent for exponent in (-1.5, -0.83, -0.17, 0.5, 1.17, 1.83, 2.5)))  # of beams, in sigma^2
 PASSES = 3
-NEAR = 0.3  # weight of the beams beside it in the probabilities of a beam
+NEAR = 0.5  # weight of the beams beside it in the probabilities of a beam
 
 
 @dataclass(frozen=True)

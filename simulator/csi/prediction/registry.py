@@ -30,7 +30,7 @@ _RULES: dict[str, CoefficientRule] = {
 }
 _GLOBAL = ("ar-global",)
 SMALL_BATCH = 64  # series up to which NumPy takes less time than PyTorch
-_PRIORITY = {"nflae": 4.0}
+_PRIORITY = {"nflae": 8.0}
 _NEAR = 4  # snapshots ahead up to which ``auto`` gains nothing from the Kalman filter
 
 
