@@ -170,7 +170,7 @@ def test_an_interrupt_counts_the_finished_batches(
     once = ("link", path, *QUICK[:6], "--snr-db", 6, "--drops", 4, "--batch", 2, "-o", tmp_path / "out")
     if before:
         assert nflae(*once).exit_code == 0
-    monkeypatch.setattr("nflae_bridge.studies.link.sweep.run_sweep", interrupt)
+    monkeypatch.setattr("nflae_bridge.studies.link.sweep.sweep", interrupt)
     done = nflae(*once)
     assert done.exit_code == 1
     assert told in done.stderr
