@@ -15,7 +15,7 @@ import numpy.typing as npt
 from matlab_io.result import Result
 from nflae_bridge.live.gnuradio.link_parameters import LinkParameters
 from nflae_bridge.live.gnuradio.relay import RelayOptions
-from nflae_bridge.live.gnuradio.session import StreamSettings, stream
+from nflae_bridge.live.gnuradio.session import Computation, StreamSettings, stream
 from nflae_bridge.live.gnuradio.sockets.endpoints import parse_endpoint
 from nflae_bridge.live.log import EventLog
 
@@ -43,7 +43,7 @@ def main(csi: str, precoders: str, seconds: float = 0.0) -> None:
         relay=RelayOptions(),
         status_seconds=1.0,
     )
-    stream(settings, lambda counts: slow_echo, log)
+    stream(settings, Computation(lambda counts: slow_echo), log)
     log.flush()
 
 
