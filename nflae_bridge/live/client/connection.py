@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.live.addresses import check_connectable, explain_failure, is_local
-from nflae_bridge.live.client.memory import place_request
+from nflae_bridge.live.client.monitor import Monitor
 from nflae_bridge.live.client.requests import Deadline, address_request, check_seconds, convert, frame_limit
 from nflae_bridge.live.errors import BadRequest, ConnectionLost, NoAnswer, WireError
 from nflae_bridge.live.protocol.answers import decode_reply
 from nflae_bridge.live.protocol.headers import Frame
 from nflae_bridge.live.protocol.keys import read_key_pair, read_public_key
 from nflae_bridge.live.protocol.messages import PrecodeRequest, Reply, StatusRequest, TrackRequest
+from nflae_bridge.live.shared_memory.placement import place_request
 from nflae_bridge.live.shared_memory.pool import Bytes, Lease, SegmentPool
 
 MAX_LOSSES = 3  # connections per request
@@ -27,7 +26,6 @@ MAX_LOSSES = 3  # connections per request
 _HEARTBEAT_MS = 2_000
 _HEARTBEAT_TIMEOUT_MS = 10_000
 _MAX_UNREAD = 1024
-_monitors = count()
 _EVENTS = (
     zmq.EVENT_HANDSHAKE_SUCCEEDED
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
@@ -189,7 +187,7 @@ class Connection:
         self.refused = False
         self.frame_limit: float | None = None
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
-        self._events = monitor(self._socket)
+        self._events = Monitor(self._socket, _EVENTS)
         try:
             self._server.connect(self._socket)
         except BaseException:
@@ -199,14 +197,13 @@ class Connection:
     @property
     def descriptors(self) -> tuple[int, int]:
         """File descriptors that become readable when a message or an event may have arrived."""
-        return self._socket.FD, self._events.FD
+        return self._socket.FD, self._events.reader.FD
 
     def close(self) -> None:
         """Disconnect at once; everything unsent is discarded."""
         self._drop_memory()
         if not self._socket.closed:
-            self._socket.disable_monitor()
-            self._events.close(linger=0)
+            self._events.close()
             self._socket.close(linger=0)
 
     def reset(self) -> None:
@@ -314,8 +311,7 @@ class Connection:
         found: str | None = None
         refused = ""
         retried = False
-        while _state(self._events) & zmq.POLLIN:
-            event = recv_monitor_message(self._events, zmq.NOBLOCK)["event"]
+        for event, _ in self._events.read():
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self.established, retried = True, False
             elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
@@ -349,25 +345,4 @@ class Connection:
 def _state(socket: zmq.Socket[bytes]) -> int:
     events = socket.getsockopt(zmq.EVENTS)
     assert isinstance(events, int)
-    return events
-
-
-def monitor(socket: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
-    """Make the monitor of a socket, without a limit of unread events: there ZeroMQ blocks the thread of all clients.
-
-    Parameters
-    ----------
-    socket : zmq.Socket
-        Socket of ZeroMQ's common context.
-
-    Returns
-    -------
-    zmq.Socket
-        Socket that receives the events of a client's connection.
-    """
-    address = f"inproc://nflae-events-{next(_monitors)}"
-    socket.monitor(address, _EVENTS)
-    events: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PAIR)
-    events.rcvhwm = 0
-    events.connect(address)
     return events

@@ -19,7 +19,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from nflae_bridge import AsyncClient, Client, Result, precode
 from nflae_bridge.live import errors as bridge
-from nflae_bridge.live.client import connection, open_requests
+from nflae_bridge.live.client import open_requests
 from tests.nflae_bridge.live.live_server import LiveServer
 from tests.nflae_bridge.live.raw_peer import RawPeer
 from tests.nflae_bridge.live.test_server import channels
@@ -321,26 +321,6 @@ def in_child(work: Callable[[], bool]) -> bool:
         finally:
             os._exit(2)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_events_that_nobody_reads_block_no_other_client() -> None:
-    """ZeroMQ's own limit is a thousand events, two or more per connection.
-
-    In a process of its own: the end of a socket between two of these events has blocked ZeroMQ's thread of all clients.
-    """
-
-    def work() -> bool:
-        with closing_peer() as (address, times), Scripted(ok) as server:
-            idle = zmq.Context.instance().socket(zmq.DEALER)
-            events = connection.monitor(idle)
-            idle.setsockopt(zmq.RECONNECT_IVL, 1)
-            idle.connect(address)
-            until(lambda: len(times) > 1100)
-            with Client(server.address, timeout=PATIENCE) as client:
-                os._exit(0 if client.status() == {} and not events.closed else 1)
-
-    assert in_child(work)
 
 
 # Many at a time

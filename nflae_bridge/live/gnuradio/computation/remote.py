@@ -11,11 +11,11 @@ from typing import Literal, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from matlab_io.result import Result
 from nflae_bridge.api.predict import PredictedChannels
 from nflae_bridge.live.client.connection import ServerAddress
+from nflae_bridge.live.client.monitor import Monitor
 from nflae_bridge.live.errors import BridgeError, ConnectionLost, NoAnswer, ServerBusy, ServerFault, ServerStopping
 from nflae_bridge.live.gnuradio.counts import Counts
 
@@ -59,6 +59,7 @@ class ServerWatch:
     def __init__(self, address: ServerAddress, log: Log) -> None:
         self.present = False
         self._address, self._log = address, log
+        self._reported: bool | None = None
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="nflae-server-watch", daemon=True)
         self._thread.start()
@@ -70,22 +71,23 @@ class ServerWatch:
 
     def _run(self) -> None:
         with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
-            monitor = socket.get_monitor_socket(_EVENTS)
+            events = Monitor(socket, _EVENTS)
             self._address.connect(socket)
-            reported: bool | None = None
             while not self._closing.is_set():
-                if not monitor.poll(_POLL_MS):
-                    continue
-                self.present = recv_monitor_message(monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
-                if self.present == reported:
-                    continue
-                reported = self.present
-                if self.present:
-                    self._log.info("server_connected", address=self._address.address)
-                else:
-                    self._log.warning("server_absent", address=self._address.address)
-            socket.disable_monitor()
-            monitor.close(linger=0)
+                events.reader.poll(_POLL_MS)
+                for event, _ in events.read():
+                    self._report(event == zmq.EVENT_HANDSHAKE_SUCCEEDED)
+            events.close()
+
+    def _report(self, present: bool) -> None:
+        self.present = present
+        if present == self._reported:
+            return
+        self._reported = present
+        if present:
+            self._log.info("server_connected", address=self._address.address)
+        else:
+            self._log.warning("server_absent", address=self._address.address)
 
 
 @dataclass

@@ -6,11 +6,10 @@ import os
 import socket as system_sockets
 import time
 from collections.abc import Callable
-from typing import Any
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
+from nflae_bridge.live.client.monitor import Monitor
 from nflae_bridge.live.gnuradio.sockets.endpoints import BLOCKS, Endpoint, Socket
 from nflae_bridge.live.gnuradio.sockets.zmtp import socket_type_at
 
@@ -64,6 +63,8 @@ class PeerMonitor:
     ----------
     joined : dict of int to float
         Time of the connection by the file descriptor of each connected peer, on the clock of `time.monotonic`, s.
+    monitor : zmq.Socket
+        Socket that becomes readable when an event has occurred.
     left : bool
         A peer has disconnected.
     failed : bool
@@ -73,8 +74,9 @@ class PeerMonitor:
     """
 
     def __init__(self, socket: Socket, endpoint: Endpoint, log: PeerLog) -> None:
-        self._socket, self._endpoint, self._log = socket, endpoint, log
-        self.monitor: Socket = socket.get_monitor_socket(_EVENTS)
+        self._endpoint, self._log = endpoint, log
+        self._events = Monitor(socket, _EVENTS)
+        self.monitor = self._events.reader
         self.joined: dict[int, float] = {}
         self.left = self.failed = False
         self.new = 0
@@ -84,14 +86,12 @@ class PeerMonitor:
     def read(self) -> None:
         """Read the events that have occurred."""
         self.new = 0
-        while self.monitor.poll(0):
-            event: dict[str, Any] = dict(recv_monitor_message(self.monitor))
-            self._apply(int(event["event"]), int(event["value"]))
+        for event, value in self._events.read():
+            self._apply(event, value)
 
     def close(self) -> None:
         """Stop following; before the socket is closed."""
-        self._socket.disable_monitor()
-        self.monitor.close(linger=0)
+        self._events.close()
 
     def _apply(self, event: int, value: int) -> None:
         if event in (zmq.EVENT_ACCEPTED, zmq.EVENT_CONNECTED):
