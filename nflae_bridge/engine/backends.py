@@ -96,9 +96,8 @@ def select_backend(
     drops, users, antennas = batch.channels.shape
     constrained = budget.constrains_near_field or budget.demands_rates
     without_numpy = facilities.without_numpy or ("C3 or C4 can bind" if constrained else "" if drops else "no drops")
-    without_graphs = {"none": "there is no CUDA device", "impossible": "an operation cannot be captured"}.get(
-        facilities.graphs, ""
-    )
+    reasons = {"none": "there is no CUDA device", "impossible": "an operation cannot be captured"}
+    without_graphs = reasons.get(facilities.graphs, "" if drops else "no drops")
     without_triton = without_graphs
     if not without_triton and users > facilities.triton_users:
         without_triton = f"the kernels take up to {facilities.triton_users} users"

@@ -101,7 +101,8 @@ class Engine:
         self.with_fallback = with_fallback
         self.backend = None if backend is None else Backend(backend)
         self._powers = PowerGraph(checkpoint.folder)
-        self._kernel = KernelNetwork(self.network) if KernelNetwork.supports(self.network) else None
+        on_cpu = self.device.type == "cpu"
+        self._kernel = KernelNetwork(self.network) if on_cpu and KernelNetwork.supports(self.network) else None
         self._wavefront = WavefrontGraph(checkpoint.folder)
         self._comparison = Comparison(self.network, self._scores, with_fallback)
         captures = self.device.type == "cuda" or self.backend in (Backend.CUDA_GRAPHS, Backend.TRITON)

@@ -164,8 +164,8 @@ def _rows(table: Tensor, index: Tensor) -> Tensor:
 
 @lru_cache(8)
 def _all_chirps(antennas: int, lag: int, device: torch.device) -> Tensor:
-    """Tabulate `_chirps` of every tone."""
-    return _chirps(torch.arange(antennas, device=device), antennas, lag)
+    """Tabulate `_chirps` of every tone on the CPU; the copy is complete before another stream can read the table."""
+    return _chirps(torch.arange(antennas), antennas, lag).to(device)
 
 
 def _chirps(tone: Tensor, antennas: int, lag: int) -> Tensor:

@@ -13,6 +13,7 @@ from nflae_bridge.engine.backends import Backend
 from nflae_bridge.engine.comparison import NEGLIGIBLE, Comparison
 from nflae_bridge.engine.cuda_graphs.graphs import CudaGraphs
 from nflae_bridge.engine.cuda_graphs.packed import PackedAnswer
+from nflae_bridge.engine.cuda_graphs.recording import stream_beside
 from nflae_bridge.engine.device_problem import DeviceProblem
 from nflae_bridge.network.model import PrecodingNetwork
 from simulator.downlink.budget import LinkBudget
@@ -122,7 +123,7 @@ class RecordedAnswers:
             self.kernels(problem, near, answer, refinements, NEGLIGIBLE)
             return
         current = torch.cuda.current_stream(self.graphs.device)
-        beside = torch.cuda.Stream(self.graphs.device)  # type: ignore[no-untyped-call]
+        beside = stream_beside(self.graphs.device, current)
         beside.wait_stream(current)
         with torch.cuda.stream(beside):
             answer.table[:, place] = self.scores(problem.channels)

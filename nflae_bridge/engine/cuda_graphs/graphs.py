@@ -7,7 +7,9 @@ precoders go out while the other computes.
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -26,7 +28,9 @@ Compute = Callable[[DeviceProblem, PackedAnswer], None]
 """Function that writes the answer to a problem, free of transfers to the host."""
 
 KEPT = 16
-"""Graphs kept; each holds the memory of its intermediate results."""
+"""Graphs kept, those used last; each holds the memory of its intermediate results."""
+
+_LOG = logging.getLogger("nflae_bridge.engine")
 
 
 class CudaGraphs:
@@ -47,8 +51,8 @@ class CudaGraphs:
         if not torch.cuda.is_available():
             raise NflaeError("CUDA graphs need a CUDA device, and there is none")
         self.device = device
-        self._graphs: dict[Shape, list[_Graph]] = {}
-        self._impossible: set[Shape] = set()
+        self._graphs: OrderedDict[Shape, list[_Graph]] = OrderedDict()
+        self._impossible: dict[Shape, str] = {}  # with the reason
         self._lock = threading.Lock()
 
     def state(
@@ -69,12 +73,12 @@ class CudaGraphs:
         """
         plain = Shape.of(batch, budget, False, variant)
         shapes = plain, plain.with_scores()
-        if self._impossible and not self._impossible.isdisjoint(shapes):
+        if self._impossible and not self._impossible.keys().isdisjoint(shapes):
             return "impossible"
         return "seen" if shapes[0] in self._graphs or shapes[1] in self._graphs else "new"
 
     def note(self, batch: ChannelBatch, budget: LinkBudget, variant: int | str) -> None:
-        """Record that the shape of a batch has been seen; the oldest graphs make room.
+        """Record that the shape of a batch has been seen; the graphs that were used least recently make room.
 
         Parameters
         ----------
@@ -109,27 +113,46 @@ class CudaGraphs:
         shape = Shape.of(batch, budget, scored, variant)
         with self._lock:
             self._add(shape)
-            try:
-                graphs = self._captured(compute, shape, 2 if len(batch.channels) > shape.drops else 1)
-            except Exception:  # an operation that cannot be captured, a kernel that cannot be compiled
-                del self._graphs[shape]
-                self._impossible.add(shape)
-                return None
-            return self._run(graphs, batch, budget)
+            graphs = self._captured(compute, shape, 2 if len(batch.channels) > shape.drops else 1)
+            return None if graphs is None else self._run(graphs, batch, budget)
 
     def _add(self, shape: Shape) -> None:
-        if shape not in self._graphs:
-            self._graphs[shape] = []
-            while sum(map(len, self._graphs.values())) > KEPT:
-                del self._graphs[next(iter(self._graphs))]
+        if shape in self._graphs:
+            self._graphs.move_to_end(shape)
+            return
+        self._graphs[shape] = []
+        while sum(map(len, self._graphs.values())) > KEPT:
+            with recording.CAPTURING:
+                self._graphs.popitem(last=False)
 
-    def _captured(self, compute: Compute, shape: Shape, count: int) -> list[_Graph]:
+    def _captured(self, compute: Compute, shape: Shape, count: int) -> list[_Graph] | None:
+        """Return the graphs of a shape; None if it cannot be captured, which is said once and holds from then on."""
         graphs = self._graphs[shape]
-        while len(graphs) < count:
-            # Tensors made under inference mode could not be written to outside of it.
-            with torch.inference_mode(False), torch.no_grad():
-                graphs.append(_Graph(compute, shape, self.device))
-        return graphs[:count]
+        if len(graphs) >= count:
+            return graphs[:count]
+        with recording.CAPTURING:
+            try:
+                while len(graphs) < count:
+                    # Tensors made under inference mode could not be written to outside of it.
+                    with torch.inference_mode(False), torch.no_grad():
+                        graphs.append(_Graph(compute, shape, self.device, len(graphs)))
+                return graphs
+            except torch.OutOfMemoryError as error:  # next time the graphs of other shapes have made room
+                alone = all(held is graphs for held in self._graphs.values())
+                self._graphs.clear()
+                if alone:
+                    self._refuse(shape, error)
+            except Exception as error:  # an operation that cannot be captured, a kernel that cannot be compiled
+                del self._graphs[shape]
+                self._refuse(shape, error)
+        return None
+
+    def _refuse(self, shape: Shape, error: Exception) -> None:
+        """Note that a shape cannot be captured, with the first line of the error."""
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        self._impossible[shape] = reason
+        size = f"{shape.drops} drops, {shape.users} users, {shape.antennas} antennas"
+        _LOG.warning("%s: no CUDA graph (%s); PyTorch's kernels, which take longer, compute instead", size, reason)
 
     def _run(self, graphs: list[_Graph], batch: ChannelBatch, budget: LinkBudget) -> PackedAnswer:
         shape, channels = graphs[0].shape, batch.channels
@@ -159,13 +182,13 @@ class CudaGraphs:
 class _Graph:
     """Hold a graph, the memory it reads and writes, and the stream it runs on."""
 
-    def __init__(self, compute: Compute, shape: Shape, device: torch.device) -> None:
+    def __init__(self, compute: Compute, shape: Shape, device: torch.device, turn: int) -> None:
         self.shape = shape
-        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        streams = recording.streams(device, turn)
+        self.stream = streams.run
         self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._inputs = GraphInputs(shape, device=device)
         self.answer = PackedAnswer.allocate(AnswerSize(*shape[:3], shape.scored), device=device)
-        self._device = torch.cuda.current_device() if device.index is None else device.index
         # In page-locked memory, for the copies that the graph holds.
         self._staging = GraphInputs(shape, pin_memory=True) if shape.holds_copies else None
         self._on_the_way: Tensor | None = None
@@ -182,9 +205,9 @@ class _Graph:
             if self._result is not None:
                 self._result.memory.copy_(self.answer.memory, non_blocking=True)
 
-        self.stream.wait_stream(torch.cuda.current_stream(device))
+        streams.capture.wait_stream(torch.cuda.current_stream(device))
         with recording.tf32_products():
-            self._graph, _ = recording.capture(computed, self.stream, finish=finish)
+            self._graph, _ = recording.capture(computed, streams.capture, finish)
 
     def run_with_copies(self, batch: ChannelBatch, budget: LinkBudget) -> PackedAnswer:
         """Compute a batch in the host's memory by a graph that holds the copies."""
@@ -193,8 +216,9 @@ class _Graph:
         assert result is not None
         staging.channels[:drops].copy_(batch.channels)
         staging.fill(batch, budget)
-        self._graph.replay()
-        torch.cuda.current_stream(self._device).synchronize()
+        with torch.cuda.stream(self.stream):
+            self._graph.replay()
+        self.stream.synchronize()
         return PackedAnswer(result.size, result.memory.clone())
 
     def launch(self, batch: ChannelBatch, budget: LinkBudget, outputs: tuple[Tensor, Tensor], staged: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 import triton
 import triton.language as tl
@@ -24,6 +26,7 @@ from nflae_bridge.network.model import PrecodingNetwork
 LONGEST = 64
 """Antennas per sub-array that a program has room for."""
 
+_LOG = logging.getLogger("nflae_bridge.engine")
 _USERS = 16  # matched with chirps in a program
 _MATCH = tl.constexpr(3 * SUBARRAYS + 2 * (SUBARRAYS - 2) + 3)  # first column of the matches with chirps
 _LEAST = tl.constexpr(1e-30)
@@ -83,10 +86,14 @@ class WavefrontKernel:
         if not channels.is_cuda or subarray_length(channels.shape[-1]) > LONGEST or not self._compiles:
             return None
         try:
-            with torch.no_grad():
+            with torch.no_grad(), torch.cuda.device_of(channels):  # Triton launches on the current device
                 return torch.sigmoid(self.logits(channels.resolve_conj()).double())
-        except Exception:  # of Triton, on this machine; PyTorch's operations give the same
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # of Triton, on this machine; PyTorch's operations give the same
             self._compiles = False
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            _LOG.warning("near-field classifier: no kernels of Triton's (%s); PyTorch computes instead", reason)
             return None
 
     def logits(self, channels: Tensor) -> Tensor:

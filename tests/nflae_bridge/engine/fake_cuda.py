@@ -24,6 +24,9 @@ class FakeCuda:
     def __init__(self) -> None:
         self.captures = self.replays = self.synchronisations = 0
         self.refuse = False
+        self.made = 0  # streams
+        self.captured_on: set[FakeStream] = set()
+        self.replayed_on: set[FakeStream] = set()
         self.streams: list[FakeStream] = [FakeStream(self)]
 
     @property
@@ -37,6 +40,7 @@ class FakeStream:
     def __init__(self, cuda: FakeCuda) -> None:
         self.cuda = cuda
         self.waits = 0
+        cuda.made += 1
 
     def wait_stream(self, other: FakeStream) -> None:
         assert isinstance(other, FakeStream)
@@ -69,6 +73,7 @@ class FakeGraph:
 
     def replay(self) -> None:
         self.cuda.replays += 1
+        self.cuda.replayed_on.add(self.cuda.current)
         self.again()
 
 
@@ -81,6 +86,7 @@ def install(patch: pytest.MonkeyPatch) -> FakeCuda:
     import nflae_bridge.engine.cuda_graphs.recording as module
 
     cuda = FakeCuda()
+    module.streams.cache_clear()
 
     @contextmanager
     def stream(which: FakeStream) -> Iterator[None]:
@@ -96,15 +102,17 @@ def install(patch: pytest.MonkeyPatch) -> FakeCuda:
         if cuda.refuse:
             raise RuntimeError("operation not permitted when stream is capturing")
         cuda.captures += 1
-        yield
+        cuda.captured_on.add(stream)
+        with torch.cuda.stream(stream):
+            yield
 
     original = module.capture
 
-    def capture(compute: Any, stream: Any, prepare: Any = lambda _: None, finish: Any = lambda _: None) -> Any:
-        made, outputs = original(compute, stream, prepare, finish)
+    def capture(compute: Any, stream: Any, finish: Any = lambda _: None) -> Any:
+        made, outputs = original(compute, stream, finish)
 
         def again() -> None:
-            with torch.inference_mode(False), torch.no_grad():
+            with torch.inference_mode(False), torch.no_grad(), torch.cuda.stream(stream):
                 for held, new in zip(tensors(outputs), tensors(compute()), strict=True):
                     held.copy_(new)
                 finish(outputs)

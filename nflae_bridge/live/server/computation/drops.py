@@ -125,9 +125,10 @@ def page_locked_channels(requests: Sequence[PrecodeRequest], start: int, stop: i
     for request, part in zip(requests, parts, strict=True):
         written = joined[place : place + len(part)]
         with np.errstate(over="ignore"):  # values beyond single precision become Inf
-            np.copyto(written, part, casting="same_kind")
-        if request.convention == "direct":
-            np.conj(written, out=written)
+            if request.convention == "direct":
+                np.conj(part, out=written, casting="same_kind")
+            else:
+                np.copyto(written, part, casting="same_kind")
         place += len(part)
     return joined
 
