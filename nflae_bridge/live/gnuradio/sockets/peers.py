@@ -16,9 +16,14 @@ from nflae_bridge.live.gnuradio.sockets.zmtp import socket_type_at
 # Writes an event ("connected", "disconnected", "refused", "absent") with its fields.
 Write = Callable[..., None]
 
+_FAILURES = (
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH,
+)
 _EVENTS = (
     zmq.EVENT_ACCEPTED | zmq.EVENT_CONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
-)
+) | sum(_FAILURES)
 
 
 class PeerLog:
@@ -81,6 +86,7 @@ class PeerMonitor:
         self.left = self.failed = False
         self.new = 0
         self._pending: list[int] = []
+        self._handshake_failed = False
         self._names: dict[int, str] = {}
 
     def read(self) -> None:
@@ -104,11 +110,25 @@ class PeerMonitor:
             self.new += 1
             self.failed = False
             self._log("connected", peer=self._names.get(number, ""))
+        elif event in _FAILURES:
+            self._handshake_failed = True  # of the peer whose end is the next event
         elif event == zmq.EVENT_DISCONNECTED:
+            self._settle(value)
             self._disconnected(value)
         elif event == zmq.EVENT_CLOSED and not self._endpoint.bind:
             self.failed = True
             self._log("absent", message=f"nothing listens there; a {BLOCKS[self._endpoint.kind]} is awaited")
+
+    def _settle(self, number: int) -> None:
+        """Exchange a peer that has disconnected with the one that was taken for it when a handshake succeeded."""
+        failed, self._handshake_failed = self._handshake_failed, False
+        if failed and number in self.joined and self._pending:
+            self.joined[self._pending[-1]] = self.joined.pop(number)
+            self._pending[-1] = number
+        elif not failed and number in self._pending and self.joined:
+            other = next(reversed(self.joined))
+            self.joined[number] = self.joined.pop(other)
+            self._pending[self._pending.index(number)] = other
 
     def _disconnected(self, number: int) -> None:
         name = self._names.pop(number, "")

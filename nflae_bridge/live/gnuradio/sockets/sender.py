@@ -2,7 +2,7 @@
 
 ZeroMQ hides the loss of a connection: messages of a sender that was started anew follow those of its former run without
 a mark. Here every connection has a socket of its own. It is replaced when its sender has left and all its messages are
-read, so each message belongs to a known run.
+read, so each message belongs to a known run; a sender that connects before that is admitted to the next socket.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import zmq
 
 from matlab_io.errors import NflaeError
+from nflae_bridge.live.gnuradio.sockets.admission import Admission
 from nflae_bridge.live.gnuradio.sockets.endpoints import Context, Endpoint, Socket, attach, bound_address, open_socket
 from nflae_bridge.live.gnuradio.sockets.peers import PeerLog, PeerMonitor, Write
 from nflae_bridge.live.gnuradio.sockets.watch import ListenerWatch
@@ -84,6 +85,7 @@ class SenderSocket:
         self._retry_at: float | None = None
         self.request_open = False
         self._watch: ListenerWatch | None = None
+        self._admission = Admission(context) if endpoint.bind else None
         self._socket, self._peers = self._open()
         try:
             attach(self._socket, endpoint)
@@ -98,6 +100,11 @@ class SenderSocket:
     def connected(self) -> bool:
         """True while a sender is connected."""
         return bool(self._peers.joined)
+
+    @property
+    def _is_over(self) -> bool:
+        """True when all senders of this socket have left."""
+        return self._peers.left and not self._peers.joined
 
     def run_of(self, number: int) -> Run:
         """Return the state of a run.
@@ -133,21 +140,26 @@ class SenderSocket:
             Register for messages as well as for the events of peers.
         """
         poller.register(self._peers.monitor, zmq.POLLIN)
+        if self._admission is not None:
+            poller.register(self._admission.requests, zmq.POLLIN)
         if messages:
             poller.register(self._socket, zmq.POLLIN)
 
     def follow(self) -> None:
-        """Read the events of peers; make another attempt to connect where one is due."""
+        """Read the events of peers, admit a sender, and make another attempt to connect where one is due."""
         self._peers.read()
         if self._peers.new:
             self._began()
-        if self.run not in self.ended and (self._peers.left or (self._watch is not None and self._watch.is_gone())):
+        if self.run not in self.ended and (self._is_over or (self._watch is not None and self._watch.is_gone())):
             self.ended[self.run] = time.monotonic()
             self.ended.pop(self.run - 8, None)
-        if self._peers.left and self._endpoint.bind and not self._unbound:
-            # The next sender waits until the messages of this one are read.
-            self._socket.unbind(self.address)
-            self._unbound = True
+        if self._admission is not None:
+            if self._is_over and not self._unbound:
+                # The next sender waits until the messages of this one are read.
+                self._socket.unbind(self.address)
+                self._unbound = True
+            if not self._is_over:
+                self._admission.admit(self.connected)
         if self._retry_at is not None:
             if time.monotonic() >= self._retry_at:
                 self._replace()
@@ -160,13 +172,13 @@ class SenderSocket:
 
         After the last message of a run whose sender has left, the socket is replaced.
         """
-        left = self._peers.left
+        is_over = self._is_over
         try:
             frames = self._socket.recv_multipart(zmq.NOBLOCK)
         except zmq.ZMQError as error:
             if error.errno not in (zmq.EAGAIN, zmq.EFSM):
                 raise
-            if left:
+            if is_over:
                 self._replace()
             return None
         self.request_open = False
@@ -187,6 +199,11 @@ class SenderSocket:
 
     def close(self) -> None:
         """Close the socket; its queued messages are lost."""
+        self._close_connection()
+        if self._admission is not None:
+            self._admission.close()
+
+    def _close_connection(self) -> None:
         self._stop_watching()
         self._peers.close()
         self._socket.close(linger=0)
@@ -202,7 +219,7 @@ class SenderSocket:
             self._log("second_sender", message="items of two senders are mixed; connect one at a time")
 
     def _replace(self) -> None:
-        self.close()
+        self._close_connection()
         self._socket, self._peers = self._open()
         self._retry_at, self.request_open = None, False
         self._unbound = self._run_known = False
@@ -215,4 +232,6 @@ class SenderSocket:
         socket = open_socket(self._context, self._endpoint, self._messages, reconnect=False)
         if self._subscribed and self._endpoint.kind == "sub":
             socket.subscribe(self._endpoint.key)
+        if self._admission is not None:
+            self._admission.protect(socket)
         return socket, PeerMonitor(socket, self._endpoint, self._log)

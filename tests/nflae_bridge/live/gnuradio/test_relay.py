@@ -18,7 +18,7 @@ from nflae_bridge.api.precode import precode
 from nflae_bridge.live.gnuradio.inlet import StreamSizeError
 from nflae_bridge.live.gnuradio.pmt import Dialect, Pair, decode, encode
 from nflae_bridge.live.gnuradio.relay import RelayOptions
-from nflae_bridge.live.gnuradio.sockets import zmtp
+from nflae_bridge.live.gnuradio.sockets import admission, zmtp
 from nflae_bridge.live.gnuradio.sockets.endpoints import Endpoint
 from nflae_bridge.live.gnuradio.sockets.sender import SenderSocket
 from nflae_bridge.live.gnuradio.tags import Tag, decode_header, encode_header
@@ -630,25 +630,69 @@ def test_the_other_end_of_a_connecting_input_is_named(
     assert events[0][1]["message"] == words
 
 
+def bound_sender(context: zmq.Context[zmq.Socket[bytes]], events: list[str], kind: str = "pull") -> SenderSocket:
+    endpoint = Endpoint(kind, "tcp://127.0.0.1:*", bind=True)
+    return SenderSocket(context, endpoint, 4, lambda name, **fields: events.append(name))
+
+
+def read(sender: SenderSocket, count: int) -> list[tuple[int, int]]:
+    """Return the runs and the numbers of messages that hold a number."""
+    found: list[tuple[int, int]] = []
+
+    def is_complete() -> bool:
+        sender.follow()
+        while len(found) < count and (frames := sender.receive()):
+            found.append((sender.run, int(frames[0])))
+        return len(found) == count
+
+    wait_until(is_complete)
+    return found
+
+
 def test_the_port_of_an_asterisk_is_kept_for_the_next_sender() -> None:
     with bounded_context() as context:
-        sender = SenderSocket(context, Endpoint("pull", "tcp://127.0.0.1:*", bind=True), 4, lambda name, **fields: None)
-        address, received = sender.address, list[list[bytes]]()
-
-        def receive() -> bool:
-            sender.follow()
-            received.append(sender.receive() or [])
-            return bool(received[-1])
-
-        def is_alone() -> bool:
-            sender.follow()
-            return not sender.connected
-
+        sender = bound_sender(context, [])
+        address = sender.address
         for number in (1, 2):
             with context.socket(zmq.PUSH) as peer:
                 peer.connect(address)
-                peer.send(bytes([number]))
-                wait_until(receive)
-            wait_until(is_alone)  # else the next one may connect to the socket that is about to be replaced
-            assert (received[-1], sender.run, sender.address) == ([bytes([number])], number, address)
+                peer.send(b"%d" % number)
+                assert read(sender, 1) == [(number, number)]
+            assert sender.address == address
+        sender.close()
+
+
+def test_a_sender_that_connects_while_messages_of_the_former_one_wait_loses_none() -> None:
+    with bounded_context() as context:
+        events: list[str] = []
+        sender = bound_sender(context, events)
+        found: list[tuple[int, int]] = []
+        for run in (1, 2, 3):
+            peer = context.socket(zmq.PUSH)
+            peer.connect(sender.address)
+            for number in range(100):
+                peer.send(b"%d" % number)
+            found += read(sender, 50 if run == 1 else 100)
+            peer.close(linger=60_000)  # the next one connects at once
+        found += read(sender, 50)
+        sender.close()
+    assert found == [(run, number) for run in (1, 2, 3) for number in range(100)]
+    assert "second_sender" not in events
+
+
+def test_two_senders_at_a_time_are_reported_and_both_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "_WAIT_SECONDS", 0.1)
+    with bounded_context() as context:
+        events: list[str] = []
+        sender = bound_sender(context, events)
+        with context.socket(zmq.PUSH) as first, context.socket(zmq.PUSH) as second:
+            for number, peer in ((1, first), (2, second)):
+                peer.connect(sender.address)
+                peer.send(b"%d" % number)
+            assert sorted(number for _, number in read(sender, 2)) == [1, 2]
+            wait_until(lambda: sender.follow() or "second_sender" in events)
+            first.close()
+            wait_until(lambda: sender.follow() or "disconnected" in events)
+            second.send(b"3")
+            assert [number for _, number in read(sender, 1)] == [3]
         sender.close()
