@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import torch
 
 _BLOCK_BYTES = 32 << 20
+_GPU_BLOCKS = 16  # blocks of a CPU in one of a GPU, whose memory is large against them
+_MOST_DROPS = 4096
 # Bytes of the network's intermediate results per pair of users: features and messages, a few hundred floats.
 _BYTES_PER_PAIR = 1024
 
@@ -50,8 +52,8 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def drops_per_block(users: int, antennas: int, history: int = 1) -> int:
-    """Return the drops whose channels and intermediate results take some 32 MiB.
+def drops_per_block(users: int, antennas: int, history: int = 1, device_type: str = "cpu") -> int:
+    """Return the drops whose channels and intermediate results take some 32 MiB, on a GPU 512 MiB.
 
     Parameters
     ----------
@@ -59,13 +61,16 @@ def drops_per_block(users: int, antennas: int, history: int = 1) -> int:
         Size of a drop.
     history
         Drops whose channels are in memory for each.
+    device_type
+        ``cpu`` or ``cuda``.
 
     Returns
     -------
     int
         1 ... 4096.
     """
-    return max(1, min(4096, _BLOCK_BYTES // (8 * users * antennas * history + _BYTES_PER_PAIR * users**2)))
+    drops = _BLOCK_BYTES // (8 * users * antennas * history + _BYTES_PER_PAIR * users**2)
+    return min(_MOST_DROPS, max(1, drops) * (_GPU_BLOCKS if device_type == "cuda" else 1))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Precode a channel file into a result file, block by block: read, check, precode, write.
 
-While blocks are computed others are read ahead and written; memory holds a few blocks, independent of the file's size.
+While blocks are computed others are read ahead, copied to a GPU, and written; memory holds a few blocks, independent of
+the file's size.
 """
 
 from __future__ import annotations
@@ -9,28 +10,33 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from matlab_io import ChannelFile, ResultFile
 from matlab_io.errors import NflaeError
 from matlab_io.result import RECEIVE_COMBINER
+from nflae_bridge.engine.cuda_graphs.inputs import LARGEST
+from nflae_bridge.engine.devices import drops_per_block
 from nflae_bridge.files.blocks import Block, OnBadDrop, drop_name, read_block
 from nflae_bridge.files.budget.user_noise import UserNoise
 from nflae_bridge.files.csi.prediction import FilePredictor
 from nflae_bridge.files.labels import SCHEME_LABELS, UNDECIDED, LabelSource, precode_labelled
 from nflae_bridge.files.prefetch import prefetch_map
 from nflae_bridge.files.problem import check_together
+from nflae_bridge.files.upload import Upload, upload, upload_stream
 from nflae_bridge.files.validation import Channels
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import Precoding, Scheme
 from simulator.problems.dispatch import ProblemScheme
 from simulator.problems.solution import ProblemSolution, solution_arrays
 
-__all__ = ["Summary", "precode_channels", "precode_file"]
+__all__ = ["Summary", "drops_per_file_block", "precode_channels", "precode_file"]
 
 _MAX_WORKERS = 4
 _READ_AHEAD = 2
@@ -106,6 +112,22 @@ class Summary:
         return self.sum_rate / served if served else float("nan")
 
 
+def drops_per_file_block(users: int, antennas: int, history: int, device_type: str) -> int:
+    """Return the drops of a block of a file: as `drops_per_block` has them, and on a GPU at most those of one graph.
+
+    Parameters
+    ----------
+    users, antennas, history, device_type
+        As for `nflae_bridge.engine.devices.drops_per_block`.
+
+    Returns
+    -------
+    int
+    """
+    drops = drops_per_block(users, antennas, history, device_type)
+    return min(drops, LARGEST) if device_type == "cuda" else drops
+
+
 def precode_file(
     file: ChannelFile,
     results: ResultFile,
@@ -132,8 +154,7 @@ def precode_file(
     noise : UserNoise, optional
         Noise power per user or drop; that of `budget` is then their reference.
     labels, predictor : LabelSource, FilePredictor
-        Source of the near-field labels, by default the scheme; predictor of the channels to precode instead of the
-        drops.
+        Source of the near-field labels, by default the scheme; predictor of channels to precode instead of the drops.
 
     Returns
     -------
@@ -144,15 +165,16 @@ def precode_file(
     NflaeError
         If a drop is bad and `on_bad_drop` is ``"error"``, or the rates of a drop are not finite.
     """
+    read_drops = partial(read_block, file) if predictor is None else predictor.read_block
 
-    def read(start: int) -> Block:
-        stop = min(start + batch, file.drops)
-        if predictor is not None:
-            return predictor.read_block(start, stop, on_bad_drop, noise, labels.given)
-        return read_block(file, start, stop, on_bad_drop, noise, labels.given)
+    def read(start: int) -> tuple[Block, Upload]:
+        block = read_drops(start, min(start + batch, file.drops), on_bad_drop, noise, labels.given)
+        return block, upload(block.channels, device, upload_stream(device))
 
-    def compute(block: Block) -> tuple[int, npt.NDArray[np.bool_], dict[str, npt.NDArray[Any]], float]:
-        return block.start, block.good, *_block_arrays(file, block, scheme, budget, device, labels)
+    def compute(read: tuple[Block, Upload]) -> tuple[int, npt.NDArray[np.bool_], dict[str, npt.NDArray[Any]], float]:
+        block, uploaded = read
+        channels = uploaded.arrived()
+        return block.start, block.good, *_block_arrays(file, block, channels, scheme, budget, labels)
 
     summary, started = Summary(), time.perf_counter()
     with (
@@ -169,28 +191,27 @@ def precode_file(
 
 
 def _block_arrays(
-    file: ChannelFile, block: Block, scheme: Scheme, budget: LinkBudget, device: torch.device, labels: LabelSource
+    file: ChannelFile, block: Block, channels: Tensor, scheme: Scheme, budget: LinkBudget, labels: LabelSource
 ) -> tuple[dict[str, npt.NDArray[Any]], float]:
     """Precode a block; return the arrays of its drops, NaN and false for skipped ones, and a problem's objective."""
     if isinstance(scheme, ProblemScheme):
         check_together(scheme.problem, file, block)
         scheme = scheme.of_drops(block.start, block.good)
-    precoding = precode_channels(scheme, block.channels, budget, device, labels, block.near_field)
-    _check_rates(file, block, precoding)
+    precoding = _precoding(scheme, channels, budget, labels, block.near_field)
     arrays = solution_arrays(precoding, block.good)
+    _check_rates(file, block, arrays["sum_rate"])
     if block.receive_combiner is not None:
         arrays[RECEIVE_COMBINER.name] = block.receive_combiner
     objective = float(precoding.objective.sum()) if isinstance(precoding, ProblemSolution) else 0.0
     return arrays, objective
 
 
-def _check_rates(file: ChannelFile, block: Block, precoding: Precoding) -> None:
-    unusable = np.flatnonzero(~torch.isfinite(precoding.sum_rate).cpu().numpy())
+def _check_rates(file: ChannelFile, block: Block, sum_rate: npt.NDArray[np.float64]) -> None:
+    unusable = np.flatnonzero(block.good & ~np.isfinite(sum_rate))
     if len(unusable):
-        drop = block.start + int(np.flatnonzero(block.good)[unusable[0]])
         raise NflaeError(
-            f"{file.path}: {file.variable}: {drop_name(file, drop)}: the rates are not finite numbers;"
-            " check the scale of the channels against the power and the noise"
+            f"{file.path}: {file.variable}: {drop_name(file, block.start + int(unusable[0]))}: the rates are not finite"
+            " numbers; check the scale of the channels against the power and the noise"
         )
 
 
@@ -242,9 +263,16 @@ def precode_channels(
     -------
     Precoding
     """
+    return _precoding(scheme, torch.from_numpy(channels).to(device), budget, labels, given)
+
+
+def _precoding(
+    scheme: Scheme, channels: Tensor, budget: LinkBudget, labels: LabelSource, given: npt.NDArray[np.bool_] | None
+) -> Precoding:
+    """Apply a scheme to channels on its device, as `precode_channels`."""
     if not len(channels):
         return _no_drops(*channels.shape[1:])
-    return precode_labelled(scheme, torch.from_numpy(channels).to(device), budget, labels, given)
+    return precode_labelled(scheme, channels, budget, labels, given)
 
 
 def _no_drops(users: int, antennas: int) -> Precoding:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -259,8 +259,7 @@ def result_arrays(
     """
     complete = good is None or bool(good.all())
 
-    def padded_array(values: Tensor) -> npt.NDArray[Any]:
-        computed = values.cpu().numpy()
+    def padded_array(computed: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if good is None or complete:
             return computed
         blank = False if computed.dtype == np.bool_ else np.nan
@@ -268,4 +267,24 @@ def result_arrays(
         padded[good] = computed
         return padded
 
-    return {name: padded_array(getattr(precoding, _FIELDS[name])) for name in names}
+    values = {name: getattr(precoding, _FIELDS[name]) for name in names}
+    return {name: padded_array(computed) for name, computed in arrays_on_host(values).items()}
+
+
+def arrays_on_host(values: Mapping[str, Tensor]) -> dict[str, npt.NDArray[Any]]:
+    """Convert tensors to arrays; those of a GPU are copied to page-locked memory, and waited for once.
+
+    Parameters
+    ----------
+    values : mapping of str to Tensor
+        Tensors by name.
+
+    Returns
+    -------
+    dict
+        Arrays by name; of tensors on the CPU the same memory.
+    """
+    copies = {name: tensor.to("cpu", non_blocking=True) for name, tensor in values.items()}
+    for device in {tensor.device for tensor in values.values() if tensor.is_cuda}:
+        torch.cuda.current_stream(device).synchronize()
+    return {name: tensor.numpy() for name, tensor in copies.items()}

@@ -7,6 +7,8 @@ given to them, so the fake does not show a missing synchronisation.
 
 from __future__ import annotations
 
+import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -27,7 +29,17 @@ class FakeCuda:
         self.made = 0  # streams
         self.captured_on: set[FakeStream] = set()
         self.replayed_on: set[FakeStream] = set()
-        self.streams: list[FakeStream] = [FakeStream(self)]
+        self.locked: list[weakref.ref[Tensor]] = []  # tensors in page-locked memory
+        self.default = FakeStream(self)
+        self._of_thread = threading.local()
+
+    @property
+    def streams(self) -> list[FakeStream]:
+        """Streams entered in this thread, the current one last."""
+        if not hasattr(self._of_thread, "streams"):
+            self._of_thread.streams = [self.default]
+        found: list[FakeStream] = self._of_thread.streams
+        return found
 
     @property
     def current(self) -> FakeStream:
@@ -46,6 +58,10 @@ class FakeStream:
         assert isinstance(other, FakeStream)
         self.waits += 1
 
+    def wait_event(self, event: FakeEvent) -> None:
+        assert event.recorded_on is not None
+        self.waits += 1
+
     def synchronize(self) -> None:
         self.cuda.synchronisations += 1
 
@@ -53,11 +69,12 @@ class FakeStream:
 class FakeEvent:
     """Recorded and waited for."""
 
-    def __init__(self) -> None:
-        self.recorded = False
+    def __init__(self, cuda: FakeCuda) -> None:
+        self.cuda = cuda
+        self.recorded_on: FakeStream | None = None
 
     def record(self) -> None:
-        self.recorded = True
+        self.recorded_on = self.cuda.current
 
     def synchronize(self) -> None:
         pass
@@ -79,6 +96,18 @@ class FakeGraph:
 
 def tensors(value: Any) -> list[Tensor]:
     return [value] if isinstance(value, Tensor) else [part for each in value for part in tensors(each)]
+
+
+def unpinned(cuda: FakeCuda, make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A function of torch that makes tensors, in ordinary memory also where they are to be page-locked."""
+
+    def made(*sizes: Any, pin_memory: bool = False, **options: Any) -> Tensor:
+        tensor = make(*sizes, **options)
+        if pin_memory:
+            cuda.locked.append(weakref.ref(tensor))
+        return tensor
+
+    return made
 
 
 def install(patch: pytest.MonkeyPatch) -> FakeCuda:
@@ -122,12 +151,9 @@ def install(patch: pytest.MonkeyPatch) -> FakeCuda:
             held.fill_(float("nan"))
         return made, outputs
 
-    def unpinned(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        return lambda *sizes, pin_memory=False, **options: make(*sizes, **options)
-
     patch.setattr(torch.cuda, "is_available", lambda: True)
     patch.setattr(torch.cuda, "Stream", lambda device=None: FakeStream(cuda))
-    patch.setattr(torch.cuda, "Event", FakeEvent)
+    patch.setattr(torch.cuda, "Event", lambda: FakeEvent(cuda))
     patch.setattr(torch.cuda, "CUDAGraph", lambda: FakeGraph(cuda))
     patch.setattr(torch.cuda, "current_stream", lambda device=None: cuda.current)
     patch.setattr(torch.cuda, "current_device", lambda: 0)
@@ -135,8 +161,8 @@ def install(patch: pytest.MonkeyPatch) -> FakeCuda:
     patch.setattr(torch.cuda, "device", lambda device: nullcontext())
     patch.setattr(torch.cuda, "stream", stream)
     patch.setattr(torch.cuda, "graph", graph)
-    patch.setattr(torch, "empty", unpinned(torch.empty))
-    patch.setattr(torch, "empty_like", unpinned(torch.empty_like))
+    patch.setattr(torch, "empty", unpinned(cuda, torch.empty))
+    patch.setattr(torch, "empty_like", unpinned(cuda, torch.empty_like))
     patch.setattr(Tensor, "is_pinned", lambda self: False)
     patch.setattr(module, "capture", capture)
     return cuda

@@ -64,7 +64,7 @@ def test_copies_and_replays_never_run_on_a_stream_of_captures(cuda: FakeCuda, mo
     assert cuda.captures == 2 * 5 * 3
     assert len(cuda.captured_on) == 2
     assert not cuda.captured_on & cuda.replayed_on
-    assert cuda.streams[0] not in cuda.replayed_on
+    assert cuda.default not in cuda.replayed_on
     assert cuda.made == 1 + 6  # PyTorch has 32, the same ones again and again
 
 

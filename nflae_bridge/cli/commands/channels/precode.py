@@ -123,8 +123,8 @@ def command(
         check_plot_drop(plotting, file)
         announce(file, choice, request.yes)
 
-        from nflae_bridge.engine.devices import choose_device, drops_per_block
-        from nflae_bridge.files.precode_file import precode_file
+        from nflae_bridge.engine.devices import choose_device
+        from nflae_bridge.files.precode_file import drops_per_file_block, precode_file
         from nflae_bridge.network.shipped import model_folder
 
         model = model_folder(work.model, (device := choose_device(work.device)).type).resolve().name
@@ -137,7 +137,8 @@ def command(
         with_model = f" (model {model})" if problem.starts_from_network else ", an exact algorithm without a network,"
         fact("scheme", f"{name}{with_model if name == NETWORK else ''} on {device}")
         fact("labels", origin)
-        batch = work.batch or drops_per_block(file.users, file.antennas, 1 if predictor is None else predictor.history)
+        history = 1 if predictor is None else predictor.history
+        batch = work.batch or drops_per_file_block(file.users, file.antennas, history, device.type)
         batch += -batch % problem.drops_together
         picture = None
         if plotting.plot is not None:  # before the work, so that a size without room for it is refused before

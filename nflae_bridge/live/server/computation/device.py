@@ -58,8 +58,6 @@ from simulator.schemes import check_scheme, needs_sic, scheme_names
 from simulator.schemes.options import split_spec
 from simulator.schemes.registry import unusable_schemes
 
-# Sizes of the blocks on a GPU, in blocks of a CPU and in drops: the memory per drop is small against that of a GPU.
-_CUDA_BLOCKS, _CUDA_DROPS = 16, 4096
 _LABELS = {"near_field", "near_field_score"}
 _KEPT_SCHEMES = 16
 
@@ -335,8 +333,8 @@ class Device:
 
     def _most_drops(self, request: PrecodeRequest) -> int:
         """Return the drops of a block of limited memory."""
-        step = drops_per_block(*request.channels.shape[1:])
-        return min(_CUDA_DROPS, _CUDA_BLOCKS * step) if self.device.type == "cuda" else step
+        users, antennas = request.channels.shape[1:]
+        return drops_per_block(users, antennas, device_type=self.device.type)
 
     def _is_recorded(self, request: PrecodeRequest) -> bool:
         """Return whether CUDA graphs compute a request: in milliseconds, but each size of block has to be captured."""
