@@ -30,7 +30,7 @@ PACKAGES = (
     "torch.onnx",
     "zmq",
 )
-PACKAGES += ("nflae_bridge.live.server", "nflae_bridge.plots.style", "nflae_bridge.studies.evaluation.evaluate")
+PACKAGES += ("nflae_bridge.live.server.loop", "nflae_bridge.plots.style", "nflae_bridge.studies.evaluation.evaluate")
 # Sends its arguments, folder, environment and standard streams, passes SIGTERM on to the process that it is told of,
 # and ends with the exit status received.
 CLIENT = """#!{python} -IS

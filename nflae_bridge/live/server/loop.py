@@ -51,8 +51,8 @@ _READING_SECONDS = 0.25  # for the last answers: ZeroMQ discards what a client h
 _POLL_SECONDS = 0.1  # interval between checks for a signal while no message arrives
 
 
-def serve(settings: ServerSettings, log: EventLog) -> None:
-    """Serve until SIGTERM or SIGINT, then answer the accepted requests and return; runs in the main thread.
+def run_server(settings: ServerSettings, log: EventLog) -> None:
+    """Load the models, bind the addresses and serve, as `nflae_bridge.live.server.serve`.
 
     Parameters
     ----------
@@ -66,9 +66,6 @@ def serve(settings: ServerSettings, log: EventLog) -> None:
     NflaeError
         If an address, a key, a model or a device is unusable, and if a second signal ends the server at once.
     """
-    for name, value, kind in (("settings", settings, ServerSettings), ("log", log, EventLog)):
-        if not isinstance(value, kind):
-            raise NflaeError(f"{name} must be {kind.__name__}(...), got {type(value).__name__}")
     model, _ = model_of_effort(settings.effort, settings.model, 0)
     read_card(model_folder(model, choose_device(settings.device).type))  # refused before an address is bound
     return_freed_memory()

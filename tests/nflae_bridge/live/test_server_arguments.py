@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
+import subprocess
+import sys
+import threading
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,7 +17,8 @@ import pytest
 
 from nflae_bridge.live.errors import NflaeError
 from nflae_bridge.live.log import EventLog
-from nflae_bridge.live.server import ServerSettings, serve
+from nflae_bridge.live.server import ServerSettings, loop, serve
+from nflae_bridge.live.server.transport import check_transport
 from tests.nflae_bridge.live.test_client_arguments import (
     HUGE,
     LONG,
@@ -21,6 +28,7 @@ from tests.nflae_bridge.live.test_client_arguments import (
     NO_WHOLE_NUMBERS,
     check_one_line,
 )
+from tests.ports import free_tcp_port
 
 NO_COUNTS = (None, 0, -1, HUGE, *NO_WHOLE_NUMBERS)
 NOT_FINITE = (float("nan"), float("inf"), -float("inf"))
@@ -97,15 +105,77 @@ def test_one_key_alone_is_named(tmp_path: Path) -> None:
         ("device", "meta"),
     ],
 )
-def test_a_server_that_cannot_start_binds_no_address(name: str, value: Any, tmp_path: Path) -> None:
-    place = tmp_path / "socket"
-    arguments: dict[str, Any] = {"settings": ServerSettings(bind=(f"ipc://{place}",)), "log": EventLog("error")}
+def test_a_server_that_cannot_start_binds_no_address(name: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[ServerSettings] = []
+    monkeypatch.setattr(loop, "open_transport", lambda settings, log: opened.append(settings))
+    bind = (f"tcp://127.0.0.1:{free_tcp_port()}",)
+    arguments: dict[str, Any] = {"settings": ServerSettings(bind=bind), "log": EventLog("error")}
     if name in arguments:
         arguments[name] = value
     else:
-        arguments["settings"] = ServerSettings(bind=(f"ipc://{place}",), **{name: value})
-    place.write_text("a file that a bound socket would not be")
+        arguments["settings"] = ServerSettings(bind=bind, **{name: value})
     with pytest.raises(NflaeError) as raised:
         serve(**arguments)
     check_one_line(raised, name)
-    assert place.is_file()
+    assert not opened
+
+
+UNUSABLE = """
+import sys
+from pathlib import Path
+from nflae_bridge.live.errors import NflaeError
+from nflae_bridge.live.log import EventLog
+from nflae_bridge.live.server import ServerSettings, serve
+keys = {"server_key": Path("server.key_secret"), "client_keys": Path(".")}
+for bind, more in [*((each, {}) for each in sys.argv[1:]), ("tcp://127.0.0.1:*", keys)]:
+    try:
+        serve(ServerSettings(bind=(bind,), **more), EventLog("error"))
+    except NflaeError as error:
+        print(error)
+print("torch" in sys.modules)
+"""
+
+
+def test_addresses_and_keys_are_checked_before_pytorch_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no socket")
+    (tmp_path / "folder").mkdir(mode=0o500)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        unusable = {
+            f"tcp://127.0.0.1:{other.getsockname()[1]}": "it is in use by another program",
+            "tcp://0.0.0.0:5555": "is in reach of other machines",
+            f"ipc://{tmp_path}/nowhere/socket": "its folder does not exist",
+            f"ipc://{tmp_path}/file": "a file that is not a socket",
+            f"ipc://{tmp_path}/{'x' * 108}": "its path is too long",
+        }
+        if os.geteuid():
+            unusable[f"ipc://{tmp_path}/folder/socket"] = "permission denied"
+        command = [sys.executable, "-c", UNUSABLE, *unusable]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    *refusals, has_torch = done.stdout.splitlines()
+    for refusal, (address, words) in zip(refusals, (unusable | {"server.key_secret": ""}).items(), strict=True):
+        assert address in refusal
+        assert words in refusal
+    assert has_torch == "False"
+
+
+def test_a_check_of_addresses_leaves_files_and_waiting_clients_alone(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as abandoned:
+        abandoned.bind(str(tmp_path / "socket"))
+    port = free_tcp_port()
+    bind = (f"ipc://{tmp_path}/socket", f"ipc://{tmp_path}/new", f"tcp://127.0.0.1:{port}", "ipc://@nflae-check")
+    ended, failures = threading.Event(), list[str]()
+
+    def connect() -> None:
+        while not ended.is_set():
+            with socket.socket() as client:
+                if client.connect_ex(("127.0.0.1", port)) != errno.ECONNREFUSED:
+                    failures.append("connected")
+
+    thread = threading.Thread(target=connect)
+    thread.start()
+    for _ in range(200):
+        check_transport(ServerSettings(bind=bind))
+    ended.set()
+    thread.join()
+    assert not failures
+    assert [path.name for path in tmp_path.iterdir()] == ["socket"]

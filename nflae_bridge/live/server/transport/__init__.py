@@ -5,13 +5,37 @@ from __future__ import annotations
 from matlab_io.errors import NflaeError
 from nflae_bridge.live.addresses import is_local
 from nflae_bridge.live.log import EventLog
+from nflae_bridge.live.protocol.keys import read_client_keys, read_key_pair
 from nflae_bridge.live.server.settings import ServerSettings
 from nflae_bridge.live.server.transport.connections import Connections
 from nflae_bridge.live.server.transport.curve import CurveRouter
 from nflae_bridge.live.server.transport.interface import Delivery, Gate, Transport
 from nflae_bridge.live.server.transport.key_guard import reread_on_hangup
+from nflae_bridge.live.server.transport.listeners import check_bindable
 
-__all__ = ["Delivery", "Gate", "Transport", "open_transport", "reread_on_hangup"]
+__all__ = ["Delivery", "Gate", "Transport", "check_transport", "open_transport", "reread_on_hangup"]
+
+
+def check_transport(settings: ServerSettings) -> None:
+    """Check that a server's addresses can be bound and its keys be read, without accepting connections.
+
+    Parameters
+    ----------
+    settings : ServerSettings
+        Addresses and keys.
+
+    Raises
+    ------
+    NflaeError
+        As for `open_transport`.
+    """
+    if settings.server_key is not None and settings.client_keys is not None:
+        read_key_pair(settings.server_key)
+        read_client_keys(settings.client_keys)
+    else:
+        _check_reach(settings)
+    for address in settings.bind:
+        check_bindable(address)
 
 
 def open_transport(settings: ServerSettings, log: EventLog) -> Transport:
@@ -36,10 +60,15 @@ def open_transport(settings: ServerSettings, log: EventLog) -> Transport:
     """
     if settings.server_key is not None:
         return CurveRouter(settings, log)
+    _check_reach(settings)
+    return Connections(settings.bind, settings.max_message_bytes, log)
+
+
+def _check_reach(settings: ServerSettings) -> None:
+    """Refuse addresses in reach of other machines, for a server without keys."""
     for address in settings.bind:
         if not (settings.insecure or is_local(address)):
             raise NflaeError(
                 f"--bind {address} is in reach of other machines: give --server-key and --client-keys (`nflae keys`"
                 " makes them), or --insecure to serve every program that can reach the address"
             )
-    return Connections(settings.bind, settings.max_message_bytes, log)

@@ -15,6 +15,7 @@ from matlab_io.errors import NflaeError
 from nflae_bridge.live.addresses import check_replaceable, check_well_formed, explain_failure
 
 _BACKLOG = 128
+_LONGEST_PATH = 107  # bytes, of a socket file
 _SIOCGIFADDR = 0x8915
 
 
@@ -50,8 +51,7 @@ class Listener:
             else:
                 self.socket, self.address = _listen_on_port(rest)
         except OSError as error:
-            number = error.errno or errno.ENAMETOOLONG  # Python reports that one without a number
-            raise NflaeError(f"{address}: {explain_failure(zmq.ZMQError(number))}") from None
+            raise _unusable(address, error) from None
         self.socket.setblocking(False)
 
     def _listen_on_file(self, address: str, path: str) -> sockets.socket:
@@ -61,7 +61,7 @@ class Listener:
                 os.unlink(path)
         socket = sockets.socket(sockets.AF_UNIX)
         try:
-            socket.bind("\0" + path[1:] if path.startswith("@") else path)
+            socket.bind(_name_of(path))
             socket.listen(_BACKLOG)
         except BaseException:
             socket.close()
@@ -77,7 +77,50 @@ class Listener:
                 os.unlink(self._file)
 
 
-def _listen_on_port(rest: str) -> tuple[sockets.socket, str]:
+def check_bindable(address: str) -> None:
+    """Check that an address can be bound; no file is made or removed, and no connection is accepted.
+
+    Parameters
+    ----------
+    address : str
+        As for `Listener`.
+
+    Raises
+    ------
+    NflaeError
+        If the address cannot be bound; the message names it.
+    """
+    check_well_formed(address)
+    transport, _, rest = address.partition("://")
+    try:
+        if transport == "tcp":
+            _bound_to_port(rest).close()
+        elif rest.startswith("@"):
+            with sockets.socket(sockets.AF_UNIX) as trial:
+                trial.bind(_name_of(rest))
+        elif rest != "*":
+            check_replaceable(address, rest)
+            folder = os.path.dirname(rest) or "."
+            os.stat(folder)
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, "no write permission")
+            if len(os.fsencode(rest)) > _LONGEST_PATH:
+                raise OSError(errno.ENAMETOOLONG, "too long")
+    except OSError as error:
+        raise _unusable(address, error) from None
+
+
+def _unusable(address: str, error: OSError) -> NflaeError:
+    number = error.errno or errno.ENAMETOOLONG  # Python reports that one without a number
+    return NflaeError(f"{address}: {explain_failure(zmq.ZMQError(number))}")
+
+
+def _name_of(path: str) -> str:
+    """Return the name of a socket file, or of an abstract socket, as the system takes it."""
+    return "\0" + path[1:] if path.startswith("@") else path
+
+
+def _bound_to_port(rest: str) -> sockets.socket:
     host, _, port = rest.rpartition(":")
     host = host.strip("[]")
     if host == "*":
@@ -93,12 +136,21 @@ def _listen_on_port(rest: str) -> tuple[sockets.socket, str]:
     try:
         socket.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
         socket.bind(where)
+    except BaseException:
+        socket.close()
+        raise
+    return socket
+
+
+def _listen_on_port(rest: str) -> tuple[sockets.socket, str]:
+    socket = _bound_to_port(rest)
+    try:
         socket.listen(_BACKLOG)
     except BaseException:
         socket.close()
         raise
     bound = socket.getsockname()
-    shown = f"[{bound[0]}]" if family == sockets.AF_INET6 else bound[0]
+    shown = f"[{bound[0]}]" if socket.family == sockets.AF_INET6 else bound[0]
     return socket, f"tcp://{shown}:{bound[1]}"
 
 
