@@ -22,7 +22,7 @@ from matlab_io.reading.fitting import Choices, Reading, fit
 from matlab_io.reading.layout import slabs
 from matlab_io.reading.readings import AmbiguousLayout
 from matlab_io.reading.receive_antennas import JOINT, MODES, combine
-from matlab_io.reading.scalars import BudgetQuantity, budget_variables, link_budget
+from matlab_io.reading.scalars import OPTIONS, BudgetQuantity, budget_variables, link_budget
 from matlab_io.reading.selection import choose_variable
 from matlab_io.reading.storage import StoredArray, hold, open_storage
 
@@ -289,7 +289,10 @@ def _recording_notes(file: Path) -> list[str]:
     """Return what is missing of a recording, and what its requests state differently."""
     recording = open_recording(file)
     different = recording.link_budget()[1]
-    said = [f"{name} is not taken from the requests, which do not all state the same number" for name in different]
+    said = [
+        f"{name} is not taken from the requests, which do not all state the same number ({text}); pass {OPTIONS[name]}"
+        for name, text in different.items()
+    ]
     return [*recording.notes, *said]
 
 

@@ -86,7 +86,7 @@ class Recording:
             return np.empty(shape, np.complex64)
         return np.asarray(np.memmap(self.data, np.dtype("<c8"), "r", shape=shape))
 
-    def link_budget(self) -> tuple[dict[str, float], list[str]]:
+    def link_budget(self) -> tuple[dict[str, float], dict[str, str]]:
         """Return the quantities of the link budget that are equal in all requests, and those that are not.
 
         Returns
@@ -94,19 +94,27 @@ class Recording:
         common : dict of str to float
             ``power`` and ``noise_power``, W, ``alpha_c`` and ``min_rate``, bps/Hz, as far as every request states the
             same number.
-        different : list of str
-            Names of the quantities that some requests state, but not all the same number.
+        different : dict of str to str
+            Range of each quantity that some requests state, but not all as the same number, e.g. ``"0.1 to 0.2"``.
         """
         headers: list[dict[str, Any]] = [json.loads(message.request or "{}") for message in self.messages]
-        common, different = {}, []
+        common, different = {}, {}
         for name in _BUDGET:
             values = [header.get(name) for header in headers]
             first = next(iter(values), None)
             if all(value == first for value in values) and isinstance(first, int | float):
                 common[name] = float(first)
             elif any(value is not None for value in values):
-                different.append(name)
+                different[name] = _range_of(values)
         return common, different
+
+
+def _range_of(values: list[Any]) -> str:
+    """Describe numbers of which some are missing or no numbers."""
+    numbers = sorted({float(value) for value in values if isinstance(value, int | float)})
+    absent = sum(value is None for value in values)
+    text = " to ".join(f"{number:g}" for number in (*numbers[:1], *numbers[1:][-1:])) or "no number"
+    return f"{text}, {absent} of {len(values)} none" if absent else text
 
 
 def is_recording(path: Path) -> bool:

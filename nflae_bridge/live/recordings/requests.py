@@ -6,10 +6,12 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import zmq
 
 from matlab_io.errors import NflaeError
@@ -23,12 +25,13 @@ from nflae_bridge.live.signals import stopped_by_signals
 
 _POLL_MS = 50
 _MAX_CLIENTS = 256  # connections to the server that are kept
+_ANSWER_SECONDS = 30.0  # for the answer to a request; without one it is not recorded
 _FINISH_SECONDS = 5.0  # for the answers to requests passed on before the end
 _READING_SECONDS = 0.25  # for the last answers: ZeroMQ discards what a client has not read when its connection ends
 
 
 def record_requests(path: Path, address: str, server: ServerAddress, limits: Limits, log: EventLog) -> int:
-    """Pass requests to a server and its answers back, and record the channels of the requests, until a limit or signal.
+    """Pass requests to a server and its answers back, and record the accepted ones, until a limit or a signal.
 
     Parameters
     ----------
@@ -56,7 +59,7 @@ def record_requests(path: Path, address: str, server: ServerAddress, limits: Lim
     stopped: list[bool] = []
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     context.linger = 0
-    passing = _Passing(context, server, path, log)
+    passing = _Passing(context, server, path, limits.items, log)
     try:
         with stopped_by_signals(lambda: stopped.append(True)):
             try:
@@ -66,27 +69,44 @@ def record_requests(path: Path, address: str, server: ServerAddress, limits: Lim
             bound = passing.clients.getsockopt_string(zmq.LAST_ENDPOINT)
             log.info("recording", address=bound, server=server.address, file=path)
             end = time.monotonic() + limits.seconds
-            while not stopped and passing.items < limits.items and time.monotonic() < end:
+            while not (stopped or passing.is_full) and time.monotonic() < end:
                 passing.step()
             passing.finish()
     finally:
         passing.close()
         context.destroy(linger=1000)
     if not passing.items:
-        raise NflaeError(f"{path}: nothing recorded: no client sent a request to {bound} that can be recorded")
+        reason = "".join(f"; {text}" for text, _ in passing.left_out.most_common(1))
+        raise NflaeError(f"{path}: nothing recorded: no request to {bound} could be recorded{reason}")
     log.info("stopped", items=passing.items, requests=passing.requests, not_recorded=passing.left_out.total())
     return passing.items
+
+
+@dataclass
+class _Waiting:
+    """A request that is recorded once the server has answered it."""
+
+    key: tuple[bytes, object]
+    header: str
+    channels: npt.NDArray[np.complex64]
+    size: tuple[int, int, str]
+    refusal: str | None = None  # empty for an accepted one
+    arrived: float = field(default_factory=time.monotonic)
 
 
 class _Passing:
     """Hold the sockets of clients and server, one connection to the server per client."""
 
-    def __init__(self, context: zmq.Context[Any], server: ServerAddress, path: Path, log: EventLog) -> None:
-        self._context, self._server, self._path, self._log = context, server, path, log
+    def __init__(
+        self, context: zmq.Context[Any], server: ServerAddress, path: Path, limit: float, log: EventLog
+    ) -> None:
+        self._context, self._server, self._path, self._limit, self._log = context, server, path, limit, log
         self.clients = context.socket(zmq.ROUTER)
         self._servers: dict[bytes, zmq.Socket[bytes]] = {}
         self._writer: RecordingWriter | None = None
-        self._size: tuple[object, ...] = ()
+        self._size: tuple[int, int, str] | None = None
+        self._waiting: list[_Waiting] = []  # in the order of arrival
+        self._has_no_room = False
         self.requests = self._unanswered = 0
         self.left_out: Counter[str] = Counter()
 
@@ -94,6 +114,11 @@ class _Passing:
     def items(self) -> int:
         """Items recorded."""
         return 0 if self._writer is None else self._writer.items
+
+    @property
+    def is_full(self) -> bool:
+        """True when the limit of items is reached, or would be passed by the request that arrived last."""
+        return self._has_no_room or self.items >= self._limit
 
     def step(self) -> None:
         """Pass what has arrived."""
@@ -103,10 +128,10 @@ class _Passing:
         ready = dict(poller.poll(_POLL_MS))
         if self.clients in ready:
             client, *frames = self.clients.recv_multipart()
-            self._record(frames[1:] if frames and not frames[0] else frames)
+            self._consider(client, _without_delimiter(frames))
             self._server_of(client).send_multipart(frames)
-            self._unanswered += 1
         self._pass_answers()
+        self._record()
         if self._writer is not None:
             self._writer.tick()
 
@@ -116,13 +141,16 @@ class _Passing:
         while self._unanswered > 0 and time.monotonic() < end:
             self._pass_answers()
             time.sleep(1e-3)
+        self._record(at_end=True)
         time.sleep(_READING_SECONDS)
 
     def _pass_answers(self) -> None:
         for client, socket in self._servers.items():
             if socket.poll(0):
-                self.clients.send_multipart([client, *_without_shared_memory(socket.recv_multipart())])
+                frames = _without_shared_memory(socket.recv_multipart())
+                self.clients.send_multipart([client, *frames])
                 self._unanswered -= 1
+                self._settle(client, _without_delimiter(frames))
 
     def close(self) -> None:
         """Complete the recording."""
@@ -138,28 +166,76 @@ class _Passing:
             self._servers[client].setsockopt(zmq.IMMEDIATE, 0)
         return self._servers[client]
 
-    def _record(self, frames: list[bytes]) -> None:
-        try:
-            header = json.loads(frames[0])
-            operation, (antennas, users, drops) = header["op"], (*header["shape"], 1)[:3]
-        except (ValueError, KeyError, TypeError, IndexError):
+    def _consider(self, client: bytes, frames: list[bytes]) -> None:
+        """Keep a request that can be recorded until its answer."""
+        header = _header_of(frames)
+        operation, shape = header.get("op"), header.get("shape")
+        self._unanswered += operation != "cancel"
+        if not isinstance(shape, list) or not 2 <= len(shape) <= 3 or not all(type(size) is int for size in shape):
             return  # a status, or nothing that the server will compute
+        antennas, users, drops = (*shape, 1)[:3]
         self.requests += 1
-        size = users, antennas, header.get("convention", "hermitian")
         if operation != "precode" or len(frames) != 2 or header.get("dtype", "complex64") != "complex64":
             self._leave_out("only requests to precode are recorded, of complex64 channels in the message and no more")
-        elif len(frames[1]) != 8 * antennas * users * drops or (self._writer is not None and size != self._size):
-            self._leave_out(f"the size differs from that of the first request, {self._size}")
+        elif len(frames[1]) != 8 * antennas * users * drops:
+            self._leave_out("its channels are not of the size that it states")
+        elif self.items + sum(len(each.channels) for each in self._waiting) + drops > self._limit:
+            self._has_no_room = True
+            self._leave_out(f"its {drops} drops are more than --items {self._limit} leaves room for")
         else:
-            if self._writer is None:
-                source = f"Requests to the server {self._server.address}"
-                self._writer, self._size = RecordingWriter(self._path, *size, source), size
             channels = np.frombuffer(frames[1], "<c8").reshape(drops, users, antennas)
-            self._writer.write(channels, request=frames[0].decode())
+            size = users, antennas, header.get("convention", "hermitian")
+            self._waiting.append(_Waiting((client, header.get("id")), frames[0].decode(), channels, size))
+
+    def _settle(self, client: bytes, frames: list[bytes]) -> None:
+        """Note the answer to a request that waits for it."""
+        answer = _header_of(frames)
+        key = client, answer.get("id")
+        refusal = "" if answer.get("ok") else f"the server has refused it: {answer.get('error', {}).get('message')}"
+        for waiting in self._waiting:
+            if waiting.key == key and waiting.refusal is None:
+                waiting.refusal = refusal
+                return
+
+    def _record(self, at_end: bool = False) -> None:
+        """Record the requests that are accepted, in the order of their arrival."""
+        while self._waiting:
+            waiting, now = self._waiting[0], time.monotonic()
+            if waiting.refusal is None and not (at_end or now - waiting.arrived > _ANSWER_SECONDS):
+                return
+            self._waiting.pop(0)
+            if waiting.refusal is None:
+                self._leave_out("the server has not answered it")
+            elif waiting.refusal:
+                self._leave_out(waiting.refusal)
+            elif self._size not in (None, waiting.size):
+                self._leave_out(f"the size differs from that of the first request, {self._size}")
+            else:
+                self._write(waiting, now - waiting.arrived)
+
+    def _write(self, request: _Waiting, age: float) -> None:
+        if self._writer is None:
+            source = f"Requests to the server {self._server.address}"
+            self._writer, self._size = RecordingWriter(self._path, *request.size, source), request.size
+        self._writer.write(request.channels, request=request.header, age=age)
 
     def _leave_out(self, reason: str) -> None:
         self.left_out[reason] += 1
         self._log.warning("not_recorded", message=reason)
+
+
+def _header_of(frames: list[bytes]) -> dict[str, Any]:
+    """Return the header of a message; empty for one outside the protocol."""
+    try:
+        header = json.loads(frames[0].decode())
+    except (ValueError, IndexError):
+        return {}
+    return header if isinstance(header, dict) else {}
+
+
+def _without_delimiter(frames: list[bytes]) -> list[bytes]:
+    """Return the frames of a message without the empty one that a REQ socket puts before them."""
+    return frames[1:] if frames and not frames[0] else frames
 
 
 def _without_shared_memory(frames: list[bytes]) -> list[bytes]:

@@ -191,7 +191,7 @@ def convert_recording(source: Path, output: Path) -> list[str]:
     )
     source.unlink()
     source.with_suffix(META).unlink()
-    return different
+    return list(different)
 
 
 def _blocks(recording: Recording) -> Iterator[npt.NDArray[np.complex64]]:

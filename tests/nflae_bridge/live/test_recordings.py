@@ -201,7 +201,10 @@ def test_the_link_budget_that_all_requests_state_is_taken_and_said(tmp_path: Pat
     said = " ".join(done.stdout.split())
     assert "power = 2 W (3.01 dBW; a.sigmf-data: power)" in said
     assert "noise_power = 0.25 W (-6.021 dBW; a.sigmf-data: noise_power)" in said
-    assert "min_rate is not taken from the requests, which do not all state the same number" in said
+    assert (
+        "min_rate is not taken from the requests, which do not all state the same number (0 to 0.125); pass --min-rate"
+        in said
+    )
     assert "alpha_c is not taken" not in said
     drops = np.concatenate([channels(1), channels(1, 1)])
     expected = precode(drops, scheme="zf", power=2.0, noise_power=0.25)
@@ -275,10 +278,41 @@ def test_the_last_answers_can_be_read(tmp_path: Path) -> None:
         peer.send_multipart([json.dumps(header).encode(), channels(1).tobytes()])
         client_name, *_ = twin.recv_multipart()
         answered = time.monotonic()
-        twin.send_multipart([client_name, b"{}"])
+        twin.send_multipart([client_name, b'{"id": "1", "ok": true}'])
         assert job.result() == 1
         assert time.monotonic() - answered >= 0.2
-        assert peer.recv_multipart() == [b"{}"]
+        assert peer.recv_multipart() == [b'{"id": "1", "ok": true}']
+
+
+def test_refused_requests_and_those_beyond_the_limit_are_not_recorded(tmp_path: Path) -> None:
+    path, where = tmp_path / "a.sigmf-data", address()
+    sizes = {"1": 1, "2": 2, "3": 2, "4": 3}  # of the drops; 2 is refused, 4 has no room beside 1 and 3
+    with bounded_context() as context, context.socket(zmq.ROUTER) as twin, context.socket(zmq.DEALER) as peer:
+        for socket in (twin, peer):
+            socket.setsockopt(zmq.RCVTIMEO, PATIENCE_MS)
+        to = ServerAddress(f"tcp://127.0.0.1:{twin.bind_to_random_port('tcp://127.0.0.1')}", 60, None, None)
+        job = Job(lambda: record_requests(path, where, to, Limits(items=5), EventLog("error")))
+        peer.connect(where)
+        for name in ("1", "2", "3"):
+            header = {"v": 1, "id": name, "op": "precode", "shape": [ANTENNAS, USERS, sizes[name]]}
+            peer.send_multipart([json.dumps(header).encode(), channels(sizes[name], int(name)).tobytes()])
+        held = [twin.recv_multipart()[:2] for _ in range(3)]
+        for client_name, header_text in reversed(held):  # recorded in the order of arrival
+            name = json.loads(header_text)["id"]
+            answer = {"id": name, "ok": name != "2", "error": {"message": "no"}}
+            twin.send_multipart([client_name, json.dumps(answer).encode()])
+        for _ in held:
+            peer.recv_multipart()
+        header = {"v": 1, "id": "4", "op": "precode", "shape": [ANTENNAS, USERS, sizes["4"]]}
+        peer.send_multipart([json.dumps(header).encode(), channels(3, 4).tobytes()])
+        client_name, *_ = twin.recv_multipart()
+        twin.send_multipart([client_name, b'{"id": "4", "ok": true}'])
+        assert job.result() == 3
+        assert json.loads(peer.recv_multipart()[0])["id"] == "4"  # it is served nevertheless
+    recorded = RecordedMessages(path)
+    assert [json.loads(message.request)["id"] for message in recorded.messages] == ["1", "3"]
+    found = [drawn for _, drawn in recorded.scheduled(False, lambda: False)]
+    np.testing.assert_array_equal(np.concatenate(found), np.concatenate([channels(1, 1), channels(2, 3)]))
 
 
 def test_a_stream_is_sent_to_a_server_too(tmp_path: Path, server: LiveServer, nflae: Run) -> None:

@@ -53,7 +53,11 @@ _TIMEOUT = 10.0  # s
 @click.option("--bind", "address", metavar="ADDRESS", help="Address that clients call instead; for --server.")
 @click.option("--server-key", type=click.Path(path_type=Path), metavar="FILE", help="The server's .key.")
 @click.option("--client-key", type=click.Path(path_type=Path), metavar="FILE", help="This program's .key_secret.")
-@click.option("--items", type=click.IntRange(min=1), help="End after this many items (drops).  [default: no limit]")
+@click.option(
+    "--items",
+    type=click.IntRange(min=1),
+    help="End after this many items (drops), for --csi with the message that has the last.  [default: no limit]",
+)
 @click.option(
     "--seconds", type=click.FloatRange(min=0, min_open=True), help="End after this time, s.  [default: no limit]"
 )
