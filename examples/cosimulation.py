@@ -12,7 +12,6 @@ Replace `World` by your own simulator. A loop that does not wait for the server 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from matlab_io.errors import check_writable
 from nflae_bridge import Client, NflaeError, Result
 from nflae_bridge.live.errors import ConnectionLost, NoAnswer
 
@@ -200,10 +200,7 @@ def check_plot(path: Path) -> None:
     formats = sorted(Figure().canvas.get_supported_filetypes())
     if path.suffix and path.suffix[1:].lower() not in formats:
         raise NflaeError(f"{path}: not a format of plots: name it .png, or another of {', '.join(formats)}")
-    if not path.parent.is_dir():
-        raise NflaeError(f"{path}: the folder {path.parent} does not exist; make it first")
-    if path.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise NflaeError(f"{path}: cannot be written; name another file")
+    check_writable(path)
 
 
 def main() -> None:

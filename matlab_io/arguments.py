@@ -6,7 +6,8 @@ import functools
 import inspect
 import operator
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -167,3 +168,22 @@ _CONVERTERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "float | npt.ArrayLike": (_number_or_array, "a number or an array of numbers"),
     "npt.ArrayLike | str": (_array_or_text, "an array of numbers or a text"),
 }
+
+
+def name_remedy(name: str, known: Sequence[str]) -> str:
+    """Return the remedy for a name that does not exist.
+
+    Parameters
+    ----------
+    name : str
+        Name that was given.
+    known : sequence of str
+        Names that exist.
+
+    Returns
+    -------
+    str
+        The nearest of them to write, or all of them.
+    """
+    near = get_close_matches(name, known, 1)
+    return f"write {near[0]!r}" if near else f"the options are {', '.join(known)}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["MatFileError", "NflaeError", "printable", "reading", "writing"]
+__all__ = ["MatFileError", "NflaeError", "check_writable", "printable", "reading", "writing"]
 
 
 def printable(text: str) -> str:
@@ -93,6 +94,25 @@ def reading(path: Path, variable: str = "") -> Iterator[None]:
         ) from None
     except Exception as error:
         raise MatFileError(f"{where}damaged or cut short ({_reason(error)}); save or copy the file again") from error
+
+
+def check_writable(path: Path) -> None:
+    """Check, before the work starts, that a file can be written.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File to write.
+
+    Raises
+    ------
+    NflaeError
+        If the folder is missing or not writable, or if ``path`` is a folder.
+    """
+    if not path.parent.is_dir():
+        raise NflaeError(f"{path}: the folder {path.parent} does not exist; make it first")
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise NflaeError(f"{path}: cannot be written; name another file")
 
 
 @contextmanager

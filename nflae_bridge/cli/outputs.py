@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 
-from matlab_io.errors import NflaeError
+from matlab_io.errors import NflaeError, check_writable
 
 
 @dataclass(frozen=True)
@@ -56,10 +55,7 @@ def check_output_path(path: Path, forbidden: tuple[Path, ...]) -> None:
     NflaeError
         If the folder is missing or not writable, or if ``path`` is a folder or one of ``forbidden``.
     """
-    if not path.parent.is_dir():
-        raise NflaeError(f"{path}: the folder {path.parent} does not exist; make it first")
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise NflaeError(f"{path}: cannot be written; name another file")
+    check_writable(path)
     if any(path.resolve() == other.resolve() for other in forbidden):
         raise NflaeError(f"{path}: is also the input or another output; name another file")
 

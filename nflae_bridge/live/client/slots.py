@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +14,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from matlab_io.arguments import name_remedy
 from matlab_io.result import Result
 from nflae_bridge.live.client.blocking import Client
 from nflae_bridge.live.client.requests import convert
@@ -30,9 +30,7 @@ _OPTIONS = (
 def _check_options(options: Iterable[str]) -> None:
     for name in options:
         if name not in _OPTIONS:
-            near = get_close_matches(name, _OPTIONS, 1)
-            remedy = f"write {near[0]!r}" if near else f"the options are {', '.join(_OPTIONS)}"
-            raise TypeError(f"SlotClient has no option {name!r}: {remedy}")
+            raise TypeError(f"SlotClient has no option {name!r}: {name_remedy(name, _OPTIONS)}")
 
 
 @dataclass(frozen=True)

@@ -182,7 +182,9 @@ def _measured(
     measured = _reals("powers", powers, "(snapshots, users, beams)")
     if measured.ndim != _POWER_AXES or measured.shape[-1] < LEAST_BEAMS:
         raise BadRequest(f"powers must be (snapshots, users, beams), got shape {measured.shape}")
-    layout = reading[0]
+    layout, convention = reading
+    if convention is not None:
+        raise BadRequest(f"convention {convention!r}: beam powers have no phase; leave it out, or give channels")
     if layout not in (None, "skn"):
         raise BadRequest(f"layout {layout!r} of powers: they are (snapshots, users, beams), 'skn'")
     if layout is None and seems_swapped(*measured.shape[1:]):

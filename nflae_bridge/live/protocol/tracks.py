@@ -74,6 +74,8 @@ def decode_track(header: TrackHeader, frames: Sequence[Frame]) -> TrackRequest:
     """
     steps, users, antennas = header.sizes
     measured = "powers" if header.dtype == "float64" else "channels"
+    if measured == "powers" and header.convention != "hermitian":
+        raise WireError("bad_request", f"convention {header.convention}: powers have no phase; leave it out")
     channels = read_array(frames[1], measured, DTYPES[header.dtype], (steps, users, antennas))
     rest, real = list(frames[2:]), DTYPES["float64"]
     gps = read_array(rest.pop(0), "gps", real, (steps, users, 2)) if header.gps else None

@@ -39,7 +39,8 @@ faults = {};
 H = s.H(:, :, 1); g = s.g(:, :, 1);
 calls = {@() c.track(H), @() c.track(permute(s.P, [2 1 3]), s.t, 'Powers', true), ...
   @() c.track(permute(s.H, [2 1 3]), s.t), @() c.track(H, 0, 'Gps', Inf(size(g)), 'ArrayHeight', 12), ...
-  @() c.track(H, 0, 'TiltDeg', NaN), @() c.track(H, 0, 'Track', a.track, 'Convention', 'direct')};
+  @() c.track(H, 0, 'TiltDeg', NaN), @() c.track(H, 0, 'Track', a.track, 'Convention', 'direct'), ...
+  @() c.track(s.P, s.t, 'Powers', true, 'Convention', 'direct')};
 for i = 1:numel(calls)
   try
     calls{i}(); faults{i} = 'none';
@@ -82,6 +83,7 @@ def test_tracks_are_those_of_python(server: LiveServer, tmp_path: Path) -> None:
         "nflae:badRequest Gps holds Inf: NaN where missing",
         "nflae:badRequest TiltDeg must be one finite number",
         "nflae:badRequest convention direct: this track has hermitian; state that in every request",
+        "nflae:badRequest Convention: beam powers have no phase; leave it out, or pass channels",
     )
     for fault, start in zip(found["faults"], expected_faults, strict=True):
         assert fault.startswith(start)

@@ -83,6 +83,9 @@ function [measured, convention] = oriented(measured, of_powers, options)
     return
   end
   convention = 'hermitian';
+  if isfield(options, 'Convention')
+    error('nflae:badRequest', 'Convention: beam powers have no phase; leave it out, or pass channels');
+  end
   if isfield(options, 'Layout')
     if ~strcmpi(nflae.internal.text(options.Layout, 'Layout'), 'nks')
       error('nflae:badRequest', 'Layout of beam powers: ''nks'', beams x users x snapshots, got ''%s''', options.Layout);

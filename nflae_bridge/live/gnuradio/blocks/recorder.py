@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy.typing as npt
 import pmt
 from gnuradio import gr
 
-from matlab_io.errors import NflaeError, writing
+from matlab_io.errors import NflaeError, check_writable, writing
 from nflae_bridge.live.gnuradio.blocks.sizes import vector_of
 from nflae_bridge.live.gnuradio.pmt import PmtError, decode
 from nflae_bridge.live.gnuradio.tags import Tag, encode_header
@@ -49,7 +48,9 @@ class CsiRecorder(gr.sync_block):
         if file.endswith(".mat"):
             raise NflaeError(f"{file}: this block writes SigMF: name it {Path(file).stem}.sigmf-data")
         if self._path is not None:
-            _check_writable(self._path, replace)
+            check_writable(self._path)
+            if self._path.exists() and not replace:
+                raise NflaeError(f"{self._path}: exists; give another name, set replace, or delete it first")
         self._users, self._antennas, self._replace, self._convention = users, antennas, replace, convention
         self._writer: RecordingWriter | None = None
         self._left_out = 0
@@ -126,13 +127,3 @@ class CsiRecorder(gr.sync_block):
             else:
                 found.append(Tag(tag.offset, *parts))
         return found
-
-
-def _check_writable(path: Path, replace: bool) -> None:
-    """Raise NflaeError unless a new file can be written there."""
-    if not path.parent.is_dir():
-        raise NflaeError(f"{path}: the folder {path.parent} does not exist; make it first")
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise NflaeError(f"{path}: cannot be written; name another file")
-    if path.exists() and not replace:
-        raise NflaeError(f"{path}: exists; give another name, set replace, or delete it first")

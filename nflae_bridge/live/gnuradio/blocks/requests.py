@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from matlab_io.arguments import name_remedy
 from matlab_io.errors import NflaeError
 from matlab_io.result import Result
 from nflae_bridge.files.validation import fault_of, good_drops
@@ -66,9 +66,7 @@ class ServerOptions:
         ServerAddress(self.address, self.timeout, self.server_key, self.client_key)
         for name in self.precode:
             if name not in _OPTIONS:
-                near = get_close_matches(name, _OPTIONS, 1)
-                remedy = f"write {near[0]!r}" if near else f"the options are {', '.join(_OPTIONS)}"
-                raise NflaeError(f"Precoder has no option {name!r}: {remedy}")
+                raise NflaeError(f"Precoder has no option {name!r}: {name_remedy(name, _OPTIONS)}")
         given = {name: self.precode[name] for name in ("scheme", "refine", "effort") if name in self.precode}
         try:
             check_scheme(SchemeChoice(**given).scheme, ("nflae",))
