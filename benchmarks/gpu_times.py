@@ -1,9 +1,10 @@
 """Measure times on a GPU, from channels in the host's memory to precoders there: shipped and published networks.
 
     python benchmarks/gpu_times.py
-    python benchmarks/gpu_times.py --device cpu --batches 1,100 --repeats 3
+    python benchmarks/gpu_times.py --device cpu --batches 1,100 --repeats 3 --only shipped,answers
 
-Tables: the engine's precoders; whole answers as arrays, of the engine and of classical schemes; published networks.
+Tables: the engine's precoders (shipped); whole answers as arrays, of the engine and of classical schemes (answers);
+published networks (published).
 K = 10, N = 256, 20 dB, scenario `paper`, with the power limit alone and with C3 and C4 (alpha_c = 0.4, R_min = 0.6).
 Channels lie in page-locked memory where there is a GPU. Medians and 99th percentiles of calls, after four to warm up,
 in which batches are recorded. Beside them, the mean sum rate over that of the CPU, less one, and the largest such
@@ -130,6 +131,7 @@ def main() -> None:
     """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", help="where (default: cuda)")
+    parser.add_argument("--only", default="shipped,answers,published", help="tables (default: all)")
     parser.add_argument("--batches", default="1,16,100,1024,4096,16384", help="drops a call")
     parser.add_argument("--repeats", type=int, default=100, help="calls timed (default: 100)")
     options = parser.parse_args()
@@ -137,10 +139,14 @@ def main() -> None:
     channels = scenario("paper").draw(DRAWN, torch.Generator().manual_seed(1)).channels
     print(torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU", torch.__version__, "\n")
     batches = [int(number) for number in options.batches.split(",")]
-    shipped(channels, batches, options.repeats, device)
-    with torch.inference_mode():
-        answers(channels, batches, options.repeats, device)
-    published(channels, options.repeats, device)
+    wanted = options.only.split(",")
+    if "shipped" in wanted:
+        shipped(channels, batches, options.repeats, device)
+    if "answers" in wanted:
+        with torch.inference_mode():
+            answers(channels, batches, options.repeats, device)
+    if "published" in wanted:
+        published(channels, options.repeats, device)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ one_drop      one drop through `nflae_bridge.Client`: all arrays; precoder and p
 busy_polling  one drop at a server with and without `--busy-poll`
 live_view     one drop at a server with `--http`, with a page open and without, in turns
 engine        the engine alone with C3 and C4, one drop
-batches       eight clients with 1,024 drops a request
+batches       eight clients with 1,024 drops a request, by tcp and by shared memory
 
 Compared quantities take turns. Without a CUDA device the same rows are of the CPU, one thread per process.
 """
@@ -55,6 +55,7 @@ CONSTRAINED = {"alpha_c": 0.4, "min_rate": 0.6}
 DROPS_PER_REQUEST = 1024
 WARM_UP = 30
 KINDS = ("one_drop", "busy_polling", "live_view", "engine", "batches")
+CLIENTS_OF = {"tcp": False, "shared memory": True}  # whether clients take the memory that the server offers
 
 Row = tuple[str, str, str]
 
@@ -226,8 +227,8 @@ def engine(device: str, samples: int, model: str) -> Iterator[Row]:
 def request_repeatedly(address: str, kind: str, seed: int) -> None:
     """Send batches one after the other (child process), see `count_answers`."""
     channels = rayleigh(DROPS_PER_REQUEST, USERS, ANTENNAS, seed)
-    if kind == "client":
-        with Client(address, timeout=300) as client:
+    if kind in CLIENTS_OF:
+        with Client(address, timeout=300, shared_memory=CLIENTS_OF[kind]) as client:
             count_answers(lambda: client.precode(channels))
         return
     frames = request(channels)
@@ -247,38 +248,57 @@ def eight_clients(stack: ExitStack, address: str, kind: str) -> ParallelClients:
 
 
 def batches(device: str, seconds: float, model: str) -> Iterator[Row]:
-    """Measure eight clients of the server, of an echo, and the engine alone, in turns."""
+    """Measure eight clients of the server by tcp and by shared memory, of an echo, and the engine alone, in turns."""
     channels, ours = rayleigh(DROPS_PER_REQUEST, USERS, ANTENNAS), Alone(model, device)
     with ExitStack() as stack:
         address = stack.enter_context(running_server("--device", device, "--model", model, "--queue-mb", 512))[1]
         echo = eight_clients(stack, stack.enter_context(running_echo())[1], "echo")
-        served = eight_clients(stack, address, "client")
+        served = [eight_clients(stack, address, kind) for kind in CLIENTS_OF]
         rates = []
         for _ in range(3):
             began, computed = time.perf_counter(), 0
-            while time.perf_counter() - began < seconds / 6:
+            while time.perf_counter() - began < seconds / 9:
                 ours.precode(channels)
                 ours.classify(channels)
                 computed += DROPS_PER_REQUEST
             alone = computed / (time.perf_counter() - began)
-            rates.append((served.drops_per_second(seconds / 3), echo.drops_per_second(seconds / 6), alone))
-    of_server, of_echo, of_engine = np.median(np.array(rates), 0)
-    title = f"{CLIENTS} clients, {DROPS_PER_REQUEST} drops a request, all arrays"
-    goal = "" if device_name(device) == "CPU" else "0.8"
-    yield f"{title}: drops per second", f"{of_server:.0f}", ""
-    yield "over a raw echo of the same bytes", f"{of_server / of_echo:.2f} ({of_echo:.0f})", goal
-    yield "over engine and classifier alone", f"{of_server / of_engine:.2f} ({of_engine:.0f})", ""
+            of_clients = [clients.drops_per_second(seconds / 12) for clients in served]
+            rates.append((*of_clients, echo.drops_per_second(seconds / 18), alone))
+    *of_server, of_echo, of_engine = np.median(np.array(rates), 0)
+    on_gpu = device_name(device) != "CPU"
+    for (kind, shared), rate in zip(CLIENTS_OF.items(), of_server, strict=True):
+        title = f"{CLIENTS} clients, {DROPS_PER_REQUEST} drops a request, all arrays, {kind}"
+        yield f"{title}: drops per second", f"{rate:.0f}", "300000" if on_gpu and shared else ""
+        goal = "0.8" if on_gpu and not shared else ""
+        yield "over a raw echo of the same bytes by tcp", f"{rate / of_echo:.2f} ({of_echo:.0f})", goal
+        yield "over engine and classifier alone", f"{rate / of_engine:.2f} ({of_engine:.0f})", ""
 
 
-def table(rows: list[Row], device: str) -> str:
-    """Format the rows in Markdown."""
-    lines = ["| measured | value | goal |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
-    about = (
-        f"N = {ANTENNAS}, K = {USERS}, tcp loopback, {device_name(device)}; {os.cpu_count()} cores"
+def rows(options: argparse.Namespace) -> Iterator[Row]:
+    """Measure what the command line names, one kind after the other."""
+    device, samples, model = options.device, options.samples, options.model
+    kinds: dict[str, Callable[[], Iterator[Row]]] = {
+        "one_drop": lambda: one_drop(device, samples, model),
+        "busy_polling": lambda: busy_polling(device, samples),
+        "live_view": lambda: live_view(device, samples),
+        "engine": lambda: engine(device, samples, model),
+        "batches": lambda: batches(device, options.seconds, model),
+    }
+    for kind in options.only.split(","):
+        yield from kinds[kind]()
+
+
+def lines(options: argparse.Namespace) -> Iterator[str]:
+    """Return the lines of the table in Markdown, each once it is measured, and the conditions."""
+    yield from ("| measured | value | goal |", "|---|---|---|")
+    for row in rows(options):
+        yield f"| {' | '.join(row)} |"
+    yield ""
+    yield (
+        f"N = {ANTENNAS}, K = {USERS}, loopback, {device_name(options.device)}; {os.cpu_count()} cores"
         f" ({platform.machine()}), load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}, one thread"
         " per process."
     )
-    return "\n".join([*lines, "", about, ""])
 
 
 def main() -> None:
@@ -296,22 +316,12 @@ def main() -> None:
         kind, address, seed = options.child
         request_repeatedly(address, kind, int(seed))
         return
-    wanted = options.only.split(",")
-    rows: list[Row] = []
-    if "one_drop" in wanted:
-        rows += one_drop(options.device, options.samples, options.model)
-    if "busy_polling" in wanted:
-        rows += busy_polling(options.device, options.samples)
-    if "live_view" in wanted:
-        rows += live_view(options.device, options.samples)
-    if "engine" in wanted:
-        rows += engine(options.device, options.samples, options.model)
-    if "batches" in wanted:
-        rows += batches(options.device, options.seconds, options.model)
-    text = table(rows, options.device)
-    print(text)
+    text = []
+    for line in lines(options):
+        print(line, flush=True)
+        text.append(f"{line}\n")
     if options.output:
-        options.output.write_text(text)
+        options.output.write_text("".join(text))
 
 
 if __name__ == "__main__":

@@ -49,6 +49,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     # The longest first: at the end they would run on one worker while the others have nothing left.
     items.sort(key=lambda item: item.path.name != "test_docs.py")
+    if not torch.cuda.is_available():
+        no_gpu = pytest.mark.skip(reason="this machine has no CUDA device")
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(no_gpu)
     if config.getoption("--slow") or os.environ.get("CI"):
         return
     skip = pytest.mark.skip(reason="slow: give --slow, or set CI, to run it")

@@ -72,7 +72,7 @@ def test_the_device_of_the_channels_is_that_of_computation_and_result() -> None:
     assert seen == [(np.ndarray, "cpu"), (np.ndarray, "cpu"), (np.ndarray, "cuda:1"), (np.ndarray, "auto")]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+@pytest.mark.gpu
 def test_tensors_on_a_gpu() -> None:
     found = precode(torch.from_numpy(H).cuda())
     assert found.precoder.is_cuda  # type: ignore[attr-defined]

@@ -31,8 +31,6 @@ from simulator.schemes import scheme
 from tests.nflae_bridge.engine.fake_cuda import FakeCuda, install
 from tests.simulator.definitions import draw_channels
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
-
 BUDGETS = {
     "free": LinkBudget(1.0, 0.01),
     "near share": LinkBudget(1.0, 0.01, 0.3),
@@ -65,7 +63,7 @@ def assert_alike(found: Precoding, expected: Precoding, batch: ChannelBatch, bud
     torch.testing.assert_close(found.feasible.cpu(), expected.feasible)
 
 
-@needs_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS)
 @pytest.mark.parametrize("count", [1, 3, 64, 2500])
 def test_a_graph_gives_the_cpus_answer(engines: tuple[Engine, Engine], count: int, budget: LinkBudget) -> None:
@@ -76,7 +74,7 @@ def test_a_graph_gives_the_cpus_answer(engines: tuple[Engine, Engine], count: in
     assert gpu.select_backend(batch, budget).backend in (Backend.CUDA_GRAPHS, Backend.TRITON)
 
 
-@needs_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("budget", BUDGETS.values(), ids=BUDGETS)
 def test_channels_on_the_gpu_or_without_labels_are_answered_alike(
     engines: tuple[Engine, Engine], budget: LinkBudget
@@ -92,7 +90,7 @@ def test_channels_on_the_gpu_or_without_labels_are_answered_alike(
         assert_alike(gpu(pinned, budget), expected, pinned, budget)
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_every_drop_may_have_a_budget_of_its_own(engines: tuple[Engine, Engine]) -> None:
     cpu, gpu = engines
     for seed in range(3):
@@ -106,7 +104,7 @@ def test_every_drop_may_have_a_budget_of_its_own(engines: tuple[Engine, Engine])
         assert_alike(gpu(batch, budget), cpu(batch, budget), batch, budget)
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_graphs_captured_under_inference_mode_run_outside_of_it(engines: tuple[Engine, Engine]) -> None:
     cpu, gpu = engines
     batch, budget = drops(7, users=3), LinkBudget()

@@ -550,7 +550,7 @@ def test_engine_of_a_network_that_reads_antennas_keeps_the_promises_too(
     torch.testing.assert_close(moved.rate, answer.rate[:, order], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+@pytest.mark.gpu
 def test_cuda_gives_the_cpus_answer(make_network: Make) -> None:
     checkpoint = Checkpoint("untrained", make_network(), {})
     batch = ChannelBatch(draw_channels(18, users=6, antennas=32, drops=20, spread_db=10))
@@ -559,7 +559,7 @@ def test_cuda_gives_the_cpus_answer(make_network: Make) -> None:
     torch.testing.assert_close(second.rate.cpu(), first.rate, rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+@pytest.mark.gpu
 def test_cuda_takes_a_budget_that_lies_on_the_cpu_where_rates_are_missed(make_network: Make) -> None:
     batch = ChannelBatch(draw_channels(18, users=6, antennas=8, drops=20, spread_db=10))
     budget = LinkBudget(*(torch.full((20,), value) for value in (1.0, 0.01, 0.4)), torch.linspace(0, 6, 20))

@@ -24,7 +24,6 @@ from tests.channel_files import random_channels
 from tests.nflae_bridge.engine.fake_cuda import FakeCuda, FakeStream, install
 from tests.nflae_bridge.files.test_precode_file import ANTENNAS, BUDGET, USERS, FakeFile, FakeResults, failing
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 CPU, PRECODE = torch.device("cpu"), scheme("rzf")
 
 
@@ -119,7 +118,7 @@ def test_a_block_of_a_gpu_is_that_of_one_graph_where_memory_allows() -> None:
     assert drops_per_file_block(64, 4096, 8, "cuda") == 16
 
 
-@needs_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("name", ["nflae", "wmmse", "rzf", "sdma"])
 def test_files_on_a_gpu_have_the_results_of_the_cpu(name: str) -> None:
     channels = scenario("paper", users=4).draw(5000, torch.Generator().manual_seed(1)).channels.numpy()

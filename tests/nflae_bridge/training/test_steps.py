@@ -30,7 +30,6 @@ from nflae_bridge.training.steps.step import TrainingStep
 from simulator.geometry.arrays import UniformLinearArray
 
 CPU, META = torch.device("cpu"), torch.device("meta")
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 SMALL_TRUNK = BackboneConfig(width=16, layers=1, heads=2, attention="causal")
 DROPS = PublishedDrops(users=3, array=UniformLinearArray(8), train=40, validate=20, batch=10)
 PUBLISHED_LOSS = LossWeights(relative=False, projected=False)
@@ -308,7 +307,7 @@ def test_layouts_tell_types_shapes_and_other_fields_apart() -> None:
     assert [tuple(each.shape) for each in tensors_of((1, (torch.ones(2), None), torch.ones(3, 1)))] == [(2,), (3, 1)]
 
 
-@needs_gpu
+@pytest.mark.gpu
 @pytest.mark.parametrize("preset", presets())
 def test_captured_steps_are_the_plain_ones(preset: str) -> None:
     """Two trainings on the GPU from the same weights; the second kernel by kernel."""
