@@ -19,6 +19,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _SHOWN = 60  # characters of a value in a message
+_KEPT = 256  # results
 
 
 def checked(**hints: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -104,6 +105,31 @@ def _kind(annotation: str) -> tuple[str, bool, tuple[Callable[[Any], Any], str] 
     """Return the kind of an annotation, whether it is optional, and the converter with the text of what it expects."""
     kind = annotation.removesuffix(" | None")
     return kind, annotation != kind, _CONVERTERS.get(kind)
+
+
+def kept(function: Callable[P, R]) -> Callable[P, R]:
+    """Keep the last results of a function of numbers and texts, for calls with the same arguments.
+
+    Parameters
+    ----------
+    function : callable
+        Function whose result is not changed and depends on its arguments alone.
+
+    Returns
+    -------
+    callable
+        The same function; it computes again for arguments that have no hash.
+    """
+    cached = functools.lru_cache(_KEPT, typed=True)(function)
+
+    @functools.wraps(function)
+    def call(*positional: P.args, **named: P.kwargs) -> R:
+        try:
+            return cached(*positional, **named)  # type: ignore[arg-type]
+        except TypeError:
+            return function(*positional, **named)
+
+    return call
 
 
 def _text(value: Any) -> str:

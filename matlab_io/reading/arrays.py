@@ -58,6 +58,8 @@ def read_array(
         If the array is not complex, its axes are not named where they must be, or a choice does not fit; one line.
     """
     given = np.asarray(channels)
+    if (layout, convention, receive_antennas) == (None, None, None) and _is_read(given):
+        return _writable(given), None
     fitted = _fit(given, layout)
     used = _convention(fitted, layout, convention)
     if not np.iscomplexobj(given) and "c" not in fitted.axes:
@@ -70,6 +72,11 @@ def read_array(
     if "r" not in fitted.axes:
         return _writable(np.ascontiguousarray(drops.reshape(fitted.drops, fitted.users, fitted.antennas))), None
     return combine(drops.reshape(fitted.drops, fitted.users, fitted.receive_antennas, fitted.antennas), mode)
+
+
+def _is_read(given: npt.NDArray[Any]) -> bool:
+    """Return whether an array is what it is read as, (drops, users, antennas)."""
+    return given.ndim == 3 and given.dtype == np.complex64 and given.flags.c_contiguous and given.size > 0
 
 
 class _SharedMemory:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["BadDrop", "Channels", "fault_of", "first_bad_drop", "good_drops"]
+__all__ = ["BadDrop", "Channels", "energy_range", "fault_of", "first_bad_drop", "good_drops"]
 
 Channels = npt.NDArray[np.complex64]
 
@@ -62,16 +63,34 @@ def good_drops(channels: Channels) -> npt.NDArray[np.bool_]:
 _vecdot: Any = getattr(np, "vecdot", None)  # of NumPy 2, which takes a fifth of the time for one drop
 
 
-@np.errstate(over="ignore")
+def energy_range(channels: Channels) -> tuple[float, float]:
+    """Return the least and the greatest ||h_k||^2 in single precision.
+
+    Parameters
+    ----------
+    channels : numpy.ndarray
+        Complex64, (drops, users, ...), of at least one drop.
+
+    Returns
+    -------
+    least, greatest : float
+        0 and Inf where single precision cannot hold them; both NaN if one of them is.
+    """
+    parts = np.ascontiguousarray(channels).view(np.float32).reshape(*channels.shape[:2], -1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        energy = np.einsum("skn,skn->sk", parts, parts) if _vecdot is None else _vecdot(parts, parts)
+        return float(np.minimum.reduce(energy, None)), float(np.maximum.reduce(energy, None))
+
+
 def _have_energy(channels: Channels) -> bool:
     """Return whether the energy of every user is positive and finite, which excludes every fault.
 
     Finite channels can have an energy beyond the range of float32 too.
     """
-    parts = np.ascontiguousarray(channels).view(np.float32).reshape(*channels.shape[:2], -1)
-    energy = (np.einsum("skn,skn->sk", parts, parts) if _vecdot is None else _vecdot(parts, parts)).ravel()
-    # NaN fails both comparisons.
-    return bool(not len(energy) or (np.minimum.reduce(energy) > 0 and np.maximum.reduce(energy) < np.inf))
+    if not len(channels):
+        return True
+    least, greatest = energy_range(channels)
+    return least > 0 and greatest < math.inf
 
 
 def fault_of(channels: Channels, drop: int) -> BadDrop:

@@ -362,19 +362,21 @@ class Client:
             while deadline.left > 0:
                 if self._closed:
                     raise BridgeError("this client was closed during the call")
+                if not is_sent and connection.is_ready(zmq.POLLOUT):
+                    is_sent = connection.send_request(request, request_id, deadline)
+                seconds = min(_POLL_SECONDS, deadline.left)
+                if not is_sent:
+                    connection.wait(seconds)
+                reply = connection.receive(seconds if is_sent else 0.0)
+                if reply is not None and reply.id == request_id:
+                    is_sent = False
+                    return reply
                 if self._count_loss(connection):
                     losses += 1
                     is_sent = False
                     if losses == MAX_LOSSES:
                         connection.give_up()
                         raise self._server.connection_lost()
-                if not is_sent and connection.is_ready(zmq.POLLOUT):
-                    is_sent = connection.send_request(request, request_id, deadline)
-                connection.wait(min(_POLL_SECONDS, deadline.left), zmq.POLLIN if is_sent else zmq.POLLIN | zmq.POLLOUT)
-                while (reply := connection.receive()) is not None:
-                    if reply.id == request_id:
-                        is_sent = False
-                        return reply
             raise self._server.no_answer(deadline, connection.established)
         finally:
             if is_sent:  # without an answer: neither the request nor a late answer to it outlives the call

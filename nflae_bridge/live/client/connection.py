@@ -186,6 +186,7 @@ class Connection:
         self.established = False
         self.refused = False
         self.frame_limit: float | None = None
+        self._longest_wait = -1  # ms; none
         self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
         self._events = Monitor(self._socket, _EVENTS)
         try:
@@ -251,16 +252,33 @@ class Connection:
             return False
         return True
 
-    def receive(self) -> Reply | None:
-        """Return the next reply that has arrived, None if there is none; messages outside the protocol are ignored."""
+    def receive(self, seconds: float = 0.0) -> Reply | None:
+        """Return the next reply, None if there is none; messages outside the protocol are ignored.
+
+        Parameters
+        ----------
+        seconds : float
+            Longest wait for a message, s.
+
+        Returns
+        -------
+        Reply or None
+        """
+        flags: int = zmq.NOBLOCK
+        if seconds > 0:
+            flags = 0
+            self._limit_wait(max(1, int(1e3 * seconds)))
         while True:
             try:
-                reply = decode_reply(self._socket.recv_multipart(zmq.NOBLOCK), self._memory_of)
-                return self._released(reply)
+                return self._released(decode_reply(self._socket.recv_multipart(flags), self._memory_of))
             except zmq.Again:
                 return None
             except WireError:
-                continue
+                flags = zmq.NOBLOCK
+
+    def _limit_wait(self, milliseconds: int) -> None:
+        if milliseconds != self._longest_wait:
+            self._longest_wait = self._socket.rcvtimeo = milliseconds
 
     def _memory_of(self, request_id: str | None) -> Bytes:
         """Return the segment of an outstanding request."""
@@ -287,17 +305,9 @@ class Connection:
             self._pool.close()
             self._pool = None
 
-    def wait(self, seconds: float, flags: int) -> None:
-        """Wait until the socket can send or receive.
-
-        Parameters
-        ----------
-        seconds : float
-            Longest time, s.
-        flags : int
-            ``zmq.POLLIN``, ``zmq.POLLOUT`` or both.
-        """
-        self._socket.poll(max(1, int(1e3 * seconds)), flags)
+    def wait(self, seconds: float) -> None:
+        """Wait until the socket can send or receive, at most a time, s."""
+        self._socket.poll(max(1, int(1e3 * seconds)), zmq.POLLIN | zmq.POLLOUT)
 
     def loss(self) -> str | None:
         """Return the loss of the connection since the last call.

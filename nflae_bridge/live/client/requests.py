@@ -15,7 +15,7 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from matlab_io.arguments import convert_argument
+from matlab_io.arguments import convert_argument, kept
 from matlab_io.errors import NflaeError
 from matlab_io.reading.arrays import check_swapped, read_array
 from nflae_bridge.files.budget.user_snr import check_default_noise
@@ -129,17 +129,20 @@ class SchemeChoice:
     effort: Effort | None = None
 
     def __post_init__(self) -> None:
-        scheme, effort = convert("scheme", "str", self.scheme), convert("effort", "str | None", self.effort)
-        refine = convert("refine", "int", self.refine)
-        if not 0 <= refine <= MAX_REFINE:
-            raise BadRequest(f"refine must be a whole number from 0 to {MAX_REFINE}, got {refine}")
-        if effort is not None and effort not in get_args(Effort):
-            raise BadRequest(f"unknown effort {effort[:60]!r}: expected {', '.join(get_args(Effort))}")
-        if effort is not None and (refine or scheme != "nflae"):
-            other = f"refine {refine}" if refine else f"scheme {scheme[:60]!r}"
-            raise BadRequest(
-                f"effort {effort!r} chooses model and refinement of nflae; leave out {other} or the effort"
-            )
+        _check_choice(self.scheme, self.refine, self.effort)
+
+
+@kept
+def _check_choice(scheme: str, refine: int, effort: str | None) -> None:
+    scheme, effort = convert("scheme", "str", scheme), convert("effort", "str | None", effort)
+    refine = convert("refine", "int", refine)
+    if not 0 <= refine <= MAX_REFINE:
+        raise BadRequest(f"refine must be a whole number from 0 to {MAX_REFINE}, got {refine}")
+    if effort is not None and effort not in get_args(Effort):
+        raise BadRequest(f"unknown effort {effort[:60]!r}: expected {', '.join(get_args(Effort))}")
+    if effort is not None and (refine or scheme != "nflae"):
+        other = f"refine {refine}" if refine else f"scheme {scheme[:60]!r}"
+        raise BadRequest(f"effort {effort!r} chooses model and refinement of nflae; leave out {other} or the effort")
 
 
 def make_request(
@@ -179,19 +182,18 @@ def make_request(
         For channels or labels of a wrong type or shape, and for a number out of its range.
     """
     for name, value in (("layout", layout), ("convention", convention), ("receive_antennas", receive_antennas)):
-        convert(name, "str | None", value)
+        if value is not None:
+            convert(name, "str | None", value)
     channels = convert("channels", "npt.ArrayLike", channels)
     drops, combiner = _checked_drops(channels, layout, convention, receive_antennas)
     problem = PLAIN
     if options or receive_antennas is not None:
         problem = _described(options or {}, receive_antennas, budget.get("power"), layout, np.shape(channels), drops)
     labels = _checked_labels(near_field, drops.shape[:2])
-    default_noise = budget.get("noise_power", math.nan) is None
-    given = {name: value for name, value in budget.items() if not (default_noise and name == "noise_power")}
     try:
-        given["power"] = total_power(problem, drops.shape[-1], budget.get("power"))
-        checked = LinkBudget(**{name: convert(name, "float", value) for name, value in given.items()})
-        if default_noise:
+        power = total_power(problem, drops.shape[-1], budget.get("power"))
+        checked = _checked_budget(**(budget | {"power": power}))
+        if budget.get("noise_power", math.nan) is None:
             check_default_noise(drops, float(checked.power))
     except NflaeError as error:
         raise BadRequest(str(error)) from None
@@ -200,6 +202,12 @@ def make_request(
         return request, combiner
     joint: ReceiveMode | None = "joint" if problem.joint_receivers else None
     return replace(request, problem=problem, want=problem_arrays(problem), receive_antennas=joint), combiner
+
+
+@kept
+def _checked_budget(**quantities: float | None) -> LinkBudget:
+    given = {name: value for name, value in quantities.items() if not (name == "noise_power" and value is None)}
+    return LinkBudget(**{name: convert(name, "float", value) for name, value in given.items()})
 
 
 def _described(

@@ -9,22 +9,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
-from matlab_io.result import RECEIVE_COMBINER
+from matlab_io.result import RECEIVE_COMBINER, RESULT_NAMES
 from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.protocol.binary import DTYPES, little_endian, read_array
+from nflae_bridge.live.protocol.fields import Convention
 from nflae_bridge.live.protocol.headers import (
     VERSION,
     ArrayName,
     CancelHeader,
+    Continuation,
+    Effort,
     Frame,
     MemoryReference,
     PrecodeHeader,
     PredictHeader,
+    ReceiveMode,
     ReturnedName,
     StatusHeader,
     decode_request_header,
@@ -41,13 +47,17 @@ from nflae_bridge.live.protocol.messages import (
     StatusRequest,
     TrackRequest,
     problem_arrays,
+    quantities_of,
     stated_problem,
 )
 from nflae_bridge.live.protocol.track_header import TrackHeader
 from nflae_bridge.live.protocol.tracks import decode_track, encode_track
 from simulator.downlink.budget import DEFAULT_POWER, BudgetError, LinkBudget
+from simulator.problems.problem import PrecodingProblem
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5555"
+
+_KEPT_HEADERS = 256
 
 
 def encode_request(request: Request, memory: MemoryReference | None = None) -> list[Frame]:
@@ -71,29 +81,22 @@ def encode_request(request: Request, memory: MemoryReference | None = None) -> l
         return [msgspec.json.encode(StatusHeader(VERSION, request.id))]
     if isinstance(request, TrackRequest):
         return encode_track(request)
-    common: dict[str, Any] = {
-        "v": VERSION,
-        "id": request.id,
-        "shape": _header_shape(request),
-        "dtype": request.channels.dtype.name,
-        "convention": request.convention,
-        "scheme": request.scheme,
-        "refine": int(request.refine),
-        "near_field": request.labels,
-        "effort": request.effort,
-        "deadline_ms": None if request.deadline == math.inf else 1e3 * request.deadline,
-        "memory": memory,
-        **request.quantities,
-    }
+    common = (
+        request.channels.shape,
+        request.channels.dtype,
+        request.convention,
+        request.scheme,
+        int(request.refine),
+        request.labels,
+        request.effort,
+    )
     header: PrecodeHeader | PredictHeader
-    if isinstance(request, PredictRequest):
-        options = {name: value for name, value in asdict(request.options).items() if name != "precodes"}
-        common |= {"want": request.want, "then": "precode" if request.options.precodes else None}
-        header = PredictHeader(**common, **options)
+    if request.problem is PLAIN and not isinstance(request, PredictRequest):
+        header = _plain_header(request.budget, request.want, request.receive_antennas, *common)
     else:
-        want = None if request.want == problem_arrays(request.problem) else request.want
-        stated = common | _problem_fields(request)
-        header = PrecodeHeader(**stated, want=want, receive_antennas=request.receive_antennas)
+        header = _whole_header(request, _common_header(*common) | request.quantities)
+    deadline_ms = None if request.deadline == math.inf else 1e3 * request.deadline
+    header = msgspec.structs.replace(header, id=request.id, deadline_ms=deadline_ms, memory=memory)
     frames: list[Frame] = [msgspec.json.encode(header)]
     if memory is None:
         frames.append(little_endian(request.channels))
@@ -105,10 +108,54 @@ def encode_request(request: Request, memory: MemoryReference | None = None) -> l
     return frames
 
 
+def _common_header(
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    convention: Convention,
+    scheme: str,
+    refine: int,
+    labels: bool | str,
+    effort: Effort | None,
+) -> dict[str, Any]:
+    """Return the fields that headers of requests for precoders and predictions share, without an identifier."""
+    return {
+        "v": VERSION,
+        "id": "",
+        "shape": (*shape[:0:-1], shape[0]),  # in MATLAB order, with the drops
+        "dtype": dtype.name,
+        "convention": convention,
+        "scheme": scheme,
+        "refine": refine,
+        "near_field": labels,
+        "effort": effort,
+    }
+
+
+@lru_cache(maxsize=_KEPT_HEADERS)
+def _plain_header(
+    budget: LinkBudget, want: tuple[ArrayName, ...], receive_antennas: ReceiveMode | None, *common: Any
+) -> PrecodeHeader:
+    """Make the header of a request for the plain problem, without an identifier; equal for all requests of a loop."""
+    stated = _common_header(*common) | quantities_of(budget)
+    if stated["power"] == DEFAULT_POWER:
+        del stated["power"]
+    wanted = None if want == RESULT_NAMES else want
+    return PrecodeHeader(**stated, want=wanted, receive_antennas=receive_antennas)
+
+
+def _whole_header(request: PrecodeRequest, stated: dict[str, Any]) -> PrecodeHeader | PredictHeader:
+    """Make the header of a request for a prediction, or for another problem, of the fields that all requests have."""
+    if isinstance(request, PredictRequest):
+        options = {name: value for name, value in asdict(request.options).items() if name != "precodes"}
+        then: Continuation | None = "precode" if request.options.precodes else None
+        return PredictHeader(**stated, **options, want=request.want, then=then)
+    want = None if request.want == problem_arrays(request.problem) else request.want
+    stated |= _problem_fields(request)
+    return PrecodeHeader(**stated, want=want, receive_antennas=request.receive_antennas)
+
+
 def _problem_fields(request: PrecodeRequest) -> dict[str, Any]:
     """Return the fields of a header that state the problem of a request."""
-    if request.problem is PLAIN:
-        return {"power": msgspec.UNSET} if request.quantities["power"] == DEFAULT_POWER else {}
     fields = request.problem.describe()
     fields.pop("joint_receivers", None)
     if not fields.pop("total_power", True):
@@ -166,19 +213,38 @@ def decode_request(frames: Sequence[Frame], find: FindSegment | None = None, lar
         options = {name: getattr(header, name) for name in names if name != "precodes"}
         chosen = PredictionOptions(**options, precodes=header.then == "precode")
         return PredictRequest(**common, want=_distinct(header.returned), options=chosen, room=room)
-    shape = _channel_shape(header)
-    labelled = shape[0], shape[1] * (shape[2] if header.receive_antennas == "each" else 1)
-    common = _common_fields(header, frames, shape, labelled)
-    weights = read_array(frames[-1], "weights", DTYPES["float64"], shape[:2]) if is_weighted else None
-    problem, budget = stated_problem(header, weights)
+    if is_weighted:
+        stated = _terms(header, read_array(frames[-1], "weights", DTYPES["float64"], _channel_shape(header)[:2]))
+    else:
+        stated = _kept_terms(msgspec.structs.replace(header, id="", deadline_ms=None, memory=None))
     return PrecodeRequest(
-        **common,
-        budget=budget,
-        want=_wanted(header, problem_arrays(problem)),
+        **_common_fields(header, frames, stated.shape, stated.labelled),
+        budget=stated.budget,
+        want=stated.want,
         receive_antennas=header.receive_antennas,
-        problem=problem,
+        problem=stated.problem,
         room=room,
     )
+
+
+class _Terms(NamedTuple):
+    """Hold what the header of a request for precoders states, beside identifier, deadline and memory."""
+
+    shape: tuple[int, ...]
+    labelled: tuple[int, int]
+    problem: PrecodingProblem
+    budget: LinkBudget
+    want: tuple[ArrayName, ...]
+
+
+def _terms(header: PrecodeHeader, weights: npt.NDArray[np.float64] | None = None) -> _Terms:
+    shape = _channel_shape(header)
+    labelled = shape[0], shape[1] * (shape[2] if header.receive_antennas == "each" else 1)
+    problem, budget = stated_problem(header, weights)
+    return _Terms(shape, labelled, problem, budget, _wanted(header, problem_arrays(problem)))
+
+
+_kept_terms = lru_cache(maxsize=_KEPT_HEADERS)(_terms)  # equal for all requests of a loop
 
 
 def _common_fields(
@@ -221,12 +287,6 @@ def _distinct(want: tuple[ReturnedName, ...]) -> tuple[ReturnedName, ...]:
     if len(set(want)) != len(want):
         raise WireError("bad_request", "want names an array twice")
     return want
-
-
-def _header_shape(request: PrecodeRequest) -> tuple[int, ...]:
-    """Return the shape of a request's channels in MATLAB order, with its drops."""
-    drops, *others = request.channels.shape
-    return (*others[::-1], drops)
 
 
 def _channel_shape(header: PrecodeHeader) -> tuple[int, ...]:

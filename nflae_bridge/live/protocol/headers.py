@@ -45,7 +45,7 @@ _MAX_HEADER_BYTES = 64 << 10  # room for the limits of 2048 antennas
 _Offset = Annotated[int, Meta(ge=0, multiple_of=64)]
 
 
-class MemoryReference(Struct, forbid_unknown_fields=True):
+class MemoryReference(Struct, forbid_unknown_fields=True, frozen=True):
     """Refer to the channels of a request, and room for its answer, in a segment of memory shared with the server.
 
     Attributes
@@ -64,7 +64,7 @@ class MemoryReference(Struct, forbid_unknown_fields=True):
     room: Annotated[int, Meta(ge=0)]
 
 
-class PrecodeHeader(Struct, tag_field="op", tag="precode", forbid_unknown_fields=True, omit_defaults=True):
+class PrecodeHeader(Struct, tag_field="op", tag="precode", forbid_unknown_fields=True, omit_defaults=True, frozen=True):
     """Hold the header of a request for precoders.
 
     Attributes

@@ -133,13 +133,12 @@ class PrecodeRequest:
     @property
     def quantities(self) -> dict[str, float]:
         """The link budget by the names of its quantities: W, W, a share of the power, bps/Hz."""
-        budget = self.budget
-        return {
-            "power": float(budget.power),
-            "noise_power": float(budget.noise_power),
-            "alpha_c": float(budget.alpha_c),
-            "min_rate": float(budget.min_rate),
-        }
+        return quantities_of(self.budget)
+
+
+def quantities_of(budget: LinkBudget) -> dict[str, float]:
+    """Return the numbers of a link budget by the names of its quantities: W, W, a share of the power, bps/Hz."""
+    return {name: float(value) for name, value in vars(budget).items()}
 
 
 def problem_arrays(problem: PrecodingProblem) -> tuple[ArrayName, ...]:

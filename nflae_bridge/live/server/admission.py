@@ -28,7 +28,7 @@ from simulator.problems.problem import PrecodingProblem
 
 def _has_large_frame(frames: Sequence[Frame]) -> bool:
     """Return whether memory was taken for a frame before it arrived; only such frames are not `bytes`."""
-    return any(not isinstance(frame, bytes) for frame in frames)
+    return memoryview in map(type, frames)
 
 
 class Admission:

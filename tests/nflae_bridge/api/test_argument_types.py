@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import nflae_bridge
-from matlab_io.arguments import checked
+from matlab_io.arguments import checked, convert_argument, kept
 from matlab_io.errors import NflaeError
 from tests.channel_files import random_channels
 
@@ -101,3 +101,17 @@ def test_estimates_do_not_depend_on_the_unit(scale: float) -> None:
     )
     np.testing.assert_allclose(found.channels.astype(complex) / scale, expected.channels, atol=1e-5)
     np.testing.assert_allclose(found.csi_error_db, expected.csi_error_db, atol=1e-3)
+
+
+def test_a_kept_result_is_computed_once_for_equal_arguments_of_equal_types() -> None:
+    calls: list[Any] = []
+
+    @kept
+    def number(value: Any) -> Any:
+        calls.append(value)
+        return convert_argument("value", "float", value)
+
+    assert [number(1.0), number(1.0), number(1), number(np.array(2.0)), number(np.array(2.0))] == [1, 1, 1, 2, 2]
+    assert len(calls) == 4
+    with pytest.raises(NflaeError, match="value must be a number, got bool True"):
+        number(True)

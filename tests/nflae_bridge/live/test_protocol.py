@@ -385,6 +385,24 @@ def test_refinements_up_to_a_hundred_are_accepted() -> None:
     assert got.refine == 100
 
 
+def test_requests_of_one_kind_keep_their_identifiers_deadlines_and_channels() -> None:
+    for number in range(3):
+        sent = PrecodeRequest(f"{number}", np.full((1, 2, 4), number + 1, np.complex64), deadline=1.0 + number)
+        got = decode_request(encode_request(sent))
+        assert isinstance(got, PrecodeRequest)
+        assert (got.id, got.deadline, got.channels[0, 0, 0]) == (f"{number}", 1 + number, 1 + number)
+
+
+def test_a_weight_of_one_is_not_the_flag_of_a_frame_of_weights() -> None:
+    channels = np.ones((1, 1, 4), np.complex64).tobytes()
+    for weights, frames in ((1.0, [channels]), (True, [channels, np.array([3.0]).tobytes()]), (1.0, [channels])):
+        header = {"v": 1, "id": "1", "op": "precode", "shape": [4, 1, 1], "weights": weights}
+        got = decode_request([json.dumps(header).encode(), *frames])
+        assert isinstance(got, PrecodeRequest)
+        given = got.problem.weights
+        assert given is None or given.reshape(-1).tolist() == [3 if weights is True else 1]
+
+
 def test_any_byte_but_zero_is_a_near_field_label() -> None:
     got = decode_request([a_request(near_field=True)[0], a_request()[1], bytes([0, 1, 2, 255, 0, 1])])
     assert isinstance(got, PrecodeRequest)

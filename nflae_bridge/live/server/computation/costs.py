@@ -81,14 +81,7 @@ class CostModel:
 
     def untried(self, key: BatchKey) -> list[str]:
         """Return the names under which the trial batches for the estimates of a key are missing."""
-        if isinstance(key[5], ProblemKey):
-            names = [trial_name(key[5], key[2] or "")]
-        elif isinstance(key[5], TrackKey):
-            names = [TRACK]
-        else:
-            names = [PREDICTION] if key[5] is not None else []
-            names += [split_spec(key[2])[0]] if key[2] else []
-        return [name for name in names if name not in self._trials]
+        return [name for name in _trials_of(key) if name not in self._trials]
 
     def check(self, key: BatchKey, drops: int, limit: float) -> None:
         """Check the estimated time of a request; that of a scheme without trial batches is checked after them.
@@ -181,6 +174,17 @@ class CostModel:
         work = (users * antennas + 8 * users**2) / _TRIAL_WORK
         growth = growth_of(options, known_options(name)) * (1 + refine / 4 if name == "nflae" else 1)
         return before + growth * batch, growth * work * drop
+
+
+@lru_cache(_MAX_KEYS)
+def _trials_of(key: BatchKey) -> tuple[str, ...]:
+    """Return the names of the trial batches for the estimates of a key."""
+    if isinstance(key[5], ProblemKey):
+        return (trial_name(key[5], key[2] or ""),)
+    if isinstance(key[5], TrackKey):
+        return (TRACK,)
+    predicted = () if key[5] is None else (PREDICTION,)
+    return (*predicted, split_spec(key[2])[0]) if key[2] else predicted
 
 
 def prediction_work(users: int, antennas: int, history: int, ahead: int) -> float:

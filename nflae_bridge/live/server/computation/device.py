@@ -6,7 +6,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,13 +88,14 @@ class Device:
         self.unusable = unusable_schemes()
         self.schemes = ("nflae", *(name for name in scheme_names() if name not in self.unusable))
         self.costs = CostModel()
+        self.check_scheme = functools.lru_cache(_KEPT_SCHEMES)(self._check_scheme)
         # s; processor time, which other programs do not affect, where the calling thread computes.
         self.clock = time.thread_time if self.device.type == "cpu" else time.perf_counter
         # Kernels and the buffers of CUDA graphs are shared by all computations; a CPU computes beside another one.
         self.computes_beside = self.device.type == "cpu"
         self._lock = contextlib.nullcontext() if self.computes_beside else threading.RLock()
 
-    def check_scheme(self, spec: str) -> None:
+    def _check_scheme(self, spec: str) -> None:
         """Check the scheme of a request, given as ``NAME`` or ``NAME:OPTION=VALUE:...``; raises WireError."""
         try:
             check_scheme(spec, ("nflae",))
@@ -142,7 +143,7 @@ class Device:
         Exception
             That of `interrupt`, which ends the trials.
         """
-        began, between = self.clock(), Interrupts(self.clock, interrupt)
+        between = Interrupts(self.clock, interrupt)
         try:
             with self._interrupted(between):
                 small, large = measure(functools.partial(self._seconds, scheme, between))
@@ -151,13 +152,13 @@ class Device:
         except Exception:  # of a scheme of another package; its first request has the same fault
             small = large = UNKNOWN_SECONDS
         self.costs.calibrate(scheme, small, large)
-        return self.clock() - began - between.seconds
+        return between.worked()
 
     def _seconds(self, scheme: str, between: Interrupts, users: int, antennas: int) -> float:
         between.within()
         channels = np.exp(2j * np.pi * np.random.default_rng(0).random((1, users, antennas))).astype(np.complex64)
         with self._lock, torch.inference_mode():
-            began = self.clock() - between.seconds
+            before = between.worked()
             if scheme == PREDICTION:
                 self._predictor.predict(trial_request(users, antennas))
             elif scheme == TRACK:
@@ -165,8 +166,8 @@ class Device:
             elif "/" in scheme:
                 self._solve(problem_trial(scheme, channels), between.within)
             else:
-                list(self._precode([PrecodeRequest("", channels, scheme=scheme)], between.within))
-            return self.clock() - between.seconds - began
+                self._precode([PrecodeRequest("", channels, scheme=scheme)], between.within)
+            return between.worked() - before
 
     def _interrupted(self, between: Interrupts) -> contextlib.AbstractContextManager[None]:
         """Have the iterations of a block interrupted, except on a GPU: buffers of CUDA graphs are shared."""
@@ -213,8 +214,7 @@ class Device:
         Exception
             That of `interrupt`, which ends the computation, or that of a scheme.
         """
-        between = Interrupts(self.clock, interrupt)
-        with self._lock, torch.inference_mode(), self._interrupted(between):
+        with self._lock, torch.inference_mode(), self._interrupted(between := Interrupts(self.clock, interrupt)):
             try:
                 if jobs[0].request.problem is not PLAIN:
                     return [self._solved(job, between) for job in jobs]
@@ -227,15 +227,17 @@ class Device:
                 raise ended.reason from None
 
     def _precoded(self, jobs: Sequence[Job], between: Interrupts) -> list[Answer]:
-        began, worked = time.perf_counter(), self.clock()
-        reduced = [combine_antennas(job.request) for job in jobs]
-        outcomes, check = self._outcomes([request for request, _ in reduced], between)
-        for (_, combiner), outcome in zip(reduced, outcomes, strict=True):
-            if combiner is not None and isinstance(outcome, dict):
-                outcome[RECEIVE_COMBINER.name] = combiner
-        if not any(isinstance(outcome, WireError) for outcome in outcomes):
-            drops = sum(job.drops for job in jobs)
-            self.costs.learn(jobs[0].key, drops, self.clock() - worked - between.seconds)
+        began = time.perf_counter()
+        requests, combiners = zip(*map(combine_antennas, [job.request for job in jobs]), strict=True)
+        outcomes, check = self._outcomes(requests, between)
+        computed = 0
+        for job, combiner, outcome in zip(jobs, combiners, outcomes, strict=True):
+            if not isinstance(outcome, WireError):
+                computed += job.drops
+                if combiner is not None:
+                    outcome[RECEIVE_COMBINER.name] = combiner
+        if computed == sum([job.drops for job in jobs]):
+            self.costs.learn(jobs[0].key, computed, between.worked())
         elapsed = time.perf_counter() - began
         return [Answer(job, outcome, elapsed, check=check) for job, outcome in zip(jobs, outcomes, strict=True)]
 
@@ -249,7 +251,7 @@ class Device:
         first, began = requests[0], time.perf_counter()
         if self.device.type == "cuda" and first.scheme == "nflae" and first.near_field is None:
             with contextlib.suppress(UnusableChannels):
-                return list(self._precode(requests, interrupt, checked=False)), 0.0
+                return self._precode(requests, interrupt, checked=False), 0.0
         faults = [fault_of_request(request, interrupt) for request in requests]
         check = time.perf_counter() - began
         good = [request for request, fault in zip(requests, faults, strict=True) if fault is None]
@@ -259,7 +261,7 @@ class Device:
     def _predicted(self, job: Job, interrupts: Interrupts) -> Answer:
         """Predict the channels of a job, and precode them if it says so."""
         interrupts()
-        paused, began, worked = interrupts.seconds, time.perf_counter(), self.clock()
+        began, before = time.perf_counter(), interrupts.worked()
         request = job.request
         assert isinstance(request, PredictRequest)
         try:
@@ -268,21 +270,21 @@ class Device:
             return Answer(job, fault, time.perf_counter() - began)
         arrays = prediction_arrays(request, found)
         if request.options.precodes:
-            precoded = next(self._precode([precode_request(request, found)], interrupts))
+            (precoded,) = self._precode([precode_request(request, found)], interrupts)
             if isinstance(precoded, WireError):
                 return Answer(job, precoded, time.perf_counter() - began)
             arrays |= precoded
-        self.costs.learn(job.key, job.drops, self.clock() - worked - (interrupts.seconds - paused))
+        self.costs.learn(job.key, job.drops, interrupts.worked() - before)
         return Answer(job, {name: arrays[name] for name in request.want}, time.perf_counter() - began, found.notes)
 
     def _solved(self, job: Job, interrupts: Interrupts) -> Answer:
         """Solve the precoding problem of a job."""
         interrupts()
-        paused, began, worked = interrupts.seconds, time.perf_counter(), self.clock()
+        began, before = time.perf_counter(), interrupts.worked()
         request, outcome = job.request, fault_of_request(job.request, interrupts)
         found = self._solve(request, interrupts) if outcome is None else outcome
         if not isinstance(found, WireError):
-            self.costs.learn(job.key, job.drops, self.clock() - worked - (interrupts.seconds - paused))
+            self.costs.learn(job.key, job.drops, interrupts.worked() - before)
         return Answer(job, found, time.perf_counter() - began)
 
     def _solve(self, request: PrecodeRequest, interrupt: Interrupt) -> Arrays | WireError:
@@ -292,28 +294,29 @@ class Device:
 
     def _precode(
         self, requests: Sequence[PrecodeRequest], interrupt: Interrupt, checked: bool = True
-    ) -> Iterator[Arrays | WireError]:
+    ) -> list[Arrays | WireError]:
         if len(requests) > 1 and sum(len(request.channels) for request in requests) > self._most_drops(requests[0]):
-            for request in requests:
-                yield from self._precode([request], interrupt, checked)
-            return
+            return [outcome for request in requests for outcome in self._precode([request], interrupt, checked)]
         wanted = requests[0].want if len(requests) == 1 else {name for request in requests for name in request.want}
         if self.device.type == "cuda":  # by which `is_finite` reads one number per drop
             wanted = {*wanted, "sum_rate"}
         whole = self._in_blocks(requests, wanted, interrupt, checked)
-        start = 0
+        outcomes: list[Arrays | WireError] = []
+        start, arrays = 0, whole
         for request in requests:
             stop = start + len(request.channels)
-            arrays: Arrays = {name: values[start:stop] for name, values in whole.items()}
+            if len(requests) > 1:
+                arrays = {name: values[start:stop] for name, values in whole.items()}
+            outcomes.append({name: arrays[name] for name in request.want} if is_finite(arrays) else OVERFLOW)
             start = stop
-            yield {name: arrays[name] for name in request.want} if is_finite(arrays) else OVERFLOW
+        return outcomes
 
     def _in_blocks(
         self, requests: Sequence[PrecodeRequest], wanted: Collection[str], interrupt: Interrupt, checked: bool
     ) -> Arrays:
         """Compute the wanted arrays for all drops: of several requests at once, of one in blocks."""
         first = requests[0]
-        drops = sum(len(request.channels) for request in requests)
+        drops = sum([len(request.channels) for request in requests])
         step = self._most_drops(first)
         if len(requests) == 1 and not self._is_recorded(first):
             step = min(step, self._drops_between_interrupts(first))

@@ -28,7 +28,7 @@ class Ended(BaseException):
 
 
 class Interrupts:
-    """Call an interrupt, and measure the time that it takes.
+    """Call an interrupt, and measure the time of the computation without those that it takes.
 
     Parameters
     ----------
@@ -37,23 +37,23 @@ class Interrupts:
     interrupt : callable
         Function without arguments; an exception of it ends the computation.
 
-    Attributes
-    ----------
-    seconds : float
-        Time that the interrupts have taken, s.
     """
 
     def __init__(self, clock: Callable[[], float], interrupt: Interrupt) -> None:
         self._clock, self._interrupt = clock, interrupt
-        self._last = clock()
-        self.seconds = 0.0
+        self._began = self._last = clock()
+        self._paused = 0.0
+
+    def worked(self) -> float:
+        """Return the time since the start, that of the interrupts excepted, s."""
+        return self._clock() - self._began - self._paused
 
     def __call__(self) -> None:
         """Call the interrupt."""
-        self.seconds -= self._clock()
+        self._paused -= self._clock()
         self._interrupt()
         self._last = self._clock()
-        self.seconds += self._last
+        self._paused += self._last
 
     def within(self) -> None:
         """Call the interrupt between the iterations of a block that has taken the time of one."""

@@ -6,8 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 from nflae_bridge.live.protocol.headers import Frame, PrecodeHeader, PredictHeader
 from nflae_bridge.live.protocol.messages import PLAIN, PrecodeRequest, PredictRequest, TrackRequest, stated_problem
@@ -89,6 +88,15 @@ class Job:
         Size of the request, bytes.
     accepted : float
         End of its decoding and checks on the same clock, s.
+
+    Attributes
+    ----------
+    client : bytes
+        Identity of the client.
+    key : BatchKey
+        Fields equal for all jobs of a micro-batch.
+    drops : int
+        Number of drops.
     """
 
     envelope: list[Frame]
@@ -96,21 +104,16 @@ class Job:
     arrived: float
     size: int = 0
     accepted: float = 0.0
+    client: bytes = field(init=False)
+    key: BatchKey = field(init=False)
+    drops: int = field(init=False)
 
-    @property
-    def drops(self) -> int:
-        """Number of drops."""
-        return self.request.size[0]
-
-    @cached_property
-    def client(self) -> bytes:
-        """Identity of the client."""
-        return bytes(self.envelope[0]) if self.envelope else b""
-
-    @cached_property
-    def key(self) -> BatchKey:
-        """Fields equal for all jobs of a micro-batch."""
-        return batch_key(self.request)
+    def __post_init__(self) -> None:
+        vars(self).update(
+            client=bytes(self.envelope[0]) if self.envelope else b"",
+            key=batch_key(self.request),
+            drops=self.request.size[0],
+        )
 
 
 def batch_key(request: PrecodeRequest) -> BatchKey:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -152,8 +153,10 @@ def is_finite(arrays: Arrays) -> bool:
     -------
     bool
     """
-    checked = next((arrays[name] for name in ("sum_rate", "precoder", "power") if name in arrays), None)
-    return checked is None or bool(np.isfinite(np.add.reduce(checked, None)))
+    for name in ("sum_rate", "precoder", "power"):
+        if name in arrays:
+            return cmath.isfinite(np.add.reduce(arrays[name], None))
+    return True
 
 
 def trial_name(key: ProblemKey, spec: str) -> str:

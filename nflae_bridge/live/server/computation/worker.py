@@ -125,9 +125,14 @@ class Worker:
         list of Answer
             In any order. A job whose deadline has passed, or whose client has disconnected, is not computed.
         """
-        answers = [Answer(job, fault, 0.0) for job in jobs if (fault := self._reason_to_end(job)) is not None]
-        ended = {id(answer.job) for answer in answers}
-        jobs = [job for job in jobs if id(job) not in ended]
+        answers: list[Answer] = []
+        given, jobs = jobs, []
+        for job in given:
+            fault = self._reason_to_end(job)
+            if fault is None:
+                jobs.append(job)
+            else:
+                answers.append(Answer(job, fault, 0.0))
         if not jobs:
             return answers
         if self._device.costs.untried(jobs[0].key):
@@ -206,10 +211,10 @@ class Worker:
         """
         clock = self._device.clock
         began, paused = clock(), 0.0
-        clients = frozenset(job.client for job in jobs) | (interrupted or frozenset())
-        expected = self._device.costs.estimate(jobs[0].key, sum(job.drops for job in jobs))
+        clients = frozenset([job.client for job in jobs]) | (interrupted or frozenset())
 
         def is_shorter(job: Job) -> int:
+            expected = self._device.costs.estimate(jobs[0].key, sum(job.drops for job in jobs))
             worked = clock() - began - paused
             left = expected - worked if worked < expected else worked  # an estimate that was too small is doubled
             passes = job.client not in clients and not self._device.costs.untried(job.key)

@@ -318,7 +318,7 @@ class Connections:
 
     def _write(self, connection: _Connection, parts: Sequence[Frame]) -> None:
         """Have bytes sent at the end of the turn."""
-        connection.outbox += (memoryview(part) for part in parts)
+        connection.outbox.extend(map(memoryview, parts))
         size = sum(map(len, parts))
         connection.unread += size
         self._unread += size
