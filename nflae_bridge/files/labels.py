@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,12 +15,13 @@ from torch import Tensor
 
 from matlab_io.containers.variable import NUMERIC_CLASSES, Variable, shape_text
 from matlab_io.errors import NflaeError
+from nflae_bridge.engine.engine import Engine
 from nflae_bridge.files.budget.variables import read_per_user, users_by_drops, variable_shape
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Precoding, Scheme
 from simulator.geometry.panel_labels import panel_near_field_score
 from simulator.geometry.panels import UniformPlanarArray, parse_panel
-from simulator.geometry.single_wave import is_single_wave
+from simulator.geometry.single_wave import is_single_wave, strongest_waves
 
 if TYPE_CHECKING:
     from matlab_io import ChannelFile
@@ -36,6 +39,7 @@ __all__ = [
     "read_labels",
     "stated_panel",
     "strongest_antenna",
+    "wave_scores",
 ]
 
 NO_VARIABLE = "none"
@@ -45,6 +49,9 @@ PANEL_PREFIX = "upa:"
 UNDECIDED = 0.5
 """Near-field score of a user whose channel is not a single spherical wave."""
 
+_FAR = (0.0, 0.35, 0.7)
+_NEAR = (1.3, 1.65, 2.0, 4.0, 8.0, 20.0)
+_SLOPE = 0.1  # cycles per antenna
 _VARIABLE = "near_field"
 _ONE_RECEIVE_ANTENNA = 3  # axes of channels: drops, users, antennas
 Labels = npt.NDArray[np.bool_]
@@ -107,16 +114,64 @@ def precode_labelled(
         near = torch.from_numpy(given).to(channels.device)
         precoding, score = scheme(ChannelBatch(channels, near), budget), near.double()
         return replace(precoding, compute_labels=lambda: (near, score))
-    if source.score is None:
+    classify = source.score
+    if classify is None and isinstance(scheme, Engine) and scheme.network.encoder.classifies:
+        classify = scheme.near_field_score
+    if classify is None:
         precoding = scheme(ChannelBatch(channels), budget)
         near, score = precoding.near_field, precoding.near_field_score
+        is_single = is_single_wave(labelled) if source.tests_waves else None
     else:
-        score = source.score(labelled)
+        score, is_single = wave_scores(classify, labelled) if source.tests_waves else (classify(labelled), None)
         near = score > UNDECIDED
         precoding = scheme(ChannelBatch(channels, near), budget)
-    if source.tests_waves:
-        score = torch.where(is_single_wave(labelled), score, UNDECIDED)
+    if is_single is not None:
+        score = torch.where(is_single, score, UNDECIDED)
     return replace(precoding, compute_labels=lambda: (near, score))
+
+
+def wave_scores(classify: Callable[[Tensor], Tensor], channels: Tensor) -> tuple[Tensor, Tensor]:
+    """Score users by the curvature where it is clear and off the border, else by a classifier; test for single waves.
+
+    Parameters
+    ----------
+    classify : callable
+        Near-field scores, float64 (drops, users), of channels, complex64 (drops, users, antennas).
+    channels : Tensor
+        Complex64, (drops, users, antennas).
+
+    Returns
+    -------
+    score : Tensor
+        Near-field scores, float64 (drops, users). Of users whose wave is clear (`strongest_waves`) with a curvature
+        below 0.7 or between 1.3 and 20, which the border at 0.97 parts, they are the scores that `classify` gives to
+        waves of the same curvature without scattering.
+    is_single : Tensor
+        Result of `is_single_wave`, bool (drops, users).
+    """
+    waves = strongest_waves(channels)
+    curvature = waves.curvature.numpy(force=True).reshape(-1)
+    far, near = curvature < _FAR[-1], (curvature > _NEAR[0]) & (curvature < _NEAR[-1])
+    doubtful = np.flatnonzero(~(far | near))
+    if len(doubtful) == len(curvature):
+        return classify(channels), waves.single
+    users, references = channels.reshape(-1, channels.shape[-1]), _reference_waves(channels.shape[-1])
+    found = classify(torch.cat([users[torch.from_numpy(doubtful)], references]).unsqueeze(0))[0].numpy()
+    found, known = found[: len(doubtful)], found[len(doubtful) :]
+    of_far, of_near = known[: len(_FAR)], known[len(_FAR) :]
+    if of_far.max() > UNDECIDED or of_near.min() <= UNDECIDED:  # a classifier of another border
+        return classify(channels), waves.single
+    score = np.where(far, np.interp(curvature, _FAR, of_far), np.interp(curvature, _NEAR, of_near))
+    score[doubtful] = found
+    return torch.from_numpy(score.reshape(waves.single.shape)), waves.single
+
+
+@lru_cache(8)
+def _reference_waves(antennas: int) -> Tensor:
+    """Return waves of the curvatures `_FAR`, then `_NEAR`, at a slope, complex64 (curvatures, antennas)."""
+    t = (torch.arange(antennas, dtype=torch.float64) + 0.5) / antennas - 0.5
+    cycles = torch.tensor([*_FAR, *_NEAR], dtype=torch.float64)[:, None] * t.square() + _SLOPE * antennas * t
+    return torch.polar(torch.ones_like(cycles), -2 * math.pi * cycles).to(torch.complex64)
 
 
 def strongest_antenna(channels: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from functools import cache, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +27,10 @@ LEAST_DETECTED = 0.3
 LEAST_ANTENNAS = 32
 """Antennas below which the test is not made: the wave that fits best explains too much of any channel."""
 
+LEAST_CLEAR_ANTENNAS = 128
+"""Antennas below which no curvature is given: a few scattered paths then pass for the phase of a wave."""
+
+_CLEAR_REPETITION, _CLEAR_SHARE = 0.8, 0.8
 _BINS = 16
 _LARGEST = (1.0, 1.5, 3.0)  # linear, quadratic and cubic phase of the table, cycles over t, t^2, t^3 with |t| <= 1/2
 _STEPS = (7, 5, 3)
@@ -35,6 +40,23 @@ _PART = 1 << 17  # users x antennas whose intermediate results stay in a process
 _TABULATED = 512  # antennas up to which the chirps of all tones are tabulated, 2 MB
 _LEAST_NORM = 1e-9  # of a channel whose products are in the range of single precision
 _TINY = torch.finfo(torch.float32).tiny
+
+
+class Waves(NamedTuple):
+    """Hold what is known of the strongest wave of channels.
+
+    Attributes
+    ----------
+    single
+        The channel is a single spherical or plane wave at a uniform linear array, noise excepted, bool (...).
+    curvature
+        Magnitude of the curvature, cycles over t^2 with |t| <= 1/2 over the aperture, float32 (...); in the far field
+        0, at a distance r broadside of an array of aperture D, D^2 / (2 lambda r). NaN where scattering or noise may
+        have moved it.
+    """
+
+    single: Tensor
+    curvature: Tensor
 
 
 def is_single_wave(channels: Tensor) -> Tensor:
@@ -50,21 +72,46 @@ def is_single_wave(channels: Tensor) -> Tensor:
     Tensor
         bool (...), on the device of ``channels``; true without a test below `LEAST_ANTENNAS` antennas.
     """
+    return strongest_waves(channels).single
+
+
+def strongest_waves(channels: Tensor) -> Waves:
+    """Test channels as `is_single_wave` does, and estimate the curvatures of clear waves.
+
+    A wave is clear if two tests without a table of phases find it: the products y_(n + m) y_n^* have the largest sum
+    that the energies of both parts of the array permit, up to a factor of 0.8 in power, and three bins of the spectrum
+    without the curvature hold 0.8 of the energy.
+
+    Parameters
+    ----------
+    channels
+        complex64 (..., antennas), of any scale, phase and spacing of the antennas.
+
+    Returns
+    -------
+    Waves
+        Without a test below `LEAST_ANTENNAS` antennas, without a curvature below `LEAST_CLEAR_ANTENNAS`.
+    """
     antennas = channels.shape[-1]
     if antennas < LEAST_ANTENNAS or not channels.numel():
-        return torch.ones(channels.shape[:-1], dtype=torch.bool, device=channels.device)
+        single = torch.ones(channels.shape[:-1], dtype=torch.bool, device=channels.device)
+        return Waves(single, torch.full(single.shape, torch.nan, device=channels.device))
     users = channels.reshape(-1, antennas)
     parts = torch.split(users, max(1, _PART // antennas)) if users.device.type == "cpu" else [users]
-    return torch.cat([_is_single_wave(part) for part in parts]).reshape(channels.shape[:-1])
+    found = [_strongest_waves(part) for part in parts]
+    return Waves(*(torch.cat(values).reshape(channels.shape[:-1]) for values in zip(*found, strict=True)))
 
 
-def _is_single_wave(users: Tensor) -> Tensor:
+def _strongest_waves(users: Tensor) -> Waves:
     (users, energy), antennas = _in_range(users), users.shape[-1]
-    single = _share(users, energy, antennas // _LAGS[0]) >= LEAST_SHARE
+    peaks = _peaks(users, antennas // _LAGS[0])
+    curvature = _clear_curvature(peaks, users, energy)
+    single = _is_single(peaks, energy, ~curvature.isnan())
     if antennas <= _FEW_ANTENNAS and not bool(single.all()):
         rest = torch.nonzero(~single).squeeze(-1)
-        single[rest] = _share(users[rest], energy[rest], antennas // _LAGS[1]) >= LEAST_SHARE
-    return single
+        again = _peaks(users[rest], antennas // _LAGS[1])
+        single[rest] = _is_single(again, energy[rest], torch.zeros_like(rest, dtype=torch.bool))
+    return Waves(single, curvature)
 
 
 def _in_range(users: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,7 +119,7 @@ def _in_range(users: Tensor) -> tuple[Tensor, Tensor]:
     users = users.resolve_conj()
     parts = torch.view_as_real(users).flatten(-2)
     if users.device.type == "cpu":
-        energy = np.einsum("un,un->u", parts.numpy(), parts.numpy())
+        energy = np.vecdot(parts.numpy(), parts.numpy())
         least, largest = np.minimum.reduce(energy, initial=1), np.maximum.reduce(energy, initial=1)
         if least > _LEAST_NORM**2 and largest < _LEAST_NORM**-2:
             return users, torch.from_numpy(energy)
@@ -81,42 +128,95 @@ def _in_range(users: Tensor) -> tuple[Tensor, Tensor]:
     return torch.view_as_complex(parts.reshape(*users.shape, 2)), energy
 
 
-def _share(users: Tensor, energy: Tensor, lag: int) -> Tensor:
-    """Return the share of the energy, without that of noise, in the strongest wave of channels.
+class _Peaks(NamedTuple):
+    """Hold the peaks of the two spectra of channels.
 
-    Parameters
+    Attributes
     ----------
-    users
-        complex64 (users, antennas).
-    energy
-        ||y||^2, float32 (users,).
     lag
         m, in antennas.
-
-    Returns
-    -------
-    Tensor
-        float32 (users,); with the noise where less than `LEAST_DETECTED`.
+    tones
+        Magnitude of the spectrum of y_(n + m) y_n^*, float32 (users, antennas).
+    tone
+        Its peak, int64 (users,).
+    bins
+        Spectrum of the channel without the curvature, complex64 (users, antennas).
+    spectrum
+        Its magnitude.
+    strongest
+        Its peak, int64 (users, 1).
     """
+
+    lag: int
+    tones: Tensor
+    tone: Tensor
+    bins: Tensor
+    spectrum: Tensor
+    strongest: Tensor
+
+
+def _peaks(users: Tensor, lag: int) -> _Peaks:
+    """Find curvature and angle of the strongest wave of channels, complex64 (users, antennas), as bins."""
     antennas = users.shape[-1]
     products = users[:, lag:] * users[:, : antennas - lag].conj()
-    tone = _peak(_magnitude(torch.fft.fft(products, n=antennas)))
+    tones = _magnitude(torch.fft.fft(products, n=antennas))
+    tone = _peak(tones)
     if antennas <= _TABULATED:
         flattened = _rows(_all_chirps(antennas, lag, users.device), tone)
     else:
         flattened = _chirps(tone, antennas, lag)
     bins = torch.fft.fft(flattened.mul_(users))
     spectrum = _magnitude(bins)
-    strongest = _peak(spectrum).unsqueeze(-1)
-    share = spectrum.gather(-1, strongest).squeeze(-1).square() / (antennas * energy)
-    weak = torch.nonzero(share < LEAST_SHARE).squeeze(-1)
+    return _Peaks(lag, tones, tone, bins, spectrum, _peak(spectrum).unsqueeze(-1))
+
+
+def _clear_curvature(peaks: _Peaks, users: Tensor, energy: Tensor) -> Tensor:
+    """Return the curvatures of `Waves`, by a parabola through the peak of the tones."""
+    (count, antennas), lag = users.shape, peaks.lag
+    if users.device.type != "cpu" or antennas < LEAST_CLEAR_ANTENNAS:
+        return torch.full_like(energy, torch.nan)
+    tones, spectrum, tone = peaks.tones.numpy(), peaks.spectrum.numpy(), peaks.tone.numpy()
+    rows, steps = np.arange(count)[:, None], np.arange(-1, 2)
+    below, top, above = tones[rows, (tone[:, None] + steps) % antennas].T
+    around = spectrum[rows, (peaks.strongest.numpy() + steps) % antennas]
+    parts = torch.view_as_real(users).flatten(-2).numpy()
+    first, last = parts[:, : 2 * (antennas - lag)], parts[:, 2 * lag :]
+    is_clear = top * top >= _CLEAR_REPETITION * np.vecdot(first, first) * np.vecdot(last, last)
+    is_clear &= np.vecdot(around, around) >= _CLEAR_SHARE * antennas * energy.numpy()
+    between = (above - below) / np.maximum(2 * (2 * top - below - above), _TINY)
+    bins = (tone + antennas // 2) % antennas - antennas // 2 + between
+    curvature = np.where(is_clear, np.abs(bins) * (antennas / (2 * lag)), np.nan)
+    return torch.from_numpy(curvature.astype(np.float32))
+
+
+def _is_single(peaks: _Peaks, energy: Tensor, is_clear: Tensor) -> Tensor:
+    """Return whether one wave has `LEAST_SHARE` of the energy without that of noise, as clear waves have.
+
+    Parameters
+    ----------
+    peaks
+        Result of `_peaks`.
+    energy
+        ||y||^2, float32 (users,).
+    is_clear
+        Channels that need no test, bool (users,).
+
+    Returns
+    -------
+    Tensor
+        bool (users,).
+    """
+    strongest = peaks.spectrum.gather(-1, peaks.strongest).squeeze(-1)
+    single = is_clear | (strongest.square() >= LEAST_SHARE * peaks.spectrum.shape[-1] * energy)
+    weak = torch.nonzero(~single).squeeze(-1)
     if len(weak):
-        share[weak] = _share_in_detail(bins[weak], spectrum[weak], strongest[weak], energy[weak])
-    return share
+        detailed = _share_in_detail(peaks.bins[weak], peaks.spectrum[weak], peaks.strongest[weak], energy[weak])
+        single[weak] = detailed >= LEAST_SHARE
+    return single
 
 
 def _share_in_detail(bins: Tensor, spectrum: Tensor, strongest: Tensor, energy: Tensor) -> Tensor:
-    """Return the shares of `_share` between the grids of angles and curvatures, and beside noise.
+    """Return the share of the energy in the strongest wave, between the grids of angles and curvatures, beside noise.
 
     Parameters
     ----------
@@ -125,12 +225,12 @@ def _share_in_detail(bins: Tensor, spectrum: Tensor, strongest: Tensor, energy: 
     strongest
         Its peak, int64 (users, 1).
     energy
-        As in `_share`.
+        As in `_is_single`.
 
     Returns
     -------
     Tensor
-        float32 (users,).
+        float32 (users,); with the noise where less than `LEAST_DETECTED`.
     """
     antennas = bins.shape[-1]
     around = (strongest + torch.arange(-(_BINS // 2), _BINS // 2, device=bins.device)) % antennas

@@ -14,11 +14,12 @@ from matlab_io.errors import NflaeError
 from nflae_bridge import precode
 from nflae_bridge.cli.commands.channels.precode import _fallback_meaning
 from nflae_bridge.engine.schemes import load_network
-from nflae_bridge.files.labels import LabelSource, precode_labelled, read_labels
+from nflae_bridge.files.labels import LabelSource, precode_labelled, read_labels, wave_scores
 from simulator.channels.scenario import scenario
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch
 from simulator.geometry.near_field import far_field_test
+from simulator.geometry.single_wave import is_single_wave
 from simulator.schemes import scheme
 from tests.channel_files import Run, WriteMat, load, random_channels
 
@@ -218,6 +219,47 @@ def test_undecided_users_keep_the_label_that_c3_went_by() -> None:
     torch.testing.assert_close(
         alone.power, precode_labelled(network, channels, LinkBudget(alpha_c=0.3), LabelSource(), None).power
     )
+
+
+@pytest.mark.parametrize(("name", "antennas", "most"), [("paper", 128, 0.15), ("paper", 256, 0.4), ("uav", 256, 0.9)])
+def test_labels_by_the_curvature_are_those_of_the_classifier(name: str, antennas: int, most: float) -> None:
+    channels = scenario(name, 10, antennas).draw(100, torch.Generator().manual_seed(3)).channels
+    network, classified = load_network("tiny", "cpu"), []
+
+    def classify(users: torch.Tensor) -> torch.Tensor:
+        classified.append(users.shape[:-1].numel())
+        return network.near_field_score(users)
+
+    score, is_single = wave_scores(classify, channels)
+    expected = network.near_field_score(channels)
+    assert torch.equal(score > 0.5, expected > 0.5)
+    assert float((score - expected).abs().max()) < 0.1
+    assert torch.equal(is_single, is_single_wave(channels))
+    assert sum(classified) < most * 1000
+
+
+def test_curvatures_near_the_border_and_beyond_the_classifier_are_classified() -> None:
+    curvature = torch.tensor([0.0, 0.65, 0.75, 0.97, 1.25, 1.35, 3.0, 19.5, 20.5], dtype=torch.float64)
+    t = (torch.arange(256) + 0.5) / 256 - 0.5
+    waves = torch.exp(2j * torch.pi * curvature[:, None] * t.square()).to(torch.complex64)[None]
+    given = []
+
+    def classify(users: torch.Tensor) -> torch.Tensor:
+        given.append(users)
+        return load_network("tiny", "cpu").near_field_score(users)
+
+    score, _ = wave_scores(classify, waves)
+    doubtful = [2, 3, 4, 8]
+    assert len(given) == 1
+    assert torch.equal(given[0][0, :4], waves[0, doubtful])
+    torch.testing.assert_close(score, load_network("tiny", "cpu").near_field_score(waves), atol=1e-3, rtol=0)
+
+    def other_border(users: torch.Tensor) -> torch.Tensor:
+        given.append(users)
+        return torch.full(users.shape[:-1], 0.8, dtype=torch.float64)
+
+    assert (wave_scores(other_border, waves)[0] == 0.8).all()
+    assert torch.equal(given[-1], waves)
 
 
 def test_the_fallback_line_says_what_it_means() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from simulator.channels.scenario import scenario
 from simulator.csi.impairments import noisy_csi
-from simulator.geometry.single_wave import LEAST_ANTENNAS, is_single_wave
+from simulator.geometry.single_wave import LEAST_ANTENNAS, LEAST_CLEAR_ANTENNAS, is_single_wave, strongest_waves
 
 
 def share_found(channels: Tensor) -> float:
@@ -83,3 +83,37 @@ def test_shapes_and_small_arrays() -> None:
     mixed = torch.randn(1000, 64, dtype=torch.complex64, generator=generator)  # more than one part
     mixed[::7] = 2
     assert torch.equal(torch.nonzero(is_single_wave(mixed)).squeeze(-1), torch.arange(0, 1000, 7))
+
+
+def chirps(curvature: Tensor, antennas: int, slope: float = 0.137) -> Tensor:
+    """Waves of curvatures in cycles over t^2, |t| <= 1/2, and a slope in cycles per antenna, (waves, antennas)."""
+    t = (torch.arange(antennas, dtype=torch.float64) + 0.5) / antennas - 0.5
+    cycles = curvature.double()[:, None] * t.square() + slope * antennas * t
+    return torch.polar(torch.ones_like(cycles), 2 * math.pi * cycles).to(torch.complex64)
+
+
+@pytest.mark.parametrize("antennas", [LEAST_CLEAR_ANTENNAS, 201, 256, 640])
+def test_curvatures_are_those_of_the_waves_at_any_sign_slope_scale_and_with_noise(antennas: int) -> None:
+    generator = torch.Generator().manual_seed(antennas)
+    curvature = torch.linspace(-25, 25, 401)
+    waves = chirps(curvature, antennas)
+    for channels in (waves, 1e-25j * waves, chirps(curvature, antennas, -0.31), noisy_csi(waves, 13, generator)):
+        found = strongest_waves(channels)
+        clear = ~found.curvature.isnan()  # but between the grids of angle and curvature
+        assert clear.float().mean() > 0.7
+        assert float((found.curvature - curvature.abs())[clear].abs().max()) < 0.1
+        assert found.single.all()
+
+
+def test_no_curvature_where_it_is_not_clear() -> None:
+    generator = torch.Generator().manual_seed(2)
+    waves = chirps(torch.linspace(0, 5, 50), 256)
+    two = waves + 0.5 * chirps(torch.linspace(0, 5, 50), 256, 0.4)
+    # The halves of the array repeat each other, but one angle does not explain them; then the reverse.
+    repeated = (chirps(torch.zeros(50), 256, 0.25) + chirps(torch.zeros(50), 256, 0.5)).mul_(0.7)
+    switched = waves.clone()
+    switched[:, 128:] = torch.randn(50, 128, dtype=torch.complex64, generator=generator)
+    for channels in (two, repeated, switched, noisy_csi(waves, 3, generator)):
+        assert strongest_waves(channels).curvature.isnan().all()
+    assert strongest_waves(waves[:, : LEAST_CLEAR_ANTENNAS - 1]).curvature.isnan().all()
+    assert strongest_waves(waves[:, : LEAST_ANTENNAS - 1]).curvature.isnan().all()
