@@ -23,7 +23,8 @@ _UNIT = LinkBudget(power=1.0, noise_power=1.0)
 def _solve(channels: Tensor, scheme: str, model: str, refine: int) -> tuple[Tensor, Tensor]:
     """Return precoders, complex64 (drops, users, antennas), and P_k / P, float64 (drops, users)."""
     solver = cached_scheme(scheme, model, str(channels.device), refine)
-    blocks = torch.split(channels, drops_per_block(*channels.shape[1:]))
+    _, users, antennas = channels.shape
+    blocks = torch.split(channels, drops_per_block(users, antennas, device_type=channels.device.type))
     solved = [solver(ChannelBatch(block), _UNIT) for block in blocks]
     return torch.cat([each.precoder for each in solved]), torch.cat([each.power for each in solved])
 

@@ -20,6 +20,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "bool": np.dtype("?"),
 }
 _COPIED_BYTES = 64 << 10  # below this size a copy takes less time than a view
+_MOST_KEPT = 2  # size, relative to an array, of the memory that a view of it may keep in use
 
 
 def read_array(frame: Frame, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
@@ -66,14 +67,14 @@ def little_endian(array: Array) -> Frame:
     Returns
     -------
     bytes or memoryview
-        Little-endian; a copy of a small array, and of a view of a larger one.
+        Little-endian; a copy of a small array, and of a view that would keep more than twice its size in use.
     """
     dtype = array.dtype.newbyteorder("<")
     if dtype != array.dtype:
         array = array.astype(dtype)
     if array.nbytes < _COPIED_BYTES:
         return array.tobytes()
-    if isinstance(array.base, np.ndarray) and array.base.nbytes > array.nbytes:
+    if isinstance(array.base, np.ndarray) and array.base.nbytes > _MOST_KEPT * array.nbytes:
         array = array.copy()  # a view would keep the arrays of its whole batch until the client has read it
     raw: memoryview = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     return raw

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ class FakeCuda:
         self.made = 0  # streams
         self.captured_on: set[FakeStream] = set()
         self.replayed_on: set[FakeStream] = set()
-        self.locked: list[weakref.ref[Tensor]] = []  # tensors in page-locked memory
+        self.locked: list[weakref.ref[Any]] = []  # page-locked memory, as long as it is in use
         self.default = FakeStream(self)
         self._of_thread = threading.local()
 
@@ -40,6 +41,11 @@ class FakeCuda:
             self._of_thread.streams = [self.default]
         found: list[FakeStream] = self._of_thread.streams
         return found
+
+    def is_locked(self, tensor: Tensor) -> bool:
+        """Whether a tensor lies in page-locked memory that is in use."""
+        held = [found for reference in self.locked if (found := reference()) is not None]
+        return any(0 <= tensor.data_ptr() - found.ctypes.data < found.nbytes for found in held)
 
     @property
     def current(self) -> FakeStream:
@@ -103,9 +109,11 @@ def unpinned(cuda: FakeCuda, make: Callable[..., Tensor]) -> Callable[..., Tenso
 
     def made(*sizes: Any, pin_memory: bool = False, **options: Any) -> Tensor:
         tensor = make(*sizes, **options)
-        if pin_memory:
-            cuda.locked.append(weakref.ref(tensor))
-        return tensor
+        if not pin_memory or not tensor.nbytes:
+            return tensor
+        memory = np.empty(tensor.nbytes, np.uint8)
+        cuda.locked.append(weakref.ref(memory))
+        return torch.from_numpy(memory).view(tensor.dtype).reshape(tensor.shape)
 
     return made
 
@@ -163,6 +171,6 @@ def install(patch: pytest.MonkeyPatch) -> FakeCuda:
     patch.setattr(torch.cuda, "graph", graph)
     patch.setattr(torch, "empty", unpinned(cuda, torch.empty))
     patch.setattr(torch, "empty_like", unpinned(cuda, torch.empty_like))
-    patch.setattr(Tensor, "is_pinned", lambda self: False)
+    patch.setattr(Tensor, "is_pinned", lambda self: cuda.is_locked(self))
     patch.setattr(module, "capture", capture)
     return cuda

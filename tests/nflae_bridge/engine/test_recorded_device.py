@@ -16,6 +16,7 @@ from nflae_bridge.engine.engine import Engine
 from nflae_bridge.engine.schemes import load_scheme
 from nflae_bridge.files.precode_file import precode_channels
 from nflae_bridge.live.errors import WireError
+from nflae_bridge.live.protocol.answers import describe_answer, encode_answer
 from nflae_bridge.live.protocol.messages import PrecodeRequest
 from nflae_bridge.live.server.computation.device import Device
 from nflae_bridge.live.server.computation.drops import page_locked_channels
@@ -81,6 +82,32 @@ def test_wmmse_is_recorded_with_the_labels_of_the_network(cuda: FakeCuda) -> Non
     found = outcomes(device, request)[0]
     assert cuda.captures == 1
     assert_alike(found, outcomes(plain, request)[0])
+
+
+def test_a_large_request_is_copied_once_and_its_precoders_leave_from_page_locked_memory(
+    cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device, copies, original = recording_device(), [], np.copyto
+    first, request = request_of(200), request_of(200, 2)
+    request.channels.flags.writeable = False  # as in a frame
+    outcomes(device, first)  # captures
+    locked = len(cuda.locked)
+
+    def copyto(to: Any, values: Any, **options: Any) -> None:
+        copies.append(values.nbytes)
+        original(to, values, **options)
+
+    monkeypatch.setattr(np, "copyto", copyto)
+    found = outcomes(device, request)[0]
+    assert copies == [request.channels.nbytes]
+    assert len(cuda.locked) == locked + 2  # the channels and the answer, of PyTorch's pool
+    names = [entry.name for entry in describe_answer(request)]
+    precoder = dict(zip(names, encode_answer(request, found, {}, {})[1:], strict=True))["precoder"]
+    assert cuda.is_locked(torch.frombuffer(precoder, dtype=torch.uint8))
+    assert np.frombuffer(precoder, np.uint8).ctypes.data == found["precoder"].ctypes.data
+    assert cuda.locked[-1]() is not None
+    del found, precoder
+    assert [held() for held in cuda.locked[-2:]] == [None, None]
 
 
 def test_channels_of_several_requests_are_joined_in_page_locked_memory(monkeypatch: pytest.MonkeyPatch) -> None:

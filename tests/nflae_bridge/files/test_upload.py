@@ -67,7 +67,8 @@ def test_uploaded_blocks_with_bad_drops_and_a_smaller_last_one_give_the_same_res
     found, expected = FakeResults(), FakeResults()
     summary = run(FakeFile(channels), found, uploads.watched(PRECODE))
     assert [start for start, _ in found.written] == list(range(0, 37, 4))
-    assert len(uploads.cuda.locked) == uploads.waited == uploads.stream.waits + 10 == 10
+    assert uploads.waited == 10
+    assert len(uploads.cuda.locked) == 9  # none for the last block, which is empty
     assert uploads.most <= 5  # two read ahead, one at hand over, one computed, one that is read
     assert uploads.in_use == 0
     with pytest.MonkeyPatch.context() as patch:
