@@ -56,6 +56,14 @@ def test_bench_keeps_its_tables(nflae: Run, tmp_path: Path, monkeypatch: pytest.
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bench.csv", "scaling.csv"]
 
 
+def test_a_bench_without_room_is_refused_before_it_measures(nflae: Run, tmp_path: Path) -> None:
+    quick = ("--schemes", "nflae,mrt,rzf", "--drops", 2, "--antennas", 4, "--users", 2, "--repeats", 1)
+    for more, size, refused in (((), "1.6x1.2in", True), (("--scaling",), "6x4in", True)):
+        done = nflae("bench", "-o", tmp_path / "out", "--batches", 1, *quick, *more, "--size", size)
+        assert (done.exit_code, "have no room for this plot" in done.stderr) == (1, refused)
+        assert not (tmp_path / "out").exists()
+
+
 def test_channels_of_rows_and_columns_are_drawn_as_a_panel(nflae: Run, write_mat: WriteMat, tmp_path: Path) -> None:
     source = write_mat(grid=random_channels(drops=2).T.reshape(2, 8, 3, 2, order="F"))
     plot = ("--scheme", "mrt", "--plot", tmp_path / "map.svg")

@@ -26,6 +26,7 @@ if importlib.util.find_spec("sionna") is None:
 from matlab_io import open_channels
 from matlab_io.errors import NflaeError
 from nflae_bridge.files.budget.choice import BudgetRequest, choose_budget
+from nflae_bridge.plots.look import FigureLook
 from nflae_bridge.studies.link.source import FileDrops, ScenarioDrops
 from simulator.csi.models import CsiModel, parse_csi
 from tests.channel_files import Run, WriteMat, random_channels
@@ -82,10 +83,21 @@ def test_tables_and_pictures(link: Link, write_mat: WriteMat) -> None:
         assert (folder / f"{name}.png").stat().st_size > 10_000
 
 
-def test_tables_are_kept_where_a_picture_has_no_room(nflae: Run, write_mat: WriteMat, tmp_path: Path) -> None:
+def test_tables_are_kept_where_a_picture_cannot_be_drawn(
+    nflae: Run, write_mat: WriteMat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     quick = ("--scheme", "mrt", "--modulation", "qpsk", "--symbols", 24, "--snr-db", "10", "--drops", 2)
-    done = nflae("link", write_mat(random_channels(drops=2)), "-o", tmp_path / "out", *quick, "--size", "1.2x1in")
-    assert (done.exit_code, "1.2 x 1 inches have no room" in done.stderr) == (1, True)
+    source = write_mat(random_channels(drops=2))
+    done = nflae("link", source, "-o", tmp_path / "out", *quick, "--refresh", 1, "--size", "1.2x1in")
+    assert (done.exit_code, "1.2 x 1 inches have no room" in done.stderr) == (1, True)  # before the study
+    assert not (tmp_path / "out").exists()
+
+    def refuse(*_: object) -> bytes:
+        raise NflaeError("no room")
+
+    monkeypatch.setattr(FigureLook, "render", refuse)
+    done = nflae("link", source, "-o", tmp_path / "out", *quick)
+    assert (done.exit_code, "no room" in done.stderr) == (1, True)
     assert {"link.csv", "users.csv"} <= {path.name for path in (tmp_path / "out").iterdir()}
 
 

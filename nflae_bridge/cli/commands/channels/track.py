@@ -134,6 +134,7 @@ def command(
             given = read_channels(file, mounting)
     for note in given.notes:
         warn(note)
+    _check_room(plot, given, look)
     found, forecasters = (find_track(given, ahead), ()) if model is None else _forecast(model, given, ahead)
     for note in track_doubts(found, given):
         warn(note)
@@ -161,6 +162,36 @@ def _forecast(folder: Path, given: TrackInput, ahead: int) -> tuple[Track, tuple
     return found, forecasters
 
 
+def _check_room(plot: Path | None, given: TrackInput, look: FigureLook) -> None:
+    """Check, before the users are tracked, that the size has room for the plot, drawn of known positions or a line."""
+    if plot is None or look.size is None:
+        return
+    import numpy as np
+
+    from nflae_bridge.plots.flights import FlightPicture, flight_figure
+
+    steps, users = given.seen.shape
+    way = np.stack([np.linspace(10, 100, steps), np.linspace(5, 20, steps)], -1)
+    known = next((each for each in (given.true, given.seen.gps) if each is not None), None)
+    picture = FlightPicture(
+        _title(given, users),
+        given.times,
+        np.repeat(way[:, None], users, 1) if known is None else np.where(np.isfinite(known), known, way[:, None]),
+        np.ones((steps, users)),
+        np.ones((steps, users), bool),
+        np.zeros((steps, users)),
+        (0.0, given.array.height),
+        given.array.tilt,
+        given.seen.gps,
+        given.true,
+    )
+    look.render(lambda: flight_figure(picture, look.size))
+
+
+def _title(given: TrackInput, users: int) -> str:
+    return f"{given.path.name}: {users} user{'s' * (users > 1)}"
+
+
 def _drawn(path: Path, found: Track, given: TrackInput, look: FigureLook) -> SideFile:
     """Draw the track as a figure, or an animation by the extension."""
     import numpy as np
@@ -170,7 +201,7 @@ def _drawn(path: Path, found: Track, given: TrackInput, look: FigureLook) -> Sid
 
     sines = given.sines if given.sines is not None else codebook_sines(given.array.antennas).numpy()
     picture = FlightPicture(
-        f"{given.path.name}: {found.beam.shape[1]} user{'s' * (found.beam.shape[1] > 1)}",
+        _title(given, found.beam.shape[1]),
         given.times,
         found.position,
         found.deviation,

@@ -182,6 +182,8 @@ def command(
         threads or torch.get_num_threads(),
         problem,
     )
+    if look.size is not None:
+        _check_room(settings, scaling, look)
     _announce(settings)
     make_folder(output)
     with progress("bench", rounds(settings), "rounds") as advance:
@@ -257,16 +259,20 @@ def _title(settings: Settings, what: str) -> tuple[str, list[str]]:
     return f"{what}: {_link(settings)}", [*stated, machines]
 
 
-def _draw(
-    output: Path,
-    rows: Sequence[Measurement],
-    scaled: Sequence[Scaled],
-    settings: Settings,
-    look: FigureLook,
-    kind: str,
-) -> None:
-    """Draw what is measured, once all tables are written."""
-    from nflae_bridge.network.checkpoint import write_atomically
+def _check_room(settings: Settings, scaling: bool, look: FigureLook) -> None:
+    """Check, before the comparison, that the size has room for its plots."""
+    from nflae_bridge.cli.commands.studies.placeholders import bench_rows, scaled_rows
+    from nflae_bridge.studies.benchmark.scaling import AXES
+
+    scaled = scaled_rows(settings, AXES) if scaling else []
+    for figure in _figures(bench_rows(settings), scaled, settings).values():
+        look.render(figure)
+
+
+def _figures(
+    rows: Sequence[Measurement], scaled: Sequence[Scaled], settings: Settings
+) -> dict[str, Callable[[], Figure]]:
+    """Return the functions that draw the plots, by name."""
     from nflae_bridge.plots.benchmark import bench_figure, scaling_figure
     from nflae_bridge.studies.benchmark.pareto import objective_name
 
@@ -280,6 +286,21 @@ def _draw(
     }
     if scaled:
         draw["scaling"] = lambda: scaling_figure(scaled, *_title(settings, "Time per drop, where not varied"))
+    return draw
+
+
+def _draw(
+    output: Path,
+    rows: Sequence[Measurement],
+    scaled: Sequence[Scaled],
+    settings: Settings,
+    look: FigureLook,
+    kind: str,
+) -> None:
+    """Draw what is measured, once all tables are written."""
+    from nflae_bridge.network.checkpoint import write_atomically
+
+    draw = _figures(rows, scaled, settings)
     for stem, figure in draw.items():
         write_atomically(output / f"{stem}.{kind}", look.render(figure, kind))
     fact("plotted", ", ".join(str(output / f"{stem}.{kind}") for stem in draw))

@@ -168,6 +168,8 @@ def command(
     settings = replace(settings, alpha_c=budget.alpha_c.value, min_rate=budget.min_rate.value)
     snr_db = default_sweep(budget) if sweep is None else sweep
     _announce(settings, budget, snr_db)
+    if look.size is not None:
+        _check_room(drop_source, settings, snr_db, refresh, look)
     record = UnitJournal(output, _identity(settings, drop_source, device))
     if record.outcomes:
         fact("resumed", f"{len(record.outcomes)} batches of an earlier run")
@@ -305,6 +307,38 @@ def _report(points: Sequence[Point], users: int, channel_uses: int) -> None:
     rows.show()
 
 
+def _check_room(
+    source: DropSource, settings: Settings, snr_db: Sequence[float], refresh: int | None, look: FigureLook
+) -> None:
+    """Check, before the study, that the size has room for its plots."""
+    from nflae_bridge.cli.commands.studies.placeholders import link_points
+    from nflae_bridge.studies.link.source import FileDrops
+
+    points = link_points(settings.schemes, snr_db, len(source.drops) if isinstance(source, FileDrops) else 0)
+    for figure in _pictures(points, source, settings, refresh).values():
+        look.render(figure)
+
+
+def _pictures(
+    points: Sequence[Point], source: DropSource, settings: Settings, refresh: int | None
+) -> dict[str, Callable[[], Figure]]:
+    """Return the functions that draw the plots, by name."""
+    from nflae_bridge.plots import link as pictures
+    from nflae_bridge.studies.link.source import FileDrops
+
+    users, uses, formats = source.users, settings.waveform.samples(settings.symbols), _formats(settings)
+    title = f"{formats[0] if len(formats) == 1 else settings.modulation}, {settings.csi} CSI"
+    draw: dict[str, Callable[[], Figure]] = {
+        "error_rates": lambda: pictures.error_rates_picture(points, title),
+        "goodput": lambda: pictures.goodput_picture(points, users, uses, title),
+        "evm": lambda: pictures.evm_picture(points, title),
+    }
+    if refresh is not None and isinstance(source, FileDrops):
+        drops = source.drops
+        draw["timeline"] = lambda: pictures.timeline_picture(points, drops, users, refresh, title)
+    return draw
+
+
 def _write(
     folder: Path,
     points: Sequence[Point],
@@ -315,22 +349,14 @@ def _write(
     kind: str,
 ) -> None:
     from nflae_bridge.cli.outputs import SideFile
-    from nflae_bridge.plots import link as pictures
     from nflae_bridge.studies.link import tables
     from nflae_bridge.studies.link.source import FileDrops
 
-    users, uses, formats = source.users, settings.waveform.samples(settings.symbols), _formats(settings)
-    title = f"{formats[0] if len(formats) == 1 else settings.modulation}, {settings.csi} CSI"
+    users, uses = source.users, settings.waveform.samples(settings.symbols)
     files = {"link.csv": tables.summary_table(points, users, uses), "users.csv": tables.users_table(points, uses)}
-    draw: dict[str, Callable[[], Figure]] = {
-        "error_rates": lambda: pictures.error_rates_picture(points, title),
-        "goodput": lambda: pictures.goodput_picture(points, users, uses, title),
-        "evm": lambda: pictures.evm_picture(points, title),
-    }
+    draw = _pictures(points, source, settings, refresh)
     if refresh is not None and isinstance(source, FileDrops):
-        drops = source.drops
-        files["timeline.csv"] = tables.timeline_table(points, drops, users, uses)
-        draw["timeline"] = lambda: pictures.timeline_picture(points, drops, users, refresh, title)
+        files["timeline.csv"] = tables.timeline_table(points, source.drops, users, uses)
     for name, content in files.items():
         SideFile(folder / name, content).save()
     fact("written", ", ".join(str(folder / name) for name in files))
