@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 
 _INTERRUPT: ContextVar[Callable[[], None] | None] = ContextVar("interrupt", default=None)
@@ -16,8 +16,7 @@ def check_interrupt() -> None:
         interrupt()
 
 
-@contextmanager
-def interrupted_by(interrupt: Callable[[], None]) -> Iterator[None]:
+def interrupted_by(interrupt: Callable[[], None]) -> AbstractContextManager[None]:
     """Have a function called between the steps of the iterative computations in a block.
 
     Parameters
@@ -26,13 +25,22 @@ def interrupted_by(interrupt: Callable[[], None]) -> Iterator[None]:
         Function without arguments, called once per step in the thread that computes. It may compute something else, or
         raise an exception, which ends the computation.
 
-    Yields
-    ------
-    None
+    Returns
+    -------
+    AbstractContextManager
         The function is called until the block ends.
     """
-    token = _INTERRUPT.set(interrupt)
-    try:
-        yield
-    finally:
-        _INTERRUPT.reset(token)
+    return _Interrupted(interrupt)
+
+
+class _Interrupted:
+    """Set the function of the current context while a block runs."""
+
+    def __init__(self, interrupt: Callable[[], None]) -> None:
+        self._interrupt = interrupt
+
+    def __enter__(self) -> None:
+        self._token = _INTERRUPT.set(self._interrupt)
+
+    def __exit__(self, *exception: object) -> None:
+        _INTERRUPT.reset(self._token)

@@ -270,11 +270,20 @@ class Connection:
             self._limit_wait(max(1, int(1e3 * seconds)))
         while True:
             try:
-                return self._released(decode_reply(self._socket.recv_multipart(flags), self._memory_of))
+                return self._released(decode_reply(self._message(flags), self._memory_of))
             except zmq.Again:
                 return None
             except WireError:
                 flags = zmq.NOBLOCK
+
+    def _message(self, flags: int) -> list[Frame]:
+        """Return the frames of the next message; `recv_multipart` reads an option of the socket for each of them."""
+        frames: list[Frame] = []
+        while True:
+            frame = self._socket.recv(flags, copy=False)
+            frames.append(frame.bytes)
+            if not frame.more:
+                return frames
 
     def _limit_wait(self, milliseconds: int) -> None:
         if milliseconds != self._longest_wait:

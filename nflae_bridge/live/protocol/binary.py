@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "float64": np.dtype("<f8"),
     "bool": np.dtype("?"),
 }
+_LITTLE_ENDIAN = "<|=" if sys.byteorder == "little" else "<|"
 _COPIED_BYTES = 64 << 10  # below this size a copy takes less time than a view
 _MOST_KEPT = 2  # size, relative to an array, of the memory that a view of it may keep in use
 
@@ -69,9 +71,8 @@ def little_endian(array: Array) -> Frame:
     bytes or memoryview
         Little-endian; a copy of a small array, and of a view that would keep more than twice its size in use.
     """
-    dtype = array.dtype.newbyteorder("<")
-    if dtype != array.dtype:
-        array = array.astype(dtype)
+    if array.dtype.byteorder not in _LITTLE_ENDIAN:
+        array = array.astype(array.dtype.newbyteorder("<"))
     if array.nbytes < _COPIED_BYTES:
         return array.tobytes()
     if isinstance(array.base, np.ndarray) and array.base.nbytes > _MOST_KEPT * array.nbytes:
