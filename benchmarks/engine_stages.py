@@ -7,8 +7,9 @@
 K = 10, N = 256, 20 dB, scenario `paper`. Parts are timed where the engine calls them, those within another part are
 indented. Means over calls, of the torch backend. Labels are computed when first read, and are not in "all". The last
 line is the time of the torch backend over that of the numpy backend (--ratios). --labels compares the labels of files,
-which follow from the curvature where it is clear, with those of the classifier alone: scenarios `paper` and `uav`, 128
-to 1,024 antennas, in processor time, the least of the blocks of 256 drops.
+which follow from the curvature where it is clear, with those of the classifier alone, the test for a single wave
+included, and both with beams and powers: scenarios `paper` and `uav`, 128 to 1,024 antennas, in processor time, the
+least of the blocks of 256 drops.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def print_ratios(model: str) -> None:
 
 def print_labels(model: str, drops: int) -> None:
     """Print time and differences of labels by curvature and classifier against those of the classifier alone."""
-    engine = Engine(load_model(model, torch.device("cpu")))
+    engine, budget = Engine(load_model(model, torch.device("cpu"))), LinkBudget(1.0, 0.01)
 
     def classified(channels: Tensor) -> tuple[Tensor, Tensor]:
         return engine.near_field_score(channels), is_single_wave(channels)
@@ -74,7 +75,7 @@ def print_labels(model: str, drops: int) -> None:
     ways = (classified, lambda channels: wave_scores(engine.near_field_score, channels))
     for name, antennas in itertools.product(("paper", "uav"), (128, 256, 512, 1024)):
         generator, users, different, largest = torch.Generator().manual_seed(1), 0, 0, 0.0
-        seconds = [math.inf, math.inf]
+        seconds = [math.inf] * 3
         for _ in range(-(-drops // 256)):
             channels = scenario(name, 10, antennas).draw(256, generator).channels
             scores = []
@@ -82,12 +83,15 @@ def print_labels(model: str, drops: int) -> None:
                 began = time.thread_time()
                 scores.append(way(channels)[0])
                 seconds[at] = min(seconds[at], time.thread_time() - began)
+            began = time.thread_time()
+            engine(ChannelBatch(channels), budget)
+            seconds[2] = min(seconds[2], time.thread_time() - began)
             users += scores[0].numel()
             different += int(((scores[0] > 0.5) != (scores[1] > 0.5)).sum())
             largest = max(largest, float((scores[0] - scores[1]).abs().max()))
-        times = " and ".join(f"{1e6 * each / 256:.1f}" for each in seconds)
-        differences = f"of {users} labels {different} differ, scores by {largest:.3f}"
-        print(f"{name}, N = {antennas}: {times} us per drop; {differences}", flush=True)
+        alone, by_curvature, beams = (1e6 * each / 256 for each in seconds)
+        times = f"{alone:.1f} and {by_curvature:.1f} us per drop, beams {beams:.1f}, ratio {by_curvature / beams:.2f}"
+        print(f"{name}, N = {antennas}: {times}; of {users} labels {different} differ, scores by {largest:.3f}")
 
 
 def arguments() -> argparse.Namespace:

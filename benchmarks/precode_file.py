@@ -12,10 +12,14 @@ Both read a file in the system's cache, and write into the cache: the strictest 
 dropped from the cache before every run and bare h5py too forces its results to the disk, as for a recording that is
 opened for the first time; only whole processes are compared then.
 
+The processor time of the whole processes, of all threads together, is compared too: other load on the machine affects
+it less.
+
 Files are in single precision and not compressed, as `nflae` writes them, so that reading takes little time. With
 ``--deflated`` they are as MATLAB's `save -v7.3` makes them by default, in double precision and deflated.
 
     python benchmarks/precode_file.py --gigabytes 2 -o precode_file.md
+    python benchmarks/precode_file.py --gigabytes 2 --effort fast
     python benchmarks/precode_file.py --gigabytes 2 --disk
     python benchmarks/precode_file.py --gigabytes 2 --deflated
 """
@@ -25,6 +29,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -101,29 +106,35 @@ def on_disk(path: Path, forget: bool = False) -> None:
         os.close(descriptor)
 
 
-def run(kind: str, source: Path, results: Path, target: Path, options: argparse.Namespace) -> tuple[float, float]:
-    """Return the duration of the whole process and of its work alone, s."""
+def run(
+    kind: str, source: Path, results: Path, target: Path, options: argparse.Namespace
+) -> tuple[float, float, float]:
+    """Return the duration of the whole process and of its work alone, and its processor time, s."""
     if kind == "precode":
         command = [sys.executable, "-m", "nflae_bridge.cli", "precode", str(source), "-o", str(target)]
         command += ["--scheme", options.scheme, "--device", options.device]
+        command += ["--effort", options.effort] if options.effort else []
     else:
         command = [sys.executable, __file__, "--bare", str(source), str(results), str(target)]
         command += ["--block", str(options.block), *(["--disk"] if options.disk else [])]
     if options.disk:
         on_disk(source, forget=True)
-    began = time.perf_counter()
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     output = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True).stdout
-    whole = time.perf_counter() - began
+    whole, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
     found = re.search(r"in ([\d.]+) s", output)
     assert found is not None, output
-    return whole, float(found[1])
+    return whole, float(found[1]), processor
 
 
-def table(seconds: dict[str, list[tuple[float, float]]], drops: int, disk: bool) -> str:
+def table(seconds: dict[str, list[tuple[float, float, float]]], drops: int, disk: bool) -> str:
     """Format medians and their ratios; with `disk` only those of whole processes."""
-    whole, work = ({kind: float(np.median([run[at] for run in seconds[kind]])) for kind in KINDS} for at in (0, 1))
+    whole, work, processor = (
+        {kind: float(np.median([run[at] for run in seconds[kind]])) for kind in KINDS} for at in range(3)
+    )
     lines = ["| | precode, s | bare h5py, s | ratio | drops/s |", "|---|---|---|---|---|"]
-    rows = [("whole process", whole), ("without start-up", work)]
+    rows = [("whole process", whole), ("without start-up", work), ("processor time, whole process", processor)]
     for name, median in rows[:1] if disk else rows:
         precode, bare_h5py = median["precode"], median["bare"]
         rate, ratio = drops / precode, precode / bare_h5py
@@ -142,7 +153,7 @@ def measured(folder: Path, options: argparse.Namespace) -> str:
         plain = source.rename(folder / "plain.mat")
         deflated(plain, source)
         plain.unlink()
-    seconds: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
+    seconds: dict[str, list[tuple[float, float, float]]] = {kind: [] for kind in KINDS}
     run(
         "precode", source, results, results, options
     )  # not counted: it fills the caches, and `bare` writes arrays like its results
@@ -154,7 +165,8 @@ def measured(folder: Path, options: argparse.Namespace) -> str:
     size = f"{ANTENNAS} antennas, {USERS} users, {drops} drops: {source.stat().st_size / 1e9:.2f} GB"
     storage = "from disk to disk" if options.disk else "in the cache"
     storage += ", double precision deflated" if options.deflated else ""
-    heading = f"{size}; {options.scheme}, {os.cpu_count()} cores, {options.rounds} rounds, {storage}"
+    effort = f" --effort {options.effort}" if options.effort else ""
+    heading = f"{size}; {options.scheme}{effort}, {os.cpu_count()} cores, {options.rounds} rounds, {storage}"
     return f"{heading}\n\n{table(seconds, drops, options.disk)}"
 
 
@@ -165,6 +177,7 @@ def main() -> None:
     parser.add_argument("--gigabytes", type=float, default=2.0, help="size of the channel file (default: 2)")
     parser.add_argument("--rounds", type=int, default=5, help="runs of each (default: 5)")
     parser.add_argument("--scheme", default="nflae", help="precoding scheme (default: nflae)")
+    parser.add_argument("--effort", choices=("fast", "balanced", "best"), help="effort of precode (default: best)")
     parser.add_argument("--device", default="cpu", help="device of precode (default: cpu)")
     parser.add_argument("--block", type=int, default=256, help="drops bare h5py reads at a time (default: 256)")
     parser.add_argument("--disk", action="store_true", help="from disk to disk instead of from cache to cache")

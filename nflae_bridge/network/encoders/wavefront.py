@@ -172,7 +172,7 @@ def subarray_beams(subarrays: Tensor, matrix: Tensor | None) -> tuple[Parts, Ten
     Parameters
     ----------
     subarrays
-        float32 (users, 16, 2 * length) of any scale; see `subarrays_of`.
+        float32 (users, 16, 2 * length), energies in the range of `scaled_to_range`; see `subarrays_of`.
     matrix
         `fourier` of the length; None: an FFT instead of the product with it.
 
@@ -183,15 +183,17 @@ def subarray_beams(subarrays: Tensor, matrix: Tensor | None) -> tuple[Parts, Ten
     energies : Tensor
         float32 (users, 3), as shares of the channel's energy.
     """
-    scale = torch.linalg.vector_norm(subarrays, dim=(1, 2), keepdim=True).clamp(min=_LEAST)
-    beams = _spectra(subarrays / scale, matrix)
+    beams = _spectra(subarrays, matrix)
+    users, count = beams.shape[0], beams.shape[-1]
     energy = beams.square().sum((1, 2))
     best = energy.argmax(-1, keepdim=True)
-    cyclic = torch.cat([energy[:, -OVERSAMPLING:], energy, energy[:, :OVERSAMPLING]], -1)
-    around = best + _neighbours(best.device)
-    outputs = beams.gather(-1, best.reshape(-1, 1, 1, 1).expand(-1, SUBARRAYS, 2, 1))[..., 0]
+    rows = torch.arange(users * SUBARRAYS * 2, device=beams.device).reshape(users, SUBARRAYS, 2)
+    outputs = beams.reshape(-1)[rows * count + best.unsqueeze(-1)]
     outputs = outputs / torch.linalg.vector_norm(outputs, dim=(1, 2), keepdim=True).clamp(min=_LEAST)
-    return (outputs[:, :, 0], outputs[:, :, 1]), cyclic.gather(-1, around)
+    cyclic = torch.cat([energy[:, -OVERSAMPLING:], energy, energy[:, :OVERSAMPLING]], -1)
+    around = cyclic.gather(-1, best + _neighbours(best.device))
+    # The beams hold `OVERSAMPLING` times the energy of the channel.
+    return (outputs[:, :, 0], outputs[:, :, 1]), around * OVERSAMPLING / energy.sum(-1, keepdim=True).clamp(min=_LEAST)
 
 
 @cache
