@@ -20,6 +20,11 @@ from torch import Tensor
 
 Operation = Callable[[], object]
 
+needs_interpreter = pytest.mark.skipif(
+    torch.cuda.is_available(),
+    reason="with a GPU, Triton compiles its kernels for it, and they take no tensors of the CPU",
+)
+
 
 class FakeCuda:
     """The state of the fake: captures under way and what was counted."""

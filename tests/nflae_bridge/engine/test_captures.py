@@ -28,7 +28,7 @@ from nflae_bridge.network.shipped import load_model
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.constraints import Limits
 from simulator.downlink.precoding import ChannelBatch
-from tests.nflae_bridge.engine.fake_cuda import FakeCuda, install
+from tests.nflae_bridge.engine.fake_cuda import FakeCuda, install, needs_interpreter
 from tests.simulator.definitions import draw_channels
 
 CPU, BUDGET = torch.device("cpu"), LinkBudget(1.0, 0.01)
@@ -118,6 +118,7 @@ def test_a_capture_without_memory_frees_the_other_graphs_and_is_tried_again(
     assert said.startswith("2 drops, 3 users, 4 antennas: no CUDA graph (CUDA out of memory. Tried to allocate 2 GiB);")
 
 
+@needs_interpreter
 def test_the_kernels_and_the_classifier_beside_them_give_pytorchs_answer(cuda: FakeCuda) -> None:
     pytest.importorskip("triton", reason="Triton is not installed")
     channels, names = draw_channels(3, users=2, antennas=16, drops=1).numpy(), ("power", "sum_rate", "near_field_score")

@@ -28,7 +28,7 @@ from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Precoding, result_arrays
 from simulator.downlink.sinr import achieved_sinr, rates
 from simulator.schemes import scheme
-from tests.nflae_bridge.engine.fake_cuda import FakeCuda, install
+from tests.nflae_bridge.engine.fake_cuda import FakeCuda, install, needs_interpreter
 from tests.simulator.definitions import draw_channels
 
 BUDGETS = {
@@ -191,6 +191,7 @@ def test_unusable_channels_are_found_along_with_the_computation(cuda: FakeCuda, 
         )
 
 
+@needs_interpreter
 def test_a_recorded_scheme_is_that_of_the_registry(cuda: FakeCuda) -> None:
     """Without labels, with those of a network, under C3 and C4, and where the algebra of a drop loses digits."""
     pytest.importorskip("triton", reason="Triton is not installed")
@@ -315,6 +316,7 @@ def test_what_cannot_be_captured_is_left_to_pytorch_for_good(cuda: FakeCuda) -> 
     assert cuda.captures == 1
 
 
+@needs_interpreter
 def test_a_kernel_that_cannot_be_compiled_is_left_to_pytorch(cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch) -> None:
     """Triton's errors are no RuntimeError."""
     pytest.importorskip("triton", reason="Triton is not installed")

@@ -24,7 +24,7 @@ from nflae_bridge.live.server.computation.micro_batches import Job
 from nflae_bridge.network.shipped import load_model
 from simulator.downlink.budget import LinkBudget
 from simulator.schemes import scheme
-from tests.nflae_bridge.engine.fake_cuda import FakeCuda, install
+from tests.nflae_bridge.engine.fake_cuda import FakeCuda, install, needs_interpreter
 from tests.simulator.definitions import draw_channels
 
 
@@ -72,6 +72,7 @@ def test_requests_of_a_micro_batch_are_computed_at_once_and_a_bad_one_affects_no
     assert "drop 2, user 3 is zero at every antenna" in str(fault)
 
 
+@needs_interpreter
 def test_wmmse_is_recorded_with_the_labels_of_the_network(cuda: FakeCuda) -> None:
     pytest.importorskip("triton", reason="Triton is not installed")
     plain, device = Device("tiny", "cpu"), recording_device()
@@ -128,6 +129,7 @@ def test_channels_of_several_requests_are_joined_in_page_locked_memory(monkeypat
     assert seen == [True, True]
 
 
+@needs_interpreter
 def test_files_and_requests_with_labels_are_computed_by_the_same_kernels(
     cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
 ) -> None:
