@@ -1,7 +1,8 @@
 """Captures of CUDA graphs keep to what PyTorch and CUDA require: streams, threads, memory, no reads on the host.
 
-On the fake of `fake_cuda`, and on tensors of the device ``meta``: those hold no values, so a read on the host fails,
-and so does an operation that mixes them with a tensor of the CPU, as it would on a GPU.
+On the fake of `fake_cuda`; on tensors of the device ``meta``: those hold no values, so a read on the host fails, and
+so does an operation that mixes them with a tensor of the CPU, as it would on a GPU; what is not captured, on a GPU
+emulated in ordinary memory.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -23,12 +25,16 @@ from nflae_bridge.engine.cuda_graphs.graphs import KEPT, CudaGraphs
 from nflae_bridge.engine.cuda_graphs.packed import AnswerSize, PackedAnswer
 from nflae_bridge.engine.device_problem import DeviceProblem
 from nflae_bridge.engine.engine import Engine
+from nflae_bridge.files.labels import SCHEME_LABELS, precode_labelled
+from nflae_bridge.files.upload import upload
 from nflae_bridge.network.encoders.wavefront import scaled_to_range
 from nflae_bridge.network.shipped import load_model
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.constraints import Limits
 from simulator.downlink.precoding import ChannelBatch
-from tests.nflae_bridge.engine.fake_cuda import FakeCuda, install, needs_interpreter
+from simulator.problems.solution import solution_arrays
+from tests.emulated_gpu import GPU, EmulatedGpu
+from tests.nflae_bridge.engine.fake_cuda import FakeCuda, FakeStream, install, needs_interpreter
 from tests.simulator.definitions import draw_channels
 
 CPU, BUDGET = torch.device("cpu"), LinkBudget(1.0, 0.01)
@@ -190,3 +196,40 @@ def test_what_is_captured_reads_nothing_on_the_host(
         problem = DeviceProblem(channels, per_drop, per_drop, per_drop, limits, labels)
         with torch.no_grad():
             answers.by_operations(problem, answer, refinements=1)
+
+
+# On an emulated GPU
+
+
+@pytest.mark.skipif(
+    torch.cuda.is_available(), reason="tables kept for the emulated GPU would pass for those of a real one"
+)
+@pytest.mark.parametrize("name", ["tiny", "small", "nano"])
+def test_what_is_not_captured_mixes_no_devices(cuda: FakeCuda, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block of a file, from its upload to the arrays of its results, by PyTorch's operations one by one."""
+    monkeypatch.setattr(Tensor, "record_stream", lambda tensor, stream: None)
+    channels, drops = draw_channels(5, users=3, antennas=40, drops=4).numpy(), torch.linspace(0.1, 1, 4).double()
+    plain, stream = Engine(load_model(name, CPU), CPU, backend="torch"), FakeStream(cuda)
+    for budget in (BUDGET, LinkBudget(1.0, 0.01, 0.4, 9.0), LinkBudget(drops, 0.01 * drops, drops, drops)):
+        with EmulatedGpu():
+            engine = Engine(load_model(name, CPU), GPU, backend="torch")
+            engine._wavefront_kernel = None
+            there = upload(channels, GPU, stream).arrived()  # type: ignore[arg-type]
+            assert there.is_cuda
+            found = solution_arrays(precode_labelled(engine, there, budget, SCHEME_LABELS, None))
+        expected = solution_arrays(precode_labelled(plain, torch.from_numpy(channels), budget, SCHEME_LABELS, None))
+        for array in ("sum_rate", "power", "near_field", "feasible"):
+            np.testing.assert_allclose(found[array], expected[array], rtol=1e-3, atol=1e-4, err_msg=array)
+
+
+def test_the_emulated_gpu_refuses_what_a_gpu_does() -> None:
+    with EmulatedGpu():
+        there, here = torch.ones(3).to(GPU), torch.ones(3)
+        assert (there * 2 + 1).device == GPU
+        assert (there.cpu() + here).device == CPU
+        with pytest.raises(RuntimeError, match="same device"):
+            there + here
+        with pytest.raises(RuntimeError, match="same device"):
+            torch.cat([there, here])
+        with pytest.raises(TypeError, match="numpy"):
+            np.asarray(there[1:])
