@@ -54,8 +54,9 @@ from simulator.downlink.precoding import ChannelBatch, result_arrays
 CONSTRAINED = {"alpha_c": 0.4, "min_rate": 0.6}
 DROPS_PER_REQUEST = 1024
 WARM_UP = 30
-PAUSE_SECONDS = 1e-3  # about that of a server between two requests of one client
-AFTER_PAUSES = "the same, the engine alone called after pauses of 1 ms as in a server"
+ROUNDS = 10
+PAUSE_SECONDS = 1e-3
+AFTER_PAUSES = "the same with a pause of 1 ms before each call, in which code leaves the caches"
 KINDS = ("one_drop", "busy_polling", "live_view", "engine", "batches")
 CLIENTS_OF = {"tcp": False, "shared memory": True}  # whether clients take the memory that the server offers
 
@@ -136,22 +137,20 @@ def one_drop(device: str, samples: int, model: str) -> Iterator[Row]:
             "constrained": lambda: client.precode(channels, **CONSTRAINED),
         }
         times = in_turns(ways, samples)
-        used = {name: processor_us(call, [server, echo_process], samples) for name, call in ways.items()}
-        alone = ("engine", "classifier", "engine of nano")
-        paused = used | {name: processor_us(ways[name], [], samples, PAUSE_SECONDS) for name in alone}
+        used = processor_us(ways, [server, echo_process], samples)
         wmmse = in_turns({"wmmse": lambda: client.precode(channels, scheme="wmmse")}, max(30, samples // 10))["wmmse"]
     on_cpu = device_name(device) == "CPU"
     yield "One drop, all arrays: p50 / p99", percentiles(times["everything"]), "" if on_cpu else "600 / 1200 us"
     parts = ("echo", "engine", "classifier")
     yield "over raw echo + engine + classifier alone, p50", ratio(medians(times), "everything", parts), "1.3"
     yield "the same by processor time", ratio(used, "everything", parts), ""
-    yield AFTER_PAUSES, ratio(paused, "everything", parts), ""
+    yield AFTER_PAUSES, ratio(used, "everything, paused", tuple(f"{part}, paused" for part in parts)), ""
     goal = "400 us p50, one quiet core" if on_cpu else ""
     yield "One drop, precoder and power, `effort=fast`: p50 / p99", percentiles(times["fast"]), goal
     parts = ("echo", "engine of nano")
     yield "over raw echo + engine alone, p50", ratio(medians(times), "fast", parts), ""
     yield "the same by processor time", ratio(used, "fast", parts), ""
-    yield AFTER_PAUSES, ratio(paused, "fast", parts), ""
+    yield AFTER_PAUSES, ratio(used, "fast, paused", tuple(f"{part}, paused" for part in parts)), ""
     goal = "" if on_cpu else "800 / 1400 us"
     yield "One drop with C3 and C4, all arrays: p50 / p99", percentiles(times["constrained"]), goal
     yield "One drop by `wmmse`, all arrays: p50 / p99", percentiles(wmmse), "" if on_cpu else "5000 us"
@@ -169,20 +168,23 @@ def ratio(times: dict[str, float], whole: str, parts: tuple[str, ...]) -> str:
 
 
 def processor_us(
-    call: Callable[[], object], processes: list[subprocess.Popen[str]], calls: int, pause: float = 0.0
-) -> float:
-    """Return the processor time of a call in this process and in others, us; its code leaves the caches in a pause.
-
-    Without pauses, other programs hardly affect it.
-    """
-    used, others = 0.0, sum(map(processor_seconds, processes))
-    for _ in range(calls):
-        if pause:
-            time.sleep(pause)
-        began = time.process_time()
-        call()
-        used += time.process_time() - began
-    return 1e6 * (used + sum(map(processor_seconds, processes)) - others) / calls
+    ways: dict[str, Callable[[], object]], processes: list[subprocess.Popen[str]], calls: int
+) -> dict[str, float]:
+    """Return the processor time of each call in this process and in others, us, without and with pauses before it."""
+    rounds: dict[str, list[float]] = {}
+    for _ in range(ROUNDS):
+        for name, call in ways.items():
+            for pause, title in ((0.0, name), (PAUSE_SECONDS, f"{name}, paused")):
+                used, others = 0.0, sum(map(processor_seconds, processes))
+                for _ in range(max(1, calls // ROUNDS)):
+                    if pause:
+                        time.sleep(pause)
+                    began = time.process_time()
+                    call()
+                    used += time.process_time() - began
+                used += sum(map(processor_seconds, processes)) - others
+                rounds.setdefault(title, []).append(1e6 * used / max(1, calls // ROUNDS))
+    return {title: float(np.median(values)) for title, values in rounds.items()}
 
 
 def busy_polling(device: str, samples: int) -> Iterator[Row]:

@@ -171,7 +171,7 @@ def _array(value: Any) -> npt.NDArray[Any]:
     array = np.asarray(value)
     if array.dtype.kind not in "biufc":
         raise TypeError(f"its elements are no numbers (dtype {array.dtype})")
-    if np.ma.is_masked(value):
+    if array is not value and np.ma.is_masked(value):
         raise ValueError("it has masked entries; state them as NaN, e.g. by .filled(np.nan)")
     return array
 

@@ -362,7 +362,7 @@ class Client:
             while deadline.left > 0:
                 if self._closed:
                     raise BridgeError("this client was closed during the call")
-                if not is_sent and connection.is_ready(zmq.POLLOUT):
+                if not is_sent and (connection.established or connection.is_ready(zmq.POLLOUT)):
                     is_sent = connection.send_request(request, request_id, deadline)
                 seconds = min(_POLL_SECONDS, deadline.left)
                 if not is_sent:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from matlab_io.arguments import kept
 from matlab_io.errors import NflaeError
-from matlab_io.result import OPTIONAL_ARRAYS, RECEIVE_COMBINER, RESULT_ARRAYS, Result
+from matlab_io.result import OPTIONAL_ARRAYS, RECEIVE_COMBINER, RESULT_ARRAYS, RESULT_NAMES, Result
 from nflae_bridge.live.client.requests import convert
 from nflae_bridge.live.errors import BadRequest
 from nflae_bridge.live.protocol.messages import PLAIN, PrecodeRequest, Reply
 
 _ENTRIES = (*RESULT_ARRAYS, *OPTIONAL_ARRAYS)
 _NAMES = {entry.field: entry.name for entry in _ENTRIES}
+_ALL = frozenset(RESULT_NAMES)
 _DROPS_AT_ONCE = 64
 
 
@@ -48,14 +49,14 @@ def with_wanted(request: PrecodeRequest, want: Iterable[str] | None, combined: b
     """
     if want is None:
         return request
-    given = (want,) if isinstance(want, str) else tuple(convert("want", "str", name) for name in want)
+    given = (want,) if isinstance(want, str) else tuple(want)
     return replace(request, want=_sent(given, request.want, combined))
 
 
-@lru_cache(maxsize=256)
+@kept
 def _sent(want: tuple[str, ...], present: tuple[str, ...], combined: bool) -> tuple[str, ...]:
     known = (*present, RECEIVE_COMBINER.name) if combined else present
-    names = [_NAMES.get(name, name) for name in want]
+    names = [_NAMES.get(name, name) for name in (convert("want", "str", each) for each in want)]
     for name in names:
         if name not in known:
             raise BadRequest(f"want names {name[:60]!r}: the arrays of this result are {', '.join(known)}")
@@ -89,7 +90,7 @@ def result_of_reply(
     arrays = dict(reply.arrays)
     if receive_combiner is not None:
         arrays[RECEIVE_COMBINER.name] = receive_combiner
-    if all(entry.name in arrays for entry in RESULT_ARRAYS):
+    if arrays.keys() >= _ALL:
         return Result.from_arrays(arrays)
     return PartialResult(arrays, request)
 

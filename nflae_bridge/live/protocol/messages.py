@@ -137,7 +137,18 @@ class PrecodeRequest:
 
 
 def quantities_of(budget: LinkBudget) -> dict[str, float]:
-    """Return the numbers of a link budget by the names of its quantities: W, W, a share of the power, bps/Hz."""
+    """Return the numbers of a link budget by the names of its quantities.
+
+    Parameters
+    ----------
+    budget : LinkBudget
+        Link budget of one number per quantity.
+
+    Returns
+    -------
+    dict
+        W, W, a share of the power, bps/Hz.
+    """
     return {name: float(value) for name, value in vars(budget).items()}
 
 

@@ -317,8 +317,8 @@ class Device:
         """Compute the wanted arrays for all drops: of several requests at once, of one in blocks."""
         first = requests[0]
         drops = sum([len(request.channels) for request in requests])
-        step = self._most_drops(first)
-        if len(requests) == 1 and not self._is_recorded(first):
+        step = self._most_drops(first) if drops > 1 else drops
+        if drops > 1 and len(requests) == 1 and not self._is_recorded(first):
             step = min(step, self._drops_between_interrupts(first))
         if drops <= step:
             return self._block(requests, 0, drops, wanted, checked)
@@ -347,8 +347,6 @@ class Device:
         )
 
     def _drops_between_interrupts(self, request: PrecodeRequest) -> int:
-        if len(request.channels) == 1:
-            return 1
         key = batch_key(request)
         # At least twice the time that a single drop takes: most of it may not depend on the number of drops.
         seconds = max(BLOCK_SECONDS, 2 * self.costs.estimate(key, 1))
