@@ -218,6 +218,8 @@ class Relay:
         latest = self._inlet.endpoint.latest
         if latest and self._precode is not None and (self._worker.busy or self._batch):
             self._inlet.skip_to_newest()
+        if self._precode is None and not latest:
+            self._inlet.read_ahead()
         if self._worker.busy:
             return self._worker.done and self._take_result()
         if self._batch:

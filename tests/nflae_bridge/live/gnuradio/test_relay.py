@@ -17,7 +17,7 @@ from matlab_io.errors import NflaeError
 from nflae_bridge.api.precode import precode
 from nflae_bridge.live.gnuradio.inlet import StreamSizeError
 from nflae_bridge.live.gnuradio.pmt import Dialect, Pair, decode, encode
-from nflae_bridge.live.gnuradio.relay import RelayOptions
+from nflae_bridge.live.gnuradio.relay import Precode, RelayOptions
 from nflae_bridge.live.gnuradio.sockets import admission, zmtp
 from nflae_bridge.live.gnuradio.sockets.endpoints import Endpoint
 from nflae_bridge.live.gnuradio.sockets.sender import SenderSocket
@@ -454,6 +454,46 @@ def test_vectors_of_another_size_stop_it(csi: str, messages: list[bytes], words:
         relay.thread.join(60)
     assert isinstance(relay.error, StreamSizeError)
     assert words in str(relay.error)
+
+
+def test_the_size_of_the_first_item_is_checked_while_the_model_is_loaded() -> None:
+    loaded = threading.Event()
+
+    def load() -> Precode:
+        assert loaded.wait(60)
+        return rzf
+
+    relay = RunningRelay("pull", {"precoders": "push"})
+    relay.relay._prepare = load
+    with relay:
+        source = relay.peer(zmq.PUSH, relay.inlet.sender.address)
+        source.send(drops(1).tobytes()[: 8 * 32])
+        relay.thread.join(60)
+        assert isinstance(relay.error, StreamSizeError)
+        assert not loaded.is_set()
+        loaded.set()
+
+
+def test_items_that_arrive_while_the_model_is_loaded_are_the_first_answered() -> None:
+    loaded = threading.Event()
+
+    def load() -> Precode:
+        assert loaded.wait(60)
+        return rzf
+
+    relay = RunningRelay("pull", {"precoders": "push"})
+    relay.relay._prepare = load
+    channels = drops(5)
+    with relay:
+        source = relay.peer(zmq.PUSH, relay.inlet.sender.address)
+        sink = relay.peer(zmq.PULL, relay.outlets[0].address)
+        source.send(channels[:3].tobytes())
+        wait_until(lambda: relay.counts.received == 3)
+        source.send(channels[3:].tobytes())
+        loaded.set()
+        np.testing.assert_allclose(collect(sink, 5), expected(channels), atol=1e-6)
+        wait_until(lambda: relay.counts.sent == 5)
+    assert (relay.counts.received, relay.counts.lost) == (5, 0)
 
 
 @pytest.mark.parametrize(
