@@ -314,8 +314,12 @@ classdef Client < handle
           ' send less than %.1f MB (its limit is --max-message-mb)'], ...
           self.address, seconds, numel(payload{1}) / 2^20);
       end
-      error('nflae:timeout', ['no answer from %s within %g s: check that `nflae serve` is running there; a server' ...
-        ' with keys does not answer clients without the right ones'], self.address, seconds);
+      if self.transport.listens()
+        error('nflae:timeout', ['no answer from %s within %g s, although a program listens there: is it `nflae serve`?' ...
+          ' A server with keys does not answer clients without the right ones'], self.address, seconds);
+      end
+      error('nflae:timeout', ['no answer from %s within %g s: nothing listens there; start `nflae serve` there, or' ...
+        ' give its address'], self.address, seconds);
     end
   end
 end

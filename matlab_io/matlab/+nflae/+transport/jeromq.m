@@ -28,7 +28,20 @@ function transport = jeromq(address, keys)
   transport.send = @(frames) send(socket, frames);
   transport.receive = @(milliseconds, bytes) receive(socket, milliseconds);
   transport.receive_rest = @(bytes) receive_rest(socket);
+  transport.listens = @() listens(address);
   transport.close = @() context.close();
+end
+
+function found = listens(address)
+  parts = regexp(address, '^tcp://\[?(.*?)\]?:(\d+)$', 'tokens', 'once');
+  connection = javaObject('java.net.Socket');
+  try
+    connection.connect(javaObject('java.net.InetSocketAddress', parts{1}, str2double(parts{2})), 500);
+    found = true;
+  catch
+    found = false;
+  end
+  connection.close();
 end
 
 function sent = send(socket, frames)

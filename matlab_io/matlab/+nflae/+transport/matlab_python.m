@@ -28,7 +28,19 @@ function transport = matlab_python(address, keys)
   transport.send = @(frames) send(socket, frames);
   transport.receive = @(milliseconds, bytes) receive(socket, milliseconds);
   transport.receive_rest = @(bytes) receive_rest(socket);
+  transport.listens = @() listens(address);
   transport.close = @() socket.close();
+end
+
+function found = listens(address)
+  parts = regexp(address, '^tcp://\[?(.*?)\]?:(\d+)$', 'tokens', 'once');
+  try
+    connection = py.socket.create_connection(py.tuple({parts{1}, int32(str2double(parts{2}))}), 0.5);
+    connection.close();
+    found = true;
+  catch
+    found = false;
+  end
 end
 
 function sent = send(socket, frames)

@@ -27,7 +27,16 @@ function transport = octave_zeromq(address, keys)
   transport.send = @(frames) send(socket, frames, dont_wait, send_more);
   transport.receive = @(milliseconds, bytes) receive(socket, milliseconds, bytes);
   transport.receive_rest = @(bytes) receive_rest(socket, bytes, receive_more);
+  transport.listens = @() listens(address);
   transport.close = @() zmq_close(socket);
+end
+
+function found = listens(address)
+% A STREAM socket receives an empty message when its TCP connection is made.
+  socket = zmq_socket(ZMQ_STREAM);
+  zmq_connect(socket, address);
+  found = zmq_poll(socket, 500) > 0;
+  zmq_close(socket);
 end
 
 function sent = send(socket, frames, dont_wait, send_more)

@@ -12,6 +12,7 @@ function transport = open(address, options)
 %     frames = transport.receive_rest(bytes)
 %                                           other frames of that message, a cell of uint8 rows, possibly empty; bytes
 %                                           (1 x frames) are their expected sizes
+%     found = transport.listens()           whether a program listens at the address, found within half a second
 %     transport.close()                     close the socket
 %
 %   A frame longer than bytes may be cut off, but to more than bytes; frames that are not expected may be empty. No
@@ -39,6 +40,9 @@ function transport = open(address, options)
       transport = nflae.transport.jeromq(address, keys);
     otherwise
       error('nflae:badRequest', 'Transport must be ''auto'', ''octave'', ''python'' or ''jeromq'', got ''%s''', kind);
+  end
+  if strncmp(address, 'ipc://', 6)
+    transport.listens = @() exist(address(7:end), 'file') ~= 0;
   end
 end
 
