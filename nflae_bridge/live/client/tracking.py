@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -12,12 +13,23 @@ import numpy.typing as npt
 from nflae_bridge.live.client.requests import SchemeChoice, convert, make_request
 from nflae_bridge.live.errors import BadRequest
 from nflae_bridge.live.protocol.messages import Reply, TrackOptions, TrackRequest
-from nflae_bridge.live.protocol.track_header import LEAST_BEAMS, LINE, LINES_ONLY, MAX_AHEAD, seems_swapped
+from nflae_bridge.live.protocol.track_header import (
+    CARRIERS,
+    HEIGHTS,
+    LEAST_BEAMS,
+    LINE,
+    LINES_ONLY,
+    MAX_AHEAD,
+    MAX_OBJECTS,
+    TILTS,
+    seems_swapped,
+)
 
 __all__ = ["TrackArguments", "TrackedUsers", "make_track", "tracked_users_of"]
 
 Floats = npt.NDArray[np.float64]
 _POWER_AXES, _PAIR = 3, 2
+_RIGHT_ANGLE = 90.0  # degrees
 _EACH_TIME = ("track", "gps", "detections")  # arguments of every request of a track
 
 
@@ -144,10 +156,10 @@ def make_track(
     options = TrackOptions(
         tuple(moments.tolist()),
         convert("track", "str | None", given.get("track")),
-        _finite("array_height", "float | None", given.get("array_height")),
-        math.radians(_finite("tilt_deg", "float", given.get("tilt_deg", 0.0))),
-        1e9 * _finite("carrier_ghz", "float", given.get("carrier_ghz", 30.0)),
-        _angles(given.get("beam_angles_deg")),
+        _within("array_height", "float | None", given.get("array_height"), HEIGHTS, "m"),
+        math.radians(_within("tilt_deg", "float", given.get("tilt_deg", 0.0), np.degrees(TILTS), "degrees")),
+        1e9 * _within("carrier_ghz", "float", given.get("carrier_ghz", 30.0), np.divide(CARRIERS, 1e9), "GHz"),
+        _angles(given.get("beam_angles_deg"), measured),
         int(convert("ahead", "int", given.get("ahead", plain.ahead))),
         gps,
         _pairs("detections", given.get("detections"), steps, None),
@@ -195,20 +207,27 @@ def _measured(
     return measured
 
 
-def _finite(name: str, annotation: str, value: Any) -> Any:
+def _within(name: str, annotation: str, value: Any, limits: Sequence[float] | Floats, unit: str) -> Any:
     """Convert a number; one that is not finite would be left out of the header and become the default."""
     number = convert(name, annotation, value)
-    if number is not None and not math.isfinite(number):
-        raise BadRequest(f"{name} must be finite, got {number}")
+    if number is not None and not limits[0] <= number <= limits[1]:
+        raise BadRequest(f"{name} must be finite, from {limits[0]:.6g} to {limits[1]:.6g} {unit}, got {number:g}")
     return number
 
 
-def _angles(value: npt.ArrayLike | None) -> tuple[float, ...] | None:
+def _angles(value: npt.ArrayLike | None, measured: npt.NDArray[Any]) -> tuple[float, ...] | None:
     if value is None:
         return None
     angles = _reals("beam_angles_deg", value, "degrees").ravel()
     if not np.isfinite(angles).all():
         raise BadRequest(f"beam_angles_deg must be finite, got {angles[~np.isfinite(angles)][0]}")
+    if np.iscomplexobj(measured):
+        raise BadRequest("beam_angles_deg: of beam powers only; leave it out, or give powers")
+    if angles.size != measured.shape[-1] or (np.diff(angles) <= 0).any() or np.abs(angles).max() > _RIGHT_ANGLE:
+        raise BadRequest(
+            f"beam_angles_deg must be {measured.shape[-1]} rising numbers within -90 to 90 degrees, one per beam,"
+            f" got {angles}"
+        )
     return tuple(angles.tolist())
 
 
@@ -227,6 +246,8 @@ def _pairs(name: str, value: npt.ArrayLike | None, steps: int, count: int | None
     if found.ndim == _PAIR and steps == 1:
         found = found[None]
     fits = found.ndim == _POWER_AXES and found.shape[0] == steps and found.shape[2] == _PAIR
+    if fits and found.shape[1] > MAX_OBJECTS:
+        raise BadRequest(f"{name}: {found.shape[1]} per snapshot, at most {MAX_OBJECTS}")
     if not fits or (count is not None and found.shape[1] != count):
         raise BadRequest(f"{name} must be {expected}, got shape {found.shape}")
     return found if found.shape[1] else None

@@ -199,9 +199,7 @@ class Inlet:
     def read_ahead(self) -> None:
         """Hold the first message before anything can be computed; raises StreamSizeError as `gather`."""
         held = self._rest or self._receive(1, request=False)
-        self._rest = held and replace(
-            held, arrived=time.monotonic()
-        )  # its latency begins with the computation
+        self._rest = held and replace(held, arrived=time.monotonic())  # its latency begins with the computation
 
     def skip_to_newest(self, request: bool = True) -> None:
         """Read the messages that have arrived, and keep the newest item; for ``latest``.

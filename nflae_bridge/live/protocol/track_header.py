@@ -14,7 +14,9 @@ from simulator.tracking.result import TRACK_DTYPES
 
 TRACK_NAMES = tuple(TRACK_DTYPES)
 MAX_AHEAD = 100
+MAX_OBJECTS = 1024  # detected in a snapshot
 LEAST_BEAMS = 3
+HEIGHTS, TILTS, CARRIERS = (-1e6, 1e6), (-1.5706, 1.5706), (1e6, 1e13)  # m, rad, Hz; least and largest
 LINE = "line"
 LINES_ONLY = 'tracks are of linear arrays, "line"; of a panel send one upright column'
 
@@ -63,11 +65,11 @@ class TrackHeader(Struct, tag_field="op", tag="track", forbid_unknown_fields=Tru
     convention: Convention = "hermitian"
     track: Id | None = None
     gps: bool = False
-    detections: Annotated[int, Meta(ge=0, le=1024)] = 0
+    detections: Annotated[int, Meta(ge=0, le=MAX_OBJECTS)] = 0
     geometry: Annotated[str, Meta(max_length=60)] | None = None
-    array_height: Annotated[float, Meta(ge=-1e6, le=1e6)] | None = None
-    array_tilt_rad: Annotated[float, Meta(gt=-1.5707, lt=1.5707)] | None = None
-    carrier_hz: Annotated[float, Meta(ge=1e6, le=1e13)] | None = None
+    array_height: Annotated[float, Meta(ge=HEIGHTS[0], le=HEIGHTS[1])] | None = None
+    array_tilt_rad: Annotated[float, Meta(ge=TILTS[0], le=TILTS[1])] | None = None
+    carrier_hz: Annotated[float, Meta(ge=CARRIERS[0], le=CARRIERS[1])] | None = None
     beam_angles_deg: tuple[Annotated[float, Meta(ge=-90, le=90)], ...] | None = None
     ahead: Annotated[int, Meta(ge=1, le=MAX_AHEAD)] | None = None
     want: Annotated[tuple[TrackName, ...], Meta(min_length=1)] | None = None

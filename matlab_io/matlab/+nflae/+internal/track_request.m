@@ -54,11 +54,16 @@ function [header, payload, seconds] = track_request(measured, times, arguments)
     header.detections = size(options.Detections, 2);
     payload{end + 1} = pairs(options.Detections, 'Detections', [2, header.detections, shape(3)]);
   end
-  numbers = {'ArrayHeight', 'array_height', 1; 'TiltDeg', 'array_tilt_rad', pi / 180; 'CarrierGhz', 'carrier_hz', 1e9; ...
-    'Ahead', 'ahead', 1};
+  numbers = {'ArrayHeight', 'array_height', 1, 1e6, 'm'; 'TiltDeg', 'array_tilt_rad', pi / 180, 89.98, 'degrees'; ...
+    'CarrierGhz', 'carrier_hz', 1e9, 1e4, 'GHz'; 'Ahead', 'ahead', 1, 100, 'snapshots'};
   for i = 1:size(numbers, 1)
-    if given(numbers{i, 1})
-      header.(numbers{i, 2}) = numbers{i, 3} * nflae.internal.number(options.(numbers{i, 1}), numbers{i, 1});
+    [name, field, factor, largest, unit] = numbers{i, :};
+    if given(name)
+      value = nflae.internal.number(options.(name), name);
+      if abs(value) > largest || (strcmp(name, 'CarrierGhz') && value < 1e-3)
+        error('nflae:badRequest', '%s is out of range: %g %s', name, value, unit);
+      end
+      header.(field) = factor * value;
     end
   end
   if given('BeamAnglesDeg')
