@@ -37,7 +37,7 @@ _STEPS = (7, 5, 3)
 _LAGS = (2, 4)  # N / m; the second serves what the first does not find in noise, with few antennas
 _FEW_ANTENNAS = 128
 _PART = 1 << 17  # users x antennas whose intermediate results stay in a processor's cache
-_TABULATED = 512  # antennas up to which the chirps of all tones are tabulated, 2 MB
+_TABULATED = 1024  # antennas up to which the chirps of all tones are tabulated, 8 MB
 _LEAST_NORM = 1e-9  # of a channel whose products are in the range of single precision
 _TINY = torch.finfo(torch.float32).tiny
 

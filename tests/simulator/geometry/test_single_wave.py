@@ -117,3 +117,12 @@ def test_no_curvature_where_it_is_not_clear() -> None:
         assert strongest_waves(channels).curvature.isnan().all()
     assert strongest_waves(waves[:, : LEAST_CLEAR_ANTENNAS - 1]).curvature.isnan().all()
     assert strongest_waves(waves[:, : LEAST_ANTENNAS - 1]).curvature.isnan().all()
+
+
+def test_chirps_of_long_arrays_are_computed_as_those_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    channels = scenario("uav", 10, 256).draw(20, torch.Generator().manual_seed(4)).channels
+    expected = strongest_waves(channels)
+    monkeypatch.setattr("simulator.geometry.single_wave._TABULATED", 255)
+    found = strongest_waves(channels)
+    assert torch.equal(found.single, expected.single)
+    torch.testing.assert_close(found.curvature, expected.curvature, equal_nan=True)
