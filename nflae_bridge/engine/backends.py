@@ -5,9 +5,8 @@ Every backend computes the same; they differ in the time they take per call and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.engine.user_selection import is_overloaded
@@ -29,8 +28,7 @@ class Backend(Enum):
     TRITON = "triton"
 
 
-@dataclass(frozen=True)
-class Selection:
+class Selection(NamedTuple):
     """Hold a backend and the reason for it.
 
     Attributes
@@ -45,8 +43,7 @@ class Selection:
     reason: str
 
 
-@dataclass(frozen=True)
-class Facilities:
+class Facilities(NamedTuple):
     """Hold what an engine provides for a batch of some shape.
 
     Attributes
@@ -96,6 +93,12 @@ def select_backend(
     drops, users, antennas = batch.channels.shape
     constrained = budget.constrains_near_field or budget.demands_rates
     without_numpy = facilities.without_numpy or ("C3 or C4 can bind" if constrained else "" if drops else "no drops")
+    if requested is None and facilities.graphs == "none":
+        if without_numpy:
+            return Selection(Backend.TORCH, without_numpy)
+        if not facilities.numpy_requested:
+            return Selection(Backend.TORCH, "loading ONNX Runtime for one batch takes longer than the batch")
+        return Selection(Backend.NUMPY, "drops without constraints")
     reasons = {"none": "there is no CUDA device", "impossible": "an operation cannot be captured"}
     without_graphs = reasons.get(facilities.graphs, "" if drops else "no drops")
     without_triton = without_graphs
@@ -112,12 +115,6 @@ def select_backend(
         if excluded:
             raise NflaeError(f"backend {requested.value} cannot compute this batch: {excluded}")
         return Selection(requested, "requested")
-    if facilities.graphs == "none":
-        if without_numpy:
-            return Selection(Backend.TORCH, without_numpy)
-        if not facilities.numpy_requested:
-            return Selection(Backend.TORCH, "loading ONNX Runtime for one batch takes longer than the batch")
-        return Selection(Backend.NUMPY, "drops without constraints")
     if without_graphs:
         return Selection(Backend.TORCH, without_graphs)
     if facilities.graphs == "new":

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from nflae_bridge.engine.device_problem import DeviceProblem
-from nflae_bridge.engine.near_parallel import are_switched_off, redundant_users
+from nflae_bridge.engine.near_parallel import are_switched_off, redundant_users, without_users
 from nflae_bridge.engine.user_selection import is_overloaded, select_users
 from nflae_bridge.network.encoders.interface import UserInputs
 from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
@@ -74,7 +74,7 @@ class Allocation:
 
     def without(self, users: Tensor) -> Allocation:
         """Return the allocation with users, bool (drops, users), switched off."""
-        return Allocation(_without(users, self.dual_power_fractions), _without(users, self.power_fractions))
+        return Allocation(without_users(users, self.dual_power_fractions), without_users(users, self.power_fractions))
 
     def select(self, drops: Tensor) -> Allocation:
         """Return the drops where ``drops``, bool (drops,), is true."""
@@ -242,8 +242,3 @@ def _serve(
         uplink, beams, power_fractions = wmmse_step(gram, beams, power_fractions)
     gains = beams.effective_gains if measure is None else measure(beams.coefficients)
     return project_powers(beams.coefficients, gains, power_fractions, near_field, limits, uplink)
-
-
-def _without(users: Tensor, fractions: Tensor) -> Tensor:
-    kept = fractions * ~users
-    return kept / kept.sum(-1, keepdim=True).clamp(min=torch.finfo(kept.dtype).tiny)

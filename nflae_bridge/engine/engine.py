@@ -114,6 +114,8 @@ class Engine:
             always_scored = not self.network.encoder.classifies
             graphs = CudaGraphs(self.device)
             self._recorded = RecordedAnswers(graphs, self._comparison, self._scores, kernels, always_scored)
+        # With a kernel encoder on a CPU what there is depends on no batch.
+        self._constant = self._facilities() if self._kernel is not None and self._recorded is None else None
 
     def refined(self, refinements: int) -> Engine:
         """Return the same network with another number of refinement steps."""
@@ -218,19 +220,7 @@ class Engine:
         NflaeError
             If the backend given to the engine cannot compute the batch.
         """
-        without_numpy = "" if self._kernel else self._powers.unusable
-        if not self.with_fallback:
-            without_numpy = "NumPy computes the compared answer only"
-        elif self.device.type != "cpu":
-            without_numpy = "the network is not on the CPU"
-        recorded = self._recorded
-        facilities = Facilities(
-            without_numpy,
-            self._kernel is not None or self._powers.requested,
-            "none" if recorded is None else recorded.graphs.state(batch, budget, self.refinements),
-            0 if recorded is None or recorded.kernels is None else recorded.kernels.max_users,
-        )
-        return select_backend(batch, budget, facilities, self.backend)
+        return select_backend(batch, budget, self._constant or self._facilities(batch, budget), self.backend)
 
     def allocation(self, gram: Complex, antennas: int | None = None) -> tuple[Real, Real] | None:
         """Compute (lambda / P, P_k / P) under the total power alone, without beams.
@@ -292,6 +282,19 @@ class Engine:
         if not self.network.encoder.classifies:
             return self(ChannelBatch(channels), LinkBudget()).near_field_score
         return self._scores(channels.to(self.device)).to(channels.device)
+
+    def _facilities(self, batch: ChannelBatch | None = None, budget: LinkBudget | None = None) -> Facilities:
+        """Return what this engine provides for a batch; None: without CUDA graphs, for any."""
+        without_numpy = "" if self._kernel else self._powers.unusable
+        if not self.with_fallback:
+            without_numpy = "NumPy computes the compared answer only"
+        elif self.device.type != "cpu":
+            without_numpy = "the network is not on the CPU"
+        requested, recorded = self._kernel is not None or self._powers.requested, self._recorded
+        if recorded is None or batch is None or budget is None:
+            return Facilities(without_numpy, requested, "none", 0)
+        state = recorded.graphs.state(batch, budget, self.refinements)
+        return Facilities(without_numpy, requested, state, recorded.kernels.max_users if recorded.kernels else 0)
 
     def _numpy_network(self) -> Network | None:
         """Return the network for the NumPy backend; None where the exported one cannot be used."""
@@ -356,7 +359,7 @@ class Engine:
             precoder=torch.from_numpy(answer.precoder),
             power=torch.from_numpy(watts),
             uplink_power=torch.from_numpy(uplink_watts),
-            feasible=torch.ones(len(channels), dtype=torch.bool),
+            feasible=torch.from_numpy(answer.fallback == answer.fallback),
             fallback=torch.from_numpy(answer.fallback),
             compute_labels=self._labels(batch),
             compute_sinr=lambda: torch.from_numpy(answer.compute_sinr()),

@@ -20,7 +20,7 @@ SAME_POWER = 0.1
 """Difference of log powers up to which they count as equal: rounding moves powers of identical users by some 1e-3."""
 
 
-def redundant_users(gram: Tensor, channels: Tensor, near_field: Tensor, power_fractions: Tensor) -> Tensor:
+def redundant_users(gram: Tensor, channels: Tensor | None, near_field: Tensor, power_fractions: Tensor) -> Tensor:
     """Mark users with |h_i^H h_j|^2 > COHERENCE ||h_i||^2 ||h_j||^2 to a user of higher priority.
 
     Priority is by power; among equals by gain; then far-field users precede near-field ones (C3 does not bind them);
@@ -32,7 +32,7 @@ def redundant_users(gram: Tensor, channels: Tensor, near_field: Tensor, power_fr
     gram
         Gamma, complex (drops, users, users).
     channels
-        complex (drops, users, antennas).
+        complex (drops, users, antennas); None: without the mean phase step.
     near_field
         bool (drops, users).
     power_fractions
@@ -52,6 +52,8 @@ def redundant_users(gram: Tensor, channels: Tensor, near_field: Tensor, power_fr
     for value in (torch.log(gain), (~near_field).to(gain.dtype)):
         ahead, tied_pairs = _rank(value, SAME_GAIN, tied_pairs)
         first = first | ahead
+    if channels is None:
+        return (first | (tied_pairs & (index.unsqueeze(-1) < index))).any(-2)
     tied = tied_pairs.any(-1)
     steps = torch.zeros_like(gain)
     if channels.is_cuda:  # a transfer to the host takes longer than reading all channels again
@@ -87,6 +89,25 @@ def are_switched_off(redundant: Tensor, fractions: Tensor, gram: Tensor, negligi
     """
     loudest = gram.diagonal(dim1=-2, dim2=-1).real.amax(-1).clamp(min=1)
     return (redundant * fractions).sum(-1) * loudest <= negligible
+
+
+def without_users(users: Tensor, fractions: Tensor) -> Tensor:
+    """Switch users off and distribute the whole power among the others in proportion.
+
+    Parameters
+    ----------
+    users
+        Users to switch off, bool (drops, users).
+    fractions
+        lambda / P or P_k / P, real (drops, users).
+
+    Returns
+    -------
+    Tensor
+        real (drops, users).
+    """
+    kept = fractions * ~users
+    return kept / kept.sum(-1, keepdim=True).clamp(min=torch.finfo(kept.dtype).tiny)
 
 
 def _rank(value: Tensor, same: float, pairs: Tensor) -> tuple[Tensor, Tensor]:

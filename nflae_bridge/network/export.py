@@ -26,8 +26,7 @@ from torch import Tensor, nn
 from matlab_io.extras import require
 from nflae_bridge.network.checkpoint import GRAPHS, WEIGHTS, file_hash, load_checkpoint, write_atomically
 from nflae_bridge.network.csi.temporal_gram import TemporalGramNetwork
-from nflae_bridge.network.encoders.gram import FeatureInputs, InvariantEncoder
-from nflae_bridge.network.encoders.kernel import KernelEncoder
+from nflae_bridge.network.encoders.gram import FeatureInputs, GramEncoder, InvariantEncoder
 from nflae_bridge.network.encoders.wavefront import SUBARRAYS, WavefrontClassifier, fourier
 from nflae_bridge.network.interface import TaskNetwork
 from nflae_bridge.network.model import PrecodingNetwork, power_fractions_of
@@ -52,7 +51,7 @@ class _Powers(nn.Module):
 
     def forward(self, *quantities: Tensor) -> Tensor:
         encoder = self.network.encoder
-        assert isinstance(encoder, InvariantEncoder)
+        assert isinstance(encoder, GramEncoder)
         logits = self.network.logits(*encoder.embed(FeatureInputs(*quantities), None))
         return power_fractions_of(torch.cat([logits["uplink"], logits["power"]])).double()
 
@@ -138,7 +137,7 @@ def export_graphs(network: PrecodingNetwork | TemporalGramNetwork, weights: Path
         axes[name][2] = "users"
     axes["fractions"] = {0: "both", 1: "users"}
     graphs = {}
-    if not isinstance(encoder, KernelEncoder):  # which NumPy runs in less time
+    if isinstance(encoder, GramEncoder):  # NumPy runs a kernel encoder in less time
         graphs[POWERS] = _export(_Powers(network), values, POWER_INPUTS, ("fractions",), axes, weights)
     length = 2
     subarrays, matrix = torch.randn(3, SUBARRAYS, 2 * length), fourier(length, torch.device("cpu"))

@@ -96,7 +96,7 @@ def fine_tuning_recipe(start: Checkpoint, source: ChannelDrops, steps: int | Non
     return Recipe(
         network=config,
         data=source,
-        loss=LossWeights(min_rate=1.0, near_field=0.0, pooled=True),
+        loss=LossWeights(min_rate=1.0, near_field=0.0, pooled=True, pruned=True),
         steps=1_000 if steps is None else steps,
         learning_rate=5e-4,
         warm_up=50,

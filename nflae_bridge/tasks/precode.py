@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from matlab_io.errors import NflaeError
 from nflae_bridge.network.config import INVARIANT, BackboneConfig, EncoderConfig, NetworkConfig
 from nflae_bridge.network.encoders.interface import UserInputs
+from nflae_bridge.network.encoders.kernel import USER_FEATURES
 from nflae_bridge.network.model import NetworkOutput, PrecodingNetwork
 from nflae_bridge.tasks.task import Comparison, Measures, Parts, Task, register
 from nflae_bridge.training.data import DropDistribution, PublishedDrops, TrainingBatch, labelled_users
@@ -136,6 +138,8 @@ def _check(config: NetworkConfig, shapes: dict[str, tuple[int, ...]]) -> None:
         axes = {axis for shape in shapes.values() for axis in shape}
         if not axes & {config.encoder.antennas, 2 * config.encoder.antennas}:
             raise ValueError(f"no weights for {config.encoder.antennas} antennas")
+    if config.encoder.kind == "kernel" and shapes.get("encoder.users.weight", (0, USER_FEATURES))[-1] != USER_FEATURES:
+        raise NflaeError("a kernel encoder of an earlier version; train it again: nflae train --preset nano -o DIR")
 
 
 _RELATIVE_LOSS = LossWeights(min_rate=1.0)
@@ -157,14 +161,15 @@ _PRESETS = {
         "kernel encoder alone, without a backbone, for any array (shipped)",
         Recipe(
             NetworkConfig(
-                EncoderConfig(kind="kernel", blocks=2, edge_width=8), BackboneConfig(family="none", width=32)
+                EncoderConfig(kind="kernel", blocks=1, edge_width=16), BackboneConfig(family="none", width=32)
             ),
             DropDistribution(tokens=1024, snr_db=(-4.0, 42.0), clustered=0.3, overloaded=0.2, constrained=0.3),
-            LossWeights(min_rate=1.0, near_field=0.0, pooled=True, projected=False),
-            steps=24_000,
+            LossWeights(min_rate=1.0, near_field=0.0, pooled=True, pruned=True, projected=False),
+            steps=90_000,
             learning_rate=4e-3,
             decay=0.5,
-            validate_every=2_000,
+            validate_every=5_000,
+            judge="loss",
         ),
     ),
     "tiny": Preset(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
+from nflae_bridge.engine.near_parallel import redundant_users, without_users
 from nflae_bridge.network.model import NetworkOutput
 from simulator.downlink.powers import limit_power_fractions, project_power_fractions
 from simulator.downlink.sinr import effective_gain_matrix, rates, sinr
@@ -29,6 +30,9 @@ class LossWeights:
     pooled : bool
         With ``relative``, divide by the mean sum rate of RZF over the batch: drops on which RZF fails then do not count
         several times.
+    pruned : bool
+        Take per drop the smaller loss of the allocation with and without redundant users, as the engine serves the
+        better of both: a network need not choose between users that are alike to it.
     projected : bool
         Use the sum rate after the projection onto C4, which the engine serves, instead of the one before.
     labels_alone : bool
@@ -39,6 +43,7 @@ class LossWeights:
     near_field: float = 5.0
     relative: bool = True
     pooled: bool = False
+    pruned: bool = False
     projected: bool = True
     labels_alone: bool = False
 
@@ -96,20 +101,16 @@ def precoding_loss(
     LossParts
         The loss and its parts.
     """
-    effective_gains = effective_gain_matrix(
-        gram, structured_coefficients(gram, output.dual_power_fractions.to(gram.real.dtype))
-    )
-    limited = limit_power_fractions(output.power_fractions.to(gram.real.dtype), near_field, alpha_c)
-    rate = rates(sinr(effective_gains, limited))
-    unmet = (min_rate.unsqueeze(-1) - rate).clamp(min=0).sum(-1)
-    served = rate.sum(-1)
-    if weights.projected:
-        power_fractions, feasible = project_power_fractions(
-            effective_gains, output.power_fractions.to(effective_gains), near_field, alpha_c, min_rate
-        )
-        served = torch.where(feasible, rates(sinr(effective_gains, power_fractions)).sum(-1), served)
+    dual, power = output.dual_power_fractions.to(gram.real.dtype), output.power_fractions.to(gram.real.dtype)
+    served, unmet = _served_and_unmet(gram, dual, power, near_field, alpha_c, min_rate, weights.projected)
+    if weights.pruned:
+        redundant = redundant_users(gram, None, near_field, power.detach())
+        pruned = without_users(redundant, dual), without_users(redundant, power)
+        others = _served_and_unmet(gram, pruned[0], pruned[1], near_field, alpha_c, min_rate, weights.projected)
+        better = weights.min_rate * others[1] - others[0] < weights.min_rate * unmet - served
+        served, unmet = torch.where(better, others[0], served), torch.where(better, others[1], unmet)
     with torch.no_grad():
-        equal = torch.full_like(limited, 1 / limited.shape[-1])
+        equal = torch.full_like(dual, 1 / gram.shape[-1])
         rzf = rates(sinr(effective_gain_matrix(gram, structured_coefficients(gram, equal)), equal)).sum(-1)
         rzf = rzf.clamp(min=1e-3)
     scale = torch.ones_like(rzf)
@@ -121,6 +122,26 @@ def precoding_loss(
         error = mse_loss(torch.sigmoid(output.near_field_logit), near_field.float())
         loss = loss + weights.near_field * error
     return LossParts(loss, (served / rzf).mean().detach(), (unmet / scale).mean().detach(), error.detach())
+
+
+def _served_and_unmet(
+    gram: Tensor,
+    dual_power_fractions: Tensor,
+    power_fractions: Tensor,
+    near_field: Tensor,
+    alpha_c: Tensor,
+    min_rate: Tensor,
+    projected: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return the sum rate and the shortfall of the minimum rates of an allocation, (drops,)."""
+    effective_gains = effective_gain_matrix(gram, structured_coefficients(gram, dual_power_fractions))
+    rate = rates(sinr(effective_gains, limit_power_fractions(power_fractions, near_field, alpha_c)))
+    unmet, served = (min_rate.unsqueeze(-1) - rate).clamp(min=0).sum(-1), rate.sum(-1)
+    if projected:
+        given = power_fractions.to(effective_gains)
+        held, feasible = project_power_fractions(effective_gains, given, near_field, alpha_c, min_rate)
+        served = torch.where(feasible, rates(sinr(effective_gains, held)).sum(-1), served)
+    return served, unmet
 
 
 def label_loss(near_field_logit: Tensor, near_field: Tensor) -> LossParts:

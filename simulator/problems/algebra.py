@@ -9,6 +9,7 @@ two.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -280,6 +281,28 @@ def squares(values: Complex) -> Real:
     """
     result: Real = (values * values.conj()).real
     return result
+
+
+def sums(values: Real) -> Real:
+    """Return sums over the last axis, which stays: a product with ones takes half the time of `numpy.add.reduce`.
+
+    Parameters
+    ----------
+    values
+        Real (..., n), contiguous.
+
+    Returns
+    -------
+    ndarray
+        Real (..., 1).
+    """
+    result: Real = values.reshape(-1, values.shape[-1]).dot(_ones(values.shape[-1], values.dtype))
+    return result.reshape(*values.shape[:-1], 1)
+
+
+@cache
+def _ones(count: int, precision: np.dtype[Any]) -> Real:
+    return np.ones(count, precision)
 
 
 def gains_and_coherence(gram: Complex) -> tuple[Real, Real]:

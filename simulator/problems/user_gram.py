@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,7 @@ from simulator.problems.algebra import TINY, Bool, Complex, Real, diagonal, exac
 _MIN_FP32_SNR = 1e-2  # below it 1 - B_kk has few digits
 
 
-@dataclass(frozen=True)
-class UserGram:
+class UserGram(NamedTuple):
     """Hold drops and the inner products of their users, all in single or all in double precision.
 
     Attributes
@@ -50,7 +49,7 @@ class UserGram:
     @property
     def largest_coherence(self) -> float:
         """Return the largest coherence of any two users of a drop."""
-        return _largest(self.nearest)
+        return max(self.nearest.reshape(-1).tolist())
 
     def in_double(self) -> UserGram:
         """Return the same with all but the sums over antennas in double precision."""
@@ -186,7 +185,8 @@ def split_by_precision(channels: npt.NDArray[np.complex64], snr: float | Real) -
         whole = UserGram(channels, gram, gains, coherence, nearest, None)
         if isinstance(factor, float):
             high, low = min(MAX_FP32_SNR, factor / MIN_FP32_ENERGY), max(_MIN_FP32_SNR, factor * MIN_FP32_ENERGY)
-            if _largest(gains) < high and _least(gains) > low and whole.largest_coherence <= MAX_FP32_COHERENCE:
+            values = gains.reshape(-1).tolist()  # NumPy takes longer for the extremes of few numbers
+            if max(values) < high and min(values) > low and whole.largest_coherence <= MAX_FP32_COHERENCE:
                 return [(None, whole)]
         suffices = gains < np.minimum(MAX_FP32_SNR, factor / MIN_FP32_ENERGY)
         suffices &= gains > np.maximum(_MIN_FP32_SNR, factor * MIN_FP32_ENERGY)
@@ -206,14 +206,6 @@ def split_by_precision(channels: npt.NDArray[np.complex64], snr: float | Real) -
 def _coherences(gram: Complex) -> tuple[Real, Real, Real]:
     gains, coherence = gains_and_coherence(gram)
     return gains, coherence, np.maximum.reduce(coherence, 1)
-
-
-def _largest(values: Real) -> float:
-    return float(max(values[0].tolist()) if len(values) == 1 else np.maximum.reduce(values.reshape(-1)))
-
-
-def _least(values: Real) -> float:
-    return float(min(values[0].tolist()) if len(values) == 1 else np.minimum.reduce(values.reshape(-1)))
 
 
 def _form_beams(coefficients: Complex, channels: Complex, out: Complex) -> None:
@@ -236,4 +228,7 @@ def _normalise(beams: Complex) -> None:
     """Divide beams by their norms, in place."""
     parts = beams.view(beams.real.dtype)
     norm = np.sqrt(np.vecdot(parts, parts))
-    parts /= np.maximum(norm, np.finfo(parts.dtype).tiny, out=norm)[..., None]
+    parts /= np.maximum(norm, _TINY[norm.dtype], out=norm)[..., None]
+
+
+_TINY = {kind: np.array(np.finfo(kind).tiny, kind) for kind in map(np.dtype, ("f4", "f8"))}

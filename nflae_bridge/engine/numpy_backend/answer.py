@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +16,7 @@ from simulator.problems.algebra import Bool, Real
 _RATES = ("rate", "sum_rate")
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """Hold the answer to drops.
 
     Attributes
@@ -93,7 +91,7 @@ def column(value: float | Tensor) -> float | npt.NDArray[np.float64]:
     float or numpy.ndarray
         float64 (drops or 1, 1).
     """
-    if not isinstance(value, Tensor):
+    if isinstance(value, (int, float)):  # of all types the least time to recognise
         return float(value)
     numbers: npt.NDArray[np.float64] = value.reshape(-1, 1).double().cpu().numpy()
     return numbers

@@ -1,4 +1,4 @@
-"""Run a network on the quantities of drops without constraints: an exported graph, or a kernel encoder in NumPy.
+"""Run a network on drops without constraints: an exported graph, or a kernel encoder in NumPy.
 
 For a network as small as a kernel encoder's, ONNX Runtime's overhead per operation exceeds the arithmetic.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,46 +15,38 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from nflae_bridge.engine.numpy_backend.single import constants
 from nflae_bridge.engine.onnx_graphs import Run
 from nflae_bridge.network.encoders.kernel import KERNELS, NEAREST, USER_SCALE, KernelEncoder
 from nflae_bridge.network.model import PrecodingNetwork
 from nflae_bridge.network.trunks.backbone import NoBackbone
-from simulator.problems.algebra import Real, diagonal
+from simulator.problems.algebra import Real, diagonal, sums
+from simulator.problems.user_gram import UserGram
 
 Single = npt.NDArray[np.float32]
 
 
-class Quantities(NamedTuple):
-    """Hold the quantities of `nflae_bridge.network.encoders.gram.FeatureInputs`, in the precision of the drops.
+class Regularised(NamedTuple):
+    """Hold the results of regularised zero forcing that features of the gram encoder are made of.
 
     Attributes
     ----------
-    gains, inverse_diagonal, rate
-        real (drops, users).
-    coherence, inverse_power
-        real (drops, users, users), 0 on the diagonal.
-    nearest
-        Maximum of the coherence over the other users, real (drops, users).
-    effective_gains
-        Function that computes the effective gains, real (drops, users, users).
-    disturbance
-        Interference between the beams of regularised zero forcing and noise, over K times the noise, real (drops,
-        users).
+    inverse_diagonal, rate
+        float64 (drops, users), as in `nflae_bridge.network.encoders.gram.FeatureInputs`.
+    inverse_power, effective_gains
+        float64 (drops, users, users), as there.
     """
 
-    gains: Real
-    coherence: Real
-    nearest: Real
     inverse_diagonal: Real
     inverse_power: Real
-    effective_gains: Callable[[], Real]
-    disturbance: Real
+    effective_gains: Real
     rate: Real
 
 
-Network = Callable[[Quantities], Real]
-"""Function from the quantities to lambda / P, then P_k / P, real (2, drops, users)."""
+Network = Callable[[UserGram, Regularised | None], Real]
+"""Function from drops to lambda / P, then P_k / P, each up to a factor per drop, real (2, drops, users).
+
+Drops in single precision come without results of regularised zero forcing.
+"""
 
 
 def graph_network(run: Run) -> Network:
@@ -69,22 +62,20 @@ def graph_network(run: Run) -> Network:
     Network
     """
 
-    def network(quantities: Quantities) -> Real:
-        coherence, power = quantities.coherence.astype(np.float64), quantities.inverse_power.astype(np.float64)
+    def network(drops: UserGram, regularised: Regularised | None) -> Real:
+        assert regularised is not None
+        coherence = drops.coherence.copy()
         diagonal(coherence)[:] = 1
-        own = np.ascontiguousarray(quantities.inverse_diagonal, np.float64)
-        diagonal(power)[:] = own * own
         inputs = {
-            "gains": quantities.gains.astype(np.float64, copy=False),
+            "gains": drops.gains,
             "coherence": coherence,
-            "inverse_diagonal": own,
-            "inverse_power": power,
-            "effective_gains": quantities.effective_gains().astype(np.float64, copy=False),
-            "rate": quantities.rate.astype(np.float64, copy=False),
+            "inverse_diagonal": np.ascontiguousarray(regularised.inverse_diagonal),
+            "inverse_power": regularised.inverse_power,
+            "effective_gains": regularised.effective_gains,
+            "rate": regularised.rate,
         }
         (fractions,) = run(inputs)
-        precision = quantities.gains.dtype
-        return fractions.astype(precision, copy=False).reshape(2, *quantities.gains.shape)
+        return fractions.reshape(2, *drops.gains.shape)
 
     return network
 
@@ -92,8 +83,8 @@ def graph_network(run: Run) -> Network:
 class KernelNetwork:
     """Compute a network of kernel encoder and linear heads in single precision.
 
-    The encoder of `nflae_bridge.network.encoders.kernel` is stated here a second time, with the weights that meet the
-    same input joined and constant features in the biases.
+    The encoder of `nflae_bridge.network.encoders.kernel` is stated here a second time, with constant features in the
+    biases and the sums of kernels in the first layer.
 
     Parameters
     ----------
@@ -105,20 +96,14 @@ class KernelNetwork:
         encoder = network.encoder
         assert isinstance(encoder, KernelEncoder)
         scaled = encoder.users.weight * torch.tensor(USER_SCALE)
-        scaled[:, _LOGARITHMIC] *= -1  # the sums hold ln(1.001 - c), without the sign
-        self._free = _with_bias(scaled[:, :_VARIABLE], encoder.users.bias + scaled[:, _ALPHA_C])
-        self._per_log_users = (scaled[:, -1] - scaled[:, 1] - scaled[:, 2] + scaled[:, 4]).detach().cpu().numpy()
-        self._features: dict[int, Single] = {}
-        self._rounds = []
-        width, sent = encoder.token_width, network.config.encoder.edge_width
-        for message, update in zip(encoder.messages, encoder.updates, strict=True):
-            assert isinstance(message, nn.Linear)
-            assert isinstance(update, nn.Linear)
-            received = update.weight[:, width:].detach().clone()
-            received[:, 2 * sent : 3 * sent] *= -1
-            own = _with_bias(update.weight[:, :width], update.bias, constant=0)
-            received = torch.cat([received, torch.zeros_like(received[:1])])
-            self._rounds.append((_with_bias(message.weight, message.bias, constant=None), own, _array(received.T)))
+        self._free = _with_bias(scaled[:, _PER_USER], encoder.users.bias + scaled[:, _ALPHA_C])
+        self._of_sums = _array(scaled[:, _SUMS].T * torch.tensor(_SIGNS)[:, None])
+        # Features hold ln(K + x) in place of ln(1 + x / K).
+        self._per_log_users = _array(scaled[:, -1] - scaled[:, 1] - scaled[:, 2] - scaled[:, _MEAN_SHARED])
+        self._first: dict[int, tuple[Single, Single]] = {}
+        self._rounds = [
+            self._round(message, update) for message, update in zip(encoder.messages, encoder.updates, strict=True)
+        ]
         self._last = _with_bias(encoder.last.weight, encoder.last.bias)
         heads = [layer for layer in (network.heads["uplink"], network.heads["power"]) if isinstance(layer, nn.Linear)]
         weight, bias = torch.cat([head.weight for head in heads]), torch.cat([head.bias for head in heads])
@@ -131,84 +116,106 @@ class KernelNetwork:
             return False
         return isinstance(network.backbone, NoBackbone) and isinstance(network.embedding, nn.Identity)
 
-    def __call__(self, quantities: Quantities) -> Real:
-        """Compute lambda / P, then P_k / P, of the drops.
+    def __call__(self, drops: UserGram, regularised: Regularised | None = None) -> Real:
+        """Compute lambda / P, then P_k / P, of the drops, each up to a factor per drop.
 
         Parameters
         ----------
-        quantities
-            The quantities.
+        drops
+            The drops.
+        regularised
+            Without effect.
 
         Returns
         -------
         Real
-            In the precision of the quantities, (2, drops, users).
+            float32 (2, drops, users).
         """
-        drops, users = quantities.gains.shape
-        features, kernels = _features(quantities)
-        if users not in self._features:
-            self._features[users] = self._first_layer(users)
-        tokens = features @ self._features[users]
-        np.maximum(tokens, 0, out=tokens)
-        for message, own, received in self._rounds:
-            sent = (tokens @ message).reshape(drops, users, -1)
-            update = (kernels @ sent).reshape(drops * users, -1) @ received
-            update += tokens @ own
-            np.maximum(update, 0, out=update)
+        count, users = drops.gains.shape
+        features, kernels = _features(drops)
+        if users not in self._first:
+            self._first[users] = self._first_layer(users)
+        of_features, of_kernels = self._first[users]
+        tokens = features.dot(of_features)
+        tokens += kernels.reshape(count * users, -1).dot(of_kernels)
+        np.maximum(tokens, _ZERO, out=tokens)
+        for weight in self._rounds:
+            sent = tokens.dot(weight).reshape(count, users * (KERNELS + 1), -1)
+            # A product of two matrices takes half the time of one of stacks of them.
+            update = kernels[0].dot(sent[0]) if count == 1 else (kernels @ sent).reshape(count * users, -1)
+            np.maximum(update, _ZERO, out=update)
             tokens += update
-        hidden = tokens @ self._last
-        np.maximum(hidden, 0, out=hidden)
-        logits = self._heads @ hidden.T
+        hidden = tokens.dot(self._last)
+        np.maximum(hidden, _ZERO, out=hidden)
+        logits = self._heads.dot(hidden.T)
         np.minimum(logits, _LARGEST, out=logits)
         np.exp(logits, out=logits)
-        logits += 1
-        fractions = np.divide(1, logits, dtype=quantities.gains.dtype).reshape(2, drops, users)
-        fractions /= np.add.reduce(fractions, 2, keepdims=True)
-        return fractions
+        logits += _ONE
+        fractions: Single = np.reciprocal(logits, out=logits)
+        return fractions.reshape(2, count, users)
 
-    def _first_layer(self, users: int) -> Single:
-        """Return the weights for `_features` of this number of users."""
+    def _first_layer(self, users: int) -> tuple[Single, Single]:
+        """Return the weights for `_features` of this number of users, and for its kernels."""
         weight = self._free.copy()
         weight[-1, :-1] += self._per_log_users * math.log(users)
         weight[_MEANS] /= users
-        return weight
+        of_kernels = np.concatenate([self._of_sums, np.zeros_like(self._of_sums[:1])])  # none of a user itself
+        of_kernels = np.concatenate([of_kernels, np.zeros((len(of_kernels), 1), np.float32)], 1)
+        return weight, np.tile(of_kernels, (users, 1))
+
+    @staticmethod
+    def _round(message: nn.Module, update: nn.Module) -> Single:
+        """Return the weights of a round: messages and their updates by kernel, then the update of a user itself."""
+        assert isinstance(message, nn.Linear)
+        assert isinstance(update, nn.Linear)
+        width, sent = message.in_features, message.out_features
+        parts = [
+            sign * _with_bias(part @ message.weight, part @ message.bias, constant=0)
+            for sign, part in zip(_SIGNS, torch.split(update.weight[:, width:], sent, 1), strict=True)
+        ]
+        return np.concatenate([*parts, _with_bias(update.weight[:, :width], update.bias, constant=0)], 1)
 
 
-_VARIABLE, _ALPHA_C, _LOGARITHMIC = 13, 15, 8
-_MEANS = slice(11, 13)
-_LARGEST = 80.0  # the exponential stays in range
+_PER_USER, _SUMS, _MEAN_SHARED, _ALPHA_C = [0, 1, 2, 5, 6, 7], slice(3, 5), 7, 10
+_MEANS = slice(4, 6)
+_SIGNS = (1.0, -1.0)  # the logarithmic kernel stands here without its sign
+# Arrays without an axis, which NumPy takes in less time than numbers.
+_ZERO, _ONE, _NEAREST = (np.array(value, np.float32) for value in (0, 1, NEAREST))
+_LARGEST = np.array(80, np.float32)  # the exponential stays in range
 
 
-def _features(quantities: Quantities) -> tuple[Single, Single]:
-    """Return features, (drops * users, 14), and kernels, (drops, users * kernels, users), the last feature 1.
+def _features(drops: UserGram) -> tuple[Single, Single]:
+    """Return features, (drops * users, 7), the last one 1, and kernels, (drops, users, users * (kernels + 1)).
 
     In place of ln(1 + x / K) of `nflae_bridge.network.encoders.kernel.kernel_features` stands ln(K + x), in place of
-    the logarithm of the disturbance that of its K-th part, in place of means over users sums; `_first_layer` corrects.
+    means over users sums; `KernelNetwork` corrects. The last kernel is the unit matrix.
     """
-    gains, coherence = quantities.gains, quantities.coherence
-    drops, users = gains.shape
-    kernels = np.empty((drops, users, KERNELS, users), np.float32)
-    kernels[:, :, 0] = coherence
-    np.multiply(coherence, coherence, out=kernels[:, :, 1], casting="same_kind")
-    np.log(NEAREST - coherence, out=kernels[:, :, 2], casting="same_kind")
-    inverse = 1 / quantities.inverse_diagonal
-    spread = quantities.inverse_power * inverse[:, :, None]
-    np.multiply(spread, inverse[:, None], out=kernels[:, :, 3], casting="same_kind")
-    features = np.empty((_VARIABLE + 1, drops, users), np.float32)
+    gains, coherence = drops.gains, drops.coherence
+    count, users = gains.shape
+    kernels = np.empty((count, users, users, KERNELS + 1), np.float32)
+    features = np.empty((7, count, users), np.float32)
+    kernels[:], number = _constants(users)
     features[0] = gains
-    np.add(gains, users, out=features[1], casting="same_kind")
-    np.add(np.matvec(coherence, gains), users, out=features[2], casting="same_kind")
-    features[3] = quantities.inverse_diagonal
-    features[4] = quantities.disturbance
-    logs = features[:5]
+    features[1] = shared = gains + number
+    features[2] = np.matvec(coherence, gains) + number
+    features[3] = drops.nearest
+    regularised = gains / shared
+    kernels[..., 0] = coherence
+    blocking = coherence * (regularised[:, :, None] * regularised[:, None])
+    np.log(_NEAREST - blocking, out=kernels[..., 1], casting="same_kind")
+    logs = features[:3]
     np.log(logs, out=logs)
-    features[5] = quantities.rate
-    sums = np.matvec(kernels.reshape(-1, users), constants(users).ones)
-    features[6:10] = sums.reshape(drops, users, KERNELS).transpose(2, 0, 1)
-    features[10] = quantities.nearest
-    features[_MEANS] = np.add.reduce(features[0:6:5], 2, keepdims=True)
-    features[_VARIABLE] = 1
-    return features.reshape(_VARIABLE + 1, -1).T, kernels.reshape(drops, -1, users)
+    features[_MEANS] = sums(logs[:2])
+    features[6] = 1
+    return features.reshape(7, -1).T, kernels.reshape(count, users, -1)
+
+
+@cache
+def _constants(users: int) -> tuple[Single, Single]:
+    """Return kernels of which all but the last are still to be set, and the number of users without an axis."""
+    kernels = np.zeros((users, users, KERNELS + 1), np.float32)
+    kernels[..., KERNELS] = np.eye(users)
+    return kernels, np.array(users, np.float32)
 
 
 def _with_bias(weight: torch.Tensor, bias: torch.Tensor, constant: int | None = 1) -> Single:

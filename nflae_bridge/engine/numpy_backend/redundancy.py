@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import numpy.typing as npt
 
 from nflae_bridge.engine.near_parallel import COHERENCE, SAME_GAIN, SAME_PHASE_STEP, SAME_POWER
-from simulator.problems.algebra import Bool, Complex, Real
+from simulator.problems.algebra import Complex, Real
 from simulator.problems.user_gram import UserGram
 
-Index = npt.NDArray[np.intp]
 
+def redundant_users(drops: UserGram, power_fractions: Real) -> list[int]:
+    """Return the users that `nflae_bridge.engine.near_parallel.redundant_users` marks.
 
-def redundant_users(drops: UserGram, power_fractions: Real) -> Bool | None:
-    """Mark users as `nflae_bridge.engine.near_parallel.redundant_users` does.
+    Few users are nearly parallel: pairs one by one as numbers take less time than operations on arrays.
 
     Parameters
     ----------
@@ -26,45 +25,45 @@ def redundant_users(drops: UserGram, power_fractions: Real) -> Bool | None:
 
     Returns
     -------
-    ndarray or None
-        bool (drops, users); None where no users of any drop are nearly parallel.
+    list of int
+        Indices in (drops, users), flattened; some may recur.
     """
     if drops.largest_coherence <= COHERENCE:
-        return None
-    parallel = drops.coherence > COHERENCE
-    power = np.maximum(power_fractions, _LEAST_POWER)
-    ahead = power[:, :, None] > (power * _POWER_RATIO)[:, None]
-    ahead &= parallel
-    redundant: Bool = np.logical_or.reduce(ahead, 1)
-    if 2 * np.count_nonzero(ahead) != np.count_nonzero(parallel):  # of each other pair neither is ahead
-        tied = parallel ^ ahead
-        tied &= ~ahead.transpose(0, 2, 1)
-        drop, first, second = np.nonzero(tied)
-        _rank_equals(drops, drop, first, second, redundant)
-    return redundant
+        return []
+    users = power_fractions.shape[1]
+    rows, columns = (drops.coherence > _COHERENCE).reshape(-1, users).nonzero()
+    power, gain = power_fractions.reshape(-1).tolist(), drops.gains.reshape(-1).tolist()
+    redundant, tied = [], []
+    for first, column in zip(rows.tolist(), columns.tolist(), strict=True):
+        second = first - first % users + column
+        if second < first:
+            continue
+        lead = _lead(power[first], power[second], _SAME_POWER) or _lead(gain[first], gain[second], _SAME_GAIN)
+        if lead:
+            redundant.append(second if lead > 0 else first)
+        else:
+            tied.append((first, second))
+    return redundant + _later_by_phase_step(drops.channels, tied) if tied else redundant
 
 
-_POWER_RATIO, _LEAST_POWER = math.exp(SAME_POWER), 1e-30
+_COHERENCE = np.array(COHERENCE, np.float32)
+_SAME_POWER, _SAME_GAIN, _LEAST = math.exp(SAME_POWER), math.exp(SAME_GAIN), 1e-30
 
 
-def _rank_equals(drops: UserGram, drop: Index, first: Index, second: Index, redundant: Bool) -> None:
-    """Mark the users that come second in pairs of equal power: by gain, mean phase step, and index."""
-    gain = np.log(drops.gains)
-    difference = gain[drop, first] - gain[drop, second]
-    ahead = difference > SAME_GAIN
-    redundant[drop[ahead], second[ahead]] = True
-    tied = np.abs(difference) <= SAME_GAIN
-    if not np.logical_or.reduce(tied):
-        return
-    drop, first, second = drop[tied], first[tied], second[tied]
-    difference = np.zeros(len(drop))
-    if drops.channels is not None:
-        difference = _mean_phase_step(drops.channels[drop, first]) - _mean_phase_step(drops.channels[drop, second])
-    ahead = (difference > SAME_PHASE_STEP) | ((np.abs(difference) <= SAME_PHASE_STEP) & (first < second))
-    redundant[drop[ahead], second[ahead]] = True
+def _lead(first: float, second: float, same: float) -> int:
+    """Return 1 where the first number is larger, -1 where the second is, 0 where their ratio is up to ``same``."""
+    first, second = max(first, _LEAST), max(second, _LEAST)
+    return 1 if first > second * same else -1 if second > first * same else 0
 
 
-def _mean_phase_step(channels: Complex) -> Real:
-    exact = channels.astype(np.complex128)
-    result: Real = np.angle(np.vecdot(exact[:, :-1], exact[:, 1:]))
-    return result
+def _later_by_phase_step(channels: Complex | None, pairs: list[tuple[int, int]]) -> list[int]:
+    """Return the users that come second by their mean phase steps, of identical users those of larger index."""
+    if channels is None:
+        return [second for _, second in pairs]
+    exact = channels.reshape(-1, channels.shape[2])[np.array(pairs)].astype(np.complex128)
+    product = np.vecdot(exact[..., :-1], exact[..., 1:])
+    steps = np.arctan2(product.imag, product.real).tolist()
+    return [
+        first if by_second - by_first > SAME_PHASE_STEP else second
+        for (first, second), (by_first, by_second) in zip(pairs, steps, strict=True)
+    ]

@@ -14,12 +14,14 @@ import numpy as np
 import torch
 from scipy.linalg import lapack
 
-from nflae_bridge.engine.numpy_backend.solution import Solution, sum_rate
+from nflae_bridge.engine.numpy_backend.solution import Solution
 from simulator.interruption import check_interrupt
-from simulator.problems.algebra import Complex, Real, diagonal, squares
+from simulator.problems.algebra import Bool, Complex, Real, diagonal, squares, sums
 
-_LEAST_DUAL = np.float32(1e-8)  # moves no rate, and keeps the beams of users without power defined
-_LEAST_ENERGY = np.float32(2.5e-7)  # below it differences have no digits, of beams of users next to switched off
+# Arrays without an axis, which NumPy takes in less time than numbers.
+_ONE = np.array(1, np.float32)
+_LEAST_DUAL = np.array(1e-8, np.float32)  # moves no rate, and keeps the beams of users without power defined
+_LEAST_ENERGY = np.array(2.5e-7, np.float32)  # below it differences have no digits, of beams of users next to off
 
 
 class Beams(NamedTuple):
@@ -29,10 +31,8 @@ class Beams(NamedTuple):
     ----------
     inverse
         B, (drops, users, users).
-    own
-        Its diagonal, real (drops, users).
     signal
-        (1 - own)^2 / energy, real (drops, users).
+        (1 - B_kk)^2 / energy, real (drops, users).
     magnitude
         |B_ij|^2, 0 on the diagonal, real (drops, users, users).
     energy
@@ -40,7 +40,6 @@ class Beams(NamedTuple):
     """
 
     inverse: Complex
-    own: Real
     signal: Real
     magnitude: Real
     energy: Real
@@ -68,24 +67,18 @@ class Beams(NamedTuple):
 
 
 class Constants(NamedTuple):
-    """Hold arrays that depend on the number of users alone, float32 and complex64, not to be written to.
+    """Hold arrays that depend on the number of users alone, not to be written to.
 
     Attributes
     ----------
     unit
-        The unit matrix, in both orders of memory, (users, users).
-    others
-        1 beside the diagonal, 0 on it, (users, users).
-    ones
-        (users,).
-    equal
-        1 / K, (1, users).
+        The unit matrix, complex64 (users, users).
+    above
+        1 above the diagonal, bool (users, users).
     """
 
     unit: Complex
-    others: Real
-    ones: Real
-    equal: Real
+    above: Bool
 
 
 @cache
@@ -101,121 +94,129 @@ def constants(users: int) -> Constants:
     -------
     Constants
     """
-    ones = np.ones(users, np.float32)
     unit = np.asfortranarray(np.eye(users, dtype=np.complex64))
-    found = Constants(unit, 1 - np.eye(users, dtype=np.float32), ones, (ones / users)[None])
+    above = np.triu(np.ones((users, users), np.bool_), 1)
+    found = Constants(unit, above)
     for values in found:
         values.flags.writeable = False
     return found
 
 
-def regularised(gram: Complex) -> Beams:
-    """Compute the beams of regularised zero forcing, mu = 1 / K.
+class Answers(NamedTuple):
+    """Hold answers to drops, several to each, single precision.
 
-    Parameters
+    Attributes
     ----------
-    gram
-        Gamma, complex64 (drops, users, users).
-
-    Returns
-    -------
-    Beams
+    inverse
+        B, (answers, users, users).
+    root
+        D, (answers, users).
+    power_fractions, dual_power_fractions, sinr
+        P_k / P, lambda / P and SINRs, (answers, users).
+    sum_rate
+        bps/Hz, (answers,).
     """
-    return _beams(gram * np.float32(1 / gram.shape[1]))
+
+    inverse: Complex
+    root: Real
+    power_fractions: Real
+    dual_power_fractions: Real
+    sinr: Real
+    sum_rate: Real
+
+    def select(self, answers: list[int]) -> Solution:
+        """Return some of the answers, with D B as coefficients."""
+        chosen = slice(answers[0], answers[0] + 1) if len(answers) == 1 else answers
+        return Solution(
+            self.inverse[chosen] * self.root[chosen, :, None],
+            self.power_fractions[chosen],
+            self.dual_power_fractions[chosen],
+            self.sinr[chosen],
+            self.sum_rate[chosen],
+        )
 
 
-def structured(gram: Complex, dual: Real) -> tuple[Beams, Complex]:
-    """Compute the beams of mu.
-
-    Parameters
-    ----------
-    gram
-        Gamma, complex64 (drops, users, users).
-    dual
-        mu, float32 (drops, users), positive.
-
-    Returns
-    -------
-    beams : Beams
-        The beams.
-    coefficients : Complex
-        D B, for which the precoder's columns are those of H D B up to their norms, (drops, users, users).
-    """
-    root = np.sqrt(dual)
-    rows = root[:, :, None]
-    system = gram * rows
-    system *= root[:, None]
-    beams = _beams(system)
-    return beams, beams.inverse * rows
-
-
-def refined(gram: Complex, dual: Real, power_fractions: Real, refinements: int) -> Solution:
-    """Compute the answer after steps of `simulator.downlink.structure.wmmse_step`.
+def answers(gram: Complex, dual: Real, power_fractions: Real, refinements: int, rivals: int) -> Answers:
+    """Compute beams and SINRs at given powers, after steps of `simulator.downlink.structure.wmmse_step`.
 
     Parameters
     ----------
     gram
-        Gamma, complex64 (drops, users, users).
+        Gamma, complex64 (answers or 1, users, users).
     dual, power_fractions
-        lambda / P and P_k / P, float32 (drops, users).
+        lambda / P and P_k / P, float32 (answers, users).
     refinements
         Number of steps.
+    rivals
+        Answers at the beginning from which no step is taken.
 
     Returns
     -------
-    Solution
+    Answers
     """
     dual = dual + _LEAST_DUAL
-    beams, coefficients = structured(gram, dual)
+    beams, root = _structured(gram, dual)
     found, received = beams.sinr(dual, power_fractions)
+    computed = Answers(beams.inverse, root, power_fractions, dual, found, _sum_rate(found))
+    if not refinements:
+        return computed
+    own = slice(rivals, None)
+    gram = gram if len(gram) == 1 else gram[own]
+    dual, found, received = dual[own], found[own], received[own]
     for _ in range(refinements):
         check_interrupt()
-        weight = 1 + found
+        weight = _ONE + found
         share = found * dual
         share /= received * weight  # receivers: mu cancels, but for the one in the share
         dual = share / np.add.reduce(share, 1, keepdims=True)
         dual += _LEAST_DUAL
-        beams, coefficients = structured(gram, dual)
+        beams, root = _structured(gram, dual)
         power_fractions = weight * share
         power_fractions *= beams.energy
         power_fractions /= dual
         power_fractions /= np.add.reduce(power_fractions, 1, keepdims=True)
         found, received = beams.sinr(dual, power_fractions)
-    return Solution(coefficients, power_fractions, dual, found, sum_rate(found))
+    refined = Answers(beams.inverse, root, power_fractions, dual, found, _sum_rate(found))
+    return Answers(*(np.concatenate([first[:rivals], last]) for first, last in zip(computed, refined, strict=True)))
 
 
-def _beams(system: Complex) -> Beams:
-    """Return the beams of a system D Gamma D, to which the unit matrix is added in place."""
-    constant = constants(system.shape[1])
+def _structured(gram: Complex, dual: Real) -> tuple[Beams, Real]:
+    """Return the beams of mu > 0, and D."""
+    root = np.sqrt(dual)
+    constant = constants(root.shape[1])
+    system = gram * (root[:, :, None] * root[:, None])
     system += constant.unit
     inverse = _inverse(system, constant.unit)
     own = diagonal(inverse).real
-    magnitude = squares(inverse) * constant.others
-    signal = 1 - own
+    magnitude = squares(inverse)
+    diagonal(magnitude)[:] = 0
+    signal = _ONE - own
     energy = own * signal
-    energy -= np.matvec(magnitude, constant.ones)
+    energy -= sums(magnitude)[:, :, 0]
     np.maximum(energy, _LEAST_ENERGY, out=energy)
     signal *= signal
     signal /= energy
-    return Beams(inverse, own, signal, magnitude, energy)
+    return Beams(inverse, signal, magnitude, energy), root
+
+
+def _sum_rate(sinr: Real) -> Real:
+    return sums(np.log2(sinr + _ONE))[:, 0]
 
 
 def _inverse(systems: Complex, unit: Complex) -> Complex:
-    """Return the inverses of Hermitian matrices not below the unit matrix, contiguous."""
-    count = len(systems)
-    if count == 1:
-        # Rows in memory are columns to LAPACK: the inverse of the conjugate, which its transpose undoes.
-        inverse: Complex = lapack.cposv(systems[0].T, unit, overwrite_a=True)[1].T
-        return inverse[None]
-    if count <= _LAPACK_CALLS:
-        for system in systems:
-            system[:] = lapack.cposv(system.T, unit, overwrite_a=True)[1].T
-        return systems
+    """Return the inverses of Hermitian matrices not below the unit matrix, contiguous; ``systems`` is overwritten."""
+    if len(systems) <= _LAPACK_CALLS:
+        inverse = np.empty_like(systems)
+        inverse[:] = unit
+        for system, result in zip(systems, inverse, strict=True):
+            # Rows in memory are columns to LAPACK: the inverse of the conjugate, which its transpose undoes.
+            lapack.cposv(system.T, result.T, 0, 1, 1)  # overwrites both
+        return inverse
     factors = torch.linalg.cholesky_ex(torch.from_numpy(systems))[0]
     # Columns in memory: the conjugate, once more, is the contiguous form.
-    result: Complex = torch.cholesky_inverse(factors).mT.numpy()
-    return np.conjugate(result, out=result)
+    inverse = torch.cholesky_inverse(factors).mT.numpy()
+    return np.conjugate(inverse, out=inverse)
 
 
-_LAPACK_CALLS = 4
+_LAPACK_CALLS = 6
 """Matrices up to which a call of LAPACK each takes less time than PyTorch's two for all."""

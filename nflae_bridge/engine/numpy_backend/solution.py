@@ -42,13 +42,13 @@ class Solution(NamedTuple):
         for own, others in zip(self, other, strict=True):
             own[drops] = others[drops]
 
-    def select(self, drops: npt.NDArray[np.intp] | slice) -> Solution:
+    def select(self, drops: npt.NDArray[np.intp]) -> Solution:
         """Return some drops.
 
         Parameters
         ----------
         drops
-            Their indices, or a slice.
+            Their indices.
 
         Returns
         -------

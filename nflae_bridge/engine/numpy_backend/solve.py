@@ -10,7 +10,7 @@ import torch
 
 from nflae_bridge.engine.numpy_backend import single
 from nflae_bridge.engine.numpy_backend.answer import Answer
-from nflae_bridge.engine.numpy_backend.networks import KernelNetwork, Network, Quantities
+from nflae_bridge.engine.numpy_backend.networks import KernelNetwork, Network, Regularised
 from nflae_bridge.engine.numpy_backend.redundancy import redundant_users
 from nflae_bridge.engine.numpy_backend.solution import Solution, sum_rate
 from nflae_bridge.engine.user_selection import is_overloaded, select_users
@@ -27,6 +27,7 @@ from simulator.problems.algebra import (
     sinr,
     squares,
     structured_beams,
+    sums,
 )
 from simulator.problems.user_gram import UserGram, split_by_precision
 from simulator.problems.wmmse import wmmse_steps
@@ -119,7 +120,7 @@ def _solved(
     best, fallback, lossy = solve(network, drops, refinements, negligible)
     precoder = drops.unit_beams(best.coefficients, out)
     fractions = np.array([best.power_fractions, best.dual_power_fractions], np.float64)
-    fractions /= np.add.reduce(fractions, 2, keepdims=True)
+    fractions /= sums(fractions)
     return Answer(precoder, fractions, fallback, lossy, lambda: _exact_sinr(drops, best, fractions[0]))
 
 
@@ -160,8 +161,50 @@ def solve(
     lossy : Bool or None
         bool (drops,), drops that `simulator.downlink.rounding.loses_digits` marks; None: none.
     """
-    rzf, quantities, lossy = _regularised_single(drops) if drops.is_single else _regularised_double(drops)
-    best = _pruned_or_not(drops, network(quantities), refinements, negligible)
+    if drops.is_single:  # sums of few antennas, as in overloaded cells, are in double precision
+        return *_solve_single(network, drops, refinements, negligible), None
+    return _solve_double(network, drops, refinements, negligible, antennas)
+
+
+_SAME_SINGLE, _SAME_DOUBLE = 2e-6, 1e-9
+"""Relative difference of sum rates that may be rounding, by precision."""
+
+
+def _solve_single(network: Network, drops: UserGram, refinements: int, negligible: float) -> tuple[Solution, Bool]:
+    """Compute all answers to the drops together: each operation on arrays is called once."""
+    count, users = drops.gains.shape
+    shares = network(drops, None)
+    redundant = redundant_users(drops, shares[1])
+    tried = sorted({user // users for user in redundant})
+    fractions = np.empty((2, 2 * count + len(tried), users), np.float32)
+    fractions[:, :count] = 1
+    fractions[:, count : 2 * count] = shares
+    if tried:
+        fractions[:, 2 * count :] = shares if len(tried) == count else shares[:, tried]
+        places = {drop: place for place, drop in enumerate(tried, 2 * count)}
+        for user in redundant:
+            fractions[:, places[user // users], user % users] = 0
+    fractions /= np.maximum(sums(fractions), _LEAST_SUM)
+    gram = drops.gram if count == 1 else np.concatenate([drops.gram, drops.gram, drops.gram[tried]])
+    found = single.answers(gram, fractions[0], fractions[1], refinements, count)
+    # As numbers, which are quick to compare; false also where a sum rate is not a number.
+    rate = found.sum_rate.tolist()
+    chosen = list(range(count, 2 * count))
+    for place, drop in enumerate(tried, 2 * count):
+        if not rate[place] <= rate[count + drop] * (1 - negligible):
+            chosen[drop] = place
+    fallback = [not rate[drop] <= rate[place] * (1 + _SAME_SINGLE) for drop, place in enumerate(chosen)]
+    if any(fallback):
+        chosen = [drop if by_rival else chosen[drop] for drop, by_rival in enumerate(fallback)]
+    return found.select(chosen), np.array(fallback)
+
+
+def _solve_double(
+    network: Network, drops: UserGram, refinements: int, negligible: float, antennas: int | None
+) -> tuple[Solution, Bool, Bool | None]:
+    rzf, regularised, lossy = _regularised(drops)
+    shares = network(drops, regularised).astype(np.float64, copy=False)
+    best = _pruned_or_not(drops, shares / sums(shares), refinements, negligible)
     rivals = [rzf]
     antennas = antennas if drops.channels is None else drops.channels.shape[2]
     if antennas is not None and is_overloaded(drops.gains.shape[1], antennas):
@@ -169,67 +212,26 @@ def solve(
         rivals.append(_refined(drops.gram, np.stack([share, share]), 0, drops.needs_float64 is None))
     fallback = np.zeros(len(drops.gains), np.bool_)
     for rival in rivals:
-        bound = best.sum_rate * (1 + (_SAME_SINGLE if drops.is_single else _SAME_DOUBLE))
-        kept = rival.sum_rate <= bound  # false also where the sum rate is not a number
-        if not drops.is_single:
-            kept &= bound < math.inf
+        bound = best.sum_rate * (1 + _SAME_DOUBLE)
+        kept = (rival.sum_rate <= bound) & (bound < math.inf)  # false also where the sum rate is not a number
         if not np.logical_and.reduce(kept):
             best.put(~kept, rival)
             fallback |= ~kept
     return best, fallback, lossy
 
 
-_SAME_SINGLE, _SAME_DOUBLE = 2e-6, 1e-9
-"""Relative difference of sum rates that may be rounding, by precision."""
-
-
-def _regularised_single(drops: UserGram) -> tuple[Solution, Quantities, Bool | None]:
-    users = drops.gains.shape[1]
-    equal = single.constants(users).equal
-    beams = single.regularised(drops.gram)
-    found, received = beams.sinr(equal, equal)
-
-    def effective_gains() -> Real:
-        gains: Real = beams.magnitude * users / beams.energy[:, None]
-        diagonal(gains)[:] = beams.signal * users
-        return gains
-
-    rate = np.log2(1 + found)
-    quantities = Quantities(
-        drops.gains,
-        drops.coherence,
-        drops.nearest,
-        beams.own,
-        beams.magnitude,
-        effective_gains,
-        received,
-        rate,
-    )
-    shares = np.broadcast_to(equal, found.shape) if len(found) > 1 else equal
-    return Solution(beams.inverse, shares, shares, found, np.add.reduce(rate, 1)), quantities, None
-
-
-def _regularised_double(drops: UserGram) -> tuple[Solution, Quantities, Bool | None]:
+def _regularised(drops: UserGram) -> tuple[Solution, Regularised, Bool | None]:
+    """Return regularised zero forcing, the network's inputs from it, and drops that lose digits."""
     gains, users = drops.gains, drops.gains.shape[1]
     equal = np.full(gains.shape, 1 / users)
     beams = (beams_in_range if drops.needs_float64 is None else structured_beams)(drops.gram, equal)
     found = sinr(beams.effective_gains, equal)
     rate = np.log2(1 + found)
-    magnitude, gains_sum = squares(beams.coefficients), np.matvec(beams.effective_gains, equal)
-    diagonal(magnitude)[:] = 0
-    quantities = Quantities(
-        gains,
-        drops.coherence,
-        drops.nearest,
-        diagonal(beams.coefficients).real,
-        magnitude,
-        lambda: beams.effective_gains,
-        (1 + gains_sum - diagonal(beams.effective_gains) * equal) / users,
-        rate,
-    )
+    power = squares(beams.coefficients)
+    regularised = Regularised(diagonal(beams.coefficients).real, power, beams.effective_gains, rate)
     lossy = None if drops.needs_float64 is None else _loses_digits(gains, beams)
     lossy = lossy if lossy is not None and lossy.any() else None
-    return Solution(beams.coefficients, equal, equal, found, np.add.reduce(rate, 1)), quantities, lossy
+    return Solution(beams.coefficients, equal, equal, found, np.add.reduce(rate, 1)), regularised, lossy
 
 
 def _loses_digits(gains: Real, beams: Beams) -> Bool:
@@ -239,42 +241,44 @@ def _loses_digits(gains: Real, beams: Beams) -> Bool:
     return result
 
 
+def _without(redundant: list[int], shares: Real) -> Real:
+    """Switch redundant users off in lambda / P and P_k / P, (2, drops, users)."""
+    kept = np.ones(shares.shape[1:], shares.dtype)
+    kept.reshape(-1)[redundant] = 0
+    pruned: Real = shares * kept
+    pruned /= np.maximum(sums(pruned), _LEAST_SUM)
+    return pruned
+
+
+_LEAST_SUM = np.array(np.finfo(np.float32).tiny)
+
+
 def _pruned_or_not(drops: UserGram, shares: Real, refinements: int, negligible: float) -> Solution:
-    """Return the better of the answers with and without redundant users, per drop.
+    """Return the better of the answers with and without redundant users, per drop, in double precision.
 
     ``shares``: lambda / P, then P_k / P, (2, drops, users).
     """
-    gram, in_range = drops.gram, drops.needs_float64 is None
+    gram, in_range, count = drops.gram, drops.needs_float64 is None, len(drops.gram)
     redundant = redundant_users(drops, shares[1])
-    if redundant is None:
+    if not redundant:
         return _refined(gram, shares, refinements, in_range)
-    loudest = np.maximum.reduce(drops.gains, 1, initial=1)
-    off = shares * redundant
-    pruned = shares - off
+    pruned, loudest = _without(redundant, shares), np.maximum.reduce(drops.gains, 1, initial=1)
     # Elsewhere the network has switched redundant users off itself: the answer without them suffices.
-    matters = np.add.reduce(off, (0, 2)) * loudest > negligible
-    pruned /= np.maximum(np.add.reduce(pruned, 2, keepdims=True), np.finfo(shares.dtype).tiny)
+    matters = np.add.reduce(np.where(pruned, 0, shares), (0, 2)) * loudest > negligible
     tried = np.flatnonzero(matters)
+    shares = np.where(matters[:, None], shares, pruned)
     if not len(tried):
-        return _refined(gram, pruned, refinements, in_range)
+        return _refined(gram, shares, refinements, in_range)
     # The two answers of all these drops in one computation.
-    count = len(gram)
-    if count == 1:
-        found = _refined(np.concatenate([gram, gram]), np.concatenate([shares, pruned], 1), refinements, in_range)
-    else:
-        shares = np.concatenate([np.where(matters[:, None], shares, pruned), pruned[:, tried]], 1)
-        found = _refined(np.concatenate([gram, gram[tried]]), shares, refinements, in_range)
+    shares, gram = np.concatenate([shares, pruned[:, tried]], 1), np.concatenate([gram, gram[tried]])
+    found = _refined(gram, shares, refinements, in_range)
     better = ~(found.sum_rate[count:] <= found.sum_rate[tried] * (1 - negligible))
-    if count == 1:
-        return found.select(slice(1, 2) if better[0] else slice(1))
     chosen = np.arange(count)
     chosen[tried[better]] = count + np.flatnonzero(better)
     return found.select(chosen)
 
 
 def _refined(gram: Complex, shares: Real, refinements: int, in_range: bool) -> Solution:
-    if gram.dtype == np.complex64:
-        return single.refined(gram, shares[0], shares[1], refinements)
     dual, beams, power_fractions = wmmse_steps(gram, shares[0], shares[1], refinements, in_range=in_range)
     found = sinr(beams.effective_gains, power_fractions)
     return Solution(beams.coefficients, power_fractions, dual, found, sum_rate(found))

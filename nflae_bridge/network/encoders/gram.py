@@ -30,8 +30,8 @@ _LEAST = 1e-12
 
 
 @dataclass(frozen=True)
-class FeatureInputs:
-    """Hold the quantities that features are made of, as real tensors in Gamma's precision.
+class GramMagnitudes:
+    """Hold the magnitudes of Gamma, as real tensors in Gamma's precision.
 
     Attributes
     ----------
@@ -39,6 +39,28 @@ class FeatureInputs:
         ||h_k||^2 P / sigma^2, > 0, (drops, users).
     coherence
         |h_i^H h_j|^2 / (||h_i||^2 ||h_j||^2), 1 on the diagonal, (drops, users, users).
+    """
+
+    gains: Tensor
+    coherence: Tensor
+
+    @staticmethod
+    def of(gram: Tensor) -> GramMagnitudes:
+        """Compute the magnitudes of Gamma, complex (drops, users, users)."""
+        gains = gram.diagonal(dim1=-2, dim2=-1).real.clamp(min=1e-30)
+        return GramMagnitudes(
+            gains, (squared_magnitude(gram) / (gains.unsqueeze(-1) * gains.unsqueeze(-2))).clamp(max=1.0)
+        )
+
+
+@dataclass(frozen=True)
+class FeatureInputs:
+    """Hold the quantities that features of the gram encoder are made of, as real tensors in Gamma's precision.
+
+    Attributes
+    ----------
+    gains, coherence
+        As in `GramMagnitudes`.
     inverse_diagonal
         ((I + Gamma / K)^-1)_kk, (drops, users).
     inverse_power
@@ -71,14 +93,13 @@ class FeatureInputs:
         -------
         FeatureInputs
         """
-        gains = gram.diagonal(dim1=-2, dim2=-1).real.clamp(min=1e-30)
-        equal = torch.full_like(gains, 1 / gram.shape[-1])
+        magnitudes = GramMagnitudes.of(gram)
+        equal = torch.full_like(magnitudes.gains, 1 / gram.shape[-1])
         beams = structured_beams(gram, equal) if regularised is None else regularised
-        coherence = (squared_magnitude(gram) / (gains.unsqueeze(-1) * gains.unsqueeze(-2))).clamp(max=1.0)
         rate = rates(sinr(beams.effective_gains, equal))
         inverse = beams.coefficients
-        diagonal = inverse.diagonal(dim1=-2, dim2=-1).real
-        return FeatureInputs(gains, coherence, diagonal, squared_magnitude(inverse), beams.effective_gains, rate)
+        diagonal, power = inverse.diagonal(dim1=-2, dim2=-1).real, squared_magnitude(inverse)
+        return FeatureInputs(magnitudes.gains, magnitudes.coherence, diagonal, power, beams.effective_gains, rate)
 
 
 @dataclass(frozen=True)
@@ -133,19 +154,18 @@ class InvariantEncoder(Encoder):
             if logit is None:
                 raise ValueError("encoders of Gamma need channels or near-field labels")
             near = logit > 0
-        quantities = FeatureInputs.of(inputs.gram, inputs.regularised)
-        tokens, bias = self.embed(quantities, Constraints(near, inputs.alpha_c, inputs.min_rate))
+        tokens, bias = self.tokens(inputs, Constraints(near, inputs.alpha_c, inputs.min_rate))
         return Encoding(tokens, bias, logit)
 
-    def embed(self, quantities: FeatureInputs, constraints: Constraints | None) -> tuple[Tensor, Tensor | None]:
-        """Encode drops whose labels are known, in real arithmetic.
+    def tokens(self, inputs: UserInputs, constraints: Constraints) -> tuple[Tensor, Tensor | None]:
+        """Encode drops whose labels are known.
 
         Parameters
         ----------
-        quantities
-            Quantities of the drops.
+        inputs
+            The drops.
         constraints
-            Labels and constraints of the drops; None: no constraint binds.
+            Labels and constraints of the drops.
 
         Returns
         -------
@@ -154,7 +174,7 @@ class InvariantEncoder(Encoder):
         bias : Tensor or None
             real (drops, heads, users, users), added to attention scores.
         """
-        raise TypeError(f"{type(self).__name__} must define embed")
+        raise TypeError(f"{type(self).__name__} must define tokens")
 
 
 class GramEncoder(InvariantEncoder):
@@ -178,13 +198,32 @@ class GramEncoder(InvariantEncoder):
         self.bias = nn.Linear(config.edge_width, heads)
         self.blocks = nn.ModuleList([Block(width, 4 * width, heads) for _ in range(config.blocks)])
 
-    def embed(self, quantities: FeatureInputs, constraints: Constraints | None) -> tuple[Tensor, Tensor]:
-        """Encode drops; see `InvariantEncoder.embed`.
+    def tokens(self, inputs: UserInputs, constraints: Constraints) -> tuple[Tensor, Tensor]:
+        """Encode drops; see `InvariantEncoder.tokens`.
 
         Parameters
         ----------
-        quantities, constraints
-            As in `InvariantEncoder.embed`.
+        inputs, constraints
+            As in `InvariantEncoder.tokens`.
+
+        Returns
+        -------
+        tokens : Tensor
+            real (drops, users, token width).
+        bias : Tensor
+            real (drops, heads, users, users), added to attention scores.
+        """
+        return self.embed(FeatureInputs.of(inputs.gram, inputs.regularised), constraints)
+
+    def embed(self, quantities: FeatureInputs, constraints: Constraints | None) -> tuple[Tensor, Tensor]:
+        """Encode drops in real arithmetic.
+
+        Parameters
+        ----------
+        quantities
+            Quantities of the drops.
+        constraints
+            Labels and constraints of the drops; None: no constraint binds.
 
         Returns
         -------

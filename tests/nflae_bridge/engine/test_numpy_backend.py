@@ -14,7 +14,7 @@ from nflae_bridge.engine.backends import Backend
 from nflae_bridge.engine.comparison import NEGLIGIBLE
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.engine.near_parallel import redundant_users
-from nflae_bridge.engine.numpy_backend.networks import KernelNetwork, Quantities
+from nflae_bridge.engine.numpy_backend.networks import KernelNetwork, Regularised
 from nflae_bridge.engine.numpy_backend.solve import DROPS_AT_ONCE, solve
 from nflae_bridge.network.checkpoint import Checkpoint, load_checkpoint
 from nflae_bridge.network.config import BackboneConfig, EncoderConfig, NetworkConfig
@@ -156,9 +156,8 @@ def allocation(*shares: list[float]) -> object:
     """Stands in for a network: the same lambda / P and P_k / P on every drop."""
     uplink, power = (np.array(part) for part in shares)
 
-    def run(quantities: Quantities) -> np.ndarray:
-        shape = quantities.gains.shape
-        return np.stack([np.broadcast_to(part, shape) for part in (uplink, power)]).astype(quantities.gains.dtype)
+    def run(drops: UserGram, regularised: Regularised | None) -> np.ndarray:
+        return np.stack([np.broadcast_to(part, drops.gains.shape) for part in (uplink, power)])
 
     return run
 
@@ -218,13 +217,13 @@ def test_shares_of_a_kernel_encoder_are_the_networks() -> None:
     channels = draw_channels(4, users=6, antennas=32, spread_db=10, drops=5)
     ((_, drops),) = split_by_precision(channels.numpy(), 20.0)
     assert drops.is_single
-    shares: list[np.ndarray] = []
-    solve(lambda quantities: shares.append(kernel(quantities)) or shares[0], drops, 0, NEGLIGIBLE)  # type: ignore[func-returns-value]
+    shares = kernel(drops)
+    shares /= shares.sum(2, keepdims=True)
     gram, one = torch.from_numpy(drops.gram).to(torch.complex128), torch.ones(5)
     with torch.no_grad():
         expected = reference.network(UserInputs(None, gram, one, 0 * one, torch.zeros(5, 6, dtype=torch.bool)))
-    np.testing.assert_allclose(shares[0][0], expected.dual_power_fractions, rtol=0, atol=2e-5)
-    np.testing.assert_allclose(shares[0][1], expected.power_fractions, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(shares[0], expected.dual_power_fractions, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(shares[1], expected.power_fractions, rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("refinements", [0, 2])

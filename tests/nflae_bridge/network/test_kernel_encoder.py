@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from matlab_io.errors import NflaeError
+from nflae_bridge.network.checkpoint import WEIGHTS, load_checkpoint, read_tensors, save_checkpoint, save_tensors
 from nflae_bridge.network.config import BackboneConfig, EncoderConfig, NetworkConfig
-from nflae_bridge.network.encoders.gram import Constraints, FeatureInputs
+from nflae_bridge.network.encoders.gram import Constraints, GramMagnitudes
 from nflae_bridge.network.encoders.interface import UserInputs
 from nflae_bridge.network.encoders.kernel import KERNELS, USER_FEATURES, kernel_features
 from nflae_bridge.network.model import PrecodingNetwork
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.gram import normalised_gram
-from tests.simulator.definitions import KINDS, draw_channels, structured_beams, unit_rows
+from tests.simulator.definitions import KINDS, draw_channels, unit_rows
 
 
 def loud_network() -> PrecodingNetwork:
@@ -68,45 +72,53 @@ def test_features_are_what_they_are_called() -> None:
     channels, noise = draw_channels(6, 4, 8, drops=1, spread_db=10), 0.02
     gram, near, one = normalised_gram(channels, LinkBudget(1.0, noise)), torch.tensor([[True, False, False, True]]), 1.0
     constraints = Constraints(near, torch.tensor([0.7 * one]), torch.tensor([0.3 * one]))
-    users, kernels = kernel_features(FeatureInputs.of(gram), constraints, torch.float64)
+    users, kernels = kernel_features(GramMagnitudes.of(gram), constraints, torch.float64)
     assert users.shape == (1, 4, USER_FEATURES)
     assert len(kernels) == KERNELS
     h = channels[0].numpy().astype(complex)
     gains = np.linalg.norm(h, axis=1) ** 2 / noise
     coherence = np.abs(unit_rows(h).conj() @ unit_rows(h).T) ** 2 - np.eye(4)
-    inverse = np.linalg.inv(np.eye(4) + h.conj() @ h.T / noise / 4)
-    own = inverse.diagonal().real
-    spread = np.abs(inverse) ** 2 / np.outer(own, own) - np.eye(4)
-    beams = unit_rows(structured_beams(h, np.full(4, 0.25), noise))
-    seen = np.abs(h.conj() @ beams.T) ** 2 / noise / 4
-    signal = np.diag(seen)
-    rate = np.log2(1 + signal / (1 + seen.sum(1) - signal))
-    logarithmic = -np.log(1.001 - coherence)
-    expected = [coherence, coherence**2, logarithmic, spread]
+    alone = gains / (4 + gains)  # 1 - ((I + Gamma / K)^-1)_kk of a user by itself
+    expected = [coherence, -np.log(1.0001 - coherence * np.outer(alone, alone))]
     for found, kernel in zip(kernels, expected, strict=True):
         np.testing.assert_allclose(found[0], kernel, atol=1e-5)
+    shared = np.log(1 + gains / 4)
     by_user = {
         0: np.log(gains) / 5,
-        1: np.log(1 + gains / 4) / 3,
-        2: np.log(1 + coherence @ gains / 4) / 2,
-        3: np.log(own) / 3,
-        4: np.log(1 + seen.sum(1) - signal) / 2,
-        5: rate / 4,
-        6: coherence.sum(1) / 2,
-        10: coherence.max(1),
-        11: np.full(4, np.log(gains).mean() / 5),
-        12: np.full(4, rate.mean() / 4),
-        13: [1, 0, 0, 1],
-        14: np.full(4, 0.5),
-        15: np.full(4, 0.7),
-        16: np.full(4, 0.3),
-        17: np.ones(4),
-        18: np.full(4, np.log(4) / 2),
+        1: shared / 3,
+        2: np.log(1 + coherence @ gains / 4) / 3,
+        3: expected[0].sum(1) / 2,
+        4: expected[1].sum(1) / 2,
+        5: coherence.max(1),
+        6: np.full(4, np.log(gains).mean() / 5),
+        7: np.full(4, shared.mean() / 3),
+        8: [1, 0, 0, 1],
+        9: np.full(4, 0.5),
+        10: np.full(4, 0.7),
+        11: np.full(4, 0.3),
+        12: np.ones(4),
+        13: np.full(4, np.log(4) / 2),
     }
-    scales = (2, 1, 2, 2)
-    by_user |= {6 + index: expected[index].sum(1) / scales[index] for index in range(4)}
     for index, value in by_user.items():
         np.testing.assert_allclose(users[0, :, index], value, atol=1e-5, err_msg=f"user feature {index}")
+
+
+def test_models_with_the_features_of_earlier_versions_are_refused(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, loud_network(), {})
+    tensors, _ = read_tensors(tmp_path / WEIGHTS)
+    tensors["encoder.users.weight"] = torch.zeros(16, 19)
+    save_tensors(tmp_path / WEIGHTS, tensors)
+    with pytest.raises(NflaeError, match=r"model\.json: a kernel encoder of an earlier version; train it again"):
+        load_checkpoint(tmp_path)
+
+
+def test_the_logarithmic_kernel_is_exact_for_two_users() -> None:
+    """Beside a second user, ((I + Gamma / K)^-1)_11 is what it is alone times the exponential of the kernel."""
+    gram = normalised_gram(draw_channels(3, 2, 8, drops=3, spread_db=10), LinkBudget(1.0, 0.1)).to(torch.complex128)
+    _, kernels = kernel_features(GramMagnitudes.of(gram), None, torch.float64)
+    inverse = np.linalg.inv(np.eye(2) + gram.numpy() / 2)[:, 0, 0].real
+    alone = 1 / (1 + gram[:, 0, 0].real.numpy() / 2)
+    np.testing.assert_allclose(inverse / alone, np.exp(kernels[1][:, 0, 1].numpy()), rtol=2e-3)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -114,7 +126,7 @@ def test_features_are_what_they_are_called() -> None:
 @pytest.mark.parametrize("noise", [1e-8, 1e8])
 def test_features_are_finite_on_degenerate_drops(kind: str, users: int, antennas: int, noise: float) -> None:
     gram = normalised_gram(draw_channels(7, users, antennas, kind, spread_db=60), LinkBudget(1.0, noise))
-    features, kernels = kernel_features(FeatureInputs.of(gram), None, torch.float32)
+    features, kernels = kernel_features(GramMagnitudes.of(gram), None, torch.float32)
     for values in (features, *kernels):
         assert bool(values.isfinite().all())
         assert float(values.abs().max()) < 200

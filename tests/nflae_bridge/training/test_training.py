@@ -385,6 +385,21 @@ def test_equal_shares_are_worth_exactly_rzf() -> None:
     assert float(parts.total) == pytest.approx(-1, rel=1e-6)
 
 
+def test_the_pruned_loss_is_that_of_the_better_answer_per_drop() -> None:
+    """Of identical users of gain 100 and equal powers one alone has more; with minimum rates both have less loss."""
+    h = draw_channels(2, users=1, antennas=6)
+    channels = 10 * torch.cat([h, h], 1).expand(2, 2, 6) / torch.linalg.vector_norm(h)
+    equal, near = torch.full((2, 2), 0.5, requires_grad=True), torch.zeros(2, 2, dtype=torch.bool)
+    output, rate = NetworkOutput(None, equal, equal), torch.tensor([0.0, 0.7])
+    weights = LossWeights(min_rate=10.0, relative=False, pruned=True, projected=False)
+    gram = normalised_gram(channels, LinkBudget(1.0, 1.0))
+    parts = precoding_loss(output, gram, near, torch.ones(2), rate, weights)
+    alone, shared = np.log2(101), 2 * np.log2(1 + 50 / 51)
+    assert float(parts.total.detach()) == pytest.approx((-alone - shared) / 2, rel=1e-4)
+    parts.total.backward()
+    assert bool(equal.grad.isfinite().all())  # type: ignore[union-attr]
+
+
 def small_network(seed: int = 0) -> PrecodingNetwork:
     torch.manual_seed(seed)
     return PrecodingNetwork(SMALL)
@@ -393,9 +408,9 @@ def small_network(seed: int = 0) -> PrecodingNetwork:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("users", "antennas"), [(1, 1), (1, 8), (6, 2), (8, 16)])
 @pytest.mark.parametrize("snr_db", [-10.0, 35.0])
-@pytest.mark.parametrize("projected", [True, False])
+@pytest.mark.parametrize("weights", [LossWeights(1.0), LossWeights(1.0, pruned=True, projected=False)])
 def test_gradients_are_finite_on_degenerate_drops(
-    kind: str, users: int, antennas: int, snr_db: float, projected: bool
+    kind: str, users: int, antennas: int, snr_db: float, weights: LossWeights
 ) -> None:
     drops = 6
     channels = 10 ** (snr_db / 20) * draw_channels(3, users, antennas, kind, spread_db=30, drops=drops)
@@ -406,7 +421,7 @@ def test_gradients_are_finite_on_degenerate_drops(
     rate = torch.tensor([0.0, 0.1, 5.0, 1.0, 0.0, 0.02])
     network, gram = small_network(), normalised_gram(channels, LinkBudget(1.0, 1.0))
     output = network(UserInputs(channels, gram, alpha, rate, near))
-    parts = precoding_loss(output, gram, near, alpha, rate, LossWeights(min_rate=1.0, projected=projected))
+    parts = precoding_loss(output, gram, near, alpha, rate, weights)
     parts.total.backward()
     assert bool(parts.total.isfinite())
     for name, parameter in network.named_parameters():
