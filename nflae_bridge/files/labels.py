@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -115,7 +115,7 @@ def precode_labelled(
         precoding, score = scheme(ChannelBatch(channels, near), budget), near.double()
         return replace(precoding, compute_labels=lambda: (near, score))
     classify = source.score
-    if classify is None and isinstance(scheme, Engine) and scheme.network.encoder.classifies:
+    if classify is None and source.tests_waves and _classifies_apart(scheme):
         classify = scheme.near_field_score
     if classify is None:
         precoding = scheme(ChannelBatch(channels), budget)
@@ -128,6 +128,11 @@ def precode_labelled(
     if is_single is not None:
         score = torch.where(is_single, score, UNDECIDED)
     return replace(precoding, compute_labels=lambda: (near, score))
+
+
+def _classifies_apart(scheme: Scheme) -> TypeGuard[Engine]:
+    """Return whether users are classified without their powers; on a GPU one recording computes both."""
+    return isinstance(scheme, Engine) and scheme.device.type == "cpu" and scheme.network.encoder.classifies
 
 
 def wave_scores(classify: Callable[[Tensor], Tensor], channels: Tensor) -> tuple[Tensor, Tensor]:
