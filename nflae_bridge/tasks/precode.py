@@ -161,14 +161,14 @@ _PRESETS = {
         "kernel encoder alone, without a backbone, for any array (shipped)",
         Recipe(
             NetworkConfig(
-                EncoderConfig(kind="kernel", blocks=1, edge_width=16), BackboneConfig(family="none", width=32)
+                EncoderConfig(kind="kernel", blocks=2, edge_width=8), BackboneConfig(family="none", width=32)
             ),
             DropDistribution(tokens=1024, snr_db=(-4.0, 42.0), clustered=0.3, overloaded=0.2, constrained=0.3),
             LossWeights(min_rate=1.0, near_field=0.0, pooled=True, pruned=True, projected=False),
-            steps=90_000,
+            steps=40_000,
             learning_rate=4e-3,
             decay=0.5,
-            validate_every=5_000,
+            validate_every=2_000,
             judge="loss",
         ),
     ),
