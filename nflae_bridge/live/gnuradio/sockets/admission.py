@@ -15,7 +15,7 @@ import zmq
 from nflae_bridge.live.gnuradio.sockets.endpoints import Context, Socket
 
 _ADDRESS = "inproc://zeromq.zap.01"
-_WAIT_SECONDS = 1.0  # of a second sender for the end of the first
+_WAIT_SECONDS = 1.0  # of a second sender for the end of the first, whose messages are read by then
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Admission:
         self.requests.linger = 0
         self.requests.bind(_ADDRESS)
         self._waiting: list[_Request] = []
-        self._domain, self._admitted = "", -math.inf
+        self._domain, self._admitted, self._read_at = "", -math.inf, math.inf
 
     def protect(self, socket: Socket) -> None:
         """Take over the admission to a socket, before it is bound; connections to the former one are forgotten.
@@ -63,23 +63,36 @@ class Admission:
             Socket.
         """
         self._domain = f"sender-{time.monotonic_ns()}"
-        self._admitted = -math.inf
+        self._admitted, self._read_at = -math.inf, math.inf
         socket.setsockopt_string(zmq.ZAP_DOMAIN, self._domain)
 
-    def admit(self, connected: bool) -> None:
+    def is_awaited(self) -> bool:
+        """Return whether a connection waits."""
+        while self.requests.poll(0):
+            identity, empty, version, number, domain, *_ = self.requests.recv_multipart()
+            self._waiting.append(_Request([identity, empty], version, number, domain.decode()))
+        self._waiting = [request for request in self._waiting if request.domain == self._domain]
+        return bool(self._waiting)
+
+    def admit(self, connected: bool, is_read: bool = True) -> None:
         """Admit the first connection that waits, if no other one is connected; else after a time.
 
         Parameters
         ----------
         connected : bool
             A sender is connected.
+        is_read : bool
+            Its messages are read as far as they have arrived: it would be known by now if it had left.
         """
-        self._read()
-        self._waiting = [request for request in self._waiting if request.domain == self._domain]
         now = time.monotonic()
+        if not self.is_awaited():
+            self._read_at = math.inf
+        elif is_read:
+            self._read_at = min(self._read_at, now)
         while self._waiting:
             alone = not connected and now - self._admitted > _WAIT_SECONDS
-            if not alone and now - self._waiting[0].arrived < _WAIT_SECONDS:
+            since = max(self._waiting[0].arrived, self._read_at) if connected else self._waiting[0].arrived
+            if not alone and now - since < _WAIT_SECONDS:
                 return
             request = self._waiting.pop(0)
             self._admitted = now
@@ -88,8 +101,3 @@ class Admission:
     def close(self) -> None:
         """Close the handler's socket."""
         self.requests.close()
-
-    def _read(self) -> None:
-        while self.requests.poll(0):
-            identity, empty, version, number, domain, *_ = self.requests.recv_multipart()
-            self._waiting.append(_Request([identity, empty], version, number, domain.decode()))

@@ -13,7 +13,7 @@ from nflae_bridge.live.client.monitor import Monitor
 from nflae_bridge.live.gnuradio.sockets.endpoints import BLOCKS, Endpoint, Socket
 from nflae_bridge.live.gnuradio.sockets.zmtp import socket_type_at
 
-# Writes an event ("connected", "disconnected", "refused", "absent") with its fields.
+# Writes an event ("connected", "disconnected", "refused", "not_admitted", "absent") with its fields.
 Write = Callable[..., None]
 
 _FAILURES = (
@@ -86,7 +86,7 @@ class PeerMonitor:
         self.left = self.failed = False
         self.new = 0
         self._pending: list[int] = []
-        self._handshake_failed = False
+        self._failure = 0
         self._names: dict[int, str] = {}
 
     def read(self) -> None:
@@ -111,17 +111,17 @@ class PeerMonitor:
             self.failed = False
             self._log("connected", peer=self._names.get(number, ""))
         elif event in _FAILURES:
-            self._handshake_failed = True  # of the peer whose end is the next event
+            self._failure = event  # of the peer whose end is the next event
         elif event == zmq.EVENT_DISCONNECTED:
-            self._settle(value)
-            self._disconnected(value)
+            failure, self._failure = self._failure, 0
+            self._settle(value, bool(failure))
+            self._disconnected(value, has_left=failure == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
         elif event == zmq.EVENT_CLOSED and not self._endpoint.bind:
             self.failed = True
             self._log("absent", message=f"nothing listens there; a {BLOCKS[self._endpoint.kind]} is awaited")
 
-    def _settle(self, number: int) -> None:
+    def _settle(self, number: int, failed: bool) -> None:
         """Exchange a peer that has disconnected with the one that was taken for it when a handshake succeeded."""
-        failed, self._handshake_failed = self._handshake_failed, False
         if failed and number in self.joined and self._pending:
             self.joined[self._pending[-1]] = self.joined.pop(number)
             self._pending[-1] = number
@@ -130,7 +130,7 @@ class PeerMonitor:
             self.joined[number] = self.joined.pop(other)
             self._pending[self._pending.index(number)] = other
 
-    def _disconnected(self, number: int) -> None:
+    def _disconnected(self, number: int, has_left: bool) -> None:
         name = self._names.pop(number, "")
         if self.joined.pop(number, None) is not None:
             self.left = True
@@ -139,7 +139,10 @@ class PeerMonitor:
         if number in self._pending:
             self._pending.remove(number)
         self.failed = True
-        if self._log.is_news("refused"):
+        if has_left and self._endpoint.bind:
+            again = f"a {BLOCKS[self._endpoint.kind]} that still runs connects again"
+            self._log("not_admitted", peer=name, message=f"its connection ended before it was admitted; {again}")
+        elif self._log.is_news("refused"):
             self._log("refused", peer=name, message=self._reason())
 
     def _reason(self) -> str:

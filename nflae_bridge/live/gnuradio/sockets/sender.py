@@ -2,13 +2,15 @@
 
 ZeroMQ hides the loss of a connection: messages of a sender that was started anew follow those of its former run without
 a mark. Here every connection has a socket of its own. It is replaced when its sender has left and all its messages are
-read, so each message belongs to a known run; a sender that connects before that is admitted to the next socket.
+read, so each message belongs to a known run; a sender that connects before that is admitted to the next socket. The end
+of a sender comes behind its messages: while a second one waits, those of the first are read ahead.
 """
 
 from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from dataclasses import dataclass, replace
 
 import zmq
@@ -21,6 +23,10 @@ from nflae_bridge.live.gnuradio.sockets.watch import ListenerWatch
 
 # Pause before an attempt to connect is repeated; after a refusal, which a new attempt rarely changes, a longer one.
 _RETRY_SECONDS, _REFUSED_SECONDS = 0.05, 1.0
+# Of the messages read ahead; systems queue no more for a connection, unless they are set to.
+_MAX_AHEAD_BYTES = 32 << 20
+# Time of one turn of reading ahead, and for the next message to arrive in it.
+_AHEAD_SECONDS, _AHEAD_PAUSE_MS = 0.02, 2
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class SenderSocket:
     Attributes
     ----------
     run : int
-        Number of connections so far.
+        Number of connections so far; senders that are connected at a time count as one.
     ended : dict of int to float
         Time at which each of the last runs ended, on the clock of `time.monotonic`, s.
     began : float
@@ -83,6 +89,8 @@ class SenderSocket:
         self._log = PeerLog(endpoint, write)
         self._subscribed = self._unbound = self._run_known = False
         self._retry_at: float | None = None
+        self._ahead: deque[list[bytes]] = deque()
+        self._ahead_bytes = 0
         self.request_open = False
         self._watch: ListenerWatch | None = None
         self._admission = Admission(context) if endpoint.bind else None
@@ -159,7 +167,8 @@ class SenderSocket:
                 self._socket.unbind(self.address)
                 self._unbound = True
             if not self._is_over:
-                self._admission.admit(self.connected)
+                must_read = self.connected and self._admission.is_awaited()
+                self._admission.admit(self.connected, not must_read or self._read_ahead())
         if self._retry_at is not None:
             if time.monotonic() >= self._retry_at:
                 self._replace()
@@ -174,7 +183,7 @@ class SenderSocket:
         """
         is_over = self._is_over
         try:
-            frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            frames = self._next()
         except zmq.ZMQError as error:
             if error.errno not in (zmq.EAGAIN, zmq.EFSM):
                 raise
@@ -185,6 +194,27 @@ class SenderSocket:
         if not self._run_known:
             self.follow()  # the connection was made after the events were read last, and before this message
         return frames
+
+    def _next(self) -> list[bytes]:
+        """Return the next message; raise ZMQError if there is none."""
+        if not self._ahead:
+            return self._socket.recv_multipart(zmq.NOBLOCK)
+        frames = self._ahead.popleft()
+        self._ahead_bytes -= sum(map(len, frames))
+        return frames
+
+    def _read_ahead(self) -> bool:
+        """Read messages for a moment; return whether all that have arrived are read, or as many as are held."""
+        end = time.monotonic() + _AHEAD_SECONDS
+        while self._ahead_bytes < _MAX_AHEAD_BYTES:
+            if not self._socket.poll(_AHEAD_PAUSE_MS):
+                return True
+            frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            self._ahead.append(frames)
+            self._ahead_bytes += sum(map(len, frames))
+            if time.monotonic() > end:
+                return False
+        return True
 
     def request(self, frame: bytes) -> None:
         """Send a request to the sender, if one is connected and no request is open."""
@@ -209,13 +239,15 @@ class SenderSocket:
         self._socket.close(linger=0)
 
     def _began(self) -> None:
-        self._run_known = True
-        self.run += 1
-        self.began = time.monotonic()
+        is_second = self._run_known or len(self._peers.joined) > 1
+        if not self._run_known:
+            self._run_known = True
+            self.run += 1
+            self.began = time.monotonic()
         if not self._endpoint.bind:
             self._stop_watching()
             self._watch = ListenerWatch(self.address)
-        if len(self._peers.joined) > 1:
+        if is_second:
             self._log("second_sender", message="items of two senders are mixed; connect one at a time")
 
     def _replace(self) -> None:

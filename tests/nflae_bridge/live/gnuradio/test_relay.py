@@ -20,7 +20,7 @@ from nflae_bridge.live.gnuradio.pmt import Dialect, Pair, decode, encode
 from nflae_bridge.live.gnuradio.relay import Precode, RelayOptions
 from nflae_bridge.live.gnuradio.sockets import admission, zmtp
 from nflae_bridge.live.gnuradio.sockets.endpoints import Endpoint
-from nflae_bridge.live.gnuradio.sockets.sender import SenderSocket
+from nflae_bridge.live.gnuradio.sockets.sender import Run, SenderSocket
 from nflae_bridge.live.gnuradio.tags import Tag, decode_header, encode_header
 from tests.channel_files import random_channels
 from tests.nflae_bridge.live.gnuradio.relays import ANTENNAS, PATIENCE_MS, USERS, RunningRelay, patient, rzf, wait_until
@@ -682,7 +682,7 @@ def read(sender: SenderSocket, count: int) -> list[tuple[int, int]]:
     def is_complete() -> bool:
         sender.follow()
         while len(found) < count and (frames := sender.receive()):
-            found.append((sender.run, int(frames[0])))
+            found.append((sender.run, int(frames[0].split()[0])))
         return len(found) == count
 
     wait_until(is_complete)
@@ -720,6 +720,46 @@ def test_a_sender_that_connects_while_messages_of_the_former_one_wait_loses_none
     assert "second_sender" not in events
 
 
+def test_a_sender_that_has_left_behind_a_long_queue_is_no_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "_WAIT_SECONDS", 0.5)
+    count, rest = 1500, b" " + bytes(200)  # more than TCP's window: the kernel here has not heard of the end
+    with bounded_context() as context:
+        events: list[str] = []
+        sender = bound_sender(context, events)
+        for _ in (1, 2):
+            other = bounded_context()
+            peer = other.socket(zmq.PUSH)
+            peer.set_hwm(0)
+            peer.connect(sender.address)
+            for number in range(count):
+                peer.send(b"%d" % number + rest)
+            if sender.run:
+                break
+            wait_until(lambda: sender.follow() or sender.connected)
+            peer.close(linger=PATIENCE_MS)
+            other.term()
+        wait_until(lambda: sender.follow() or {"disconnected", "second_sender"} & set(events))
+        found = read(sender, 2 * count)
+        peer.close(linger=0)
+        other.term()
+        sender.close()
+    assert found == [(run, number) for run in (1, 2) for number in range(count)]
+    assert "second_sender" not in events
+
+
+def test_a_sender_that_leaves_before_it_is_admitted_is_not_called_one_of_another_kind() -> None:
+    with bounded_context() as context:
+        events: list[str] = []
+        sender = bound_sender(context, events)
+        assert sender._admission is not None
+        with context.socket(zmq.PUSH) as peer:
+            peer.connect(sender.address)
+            assert sender._admission.requests.poll(PATIENCE_MS)
+        wait_until(lambda: sender._peers.read() or bool(events))
+        sender.close()
+    assert events == ["not_admitted"]
+
+
 def test_two_senders_at_a_time_are_reported_and_both_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "_WAIT_SECONDS", 0.1)
     with bounded_context() as context:
@@ -731,6 +771,7 @@ def test_two_senders_at_a_time_are_reported_and_both_are_read(monkeypatch: pytes
                 peer.send(b"%d" % number)
             assert sorted(number for _, number in read(sender, 2)) == [1, 2]
             wait_until(lambda: sender.follow() or "second_sender" in events)
+            assert sender.run_of(1) == Run(1)  # or its items would be discarded as those of a former run
             first.close()
             wait_until(lambda: sender.follow() or "disconnected" in events)
             second.send(b"3")
