@@ -49,8 +49,8 @@ PANEL_PREFIX = "upa:"
 UNDECIDED = 0.5
 """Near-field score of a user whose channel is not a single spherical wave."""
 
-_FAR = (0.0, 0.35, 0.7)
-_NEAR = (1.3, 1.65, 2.0, 4.0, 8.0, 20.0)
+_FAR = (0.0, 0.3, 0.6)
+_NEAR = (1.4, 1.65, 2.0, 4.0, 8.0, 20.0)
 _SLOPE = 0.1  # cycles per antenna
 _VARIABLE = "near_field"
 _ONE_RECEIVE_ANTENNA = 3  # axes of channels: drops, users, antennas
@@ -149,7 +149,7 @@ def wave_scores(classify: Callable[[Tensor], Tensor], channels: Tensor) -> tuple
     -------
     score : Tensor
         Near-field scores, float64 (drops, users). Of users whose wave is clear (`strongest_waves`) with a curvature
-        below 0.7 or between 1.3 and 20, which the border at 0.97 parts, they are the scores that `classify` gives to
+        below 0.6 or between 1.4 and 20, which the border at 0.97 parts, they are the scores that `classify` gives to
         waves of the same curvature without scattering.
     is_single : Tensor
         Result of `is_single_wave`, bool (drops, users).

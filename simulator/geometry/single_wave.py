@@ -17,6 +17,7 @@ from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -30,10 +31,12 @@ LEAST_ANTENNAS = 32
 LEAST_CLEAR_ANTENNAS = 128
 """Antennas below which no curvature is given: a few scattered paths then pass for the phase of a wave."""
 
-_CLEAR_REPETITION, _CLEAR_SHARE = 0.8, 0.8
+_CLEAR_SHARE = 0.97
 _BINS = 16
 _LARGEST = (1.0, 1.5, 3.0)  # linear, quadratic and cubic phase of the table, cycles over t, t^2, t^3 with |t| <= 1/2
 _STEPS = (7, 5, 3)
+_FINE = (0.5, 13), (0.55, 9)  # linear and quadratic phase of the table of clear waves, and its steps
+_WITHIN_BINS = 0.97  # least share of a wave's energy in the bins of a table
 _LAGS = (2, 4)  # N / m; the second serves what the first does not find in noise, with few antennas
 _FEW_ANTENNAS = 128
 _PART = 1 << 17  # users x antennas whose intermediate results stay in a processor's cache
@@ -51,8 +54,7 @@ class Waves(NamedTuple):
         The channel is a single spherical or plane wave at a uniform linear array, noise excepted, bool (...).
     curvature
         Magnitude of the curvature, cycles over t^2 with |t| <= 1/2 over the aperture, float32 (...); in the far field
-        0, at a distance r broadside of an array of aperture D, D^2 / (2 lambda r). NaN where scattering or noise may
-        have moved it.
+        0, at a distance r broadside of an array of aperture D, D^2 / (2 lambda r). NaN where the wave is not clear.
     """
 
     single: Tensor
@@ -78,9 +80,9 @@ def is_single_wave(channels: Tensor) -> Tensor:
 def strongest_waves(channels: Tensor) -> Waves:
     """Test channels as `is_single_wave` does, and estimate the curvatures of clear waves.
 
-    A wave is clear if two tests without a table of phases find it: the products y_(n + m) y_n^* have the largest sum
-    that the energies of both parts of the array permit, up to a factor of 0.8 in power, and three bins of the spectrum
-    without the curvature hold 0.8 of the energy.
+    A wave is clear if one wave of constant magnitude over the whole aperture explains more than 0.97 of the energy.
+    Other waves, noise, dark antennas and a taper of the gains lower that share; what is left moves the curvature of the
+    best wave by a quarter of a cycle or so at most.
 
     Parameters
     ----------
@@ -105,7 +107,7 @@ def strongest_waves(channels: Tensor) -> Waves:
 def _strongest_waves(users: Tensor) -> Waves:
     (users, energy), antennas = _in_range(users), users.shape[-1]
     peaks = _peaks(users, antennas // _LAGS[0])
-    curvature = _clear_curvature(peaks, users, energy)
+    curvature = _clear_curvature(peaks, energy)
     single = _is_single(peaks, energy, ~curvature.isnan())
     if antennas <= _FEW_ANTENNAS and not bool(single.all()):
         rest = torch.nonzero(~single).squeeze(-1)
@@ -119,7 +121,8 @@ def _in_range(users: Tensor) -> tuple[Tensor, Tensor]:
     users = users.resolve_conj()
     parts = torch.view_as_real(users).flatten(-2)
     if users.device.type == "cpu":
-        energy = np.vecdot(parts.numpy(), parts.numpy())
+        with np.errstate(over="ignore"):  # an infinite energy is out of range
+            energy = np.vecdot(parts.numpy(), parts.numpy())
         least, largest = np.minimum.reduce(energy, initial=1), np.maximum.reduce(energy, initial=1)
         if least > _LEAST_NORM**2 and largest < _LEAST_NORM**-2:
             return users, torch.from_numpy(energy)
@@ -170,23 +173,37 @@ def _peaks(users: Tensor, lag: int) -> _Peaks:
     return _Peaks(lag, tones, tone, bins, spectrum, _peak(spectrum).unsqueeze(-1))
 
 
-def _clear_curvature(peaks: _Peaks, users: Tensor, energy: Tensor) -> Tensor:
-    """Return the curvatures of `Waves`, by a parabola through the peak of the tones."""
-    (count, antennas), lag = users.shape, peaks.lag
-    if users.device.type != "cpu" or antennas < LEAST_CLEAR_ANTENNAS:
-        return torch.full_like(energy, torch.nan)
-    tones, spectrum, tone = peaks.tones.numpy(), peaks.spectrum.numpy(), peaks.tone.numpy()
-    rows, steps = np.arange(count)[:, None], np.arange(-1, 2)
-    below, top, above = tones[rows, (tone[:, None] + steps) % antennas].T
-    around = spectrum[rows, (peaks.strongest.numpy() + steps) % antennas]
-    parts = torch.view_as_real(users).flatten(-2).numpy()
-    first, last = parts[:, : 2 * (antennas - lag)], parts[:, 2 * lag :]
-    is_clear = top * top >= _CLEAR_REPETITION * np.vecdot(first, first) * np.vecdot(last, last)
-    is_clear &= np.vecdot(around, around) >= _CLEAR_SHARE * antennas * energy.numpy()
-    between = (above - below) / np.maximum(2 * (2 * top - below - above), _TINY)
-    bins = (tone + antennas // 2) % antennas - antennas // 2 + between
-    curvature = np.where(is_clear, np.abs(bins) * (antennas / (2 * lag)), np.nan)
-    return torch.from_numpy(curvature.astype(np.float32))
+def _clear_curvature(peaks: _Peaks, energy: Tensor) -> Tensor:
+    """Return the curvatures of `Waves`, those of the best wave of a table around the peaks of both spectra."""
+    curvature = torch.full_like(energy, torch.nan)
+    antennas = peaks.bins.shape[-1]
+    if energy.device.type != "cpu" or antennas < LEAST_CLEAR_ANTENNAS:
+        return curvature
+    around = (peaks.strongest.numpy() + np.arange(-(_BINS // 2), _BINS // 2)) % antennas
+    bins = np.take_along_axis(peaks.bins.numpy(), around, -1)
+    parts, least = bins.view(np.float32), _CLEAR_SHARE * antennas * energy.numpy()
+    compact = np.flatnonzero(np.vecdot(parts, parts) > _WITHIN_BINS * least)
+    table, bends = _fine_waves(antennas)
+    waves = np.abs(bins[compact] @ table)
+    best = waves.argmax(-1)
+    is_clear = np.square(waves[np.arange(len(best)), best]) > least[compact]
+    clear = compact[is_clear]
+    tone = (peaks.tone.numpy()[clear] + antennas // 2) % antennas - antennas // 2
+    curvature.numpy()[clear] = np.abs(tone * (antennas / (2 * peaks.lag)) + bends[best[is_clear]])
+    return curvature
+
+
+@lru_cache(8)
+def _fine_waves(antennas: int) -> tuple[npt.NDArray[np.complex64], npt.NDArray[np.float64]]:
+    """Tabulate the conjugate spectra of waves between the grids, (bins, waves), of gain 1, and their curvatures."""
+    t = (torch.arange(antennas, dtype=torch.float64) + 0.5) / antennas - 0.5
+    axes = [torch.linspace(-largest, largest, steps).double() for largest, steps in _FINE]
+    slope, bend = (grid.reshape(-1, 1) for grid in torch.meshgrid(*axes, indexing="ij"))
+    phase = 2 * math.pi * t * (slope + t * bend)
+    around = (torch.arange(_BINS) - _BINS // 2) % antennas
+    spectra = torch.fft.fft(torch.polar(torch.ones_like(phase), phase))[:, around] / antennas
+    spectra /= spectra.abs().square().sum(-1, keepdim=True)
+    return spectra.conj().T.to(torch.complex64).contiguous().numpy(), bend.flatten().numpy()
 
 
 def _is_single(peaks: _Peaks, energy: Tensor, is_clear: Tensor) -> Tensor:
