@@ -20,6 +20,7 @@ R = TypeVar("R")
 
 _SHOWN = 60  # characters of a value in a message
 _KEPT = 256  # results
+_FIXED = frozenset((bool, float, int, str, type(None)))
 
 
 def checked(**hints: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -118,18 +119,22 @@ def kept(function: Callable[P, R]) -> Callable[P, R]:
     Returns
     -------
     callable
-        The same function; it computes again for arguments that have no hash.
+        The same function; it computes again unless all arguments are numbers, texts, truth values or None of Python,
+        or tuples of texts. Other objects, a tensor for one, may have the same hash after their value has changed.
     """
     cached = functools.lru_cache(_KEPT, typed=True)(function)
 
     @functools.wraps(function)
     def call(*positional: P.args, **named: P.kwargs) -> R:
-        try:
+        if all(map(_never_changes, positional)) and all(map(_never_changes, named.values())):
             return cached(*positional, **named)  # type: ignore[arg-type]
-        except TypeError:
-            return function(*positional, **named)
+        return function(*positional, **named)
 
     return call
+
+
+def _never_changes(value: Any) -> bool:
+    return type(value) in _FIXED or (type(value) is tuple and all(type(each) is str for each in value))
 
 
 def _text(value: Any) -> str:

@@ -129,13 +129,14 @@ class SchemeChoice:
     effort: Effort | None = None
 
     def __post_init__(self) -> None:
-        _check_choice(self.scheme, self.refine, self.effort)
+        object.__setattr__(self, "refine", _checked_refine(self.scheme, self.refine, self.effort))
 
 
 @kept
-def _check_choice(scheme: str, refine: int, effort: str | None) -> None:
+def _checked_refine(scheme: str, refine: int, effort: str | None) -> int:
+    """Return the steps as an int, checked against scheme and effort."""
     scheme, effort = convert("scheme", "str", scheme), convert("effort", "str | None", effort)
-    refine = convert("refine", "int", refine)
+    refine = int(convert("refine", "int", refine))
     if not 0 <= refine <= MAX_REFINE:
         raise BadRequest(f"refine must be a whole number from 0 to {MAX_REFINE}, got {refine}")
     if effort is not None and effort not in get_args(Effort):
@@ -143,6 +144,7 @@ def _check_choice(scheme: str, refine: int, effort: str | None) -> None:
     if effort is not None and (refine or scheme != "nflae"):
         other = f"refine {refine}" if refine else f"scheme {scheme[:60]!r}"
         raise BadRequest(f"effort {effort!r} chooses model and refinement of nflae; leave out {other} or the effort")
+    return refine
 
 
 def make_request(
@@ -204,10 +206,12 @@ def make_request(
     return replace(request, problem=problem, want=problem_arrays(problem), receive_antennas=joint), combiner
 
 
-@kept
 def _checked_budget(**quantities: float | None) -> LinkBudget:
     given = {name: value for name, value in quantities.items() if not (name == "noise_power" and value is None)}
-    return LinkBudget(**{name: convert(name, "float", value) for name, value in given.items()})
+    return _kept_budget(**{name: convert(name, "float", value) for name, value in given.items()})
+
+
+_kept_budget = kept(LinkBudget)
 
 
 def _described(

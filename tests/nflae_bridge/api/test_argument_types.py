@@ -113,5 +113,7 @@ def test_a_kept_result_is_computed_once_for_equal_arguments_of_equal_types() -> 
 
     assert [number(1.0), number(1.0), number(1), number(np.array(2.0)), number(np.array(2.0))] == [1, 1, 1, 2, 2]
     assert len(calls) == 4
+    changing = torch.tensor(3.0)  # its hash is that of the object
+    assert [number(changing), number(changing.fill_(4.0))] == [3, 4]
     with pytest.raises(NflaeError, match="value must be a number, got bool True"):
         number(True)

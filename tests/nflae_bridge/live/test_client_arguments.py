@@ -8,10 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from nflae_bridge import AsyncClient, Client
 from nflae_bridge.live import errors as bridge
 from nflae_bridge.live.client import History
+from nflae_bridge.live.client.requests import SchemeChoice, make_request
+from nflae_bridge.live.protocol.frames import decode_request, encode_request
 from tests.channel_files import random_channels
 
 HUGE = 10**400
@@ -138,3 +141,23 @@ def test_snapshots_and_times_of_a_history() -> None:
 def test_a_history_of_two_axes_is_refused() -> None:
     with Client("tcp://127.0.0.1:9") as client, pytest.raises(bridge.BadRequest, match=r"history \(8, 16\) has two"):
         client.predict(random_channels(8, 3, 16)[:, 0])
+
+
+@pytest.mark.parametrize("quantity", ["power", "noise_power", "alpha_c", "min_rate"])
+def test_a_quantity_that_changes_in_place_is_read_for_every_request(quantity: str) -> None:
+    value: Any = torch.tensor(0.5, dtype=torch.float64)
+    found = []
+    for stated in (0.5, 0.25):
+        value.fill_(stated)
+        for options in (None, {"weights": [1, 2, 3]}):
+            budget = {"noise_power": 1.0, quantity: value}
+            request, _ = make_request(random_channels(1, 3, 8), None, budget, SchemeChoice(), options=options)  # type: ignore[arg-type]
+            found.append(vars(decode_request(encode_request(request)))["budget"])
+    assert [getattr(budget, quantity) for budget in found] == [0.5, 0.5, 0.25, 0.25]
+
+
+def test_refinements_that_change_in_place_are_those_of_the_call() -> None:
+    steps: Any = torch.tensor(2)
+    choice = SchemeChoice(refine=steps)
+    steps.fill_(3)
+    assert (choice.refine, SchemeChoice(refine=steps).refine) == (2, 3)
