@@ -134,7 +134,6 @@ class SchemeChoice:
 
 @kept
 def _checked_refine(scheme: str, refine: int, effort: str | None) -> int:
-    """Return the steps as an int, checked against scheme and effort."""
     scheme, effort = convert("scheme", "str", scheme), convert("effort", "str | None", effort)
     refine = int(convert("refine", "int", refine))
     if not 0 <= refine <= MAX_REFINE:

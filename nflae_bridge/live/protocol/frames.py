@@ -58,6 +58,7 @@ from simulator.problems.problem import PrecodingProblem
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5555"
 
 _KEPT_HEADERS = 256
+_KEPT_HEADER_BYTES = 1 << 10  # of the largest one kept; with a list of limits of antennas one takes up to 1.5 MB
 
 
 def encode_request(request: Request, memory: MemoryReference | None = None) -> list[Frame]:
@@ -214,9 +215,10 @@ def decode_request(frames: Sequence[Frame], find: FindSegment | None = None, lar
         chosen = PredictionOptions(**options, precodes=header.then == "precode")
         return PredictRequest(**common, want=_distinct(header.returned), options=chosen, room=room)
     if is_weighted:
-        stated = _terms(header, read_array(frames[-1], "weights", DTYPES["float64"], _channel_shape(header)[:2]))
+        stated = _terms(header, read_array(frames[-1], "weights", DTYPES["float64"], header.sizes[:2]))
     else:
-        stated = _kept_terms(msgspec.structs.replace(header, id="", deadline_ms=None, memory=None))
+        terms = _kept_terms if len(frames[0]) <= _KEPT_HEADER_BYTES else _terms
+        stated = terms(msgspec.structs.replace(header, id="", deadline_ms=None, memory=None))
     return PrecodeRequest(
         **_common_fields(header, frames, stated.shape, stated.labelled),
         budget=stated.budget,

@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from matlab_io.result import OPTIONAL_ARRAYS, PREDICTION_ARRAYS, RESULT_NAMES
 from nflae_bridge.live.errors import WireError
-from nflae_bridge.live.protocol.fields import MAX_ID, Convention, Count, Id
+from nflae_bridge.live.protocol.fields import MAX_ID, Convention, Count, Id, SchemeText
 from nflae_bridge.live.protocol.track_header import TRACK_NAMES, TrackHeader
 from simulator.downlink.budget import DEFAULT_ALPHA_C, DEFAULT_MIN_RATE, DEFAULT_NOISE_POWER, DEFAULT_POWER
 from simulator.problems.problem import CONNECTIONS, OBJECTIVES, POWER_SCOPES, Connection, Objective, PowerScope
@@ -106,7 +106,7 @@ class PrecodeHeader(Struct, tag_field="op", tag="precode", forbid_unknown_fields
     alpha_c: float = DEFAULT_ALPHA_C
     min_rate: float = DEFAULT_MIN_RATE
     convention: Convention = "hermitian"
-    scheme: str = "nflae"
+    scheme: SchemeText = "nflae"
     refine: Annotated[int, Meta(ge=0, le=MAX_REFINE)] = 0
     near_field: bool | str = False
     want: Annotated[tuple[ArrayName, ...], Meta(min_length=1)] | None = None
@@ -131,12 +131,16 @@ class PrecodeHeader(Struct, tag_field="op", tag="precode", forbid_unknown_fields
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
-        """Drops, users, receive antennas of each, and antennas."""
+        """Drops, users, receive antennas of each, and antennas; where each receive antenna is a user, those."""
         if self.receive_antennas is None:
             antennas, users, drops = (*self.shape, 1)[:3]
             return drops, users, 1, antennas
         antennas, receive, users, drops = (*self.shape, 1, 1)[:4]
-        return drops, users, receive, antennas
+        return (
+            (drops, users * receive, 1, antennas)
+            if self.receive_antennas == "each"
+            else (drops, users, receive, antennas)
+        )
 
 
 class PredictHeader(Struct, tag_field="op", tag="predict", forbid_unknown_fields=True, omit_defaults=True):
@@ -178,7 +182,7 @@ class PredictHeader(Struct, tag_field="op", tag="predict", forbid_unknown_fields
     noise_power: float = DEFAULT_NOISE_POWER
     alpha_c: float = DEFAULT_ALPHA_C
     min_rate: float = DEFAULT_MIN_RATE
-    scheme: str = "nflae"
+    scheme: SchemeText = "nflae"
     refine: Annotated[int, Meta(ge=0, le=MAX_REFINE)] = 0
     near_field: bool | str = False
     want: Annotated[tuple[PredictedName, ...], Meta(min_length=1)] | None = None

@@ -36,9 +36,9 @@ def announced_bytes(header: RequestHeader) -> list[int]:
     sizes = [channel_bytes(header)] if header.memory is None else []
     if isinstance(header, PredictHeader):
         return [*sizes, header.shape[1] * header.ahead] if header.near_field is True else sizes
-    drops, users, receive, _ = header.sizes
+    drops, users, _, _ = header.sizes
     if header.near_field is True:
-        sizes.append(drops * users * (receive if header.receive_antennas == "each" else 1))
+        sizes.append(drops * users)
     if header.weights is True:
         sizes.append(8 * drops * users)
     return sizes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import weakref
 from typing import Any
 
 import numpy as np
@@ -314,6 +315,20 @@ def test_a_header_of_16_kib_is_read_and_a_byte_more_is_not() -> None:
     error = refusal([longest + b" ", channels])
     assert str(error) == "a header of 65537 bytes: at most 65536 are read"
     assert request_id([longest + b" ", channels]) is None
+
+
+def test_problems_of_short_headers_are_kept_and_those_of_long_ones_are_not() -> None:
+    """A server must not grow with lists of limits, which take a megabyte once they are decoded."""
+    short, channels = a_request(weights=[1, 2])
+    problems = [
+        vars(decode_request([short.replace(b'"7"', identity), channels]))["problem"] for identity in (b'"8"', b'"9"')
+    ]
+    assert problems[0] is problems[1]
+    long, channels = a_request(weights=[1, 1.0 + 1e-12])
+    long = long.replace(b"1.000000000001", b"1." + b"0" * 1000 + b"1")
+    assert decode_request([long, channels]) is not None
+    released = weakref.ref(vars(decode_request([long, channels]))["problem"])
+    assert released() is None
 
 
 def test_an_id_of_128_characters_is_read_and_one_more_is_not() -> None:

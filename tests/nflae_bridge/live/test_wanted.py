@@ -107,6 +107,55 @@ def test_combiners_of_receive_antennas_come_with_any_arrays(client: Client) -> N
     np.testing.assert_allclose(part.precoder, whole.precoder, atol=1e-6)
 
 
+@pytest.mark.parametrize("weights", [None, [1, 2, 3, 4]])
+@pytest.mark.parametrize("mode", ["strongest", "eigen"])
+def test_combiners_may_be_named(server: LiveServer, mode: str, weights: list[int] | None) -> None:
+    H = np.stack([channels(), channels(seed=1)], 2)  # drops, users, receive antennas, antennas
+    options: dict[str, Any] = {"weights": weights} if weights else {}
+    expected = precode(
+        H, layout="skrn", convention="hermitian", receive_antennas=mode, noise_power=0.01, scheme="wmmse", **options
+    )
+    peer = Peer(server.address)
+    common = {"receive_antennas": mode, "noise_power": 0.01, "scheme": "wmmse"} | options
+    for want in (["receive_combiner"], ["receive_combiner", "power"], ["power", "receive_combiner", "sum_rate"]):
+        header, arrays = peer.ask(H.transpose(3, 2, 1, 0), want=want, **common)
+        assert header["ok"], header
+        assert [entry["name"] for entry in header["arrays"]] == want
+        np.testing.assert_array_equal(arrays["receive_combiner"], np.transpose(expected.receive_combiner))
+        if "power" in want:
+            np.testing.assert_allclose(arrays["power"], expected.power.T, rtol=1e-3, atol=1e-6)
+    peer.socket.close()
+
+
+def test_weights_are_those_of_the_receive_antennas_where_each_is_a_user(server: LiveServer) -> None:
+    H, weights = np.stack([channels(), channels(seed=1)], 2), [1, 2, 3, 4, 5, 6, 7, 8]
+    expected = precode(
+        H,
+        layout="skrn",
+        convention="hermitian",
+        receive_antennas="each",
+        noise_power=0.01,
+        scheme="wmmse",
+        weights=weights,
+    )
+    peer = Peer(server.address)
+    common = {"receive_antennas": "each", "noise_power": 0.01, "scheme": "wmmse", "want": ["sum_rate"]}
+    header, arrays = peer.ask(H.transpose(3, 2, 1, 0), weights=weights, **common)
+    assert header["ok"], header
+    np.testing.assert_allclose(arrays["sum_rate"][0], expected.sum_rate, rtol=1e-3)
+    header, _ = peer.ask(H.transpose(3, 2, 1, 0), weights=weights[:4], **common)
+    assert header["error"]["message"].startswith("header: weights must hold one value for each of the 8 users")
+    peer.socket.close()
+
+
+def test_a_scheme_is_named_in_512_characters_at_most(server: LiveServer) -> None:
+    peer = Peer(server.address)
+    header, _ = peer.ask(channels().T, scheme=f"wmmse:iterations={'0' * 500}5")
+    assert header["error"]["code"] == "bad_request"
+    assert "512" in header["error"]["message"]
+    peer.socket.close()
+
+
 @pytest.mark.parametrize(
     ("want", "match"),
     [

@@ -281,9 +281,12 @@ class Device:
         """Solve the precoding problem of a job."""
         interrupts()
         began, before = time.perf_counter(), interrupts.worked()
-        request, outcome = job.request, fault_of_request(job.request, interrupts)
+        request, combiner = combine_antennas(job.request)
+        outcome = fault_of_request(request, interrupts)
         found = self._solve(request, interrupts) if outcome is None else outcome
         if not isinstance(found, WireError):
+            if combiner is not None:
+                found[RECEIVE_COMBINER.name] = combiner
             self.costs.learn(job.key, job.drops, interrupts.worked() - before)
         return Answer(job, found, time.perf_counter() - began)
 

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 
 from matlab_io.reading.receive_antennas import combine
+from matlab_io.result import RECEIVE_COMBINER
 from nflae_bridge.files.validation import Channels, first_bad_drop
 from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.protocol.messages import PrecodeRequest
@@ -26,7 +27,7 @@ _CHECKED_NUMBERS = 1 << 20
 
 
 def combine_antennas(request: PrecodeRequest) -> tuple[PrecodeRequest, npt.NDArray[np.complex64] | None]:
-    """Treat the receive antennas of a request.
+    """Treat the receive antennas of a request, unless their combiners are part of the problem.
 
     Parameters
     ----------
@@ -40,11 +41,12 @@ def combine_antennas(request: PrecodeRequest) -> tuple[PrecodeRequest, npt.NDArr
     receive_combiner : numpy.ndarray or None
         Complex64, (drops, users, receive antennas); None where none were combined.
     """
-    if request.receive_antennas is None:
+    if request.receive_antennas is None or request.problem.joint_receivers:
         return request, None
     rows = request.channels.conj() if request.convention == "direct" else request.channels
     channels, combiner = combine(rows, request.receive_antennas)
-    return replace(request, channels=channels, convention="hermitian", receive_antennas=None), combiner
+    want = tuple(name for name in request.want if name != RECEIVE_COMBINER.name)  # which no scheme computes
+    return replace(request, channels=channels, convention="hermitian", receive_antennas=None, want=want), combiner
 
 
 def fault_of_request(request: PrecodeRequest, interrupt: Callable[[], None]) -> WireError | None:

@@ -163,7 +163,6 @@ def announced_key(header: PrecodeHeader | PredictHeader | TrackHeader) -> tuple[
     if not isinstance(header, PredictHeader):
         drops, users, receive, antennas = header.sizes
         problem = ProblemKey.of(stated_problem(header)[0], receive, antennas)
-        users *= receive if header.receive_antennas == "each" else 1
         return (users, antennas, header.scheme, header.refine, header.near_field, problem, header.effort), drops
     antennas, users = header.shape[:2]
     scheme = None if header.then is None else header.scheme
