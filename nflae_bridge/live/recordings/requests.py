@@ -18,9 +18,10 @@ from matlab_io.errors import NflaeError
 from nflae_bridge.live.addresses import bind, explain_failure
 from nflae_bridge.live.client.connection import ServerAddress
 from nflae_bridge.live.log import EventLog
+from nflae_bridge.live.protocol.headers import request_id
 from nflae_bridge.live.recordings.source import RecordedMessages
 from nflae_bridge.live.recordings.streams import Limits
-from nflae_bridge.live.recordings.writer import RecordingWriter
+from nflae_bridge.live.recordings.writer import RecordingWriter, check_creatable
 from nflae_bridge.live.signals import stopped_by_signals
 
 _POLL_MS = 50
@@ -56,6 +57,7 @@ def record_requests(path: Path, address: str, server: ServerAddress, limits: Lim
     NflaeError
         If an address or the file is unusable, or no request came.
     """
+    check_creatable(path)
     stopped: list[bool] = []
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     context.linger = 0
@@ -84,9 +86,9 @@ def record_requests(path: Path, address: str, server: ServerAddress, limits: Lim
 
 @dataclass
 class _Waiting:
-    """A request that is recorded once the server has answered it."""
+    """A request that is recorded once the server has answered it; the id in its key is that of the answer."""
 
-    key: tuple[bytes, object]
+    key: tuple[bytes, str | None]
     header: str
     channels: npt.NDArray[np.complex64]
     size: tuple[int, int, str]
@@ -181,11 +183,11 @@ class _Passing:
             self._leave_out("its channels are not of the size that it states")
         elif self.items + sum(len(each.channels) for each in self._waiting) + drops > self._limit:
             self._has_no_room = True
-            self._leave_out(f"its {drops} drops are more than --items {self._limit} leaves room for")
+            self._leave_out(f"--items {self._limit} leaves no room for its {drops} drop{'s' * (drops > 1)}")
         else:
             channels = np.frombuffer(frames[1], "<c8").reshape(drops, users, antennas)
             size = users, antennas, header.get("convention", "hermitian")
-            self._waiting.append(_Waiting((client, header.get("id")), frames[0].decode(), channels, size))
+            self._waiting.append(_Waiting((client, request_id(frames)), frames[0].decode(), channels, size))
 
     def _settle(self, client: bytes, frames: list[bytes]) -> None:
         """Note the answer to a request that waits for it."""

@@ -101,7 +101,6 @@ def record_stream(
         context.term()
     log.info("stopped", items=writer.items, lost=counts.lost, malformed=counts.malformed, restarts=counts.restarts)
     if not writer.items:
-        writer.discard()
         raise NflaeError(f"{path}: nothing recorded: no item of {size[0]} x {size[1]} numbers came from {csi}")
     return writer.items
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -66,10 +66,7 @@ class RecordingWriter:
             "nflae:antennas": antennas,
             "nflae:convention": convention,
         }
-        if path.exists():
-            raise NflaeError(f"{path}: exists; give another name, or delete it first")
-        with writing(path):
-            self._file = path.open("xb")
+        self._file = _created(path)
         self._save_at = self._began + _FIRST_SAVE_SECONDS
         self._save()
 
@@ -126,15 +123,14 @@ class RecordingWriter:
             self._save_at = time.monotonic() + max(_FIRST_SAVE_SECONDS, (time.monotonic() - began) / _SAVE_SHARE)
 
     def close(self) -> None:
-        """Complete the recording; the hash of its samples shows that it is complete."""
+        """Complete the recording, whose hash of the samples shows that, or delete the files of one without items."""
         self._file.close()
+        if not self.items:
+            self.path.unlink(missing_ok=True)
+            self.path.with_suffix(META).unlink(missing_ok=True)
+            return
         self._global["core:sha512"] = self._hash.hexdigest()
         self._save()
-
-    def discard(self) -> None:
-        """Delete the files."""
-        self.path.unlink(missing_ok=True)
-        self.path.with_suffix(META).unlink(missing_ok=True)
 
     def _save(self) -> None:
         content = {"global": self._global, "captures": self._captures, "annotations": self._annotations}
@@ -143,6 +139,30 @@ class RecordingWriter:
         with writing(meta):
             part.write_text(json.dumps(content))
             part.replace(meta)
+
+
+def _created(path: Path) -> BinaryIO:
+    if path.exists():
+        raise NflaeError(f"{path}: exists; give another name, or delete it first")
+    with writing(path):
+        return path.open("xb")
+
+
+def check_creatable(path: Path) -> None:
+    """Check that a recording can be created, before the first message comes.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File of the samples.
+
+    Raises
+    ------
+    NflaeError
+        If a file of that name exists, or cannot be written.
+    """
+    _created(path).close()
+    path.unlink()
 
 
 def convert_recording(source: Path, output: Path) -> list[str]:

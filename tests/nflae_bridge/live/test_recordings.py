@@ -339,6 +339,7 @@ def test_what_can_not_be_recorded_or_replayed_is_one_line(tmp_path: Path, nflae:
     with pytest.raises(NflaeError, match=r"a\.sigmf-data: exists; give another name"):
         RecordingWriter(path, USERS, ANTENNAS, "hermitian", "a test")
     csi = ("--csi", f"pull:{address()}", "--users", 3, "--antennas", 4)
+    to_server = ("--server", "tcp://127.0.0.1:1", "--bind", address(), "--seconds", 0.1)
     for arguments, words in {
         ("record", "-o", path): "give either --csi",
         ("record", "-o", path, "--csi", "pull:tcp://127.0.0.1:1"): "--csi needs --users and --antennas",
@@ -346,6 +347,7 @@ def test_what_can_not_be_recorded_or_replayed_is_one_line(tmp_path: Path, nflae:
         ("record", "-o", tmp_path / "a.wav", *csi): "a recording is NAME.sigmf-data",
         ("record", "-o", path, *csi): "exists; give another name",
         ("record", "-o", tmp_path / "b.mat", "--csi", "pull:tcp://127.0.0.1:1,pdu", *csi[2:]): "leave out ',pdu'",
+        ("record", "-o", tmp_path / "no" / "b.mat", *to_server): "b.sigmf-data: cannot be written",
         ("replay", path): "give either --to",
         ("replay", path, "--to", "push:tcp://127.0.0.1:1", "--noise-dbw", 1): "are for --server",
         ("replay", path, "--to", "rep:tcp://127.0.0.1:1"): "are sent by push or pub",
@@ -380,7 +382,7 @@ def test_other_sigmf_files_are_refused(name: str, value: object, words: str, tmp
 
 def test_an_empty_recording_is_refused_before_a_reader_is_awaited(tmp_path: Path, nflae: Run) -> None:
     path = tmp_path / "empty.sigmf-data"
-    RecordingWriter(path, USERS, ANTENNAS, "hermitian", "a test").close()
+    RecordingWriter(path, USERS, ANTENNAS, "hermitian", "a test")._file.close()  # its program was killed
     refused = nflae("replay", path, "--to", f"push:{address()}")
     assert refused.exit_code == 1
     assert "holds no whole item" in refused.stderr
@@ -392,6 +394,33 @@ def test_a_stream_without_items_leaves_no_file(tmp_path: Path, nflae: Run) -> No
     assert done.exit_code == 1
     assert "a.sigmf-data: nothing recorded" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_items_of_another_size_leave_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.sigmf-data"
+    with pytest.raises(NflaeError, match="holds 13 complex numbers, not a multiple"):
+        recorded_stream(path, [bytes(8 * (USERS * ANTENNAS + 1))])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_request_whose_id_is_refused_holds_up_no_other(
+    tmp_path: Path, server: LiveServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, where = tmp_path / "a.sigmf-data", address()
+    log, said = EventLog("error"), list[object]()
+    monkeypatch.setattr(log, "warning", lambda event, **fields: said.append(fields["message"]))
+    to = ServerAddress(server.address, 60, None, None)
+    with bounded_context() as context, context.socket(zmq.DEALER) as peer:
+        peer.setsockopt(zmq.RCVTIMEO, PATIENCE_MS)
+        job = Job(lambda: record_requests(path, where, to, Limits(items=1), log))
+        peer.connect(where)
+        header = {"v": 1, "op": "precode", "shape": [ANTENNAS, USERS, 1], "scheme": "zf", "noise_power": 0.1}
+        for name in (5, "x" * 200, "a"):
+            peer.send_multipart([json.dumps(header | {"id": name}).encode(), channels(1).tobytes()])
+            peer.recv_multipart()
+        assert job.result() == 1
+    assert ["the server has refused it" in str(text) for text in said] == [True, True]
+    assert [json.loads(message.request)["id"] for message in RecordedMessages(path).messages] == ["a"]
 
 
 def test_an_absent_server_is_said_and_waited_for_until_the_time_limit(

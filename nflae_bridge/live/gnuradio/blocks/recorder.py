@@ -84,7 +84,6 @@ class CsiRecorder(gr.sync_block):
         if writer.items:
             self.logger.info(f"{self._path}: {writer.items} items")
         else:
-            writer.discard()
             self.logger.warn(f"{self._path}: nothing recorded: no item came")
         if self._left_out:
             self.logger.warn(f"{self._path}: {self._left_out} tags left out, whose PMTs have no recorded form")
