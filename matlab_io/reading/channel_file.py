@@ -267,22 +267,30 @@ def open_channels(
     """
     if convention is not None:
         check_convention(convention)
-    if receive_antennas is not None and receive_antennas not in (*MODES, JOINT):
+    if receive_antennas not in (None, *MODES, JOINT):
         raise ValueError(f"receive_antennas {receive_antennas!r}: expected one of {', '.join(MODES)}")
     file = Path(path)
     version = "raw" if shape is not None else detect_version(file)
     variables = [] if shape is not None else list_variables(file, version)
     with reading(file):
         gathered = _gather(file, variables, variable, shape)
-    if gathered is None:
-        chosen = choose_variable(file, variables, variable, allow_real or "c" in (layout or "").lower(), layout)
-    else:
+    if gathered is not None:
         chosen = _described(gathered, variable or "H")
+    else:
+        real = allow_real or _has_parts(file, version, variables, variable, layout)
+        chosen = choose_variable(file, variables, variable, real, layout)
     decided = _decide(file, version, variables, chosen, gathered, Choices(layout, convention, receive_antennas))
     if version == "sigmf":
         decided.notes.extend(_recording_notes(file))
-    stored, budget = _load(file, version, variables, chosen, gathered, decided)
-    return ChannelFile(file, chosen, version, decided, stored, budget)
+    return ChannelFile(file, chosen, version, decided, *_load(file, version, variables, chosen, gathered, decided))
+
+
+def _has_parts(file: Path, version: str, variables: Sequence[Variable], wanted: str | None, layout: str | None) -> bool:
+    """Return whether the layout that is given, or that the file states of a real array, has an axis of both parts."""
+    if layout is not None:
+        return "c" in layout.lower()
+    possible = [each for each in variables if (each.is_real_channel if wanted is None else each.name == wanted)]
+    return any("c" in stated_text(file, version, each.name, variables, "layout").lower() for each in possible)
 
 
 def _recording_notes(file: Path) -> list[str]:

@@ -21,6 +21,7 @@ from nflae_bridge.live.protocol.track_header import (
     LINES_ONLY,
     MAX_AHEAD,
     MAX_OBJECTS,
+    NEGATIVE_POWERS,
     TILTS,
     seems_swapped,
 )
@@ -194,6 +195,8 @@ def _measured(
     measured = _reals("powers", powers, "(snapshots, users, beams)")
     if measured.ndim != _POWER_AXES or measured.shape[-1] < LEAST_BEAMS:
         raise BadRequest(f"powers must be (snapshots, users, beams), got shape {measured.shape}")
+    if (measured < 0).any():
+        raise BadRequest(NEGATIVE_POWERS)
     layout, convention = reading
     if convention is not None:
         raise BadRequest(f"convention {convention!r}: beam powers have no phase; leave it out, or give channels")

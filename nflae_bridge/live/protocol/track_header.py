@@ -17,6 +17,7 @@ MAX_AHEAD = 100
 MAX_OBJECTS = 1024  # detected in a snapshot
 LEAST_BEAMS = 3
 HEIGHTS, TILTS, CARRIERS = (-1e6, 1e6), (-1.5706, 1.5706), (1e6, 1e13)  # m, rad, Hz; least and largest
+NEGATIVE_POWERS = "powers: negative values; expected linear powers, not dB: 10 ** (powers / 10)"
 LINE = "line"
 LINES_ONLY = 'tracks are of linear arrays, "line"; of a panel send one upright column'
 

@@ -11,7 +11,7 @@ import numpy as np
 from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.protocol.binary import DTYPES, Frame, little_endian, read_array
 from nflae_bridge.live.protocol.messages import TrackOptions, TrackRequest
-from nflae_bridge.live.protocol.track_header import LINE, TRACK_NAMES, TrackHeader, seems_swapped
+from nflae_bridge.live.protocol.track_header import LINE, NEGATIVE_POWERS, TRACK_NAMES, TrackHeader, seems_swapped
 
 
 def encode_track(request: TrackRequest) -> list[Frame]:
@@ -77,6 +77,8 @@ def decode_track(header: TrackHeader, frames: Sequence[Frame]) -> TrackRequest:
     if measured == "powers" and header.convention != "hermitian":
         raise WireError("bad_request", f"convention {header.convention}: powers have no phase; leave it out")
     channels = read_array(frames[1], measured, DTYPES[header.dtype], (steps, users, antennas))
+    if measured == "powers" and (channels < 0).any():
+        raise WireError("bad_request", NEGATIVE_POWERS)
     rest, real = list(frames[2:]), DTYPES["float64"]
     gps = read_array(rest.pop(0), "gps", real, (steps, users, 2)) if header.gps else None
     if gps is not None and np.isinf(gps).any():

@@ -148,6 +148,15 @@ def test_the_axis_of_both_parts_is_never_drops(tmp_path: Path) -> None:
         open_channels(tmp_path / "c.mat")
 
 
+@pytest.mark.parametrize("variable", [None, "H", "parts"])
+def test_the_axis_of_both_parts_may_be_stated_by_the_file(tmp_path: Path, variable: str | None) -> None:
+    parts = np.stack([Z.real, Z.imag], -1)
+    scipy.io.savemat(tmp_path / "c.mat", {variable or "H": parts, "layout": "nksc"})
+    channels, notes = read(tmp_path / "c.mat", **({} if variable is None else {"variable": variable}))
+    assert np.array_equal(channels, Z.T.astype(np.complex64))
+    assert "as the file states" in notes[0]
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [("Hr", "Hi"), ("H_r", "H_i"), ("H_real", "H_imag"), ("re_H", "im_H"), ("ReH", "ImH"), ("h.re", "h.im")],

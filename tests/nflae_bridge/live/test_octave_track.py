@@ -41,7 +41,8 @@ calls = {@() c.track(H), @() c.track(permute(s.P, [2 1 3]), s.t, 'Powers', true)
   @() c.track(permute(s.H, [2 1 3]), s.t), @() c.track(H, 0, 'Gps', Inf(size(g)), 'ArrayHeight', 12), ...
   @() c.track(H, 0, 'TiltDeg', NaN), @() c.track(H, 0, 'Track', a.track, 'Convention', 'direct'), ...
   @() c.track(s.P, s.t, 'Powers', true, 'Convention', 'direct'), @() c.track(H, 0, 'TiltDeg', 120), ...
-  @() c.track(s.P, s.t, 'Powers', true, 'BeamAnglesDeg', [1 2]), @() c.precode(H, 'AlphaC', 2)};
+  @() c.track(s.P, s.t, 'Powers', true, 'BeamAnglesDeg', [1 2]), @() c.precode(H, 'AlphaC', 2), ...
+  @() c.track(10 * log10(s.P), s.t, 'Powers', true)};
 for i = 1:numel(calls)
   try
     calls{i}(); faults{i} = 'none';
@@ -88,6 +89,7 @@ def test_tracks_are_those_of_python(server: LiveServer, tmp_path: Path) -> None:
         "nflae:badRequest TiltDeg is out of range: 120 degrees",
         "nflae:badRequest BeamAnglesDeg: 2 values for 128 beams; one per beam, rising",
         "nflae:badRequest AlphaC must be a share of the power in (0, 1], got 2.0",
+        "nflae:badRequest powers: negative values; expected linear powers, not dB: 10.^(powers/10)",
     )
     for fault, start in zip(found["faults"], expected_faults, strict=True):
         assert fault.startswith(start)

@@ -96,6 +96,7 @@ def test_powers_and_detections_reach_the_server_from_asyncio(server: LiveServer)
         ({"powers": np.ones((1, 2, 3)), "beam_angles_deg": [0.0, 1.0, np.nan]}, "beam_angles_deg must be finite"),
         ({"powers": np.ones((1, 2, 3)), "beam_angles_deg": [0.0, 1.0, 91.0]}, "3 rising numbers within -90 to 90"),
         ({"powers": np.ones((1, 32, 4))}, r"32 users and 4 beams; .* pass np.swapaxes\(powers, -1, -2\)"),
+        ({"powers": np.full((1, 2, 8), -70.0)}, "powers: negative values; expected linear powers, not dB"),
         ({"powers": np.ones((1, 2, 8)), "layout": "snk"}, "layout 'snk' of powers"),
         ({"powers": np.ones((1, 2, 8)), "convention": "direct"}, "convention 'direct': beam powers have no phase"),
         ({"channels": CHANNELS.numpy()[:1], "track": "a", "array_height": 9.0}, "array_height: of a new track only"),
@@ -167,6 +168,13 @@ def test_infinite_satellite_positions_are_refused() -> None:
     sent = request(gps=np.where(PLACE[:1] > PLACE[:1].min(), PLACE[:1], np.inf), height=12.0)
     with pytest.raises(WireError, match="gps holds Inf: NaN where missing"):
         decode_request(encode_request(sent))
+
+
+def test_powers_in_decibels_are_refused() -> None:
+    sent = replace(request(), channels=np.array([[[-70.0, np.nan, 1.0]]]))
+    with pytest.raises(WireError, match="powers: negative values; expected linear powers, not dB") as fault:
+        decode_request(encode_request(sent))
+    assert fault.value.code == "bad_request"
 
 
 def test_a_track_keeps_its_convention() -> None:

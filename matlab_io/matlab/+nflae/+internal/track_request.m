@@ -15,6 +15,9 @@ function [header, payload, seconds] = track_request(measured, times, arguments)
   elseif ~of_powers && isreal(measured)
     error('nflae:badRequest', 'the channels are real: use complex(H), or ''Powers'', true for beam powers');
   end
+  if of_powers && any(measured(:) < 0)
+    error('nflae:badRequest', 'powers: negative values; expected linear powers, not dB: 10.^(powers/10)');
+  end
   [measured, convention] = oriented(measured, of_powers, options);
   shape = [size(measured), 1];
   shape = shape(1:3);

@@ -192,8 +192,7 @@ def _observations(request: TrackRequest) -> Observations:
         distance = np.where(found[..., 1] > 0, found[..., 1], np.inf)
         objects = np.stack([np.radians(found[..., 0]), distance], -1)
     if request.is_powers:
-        powers = np.where(request.channels < 0, np.nan, request.channels)
-        return Observations(powers=powers, gps=options.gps, detections=objects)
+        return Observations(powers=request.channels, gps=options.gps, detections=objects)
     channels = np.array(request.channels, np.complex64)  # in memory that can be written, as PyTorch requires
     if request.convention == "direct":
         np.conjugate(channels, channels)
