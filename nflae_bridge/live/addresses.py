@@ -120,9 +120,9 @@ def check_connectable(address: str) -> None:
     transport, _, rest = address.partition("://")
     host, _, port = rest.rpartition(":")
     if transport == "tcp" and (port == "*" or int(port) == 0):
-        raise NflaeError(f"{address}: port {port} cannot be connected to: give the server's, from 1 to 65535")
+        raise NflaeError(f"{address}: port {port} cannot be connected to: give that of the other end, from 1 to 65535")
     if "*" in (host, rest):
-        raise NflaeError(f"{address}: * is for binding: give the name or address of the server, e.g. 127.0.0.1")
+        raise NflaeError(f"{address}: * is for binding: give the name or address of the other machine, e.g. 127.0.0.1")
 
 
 def bind(socket: zmq.Socket[bytes], address: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -231,6 +232,7 @@ def _check(options: _Options) -> None:
     """Raise UsageError for options that exclude each other."""
     if not options.outputs:
         raise click.UsageError("no output: give --precoders, --labels or --powers")
+    _check_addresses(options)
     prediction = options.prediction
     if prediction.ahead is None:
         for option in prediction.given():
@@ -253,6 +255,16 @@ def _check(options: _Options) -> None:
         raise click.UsageError("--model and --device are options of the server: give them to nflae serve")
     elif options.fallback == "rzf":
         require("torch", "nflae stream --fallback rzf")
+
+
+def _check_addresses(options: _Options) -> None:
+    """Raise UsageError where two ends have one address: they would meet each other, not a flowgraph."""
+    taken: dict[str, str] = {}
+    for name, endpoint in (("csi", options.csi), *options.outputs.items()):
+        address = re.sub(r"^tcp://(\*|0\.0\.0\.0|localhost):", "tcp://127.0.0.1:", endpoint.address)
+        other = taken.setdefault(address, name)
+        if other != name and not address.endswith((":*", ":0")):
+            raise click.UsageError(f"--{other} and --{name} have one address, {endpoint.address}: give each its own")
 
 
 def _check_tracking(options: _Options) -> None:

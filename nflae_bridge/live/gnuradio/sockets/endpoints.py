@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 import zmq
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.live.addresses import bind, explain_failure, is_well_formed
+from nflae_bridge.live.addresses import bind, check_connectable, explain_failure, is_well_formed
 from nflae_bridge.live.gnuradio.pmt import DIALECTS, Dialect
 
 Socket: TypeAlias = "zmq.Socket[bytes]"
@@ -102,7 +102,7 @@ def parse_endpoint(text: str, is_input: bool) -> Endpoint:
     Raises
     ------
     ValueError
-        If the text has another form; the message states the form.
+        If the text has another form, or the address cannot be connected to; the message states the form.
     """
     kinds = INPUT_KINDS if is_input else OUTPUT_KINDS
     kind, _, rest = text.partition(":")
@@ -112,7 +112,13 @@ def parse_endpoint(text: str, is_input: bool) -> Endpoint:
         raise ValueError(f"{text!r}: expected KIND:ADDRESS, KIND one of {', '.join(kinds)}; for instance {example}")
     if not is_well_formed(address):
         raise ValueError(f"{text!r}: an address is tcp://HOST:PORT, PORT at most 65535 or * for any, or ipc://FILE")
-    return _with_options(Endpoint(kind, address, bind=not is_input), options, text)
+    endpoint = _with_options(Endpoint(kind, address, bind=not is_input), options, text)
+    if not endpoint.bind:
+        try:
+            check_connectable(address)
+        except NflaeError as error:
+            raise ValueError(f"{text!r}: {error}; or add ,bind") from None
+    return endpoint
 
 
 def _with_options(endpoint: Endpoint, options: list[str], text: str) -> Endpoint:
@@ -122,6 +128,8 @@ def _with_options(endpoint: Endpoint, options: list[str], text: str) -> Endpoint
     for option in options:
         name, _, value = option.partition("=")
         if option in ("bind", "connect"):
+            if values.get("bind", option == "bind") != (option == "bind"):
+                raise ValueError(f"{text!r}: an end either binds or connects; leave out bind or connect")
             values["bind"] = option == "bind"
         elif option in flags:
             values[option] = True

@@ -32,7 +32,8 @@ SIZE = ("--users", 4, "--antennas", 16)
         ("push:tcp://*:5557", Endpoint("push", "tcp://*:5557", bind=True)),
         ("sub:tcp://h:1,tags,latest,pmt=3.9", Endpoint("sub", "tcp://h:1", False, tags=True, latest=True, pmt="3.9")),
         ("push:tcp://*:1,pdu,pmt=3.8", Endpoint("push", "tcp://*:1", bind=True, pdu=True, pmt="3.8")),
-        ("pub:tcp://127.0.0.1:*,connect", Endpoint("pub", "tcp://127.0.0.1:*", bind=False)),
+        ("pub:tcp://127.0.0.1:1,connect", Endpoint("pub", "tcp://127.0.0.1:1", bind=False)),
+        ("pull:tcp://127.0.0.1:*,bind", Endpoint("pull", "tcp://127.0.0.1:*", bind=True)),
     ],
 )
 def test_endpoints_are_read(text: str, endpoint: Endpoint) -> None:
@@ -54,11 +55,16 @@ def test_endpoints_are_read(text: str, endpoint: Endpoint) -> None:
         (("--csi", "pull:tcp://127.0.0.1:1,pmt=3.7,pdu"), "pmt=3.10|3.9|3.8"),
         (("--csi", "pull:tcp://127.0.0.1:1,pmt=3.9"), "add pdu or tags"),
         (("--csi", "pull:tcp://127.0.0.1:1", "--labels", "pub:tcp://*:1,latest"), "no option 'latest' for pub"),
-        (("--csi", "pull:tcp://127.0.0.1:1", "--labels", "pub:tcp://*:1", "--fallback", "hold"), "on a --server"),
+        (("--csi", "pull:tcp://127.0.0.1:1", "--labels", "pub:tcp://*:2", "--fallback", "hold"), "on a --server"),
+        (("--csi", "pull:tcp://127.0.0.1:0"), "port 0 cannot be connected to"),
+        (("--csi", "pull:tcp://127.0.0.1:1", "--labels", "pub:tcp://127.0.0.1:*,connect"), "port * cannot be"),
+        (("--csi", "pull:tcp://127.0.0.1:1,connect,bind"), "either binds or connects"),
+        (("--csi", "pull:tcp://127.0.0.1:1", "--labels", "push:tcp://127.0.0.1:1"), "--csi and --labels have one"),
+        (("--csi", "pull:tcp://localhost:1", "--labels", "push:tcp://*:1"), "--csi and --labels have one"),
         (("--csi", "pull:tcp://127.0.0.1:1"), "no output"),
-        (("--csi", "pull:tcp://127.0.0.1:1", "--precoders", "push:tcp://*:1", "--result-tags"), "needs --precoders"),
+        (("--csi", "pull:tcp://127.0.0.1:1", "--precoders", "push:tcp://*:2", "--result-tags"), "needs --precoders"),
         (
-            ("--csi", "pull:tcp://127.0.0.1:1", "--labels", "push:tcp://*:1", "--server", "x", "--device", "cpu"),
+            ("--csi", "pull:tcp://127.0.0.1:1", "--labels", "push:tcp://*:2", "--server", "x", "--device", "cpu"),
             "options of the server",
         ),
     ],
@@ -99,7 +105,7 @@ def test_a_port_in_use_makes_one_line(nflae: Run) -> None:
 
 
 def test_an_impossible_budget_is_named(nflae: Run) -> None:
-    done = nflae("stream", *SIZE, "--csi", "pull:tcp://127.0.0.1:1", "--labels", "push:tcp://*:1", "--alpha-c", 2)
+    done = nflae("stream", *SIZE, "--csi", "pull:tcp://127.0.0.1:1", "--labels", "push:tcp://*:2", "--alpha-c", 2)
     assert done.exit_code == 1
     assert "--alpha-c 2: alpha_c must be a share of the power" in done.output
 
