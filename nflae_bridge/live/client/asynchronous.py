@@ -299,7 +299,7 @@ class AsyncClient:
                 self._process_socket()
                 return await opened.reply
         except TimeoutError:
-            raise self._server.no_answer(deadline, self._connection.established) from None
+            raise self._server.no_answer(deadline, self._connection.established, self._connection.accepted) from None
         finally:
             opened.reply.cancel()
             self._open.waiting.pop(request_id, None)

@@ -377,7 +377,7 @@ class Client:
                     if losses == MAX_LOSSES:
                         connection.give_up()
                         raise self._server.connection_lost()
-            raise self._server.no_answer(deadline, connection.established)
+            raise self._server.no_answer(deadline, connection.established, connection.accepted)
         finally:
             if is_sent:  # without an answer: neither the request nor a late answer to it outlives the call
                 connection.reset()

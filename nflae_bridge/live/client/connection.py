@@ -32,6 +32,8 @@ _EVENTS = (
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_AUTH
     | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_CONNECTED
+    | zmq.EVENT_CLOSED
 )
 
 
@@ -116,7 +118,7 @@ class ServerAddress:
         name, largest = offer.get("socket"), offer.get("max_segment_bytes")
         return SegmentPool(name, largest) if isinstance(name, str) and isinstance(largest, int) else None
 
-    def no_answer(self, deadline: Deadline, established: bool) -> NoAnswer:
+    def no_answer(self, deadline: Deadline, established: bool, accepted: bool) -> NoAnswer:
         """Make the error of a request whose deadline passed.
 
         Parameters
@@ -125,6 +127,8 @@ class ServerAddress:
             Deadline.
         established : bool
             A server was connected.
+        accepted : bool
+            A program has accepted the connection, as in `Connection`.
 
         Returns
         -------
@@ -132,10 +136,11 @@ class ServerAddress:
             Exception to raise.
         """
         keys = " with this client's key in its --client-keys" if self.server_key else ""
+        found = "a program accepted the connection, and completed no handshake" if accepted else ""
         reason = (
             "it is connected: is it `nflae serve`, and does the request need more time? raise timeout"
             if established
-            else f"is `nflae serve` running there{keys}? nothing accepted the connection"
+            else f"is `nflae serve` running there{keys}? {found or 'nothing accepted the connection'}"
         )
         return NoAnswer(f"{self.address}: no answer within {deadline.limit:g} s; {reason}")
 
@@ -165,6 +170,8 @@ class Connection:
     ----------
     established : bool
         The handshake with the server has succeeded.
+    accepted : bool
+        The last attempt to connect has reached a program, of whatever kind.
     refused : bool
         The server refuses this client, or is none; a new attempt requires `reset`.
     frame_limit : float or None
@@ -183,7 +190,7 @@ class Connection:
         self._open()
 
     def _open(self) -> None:
-        self.established = False
+        self.established = self.accepted = False
         self.refused = False
         self.frame_limit: float | None = None
         self._longest_wait = -1  # ms; none
@@ -333,6 +340,8 @@ class Connection:
         for event, _ in self._events.read():
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self.established, retried = True, False
+            elif event in (zmq.EVENT_CONNECTED, zmq.EVENT_CLOSED):  # the latter where nothing accepts it
+                self.accepted = event == zmq.EVENT_CONNECTED
             elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
                 retried = True
             elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:

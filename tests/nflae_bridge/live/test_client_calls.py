@@ -20,6 +20,9 @@ from zmq.utils.monitor import recv_monitor_message
 from nflae_bridge import AsyncClient, Client, Result, precode
 from nflae_bridge.live import errors as bridge
 from nflae_bridge.live.client import open_requests
+from nflae_bridge.live.client.connection import Connection, ServerAddress
+from nflae_bridge.live.client.requests import Deadline
+from tests.nflae_bridge.live.gnuradio.relays import wait_until
 from tests.nflae_bridge.live.live_server import LiveServer
 from tests.nflae_bridge.live.raw_peer import RawPeer
 from tests.nflae_bridge.live.test_server import channels
@@ -541,3 +544,18 @@ def test_more_requests_than_the_queue_holds() -> None:
         results = asyncio.run(run(server.address))
     expected = precode(drops, scheme="rzf", noise_power=0.01)
     np.testing.assert_allclose([result.power[0] for result in results], expected.power, rtol=1e-5)
+
+
+def test_a_program_of_another_kind_is_told_from_an_absent_server() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        server = ServerAddress(f"tcp://127.0.0.1:{silent.getsockname()[1]}", 1.0, None, None)
+        connection = Connection(server)
+        wait_until(lambda: connection.loss() is None and connection.accepted)
+        silent.accept()[0].close()
+    wait_until(lambda: connection.loss() is None and not connection.accepted)
+    connection.close()
+    for accepted, found in (
+        (True, "a program accepted the connection, and completed no handshake"),
+        (False, "nothing accepted the connection"),
+    ):
+        assert str(server.no_answer(Deadline.after(1.0), False, accepted)).endswith(f"running there? {found}")
