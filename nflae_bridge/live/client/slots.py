@@ -124,6 +124,8 @@ class SlotClient:
             If `Client.precode` has no such option.
         BadRequest
             If the slot is no whole number, or the channels are no complex array.
+        BridgeError
+            If the client is closed.
         """
         _check_options(options)
         slot = convert("slot", "int", slot)
@@ -132,6 +134,8 @@ class SlotClient:
             raise BadRequest(f"channels must be complex, got {given.dtype} of shape {given.shape}")
         copied = np.array(given)
         with self._changed:
+            if self._closed:
+                raise BridgeError("this client is closed: make another SlotClient")
             self.replaced += self._waiting is not None
             self._waiting = slot, copied, self._options | options
             self._changed.notify_all()

@@ -15,7 +15,7 @@ from matlab_io.result import Result
 from nflae_bridge import precode
 from nflae_bridge.live.client import slots
 from nflae_bridge.live.client.slots import SlotClient
-from nflae_bridge.live.errors import BadRequest, NoAnswer
+from nflae_bridge.live.errors import BadRequest, BridgeError, NoAnswer
 from tests.channel_files import random_channels
 from tests.nflae_bridge.live.gnuradio.relays import wait_until
 from tests.nflae_bridge.live.live_server import LiveServer
@@ -75,6 +75,8 @@ def test_newest_channels_win_and_a_late_answer_leaves_the_last_one_in_use(monkey
         assert newest is not None
         assert newest.slot == 3
     assert (client.answered, client.replaced, client.dropped) == (2, 1, 1)
+    with pytest.raises(BridgeError, match=r"^this client is closed: make another SlotClient$"):
+        client.submit(4, channels[4])
 
 
 def test_submitted_channels_may_be_changed_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
