@@ -6,6 +6,8 @@ import dataclasses
 import itertools
 import json
 import math
+import os
+import select
 import socket as sockets
 import time
 from collections import Counter
@@ -553,3 +555,14 @@ def test_an_interrupt_ends_a_prediction_with_its_own_code(monkeypatch: pytest.Mo
     with pytest.raises(WireError) as raised:
         device.compute([Job([], dataclasses.replace(request, options=options), 0.0)], stop)
     assert raised.value.code == "expired"
+
+
+def test_a_computation_that_ends_after_the_server_writes_into_no_other_file() -> None:
+    transport = Connections(["tcp://127.0.0.1:*"], MEGABYTE, EventLog("error"))
+    transport.close(0)
+    pipes = [os.pipe() for _ in range(4)]  # with the numbers of the files that were closed
+    transport.wake()
+    assert not select.select([reader for reader, _ in pipes], [], [], 0)[0]
+    for pipe in pipes:
+        for number in pipe:
+            os.close(number)

@@ -11,6 +11,7 @@ import itertools
 import os
 import select
 import socket as sockets
+import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -76,6 +77,8 @@ class Connections:
         self._gate: Gate | None = None
         self._epoll = select.epoll()
         self._wakeup, self._waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._closing = threading.Lock()
+        self._closed = False
         self._epoll.register(self._wakeup, select.EPOLLIN)
         self._listeners: dict[int, Listener] = {}
         self._by_file: dict[int, _Connection] = {}
@@ -101,9 +104,10 @@ class Connections:
             self._epoll.register(number, select.EPOLLIN)
 
     def wake(self) -> None:
-        """Have `receive` return; safe in any thread."""
-        with contextlib.suppress(BlockingIOError):  # it is full of such bytes
-            os.write(self._waker, b"\0")
+        """Have `receive` return; safe in any thread, and without effect once the sockets are closed."""
+        with self._closing, contextlib.suppress(BlockingIOError):  # it is full of such bytes
+            if not self._closed:
+                os.write(self._waker, b"\0")
 
     def is_connected(self, identity: bytes) -> bool:
         """Return whether the peer of an identity is connected; safe in any thread."""
@@ -195,8 +199,10 @@ class Connections:
         for connection in list(self._by_file.values()):
             self._drop(connection)
         self._epoll.close()
-        os.close(self._wakeup)
-        os.close(self._waker)
+        with self._closing:
+            self._closed = True
+            os.close(self._wakeup)
+            os.close(self._waker)
 
     # Connections
 

@@ -49,6 +49,7 @@ class CurveRouter:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.guard: KeyGuard | None = None
         self._wakeups = threading.local()
+        self._closed = False
         self._socket = self._context.socket(zmq.ROUTER)
         self._outbox = Outbox(self._socket)
         try:
@@ -81,14 +82,18 @@ class CurveRouter:
         """Deliver messages from now on; they are received before the gate sees them."""
 
     def wake(self) -> None:
-        """Have `receive` return; safe in any thread."""
-        socket = getattr(self._wakeups, "socket", None)
-        if socket is None:
-            socket = self._wakeups.socket = self._context.socket(zmq.DEALER)
-            socket.routing_id = _WAKEUP_ID
-            socket.linger = 0
-            socket.connect(_WAKEUP_ADDRESS)
-        socket.send(b"")
+        """Have `receive` return; safe in any thread, and without effect once the sockets are closed."""
+        try:
+            socket = getattr(self._wakeups, "socket", None)
+            if socket is None:
+                socket = self._wakeups.socket = self._context.socket(zmq.DEALER)
+                socket.routing_id = _WAKEUP_ID
+                socket.linger = 0
+                socket.connect(_WAKEUP_ADDRESS)
+            socket.send(b"")
+        except zmq.ZMQError:
+            if not self._closed:
+                raise
 
     def is_connected(self, identity: bytes) -> bool:
         """Return True: ZeroMQ reports a lost client when an answer is sent to it."""
@@ -127,6 +132,7 @@ class CurveRouter:
 
     def close(self, linger: float) -> None:
         """Close the sockets; answers already sent have `linger` seconds to leave."""
+        self._closed = True
         self._socket.close(linger=round(1e3 * linger))
         if self.guard is not None:
             self.guard.stop()
