@@ -6,6 +6,8 @@ from matlab_io.errors import NflaeError
 from nflae_bridge.live.log import EventLog
 from nflae_bridge.live.server.settings import ServerSettings
 from nflae_bridge.live.server.transport import check_transport
+from nflae_bridge.network.card import read_card
+from nflae_bridge.network.shipped import model_folder, model_of_effort
 
 __all__ = ["ServerSettings", "serve"]
 
@@ -13,8 +15,8 @@ __all__ = ["ServerSettings", "serve"]
 def serve(settings: ServerSettings, log: EventLog) -> None:
     """Serve until SIGTERM or SIGINT, then answer the accepted requests and return; runs in the main thread.
 
-    Addresses and keys are checked before PyTorch is imported, which takes the most of the start; the addresses are
-    bound once the model and the device are known to be usable.
+    Addresses, ports, keys and the card of the model are checked before PyTorch is imported, which takes the most of
+    the start; the addresses are bound once the device is known to be usable.
 
     Parameters
     ----------
@@ -32,6 +34,8 @@ def serve(settings: ServerSettings, log: EventLog) -> None:
         if not isinstance(value, kind):
             raise NflaeError(f"{name} must be {kind.__name__}(...), got {type(value).__name__}")
     check_transport(settings)
+    model, _ = model_of_effort(settings.effort, settings.model, 0)
+    read_card(model_folder(model))
     from nflae_bridge.live.server.loop import run_server
 
     run_server(settings, log)

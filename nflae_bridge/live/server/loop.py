@@ -36,8 +36,6 @@ from nflae_bridge.live.server.transport.envelope import split_envelope
 from nflae_bridge.live.signals import stopped_by_signals
 from nflae_bridge.live.view import open_view
 from nflae_bridge.live.view.sampler import Sampler
-from nflae_bridge.network.card import read_card
-from nflae_bridge.network.shipped import model_folder, model_of_effort
 
 # Jobs estimated to take less together, s, are computed by the thread that received them, without a handover.
 _INLINE_SECONDS = 5e-3
@@ -66,8 +64,7 @@ def run_server(settings: ServerSettings, log: EventLog) -> None:
     NflaeError
         If an address, a key, a model or a device is unusable, and if a second signal ends the server at once.
     """
-    model, _ = model_of_effort(settings.effort, settings.model, 0)
-    read_card(model_folder(model, choose_device(settings.device).type))  # refused before an address is bound
+    choose_device(settings.device)  # refused before an address is bound
     return_freed_memory()
     sys.setswitchinterval(_SWITCH_SECONDS)
     transport = open_transport(settings, log)

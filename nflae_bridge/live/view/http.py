@@ -82,9 +82,7 @@ class HttpServer(socketserver.ThreadingMixIn, HTTPServer):
         try:
             super().__init__((host, port), handler)
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
-            remedy = "an address of this machine" if error.errno == errno.EADDRNOTAVAIL else "another port"
-            raise NflaeError(f"{option}: {reason}; give {remedy}") from None
+            raise _unusable(option, error) from None
 
     def server_bind(self) -> None:
         """Bind without the look-up of the host's name."""
@@ -148,3 +146,34 @@ class HttpServer(socketserver.ThreadingMixIn, HTTPServer):
         del self._connections[request]
         with contextlib.suppress(OSError):
             request.shutdown(socket.SHUT_RDWR)  # its thread reads the end of the request and closes it
+
+
+def check_port(option: str, host: str, port: int) -> None:
+    """Check that a port can be bound; no connection is accepted.
+
+    Parameters
+    ----------
+    option : str
+        Option and value that name the port, for the message.
+    host : str
+        IP address.
+    port : int
+        TCP port; 0 for any free one.
+
+    Raises
+    ------
+    NflaeError
+        If it cannot be bound.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((host, port))
+        except OSError as error:
+            raise _unusable(option, error) from None
+
+
+def _unusable(option: str, error: OSError) -> NflaeError:
+    reason = (error.strerror or str(error)).lower()
+    remedy = "an address of this machine" if error.errno == errno.EADDRNOTAVAIL else "another port"
+    return NflaeError(f"{option}: {reason}; give {remedy}")

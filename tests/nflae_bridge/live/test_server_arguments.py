@@ -126,17 +126,24 @@ from pathlib import Path
 from nflae_bridge.live.errors import NflaeError
 from nflae_bridge.live.log import EventLog
 from nflae_bridge.live.server import ServerSettings, serve
+from nflae_bridge.live.view.address import ViewSettings
+free, (busy, other) = "tcp://127.0.0.1:*", map(int, sys.argv[1:3])
+view, twice = ViewSettings(f"127.0.0.1:{busy}"), f"tcp://127.0.0.1:{other}"
 keys = {"server_key": Path("server.key_secret"), "client_keys": Path(".")}
-for bind, more in [*((each, {}) for each in sys.argv[1:]), ("tcp://127.0.0.1:*", keys)]:
+cases = [((each,), {}) for each in sys.argv[3:]]
+cases += [((free,), {"model": "nanno"}), ((free,), {"metrics_port": busy}), ((free,), {"view": view}), ((free,), keys)]
+cases += [((twice, f"tcp://localhost:{other}"), {}), ((twice,), {"metrics_port": other})]
+cases += [(("ipc://x", "ipc://./x"), {})]
+for bind, more in cases:
     try:
-        serve(ServerSettings(bind=(bind,), **more), EventLog("error"))
+        serve(ServerSettings(bind=bind, **more), EventLog("error"))
     except NflaeError as error:
         print(error)
 print("torch" in sys.modules)
 """
 
 
-def test_addresses_and_keys_are_checked_before_pytorch_is_imported(tmp_path: Path) -> None:
+def test_addresses_keys_and_the_model_are_checked_before_pytorch_is_imported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no socket")
     (tmp_path / "folder").mkdir(mode=0o500)
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -149,10 +156,20 @@ def test_addresses_and_keys_are_checked_before_pytorch_is_imported(tmp_path: Pat
         }
         if os.geteuid():
             unusable[f"ipc://{tmp_path}/folder/socket"] = "permission denied"
-        command = [sys.executable, "-c", UNUSABLE, *unusable]
+        busy, free = str(other.getsockname()[1]), str(free_tcp_port())
+        command = [sys.executable, "-c", UNUSABLE, busy, free, *unusable]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
     *refusals, has_torch = done.stdout.splitlines()
-    for refusal, (address, words) in zip(refusals, (unusable | {"server.key_secret": ""}).items(), strict=True):
+    others = {
+        "no model 'nanno'": "nano",
+        f"--metrics-port {busy}": "address already in use; give another port",
+        f"--http 127.0.0.1:{busy}": "address already in use; give another port",
+        "server.key_secret": "",
+        f"--bind tcp://localhost:{free}": f"is that of --bind tcp://127.0.0.1:{free}: give another address",
+        f"--metrics-port {free}": f"is that of --bind tcp://127.0.0.1:{free}: give another address",
+        "--bind ipc://./x": "is that of --bind ipc://x",
+    }
+    for refusal, (address, words) in zip(refusals, (unusable | others).items(), strict=True):
         assert address in refusal
         assert words in refusal
     assert has_torch == "False"

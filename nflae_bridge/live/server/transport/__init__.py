@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 from matlab_io.errors import NflaeError
 from nflae_bridge.live.addresses import is_local
 from nflae_bridge.live.log import EventLog
@@ -12,30 +14,46 @@ from nflae_bridge.live.server.transport.curve import CurveRouter
 from nflae_bridge.live.server.transport.interface import Delivery, Gate, Transport
 from nflae_bridge.live.server.transport.key_guard import reread_on_hangup
 from nflae_bridge.live.server.transport.listeners import check_bindable
+from nflae_bridge.live.view.http import check_port
 
 __all__ = ["Delivery", "Gate", "Transport", "check_transport", "open_transport", "reread_on_hangup"]
 
 
 def check_transport(settings: ServerSettings) -> None:
-    """Check that a server's addresses can be bound and its keys be read, without accepting connections.
+    """Check that a server's addresses and ports can be bound and its keys be read, without accepting connections.
 
     Parameters
     ----------
     settings : ServerSettings
-        Addresses and keys.
+        Addresses, keys, and the ports of metrics and live view.
 
     Raises
     ------
     NflaeError
-        As for `open_transport`.
+        As for `open_transport`, and if a port is given twice.
     """
     if settings.server_key is not None and settings.client_keys is not None:
         read_key_pair(settings.server_key)
         read_client_keys(settings.client_keys)
     else:
         _check_reach(settings)
-    for address in settings.bind:
-        check_bindable(address)
+    places = [(f"--bind {address}", *check_bindable(address)) for address in settings.bind]
+    if settings.metrics_port is not None:
+        places.append((f"--metrics-port {settings.metrics_port}", "127.0.0.1", settings.metrics_port))
+        check_port(*places[-1])
+    if settings.view is not None:
+        places.append((f"--http {settings.view.address}", settings.view.host, settings.view.port))
+        check_port(*places[-1])
+    for (option, host, port), (other, other_host, other_port) in combinations(places, 2):
+        if _is_one(host, other_host, port, other_port):
+            raise NflaeError(f"{other} is that of {option}: give another address, or leave one of them out")
+
+
+def _is_one(host: str, other: str, port: int, other_port: int) -> bool:
+    """Return whether two addresses exclude each other: a port of one host, or of all of them, or a file."""
+    if not (port and other_port):
+        return host == other and host.startswith(("/", "@"))
+    return port == other_port and (host == other or bool({host, other} & {"0.0.0.0", "::"}))
 
 
 def open_transport(settings: ServerSettings, log: EventLog) -> Transport:

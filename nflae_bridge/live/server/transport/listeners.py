@@ -77,13 +77,20 @@ class Listener:
                 os.unlink(self._file)
 
 
-def check_bindable(address: str) -> None:
+def check_bindable(address: str) -> tuple[str, int]:
     """Check that an address can be bound; no file is made or removed, and no connection is accepted.
 
     Parameters
     ----------
     address : str
         As for `Listener`.
+
+    Returns
+    -------
+    place : str
+        IP address to bind, or the path of the socket.
+    port : int
+        TCP port; 0 for any free one, and without one.
 
     Raises
     ------
@@ -94,7 +101,8 @@ def check_bindable(address: str) -> None:
     transport, _, rest = address.partition("://")
     try:
         if transport == "tcp":
-            _bound_to_port(rest).close()
+            with _bound_to_port(rest) as trial:
+                return str(trial.getsockname()[0]), 0 if rest.endswith((":*", ":0")) else int(trial.getsockname()[1])
         elif rest.startswith("@"):
             with sockets.socket(sockets.AF_UNIX) as trial:
                 trial.bind(_name_of(rest))
@@ -106,8 +114,10 @@ def check_bindable(address: str) -> None:
                 raise PermissionError(errno.EACCES, "no write permission")
             if len(os.fsencode(rest)) > _LONGEST_PATH:
                 raise OSError(errno.ENAMETOOLONG, "too long")
+            return os.path.realpath(rest), 0
     except OSError as error:
         raise _unusable(address, error) from None
+    return rest, 0
 
 
 def _unusable(address: str, error: OSError) -> NflaeError:
