@@ -305,6 +305,28 @@ def _ones(count: int, precision: np.dtype[Any]) -> Real:
     return np.ones(count, precision)
 
 
+def extremes(values: Real) -> tuple[float, float]:
+    """Return the smallest and the largest of some numbers.
+
+    Parameters
+    ----------
+    values
+        Real, of any shape, without NaN.
+
+    Returns
+    -------
+    smallest, largest
+        Python's numbers.
+    """
+    if values.size <= _FEW:  # Python's functions take less time
+        numbers = values.reshape(-1).tolist()
+        return min(numbers), max(numbers)
+    return float(np.minimum.reduce(values, None)), float(np.maximum.reduce(values, None))
+
+
+_FEW = 32
+
+
 def gains_and_coherence(gram: Complex) -> tuple[Real, Real]:
     """Return users' gains and the squared coherences of their channels.
 

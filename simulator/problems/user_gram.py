@@ -9,7 +9,17 @@ import numpy.typing as npt
 import torch
 
 from simulator.downlink.gram import MAX_FP32_COHERENCE, MAX_FP32_SNR, MIN_FP32_ENERGY
-from simulator.problems.algebra import TINY, Bool, Complex, Real, diagonal, exact_gram, gains_and_coherence, squares
+from simulator.problems.algebra import (
+    TINY,
+    Bool,
+    Complex,
+    Real,
+    diagonal,
+    exact_gram,
+    extremes,
+    gains_and_coherence,
+    squares,
+)
 
 _MIN_FP32_SNR = 1e-2  # below it 1 - B_kk has few digits
 
@@ -49,7 +59,7 @@ class UserGram(NamedTuple):
     @property
     def largest_coherence(self) -> float:
         """Return the largest coherence of any two users of a drop."""
-        return max(self.nearest.reshape(-1).tolist())
+        return extremes(self.nearest)[1]
 
     def in_double(self) -> UserGram:
         """Return the same with all but the sums over antennas in double precision."""
@@ -185,8 +195,8 @@ def split_by_precision(channels: npt.NDArray[np.complex64], snr: float | Real) -
         whole = UserGram(channels, gram, gains, coherence, nearest, None)
         if isinstance(factor, float):
             high, low = min(MAX_FP32_SNR, factor / MIN_FP32_ENERGY), max(_MIN_FP32_SNR, factor * MIN_FP32_ENERGY)
-            values = gains.reshape(-1).tolist()  # NumPy takes longer for the extremes of few numbers
-            if max(values) < high and min(values) > low and whole.largest_coherence <= MAX_FP32_COHERENCE:
+            smallest, largest = extremes(gains)
+            if largest < high and smallest > low and whole.largest_coherence <= MAX_FP32_COHERENCE:
                 return [(None, whole)]
         suffices = gains < np.minimum(MAX_FP32_SNR, factor / MIN_FP32_ENERGY)
         suffices &= gains > np.maximum(_MIN_FP32_SNR, factor * MIN_FP32_ENERGY)
