@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from matlab_io.errors import NflaeError
 
@@ -15,8 +16,23 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = ("png", "pdf", "svg")
+UNITS = {"in": 1.0, "cm": 2.54}
+"""Units of sizes, in an inch."""
 STYLES = ("house", "paper", "slides")
+_LARGER = (1.15, 1.3, 1.5, 1.75, 2.0, 2.5, 3.0)  # factors of a size without room
 _FOLDER = Path(__file__).parent / "styles"
+
+
+class StatedSize(tuple[float, float]):
+    """Width and height of a figure, inches, with the unit in which they are stated, ``in`` or ``cm``."""
+
+    unit: str
+
+    def __new__(cls, width: float, height: float, unit: str) -> Self:
+        """Convert a size in a unit to inches."""
+        self = super().__new__(cls, (width / UNITS[unit], height / UNITS[unit]))
+        self.unit = unit
+        return self
 
 
 @dataclass(frozen=True)
@@ -66,32 +82,46 @@ class FigureLook:
         """
         import matplotlib
 
-        from nflae_bridge.plots.style import fit_to_size, has_room
-
         content = io.BytesIO()
         # No date and no random identifiers.
         metadata = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}[kind]
         with matplotlib.rc_context(self._settings()):
-            figure = draw()
-            with warnings.catch_warnings():
-                warnings.filterwarnings("error", "constrained_layout not applied")
-                try:
-                    if self.size is not None:
-                        drawn = tuple(figure.get_size_inches())
-                        fits = drawn == self.size or fit_to_size(figure, self.size)
-                        if fits:
-                            figure.draw_without_rendering()
-                        if not fits or not has_room(figure):
-                            raise self._no_room(figure)
-                    figure.savefig(content, format=kind, metadata=metadata)
-                except UserWarning:
-                    raise self._no_room(figure) from None
+            figure = _laid_out(draw, self.size)
+            if figure is None:
+                raise self._no_room([draw])
+            figure.savefig(content, format=kind, metadata=metadata)
         return content.getvalue()
 
-    def _no_room(self, figure: Figure) -> NflaeError:
-        width, height = figure.get_size_inches()
-        remedy = "pass a larger --size" + (", or --style paper" if self.style != "paper" else "")
-        return NflaeError(f"{width:g} x {height:g} inches have no room for this plot in style {self.style}: {remedy}")
+    def check_room(self, draws: Sequence[Callable[[], Figure]]) -> None:
+        """Check that the size has room for figures.
+
+        Parameters
+        ----------
+        draws
+            Functions that draw them.
+
+        Raises
+        ------
+        NflaeError
+            As `check`, or if there is no room; with a size that has room for all of them, where one is found.
+        """
+        import matplotlib
+
+        with matplotlib.rc_context(self._settings()):
+            if any(_laid_out(draw, self.size) is None for draw in draws):
+                raise self._no_room(draws)
+
+    def _no_room(self, draws: Sequence[Callable[[], Figure]]) -> NflaeError:
+        """Return the error, within the settings of the style."""
+        size = self.size or tuple(draws[0]().get_size_inches())
+        unit = size.unit if isinstance(size, StatedSize) else "in"
+        width, height = (UNITS[unit] * length for length in size)
+        tried = [(math.ceil(10 * factor * width) / 10, math.ceil(10 * factor * height) / 10) for factor in _LARGER]
+        found = next((each for each in tried if _have_room(draws, size, StatedSize(*each, unit))), None)
+        example = "" if found is None else f", e.g. {found[0]:g}x{found[1]:g}{unit}"
+        remedy = f"pass a larger --size{example}" + (", or --style paper" if self.style != "paper" else "")
+        stated = f"{width:g} x {height:g} {'inches' if unit == 'in' else unit}"
+        return NflaeError(f"{stated} have no room for this plot in style {self.style}: {remedy}")
 
     def _settings(self) -> dict[str, object]:
         import matplotlib
@@ -108,6 +138,27 @@ class FigureLook:
             }
         except (OSError, ValueError) as error:
             raise NflaeError(f"{sheet}: Matplotlib cannot read this style sheet: {error}") from error
+
+
+def _laid_out(draw: Callable[[], Figure], size: tuple[float, float] | None) -> Figure | None:
+    """Draw a figure of a size, or of its own; None without room."""
+    from nflae_bridge.plots.style import fit_to_size, has_room
+
+    figure = draw()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "constrained_layout not applied")
+        try:
+            if size is not None and tuple(figure.get_size_inches()) != size and not fit_to_size(figure, size):
+                return None
+            figure.draw_without_rendering()
+        except UserWarning:
+            return None
+    return figure if size is None or has_room(figure) else None
+
+
+def _have_room(draws: Sequence[Callable[[], Figure]], size: tuple[float, float], larger: tuple[float, float]) -> bool:
+    """Return whether a larger size has room for figures; unknown, and False, of those that are drawn for their size."""
+    return all(tuple(draw().get_size_inches()) != size and _laid_out(draw, larger) is not None for draw in draws)
 
 
 def plot_format(path: Path) -> str:

@@ -12,7 +12,7 @@ from matlab_io.errors import NflaeError
 from nflae_bridge.cli.options.common import option_group
 from nflae_bridge.cli.outputs import SideFile, check_output_path
 from nflae_bridge.cli.terminal import warn
-from nflae_bridge.plots.look import FORMATS, STYLES, FigureLook, plot_format
+from nflae_bridge.plots.look import FORMATS, STYLES, FigureLook, StatedSize, plot_format
 
 if TYPE_CHECKING:
     import torch
@@ -26,28 +26,29 @@ if TYPE_CHECKING:
     from simulator.geometry.panels import UniformPlanarArray
 
 
-_CENTIMETRES_PER_INCH = 2.54
 _PANEL_AXES = 2  # of antennas: rows and columns
 
 
-def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> tuple[float, float] | None:
+def _size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> StatedSize | None:
     if value is None:
         return None
-    metric = value.endswith("cm")
+    unit = "cm" if value.endswith("cm") else "in"
     try:
         width, height = (float(part) for part in value.removesuffix("cm").removesuffix("in").split("x"))
     except ValueError:
         raise click.BadParameter(f"{value!r} is no size; give width x height, e.g. 8.9x6cm or 3.5x2.4in") from None
-    if metric:
-        width, height = width / _CENTIMETRES_PER_INCH, height / _CENTIMETRES_PER_INCH
-    if not (1 <= width <= 60 and 1 <= height <= 60):
+    size = StatedSize(width, height, unit)
+    if not all(1 <= length <= 60 for length in size):
         raise click.BadParameter(f"{value!r}: give 1 to 60 inches (2.54 to 152 cm) each way")
-    return width, height
+    return size
 
 
 _look_options = (
     click.option(
-        "--size", callback=_size, metavar="WxH[in|cm]", help="Size of the plots, e.g. 3.5x2.4in.  [default: by content]"
+        "--size",
+        callback=_size,
+        metavar="WxH[in|cm]",
+        help="Size of the plots, e.g. 3.5x2.4in with --style paper.  [default: by content]",
     ),
     click.option(
         "--style",

@@ -6,9 +6,11 @@ import csv
 import importlib.util
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +27,10 @@ if importlib.util.find_spec("sionna") is None:
 
 from matlab_io import open_channels
 from matlab_io.errors import NflaeError
+from nflae_bridge.cli.commands.studies.placeholders import link_points
 from nflae_bridge.files.budget.choice import BudgetRequest, choose_budget
-from nflae_bridge.plots.look import FigureLook
+from nflae_bridge.plots.link import error_rates_picture
+from nflae_bridge.plots.look import FigureLook, StatedSize
 from nflae_bridge.studies.link.source import FileDrops, ScenarioDrops
 from simulator.csi.models import CsiModel, parse_csi
 from tests.channel_files import Run, WriteMat, random_channels
@@ -99,6 +103,19 @@ def test_tables_are_kept_where_a_picture_cannot_be_drawn(
     done = nflae("link", source, "-o", tmp_path / "out", *quick)
     assert (done.exit_code, "no room" in done.stderr) == (1, True)
     assert {"link.csv", "users.csv"} <= {path.name for path in (tmp_path / "out").iterdir()}
+
+
+def test_the_size_has_room_for_studies_without_errors_too() -> None:
+    (without_errors,) = (
+        points for points in link_points(["mrt", "rzf"], [10.0], 0) if not points[0].sums["mrt"].bit_errors.any()
+    )
+    draws = [partial(error_rates_picture, without_errors, "16-QAM, perfect CSI")]
+    expected = r"^8.9 x 6 cm have no room for this plot in style house: pass a larger --size, e.g. (\S+)x(\S+)cm, or"
+    with pytest.raises(NflaeError, match=expected) as fault:
+        FigureLook("house", StatedSize(8.9, 6, "cm")).check_room(draws)
+    found = re.match(expected, str(fault.value))
+    assert found is not None
+    FigureLook("house", StatedSize(float(found[1]), float(found[2]), "cm")).check_room(draws)
 
 
 def test_the_default_sweep_is_around_the_files_link_budget(link: Link, write_mat: WriteMat) -> None:

@@ -265,8 +265,7 @@ def _check_room(settings: Settings, scaling: bool, look: FigureLook) -> None:
     from nflae_bridge.studies.benchmark.scaling import AXES
 
     scaled = scaled_rows(settings, AXES) if scaling else []
-    for figure in _figures(bench_rows(settings), scaled, settings).values():
-        look.render(figure)
+    look.check_room(list(_figures(bench_rows(settings), scaled, settings).values()))
 
 
 def _figures(

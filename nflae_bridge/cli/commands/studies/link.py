@@ -314,9 +314,9 @@ def _check_room(
     from nflae_bridge.cli.commands.studies.placeholders import link_points
     from nflae_bridge.studies.link.source import FileDrops
 
-    points = link_points(settings.schemes, snr_db, len(source.drops) if isinstance(source, FileDrops) else 0)
-    for figure in _pictures(points, source, settings, refresh).values():
-        look.render(figure)
+    drops = len(source.drops) if isinstance(source, FileDrops) else 0
+    cases = link_points(settings.schemes, snr_db, drops)
+    look.check_room([draw for points in cases for draw in _pictures(points, source, settings, refresh).values()])
 
 
 def _pictures(

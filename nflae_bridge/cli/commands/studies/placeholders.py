@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from nflae_bridge.studies.benchmark.scaling import Scaled
     from nflae_bridge.studies.link.sweep import Point
 
-_SMALLEST = 4  # error rates fall from 0.1 by factors of ten, this many times
+_FALLING = (0.1, 1e-2, 1e-3, 1e-4, 1e-5, 0.0)  # error rates, by rising SNR; the last one stays
+_ERROR_RATES = (_FALLING, (0.0,), (0.4,))
+_LARGEST_RATE, _LEAST_RATE = 12.0, 0.002  # bps/Hz of a user, whose ticks are the widest
 
 
-def link_points(schemes: Sequence[str], snr_db: Sequence[float], drops: int) -> list[Point]:
-    """Make the points of a link study.
+def link_points(schemes: Sequence[str], snr_db: Sequence[float], drops: int) -> list[list[Point]]:
+    """Make the points of link studies whose plots need the most room.
 
     Parameters
     ----------
@@ -37,24 +39,33 @@ def link_points(schemes: Sequence[str], snr_db: Sequence[float], drops: int) -> 
 
     Returns
     -------
-    list of Point
-        All schemes have the same error rates, which fall with the SNR.
+    list of list of Point
+        Error rates, the same for all schemes, that fall with the SNR to none, that are 0, and that are large.
     """
     from nflae_bridge.studies.link.sweep import Point
     from nflae_bridge.studies.link.unit_journal import Outcome
 
-    points = []
-    for place, snr in enumerate(sorted(snr_db)):
-        rate = 10.0 ** -(1 + min(place, _SMALLEST))
-        sums, series = dict.fromkeys(schemes, _tally(1, rate)), dict.fromkeys(schemes, _tally(drops, rate))
-        points.append(Point(snr, 1, outcomes={0: Outcome(snr, 0, sums, series)}, counted=1, sums=sums))
-    return points
+    studies = []
+    for rates in _ERROR_RATES:
+        points = []
+        for place, snr in enumerate(sorted(snr_db)):
+            rate = rates[min(place, len(rates) - 1)]
+            sums, series = dict.fromkeys(schemes, _tally(1, rate)), dict.fromkeys(schemes, _tally(drops, rate))
+            points.append(Point(snr, 1, outcomes={0: Outcome(snr, 0, sums, series)}, counted=1, sums=sums))
+        studies.append(points)
+    return studies
 
 
 def _tally(entries: int, error_rate: float) -> Tally:
+    """Make sums of 1e6 blocks, with an EVM of -30 to -10 dB, and small rates where most blocks are lost."""
     counts = {each.name: np.full(entries, 1e6) for each in fields(Tally)}
-    few = ("block_errors", "bit_errors", "error_energy", "inverse_sinr")
-    return Tally(**counts | {name: np.full(entries, 1e6 * error_rate) for name in few})
+    few = ("block_errors", "bit_errors", "errors_squared", "errors_times_bits")
+    counts |= {name: np.full(entries, 1e6 * error_rate) for name in few}
+    energy = 1e6 * min(0.1, max(error_rate, 1e-3))
+    counts |= {name: np.full(entries, energy) for name in ("error_energy", "inverse_sinr")}
+    se = _LEAST_RATE if error_rate > _FALLING[0] else _LARGEST_RATE
+    counts |= {name: np.full(entries, 1e6 * se) for name in ("rate", "expected_rate", "delivered_bits")}
+    return Tally(**counts)
 
 
 def bench_rows(settings: Settings) -> list[Measurement]:
