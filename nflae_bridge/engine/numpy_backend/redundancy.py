@@ -32,13 +32,13 @@ def redundant_users(drops: UserGram, power_fractions: Real) -> list[int]:
         return []
     users = power_fractions.shape[1]
     rows, columns = (drops.coherence > _COHERENCE).reshape(-1, users).nonzero()
-    power, gain = power_fractions.reshape(-1).tolist(), drops.gains.reshape(-1).tolist()
+    power, gain = power_fractions.reshape(-1).item, drops.gains.reshape(-1).item
     redundant, tied = [], []
     for first, column in zip(rows.tolist(), columns.tolist(), strict=True):
         second = first - first % users + column
         if second < first:
             continue
-        lead = _lead(power[first], power[second], _SAME_POWER) or _lead(gain[first], gain[second], _SAME_GAIN)
+        lead = _lead(power(first), power(second), _SAME_POWER) or _lead(gain(first), gain(second), _SAME_GAIN)
         if lead:
             redundant.append(second if lead > 0 else first)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,6 +112,7 @@ def command(
     IN.mat is a MATLAB or Octave file of version 4 to 7.3. One of version 7.3 is read and written block by block, so its
     size is not limited by the memory; files of earlier versions are read whole.
     """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: its threads compete with those of the blocks
     from nflae_bridge.cli.options.plot import check_plot, check_plot_drop, draw_users, precode_drop_to_plot
 
     _check_network_options(name, work)
@@ -122,7 +124,6 @@ def command(
         budget = _checked_budget(problem, choice, file, name, prediction, plotting)
         check_plot_drop(plotting, file)
         announce(file, choice, request.yes)
-
         from nflae_bridge.engine.devices import choose_device
         from nflae_bridge.files.precode_file import drops_per_file_block, precode_file
         from nflae_bridge.network.shipped import model_folder
