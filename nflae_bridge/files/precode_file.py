@@ -219,8 +219,8 @@ def _check_rates(file: ChannelFile, block: Block, sum_rate: npt.NDArray[np.float
 def _workers(device: torch.device) -> Iterator[int]:
     """Yield the number of blocks to compute at a time, with PyTorch's threads divided among them.
 
-    Each core of a CPU gets a block of its own: sharing the many small operations on one block gains less. A GPU is busy
-    with one.
+    Each core of a CPU gets a block of its own: sharing the many small operations on one block gains less. Threads of
+    NumPy's products can only be limited before NumPy is imported, by the command. A GPU is busy with one block.
     """
     if device.type != "cpu":
         yield 1

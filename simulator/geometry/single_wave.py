@@ -184,8 +184,7 @@ def _clear_curvature(peaks: _Peaks, energy: Tensor) -> Tensor:
     parts, least = bins.view(np.float32), _CLEAR_SHARE * antennas * energy.numpy()
     compact = np.flatnonzero(np.vecdot(parts, parts) > _WITHIN_BINS * least)
     table, bends = _fine_waves(antennas)
-    # By PyTorch: NumPy's products start threads of their own beside those that compute other blocks.
-    waves = np.abs((torch.from_numpy(bins[compact]) @ torch.from_numpy(table)).numpy())
+    waves = np.abs(bins[compact] @ table)
     best = waves.argmax(-1)
     is_clear = np.square(waves[np.arange(len(best)), best]) > least[compact]
     clear = compact[is_clear]

@@ -52,7 +52,7 @@ class CudaGraphs:
             raise NflaeError("CUDA graphs need a CUDA device, and there is none")
         self.device = device
         self._graphs: OrderedDict[Shape, list[_Graph]] = OrderedDict()
-        self._impossible: dict[Shape, str] = {}  # with the reason
+        self._impossible: set[Shape] = set()
         self._lock = threading.Lock()
 
     def state(
@@ -73,7 +73,7 @@ class CudaGraphs:
         """
         plain = Shape.of(batch, budget, False, variant)
         shapes = plain, plain.with_scores()
-        if self._impossible and not self._impossible.keys().isdisjoint(shapes):
+        if self._impossible and not self._impossible.isdisjoint(shapes):
             return "impossible"
         return "seen" if shapes[0] in self._graphs or shapes[1] in self._graphs else "new"
 
@@ -150,7 +150,7 @@ class CudaGraphs:
     def _refuse(self, shape: Shape, error: Exception) -> None:
         """Note that a shape cannot be captured, with the first line of the error."""
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        self._impossible[shape] = reason
+        self._impossible.add(shape)
         size = f"{shape.drops} drops, {shape.users} users, {shape.antennas} antennas"
         _LOG.warning("%s: no CUDA graph (%s); PyTorch's kernels, which take longer, compute instead", size, reason)
 

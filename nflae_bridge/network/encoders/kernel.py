@@ -1,8 +1,8 @@
 """Encode drops by message passing with fixed kernels of the users' coherences, without attention and without a solve.
 
 The token of a user holds its gain, its coherences and the constraints. In each round, and for each kernel, every user
-receives the sum of the messages of the other users, weighted by the kernel of each pair. There are neither attention
-scores nor results of regularised zero forcing: a drop costs one small matrix product per kernel and round.
+receives the sum of the messages of the other users, weighted by the kernel of each pair. Neither attention
+scores nor regularised zero forcing are computed: a drop takes one small matrix product per kernel and round.
 """
 
 from __future__ import annotations
