@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -14,8 +15,26 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 32 << 20
 _GPU_BLOCKS = 16  # blocks of a CPU in one of a GPU, whose memory is large against them
 _MOST_DROPS = 4096
+_DEVICE = re.compile(r"auto|cpu(:0)?|cuda(:(0|[1-9]\d?))?")
 # Bytes of the network's intermediate results per pair of users: features and messages, a few hundred floats.
 _BYTES_PER_PAIR = 1024
+
+
+def check_device_name(name: str) -> None:
+    """Check the name of a device, without PyTorch; the machine may lack the device.
+
+    Parameters
+    ----------
+    name
+        As for `choose_device`.
+
+    Raises
+    ------
+    NflaeError
+        If no device has such a name.
+    """
+    if not _DEVICE.fullmatch(name):
+        raise NflaeError(f"no device is called {name!r:.60}: try auto, cpu, cuda or cuda:0")
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -33,18 +52,14 @@ def choose_device(name: str = "auto") -> torch.device:
     Raises
     ------
     NflaeError
-        If the machine lacks the device.
+        If there is no device of that name, or the machine lacks it.
     """
+    check_device_name(name)
     import torch
 
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise NflaeError(f"no device is called {name!r}: try auto, cpu, cuda or cuda:0") from None
-    if device.type not in ("cpu", "cuda"):
-        raise NflaeError(f"device {name!r} is not supported: try auto, cpu or cuda")
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise NflaeError(
             f"device {name!r} is not there: this machine has {torch.cuda.device_count()} CUDA devices; use --device cpu"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import threading
 import time
@@ -31,6 +32,19 @@ def _check_options(options: Iterable[str]) -> None:
     for name in options:
         if name not in _OPTIONS:
             raise TypeError(f"SlotClient has no option {name!r}: {name_remedy(name, _OPTIONS)}")
+
+
+def _copied(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options whose arrays and lists the caller cannot change any more."""
+    return {name: _copied_value(name, value) for name, value in options.items()}
+
+
+def _copied_value(name: str, value: Any) -> Any:
+    if isinstance(value, str | np.generic):
+        return value
+    if hasattr(value, "__array__"):
+        return np.array(convert(name, "npt.ArrayLike", value))
+    return copy.deepcopy(list(value)) if isinstance(value, Iterable) else value
 
 
 @dataclass(frozen=True)
@@ -114,7 +128,7 @@ class SlotClient:
         slot : int
             Number of the slot.
         channels : array_like
-            Channels, (drops, users, antennas), e.g. one drop per subcarrier; they are copied.
+            Channels, (drops, users, antennas), e.g. one drop per subcarrier. They and all options are copied.
         **options
             Options of `Client.precode` that differ from those of the constructor for this slot.
 
@@ -123,7 +137,8 @@ class SlotClient:
         TypeError
             If `Client.precode` has no such option.
         BadRequest
-            If the slot is no whole number, or the channels are no complex array.
+            If the slot is no whole number, the channels are no complex array, or an array among the options is none of
+            numbers.
         BridgeError
             If the client is closed.
         """
@@ -132,12 +147,12 @@ class SlotClient:
         given = convert("channels", "npt.ArrayLike", channels)
         if not np.iscomplexobj(given) and "c" not in str(options.get("layout", self._options.get("layout"))):
             raise BadRequest(f"channels must be complex, got {given.dtype} of shape {given.shape}")
-        copied = np.array(given)
+        waiting = slot, np.array(given), _copied(self._options | options)
         with self._changed:
             if self._closed:
                 raise BridgeError("this client is closed: make another SlotClient")
             self.replaced += self._waiting is not None
-            self._waiting = slot, copied, self._options | options
+            self._waiting = waiting
             self._changed.notify_all()
 
     def wait(self, slot: int, seconds: float) -> SlotAnswer | BridgeError | None:

@@ -131,6 +131,7 @@ free, (busy, other) = "tcp://127.0.0.1:*", map(int, sys.argv[1:3])
 view, twice = ViewSettings(f"127.0.0.1:{busy}"), f"tcp://127.0.0.1:{other}"
 keys = {"server_key": Path("server.key_secret"), "client_keys": Path(".")}
 cases = [((each,), {}) for each in sys.argv[3:]]
+cases += [((free,), {"device": "gpu"}), ((free,), {"device": "meta"}), ((free,), {"device": "cuda:-1"})]
 cases += [((free,), {"model": "nanno"}), ((free,), {"metrics_port": busy}), ((free,), {"view": view}), ((free,), keys)]
 cases += [((twice, f"tcp://localhost:{other}"), {}), ((twice,), {"metrics_port": other})]
 cases += [(("ipc://x", "ipc://./x"), {})]
@@ -143,7 +144,7 @@ print("torch" in sys.modules)
 """
 
 
-def test_addresses_keys_and_the_model_are_checked_before_pytorch_is_imported(tmp_path: Path) -> None:
+def test_addresses_keys_device_and_model_are_checked_before_pytorch_is_imported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no socket")
     (tmp_path / "folder").mkdir(mode=0o500)
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -161,6 +162,9 @@ def test_addresses_keys_and_the_model_are_checked_before_pytorch_is_imported(tmp
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
     *refusals, has_torch = done.stdout.splitlines()
     others = {
+        "no device is called 'gpu'": "try auto, cpu, cuda or cuda:0",
+        "no device is called 'meta'": "try auto, cpu, cuda or cuda:0",
+        "no device is called 'cuda:-1'": "try auto, cpu, cuda or cuda:0",
         "no model 'nanno'": "nano",
         f"--metrics-port {busy}": "address already in use; give another port",
         f"--http 127.0.0.1:{busy}": "address already in use; give another port",

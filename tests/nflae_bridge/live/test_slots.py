@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from matlab_io.result import Result
 from nflae_bridge import precode
@@ -27,10 +28,12 @@ class HeldClient:
     def __init__(self, address: str, timeout: float, **keys: Any) -> None:
         self.keys = keys
         self.asked: list[npt.NDArray[Any]] = []
+        self.options: list[dict[str, Any]] = []
         self.outcomes: list[Callable[[npt.NDArray[Any]], Result]] = []
         self.released = threading.Semaphore(0)
 
     def precode(self, channels: npt.NDArray[Any], **options: Any) -> Result:
+        self.options.append(options)
         self.asked.append(channels)
         assert self.released.acquire(timeout=60)
         return self.outcomes.pop(0)(channels)
@@ -79,16 +82,29 @@ def test_newest_channels_win_and_a_late_answer_leaves_the_last_one_in_use(monkey
         client.submit(4, channels[4])
 
 
-def test_submitted_channels_may_be_changed_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_submitted_channels_and_options_may_be_changed_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slots, "Client", HeldClient)
     buffer = random_channels(1, 2, 4)
     before = buffer.copy()
-    with SlotClient("tcp://127.0.0.1:1", 1.0) as client:
-        client.submit(0, buffer)
-        buffer[:] = 0
+    noise, want, weights = torch.tensor(0.1), ["power"], np.array([1.0, 2.0])
+    with SlotClient("tcp://127.0.0.1:1", 1.0, noise_power=noise) as client:
+        noise.fill_(0.2)  # read at each slot
         held: Any = client._client
+        client.submit(0, np.ones_like(buffer))
         wait_until(lambda: len(held.asked) == 1)
-        np.testing.assert_array_equal(held.asked[0], before)
+        client.submit(1, buffer, want=want, weights=weights, refine=np.int64(1))  # waits while the first is computed
+        buffer[:] = 0
+        noise.fill_(7.0)
+        want.append("rate")
+        weights[:] = 9
+        held.release(late)
+        wait_until(lambda: len(held.asked) == 2)
+        np.testing.assert_array_equal(held.asked[1], before)
+        options = held.options[1]
+        assert float(options["noise_power"]) == pytest.approx(0.2)
+        assert (options["want"], options["weights"].tolist(), options["refine"]) == (["power"], [1, 2], 1)
+        with pytest.raises(BadRequest, match="weights must be an array of numbers"):
+            client.submit(2, before, weights=np.array(["a", "b"]))
 
 
 def test_a_real_server_answers_and_an_absent_one_is_named(server: LiveServer, free_port: int) -> None:

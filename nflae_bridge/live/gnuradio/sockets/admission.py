@@ -66,16 +66,20 @@ class Admission:
         self._admitted, self._read_at = -math.inf, math.inf
         socket.setsockopt_string(zmq.ZAP_DOMAIN, self._domain)
 
+    @property
     def is_awaited(self) -> bool:
-        """Return whether a connection waits."""
+        """A connection was waiting at the last `read`."""
+        return bool(self._waiting)
+
+    def read(self) -> None:
+        """Read the connections that have begun to wait."""
         while self.requests.poll(0):
             identity, empty, version, number, domain, *_ = self.requests.recv_multipart()
             self._waiting.append(_Request([identity, empty], version, number, domain.decode()))
         self._waiting = [request for request in self._waiting if request.domain == self._domain]
-        return bool(self._waiting)
 
     def admit(self, connected: bool, is_read: bool = True) -> None:
-        """Admit the first connection that waits, if no other one is connected; else after a time.
+        """Admit the first connection of those read that waits, if no other one is connected; else after a time.
 
         Parameters
         ----------
@@ -85,7 +89,7 @@ class Admission:
             Its messages are read as far as they have arrived: it would be known by now if it had left.
         """
         now = time.monotonic()
-        if not self.is_awaited():
+        if not self._waiting:
             self._read_at = math.inf
         elif is_read:
             self._read_at = min(self._read_at, now)

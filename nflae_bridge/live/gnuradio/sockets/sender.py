@@ -167,7 +167,8 @@ class SenderSocket:
                 self._socket.unbind(self.address)
                 self._unbound = True
             if not self._is_over:
-                must_read = self.connected and self._admission.is_awaited()
+                self._admission.read()
+                must_read = self.connected and self._admission.is_awaited
                 self._admission.admit(self.connected, not must_read or self._read_ahead())
         if self._retry_at is not None:
             if time.monotonic() >= self._retry_at:
