@@ -84,15 +84,14 @@ def predict_users(histories: Tensor, missing: Tensor, method: PredictionMethod) 
     -------
     Prediction
         Channels, complex64 (windows, ahead, users, antennas); error, (windows, ahead, users); method per window and
-        user, users fastest. A user without any snapshot has NaN.
+        user, users fastest. A user without any snapshot has NaN. Gaps after the last known snapshot of a user are
+        predicted too, with those that follow; gaps before the first one shorten the history.
     """
     windows, history, users, antennas = histories.shape
     series = histories.transpose(1, 2).reshape(windows * users, history, antennas)
     gaps = missing.transpose(1, 2).reshape(windows * users, history)
     scale = _scale(series)
-    series = fill_gaps(series * scale.reciprocal(), gaps)
-    window = Window(series, _noise_variance(series, method.csi_snr_db), method.geometry)
-    found = predict_window(window, method.ahead, method.name, method.network)
+    found = _predict_series(series * scale.reciprocal(), gaps, method)
     empty = gaps.all(-1)
     channels = torch.where(empty[:, None, None], torch.nan, found.channels * scale)
     error = torch.where(empty[:, None], torch.nan, found.csi_error_db.to(torch.float64))
@@ -101,6 +100,33 @@ def predict_users(histories: Tensor, missing: Tensor, method: PredictionMethod) 
         error.reshape(windows, users, method.ahead).transpose(1, 2),
         found.method,
     )
+
+
+def _predict_series(series: Tensor, gaps: Tensor, method: PredictionMethod) -> Prediction:
+    """Predict each series from its snapshots between the first and the last known one, gaps in between filled."""
+    if not bool(gaps.any()):
+        return _predict_filled(series, 0, method)
+    count, history, antennas = series.shape
+    filled = fill_gaps(series, gaps)
+    known = (~gaps | gaps.all(-1, keepdim=True)).to(torch.int8)  # a series of gaps alone counts as known
+    spans = torch.stack([known.argmax(-1), history - known.flip(-1).argmax(-1)], -1)
+    channels = series.new_empty(count, method.ahead, antennas)
+    error = torch.empty(count, method.ahead, dtype=torch.float64)
+    names = [""] * count
+    for first, stop in spans.unique(dim=0).tolist():
+        rows = (spans == spans.new_tensor([first, stop])).all(-1).nonzero().squeeze(-1)
+        found = _predict_filled(filled[rows, first:stop], history - stop, method)
+        channels[rows], error[rows.cpu()] = found.channels, found.csi_error_db.to(error)
+        for row, name in zip(rows.tolist(), found.method, strict=True):
+            names[row] = name
+    return Prediction(channels, error, names)
+
+
+def _predict_filled(series: Tensor, skipped: int, method: PredictionMethod) -> Prediction:
+    """Predict the snapshots that follow the ``skipped`` ones after each series without gaps."""
+    window = Window(series, _noise_variance(series, method.csi_snr_db), method.geometry)
+    found = predict_window(window, skipped + method.ahead, method.name, method.network)
+    return Prediction(found.channels[:, skipped:], found.csi_error_db[:, skipped:], found.method)
 
 
 def paths_of_users(histories: Tensor, missing: Tensor, csi_snr_db: float | None) -> Paths:

@@ -244,7 +244,7 @@ def check_gaps(missing: Tensor, name: Callable[[int], str]) -> str | None:
             f" most a quarter is filled; correct them, or choose a history without them"
         )
     total = int(counts.sum())
-    return f"{found}; {total} such {'gap is' if total == 1 else 'gaps are'} filled by interpolation"
+    return f"{found}; {total} such {'gap is' if total == 1 else 'gaps are'} filled"
 
 
 def interpolate(known: Tensor, places: Tensor, wanted: Tensor) -> Tensor:

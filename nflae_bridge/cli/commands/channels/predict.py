@@ -43,8 +43,9 @@ if TYPE_CHECKING:
       delay_s                  the same, with subcarriers and --subcarrier-khz
 
     \b
-    The drops of IN.mat are snapshots in order, evenly spaced. Gaps (NaN, Inf or zero at every antenna) in up to a
-    quarter of a user's history are filled by interpolation. One snapshot alone is held.""",
+    The drops of IN.mat are snapshots in order, evenly spaced. Up to a quarter of a user's history may be gaps (NaN, Inf
+    or zero at every antenna): those in between are interpolated, those after the last known snapshot
+    predicted. One snapshot alone is held.""",
 )
 @click.argument("source", metavar="IN.mat", type=click.Path(path_type=Path))
 @click.option(
