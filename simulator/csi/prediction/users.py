@@ -113,7 +113,7 @@ def _predict_series(series: Tensor, gaps: Tensor, method: PredictionMethod) -> P
     channels = series.new_empty(count, method.ahead, antennas)
     error = torch.empty(count, method.ahead, dtype=torch.float64)
     names = [""] * count
-    for first, stop in spans.unique(dim=0).tolist():
+    for first, stop in sorted({(first, stop) for first, stop in spans.tolist()}):
         rows = (spans == spans.new_tensor([first, stop])).all(-1).nonzero().squeeze(-1)
         found = _predict_filled(filled[rows, first:stop], history - stop, method)
         channels[rows], error[rows.cpu()] = found.channels, found.csi_error_db.to(error)
