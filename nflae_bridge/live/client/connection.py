@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import zmq
 from matlab_io.errors import NflaeError
 from nflae_bridge.live.addresses import check_connectable, explain_failure, is_local
 from nflae_bridge.live.client.monitor import Monitor
-from nflae_bridge.live.client.requests import Deadline, address_request, check_seconds, convert, frame_limit
+from nflae_bridge.live.client.requests import Deadline, address_request, checked_seconds, convert
 from nflae_bridge.live.errors import BadRequest, ConnectionLost, NoAnswer, WireError
 from nflae_bridge.live.protocol.answers import decode_reply
 from nflae_bridge.live.protocol.headers import Frame
@@ -71,7 +72,7 @@ class ServerAddress:
             check_connectable(convert("address", "str", self.address))
         except NflaeError as error:
             raise BadRequest(str(error)) from None
-        check_seconds(self.timeout)
+        object.__setattr__(self, "timeout", checked_seconds(self.timeout))
         for name in ("server_key", "client_key"):
             convert(name, "str | Path | None", getattr(self, name))
         if (self.server_key is None) != (self.client_key is None):
@@ -225,7 +226,7 @@ class Connection:
 
     def use_status(self, status: dict[str, Any]) -> None:
         """Take the limit of a frame, and the offer of shared memory, from the status of the server."""
-        self.frame_limit = frame_limit(status)
+        self.frame_limit = _frame_limit(status)
         self._drop_memory()
         self._pool = self._server.offered_memory(status)
 
@@ -374,3 +375,9 @@ def _state(socket: zmq.Socket[bytes]) -> int:
     events = socket.getsockopt(zmq.EVENTS)
     assert isinstance(events, int)
     return events
+
+
+def _frame_limit(status: dict[str, Any]) -> float:
+    """Return the size of the largest frame that a server accepts, bytes; infinite where its status has none."""
+    limit = status.get("max_message_bytes")
+    return float(limit) if isinstance(limit, int) and limit > 0 else math.inf

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from matlab_io.errors import NflaeError
+from matlab_io.reading.receive_antennas import JOINT, MODES
 from matlab_io.result import RESULT_NAMES
 from nflae_bridge.api.predict import PredictedChannels, check_axes
 from nflae_bridge.live.client.history import History
@@ -62,6 +63,8 @@ def make_prediction(
         raise BadRequest(str(error)) from None
     # The budget is not sent: any noise power leaves the channels unchecked.
     channels = make_request(snapshots, None, {"noise_power": 1.0}, SchemeChoice(), *reading)[0].channels
+    if reading[2] == JOINT:
+        raise BadRequest(f"receive_antennas must be {' or '.join(map(repr, MODES))} of a prediction, got {JOINT!r}")
     if len(channels) > MAX_HISTORY:
         raise BadRequest(f"a history of {len(channels)} snapshots: at most {MAX_HISTORY}; pass the last ones")
     if not 1 <= convert("ahead", "int", ahead) <= MAX_HISTORY:
@@ -69,15 +72,9 @@ def make_prediction(
     snr = convert("csi_snr_db", "float | None", options["csi_snr_db"])
     if snr is not None and not math.isfinite(snr):
         raise BadRequest(f"csi_snr_db must be one finite number of dB or None, got {snr}")
-    checked = PredictionOptions(
-        int(ahead),
-        convert("method", "str", options["method"]),
-        convert("geometry", "str", options["geometry"]),
-        snr,
-        _checked_times(times, len(channels)),
-        convert("force", "bool", options["force"]),
-    )
-    return PredictRequest("", channels, options=checked)
+    method, geometry = (convert(name, "str", options[name]) for name in ("method", "geometry"))
+    moments, force = _checked_times(times, len(channels)), convert("force", "bool", options["force"])
+    return PredictRequest("", channels, options=PredictionOptions(int(ahead), method, geometry, snr, moments, force))
 
 
 def then_precode(

@@ -54,9 +54,9 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:
-        """Make the deadline `seconds` from now; raises BadRequest as `check_seconds` does."""
-        check_seconds(seconds)
-        return cls(seconds, time.monotonic() + seconds)
+        """Make the deadline `seconds` from now; raises BadRequest as `checked_seconds` does."""
+        limit = checked_seconds(seconds)
+        return cls(limit, time.monotonic() + limit)
 
     @property
     def left(self) -> float:
@@ -64,12 +64,19 @@ class Deadline:
         return self.at - time.monotonic()
 
 
-def check_seconds(seconds: float) -> None:
-    """Check a time limit.
+def checked_seconds(seconds: float, name: str = "timeout") -> float:
+    """Convert a time limit to a number of Python, which clocks and sockets require.
 
     Parameters
     ----------
     seconds : float
+        Time limit, s.
+    name : str
+        Name of the argument.
+
+    Returns
+    -------
+    float
         Time limit, s.
 
     Raises
@@ -77,8 +84,10 @@ def check_seconds(seconds: float) -> None:
     BadRequest
         Unless it is positive and at most `LONGEST_TIMEOUT`.
     """
-    if not 0 < convert("timeout", "float", seconds) <= LONGEST_TIMEOUT:
-        raise BadRequest(f"timeout must be positive and at most {LONGEST_TIMEOUT:g} s, got {seconds}")
+    limit = float(convert(name, "float", seconds))
+    if not 0 < limit <= LONGEST_TIMEOUT:
+        raise BadRequest(f"{name} must be positive and at most {LONGEST_TIMEOUT:g} s, got {seconds}")
+    return limit
 
 
 def convert(name: str, annotation: str, value: Any) -> Any:
@@ -315,23 +324,6 @@ def needs_frame_limit(request: PrecodeRequest | StatusRequest) -> bool:
         False for one that every server accepts.
     """
     return payload_bytes(request) > _ALWAYS_ACCEPTED_BYTES
-
-
-def frame_limit(status: dict[str, Any]) -> float:
-    """Return the size of the largest frame that a server accepts.
-
-    Parameters
-    ----------
-    status : dict
-        Status of the server.
-
-    Returns
-    -------
-    float
-        Size, bytes; infinite where the status has none.
-    """
-    limit = status.get("max_message_bytes")
-    return float(limit) if isinstance(limit, int) and limit > 0 else math.inf
 
 
 def check_frame_limit(request: PrecodeRequest | StatusRequest, limit: float) -> None:

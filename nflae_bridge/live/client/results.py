@@ -14,11 +14,12 @@ from matlab_io.errors import NflaeError
 from matlab_io.result import OPTIONAL_ARRAYS, RECEIVE_COMBINER, RESULT_ARRAYS, RESULT_NAMES, Result
 from nflae_bridge.live.client.requests import convert
 from nflae_bridge.live.errors import BadRequest
-from nflae_bridge.live.protocol.messages import PLAIN, PrecodeRequest, Reply
+from nflae_bridge.live.protocol.messages import PLAIN, PrecodeRequest, Reply, problem_arrays
 
 _ENTRIES = (*RESULT_ARRAYS, *OPTIONAL_ARRAYS)
 _NAMES = {entry.field: entry.name for entry in _ENTRIES}
 _ALL = frozenset(RESULT_NAMES)
+_PRECODER, _DUAL = "precoder", "lambda"  # on the wire
 _DROPS_AT_ONCE = 64
 
 
@@ -27,7 +28,7 @@ class NotRequested(NflaeError, AttributeError):
 
 
 def with_wanted(request: PrecodeRequest, want: Iterable[str] | None, combined: bool) -> PrecodeRequest:
-    """Return a request for the arrays that a call wants.
+    """Return a request for the arrays that a call wants, with channels of its own where the precoder is formed here.
 
     Parameters
     ----------
@@ -45,12 +46,17 @@ def with_wanted(request: PrecodeRequest, want: Iterable[str] | None, combined: b
     Raises
     ------
     BadRequest
-        For a name of no such array, a name given twice, and for none.
+        For a name of no such array, a name given twice, for none, and for what holds no names.
     """
     if want is None:
         return request
+    if not isinstance(want, Iterable):
+        raise BadRequest(f"want must be names of arrays, or None for all, got {type(want).__name__} {want!r:.60}")
     given = (want,) if isinstance(want, str) else tuple(want)
-    return replace(request, want=_sent(given, request.want, combined))
+    sent = _sent(given, request.want, combined)
+    is_formed = _DUAL in sent and _PRECODER not in sent and request.problem is PLAIN
+    channels = request.channels.copy() if is_formed else request.channels  # the caller may write to its array
+    return replace(request, channels=channels, want=sent)
 
 
 @kept
@@ -95,12 +101,23 @@ def result_of_reply(
     return PartialResult(arrays, request)
 
 
+class _MissingArray:
+    """Stand for an array with a default in `Result`, which would hide that it was not wanted."""
+
+    def __set_name__(self, owner: type[PartialResult], name: str) -> None:
+        self._name = name
+
+    def __get__(self, result: PartialResult | None, owner: type[PartialResult]) -> None:
+        if result is not None and _NAMES[self._name] in problem_arrays(result._request.problem):
+            raise result.not_requested(self._name)
+
+
 class PartialResult(Result):
     """Hold the arrays of a result that were wanted; the use of any other raises `NotRequested`.
 
     With the dual uplink powers, but without the precoder, its columns are formed of the channels at their first use:
     w_k is column k of H (I + Lambda H^H H / sigma^2)^-1, scaled to unit norm. `receive_combiner`, `analog` and
-    `digital` are None where they were not wanted.
+    `digital` are None where the result has no such array.
 
     Parameters
     ----------
@@ -109,6 +126,10 @@ class PartialResult(Result):
     request : PrecodeRequest
         Request that they answer.
     """
+
+    receive_combiner = _MissingArray()
+    analog = _MissingArray()
+    digital = _MissingArray()
 
     def __init__(self, arrays: Mapping[str, npt.NDArray[Any]], request: PrecodeRequest) -> None:
         for entry in _ENTRIES:
@@ -121,9 +142,8 @@ class PartialResult(Result):
         if name not in _NAMES:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         request, dual = self._request, vars(self).get("uplink_power")
-        held = ", ".join(entry.name for entry in _ENTRIES if entry.field in vars(self))
-        if name != "precoder" or dual is None:
-            raise NotRequested(f"{name} was not requested: want names {held}; add {_NAMES[name]!r}")
+        if name != _PRECODER or dual is None:
+            raise self.not_requested(name)
         if request.problem is not PLAIN or not np.isfinite(dual).all():
             of = "of this problem" if request.problem is not PLAIN else f"of scheme {request.scheme!r}"
             raise NotRequested(
@@ -133,6 +153,11 @@ class PartialResult(Result):
         formed.flags.writeable = False
         object.__setattr__(self, name, formed)
         return formed
+
+    def not_requested(self, name: str) -> NotRequested:
+        """Return the error of an array that was not wanted."""
+        held = ", ".join(entry.name for entry in _ENTRIES if entry.field in vars(self))
+        return NotRequested(f"{name} was not requested: want names {held}; add {_NAMES[name]!r}")
 
 
 def form_precoder(channels: npt.NDArray[Any], dual_ratio: npt.NDArray[np.float64]) -> npt.NDArray[np.complex64]:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from matlab_io.arguments import name_remedy
 from matlab_io.result import Result
 from nflae_bridge.live.client.blocking import Client
-from nflae_bridge.live.client.requests import convert
+from nflae_bridge.live.client.requests import checked_seconds, convert
 from nflae_bridge.live.errors import BadRequest, BridgeError
 from simulator.problems.options import OPTION_NAMES
 
@@ -110,7 +110,8 @@ class SlotClient:
         _check_options(options)
         self.answered = self.replaced = self.dropped = 0
         self.fault = ""
-        self._client = Client(address, timeout=deadline, server_key=server_key, client_key=client_key)
+        timeout = checked_seconds(deadline, "deadline")
+        self._client = Client(address, timeout=timeout, server_key=server_key, client_key=client_key)
         self._options = options
         self._waiting: tuple[int, npt.NDArray[Any], dict[str, Any]] | None = None
         self._answer: SlotAnswer | None = None

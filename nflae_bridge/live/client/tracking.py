@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from nflae_bridge.live.client.requests import SchemeChoice, convert, make_request
 from nflae_bridge.live.errors import BadRequest
+from nflae_bridge.live.protocol.fields import Convention
 from nflae_bridge.live.protocol.messages import Reply, TrackOptions, TrackRequest
 from nflae_bridge.live.protocol.track_header import (
     CARRIERS,
@@ -170,7 +171,7 @@ def make_track(
         raise BadRequest(f"ahead must be a whole number of snapshots from 1 to {MAX_AHEAD}, got {options.ahead}")
     if options.geometry != LINE:
         raise BadRequest(f"geometry {options.geometry!r}: {LINES_ONLY}")
-    return TrackRequest("", measured, options=options)
+    return TrackRequest("", measured, convention=_convention(reading), options=options)
 
 
 def _check_names(given: TrackArguments) -> None:
@@ -191,7 +192,8 @@ def _measured(
         raise BadRequest("track takes channels or powers, one of both")
     if channels is not None:
         # The budget is not sent: any noise power leaves the channels unchecked.
-        return make_request(channels, None, {"noise_power": 1.0}, SchemeChoice(), *reading)[0].channels
+        rows = make_request(channels, None, {"noise_power": 1.0}, SchemeChoice(), *reading)[0].channels
+        return rows.conj() if _convention(reading) == "direct" else rows  # the server compares it with the track's
     measured = _reals("powers", powers, "(snapshots, users, beams)")
     if measured.ndim != _POWER_AXES or measured.shape[-1] < LEAST_BEAMS:
         raise BadRequest(f"powers must be (snapshots, users, beams), got shape {measured.shape}")
@@ -208,6 +210,10 @@ def _measured(
             " swapped, pass np.swapaxes(powers, -1, -2); if they are not, state layout='skn'"
         )
     return measured
+
+
+def _convention(reading: tuple[str | None, str | None]) -> Convention:
+    return "direct" if reading[1] == "direct" else "hermitian"
 
 
 def _within(name: str, annotation: str, value: Any, limits: Sequence[float] | Floats, unit: str) -> Any:

@@ -13,7 +13,7 @@ import torch
 from nflae_bridge import AsyncClient, Client
 from nflae_bridge.live import errors as bridge
 from nflae_bridge.live.client import History
-from nflae_bridge.live.client.requests import SchemeChoice, make_request
+from nflae_bridge.live.client.requests import Deadline, SchemeChoice, make_request
 from nflae_bridge.live.protocol.frames import decode_request, encode_request
 from tests.channel_files import random_channels
 
@@ -161,3 +161,19 @@ def test_refinements_that_change_in_place_are_those_of_the_call() -> None:
     choice = SchemeChoice(refine=steps)
     steps.fill_(3)
     assert (choice.refine, SchemeChoice(refine=steps).refine) == (2, 3)
+
+
+def test_time_limits_of_numpy_become_numbers_of_python() -> None:
+    for limit in (np.float32(0.5), np.float64(0.5), torch.tensor(0.5)):
+        assert type(Deadline.after(limit).limit) is float  # type: ignore[arg-type]
+    with Client("tcp://127.0.0.1:9", timeout=np.float32(0.05)) as client, pytest.raises(bridge.NoAnswer):  # type: ignore[arg-type]
+        client.status(timeout=np.float32(0.05))  # type: ignore[arg-type]
+
+
+def test_joint_receivers_are_no_treatment_of_a_history() -> None:
+    history = np.ones((8, 2, 2, 4), complex)
+    with (
+        Client("tcp://127.0.0.1:9") as client,
+        pytest.raises(bridge.BadRequest, match="receive_antennas must be 'each'"),
+    ):
+        client.predict(history, layout="skrn", convention="hermitian", receive_antennas="joint")

@@ -156,6 +156,8 @@ def test_options_of_one_slot_replace_those_of_the_client(server: LiveServer) -> 
 
 
 def test_wrong_arguments_are_refused_at_once() -> None:
+    with pytest.raises(BadRequest, match="deadline must be positive"):
+        SlotClient("tcp://127.0.0.1:1", 0.0)
     with pytest.raises(TypeError, match="SlotClient has no option 'noise': write 'noise_power'"):
         SlotClient("tcp://127.0.0.1:1", 1.0, noise=0.1)
     with SlotClient("tcp://127.0.0.1:1", 1.0) as client:

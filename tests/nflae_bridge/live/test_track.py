@@ -58,6 +58,19 @@ def test_blocks_of_snapshots_give_the_track_of_the_whole(server: LiveServer) -> 
     assert {each.track for each in found} == {name}
 
 
+def test_the_convention_of_a_track_is_that_of_every_call(server: LiveServer) -> None:
+    H = CHANNELS.numpy()
+    with Client(server.address) as client:
+        name = client.track(H[0].conj(), 0.0, convention="direct", **NEW).track
+        with pytest.raises(
+            BadRequest, match="convention hermitian: this track has direct; state that in every request"
+        ):
+            client.track(H[1].conj(), STEP, track=name)
+        found = client.track(H[1].conj(), STEP, convention="direct", track=name)
+        first = client.track(H[0], 0.0, **NEW)
+        np.testing.assert_array_equal(client.track(H[1], STEP, track=first.track).angle_deg, found.angle_deg)
+
+
 def test_powers_and_detections_reach_the_server_from_asyncio(server: LiveServer) -> None:
     powers = beam_powers(ARRAY, CHANNELS)
     angle = np.degrees(np.arctan2(ARRAY.height - PLACE[..., 1], PLACE[..., 0]) - ARRAY.tilt)

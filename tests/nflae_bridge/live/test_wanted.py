@@ -87,6 +87,33 @@ def test_formed_precoder_maximises_the_virtual_uplink_sinr() -> None:
         np.testing.assert_allclose(W[k], best / np.linalg.norm(best), atol=1e-6)
 
 
+def test_precoder_is_that_of_the_call_after_its_array_has_changed(client: Client) -> None:
+    H = channels()
+    whole = client.precode(H, noise_power=0.01)
+    part = client.precode(H, noise_power=0.01, want=["lambda", "power"])
+    H[:] = channels(seed=1)
+    np.testing.assert_allclose(part.precoder, whole.precoder, atol=1e-6)
+
+
+def test_arrays_of_other_problems_that_were_not_wanted_are_not_none(client: Client) -> None:
+    hybrid = client.precode(channels(), noise_power=0.01, rf_chains=6, want=["precoder", "analog"])
+    assert hybrid.analog is not None
+    assert hybrid.receive_combiner is None
+    with pytest.raises(NotRequested, match=r"^digital was not requested: want names precoder, analog; add 'digital'$"):
+        _ = hybrid.digital
+    H = np.stack([channels(), channels(seed=1)], 2)
+    options: dict[str, Any] = {"layout": "skrn", "convention": "hermitian", "receive_antennas": "joint"}
+    joint = client.precode(H, noise_power=0.01, want=["precoder"], **options)
+    with pytest.raises(NotRequested, match="receive_combiner was not requested"):
+        _ = joint.receive_combiner
+    assert joint.analog is None
+
+
+def test_want_holds_names(client: Client) -> None:
+    with pytest.raises(BadRequest, match="want must be names of arrays, or None for all, got int 3"):
+        client.precode(channels(), noise_power=0.01, want=3)  # type: ignore[arg-type]
+
+
 def test_precoders_that_do_not_follow_from_lambda_are_not_formed(client: Client) -> None:
     part = client.precode(channels(), noise_power=0.01, scheme="zf", want=["lambda", "power"])
     with pytest.raises(NotRequested, match="precoders of scheme 'zf' do not follow from lambda; add 'precoder'"):
