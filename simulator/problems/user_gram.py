@@ -163,8 +163,8 @@ class UserGram(NamedTuple):
         return out
 
 
-def split_by_precision(channels: npt.NDArray[np.complex64], snr: float | Real) -> list[tuple[Bool | None, UserGram]]:
-    """Compute inner products in single precision where they suffice, as in `simulator.downlink.gram`, else in double.
+def in_single_precision(channels: npt.NDArray[np.complex64], snr: float | Real) -> tuple[UserGram | None, Bool | None]:
+    """Compute inner products in single precision, and find the drops that need double, as in `simulator.downlink.gram`.
 
     Parameters
     ----------
@@ -175,21 +175,23 @@ def split_by_precision(channels: npt.NDArray[np.complex64], snr: float | Real) -
 
     Returns
     -------
-    list
-        Of the drops in single and of those in double precision, as far as there are some: the places, bool (drops,),
-        and the inner products. None in place of the places: all drops.
+    drops : UserGram or None
+        All drops; those that need double precision have the inner products of orthonormal users instead of their own.
+        None: all do.
+    exact : Bool or None
+        bool (drops,), those drops; None: none does.
     """
-    drops, users, antennas = channels.shape
+    count, users, antennas = channels.shape
     if antennas < 2 * users:
-        return [(None, UserGram.exact(channels, snr))]
+        return None, np.ones(count, np.bool_)
     factor = snr if isinstance(snr, float) else np.asarray(snr).reshape(-1, 1)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # such values fail the check of the range
         # One sum per pair, which the order of users does not change.
         gram = np.vecdot(channels[:, :, None], channels[:, None])
-        gram *= np.float32(factor) if isinstance(factor, float) else factor[:, :, None].astype(np.float32)
+        parts = gram.view(np.float32)  # a product of parts takes less time than one of complex and real numbers
+        parts *= np.float32(factor) if isinstance(factor, float) else factor[:, :, None].astype(np.float32)
         gains = diagonal(gram).real.copy()
-        coherence = squares(gram)
-        coherence /= gains[:, :, None] * gains[:, None]
+        coherence: Real = squares(gram) / (gains[:, :, None] * gains[:, None])  # contiguous, unlike the squares
         diagonal(coherence)[:] = 0
         nearest = np.maximum.reduce(coherence, 1)
         whole = UserGram(channels, gram, gains, coherence, nearest, None)
@@ -197,20 +199,17 @@ def split_by_precision(channels: npt.NDArray[np.complex64], snr: float | Real) -
             high, low = min(MAX_FP32_SNR, factor / MIN_FP32_ENERGY), max(_MIN_FP32_SNR, factor * MIN_FP32_ENERGY)
             smallest, largest = extremes(gains)
             if largest < high and smallest > low and whole.largest_coherence <= MAX_FP32_COHERENCE:
-                return [(None, whole)]
+                return whole, None
         suffices = gains < np.minimum(MAX_FP32_SNR, factor / MIN_FP32_ENERGY)
         suffices &= gains > np.maximum(_MIN_FP32_SNR, factor * MIN_FP32_ENERGY)
         suffices &= nearest <= MAX_FP32_COHERENCE
-        single = np.logical_and.reduce(suffices, 1)
-    if np.logical_and.reduce(single):
-        return [(None, whole)]
-    ratio = np.broadcast_to(np.asarray(snr).reshape(-1, 1), (drops, 1))
-    found: list[tuple[Bool | None, UserGram]] = []
-    if np.logical_or.reduce(single):
-        kept = UserGram(channels[single], gram[single], gains[single], coherence[single], nearest[single], None)
-        found.append((single, kept))
-    found.append((~single, UserGram.exact(channels[~single], ratio[~single])))
-    return found
+        exact = ~np.logical_and.reduce(suffices, 1)
+    if not np.logical_or.reduce(exact):
+        return whole, None
+    if np.logical_and.reduce(exact):
+        return None, exact
+    gram[exact], gains[exact], coherence[exact], nearest[exact] = np.eye(users), 1, 0, 0
+    return whole, exact
 
 
 def _coherences(gram: Complex) -> tuple[Real, Real, Real]:

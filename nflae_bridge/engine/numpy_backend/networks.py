@@ -19,7 +19,7 @@ from nflae_bridge.engine.onnx_graphs import Run
 from nflae_bridge.network.encoders.kernel import KERNELS, NEAREST, USER_SCALE, KernelEncoder
 from nflae_bridge.network.model import PrecodingNetwork
 from nflae_bridge.network.trunks.backbone import NoBackbone
-from simulator.problems.algebra import Real, diagonal, sums
+from simulator.problems.algebra import Real, diagonal
 from simulator.problems.user_gram import UserGram
 
 Single = npt.NDArray[np.float32]
@@ -194,7 +194,7 @@ def _features(drops: UserGram) -> tuple[Single, Single]:
     count, users = gains.shape
     kernels = np.empty((count, users, users, KERNELS + 1), np.float32)
     features = np.empty((7, count, users), np.float32)
-    kernels[:], number = _constants(users)
+    kernels[:], number, ones = _constants(users)
     features[0] = gains
     features[1] = shared = gains + number
     features[2] = np.matvec(coherence, gains) + number
@@ -202,20 +202,21 @@ def _features(drops: UserGram) -> tuple[Single, Single]:
     regularised = gains / shared
     kernels[..., 0] = coherence
     blocking = coherence * (regularised[:, :, None] * regularised[:, None])
-    np.log(_NEAREST - blocking, out=kernels[..., 1], casting="same_kind")
+    np.subtract(_NEAREST, blocking, out=blocking)
+    kernels[..., 1] = np.log(blocking, out=blocking)  # into strided memory it takes twelve times as long
     logs = features[:3]
     np.log(logs, out=logs)
-    features[_MEANS] = sums(logs[:2])
+    np.matmul(logs[:2], ones, out=features[_MEANS])
     features[6] = 1
     return features.reshape(7, -1).T, kernels.reshape(count, users, -1)
 
 
 @cache
-def _constants(users: int) -> tuple[Single, Single]:
-    """Return kernels of which all but the last are still to be set, and the number of users without an axis."""
+def _constants(users: int) -> tuple[Single, Single, Single]:
+    """Return kernels of which all but the last are still to be set, K without an axis, and ones, (users, users)."""
     kernels = np.zeros((users, users, KERNELS + 1), np.float32)
     kernels[..., KERNELS] = np.eye(users)
-    return kernels, np.array(users, np.float32)
+    return kernels, np.array(users, np.float32), np.ones((users, users), np.float32)
 
 
 def _with_bias(weight: torch.Tensor, bias: torch.Tensor, constant: int | None = 1) -> Single:

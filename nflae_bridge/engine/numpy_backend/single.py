@@ -1,8 +1,8 @@
 """Compute beams of the optimal structure and their SINRs in single precision, from one inverse per drop.
 
-With D = diag(mu)^1/2 and B = (I + D Gamma D)^-1, the beams are H D B up to their norms, and D Gamma D B = I - B. So the
-gains of beam j at user k and the energy of beam j follow from B alone: |delta_kj - B_kj|^2 / mu_k and
-B_jj - sum_i |B_ij|^2, without a product with Gamma.
+With M = diag(mu) and X = (Gamma + M^-1)^-1, the beams are H X up to their norms, and Gamma X = I - M^-1 X. So the gains
+of beam j at user k and the energy of beam j follow from X alone: |mu_k delta_kj - X_kj|^2 / mu_k^2 and
+X_jj - sum_i |X_ij|^2 / mu_i, without a product with Gamma.
 """
 
 from __future__ import annotations
@@ -16,54 +16,14 @@ from scipy.linalg import lapack
 
 from nflae_bridge.engine.numpy_backend.solution import Solution
 from simulator.interruption import check_interrupt
-from simulator.problems.algebra import Bool, Complex, Real, diagonal, squares, sums
+from simulator.problems.algebra import Complex, Real, diagonal
 
 # Arrays without an axis, which NumPy takes in less time than numbers.
 _ONE = np.array(1, np.float32)
 _LEAST_DUAL = np.array(1e-8, np.float32)  # moves no rate, and keeps the beams of users without power defined
-_LEAST_ENERGY = np.array(2.5e-7, np.float32)  # below it differences have no digits, of beams of users next to off
-
-
-class Beams(NamedTuple):
-    """Hold beams of the optimal structure, single precision.
-
-    Attributes
-    ----------
-    inverse
-        B, (drops, users, users).
-    signal
-        (1 - B_kk)^2 / energy, real (drops, users).
-    magnitude
-        |B_ij|^2, 0 on the diagonal, real (drops, users, users).
-    energy
-        B_jj - sum_i |B_ij|^2, real (drops, users).
-    """
-
-    inverse: Complex
-    signal: Real
-    magnitude: Real
-    energy: Real
-
-    def sinr(self, dual: Real, power_fractions: Real) -> tuple[Real, Real]:
-        """Compute the SINRs at given powers.
-
-        Parameters
-        ----------
-        dual, power_fractions
-            mu = lambda / P of these beams, and P_k / P, real (drops or 1, users).
-
-        Returns
-        -------
-        sinr : Real
-            SINRs, (drops, users).
-        received : Real
-            mu_k (1 + interference of user k over the noise), (drops, users).
-        """
-        received: Real = np.matvec(self.magnitude, power_fractions / self.energy)
-        received += dual
-        signal: Real = self.signal * power_fractions
-        signal /= received
-        return signal, received
+_LEAST_ENERGY = np.array(
+    2.5e-7, np.float32
+)  # times mu: below, differences have no digits, of beams of users next to off
 
 
 class Constants(NamedTuple):
@@ -73,12 +33,15 @@ class Constants(NamedTuple):
     ----------
     unit
         The unit matrix, complex64 (users, users).
-    above
-        1 above the diagonal, bool (users, users).
+    others
+        0 on the diagonal, else 1, float32 (users, users).
+    ones
+        Ones, float32 (users, users): a product with it is the sum over users, for each user, in the least time.
     """
 
     unit: Complex
-    above: Bool
+    others: Real
+    ones: Real
 
 
 @cache
@@ -94,9 +57,8 @@ def constants(users: int) -> Constants:
     -------
     Constants
     """
-    unit = np.asfortranarray(np.eye(users, dtype=np.complex64))
-    above = np.triu(np.ones((users, users), np.bool_), 1)
-    found = Constants(unit, above)
+    ones = np.ones((users, users), np.float32)
+    found = Constants(np.eye(users, dtype=np.complex64), ones - np.eye(users, dtype=np.float32), ones)
     for values in found:
         values.flags.writeable = False
     return found
@@ -108,9 +70,7 @@ class Answers(NamedTuple):
     Attributes
     ----------
     inverse
-        B, (answers, users, users).
-    root
-        D, (answers, users).
+        X, (answers, users, users).
     power_fractions, dual_power_fractions, sinr
         P_k / P, lambda / P and SINRs, (answers, users).
     sum_rate
@@ -118,17 +78,16 @@ class Answers(NamedTuple):
     """
 
     inverse: Complex
-    root: Real
     power_fractions: Real
     dual_power_fractions: Real
     sinr: Real
     sum_rate: Real
 
     def select(self, answers: list[int]) -> Solution:
-        """Return some of the answers, with D B as coefficients."""
+        """Return some of the answers, with X as coefficients."""
         chosen = slice(answers[0], answers[0] + 1) if len(answers) == 1 else answers
         return Solution(
-            self.inverse[chosen] * self.root[chosen, :, None],
+            self.inverse[chosen],
             self.power_fractions[chosen],
             self.dual_power_fractions[chosen],
             self.sinr[chosen],
@@ -155,56 +114,96 @@ def answers(gram: Complex, dual: Real, power_fractions: Real, refinements: int, 
     Answers
     """
     dual = dual + _LEAST_DUAL
-    beams, root = _structured(gram, dual)
-    found, received = beams.sinr(dual, power_fractions)
-    computed = Answers(beams.inverse, root, power_fractions, dual, found, _sum_rate(found))
-    if not refinements:
-        return computed
-    own = slice(rivals, None)
-    gram = gram if len(gram) == 1 else gram[own]
-    dual, found, received = dual[own], found[own], received[own]
-    for _ in range(refinements):
+    beams = _structured(gram, dual)
+    found, received = beams.sinr(power_fractions / beams.energy)
+    if refinements:
+        own, power_fractions = slice(rivals, None), power_fractions.copy()
+        values = (beams.inverse, power_fractions, dual, found)
+        start = (beams.squared_dual[own], found[own], received[own])
+        refined = _refined(gram if len(gram) == 1 else gram[own], *start, refinements)
+        for first, last in zip(values, refined, strict=True):
+            first[own] = last
+    sum_rate = np.log2(found + _ONE).dot(constants(found.shape[1]).ones[0])
+    return Answers(beams.inverse, power_fractions, dual, found, sum_rate)
+
+
+class _Beams(NamedTuple):
+    """Hold beams of the optimal structure, single precision.
+
+    Attributes
+    ----------
+    inverse
+        X, (drops, users, users).
+    squared_dual
+        mu^2, (drops, users).
+    signal
+        (mu_k - X_kk)^2, (drops, users).
+    magnitude
+        |X_ij|^2, 0 on the diagonal, (drops, users, users).
+    energy
+        X_jj - sum_i |X_ij|^2 / mu_i, (drops, users).
+    """
+
+    inverse: Complex
+    squared_dual: Real
+    signal: Real
+    magnitude: Real
+    energy: Real
+
+    def sinr(self, level: Real) -> tuple[Real, Real]:
+        """Return SINRs and mu_k^2 (1 + interference of user k over the noise), by P_k / P over the energies."""
+        received = np.matvec(self.magnitude, level)
+        received += self.squared_dual
+        sinr = self.signal * level
+        sinr /= received
+        return sinr, received
+
+
+def _refined(
+    gram: Complex, squared_dual: Real, sinr: Real, received: Real, steps: int
+) -> tuple[Complex, Real, Real, Real]:
+    """Return X, P_k / P, lambda / P and SINRs after steps from mu^2 and what `_Beams.sinr` returns."""
+    ones = constants(sinr.shape[1]).ones
+    for _ in range(steps):
         check_interrupt()
-        weight = _ONE + found
-        share = found * dual
+        weight = sinr + _ONE
+        share = sinr * squared_dual
         share /= received * weight  # receivers: mu cancels, but for the one in the share
-        dual = share / np.add.reduce(share, 1, keepdims=True)
+        dual = share / share.dot(ones)
         dual += _LEAST_DUAL
-        beams, root = _structured(gram, dual)
-        power_fractions = weight * share
-        power_fractions *= beams.energy
-        power_fractions /= dual
-        power_fractions /= np.add.reduce(power_fractions, 1, keepdims=True)
-        found, received = beams.sinr(dual, power_fractions)
-    refined = Answers(beams.inverse, root, power_fractions, dual, found, _sum_rate(found))
-    return Answers(*(np.concatenate([first[:rivals], last]) for first, last in zip(computed, refined, strict=True)))
+        beams = _structured(gram, dual)
+        squared_dual = beams.squared_dual
+        share *= weight
+        share /= squared_dual
+        level = share / (share * beams.energy).dot(ones)
+        sinr, received = beams.sinr(level)
+    level *= beams.energy
+    return beams.inverse, level, dual, sinr
 
 
-def _structured(gram: Complex, dual: Real) -> tuple[Beams, Real]:
-    """Return the beams of mu > 0, and D."""
-    root = np.sqrt(dual)
-    constant = constants(root.shape[1])
-    system = gram * (root[:, :, None] * root[:, None])
-    system += constant.unit
-    inverse = _inverse(system, constant.unit)
+def _structured(gram: Complex, dual: Real) -> _Beams:
+    """Return the beams of mu > 0."""
+    users = dual.shape[1]
+    unit, others, _ = constants(users)
+    inverse_dual = np.reciprocal(dual)
+    system = np.empty((len(dual), users, users), np.complex64)
+    system[:] = gram
+    on_diagonal = diagonal(system).real
+    on_diagonal += inverse_dual
+    inverse = _inverse(system, unit)
     own = diagonal(inverse).real
-    magnitude = squares(inverse)
-    diagonal(magnitude)[:] = 0
-    signal = _ONE - own
+    magnitude = (inverse * inverse.conj()).real * others
+    signal = dual - own
     energy = own * signal
-    energy -= sums(magnitude)[:, :, 0]
-    np.maximum(energy, _LEAST_ENERGY, out=energy)
+    energy *= inverse_dual
+    energy -= np.matvec(magnitude, inverse_dual)
+    np.maximum(energy, _LEAST_ENERGY * dual, out=energy)
     signal *= signal
-    signal /= energy
-    return Beams(inverse, signal, magnitude, energy), root
-
-
-def _sum_rate(sinr: Real) -> Real:
-    return sums(np.log2(sinr + _ONE))[:, 0]
+    return _Beams(inverse, dual * dual, signal, magnitude, energy)
 
 
 def _inverse(systems: Complex, unit: Complex) -> Complex:
-    """Return the inverses of Hermitian matrices not below the unit matrix, contiguous; ``systems`` is overwritten."""
+    """Return the inverses of Hermitian positive definite matrices, contiguous; ``systems`` is overwritten."""
     if len(systems) <= _LAPACK_CALLS:
         inverse = np.empty_like(systems)
         inverse[:] = unit

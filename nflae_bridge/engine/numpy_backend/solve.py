@@ -29,7 +29,7 @@ from simulator.problems.algebra import (
     structured_beams,
     sums,
 )
-from simulator.problems.user_gram import UserGram, split_by_precision
+from simulator.problems.user_gram import UserGram, in_single_precision
 from simulator.problems.wmmse import wmmse_steps
 
 DROPS_AT_ONCE = 64
@@ -46,61 +46,50 @@ def precode(
     network, refinements, negligible
         As in `solve`.
     channels, snr
-        As in `split_by_precision`.
+        As in `in_single_precision`.
 
     Returns
     -------
     Answer
     """
-    count = len(channels)
     at_once = 2 * DROPS_AT_ONCE if isinstance(network, KernelNetwork) else DROPS_AT_ONCE
-    if count <= at_once:
-        return _answer(network, channels, snr, refinements, negligible)
     precoder = np.empty_like(channels)
-    answers = []
-    for start in range(0, count, at_once):
+    parts: list[tuple[slice | npt.NDArray[np.intp], Answer]] = []
+    left: list[npt.NDArray[np.intp]] = []
+    for start in range(0, len(channels), at_once):
         part = slice(start, start + at_once)
-        ratio = snr if isinstance(snr, float) or len(snr) == 1 else snr[part]
-        answers.append(_answer(network, channels[part], ratio, refinements, negligible, precoder[part]))
-    return Answer(
-        precoder,
-        np.concatenate([each.fractions for each in answers], 1),
-        np.concatenate([each.fallback for each in answers]),
-        _joined_lossy(answers),
-        lambda: np.concatenate([each.compute_sinr() for each in answers]),
-    )
+        drops, exact = in_single_precision(channels[part], _select(snr, part))
+        if drops is not None:
+            parts.append((part, _solved(network, drops, refinements, negligible, precoder[part])))
+        if exact is not None:
+            left.append(start + np.flatnonzero(exact))
+    if len(parts) == 1 and not left:
+        return parts[0][1]
+    # Drops in double precision take less time together; their answers replace those above.
+    places = np.concatenate(left) if left else np.empty(0, np.intp)
+    for start in range(0, len(places), DROPS_AT_ONCE):
+        some = places[start : start + DROPS_AT_ONCE]
+        answer = _solved(network, UserGram.exact(channels[some], _select(snr, some)), refinements, negligible)
+        precoder[some] = answer.precoder
+        parts.append((some, answer))
+    return _joined(precoder, parts)
 
 
-def _joined_lossy(answers: list[Answer]) -> Bool | None:
-    if all(each.lossy is None for each in answers):
-        return None
-    parts = [np.zeros(len(each.fallback), np.bool_) if each.lossy is None else each.lossy for each in answers]
-    return np.concatenate(parts)
+def _select(snr: float | Real, drops: slice | npt.NDArray[np.intp]) -> float | Real:
+    return snr if isinstance(snr, float) or len(snr) == 1 else snr[drops]
 
 
-def _answer(
-    network: Network,
-    channels: npt.NDArray[np.complex64],
-    snr: float | Real,
-    refinements: int,
-    negligible: float,
-    out: npt.NDArray[np.complex64] | None = None,
-) -> Answer:
-    """Return the answer to some drops, with the beams in ``out`` if that is given."""
-    found = split_by_precision(channels, snr)
-    if len(found) == 1:
-        return _solved(network, found[0][1], refinements, negligible, out)
-    precoder = np.empty_like(channels) if out is None else out
-    fractions = np.empty((2, *channels.shape[:2]))
-    flags = np.zeros((2, len(channels)), np.bool_)
-    parts = [(where, _solved(network, some, refinements, negligible)) for where, some in found]
+def _joined(precoder: npt.NDArray[np.complex64], parts: list[tuple[slice | npt.NDArray[np.intp], Answer]]) -> Answer:
+    """Return the answer to all drops from those to some, of which later ones hold where they overlap."""
+    shape = precoder.shape[:2]
+    fractions, flags = np.empty((2, *shape)), np.zeros((2, shape[0]), np.bool_)
     for where, answer in parts:
-        precoder[where], fractions[:, where] = answer.precoder, answer.fractions
-        flags[0, where] = answer.fallback
-        flags[1, where] = False if answer.lossy is None else answer.lossy
+        fractions[:, where], flags[0, where] = answer.fractions, answer.fallback
+        if answer.lossy is not None:
+            flags[1, where] = answer.lossy
 
     def compute_sinr() -> Real:
-        values = np.empty(channels.shape[:2])
+        values = np.empty(shape)
         for where, answer in parts:
             values[where] = answer.compute_sinr()
         return values
@@ -121,7 +110,7 @@ def _solved(
     best, fallback, lossy = solve(network, drops, refinements, negligible)
     precoder = drops.unit_beams(best.coefficients, out)
     fractions = np.array([best.power_fractions, best.dual_power_fractions], np.float64)
-    fractions /= sums(fractions)
+    fractions /= np.add.reduce(fractions, 2, keepdims=True)
     return Answer(precoder, fractions, fallback, lossy, lambda: _exact_sinr(drops, best, fractions[0]))
 
 
@@ -185,7 +174,8 @@ def _solve_single(network: Network, drops: UserGram, refinements: int, negligibl
         places = {drop: place for place, drop in enumerate(tried, 2 * count)}
         for user in redundant:
             fractions[:, places[user // users], user % users] = 0
-    fractions /= np.maximum(sums(fractions), _LEAST_SUM)
+    rows = fractions.reshape(-1, users)
+    rows /= np.maximum(rows.dot(single.constants(users).ones), _LEAST_SUM)
     gram = drops.gram if count == 1 else np.concatenate([drops.gram, drops.gram, drops.gram[tried]])
     found = single.answers(gram, fractions[0], fractions[1], refinements, count)
     # As numbers, which are quick to compare; false also where a sum rate is not a number.
