@@ -29,12 +29,13 @@ import nflae_bridge.engine.comparison as comparison_module
 import nflae_bridge.engine.engine as engine_module
 import nflae_bridge.network.encoders.gram as encoder_module
 from nflae_bridge.engine.engine import Engine
-from nflae_bridge.files.labels import wave_scores
+from nflae_bridge.engine.numpy_backend.near_field import NearFieldScores
+from nflae_bridge.engine.onnx_graphs import WavefrontGraph
 from nflae_bridge.network.shipped import load_model
 from simulator.channels.scenario import scenario
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch
-from simulator.geometry.single_wave import is_single_wave
+from simulator.geometry.single_wave import strongest_waves
 
 PARTS = {
     "mixed_precision_gram": "Gamma",
@@ -68,27 +69,29 @@ def print_ratios(model: str) -> None:
 def print_labels(model: str, drops: int) -> None:
     """Print time and differences of labels by curvature and classifier against those of the classifier alone."""
     engine, budget = Engine(load_model(model, torch.device("cpu"))), LinkBudget(1.0, 0.01)
+    scores = NearFieldScores(engine.network, WavefrontGraph(engine.checkpoint.folder))
 
-    def classified(channels: Tensor) -> tuple[Tensor, Tensor]:
-        return engine.near_field_score(channels), is_single_wave(channels)
+    def classified(channels: Tensor) -> Tensor:
+        strongest_waves(channels)
+        return scores.classify(channels)
 
-    ways = (classified, lambda channels: wave_scores(engine.near_field_score, channels))
+    ways = (classified, lambda channels: scores(channels, strongest_waves(channels).clear))
     for name, antennas in itertools.product(("paper", "uav"), (128, 256, 512, 1024)):
         generator, users, different, largest = torch.Generator().manual_seed(1), 0, 0, 0.0
         seconds = [math.inf] * 3
         for _ in range(-(-drops // 256)):
             channels = scenario(name, 10, antennas).draw(256, generator).channels
-            scores = []
+            found = []
             for at, way in enumerate(ways):
                 began = time.thread_time()
-                scores.append(way(channels)[0])
+                found.append(way(channels))
                 seconds[at] = min(seconds[at], time.thread_time() - began)
             began = time.thread_time()
             engine(ChannelBatch(channels), budget)
             seconds[2] = min(seconds[2], time.thread_time() - began)
-            users += scores[0].numel()
-            different += int(((scores[0] > 0.5) != (scores[1] > 0.5)).sum())
-            largest = max(largest, float((scores[0] - scores[1]).abs().max()))
+            users += found[0].numel()
+            different += int(((found[0] > 0.5) != (found[1] > 0.5)).sum())
+            largest = max(largest, float((found[0] - found[1]).abs().max()))
         alone, by_curvature, beams = (1e6 * each / 256 for each in seconds)
         times = f"{alone:.1f} and {by_curvature:.1f} us per drop, beams {beams:.1f}, ratio {by_curvature / beams:.2f}"
         print(f"{name}, N = {antennas}: {times}; of {users} labels {different} differ, scores by {largest:.3f}")
@@ -102,7 +105,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="PyTorch's (default: 1)")
     parser.add_argument("--calls", type=int, default=40, help="calls timed (default: 40)")
     parser.add_argument("--ratios", action="store_true", help="time the numpy backend against the torch backend alone")
-    parser.add_argument("--labels", action="store_true", help="compare the labels of files with the classifier's alone")
+    parser.add_argument("--labels", action="store_true", help="compare labels by the curvature with the classifier's")
     return parser.parse_args()
 
 

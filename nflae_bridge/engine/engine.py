@@ -25,13 +25,13 @@ from nflae_bridge.engine.cuda_graphs.graphs import CudaGraphs
 from nflae_bridge.engine.cuda_graphs.packed import PackedAnswer, UnusableChannels
 from nflae_bridge.engine.device_problem import DeviceProblem
 from nflae_bridge.engine.numpy_backend.answer import column
+from nflae_bridge.engine.numpy_backend.near_field import NearFieldScores
 from nflae_bridge.engine.numpy_backend.networks import KernelNetwork, Network, graph_network
 from nflae_bridge.engine.numpy_backend.solve import DROPS_AT_ONCE, precode, solve
 from nflae_bridge.engine.onnx_graphs import PowerGraph, WavefrontGraph
 from nflae_bridge.files.validation import good_drops
 from nflae_bridge.network.card import DEFAULT_TASK, other_task
 from nflae_bridge.network.checkpoint import Checkpoint
-from nflae_bridge.network.encoders.wavefront import scaled_to_range
 from nflae_bridge.network.model import PrecodingNetwork
 from nflae_bridge.network.trunks.backbone import Backbone
 from simulator.downlink.balancing import max_min_candidate
@@ -40,6 +40,7 @@ from simulator.downlink.candidates import assemble
 from simulator.downlink.gram import mixed_precision_gram
 from simulator.downlink.precoding import ChannelBatch, Precoding, result_arrays
 from simulator.downlink.rounding import measured_where_lossy
+from simulator.geometry.clear_waves import ClearWaves
 from simulator.problems.algebra import Complex, Real
 from simulator.problems.user_gram import UserGram
 
@@ -103,7 +104,8 @@ class Engine:
         self._powers = PowerGraph(checkpoint.folder)
         on_cpu = self.device.type == "cpu"
         self._kernel = KernelNetwork(self.network) if on_cpu and KernelNetwork.supports(self.network) else None
-        self._wavefront = WavefrontGraph(checkpoint.folder)
+        exported = None if self.backend is Backend.TORCH else WavefrontGraph(checkpoint.folder)
+        self._near_field = NearFieldScores(self.network, exported)
         self._comparison = Comparison(self.network, self._scores, with_fallback)
         captures = self.device.type == "cuda" or self.backend in (Backend.CUDA_GRAPHS, Backend.TRITON)
         self._recorded: RecordedAnswers | None = None
@@ -266,13 +268,15 @@ class Engine:
         """
         return self.near_field_score(channels) > 0.5
 
-    def near_field_score(self, channels: Tensor) -> Tensor:
+    def near_field_score(self, channels: Tensor, clear: ClearWaves | None = None) -> Tensor:
         """Return the network's near-field scores.
 
         Parameters
         ----------
         channels
             complex64 (drops, users, antennas).
+        clear
+            Their clear waves, where these are known.
 
         Returns
         -------
@@ -281,7 +285,7 @@ class Engine:
         """
         if not self.network.encoder.classifies:
             return self(ChannelBatch(channels), LinkBudget()).near_field_score
-        return self._scores(channels.to(self.device)).to(channels.device)
+        return self._scores(channels.to(self.device), clear).to(channels.device)
 
     def _facilities(self, batch: ChannelBatch | None = None, budget: LinkBudget | None = None) -> Facilities:
         """Return what this engine provides for a batch; None: without CUDA graphs, for any."""
@@ -381,20 +385,7 @@ class Engine:
 
         return labels
 
-    def _scores(self, channels: Tensor) -> Tensor:
-        """Return near-field scores, float64 (drops, users), for channels on the device.
-
-        On a CPU the exported classifier computes them from the second call on, up to as many antennas as it is faster.
-        """
+    def _scores(self, channels: Tensor, clear: ClearWaves | None = None) -> Tensor:
+        """Return near-field scores, float64 (drops, users), for channels on the device."""
         found = None if self._wavefront_kernel is None else self._wavefront_kernel.scores(channels)
-        if found is not None:
-            return found
-        channels, exported = scaled_to_range(channels), self._wavefront
-        if channels.device.type == "cpu" and channels.shape[-1] <= exported.max_antennas:
-            if exported.requested and self.backend is not Backend.TORCH and not exported.unusable:
-                computed = exported.scores(channels.resolve_conj().contiguous().numpy())
-                if computed is not None:
-                    return torch.from_numpy(computed)
-            exported.requested = True
-        with torch.no_grad():
-            return torch.sigmoid(self.network.near_field_logit(channels).double())
+        return self._near_field(channels, clear) if found is None else found

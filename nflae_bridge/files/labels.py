@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
@@ -19,9 +17,10 @@ from nflae_bridge.engine.engine import Engine
 from nflae_bridge.files.budget.variables import read_per_user, users_by_drops, variable_shape
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Precoding, Scheme
+from simulator.geometry.clear_waves import ClearWaves
 from simulator.geometry.panel_labels import panel_near_field_score
 from simulator.geometry.panels import UniformPlanarArray, parse_panel
-from simulator.geometry.single_wave import is_single_wave, strongest_waves
+from simulator.geometry.single_wave import strongest_waves
 
 if TYPE_CHECKING:
     from matlab_io import ChannelFile
@@ -39,7 +38,6 @@ __all__ = [
     "read_labels",
     "stated_panel",
     "strongest_antenna",
-    "wave_scores",
 ]
 
 NO_VARIABLE = "none"
@@ -49,12 +47,10 @@ PANEL_PREFIX = "upa:"
 UNDECIDED = 0.5
 """Near-field score of a user whose channel is not a single spherical wave."""
 
-_FAR = (0.0, 0.3, 0.6)
-_NEAR = (1.4, 1.65, 2.0, 4.0, 8.0, 20.0)
-_SLOPE = 0.1  # cycles per antenna
 _VARIABLE = "near_field"
 _ONE_RECEIVE_ANTENNA = 3  # axes of channels: drops, users, antennas
 Labels = npt.NDArray[np.bool_]
+Score = Callable[[Tensor, ClearWaves | None], Tensor]
 
 
 @dataclass(frozen=True)
@@ -66,8 +62,8 @@ class LabelSource:
     given : numpy.ndarray, optional
         Labels of every drop of the file, bool (drops, users).
     score : callable, optional
-        Near-field scores, float64 (drops, users), of channels, complex64 (drops, users, antennas); by default those of
-        the scheme.
+        Near-field scores, float64 (drops, users), of channels, complex64 (drops, users, antennas), and of their clear
+        waves, where these are known; by default those of the scheme.
     tests_waves : bool
         Set the score to `UNDECIDED` where the channel is not a single spherical wave.
     panel : UniformPlanarArray, optional
@@ -75,7 +71,7 @@ class LabelSource:
     """
 
     given: Labels | None = None
-    score: Callable[[Tensor], Tensor] | None = None
+    score: Score | None = None
     tests_waves: bool = True
     panel: UniformPlanarArray | None = None
 
@@ -109,74 +105,30 @@ def precode_labelled(
         The scores are 0 and 1 for given labels; else those of the source, and `UNDECIDED` where the channel is not a
         single spherical wave.
     """
-    labelled = strongest_antenna(channels)
     if given is not None:
         near = torch.from_numpy(given).to(channels.device)
         precoding, score = scheme(ChannelBatch(channels, near), budget), near.double()
         return replace(precoding, compute_labels=lambda: (near, score))
+    labelled = strongest_antenna(channels)
+    waves = strongest_waves(labelled) if source.tests_waves else None
     classify = source.score
-    if classify is None and source.tests_waves and _classifies_apart(scheme):
+    if classify is None and waves is not None and _classifies_apart(scheme):
         classify = scheme.near_field_score
     if classify is None:
         precoding = scheme(ChannelBatch(channels), budget)
         near, score = precoding.near_field, precoding.near_field_score
-        is_single = is_single_wave(labelled) if source.tests_waves else None
     else:
-        score, is_single = wave_scores(classify, labelled) if source.tests_waves else (classify(labelled), None)
+        score = classify(labelled, None if waves is None else waves.clear)
         near = score > UNDECIDED
         precoding = scheme(ChannelBatch(channels, near), budget)
-    if is_single is not None:
-        score = torch.where(is_single, score, UNDECIDED)
+    if waves is not None:
+        score = torch.where(waves.single, score, UNDECIDED)
     return replace(precoding, compute_labels=lambda: (near, score))
 
 
 def _classifies_apart(scheme: Scheme) -> TypeGuard[Engine]:
     """Return whether users are classified without their powers; on a GPU one recording computes both."""
     return isinstance(scheme, Engine) and scheme.device.type == "cpu" and scheme.network.encoder.classifies
-
-
-def wave_scores(classify: Callable[[Tensor], Tensor], channels: Tensor) -> tuple[Tensor, Tensor]:
-    """Score users by the curvature where it is clear and off the border, else by a classifier; test for single waves.
-
-    Parameters
-    ----------
-    classify : callable
-        Near-field scores, float64 (drops, users), of channels, complex64 (drops, users, antennas).
-    channels : Tensor
-        Complex64, (drops, users, antennas).
-
-    Returns
-    -------
-    score : Tensor
-        Near-field scores, float64 (drops, users). Of users whose wave is clear (`strongest_waves`) with a curvature
-        below 0.6 or between 1.4 and 20, which the border at 0.97 parts, they are the scores that `classify` gives to
-        waves of the same curvature without scattering.
-    is_single : Tensor
-        Result of `is_single_wave`, bool (drops, users).
-    """
-    waves = strongest_waves(channels)
-    curvature = waves.curvature.numpy(force=True).reshape(-1)
-    far, near = curvature < _FAR[-1], (curvature > _NEAR[0]) & (curvature < _NEAR[-1])
-    doubtful = np.flatnonzero(~(far | near))
-    if len(doubtful) == len(curvature):
-        return classify(channels), waves.single
-    users, references = channels.reshape(-1, channels.shape[-1]), _reference_waves(channels.shape[-1])
-    found = classify(torch.cat([users[torch.from_numpy(doubtful)], references]).unsqueeze(0))[0].numpy()
-    found, known = found[: len(doubtful)], found[len(doubtful) :]
-    of_far, of_near = known[: len(_FAR)], known[len(_FAR) :]
-    if of_far.max() > UNDECIDED or of_near.min() <= UNDECIDED:  # a classifier of another border
-        return classify(channels), waves.single
-    score = np.where(far, np.interp(curvature, _FAR, of_far), np.interp(curvature, _NEAR, of_near))
-    score[doubtful] = found
-    return torch.from_numpy(score.reshape(waves.single.shape)), waves.single
-
-
-@lru_cache(8)
-def _reference_waves(antennas: int) -> Tensor:
-    """Return waves of the curvatures `_FAR`, then `_NEAR`, at a slope, complex64 (curvatures, antennas)."""
-    t = (torch.arange(antennas, dtype=torch.float64) + 0.5) / antennas - 0.5
-    cycles = torch.tensor([*_FAR, *_NEAR], dtype=torch.float64)[:, None] * t.square() + _SLOPE * antennas * t
-    return torch.polar(torch.ones_like(cycles), -2 * math.pi * cycles).to(torch.complex64)
 
 
 def strongest_antenna(channels: Tensor) -> Tensor:
@@ -319,7 +271,7 @@ def fitted_labels(panel: UniformPlanarArray) -> LabelSource:
     LabelSource
         Scores of `simulator.geometry.panel_labels`.
     """
-    return LabelSource(None, lambda channels: panel_near_field_score(panel, channels), False, panel)
+    return LabelSource(None, lambda channels, _: panel_near_field_score(panel, channels), False, panel)
 
 
 def describe_panel_labels(panel: UniformPlanarArray | None, file: ChannelFile, wanted: str | None) -> str:

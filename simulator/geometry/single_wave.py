@@ -17,9 +17,10 @@ from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from simulator.geometry.clear_waves import LEAST_CLEAR_ANTENNAS, ClearWaves, clear_waves, in_range, parts_in_cache
 
 LEAST_SHARE = 0.6
 """Share of the energy, without that of noise, that one wave has in a channel taken as a single wave."""
@@ -28,37 +29,27 @@ LEAST_DETECTED = 0.3
 LEAST_ANTENNAS = 32
 """Antennas below which the test is not made: the wave that fits best explains too much of any channel."""
 
-LEAST_CLEAR_ANTENNAS = 128
-"""Antennas below which no curvature is given: a few scattered paths then pass for the phase of a wave."""
-
-_CLEAR_SHARE = 0.97
 _BINS = 16
 _LARGEST = (1.0, 1.5, 3.0)  # linear, quadratic and cubic phase of the table, cycles over t, t^2, t^3 with |t| <= 1/2
 _STEPS = (7, 5, 3)
-_FINE = (0.5, 13), (0.55, 9)  # linear and quadratic phase of the table of clear waves, and its steps
-_WITHIN_BINS = 0.97  # least share of a wave's energy in the bins of a table
 _LAGS = (2, 4)  # N / m; the second serves what the first does not find in noise, with few antennas
 _FEW_ANTENNAS = 128
-_PART = 1 << 17  # users x antennas whose intermediate results stay in a processor's cache
 _TABULATED = 1024  # antennas up to which the chirps of all tones are tabulated, 8 MB
-_LEAST_NORM = 1e-9  # of a channel whose products are in the range of single precision
-_TINY = torch.finfo(torch.float32).tiny
 
 
 class Waves(NamedTuple):
-    """Hold what is known of the strongest wave of channels.
+    """Hold what is known of the strongest waves of channels.
 
     Attributes
     ----------
     single
         The channel is a single spherical or plane wave at a uniform linear array, noise excepted, bool (...).
-    curvature
-        Magnitude of the curvature, cycles over t^2 with |t| <= 1/2 over the aperture, float32 (...); in the far field
-        0, at a distance r broadside of an array of aperture D, D^2 / (2 lambda r). NaN where the wave is not clear.
+    clear
+        The clear waves; None below `LEAST_CLEAR_ANTENNAS` antennas and on a GPU.
     """
 
     single: Tensor
-    curvature: Tensor
+    clear: ClearWaves | None
 
 
 def is_single_wave(channels: Tensor) -> Tensor:
@@ -80,10 +71,6 @@ def is_single_wave(channels: Tensor) -> Tensor:
 def strongest_waves(channels: Tensor) -> Waves:
     """Test channels as `is_single_wave` does, and estimate the curvatures of clear waves.
 
-    A wave is clear if one wave of constant magnitude over the whole aperture explains more than 0.97 of the energy.
-    Other waves, noise, dark antennas and a taper of the gains lower that share; what is left moves the curvature of the
-    best wave by a quarter of a cycle or so at most.
-
     Parameters
     ----------
     channels
@@ -92,56 +79,42 @@ def strongest_waves(channels: Tensor) -> Waves:
     Returns
     -------
     Waves
-        Without a test below `LEAST_ANTENNAS` antennas, without a curvature below `LEAST_CLEAR_ANTENNAS`.
+        Without a test below `LEAST_ANTENNAS` antennas.
     """
-    antennas = channels.shape[-1]
-    if antennas < LEAST_ANTENNAS or not channels.numel():
-        single = torch.ones(channels.shape[:-1], dtype=torch.bool, device=channels.device)
-        return Waves(single, torch.full(single.shape, torch.nan, device=channels.device))
+    shape, antennas = channels.shape[:-1], channels.shape[-1]
     users = channels.reshape(-1, antennas)
-    parts = torch.split(users, max(1, _PART // antennas)) if users.device.type == "cpu" else [users]
-    found = [_strongest_waves(part) for part in parts]
-    return Waves(*(torch.cat(values).reshape(channels.shape[:-1]) for values in zip(*found, strict=True)))
+    if antennas < LEAST_ANTENNAS or not channels.numel():
+        return Waves(torch.ones(shape, dtype=torch.bool, device=channels.device), None)
+    if users.device.type != "cpu" or antennas < LEAST_CLEAR_ANTENNAS:
+        return Waves(_are_single(users).reshape(shape), None)
+    clear = clear_waves(channels)
+    single = torch.from_numpy(clear.share > 0)
+    unclear = torch.nonzero(~single.reshape(-1)).squeeze(-1)
+    if len(unclear):
+        single.reshape(-1)[unclear] = _are_single(users[unclear])
+    return Waves(single, clear)
 
 
-def _strongest_waves(users: Tensor) -> Waves:
-    (users, energy), antennas = _in_range(users), users.shape[-1]
-    peaks = _peaks(users, antennas // _LAGS[0])
-    curvature = _clear_curvature(peaks, energy)
-    single = _is_single(peaks, energy, ~curvature.isnan())
+def _are_single(users: Tensor) -> Tensor:
+    """Return whether channels, complex64 (users, antennas), are single waves, bool (users,)."""
+    return torch.cat([_tested(part) for part in parts_in_cache(users)])
+
+
+def _tested(users: Tensor) -> Tensor:
+    """Return `_are_single` of channels whose intermediate results stay in the cache."""
+    (users, energy), antennas = in_range(users), users.shape[-1]
+    single = _is_single(_peaks(users, antennas // _LAGS[0]), energy)
     if antennas <= _FEW_ANTENNAS and not bool(single.all()):
         rest = torch.nonzero(~single).squeeze(-1)
-        again = _peaks(users[rest], antennas // _LAGS[1])
-        single[rest] = _is_single(again, energy[rest], torch.zeros_like(rest, dtype=torch.bool))
-    return Waves(single, curvature)
-
-
-def _in_range(users: Tensor) -> tuple[Tensor, Tensor]:
-    """Return channels whose products are in the range of single precision, and their energies, float32 (users,)."""
-    users = users.resolve_conj()
-    parts = torch.view_as_real(users).flatten(-2)
-    if users.device.type == "cpu":
-        with np.errstate(over="ignore"):  # an infinite energy is out of range
-            energy = np.vecdot(parts.numpy(), parts.numpy())
-        least, largest = np.minimum.reduce(energy, initial=1), np.maximum.reduce(energy, initial=1)
-        if least > _LEAST_NORM**2 and largest < _LEAST_NORM**-2:
-            return users, torch.from_numpy(energy)
-    parts = parts / parts.abs().amax(-1, keepdim=True).clamp(min=_TINY)
-    energy = parts.square().sum(-1).clamp(min=_TINY)
-    return torch.view_as_complex(parts.reshape(*users.shape, 2)), energy
+        single[rest] = _is_single(_peaks(users[rest], antennas // _LAGS[1]), energy[rest])
+    return single
 
 
 class _Peaks(NamedTuple):
-    """Hold the peaks of the two spectra of channels.
+    """Hold the spectrum of channels without the curvature, and its peak.
 
     Attributes
     ----------
-    lag
-        m, in antennas.
-    tones
-        Magnitude of the spectrum of y_(n + m) y_n^*, float32 (users, antennas).
-    tone
-        Its peak, int64 (users,).
     bins
         Spectrum of the channel without the curvature, complex64 (users, antennas).
     spectrum
@@ -150,9 +123,6 @@ class _Peaks(NamedTuple):
         Its peak, int64 (users, 1).
     """
 
-    lag: int
-    tones: Tensor
-    tone: Tensor
     bins: Tensor
     spectrum: Tensor
     strongest: Tensor
@@ -162,52 +132,18 @@ def _peaks(users: Tensor, lag: int) -> _Peaks:
     """Find curvature and angle of the strongest wave of channels, complex64 (users, antennas), as bins."""
     antennas = users.shape[-1]
     products = users[:, lag:] * users[:, : antennas - lag].conj()
-    tones = _magnitude(torch.fft.fft(products, n=antennas))
-    tone = _peak(tones)
+    tone = _peak(_magnitude(torch.fft.fft(products, n=antennas)))
     if antennas <= _TABULATED:
         flattened = _rows(_all_chirps(antennas, lag, users.device), tone)
     else:
         flattened = _chirps(tone, antennas, lag)
     bins = torch.fft.fft(flattened.mul_(users))
     spectrum = _magnitude(bins)
-    return _Peaks(lag, tones, tone, bins, spectrum, _peak(spectrum).unsqueeze(-1))
+    return _Peaks(bins, spectrum, _peak(spectrum).unsqueeze(-1))
 
 
-def _clear_curvature(peaks: _Peaks, energy: Tensor) -> Tensor:
-    """Return the curvatures of `Waves`, those of the best wave of a table around the peaks of both spectra."""
-    curvature = torch.full_like(energy, torch.nan)
-    antennas = peaks.bins.shape[-1]
-    if energy.device.type != "cpu" or antennas < LEAST_CLEAR_ANTENNAS:
-        return curvature
-    around = (peaks.strongest.numpy() + np.arange(-(_BINS // 2), _BINS // 2)) % antennas
-    bins = np.take_along_axis(peaks.bins.numpy(), around, -1)
-    parts, least = bins.view(np.float32), _CLEAR_SHARE * antennas * energy.numpy()
-    compact = np.flatnonzero(np.vecdot(parts, parts) > _WITHIN_BINS * least)
-    table, bends = _fine_waves(antennas)
-    waves = np.abs(bins[compact] @ table)
-    best = waves.argmax(-1)
-    is_clear = np.square(waves[np.arange(len(best)), best]) > least[compact]
-    clear = compact[is_clear]
-    tone = (peaks.tone.numpy()[clear] + antennas // 2) % antennas - antennas // 2
-    curvature.numpy()[clear] = np.abs(tone * (antennas / (2 * peaks.lag)) + bends[best[is_clear]])
-    return curvature
-
-
-@lru_cache(8)
-def _fine_waves(antennas: int) -> tuple[npt.NDArray[np.complex64], npt.NDArray[np.float64]]:
-    """Tabulate the conjugate spectra of waves between the grids, (bins, waves), of gain 1, and their curvatures."""
-    t = (torch.arange(antennas, dtype=torch.float64) + 0.5) / antennas - 0.5
-    axes = [torch.linspace(-largest, largest, steps).double() for largest, steps in _FINE]
-    slope, bend = (grid.reshape(-1, 1) for grid in torch.meshgrid(*axes, indexing="ij"))
-    phase = 2 * math.pi * t * (slope + t * bend)
-    around = (torch.arange(_BINS) - _BINS // 2) % antennas
-    spectra = torch.fft.fft(torch.polar(torch.ones_like(phase), phase))[:, around] / antennas
-    spectra /= spectra.abs().square().sum(-1, keepdim=True)
-    return spectra.conj().T.to(torch.complex64).contiguous().numpy(), bend.flatten().numpy()
-
-
-def _is_single(peaks: _Peaks, energy: Tensor, is_clear: Tensor) -> Tensor:
-    """Return whether one wave has `LEAST_SHARE` of the energy without that of noise, as clear waves have.
+def _is_single(peaks: _Peaks, energy: Tensor) -> Tensor:
+    """Return whether one wave has `LEAST_SHARE` of the energy without that of noise.
 
     Parameters
     ----------
@@ -215,8 +151,6 @@ def _is_single(peaks: _Peaks, energy: Tensor, is_clear: Tensor) -> Tensor:
         Result of `_peaks`.
     energy
         ||y||^2, float32 (users,).
-    is_clear
-        Channels that need no test, bool (users,).
 
     Returns
     -------
@@ -224,7 +158,7 @@ def _is_single(peaks: _Peaks, energy: Tensor, is_clear: Tensor) -> Tensor:
         bool (users,).
     """
     strongest = peaks.spectrum.gather(-1, peaks.strongest).squeeze(-1)
-    single = is_clear | (strongest.square() >= LEAST_SHARE * peaks.spectrum.shape[-1] * energy)
+    single = strongest.square() >= LEAST_SHARE * peaks.spectrum.shape[-1] * energy
     weak = torch.nonzero(~single).squeeze(-1)
     if len(weak):
         detailed = _share_in_detail(peaks.bins[weak], peaks.spectrum[weak], peaks.strongest[weak], energy[weak])

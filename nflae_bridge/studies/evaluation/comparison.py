@@ -13,6 +13,7 @@ from nflae_bridge.engine.schemes import load_scheme
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.optimiser import optimise
 from simulator.downlink.precoding import Scheme
+from simulator.geometry.clear_waves import ClearWaves
 from simulator.geometry.panel_labels import panel_near_field_score
 from simulator.geometry.panels import UniformPlanarArray
 from simulator.problems.dispatch import ProblemScheme
@@ -60,10 +61,23 @@ class Comparison:
         """Return the network; raise NflaeError if its model cannot be loaded or the device is not available."""
         return _engine(self.model, self.device, self.refine)
 
-    def near_field_score(self, channels: Tensor) -> Tensor:
-        """Return near-field scores, float64 (drops, users), of channels, complex64 (drops, users, antennas)."""
+    def near_field_score(self, channels: Tensor, clear: ClearWaves | None = None) -> Tensor:
+        """Compute near-field scores.
+
+        Parameters
+        ----------
+        channels : Tensor
+            complex64 (drops, users, antennas).
+        clear : ClearWaves, optional
+            Their clear waves, where these are known.
+
+        Returns
+        -------
+        Tensor
+            float64 (drops, users).
+        """
         if self.panel is None:
-            return self.engine().near_field_score(channels)
+            return self.engine().near_field_score(channels, clear)
         return panel_near_field_score(self.panel, channels)
 
     def schemes_by_name(self) -> dict[str, Scheme]:

@@ -14,12 +14,11 @@ from matlab_io.errors import NflaeError
 from nflae_bridge import precode
 from nflae_bridge.cli.commands.channels.precode import _fallback_meaning
 from nflae_bridge.engine.schemes import load_network
-from nflae_bridge.files.labels import LabelSource, precode_labelled, read_labels, wave_scores
+from nflae_bridge.files.labels import LabelSource, precode_labelled, read_labels
 from simulator.channels.scenario import scenario
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch
 from simulator.geometry.near_field import far_field_test
-from simulator.geometry.single_wave import is_single_wave
 from simulator.schemes import scheme
 from tests.channel_files import Run, WriteMat, load, random_channels
 
@@ -219,63 +218,6 @@ def test_undecided_users_keep_the_label_that_c3_went_by() -> None:
     torch.testing.assert_close(
         alone.power, precode_labelled(network, channels, LinkBudget(alpha_c=0.3), LabelSource(), None).power
     )
-
-
-@pytest.mark.parametrize(("name", "antennas", "most"), [("paper", 128, 0.15), ("paper", 256, 0.4), ("uav", 128, 0.97)])
-def test_labels_by_the_curvature_are_those_of_the_classifier(name: str, antennas: int, most: float) -> None:
-    channels = scenario(name, 10, antennas).draw(100, torch.Generator().manual_seed(3)).channels
-    network, classified = load_network("tiny", "cpu"), []
-
-    def classify(users: torch.Tensor) -> torch.Tensor:
-        classified.append(users.shape[:-1].numel())
-        return network.near_field_score(users)
-
-    score, is_single = wave_scores(classify, channels)
-    expected = network.near_field_score(channels)
-    assert torch.equal(score > 0.5, expected > 0.5)
-    assert float((score - expected).abs().max()) < 0.1
-    assert torch.equal(is_single, is_single_wave(channels))
-    assert sum(classified) < most * 1000
-
-
-def test_curvatures_near_the_border_and_beyond_the_classifier_are_classified() -> None:
-    curvature = torch.tensor([0.0, 0.5, 0.7, 0.97, 1.3, 1.5, 3.0, 19.5, 20.5], dtype=torch.float64)
-    t = (torch.arange(256) + 0.5) / 256 - 0.5
-    waves = torch.exp(2j * torch.pi * curvature[:, None] * t.square()).to(torch.complex64)[None]
-    given = []
-
-    def classify(users: torch.Tensor) -> torch.Tensor:
-        given.append(users)
-        return load_network("tiny", "cpu").near_field_score(users)
-
-    score, _ = wave_scores(classify, waves)
-    doubtful = [2, 3, 4, 8]
-    assert len(given) == 1
-    assert torch.equal(given[0][0, :4], waves[0, doubtful])
-    torch.testing.assert_close(score, load_network("tiny", "cpu").near_field_score(waves), atol=1e-3, rtol=0)
-
-    def other_border(users: torch.Tensor) -> torch.Tensor:
-        given.append(users)
-        return torch.full(users.shape[:-1], 0.8, dtype=torch.float64)
-
-    assert (wave_scores(other_border, waves)[0] == 0.8).all()
-    assert torch.equal(given[-1], waves)
-
-
-def test_labels_of_close_waves_dark_halves_and_tapers_are_those_of_the_classifier() -> None:
-    generator, users, antennas = np.random.default_rng(7), 1000, 256
-    place = (np.arange(antennas) + 0.5) / antennas - 0.5
-
-    def waves(curvature: np.ndarray, slope: np.ndarray) -> np.ndarray:
-        return np.exp(-2j * np.pi * (curvature[:, None] * place**2 + slope[:, None] * antennas * place))
-
-    curvature, slope = generator.uniform(0.6, 1.4, users), generator.uniform(-0.5, 0.5, users)
-    first, turned = waves(curvature, slope), np.exp(2j * np.pi * generator.random((users, 1)))
-    second = turned * waves(generator.uniform(0, 3, users), slope + generator.uniform(-2, 2, users) / antennas)
-    score = load_network("tiny", "cpu").near_field_score
-    for channels in (first + 0.35 * second, first + 0.45 * second, first * (place > 0), first * (place + 0.5)):
-        given = torch.from_numpy(channels.astype(np.complex64))[None]
-        assert torch.equal(wave_scores(score, given)[0] > 0.5, score(given) > 0.5)
 
 
 def test_the_fallback_line_says_what_it_means() -> None:
