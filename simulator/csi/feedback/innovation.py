@@ -6,9 +6,10 @@ little is expected costs next to nothing, no positions are sent, and new beams c
 
     scale a of the prediction (1, 0.7, 0.35, 0), level of the difference (2 dB steps), step (1.5 dB steps), the parts.
 
-The step is counted from the one at which reverse water-filling would spend all bits. The encoder tries
-all steps with several strengths of rate-distortion optimised rounding (a smaller multiple where the bits saved outweigh
-the error) and keeps the least error that fits.
+The step is counted from the one at which reverse water-filling would spend all bits, but never so small that multiples
+up to 24 could not hold the largest expected difference: further bits stay unused. The encoder tries all steps with
+several strengths of rate-distortion optimised rounding (a smaller multiple where the bits saved outweigh the error) and
+keeps the least error that fits.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ _LEAST_DRIFT = 0.02
 _MIDDLE_CLASS = 34  # spread equal to the step
 _TRADES = (0.05, 0.1, 0.2, 0.4)  # squared steps per bit
 _SQRT2 = math.sqrt(2)
+# Water-filling ends where the largest multiple of the finest step is the largest deviation, log2 below the latter.
+_DEPTH = math.log2(_LARGEST * math.sqrt(12)) - _MIDDLE_STEP * _STEP_DB / (20 * math.log10(2))
 
 
 @dataclass
@@ -302,14 +305,14 @@ def _step_size(deviation: Tensor, step: Tensor, bits: int) -> Tensor:
 
 
 def _water_level(deviation: Tensor, bits: int) -> Tensor:
-    """Return the step at which reverse water-filling spends all bits, log2, float64 (users, 1)."""
+    """Return the water level at which all bits are spent, or the lowest, log2, float64 (users, 1)."""
     logs = deviation.clamp(min=1e-150).log2()
     low, high = logs.amax(1, keepdim=True) - bits - 8, logs.amax(1, keepdim=True) + 1
     for _ in range(40):
         middle = (low + high) / 2
         spends = (logs - middle).clamp(min=0).sum(1, keepdim=True) > bits
         low, high = torch.where(spends, middle, low), torch.where(spends, high, middle)
-    return high
+    return high.clamp(min=logs.amax(1, keepdim=True) - _DEPTH)
 
 
 def _steps_from(water_level: Tensor, step: Tensor) -> Tensor:

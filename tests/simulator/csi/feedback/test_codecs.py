@@ -162,6 +162,17 @@ def test_closed_loop_beats_snapshots_and_ar_beats_hold():
     assert last["rest", "hold"] < last["polar", "ar"] - 0.3
 
 
+def test_more_bits_never_make_the_closed_loop_worse():
+    channels, errors = moving(2, 8, 8, 5), []
+    for bits in (32, 64, 128, 512):
+        encoder = FeedbackEncoder(FeedbackFormat(bits, 8, "rest"), 2)
+        for snapshot in channels:
+            _, csi = encoder.encode(snapshot)
+        errors.append(float(missed_share(channels[-1], csi.to(torch.complex128)).log10().mean()))
+    assert all(more < fewer + 0.1 for fewer, more in pairwise(errors))
+    assert errors[-1] < -5  # -50 dB
+
+
 def test_lost_report_is_detected_and_a_reset_recovers():
     channels = moving(2, 16, 6, 1)
     link = FeedbackFormat(64, 16, "rest")
