@@ -104,10 +104,10 @@ class Engine:
         self._powers = PowerGraph(checkpoint.folder)
         on_cpu = self.device.type == "cpu"
         self._kernel = KernelNetwork(self.network) if on_cpu and KernelNetwork.supports(self.network) else None
-        exported = None if self.backend is Backend.TORCH else WavefrontGraph(checkpoint.folder)
-        self._near_field = NearFieldScores(self.network, exported)
         self._comparison = Comparison(self.network, self._scores, with_fallback)
         captures = self.device.type == "cuda" or self.backend in (Backend.CUDA_GRAPHS, Backend.TRITON)
+        by_torch = captures or self.backend is Backend.TORCH
+        self._near_field = NearFieldScores(self.network, None if by_torch else WavefrontGraph(checkpoint.folder))
         self._recorded: RecordedAnswers | None = None
         self._wavefront_kernel: WavefrontKernel | None = None
         if captures:
