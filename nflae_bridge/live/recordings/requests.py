@@ -119,7 +119,7 @@ class _Passing:
 
     @property
     def is_full(self) -> bool:
-        """True when the limit of items is reached, or would be passed by the request that arrived last."""
+        """True when the limit of items is reached, or would be passed by a request that the server has accepted."""
         return self._has_no_room or self.items >= self._limit
 
     def step(self) -> None:
@@ -181,9 +181,6 @@ class _Passing:
             self._leave_out("only requests to precode are recorded, of complex64 channels in the message and no more")
         elif len(frames[1]) != 8 * antennas * users * drops:
             self._leave_out("its channels are not of the size that it states")
-        elif self.items + sum(len(each.channels) for each in self._waiting) + drops > self._limit:
-            self._has_no_room = True
-            self._leave_out(f"--items {self._limit} leaves no room for its {drops} drop{'s' * (drops > 1)}")
         else:
             channels = np.frombuffer(frames[1], "<c8").reshape(drops, users, antennas)
             size = users, antennas, header.get("convention", "hermitian")
@@ -203,6 +200,7 @@ class _Passing:
         """Record the requests that are accepted, in the order of their arrival."""
         while self._waiting:
             waiting, now = self._waiting[0], time.monotonic()
+            drops = len(waiting.channels)
             if waiting.refusal is None and not (at_end or now - waiting.arrived > _ANSWER_SECONDS):
                 return
             self._waiting.pop(0)
@@ -212,6 +210,9 @@ class _Passing:
                 self._leave_out(waiting.refusal)
             elif self._size not in (None, waiting.size):
                 self._leave_out(f"the size differs from that of the first request, {self._size}")
+            elif self._has_no_room or self.items + drops > self._limit:
+                self._has_no_room = True
+                self._leave_out(f"--items {self._limit} leaves no room for its {drops} drop{'s' * (drops > 1)}")
             else:
                 self._write(waiting, now - waiting.arrived)
 

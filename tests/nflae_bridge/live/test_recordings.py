@@ -18,7 +18,7 @@ import zmq
 
 from matlab_io import open_channels
 from matlab_io.errors import NflaeError
-from nflae_bridge import precode
+from nflae_bridge import BadChannels, precode
 from nflae_bridge.live.client import Client
 from nflae_bridge.live.client.connection import ServerAddress
 from nflae_bridge.live.gnuradio.sockets.endpoints import parse_endpoint
@@ -313,6 +313,21 @@ def test_refused_requests_and_those_beyond_the_limit_are_not_recorded(tmp_path: 
     assert [json.loads(message.request)["id"] for message in recorded.messages] == ["1", "3"]
     found = [drawn for _, drawn in recorded.scheduled(False, lambda: False)]
     np.testing.assert_array_equal(np.concatenate(found), np.concatenate([channels(1, 1), channels(2, 3)]))
+
+
+def test_requests_that_are_not_recorded_take_no_room(tmp_path: Path, server: LiveServer) -> None:
+    path, where = tmp_path / "a.sigmf-data", address()
+    to = ServerAddress(server.address, 60, None, None)
+    job = Job(lambda: record_requests(path, where, to, Limits(items=3), EventLog("error")))
+    with Client(where, timeout=60) as client:
+        client.precode(channels(1), scheme="zf", noise_power=0.1)
+        with pytest.raises(BadChannels):
+            client.precode(np.full_like(channels(3), np.nan), scheme="zf", noise_power=0.1)
+        client.precode(channels(3)[:, :, :-1], scheme="zf", noise_power=0.1)  # of another size
+        client.precode(channels(2, 1), scheme="zf", noise_power=0.1)
+        assert job.result() == 3
+    found = [drawn for _, drawn in RecordedMessages(path).scheduled(False, lambda: False)]
+    np.testing.assert_array_equal(np.concatenate(found), np.concatenate([channels(1), channels(2, 1)]))
 
 
 def test_a_stream_is_sent_to_a_server_too(tmp_path: Path, server: LiveServer, nflae: Run) -> None:
