@@ -23,7 +23,7 @@ from nflae_bridge.live.gnuradio.blocks.requests import (
 from nflae_bridge.live.gnuradio.blocks.sizes import vector_of
 from nflae_bridge.live.gnuradio.pmt import encode
 from nflae_bridge.live.protocol.frames import DEFAULT_ADDRESS
-from simulator.downlink.budget import LinkBudget
+from simulator.downlink.budget import DEFAULT_POWER, LinkBudget
 
 _LOG_SECONDS, _LOG_WAIT_SECONDS = 1.0, 5.0
 
@@ -50,7 +50,8 @@ class Precoder(gr.sync_block):
     result_tags : bool
         Add the tags of the results to those of late and unusable items.
     power, noise_power, alpha_c, min_rate : float
-        Link budget, in W, as a share, and in bps/Hz; see `set_budget`.
+        Link budget, in W, as a share, and in bps/Hz; see `set_budget`. The power is 1 W by default, or that of the
+        antennas' limits alone.
     convention : {"hermitian", "direct"}
         Items hold h_k with y_k = h_k^H x, or the rows of H with y = H x.
     max_items : int
@@ -60,8 +61,8 @@ class Precoder(gr.sync_block):
     server_key, client_key : str
         The server's NAME.key and the client's NAME.key_secret; ``""`` without keys.
     **options
-        Further options of `Client.precode`: ``scheme``, ``effort``, ``refine``, ``near_field``, and those of the
-        precoding problem.
+        Further options of `Client.precode`: ``scheme``, ``effort``, ``refine``, ``near_field`` with labels (users,) or
+        a panel, and those of the precoding problem of a drop.
 
     Raises
     ------
@@ -79,7 +80,7 @@ class Precoder(gr.sync_block):
         deadline_ms: float = 20.0,
         scaled: bool = True,
         result_tags: bool = True,
-        power: float = 1.0,
+        power: float | None = None,
         noise_power: float = 0.01,
         alpha_c: float = 1.0,
         min_rate: float = 0.0,
@@ -95,8 +96,12 @@ class Precoder(gr.sync_block):
         keys = {"server_key": Path(server_key) if server_key else None}
         keys["client_key"] = Path(client_key) if client_key else None
         server = ServerOptions(address, timeout, {"convention": convention, **options}, **keys)
-        budget = LinkBudget(power, noise_power, alpha_c, min_rate)
-        self._requests = ItemRequests(server, LateOptions(late, deadline_ms / 1e3, max_items), scaled, budget)
+        has_total_power = power is not None or "power_per_antenna" not in options
+        total = DEFAULT_POWER if power is None else power
+        budget = LinkBudget(total, noise_power, alpha_c, min_rate)
+        server.check(users, antennas, total if has_total_power else None)
+        policy = LateOptions(late, deadline_ms / 1e3, max_items)
+        self._requests = ItemRequests(server, policy, scaled, budget, has_total_power)
         self._shape, self._tagged, self._policy = (-1, users, antennas), result_tags, late
         self._source = pmt.intern("nflae")
         self._ports = {name: pmt.intern(name) for name in ("results", "late")}

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,20 +16,26 @@ from matlab_io.errors import NflaeError
 from matlab_io.result import Result
 from nflae_bridge.files.validation import fault_of, good_drops
 from nflae_bridge.live.client.connection import ServerAddress
-from nflae_bridge.live.client.requests import SchemeChoice
+from nflae_bridge.live.client.requests import SchemeChoice, make_request
 from nflae_bridge.live.client.slots import SlotAnswer, SlotClient
 from nflae_bridge.live.errors import BadChannels, BadRequest, BridgeError, TooLarge
 from nflae_bridge.live.gnuradio.computation.items import result_metadata
 from nflae_bridge.live.gnuradio.pmt import Pmt
 from simulator.downlink.budget import LinkBudget
-from simulator.problems.options import OPTION_NAMES
+from simulator.problems.options import OPTION_NAMES, ProblemOptions
 from simulator.schemes.options import SchemeError
 from simulator.schemes.registry import check_scheme
 
 LatePolicy: TypeAlias = Literal["hold", "zeros", "block"]
 
 LATE_KEY, ITEM_KEY, ERROR_KEY = "nflae_late", "nflae_item", "nflae_error"
-_OPTIONS = ("scheme", "effort", "refine", "convention", "near_field", *OPTION_NAMES)
+_OF_SEVERAL = ("window", "streams", "power_scope", "receive_antennas")  # of several drops, or antennas of a user
+_OPTIONS = (
+    *("scheme", "effort", "refine", "convention", "near_field"),
+    *(name for name in OPTION_NAMES if name not in _OF_SEVERAL),
+)
+_LAYOUT = "skn"
+_CHOICE = ("scheme", "refine", "effort")
 _BLOCK_SECONDS = 0.1  # longest wait in one call: between two, the flowgraph can be stopped
 _UNSCALED = "its rates are not finite numbers: scale the channels, power and noise power to a common unit"
 
@@ -45,7 +51,8 @@ class ServerOptions:
     timeout : float
         Time after which a request without an answer is given up, s.
     precode : mapping
-        Further options of `Client.precode`: those of the scheme and of the precoding problem.
+        Further options of `Client.precode`: those of the scheme and of the precoding problem of a drop; labels of
+        ``near_field``, bool (users,), are those of every item.
     server_key, client_key : Path or None
         As for `Client`.
 
@@ -65,18 +72,53 @@ class ServerOptions:
     def __post_init__(self) -> None:
         ServerAddress(self.address, self.timeout, self.server_key, self.client_key)
         for name in self.precode:
+            if name in _OF_SEVERAL:
+                raise NflaeError(f"Precoder has no option {name!r}: an item is one drop of users with one antenna")
             if name not in _OPTIONS:
                 raise NflaeError(f"Precoder has no option {name!r}: {name_remedy(name, _OPTIONS)}")
-        given = {name: self.precode[name] for name in ("scheme", "refine", "effort") if name in self.precode}
         try:
-            check_scheme(SchemeChoice(**given).scheme, ("nflae",))
+            check_scheme(self._choice().scheme, ("nflae",))
         except SchemeError as error:
             raise NflaeError(f"{error}; a package with a scheme of the server's must be installed here too") from None
+
+    def _choice(self) -> SchemeChoice:
+        return SchemeChoice(**{name: self.precode[name] for name in _CHOICE if name in self.precode})
+
+    @property
+    def labels(self) -> npt.NDArray[Any] | None:
+        """Labels of the users, (users,), that every item has; None where the scheme or a fitted panel finds them."""
+        given = self.precode.get("near_field")
+        return None if given is None or isinstance(given, str) else np.asarray(given)
+
+    def check(self, users: int, antennas: int, power: float | None) -> None:
+        """Check the options against the size of an item.
+
+        Parameters
+        ----------
+        users, antennas : int
+            Size of an item.
+        power : float or None
+            Total power, W; None where only antennas have limits.
+
+        Raises
+        ------
+        BadRequest
+            As `Client.precode` does.
+        """
+        rest = {name: value for name, value in self.precode.items() if name not in (*_CHOICE, "near_field")}
+        convention: Any = rest.pop("convention", "hermitian")
+        labels = self.precode.get("near_field") if self.labels is None else self.labels[None]
+        budget = {"power": power, "noise_power": 1.0}
+        item = np.ones((1, users, antennas), np.complex64)
+        make_request(item, labels, budget, self._choice(), _LAYOUT, convention, None, cast("ProblemOptions", rest))
 
     def connect(self) -> SlotClient:
         """Return a client."""
         keys = {"server_key": self.server_key, "client_key": self.client_key}
-        return SlotClient(self.address, self.timeout, **keys, **self.precode)
+        options = {"convention": "hermitian", **self.precode, "layout": _LAYOUT}
+        if self.labels is not None:
+            del options["near_field"]
+        return SlotClient(self.address, self.timeout, **keys, **options)
 
 
 @dataclass(frozen=True)
@@ -165,6 +207,8 @@ class ItemRequests:
         Multiply the precoders by the amplitudes sqrt(P_k).
     budget : LinkBudget
         Link budget; `budget` may be replaced while items are requested.
+    has_total_power : bool
+        The budget's power holds; false where only antennas have limits, until `set_budget` states a power.
 
     Attributes
     ----------
@@ -172,8 +216,16 @@ class ItemRequests:
         Counts.
     """
 
-    def __init__(self, server: ServerOptions, late: LateOptions, scaled: bool, budget: LinkBudget) -> None:
+    def __init__(
+        self,
+        server: ServerOptions,
+        late: LateOptions,
+        scaled: bool,
+        budget: LinkBudget,
+        has_total_power: bool = True,
+    ) -> None:
         self._server, self._late, self._scaled, self.budget = server, late, scaled, budget
+        self._has_total_power = has_total_power
         self.counts = ItemCounts()
         self._slots: SlotClient | None = None
         self._pending: tuple[int, int, int] | None = None  # first item, number of items, slot
@@ -182,6 +234,7 @@ class ItemRequests:
     def set_budget(self, **quantities: float) -> None:
         """Change quantities of the link budget, from the next request on; raises BudgetError for a bad one."""
         self.budget = replace(self.budget, **quantities)
+        self._has_total_power |= "power" in quantities
 
     def start(self) -> None:
         """Connect; the counts begin anew."""
@@ -241,10 +294,19 @@ class ItemRequests:
         assert self._slots is not None
         slot = first + int(np.flatnonzero(good)[-1])
         if self._pending is None:
-            self._slots.submit(slot, channels if good.all() else channels[good], **asdict(self.budget))
+            self._slots.submit(slot, channels if good.all() else channels[good], **self._options(int(good.sum())))
             self._pending = first, len(channels), slot
         blocking = self._late.policy == "block"
         return self._slots.wait(slot, _BLOCK_SECONDS if blocking else self._late.deadline)
+
+    def _options(self, items: int) -> dict[str, Any]:
+        """Return the options of the next request that those of the client do not state."""
+        options: dict[str, Any] = asdict(self.budget)
+        if not self._has_total_power:
+            del options["power"]
+        if self._server.labels is not None:
+            options["near_field"] = np.tile(self._server.labels, (items, 1))
+        return options
 
     def _fill(self, answered: AnsweredItems, first: int, good: npt.NDArray[np.bool_], result: Result) -> None:
         precoders = self._amplitudes(result)

@@ -206,6 +206,19 @@ def test_requests_are_limited_and_take_the_budget_of_their_time(make: Make) -> N
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
+        *(
+            (lambda name=name: ServerOptions(ADDRESS, precode={name: 2}), f"no option '{name}': an item is one drop")
+            for name in ("window", "streams", "power_scope", "receive_antennas")
+        ),
+        *(
+            (lambda option=option: ServerOptions(ADDRESS, precode=option).check(3, 8, 1.0), said)
+            for option, said in (
+                ({"convention": "rows"}, "convention 'rows': expected one of hermitian, direct"),
+                ({"near_field": [True, False]}, r"near_field must be bool \(drops, users\) = \(1, 3\)"),
+                ({"weights": [1, 2]}, "weights must hold one value for each of the 3 users"),
+                ({"rf_chains": 2}, "rf_chains must be from 3"),
+            )
+        ),
         (lambda: LateOptions("wait"), "late must be one of hold, zeros, block, got 'wait'"),  # type: ignore[arg-type]
         (lambda: LateOptions(deadline=-1), "deadline_ms must be at least 0 and finite, got -1000"),
         (lambda: LateOptions(max_items=0), "max_items must be at least 1, got 0"),
@@ -226,3 +239,27 @@ def test_requests_are_limited_and_take_the_budget_of_their_time(make: Make) -> N
 def test_wrong_options_are_refused(wrong: Callable[[], object], said: str) -> None:
     with pytest.raises(NflaeError, match=said):
         wrong()
+
+
+def test_labels_are_those_of_every_item_and_limits_of_antennas_hold_without_a_total_power(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slots, "Client", HeldClient)
+    h = random_channels(3, 2, 8)
+    h[1] = 0
+    server = ServerOptions(ADDRESS, precode={"near_field": [True, False], "power_per_antenna": 0.1})
+    server.check(2, 8, None)
+    items = ItemRequests(server, LateOptions("zeros", 0.0), True, LinkBudget(), has_total_power=False)
+    items.start()
+    client: Any = items._slots._client  # type: ignore[union-attr]
+    for first in (0, 3):
+        items.answer(first, h)
+        assert client.arrived.acquire(timeout=60)
+        client.release()
+        items.set_budget(power=2.0)
+    items.stop()
+    asked = [options for _, options in client.requested]
+    assert [options.get("power") for options in asked] == [None, 2.0]
+    for options in asked:
+        np.testing.assert_array_equal(options["near_field"], [[True, False], [True, False]])
+        assert (options["layout"], options["convention"], options["power_per_antenna"]) == ("skn", "hermitian", 0.1)
