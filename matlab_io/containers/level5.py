@@ -33,7 +33,7 @@ from matlab_io.errors import MatFileError
 __all__ = ["Parts", "find_arrays", "is_compressed", "is_level5", "list_variables", "read_arrays"]
 
 _FILE_HEADER = 128
-_MI_MATRIX, _MI_COMPRESSED = 14, 15
+_MI_INT32, _MI_MATRIX, _MI_COMPRESSED = 5, 14, 15
 _CLASSES = {
     1: "cell",
     2: "struct",
@@ -54,6 +54,7 @@ _CLASSES = {
     17: "opaque",
 }
 _NUMERIC_CODES = range(6, 16)
+_SPARSE = 5
 _DEPTH = 16  # levels of nested structs that are followed
 _MAX_FIELD_NAMES = 1 << 20  # bytes of all field names of a struct
 
@@ -258,7 +259,7 @@ class _Walk:
         if matlab_class == "opaque":
             self._decoder.read_small(stream)
             matlab_class = self._decoder.read_small(stream).decode("latin-1")
-        elif is_logical:
+        elif is_logical and kind != _SPARSE:
             matlab_class = "logical"
         self._allowance.item(name)
         self.variables.append(Variable(name, shape, matlab_class, is_complex))
@@ -269,11 +270,18 @@ class _Walk:
             for index in range(1, count + 1):
                 self._inner(stream, f"{name}{{{index}}}", depth)
         elif kind in _NUMERIC_CODES or (matlab_class == "char" and not self._everywhere and self._wanted(name)):
-            if not self._wanted(name) or (is_logical and self._everywhere):
-                self._decoder.number_type(self._decoder.read_tag(stream), count, stream)
+            tag = self._decoder.read_tag(stream)
+            if is_logical and tag[0] == _MI_INT32:  # Octave: a sparse array under the class of a full one
+                self.variables[-1] = Variable(name, shape, "sparse", is_complex)
                 return False
-            real = self._decoder.read_numbers(stream, count).reshape(shape, order="F")
-            imaginary = self._decoder.read_numbers(stream, count).reshape(shape, order="F") if is_complex else None
+            if not self._wanted(name) or (is_logical and self._everywhere):
+                self._decoder.number_type(tag, count, stream)
+                return False
+            real = self._decoder.read_numbers(stream, tag, count).reshape(shape, order="F")
+            imaginary = None
+            if is_complex:
+                tag = self._decoder.read_tag(stream)
+                imaginary = self._decoder.read_numbers(stream, tag, count).reshape(shape, order="F")
             self.arrays[name] = (real, imaginary)
         return top and self._reads
 

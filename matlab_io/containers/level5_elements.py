@@ -159,13 +159,15 @@ class ElementDecoder:
             raise Damaged
         return dtype
 
-    def read_numbers(self, stream: Stream, count: int) -> npt.NDArray[Any]:
-        """Read an element of numbers.
+    def read_numbers(self, stream: Stream, tag: Tag, count: int) -> npt.NDArray[Any]:
+        """Read the content of an element of numbers.
 
         Parameters
         ----------
         stream : Stream
-            Bytes, at the element's tag.
+            Bytes, after the tag.
+        tag : tuple
+            Tag, from `read_tag`.
         count : int
             Number of numbers that it must hold.
 
@@ -174,6 +176,5 @@ class ElementDecoder:
         numpy.ndarray
             Numbers, (count,), of the type in the file.
         """
-        tag = self.read_tag(stream)
         dtype = self.number_type(tag, count, stream)
         return np.frombuffer(self.read_content(stream, tag), dtype)

@@ -25,9 +25,9 @@ SAVE = """
 [n, k, s] = ndgrid(1:8, 1:3, 1:4);
 H = n + 100 * k + 10000 * s + 0.5i * n .* k;
 power = 2; noise_power_dbw = -20; name = 'uav'; flag = true; empty = []; list = {1, 'a'}; f = @sin;
-many(1).x = 1; many(2).x = 2; sp = sparse([1 0; 0 1i]); i16 = int16(-3); range = 1:5;
-save -v6 v6.mat H power noise_power_dbw name flag empty list many sp i16 range
-save -v7 v7.mat H power noise_power_dbw name flag empty list many sp i16 range
+many(1).x = 1; many(2).x = 2; sp = sparse([1 0; 0 1i]); seen = sparse([0 1]) > 0; i16 = int16(-3); range = 1:5;
+save -v6 v6.mat H power noise_power_dbw name flag empty list many sp seen i16 range
+save -v7 v7.mat H power noise_power_dbw name flag empty list many sp seen i16 range
 site.chan.H = single(permute(H, [2 1 3])); site.chan.power = 7; site.name = 'mast';
 save -v7 nested.mat site power name
 save -v6 nested6.mat site power name
@@ -68,6 +68,7 @@ def test_octaves_files_are_read(saved: Path, version: str) -> None:
         "noise_power_dbw (1 x 1 double)",
         "power (1 x 1 double)",
         "range (1 x 5 double)",
+        "seen (1 x 2 sparse)",
         "sp (2 x 2 complex sparse)",
     ]
 

@@ -51,12 +51,18 @@ def test_kinds_only_scipy_writes(tmp_path: Path, compressed: bool) -> None:
     cell = np.empty((1, 2), object)
     cell[:] = [[1.0, "x"]]
     many = np.array([[(1.0,), (2.0,)]], [("x", object)])
-    content = {"c": cell, "many": many, "sp": scipy.sparse.csc_array(np.eye(3) * 1j)}
+    content = {
+        "c": cell,
+        "many": many,
+        "sp": scipy.sparse.csc_array(np.eye(3) * 1j),
+        "b": scipy.sparse.csc_array(np.eye(2) > 0),
+    }
     scipy.io.savemat(tmp_path / "c.mat", content, do_compression=compressed)
     assert [str(variable) for variable in inspect_file(tmp_path / "c.mat")] == [
         "c (1 x 2 cell)",
         "many (1 x 2 struct)",
         "sp (3 x 3 complex sparse)",
+        "b (2 x 2 sparse)",
     ]
 
 
