@@ -187,7 +187,7 @@ def in_single_precision(channels: npt.NDArray[np.complex64], snr: float | Real) 
     factor = snr if isinstance(snr, float) else np.asarray(snr).reshape(-1, 1)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # such values fail the check of the range
         # One sum per pair, which the order of users does not change.
-        gram = np.vecdot(channels[:, :, None], channels[:, None])
+        gram = np.vecdot(channels[:, :, None], channels[:, None], order="C")
         parts = gram.view(np.float32)  # a product of parts takes less time than one of complex and real numbers
         parts *= np.float32(factor) if isinstance(factor, float) else factor[:, :, None].astype(np.float32)
         gains = diagonal(gram).real.copy()

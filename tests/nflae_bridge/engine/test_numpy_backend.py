@@ -66,6 +66,15 @@ def assert_alike(small: Engine, reference: Engine, channels: torch.Tensor, budge
     torch.testing.assert_close(torch.linalg.vector_norm(found.precoder, dim=-1), torch.ones(channels.shape[:2]))
 
 
+def test_users_need_not_follow_each_other_in_memory() -> None:
+    channels = torch.randn(3, 4, 64, dtype=torch.complex64)
+    users_first = channels.transpose(0, 1).contiguous().transpose(0, 1)
+    assert not users_first.is_contiguous()
+    budget = LinkBudget(1.0, 1.0)
+    found, expected = (engines()[0](ChannelBatch(each), budget) for each in (users_first, channels))
+    assert torch.equal(found.precoder, expected.precoder)
+
+
 @pytest.mark.parametrize("refinements", [0, 2])
 @pytest.mark.parametrize("drops", [1, 7])
 @pytest.mark.parametrize("model", ["tiny", "small"])
