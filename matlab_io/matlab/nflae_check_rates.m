@@ -9,7 +9,7 @@ function [max_error, rates] = nflae_check_rates(channel_file, result_file)
 %   with the noise power of the result, one number or one per user or drop.
 %
 %   [max_error, rates] = nflae_check_rates(channel_file, result_file) also returns the recomputed rates, with the size
-%   of rate in the result. Skipped drops have NaN in both and are left out of max_error. Results of noma are an error:
+%   of rate in the result; with several streams per user, each stream is such a user. Skipped drops have NaN in both and are left out of max_error. Results of noma are an error:
 %   its rates require receivers that cancel other users' messages (SIC) before they decode their own. So are results
 %   for channels named by an expression (--var 'H{:}'), as the check loads one variable or field.
 %
@@ -42,8 +42,11 @@ function [max_error, rates] = nflae_check_rates(channel_file, result_file)
   result_fields = whos('-file', result_file);
   if any(strcmp({result_fields.name}, 'receive_combiner'))
     loaded = load(result_file, 'receive_combiner');
-    combiner = reshape(double(loaded.receive_combiner), 1, receive, users, drops);
-    H = sum(bsxfun(@times, H, combiner), 2);  % h_k is the sum of u_kr h_kr
+    streams = numel(loaded.receive_combiner) / (receive * users * drops);
+    combiner = reshape(double(loaded.receive_combiner), 1, receive, streams, users, drops);
+    H = reshape(H, antennas, receive, 1, users, drops);
+    H = sum(bsxfun(@times, H, combiner), 2);  % h_k is the sum of u_kr h_kr, one per stream
+    users = streams * users;
   else
     users = receive * users;  % every receive antenna is a user
   end

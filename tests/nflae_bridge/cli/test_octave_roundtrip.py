@@ -100,6 +100,7 @@ def test_rates_agree_in_every_layout(
         ("10, 4, 32", "0.01 * (1:10)'", ("--layout", "skn")),
         ("32, 4, 3, 5", "0.01 * reshape(1:60, 4, 3, 5)", ("--layout", "nkfs", "--power-scope", "total")),
         ("32, 4, 3, 5", "[0.1 0.2 0.3]", ("--layout", "nkfs")),
+        ("32, 2, 4, 5", "0.01 * [1; 2; 4; 8]", ("--layout", "nrks", "--receive-antennas", "joint")),
     ],
 )
 def test_rates_agree_with_a_noise_power_per_user_or_drop(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,6 +64,40 @@ def test_a_hybrid_array_and_joint_receivers(nflae: Run, write_mat: WriteMat, tmp
     assert result["receive_combiner"].shape == (2, 2, 3, 4)
     assert result["rate"].shape == (2, 3, 4)
     np.testing.assert_allclose(result["rate"].sum((0, 1)), result["sum_rate"].ravel(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", ["mat", "npz"])
+def test_noise_powers_and_weights_in_a_result_expand_to_its_rates(
+    nflae: Run, write_mat: WriteMat, tmp_path: Path, suffix: str
+) -> None:
+    rng, output = np.random.default_rng(1), tmp_path / f"out.{suffix}"
+
+    def info(**options: object) -> tuple[dict[str, Any], tuple[int, ...]]:
+        words = [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", value)]
+        done = nflae("precode", source, "-o", output, "--scheme", "rzf", *words)
+        assert done.exit_code == 0, done.output
+        if suffix == "mat":
+            result = load(output)
+            return result["nflae_info"], result["rate"].shape
+        with np.load(output) as arrays:
+            return json.loads(str(arrays["nflae_info"])), arrays["rate"].T.shape
+
+    H = (rng.normal(size=(3, 2, 3, 16)) + 1j * rng.normal(size=(3, 2, 3, 16))).astype(np.complex64)
+    noise, weights = 0.1 + rng.random((3, 2, 3)), 1 + rng.random((6, 3))
+    source = write_mat(grid=H.T, noise_power=noise.T, a=weights.T)
+    found, shape = info(layout="nkfs", weights="a")
+    assert shape == (3, 2, 3)
+    kept = {name: np.array(found[name]) if suffix == "mat" else np.array(found[name]).T for name in found}
+    np.testing.assert_allclose(kept["noise_power"], noise.T)
+    np.testing.assert_allclose(kept["weights"], weights.reshape(3, 2, 3).T)
+
+    joint = (rng.normal(size=(4, 3, 3, 16)) + 1j * rng.normal(size=(4, 3, 3, 16))).astype(np.complex64)
+    source = write_mat(grid=joint.T, noise_power=[[0.1], [0.2], [0.3]])
+    found, shape = info(layout="nrks", receive_antennas="joint")
+    assert shape == (3, 3, 4)  # as many streams as users
+    per_user = np.array(found["noise_power"]) if suffix == "mat" else np.array(found["noise_power"]).T
+    assert per_user.shape[:2] == (1, 3)
+    np.testing.assert_allclose(per_user.ravel(), [0.1, 0.2, 0.3])
 
 
 def test_limits_of_antennas_alone_set_the_power_of_the_report_and_of_the_snr(

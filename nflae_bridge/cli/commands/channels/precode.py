@@ -203,7 +203,8 @@ def _result_file(
     """Prepare the file of the results and print its notes."""
     from matlab_io import ResultFile
 
-    info = info | problem_info(problem)
+    streams = streams_of(problem, file.receive_antennas, file.antennas)
+    info = _as_rates(info | problem_info(problem), file, streams, output.suffix.lower() == ".npz")
     results = ResultFile(
         output,
         version=version,
@@ -214,12 +215,30 @@ def _result_file(
         info=info,
         inputs=[file.path],
         receive_antennas=file.receive_antennas if file.receive_mode in ("strongest", "eigen", "joint") else None,
-        streams=streams_of(problem, file.receive_antennas, file.antennas),
+        streams=streams,
         rf_chains=problem.rf_chains,
     )
     for note in results.notes:
         warn(note)
     return results
+
+
+def _as_rates(info: dict[str, Value], file: ChannelFile, streams: int, reverses: bool) -> dict[str, Value]:
+    """Give noise powers and weights per user axes that expand to those of ``rate``, reversed for numpy."""
+    import numpy as np
+
+    oriented = dict(info)
+    if "weights" in info:  # (users,) or (drops, users)
+        weights = np.asarray(info["weights"])
+        oriented["weights"] = weights.T.reshape(
+            (file.users, *(file.drop_axes if weights.ndim > 1 else (1,))), order="F"
+        )
+    for name in ("noise_power", "weights"):
+        value = oriented.get(name)
+        if isinstance(value, np.ndarray):
+            value = value[None] if streams > 1 else value
+            oriented[name] = value.T if reverses else value
+    return oriented
 
 
 def _check_network_options(name: str, work: WorkOptions) -> None:
