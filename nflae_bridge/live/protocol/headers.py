@@ -23,7 +23,7 @@ VERSION: Literal[1] = 1
 
 PREDICTION_NAMES = tuple(entry.name for entry in PREDICTION_ARRAYS)
 OPTIONAL_NAMES = tuple(entry.name for entry in OPTIONAL_ARRAYS)
-MAX_HISTORY = 256  # snapshots; the time of a prediction grows with the third power
+MAX_HISTORY = 256  # snapshots; the time of a long prediction grows with the third power
 MAX_REFINE = 100
 
 if TYPE_CHECKING:

@@ -209,7 +209,19 @@ def test_the_estimate_has_both_parts_and_grows_with_the_history() -> None:
     both = costs.estimate((32, 256, "mrt", 0, False, (16, 4, "auto", "none"), None), 4)
     assert alone == pytest.approx(0.1, rel=1e-3)
     assert both - alone == pytest.approx(costs.estimate((32, 256, "mrt", 0, False, None, None), 4), rel=1e-3)
-    assert costs.estimate((32, 256, None, 0, False, (64, 4, "auto", "none"), None), 4) > 50 * alone
+    growth = [
+        costs.estimate((32, 256, None, 0, False, (P, 4, "auto", "line"), None), 4) / alone for P in (64, 128, 256)
+    ]
+    # Processor times of 2 to 8 users by 32 to 256 antennas, kalman or auto along a line, over those of 16 snapshots.
+    assert growth[0] == pytest.approx(10, rel=0.1)  # 4 to 8
+    assert growth[1] == pytest.approx(59, rel=0.1)  # 18 to 35
+    assert growth[2] == pytest.approx(426, rel=0.1)  # 99 to 310
+
+
+def test_the_longest_history_of_a_few_users_is_accepted() -> None:
+    device: Any = Parts()
+    header = {"v": 1, "id": "1", "op": "predict", "shape": [32, 4, 256]}
+    Admission(ServerSettings(), device).check_announced(b"1", [json.dumps(header).encode()], 8 * 32 * 4 * 256)
 
 
 def test_the_request_survives_the_wire() -> None:

@@ -26,6 +26,7 @@ PREDICTION = "predict"  # name of the trials of predictions, with the default hi
 _TRIAL_WORK = LARGE_TRIAL[0] * LARGE_TRIAL[1] + 8 * LARGE_TRIAL[0] ** 2
 TRIAL_HISTORY, TRIAL_AHEAD = 16, 4
 _PER_USER = 256  # antennas whose Gram matrices take as long as solving with them
+_CUBIC_SHARE = 0.1  # of the trial's time: matrices of the size of the history, which are solved
 UNKNOWN_SECONDS = 1e-3  # of the trials of a scheme that have failed or have not been made
 _SHORTEST = 1e-6  # s
 _MAX_TRIALS = 4  # modules are loaded and networks compiled at the first ones
@@ -38,8 +39,8 @@ class CostModel:
 
     A batch takes the time of the small trial, and each of its drops a time proportional to K N + 8 K^2 in addition, the
     shares of the channels and of the pairs of users; one of a precoding problem, with trials of its own, as
-    `problem_work` has it. A prediction takes a time proportional to K (N + c) and to the
-    third power of the history, see `prediction_work`.
+    `problem_work` has it. A prediction takes a time proportional to K (N + c), which grows with the history
+    as `prediction_work` has it.
     """
 
     def __init__(self) -> None:
@@ -203,7 +204,8 @@ def prediction_work(users: int, antennas: int, history: int, ahead: int) -> floa
         Work.
     """
     size = users * (antennas + _PER_USER) / (LARGE_TRIAL[0] * (LARGE_TRIAL[1] + _PER_USER))
-    return size * max(1.0, history / TRIAL_HISTORY) ** 3 * max(1.0, ahead / TRIAL_AHEAD)
+    longer = max(1.0, history / TRIAL_HISTORY)
+    return size * (longer + _CUBIC_SHARE * (longer**3 - 1)) * max(1.0, ahead / TRIAL_AHEAD)
 
 
 def measure(seconds_of: Callable[[int, int], float]) -> tuple[float, float]:

@@ -43,7 +43,7 @@ function paint(context, width, height, place, levels) {
 }
 
 function scaleMarks(context, place, map) {
-  const { left, bottom, radius, reach } = place, metres = step(reach, 4);
+  const { left, bottom, radius, reach } = place, metres = step(reach, radius < 160 ? 2 : 4);
   context.lineWidth = 1;
   for (let distance = metres; distance <= reach; distance += metres) {
     const size = (distance / reach) * radius;

@@ -105,6 +105,7 @@ function showDrop(drop) {
   if (drop.pattern) parts.push("assumed: a line of antennas half a wavelength apart, of another array the angles are wrong; --http-array states the array");
   parts.push("choose a user in the table for its beam alone", ...drop.notes);
   element("legend").textContent = parts.join("; ");
+  element("map").classList.toggle("half", Boolean(drop.map && !drop.map.panel)); // a half circle
   if (drop.map?.panel) drawPanelMap(drop);
   else if (drop.map) drawLineMap(drop);
   else if (drop.pattern) drawPattern(drop, chosen < drop.pattern.curves.length ? chosen : null);
