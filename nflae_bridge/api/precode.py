@@ -144,8 +144,8 @@ def _checked_network(scheme: str, effort: str | None, model: str, refine: int) -
     model, refine = model_of_effort(effort, model, refine)
     if refine < 0:
         raise NflaeError(f"refine must be a number of iterations of at least 0, got {refine}")
-    if scheme != _NETWORK and (refine or model != "auto"):
-        given = f"refine={refine}" if refine else f"model={model!r}"
+    if scheme != _NETWORK and (effort or refine or model != "auto"):
+        given = f"effort={effort!r}" if effort else f"refine={refine}" if refine else f"model={model!r}"
         raise NflaeError(f"{given} applies to scheme='nflae' only; leave it out with scheme={scheme!r}")
     return model, refine
 

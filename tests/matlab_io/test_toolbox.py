@@ -90,7 +90,7 @@ def test_a_function_returns_what_python_returns(program: Path, tmp_path: Path) -
         H = (randn(16, 3, 2) + 1i * randn(16, 3, 2)) / 4;
         r = nflae.precode(H, 'NoisePower', [0.1 0.2 0.1], 'Weights', [1 2 3], 'Effort', 'fast');
         save('-v7', 'r.mat', '-struct', 'r'); save('-v7', 'h.mat', 'H');
-        z = nflae.precode(permute(H, [2 1 3]), 'Layout', 'kns', 'Scheme', 'zf');
+        z = nflae.precode(permute(H, [2 1 3]), 'Layout', 'kns', 'Scheme', 'zf', 'MatVersion', 7.3);
         disp(size(z.precoder));
         p = nflae.predict(H(:, :, [1 1 1 1 1 1]), 'Ahead', 2, 'History', 6, 'Method', 'hold', 'Force', true);
         disp(norm(p.H(:, :, 2) - H(:, :, 1)) < 1e-5);

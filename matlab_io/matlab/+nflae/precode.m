@@ -10,7 +10,8 @@ function result = precode(H, varargin)
 %   r = nflae.precode(H, name, value, ...): every option of `nflae precode --help`, in MATLAB's spelling. A number or
 %   text is the value of the option, true sets an option without a value, and an array is written into the file and
 %   named by the option:
-%     'Power', 'NoisePower', 'AlphaC', 'MinRate'   one number, or one per user or drop
+%     'NoisePower'                  W, one number, or one per user or drop
+%     'Power', 'AlphaC', 'MinRate'  one number each, the power in W
 %     'NearField'                   K x S labels, or a panel, 'upa:16x16'
 %     'Scheme', 'Model', 'Effort', 'Refine', 'SnrDb'   --scheme, --model, --effort, --refine, --snr-db
 %     'Layout', 'Convention'        as for nflae.Client.precode

@@ -39,6 +39,15 @@ def test_model_and_refinement_beside_an_effort_are_refused(given: dict[str, obje
         precode(channels(), noise_power=0.01, effort="slow")
 
 
+@pytest.mark.parametrize("effort", EFFORTS)
+def test_an_effort_is_not_ignored_by_another_scheme(effort: str) -> None:
+    with pytest.raises(NflaeError, match=f"effort='{effort}' applies to scheme='nflae' only; leave it out"):
+        precode(channels(), noise_power=0.01, effort=effort, scheme="rzf")
+    answer = CliRunner().invoke(main, ["precode", "in.mat", "-o", "out.mat", "--effort", effort, "--scheme", "zf"])
+    assert answer.exit_code == 2
+    assert f"--effort {effort} applies to --scheme nflae only; leave it out with zf." in answer.output
+
+
 def test_the_command_refuses_both_as_wrong_usage() -> None:
     answer = CliRunner().invoke(main, ["precode", "in.mat", "-o", "out.mat", "--effort", "fast", "--refine", "1"])
     assert answer.exit_code == 2

@@ -49,7 +49,7 @@ function [words, variables, program] = options(variables, arguments)
         words = [words, {['--', option], variable}];
       end
     elseif isnumeric(value)
-      words = [words, {['--', option], sprintf('%.17g', nflae.internal.number(value, name))}];
+      words = [words, {['--', option], shortest(nflae.internal.number(value, name))}];
     else
       words = [words, {['--', option], nflae.internal.text(value, name)}];
     end
@@ -64,4 +64,12 @@ function [words, variables, program] = options(variables, arguments)
     end
   end
   words = [words, flags];
+end
+
+function text = shortest(value)
+% Write a number in the fewest digits that give it back.
+  text = sprintf('%.15g', value);
+  if str2double(text) ~= value
+    text = sprintf('%.17g', value);
+  end
 end

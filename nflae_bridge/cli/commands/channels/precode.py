@@ -245,8 +245,9 @@ def _check_network_options(name: str, work: WorkOptions) -> None:
     """Refuse options of the network with another scheme, which would ignore them."""
     if name == NETWORK:
         return
-    for option, given in (("--refine", work.refine or None), ("--model", work.model if work.model != "auto" else None)):
-        if given is not None:
+    model = work.model if work.model != "auto" else None
+    for option, given in (("--effort", work.effort), ("--refine", work.refine), ("--model", model)):
+        if given:
             raise click.UsageError(f"{option} {given} applies to --scheme nflae only; leave it out with {name}.")
 
 
