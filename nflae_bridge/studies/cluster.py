@@ -210,6 +210,7 @@ def _connected(cluster: str) -> Iterator[Client]:
     require("distributed", "--cluster")
     processes = local_processes(cluster)
     import dask
+    import distributed  # noqa: F401 - before settings: its defaults, set on import, would be undone with them
 
     settings = {
         "distributed.comm.timeouts.connect": f"{_TIMEOUT_SECONDS}s",
@@ -275,8 +276,6 @@ def _check_versions(client: Client, cluster: str) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence Dask's log of lost workers and connections; failures are raised as errors."""
-    import distributed  # noqa: F401 - sets its loggers up when imported
-
     loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("distributed")]
     before = [logger.level for logger in loggers]
     for logger in loggers:

@@ -6,6 +6,7 @@ import csv
 import itertools
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -288,3 +289,21 @@ def test_evaluate_names_the_cluster_it_cant_reach(
     assert done.exit_code == 1
     expected = f"nflae: error: cluster {address}: cannot be reached; start `dask scheduler` there, or give local:N"
     assert done.stderr.splitlines() == [expected]
+
+
+def test_the_first_connection_leaves_the_defaults_of_dask() -> None:
+    script = """
+import dask
+from matlab_io.errors import NflaeError
+from nflae_bridge.studies import cluster
+
+cluster._TIMEOUT_SECONDS = 0.1
+try:
+    next(cluster.run_units(str, [1], "tcp://127.0.0.1:9"))
+except NflaeError as error:
+    print(error)
+print(dask.config.get("distributed.comm.require-encryption"))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert "cannot be reached" in done.stdout, done.stderr
+    assert done.stdout.endswith("\nNone\n"), done.stderr
