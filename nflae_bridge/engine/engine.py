@@ -74,6 +74,9 @@ class Engine:
         networks themselves; the guarantees on C4 and RZF then do not hold.
     backend
         Backend to use for every batch; None: the one that `select_backend` selects.
+    many_batches
+        Load the exported networks for the first batch instead of the second: every batch is then computed alike, to the
+        last bit.
 
     Raises
     ------
@@ -89,6 +92,7 @@ class Engine:
         refinements: int = 0,
         with_fallback: bool = True,
         backend: Backend | str | None = None,
+        many_batches: bool = False,
     ) -> None:
         self.checkpoint = checkpoint
         self.device = torch.device(device)
@@ -107,7 +111,9 @@ class Engine:
         self._comparison = Comparison(self.network, self._scores, with_fallback)
         captures = self.device.type == "cuda" or self.backend in (Backend.CUDA_GRAPHS, Backend.TRITON)
         by_torch = captures or self.backend is Backend.TORCH
-        self._near_field = NearFieldScores(self.network, None if by_torch else WavefrontGraph(checkpoint.folder))
+        wavefront = WavefrontGraph(checkpoint.folder)
+        self._powers.requested = wavefront.requested = many_batches
+        self._near_field = NearFieldScores(self.network, None if by_torch else wavefront)
         self._recorded: RecordedAnswers | None = None
         self._wavefront_kernel: WavefrontKernel | None = None
         if captures:

@@ -15,7 +15,9 @@ from simulator.downlink.precoding import Scheme
 from simulator.schemes import check_scheme, scheme
 
 
-def load_scheme(name: str, model: str = "auto", device: str = "auto", refinements: int = 0) -> Scheme:
+def load_scheme(
+    name: str, model: str = "auto", device: str = "auto", refinements: int = 0, many_batches: bool = False
+) -> Scheme:
     """Load a precoding scheme; for ``nflae``, the engine with a model.
 
     Parameters
@@ -28,6 +30,8 @@ def load_scheme(name: str, model: str = "auto", device: str = "auto", refinement
         Device that computes: ``auto``, ``cpu``, ``cuda`` or ``cuda:i``.
     refinements
         Number of WMMSE steps started from the network's answer.
+    many_batches
+        As for `nflae_bridge.engine.engine.Engine`.
 
     Returns
     -------
@@ -42,7 +46,7 @@ def load_scheme(name: str, model: str = "auto", device: str = "auto", refinement
         If the scheme or an option of it is unknown or a value is out of range; a `ValueError` too.
     """
     if check_scheme(name, ("nflae",)) == "nflae":
-        return load_network(model, device, refinements)
+        return load_network(model, device, refinements, many_batches)
     return classical_scheme(name, choose_device(device))
 
 
@@ -90,12 +94,12 @@ def cached_scheme(name: str, model: str = "auto", device: str = "auto", refineme
     return load_scheme(name, model, device, refinements)
 
 
-def load_network(model: str = "auto", device: str = "auto", refinements: int = 0) -> Engine:
+def load_network(model: str = "auto", device: str = "auto", refinements: int = 0, many_batches: bool = False) -> Engine:
     """Load the engine with a model.
 
     Parameters
     ----------
-    model, device, refinements
+    model, device, refinements, many_batches
         As for `load_scheme`.
 
     Returns
@@ -109,4 +113,4 @@ def load_network(model: str = "auto", device: str = "auto", refinements: int = 0
         If the model or the device is not available.
     """
     chosen = choose_device(device)
-    return Engine(load_model(model, chosen), chosen, refinements)
+    return Engine(load_model(model, chosen), chosen, refinements, many_batches=many_batches)

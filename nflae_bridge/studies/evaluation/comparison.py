@@ -116,6 +116,6 @@ class Comparison:
 @lru_cache(maxsize=8)
 def _engine(model: str, device: str, refine: int) -> Engine:
     """Load the network, once per process."""
-    engine = load_scheme("nflae", model, device, refine)
+    engine = load_scheme("nflae", model, device, refine, many_batches=True)
     assert isinstance(engine, Engine)
     return engine

@@ -130,11 +130,12 @@ class _Transceivers:
 @lru_cache(maxsize=8)
 def _transceivers(settings: Settings) -> _Transceivers:
     device = choose_device(settings.device)
-    schemes = {name: load_scheme(name, settings.model, str(device), settings.refine) for name in settings.schemes}
+    model = settings.model, str(device), settings.refine
+    schemes = {name: load_scheme(name, *model, many_batches=True) for name in settings.schemes}
     label = None
     if settings.alpha_c < 1:
         # Where C3 binds, all schemes use the same labels.
-        engine = schemes.get("nflae") or load_scheme("nflae", settings.model, str(device))
+        engine = schemes.get("nflae") or load_scheme("nflae", *model, many_batches=True)
         assert isinstance(engine, Engine)
         label = engine.near_field
     modulation = choose_modulation(settings.modulation, settings.code, settings.symbols)

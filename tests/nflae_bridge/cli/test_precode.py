@@ -278,3 +278,13 @@ def test_options_of_the_network_are_usage_errors_with_another_scheme(
     assert f"{words} applies to --scheme nflae only; leave it out with wmmse:iterations=5." in done.output
     assert not (tmp_path / "out.mat").exists()
     assert nflae(*command).exit_code == 0
+
+
+@pytest.mark.parametrize("scheme", ["nflae", "mrt"])
+def test_every_block_is_computed_alike(nflae: Run, write_mat: WriteMat, tmp_path: Path, scheme: str) -> None:
+    channels = random_channels(drops=5, antennas=32)
+    source, output = write_mat(np.concatenate([channels, channels])), tmp_path / "out.mat"
+    assert nflae("precode", source, "-o", output, "--batch", 5, "--scheme", scheme).exit_code == 0
+    found = load(output)
+    for name in ("power", "rate", "near_field_score"):
+        np.testing.assert_array_equal(found[name][:, :5], found[name][:, 5:], err_msg=name)

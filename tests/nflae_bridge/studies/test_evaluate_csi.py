@@ -11,8 +11,12 @@ import numpy.typing as npt
 import pytest
 
 from nflae_bridge import precode
+from nflae_bridge.files.blocks import Block
 from nflae_bridge.plots.evaluation import SweptScheme, distribution_figure, sweep_figure
+from nflae_bridge.studies.evaluation.comparison import Comparison, _engine
+from nflae_bridge.studies.evaluation.scoring import score_block
 from nflae_bridge.studies.intervals import mean_interval
+from simulator.downlink.budget import LinkBudget
 from tests.channel_files import Run, WriteMat, random_channels
 
 NOISE = 0.05
@@ -245,3 +249,10 @@ def test_the_figures_show_what_they_are_given() -> None:
     (band,) = axes.collections
     low = mean_interval([2.0, 2.1, 2.2]).low
     assert any(np.allclose(point, (10, low)) for point in band.get_paths()[0].vertices)
+
+
+def test_a_process_computes_its_first_block_like_the_next_ones() -> None:
+    comparison = Comparison(("nflae",), False, "tiny", "cpu", 0, LinkBudget(1.0, NOISE))
+    block = Block(0, np.ones(5, np.bool_), random_channels(drops=5, antennas=32))
+    _engine.cache_clear()
+    assert score_block(comparison, block).values == score_block(comparison, block).values

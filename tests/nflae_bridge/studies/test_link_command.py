@@ -10,6 +10,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +33,9 @@ from nflae_bridge.files.budget.choice import BudgetRequest, choose_budget
 from nflae_bridge.plots.link import error_rates_picture
 from nflae_bridge.plots.look import FigureLook, StatedSize
 from nflae_bridge.studies.link.source import FileDrops, ScenarioDrops
+from nflae_bridge.studies.link.sweep import Settings, Unit, _transceivers, run_unit
 from simulator.csi.models import CsiModel, parse_csi
+from simulator.link_level.counting import Tally
 from tests.channel_files import Run, WriteMat, random_channels
 from tests.warm_python import WarmProgram
 
@@ -212,6 +215,15 @@ def test_workers_change_nothing(link: Link, write_mat: WriteMat, warm_workers: N
     here = link(source, *QUICK, folder="here")
     there = link(source, *QUICK, "--cluster", "local:2", folder="there")
     assert (here / "link.csv").read_bytes() == (there / "link.csv").read_bytes()
+
+
+def test_a_process_computes_its_first_unit_like_the_next_ones() -> None:
+    settings = Settings(("nflae",), "qpsk", "none", 24)
+    unit = Unit(10.0, (0,), (ScenarioDrops("uav", 3, 32, 5, 0.0, seed=4).recipe(0),))
+    _transceivers.cache_clear()
+    (first,), (second,) = run_unit(settings, unit), run_unit(settings, unit)
+    for each in fields(Tally):
+        np.testing.assert_array_equal(*(getattr(done.tallies["nflae"], each.name) for done in (first, second)))
 
 
 def test_scenario_with_adaptive_modulation_noisy_csi_and_ofdm(link: Link) -> None:

@@ -125,22 +125,21 @@ def command(
         check_plot_drop(plotting, file)
         announce(file, choice, request.yes)
         from nflae_bridge.engine.devices import choose_device
-        from nflae_bridge.files.precode_file import drops_per_file_block, precode_file
+        from nflae_bridge.files.precode_file import precode_file
         from nflae_bridge.network.shipped import model_folder
 
         model = model_folder(work.model, (device := choose_device(work.device)).type).resolve().name
-        label_source, origin = _labels(file, labels, name if problem.is_plain else "", model, device)
         predictor = _predictor(file, prediction, device)
+        batch = _drops_per_block(file, work, predictor, problem, device)
+        many = file.drops > batch
+        label_source, origin = _labels(file, labels, name if problem.is_plain else "", model, device, many)
         # The output first, so that one that cannot be written is reported before the model is loaded.
         info = _info(file, choice, name, model, work.refine) | {"labels": origin} | prediction.info()
         results = _result_file(output, mat_version or file.version, file, info, problem)
-        scheme = _scheme(problem, name, work, str(device))
+        scheme = _scheme(problem, name, work, str(device), many)
         with_model = f" (model {model})" if problem.starts_from_network else ", an exact algorithm without a network,"
         fact("scheme", f"{name}{with_model if name == NETWORK else ''} on {device}")
         fact("labels", origin)
-        history = 1 if predictor is None else predictor.history
-        batch = work.batch or drops_per_file_block(file.users, file.antennas, history, device.type)
-        batch += -batch % problem.drops_together
         picture = None
         if plotting.plot is not None:  # before the work, so that a size without room for it is refused before
             shown = precode_drop_to_plot(plotting, file, name, scheme, budget, device, choice.noise, label_source)
@@ -187,14 +186,25 @@ def _checked_budget(
     return budget
 
 
-def _scheme(problem: PrecodingProblem, name: str, work: WorkOptions, device: str) -> Scheme:
+def _drops_per_block(
+    file: ChannelFile, work: WorkOptions, predictor: FilePredictor | None, problem: PrecodingProblem, device: torch.device
+) -> int:
+    """Return the number of drops per block, a multiple of those that are solved together."""
+    from nflae_bridge.files.precode_file import drops_per_file_block
+
+    history = 1 if predictor is None else predictor.history
+    batch = work.batch or drops_per_file_block(file.users, file.antennas, history, device.type)
+    return batch + -batch % problem.drops_together
+
+
+def _scheme(problem: PrecodingProblem, name: str, work: WorkOptions, device: str, many: bool) -> Scheme:
     """Load the scheme, or the algorithm of a problem with the network inside."""
     from nflae_bridge.engine.schemes import load_network, load_scheme
     from simulator.problems.dispatch import ProblemScheme
 
     if problem.is_plain:
-        return load_scheme(name, work.model, device, work.refine)
-    return ProblemScheme(problem, load_network(work.model, device, work.refine), name)
+        return load_scheme(name, work.model, device, work.refine, many)
+    return ProblemScheme(problem, load_network(work.model, device, work.refine, many), name)
 
 
 def _result_file(
@@ -273,7 +283,7 @@ def _predictor(file: ChannelFile, prediction: PredictionOptions, device: torch.d
 
 
 def _labels(
-    file: ChannelFile, wanted: str | None, name: str, model: str, device: torch.device
+    file: ChannelFile, wanted: str | None, name: str, model: str, device: torch.device, many: bool
 ) -> tuple[LabelSource, str]:
     """Return the source of the labels, and its name: the file, for a panel fitted waves, else the network."""
     from nflae_bridge.engine.schemes import load_network
@@ -285,7 +295,7 @@ def _labels(
     panel = stated_panel(file, wanted)
     if panel is not None:
         return fitted_labels(panel), describe_panel_labels(panel, file, wanted)
-    score = None if name == NETWORK else load_network("auto", str(device)).near_field_score
+    score = None if name == NETWORK else load_network("auto", str(device), many_batches=many).near_field_score
     return LabelSource(score=score), f"network (model {model})"
 
 
