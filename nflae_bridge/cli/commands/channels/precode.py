@@ -187,7 +187,11 @@ def _checked_budget(
 
 
 def _drops_per_block(
-    file: ChannelFile, work: WorkOptions, predictor: FilePredictor | None, problem: PrecodingProblem, device: torch.device
+    file: ChannelFile,
+    work: WorkOptions,
+    predictor: FilePredictor | None,
+    problem: PrecodingProblem,
+    device: torch.device,
 ) -> int:
     """Return the number of drops per block, a multiple of those that are solved together."""
     from nflae_bridge.files.precode_file import drops_per_file_block
