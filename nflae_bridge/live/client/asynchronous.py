@@ -13,12 +13,12 @@ from types import TracebackType
 from typing import Any, Unpack
 
 import numpy.typing as npt
-import zmq
 
 from matlab_io.result import Result
 from nflae_bridge.api.predict import PredictedChannels
 from nflae_bridge.live.client.connection import Connection, ServerAddress
 from nflae_bridge.live.client.history import History
+from nflae_bridge.live.client.links import ZeroMQLink
 from nflae_bridge.live.client.open_requests import OpenRequest, OpenRequests
 from nflae_bridge.live.client.prediction import make_prediction, prediction_of, then_precode
 from nflae_bridge.live.client.requests import (
@@ -81,7 +81,7 @@ class AsyncClient:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._process = os.getpid()
         self._closed = False
-        self._connection = Connection(self._server)
+        self._connection = Connection(self._server, ZeroMQLink(self._server))
 
     async def precode(
         self,
@@ -299,7 +299,7 @@ class AsyncClient:
                 self._process_socket()
                 return await opened.reply
         except TimeoutError:
-            raise self._server.no_answer(deadline, self._connection.established, self._connection.accepted) from None
+            raise self._connection.no_answer(deadline) from None
         finally:
             opened.reply.cancel()
             self._open.waiting.pop(request_id, None)
@@ -307,7 +307,7 @@ class AsyncClient:
                 if all(other.reply.done() for other in self._open.sent.values()):
                     self._reset()  # the end of the connection, which no other call needs, stops the server's work, too
                 elif isinstance(request, PrecodeRequest) and not self._closed:
-                    self._connection.send(encode_request(CancelRequest(request_id)))
+                    self._connection.link.send(encode_request(CancelRequest(request_id)))
 
     def _attach(self) -> None:
         """Connect within the running loop, unless it is done; raise BridgeError if another loop has the connection."""
@@ -317,7 +317,7 @@ class AsyncClient:
         if loop is self._loop and self._process == os.getpid():
             return
         if self._process != os.getpid():  # a child of fork: the connection is its parent's
-            self._connection = Connection(self._server)
+            self._connection = Connection(self._server, ZeroMQLink(self._server))
         elif self._loop is not None and not self._loop.is_closed():
             raise BridgeError("this client is in use in another event loop: make an AsyncClient in each loop")
         elif self._loop is not None:
@@ -328,7 +328,7 @@ class AsyncClient:
 
     def _watch(self, begin: bool) -> None:
         assert self._loop is not None
-        for descriptor in self._connection.descriptors:
+        for descriptor in self._connection.link.descriptors:
             if begin:
                 self._loop.add_reader(descriptor, self._process_socket)
             else:
@@ -360,6 +360,6 @@ class AsyncClient:
             self._open.resolve(reply)
         self._open.send(self._connection)
         # ZeroMQ's descriptors report changes, and any use of the socket may have consumed one.
-        if self._connection.is_ready(zmq.POLLIN):
+        if self._connection.link.can_receive():
             assert self._loop is not None
             self._loop.call_soon(self._process_socket)

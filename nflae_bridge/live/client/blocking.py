@@ -16,12 +16,12 @@ from types import TracebackType
 from typing import Any, Unpack
 
 import numpy.typing as npt
-import zmq
 
 from matlab_io.result import Result
 from nflae_bridge.api.predict import PredictedChannels
 from nflae_bridge.live.client.connection import MAX_LOSSES, Connection, ServerAddress
 from nflae_bridge.live.client.history import History
+from nflae_bridge.live.client.links import Link, blocking_link
 from nflae_bridge.live.client.prediction import make_prediction, prediction_of, then_precode
 from nflae_bridge.live.client.requests import (
     DEFAULT_TIMEOUT,
@@ -50,7 +50,7 @@ _CLOSE_SECONDS = 1.0  # a call in progress ends within one interval; in a signal
 @dataclass(frozen=True)
 class _State:
     lock: threading.Lock
-    connection: Connection
+    connection: Connection[Link]
 
 
 class Client:
@@ -335,14 +335,14 @@ class Client:
             raise BridgeError("this client is closed")
         own = self._states.get(os.getpid())
         if own is None:
-            made = _State(threading.Lock(), Connection(self._server))
+            made = _State(threading.Lock(), Connection(self._server, blocking_link(self._server)))
             own = self._states.setdefault(os.getpid(), made)
             if own is not made:  # another thread was first
                 made.connection.close()
         return own
 
     def _check_frame_limit(
-        self, connection: Connection, request: PrecodeRequest | StatusRequest, deadline: Deadline
+        self, connection: Connection[Link], request: PrecodeRequest | StatusRequest, deadline: Deadline
     ) -> None:
         if not needs_frame_limit(request):
             return
@@ -351,7 +351,9 @@ class Client:
             assert connection.frame_limit is not None
         check_frame_limit(request, connection.frame_limit)
 
-    def _exchange(self, connection: Connection, request: PrecodeRequest | StatusRequest, deadline: Deadline) -> Reply:
+    def _exchange(
+        self, connection: Connection[Link], request: PrecodeRequest | StatusRequest, deadline: Deadline
+    ) -> Reply:
         request_id = next(self._ids)
         losses = 0
         is_sent = False
@@ -362,11 +364,11 @@ class Client:
             while deadline.left > 0:
                 if self._closed:
                     raise BridgeError("this client was closed during the call")
-                if not is_sent and (connection.established or connection.is_ready(zmq.POLLOUT)):
+                if not is_sent and connection.link.can_send():
                     is_sent = connection.send_request(request, request_id, deadline)
                 seconds = min(_POLL_SECONDS, deadline.left)
                 if not is_sent:
-                    connection.wait(seconds)
+                    connection.link.wait(seconds)
                 reply = connection.receive(seconds if is_sent else 0.0)
                 if reply is not None and reply.id == request_id:
                     is_sent = False
@@ -377,12 +379,12 @@ class Client:
                     if losses == MAX_LOSSES:
                         connection.give_up()
                         raise self._server.connection_lost()
-            raise self._server.no_answer(deadline, connection.established, connection.accepted)
+            raise connection.no_answer(deadline)
         finally:
             if is_sent:  # without an answer: neither the request nor a late answer to it outlives the call
                 connection.reset()
 
-    def _count_loss(self, connection: Connection) -> bool:
+    def _count_loss(self, connection: Connection[Link]) -> bool:
         """Return whether the connection was lost since the last call; raise ConnectionLost if it is refused."""
         loss = connection.loss()
         if loss:

@@ -1,22 +1,20 @@
-"""Connect to a server: one socket that holds requests for a connected server only, and the events of its connection."""
+"""Exchange requests and replies with a server: its address and keys, its limits, and the memory shared with it."""
 
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import zmq
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.live.addresses import check_connectable, explain_failure, is_local
-from nflae_bridge.live.client.monitor import Monitor
+from nflae_bridge.live.client.links import Link
 from nflae_bridge.live.client.requests import Deadline, address_request, checked_seconds, convert
 from nflae_bridge.live.errors import BadRequest, ConnectionLost, NoAnswer, WireError
 from nflae_bridge.live.protocol.answers import decode_reply
-from nflae_bridge.live.protocol.headers import Frame
 from nflae_bridge.live.protocol.keys import read_key_pair, read_public_key
 from nflae_bridge.live.protocol.messages import PrecodeRequest, Reply, StatusRequest, TrackRequest
 from nflae_bridge.live.shared_memory.placement import place_request
@@ -27,15 +25,8 @@ MAX_LOSSES = 3  # connections per request
 _HEARTBEAT_MS = 2_000
 _HEARTBEAT_TIMEOUT_MS = 10_000
 _MAX_UNREAD = 1024
-_EVENTS = (
-    zmq.EVENT_HANDSHAKE_SUCCEEDED
-    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
-    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-    | zmq.EVENT_DISCONNECTED
-    | zmq.EVENT_CONNECTED
-    | zmq.EVENT_CLOSED
-)
+
+L_co = TypeVar("L_co", bound=Link, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -155,79 +146,57 @@ class ServerAddress:
         )
 
     def refusal(self, reason: str) -> ConnectionLost:
-        """Make the error of a connection that the server refuses, which ZeroMQ does not try again."""
+        """Make the error of a connection that the server refuses, which is not tried again."""
         return ConnectionLost(f"{self.address}: {reason}")
 
 
-class Connection:
-    """Hold the socket of a client and the monitor of its connection; no method blocks but `wait`.
+class Connection(Generic[L_co]):
+    """Exchange requests and replies with a server; no method blocks but `wait` and `receive`.
 
     Parameters
     ----------
     server : ServerAddress
         Server to connect to.
+    link : Link
+        Its link, which belongs to this object from now on.
 
     Attributes
     ----------
-    established : bool
-        The handshake with the server has succeeded.
-    accepted : bool
-        The last attempt to connect has reached a program, of whatever kind.
+    link : Link
+        The link.
     refused : bool
         The server refuses this client, or is none; a new attempt requires `reset`.
     frame_limit : float or None
         Largest frame that the server accepts, bytes; None until it is known, and after a loss.
-
-    Raises
-    ------
-    NflaeError
-        If the address or a key is unusable.
     """
 
-    def __init__(self, server: ServerAddress) -> None:
+    def __init__(self, server: ServerAddress, link: L_co) -> None:
         self._server = server
+        self.link = link
         self._leases: dict[str, Lease] = {}  # of the requests that the server may still work on
         self._pool: SegmentPool | None = None
-        self._open()
-
-    def _open(self) -> None:
-        self.established = self.accepted = False
         self.refused = False
         self.frame_limit: float | None = None
-        self._longest_wait = -1  # ms; none
-        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
-        self._events = Monitor(self._socket, _EVENTS)
-        try:
-            self._server.connect(self._socket)
-        except BaseException:
-            self.close()
-            raise
-
-    @property
-    def descriptors(self) -> tuple[int, int]:
-        """File descriptors that become readable when a message or an event may have arrived."""
-        return self._socket.FD, self._events.reader.FD
 
     def close(self) -> None:
         """Disconnect at once; everything unsent is discarded."""
-        self._drop_memory()
-        if not self._socket.closed:
-            self._events.close()
-            self._socket.close(linger=0)
+        self._forget_server()
+        self.link.close()
 
     def reset(self) -> None:
         """Replace the connection by a new one: unsent requests are discarded, the server ends its work on sent ones."""
-        self.close()
-        self._open()
+        self._forget_server()
+        self.refused = False
+        self.link.reset()
 
-    def is_ready(self, flag: int) -> bool:
-        """Return whether the socket can send (``zmq.POLLOUT``) or receive (``zmq.POLLIN``) without waiting."""
-        return bool(_state(self._socket) & flag)
+    def no_answer(self, deadline: Deadline) -> NoAnswer:
+        """Make the error of a request whose deadline has passed."""
+        return self._server.no_answer(deadline, self.link.established, self.link.accepted)
 
     def use_status(self, status: dict[str, Any]) -> None:
         """Take the limit of a frame, and the offer of shared memory, from the status of the server."""
+        self._forget_server()
         self.frame_limit = _frame_limit(status)
-        self._drop_memory()
         self._pool = self._server.offered_memory(status)
 
     def send_request(self, request: PrecodeRequest | StatusRequest, request_id: str, deadline: Deadline) -> bool:
@@ -246,18 +215,10 @@ class Connection:
         lease, reference = None, None
         if self._pool is not None and isinstance(request, PrecodeRequest) and not isinstance(request, TrackRequest):
             lease, reference = place_request(self._pool, request)
-        if not self.send(address_request(request, request_id, deadline, reference)):
+        if not self.link.send(address_request(request, request_id, deadline, reference)):
             return False
         if lease is not None:
             self._leases[request_id] = lease
-        return True
-
-    def send(self, frames: list[Frame]) -> bool:
-        """Send a message; return False if no server is connected."""
-        try:
-            self._socket.send_multipart(frames, zmq.NOBLOCK)
-        except zmq.Again:
-            return False
         return True
 
     def receive(self, seconds: float = 0.0) -> Reply | None:
@@ -272,30 +233,12 @@ class Connection:
         -------
         Reply or None
         """
-        flags: int = zmq.NOBLOCK
-        if seconds > 0:
-            flags = 0
-            self._limit_wait(max(1, int(1e3 * seconds)))
-        while True:
+        while (frames := self.link.receive(seconds)) is not None:
             try:
-                return self._released(decode_reply(self._message(flags), self._memory_of))
-            except zmq.Again:
-                return None
+                return self._released(decode_reply(frames, self._memory_of))
             except WireError:
-                flags = zmq.NOBLOCK
-
-    def _message(self, flags: int) -> list[Frame]:
-        """Return the frames of the next message; `recv_multipart` reads an option of the socket for each of them."""
-        frames: list[Frame] = []
-        while True:
-            frame = self._socket.recv(flags, copy=False)
-            frames.append(frame.bytes)
-            if not frame.more:
-                return frames
-
-    def _limit_wait(self, milliseconds: int) -> None:
-        if milliseconds != self._longest_wait:
-            self._longest_wait = self._socket.rcvtimeo = milliseconds
+                seconds = 0.0
+        return None
 
     def _memory_of(self, request_id: str | None) -> Bytes:
         """Return the segment of an outstanding request."""
@@ -316,15 +259,16 @@ class Connection:
             array.flags.writeable = False
         return replace(reply, arrays=copied)
 
+    def _forget_server(self) -> None:
+        """Forget what the server has stated."""
+        self.frame_limit = None
+        self._drop_memory()
+
     def _drop_memory(self) -> None:
         self._leases.clear()
         if self._pool is not None:
             self._pool.close()
             self._pool = None
-
-    def wait(self, seconds: float) -> None:
-        """Wait until the socket can send or receive, at most a time, s."""
-        self._socket.poll(max(1, int(1e3 * seconds)), zmq.POLLIN | zmq.POLLOUT)
 
     def loss(self) -> str | None:
         """Return the loss of the connection since the last call.
@@ -332,49 +276,20 @@ class Connection:
         Returns
         -------
         str or None
-            None for no loss, the empty string for a connection that ZeroMQ makes again, else the reason for which the
-            server refuses this client; ZeroMQ does not try again, so the next call must reset the connection.
+            None for no loss, the empty string for a connection that is made again, else the reason for which the
+            server refuses this client; there is no further attempt, so the next call must reset the connection.
         """
-        found: str | None = None
-        refused = ""
-        retried = False
-        for event, _ in self._events.read():
-            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                self.established, retried = True, False
-            elif event in (zmq.EVENT_CONNECTED, zmq.EVENT_CLOSED):  # the latter where nothing accepts it
-                self.accepted = event == zmq.EVENT_CONNECTED
-            elif event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-                retried = True
-            elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-                refused = "the server refuses this client's key: put its NAME.key into the folder of --client-keys"
-            elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
-                refused = self._mismatch()
-            elif event == zmq.EVENT_DISCONNECTED:
-                found = ""
-                if not self.established and not retried:
-                    refused = refused or "the program at this address is not `nflae serve`: check host and port"
-                self.established, self.frame_limit = False, None
-                self._drop_memory()
-        if refused:
+        found = self.link.loss()
+        if found is not None:
+            self._forget_server()
+        if found:
             self.give_up()
-        return refused or found
+        return found
 
     def give_up(self) -> None:
-        """Connect no more until `reset`: ZeroMQ would try again for ever, fifty times a second."""
+        """Connect no more until `reset`."""
         self.refused = True
-        with suppress(zmq.ZMQError):  # it has ended the connection itself
-            self._socket.disconnect(self._server.address)
-
-    def _mismatch(self) -> str:
-        if self._server.server_key is None:
-            return "the server requires keys, or is not `nflae serve`: give server_key and client_key"
-        return "the server has no keys, or is not `nflae serve`: leave out server_key and client_key"
-
-
-def _state(socket: zmq.Socket[bytes]) -> int:
-    events = socket.getsockopt(zmq.EVENTS)
-    assert isinstance(events, int)
-    return events
+        self.link.give_up()
 
 
 def _frame_limit(status: dict[str, Any]) -> float:

@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import zmq
-
 from nflae_bridge.live.client.connection import MAX_LOSSES, Connection
+from nflae_bridge.live.client.links import Link
 from nflae_bridge.live.client.requests import Deadline, payload_bytes
 from nflae_bridge.live.errors import BridgeError
 from nflae_bridge.live.protocol.messages import PrecodeRequest, Reply, StatusRequest
@@ -105,7 +104,7 @@ class OpenRequests:
         self.waiting = {name: opened for name, opened in both.items() if not opened.reply.done()}
         self.sent = {}
 
-    def send(self, connection: Connection) -> None:
+    def send(self, connection: Connection[Link]) -> None:
         """Send the requests that wait, as many as the connection takes and the limits of outstanding ones allow.
 
         Parameters
@@ -114,7 +113,7 @@ class OpenRequests:
             The connection.
         """
         outstanding = sum(opened.size for opened in self.sent.values())
-        while self.waiting and len(self.sent) < _MAX_OUTSTANDING and connection.is_ready(zmq.POLLOUT):
+        while self.waiting and len(self.sent) < _MAX_OUTSTANDING and connection.link.can_send():
             request_id, opened = next(iter(self.waiting.items()))
             if self.sent and outstanding + opened.size > _MAX_OUTSTANDING_BYTES:
                 return

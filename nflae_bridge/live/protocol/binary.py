@@ -1,4 +1,4 @@
-"""Convert arrays to the bytes of frames and back."""
+"""Convert arrays to the bytes of frames and back, and compute the sizes of the frames that a header announces."""
 
 from __future__ import annotations
 
@@ -10,9 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from nflae_bridge.live.errors import WireError
+from nflae_bridge.live.protocol.headers import (
+    CancelHeader,
+    Frame,
+    PrecodeHeader,
+    PredictHeader,
+    RequestHeader,
+    StatusHeader,
+)
+from nflae_bridge.live.protocol.track_header import TrackHeader
 
 Array = npt.NDArray[Any]
-Frame = bytes | memoryview
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "complex64": np.dtype("<c8"),
@@ -79,3 +87,47 @@ def little_endian(array: Array) -> Frame:
         array = array.copy()  # a view would keep the arrays of its whole batch until the client has read it
     raw: memoryview = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
     return raw
+
+
+def announced_bytes(header: RequestHeader) -> list[int]:
+    """Return the sizes of the frames that follow a header.
+
+    Parameters
+    ----------
+    header : PrecodeHeader, PredictHeader, TrackHeader, StatusHeader or CancelHeader
+        Header of a request.
+
+    Returns
+    -------
+    list of int
+        Sizes, bytes.
+    """
+    if isinstance(header, StatusHeader | CancelHeader):
+        return []
+    if isinstance(header, TrackHeader):
+        return header.frame_bytes
+    sizes = [channel_bytes(header)] if header.memory is None else []
+    if isinstance(header, PredictHeader):
+        return [*sizes, header.shape[1] * header.ahead] if header.near_field is True else sizes
+    drops, users, _, _ = header.sizes
+    if header.near_field is True:
+        sizes.append(drops * users)
+    if header.weights is True:
+        sizes.append(8 * drops * users)
+    return sizes
+
+
+def channel_bytes(header: PrecodeHeader | PredictHeader) -> int:
+    """Return the size of the channels that a header announces.
+
+    Parameters
+    ----------
+    header : PrecodeHeader or PredictHeader
+        Header.
+
+    Returns
+    -------
+    int
+        Size, bytes.
+    """
+    return math.prod(header.shape) * DTYPES[header.dtype].itemsize

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from nflae_bridge.live.errors import WireError
+from nflae_bridge.live.protocol.binary import channel_bytes
 from nflae_bridge.live.protocol.headers import (
     ArrayDescription,
     MemoryReference,
     PrecodeHeader,
     PredictHeader,
 )
-from nflae_bridge.live.protocol.sizes import channel_bytes
 from nflae_bridge.live.shared_memory.segment import aligned
 
 SMALL_BYTES = 64 << 10

@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 
 from nflae_bridge.live.errors import WireError
-from nflae_bridge.live.protocol.binary import DTYPES, Frame, little_endian, read_array
+from nflae_bridge.live.protocol.binary import DTYPES, little_endian, read_array
+from nflae_bridge.live.protocol.headers import Frame
 from nflae_bridge.live.protocol.messages import TrackOptions, TrackRequest
 from nflae_bridge.live.protocol.track_header import LINE, NEGATIVE_POWERS, TRACK_NAMES, TrackHeader, seems_swapped
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from nflae_bridge.live.errors import WireError
+from nflae_bridge.live.protocol.binary import announced_bytes
 from nflae_bridge.live.protocol.headers import (
     CancelHeader,
     Frame,
@@ -15,7 +16,6 @@ from nflae_bridge.live.protocol.headers import (
     decode_request_header,
 )
 from nflae_bridge.live.protocol.messages import PrecodeRequest, stated_problem
-from nflae_bridge.live.protocol.sizes import announced_bytes
 from nflae_bridge.live.server.computation.costs import CostModel
 from nflae_bridge.live.server.computation.device import Device
 from nflae_bridge.live.server.computation.micro_batches import BatchKey, Job, ProblemKey, TrackKey, announced_key

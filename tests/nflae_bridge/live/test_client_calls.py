@@ -20,7 +20,8 @@ from zmq.utils.monitor import recv_monitor_message
 from nflae_bridge import AsyncClient, Client, Result, precode
 from nflae_bridge.live import errors as bridge
 from nflae_bridge.live.client import open_requests
-from nflae_bridge.live.client.connection import Connection, ServerAddress
+from nflae_bridge.live.client.connection import ServerAddress
+from nflae_bridge.live.client.links import PlainLink, ZeroMQLink
 from nflae_bridge.live.client.requests import Deadline
 from tests.nflae_bridge.live.gnuradio.relays import wait_until
 from tests.nflae_bridge.live.live_server import LiveServer
@@ -29,6 +30,12 @@ from tests.nflae_bridge.live.test_server import channels
 from tests.sockets import bounded_context
 
 PATIENCE = 60.0  # s, for what should take far less: the machine may be busy
+
+
+@pytest.fixture(params=[PlainLink, ZeroMQLink])
+def link(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have clients use one kind of link and the other, whatever the address."""
+    monkeypatch.setattr("nflae_bridge.live.client.blocking.blocking_link", request.param)
 
 
 class Scripted:
@@ -155,6 +162,7 @@ def test_calls_to_an_absent_server_leave_nothing(kind: str, free_port: int) -> N
 # Deadlines
 
 
+@pytest.mark.usefixtures("link")
 def test_the_wait_for_other_threads_counts() -> None:
     with Scripted(never) as server, Client(server.address, timeout=PATIENCE) as client:
         holder = threading.Thread(target=lambda: failure_of(client))
@@ -170,6 +178,7 @@ def test_the_wait_for_other_threads_counts() -> None:
         assert len(server.headers) == 1
 
 
+@pytest.mark.usefixtures("link")
 def test_the_server_is_given_the_time_that_is_left() -> None:
     def answer(header: dict[str, Any]) -> dict[str, Any]:
         is_enough = len(server.headers) >= 3 and header["deadline_ms"] < 1e3 * PATIENCE - 200
@@ -186,6 +195,7 @@ def test_the_server_is_given_the_time_that_is_left() -> None:
 # Calls that end early end the server's work
 
 
+@pytest.mark.usefixtures("link")
 def test_a_call_without_answer_ends_its_connection() -> None:
     with Scripted(never) as server, Client(server.address) as client:
         with pytest.raises(bridge.NoAnswer, match="it is connected"):
@@ -264,6 +274,7 @@ def test_a_cancelled_asyncio_call_beside_others_is_cancelled_on_the_server() -> 
     assert names["cancel"] == names["precode"]
 
 
+@pytest.mark.usefixtures("link")
 def test_close_ends_a_call_of_another_thread() -> None:
     failures: list[str] = []
     with Scripted(never) as server:
@@ -300,6 +311,7 @@ def closing_peer() -> Iterator[tuple[str, list[float]]]:
         thread.join(PATIENCE)
 
 
+@pytest.mark.usefixtures("link")
 def test_a_client_that_has_given_up_connects_no_more() -> None:
     with closing_peer() as (address, times), Client(address, timeout=PATIENCE) as client:
         for _ in range(2):  # the next call tries again
@@ -365,6 +377,7 @@ def test_outstanding_requests_are_limited(monkeypatch: pytest.MonkeyPatch) -> No
             assert asyncio.run(run(server, drops)) == number
 
 
+@pytest.mark.usefixtures("link")
 def test_a_busy_server_is_sent_the_request_again() -> None:
     def answer(header: dict[str, Any]) -> dict[str, Any]:
         return refusal(header, "busy") if len(server.headers) < 4 else ok(header, model="free")
@@ -382,6 +395,7 @@ def test_a_busy_server_is_sent_the_request_again() -> None:
 # Processes and event loops
 
 
+@pytest.mark.usefixtures("link")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_of_fork_connects_anew() -> None:
     def answer(header: dict[str, Any]) -> dict[str, Any] | None:
@@ -511,6 +525,7 @@ def test_far_more_users_than_antennas_are_refused_unless_their_axis_is_named(axe
             client.precode(channels(1, 16, 2), timeout=0.01)
 
 
+@pytest.mark.usefixtures("link")
 def test_a_request_beyond_the_server_s_limit_is_not_sent() -> None:
     def answer(header: dict[str, Any]) -> dict[str, Any]:
         assert header["op"] == "status"
@@ -546,14 +561,21 @@ def test_more_requests_than_the_queue_holds() -> None:
     np.testing.assert_allclose([result.power[0] for result in results], expected.power, rtol=1e-5)
 
 
-def test_a_program_of_another_kind_is_told_from_an_absent_server() -> None:
+@pytest.mark.parametrize("kind", [PlainLink, ZeroMQLink])
+def test_a_program_of_another_kind_is_told_from_an_absent_server(kind: type[PlainLink] | type[ZeroMQLink]) -> None:
+    def follows(accepted: bool) -> bool:
+        link.wait(0.01)
+        link.loss()
+        return link.accepted is accepted
+
     with socket.create_server(("127.0.0.1", 0)) as silent:
         server = ServerAddress(f"tcp://127.0.0.1:{silent.getsockname()[1]}", 1.0, None, None)
-        connection = Connection(server)
-        wait_until(lambda: connection.loss() is None and connection.accepted)
+        link = kind(server)
+        wait_until(lambda: follows(True))
         silent.accept()[0].close()
-    wait_until(lambda: connection.loss() is None and not connection.accepted)
-    connection.close()
+    wait_until(lambda: follows(False))
+    assert not link.established
+    link.close()
     for accepted, found in (
         (True, "a program accepted the connection, and completed no handshake"),
         (False, "nothing accepted the connection"),

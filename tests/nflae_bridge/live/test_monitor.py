@@ -13,7 +13,7 @@ import pytest
 import zmq
 
 from nflae_bridge import AsyncClient, Client
-from nflae_bridge.live.client.monitor import Monitor
+from nflae_bridge.live.client.links.monitor import Monitor
 from tests.nflae_bridge.live.test_client_calls import PATIENCE, Scripted, closing_peer, in_child, ok, until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")

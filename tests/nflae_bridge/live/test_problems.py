@@ -16,10 +16,10 @@ import zmq
 from matlab_io.result import OPTIONAL_ARRAYS, RESULT_ARRAYS, RESULT_NAMES, Result
 from nflae_bridge import AsyncClient, Client, precode
 from nflae_bridge.live.errors import BadRequest, TooLarge, WireError
+from nflae_bridge.live.protocol.binary import announced_bytes
 from nflae_bridge.live.protocol.frames import decode_request, encode_request
 from nflae_bridge.live.protocol.headers import decode_request_header
 from nflae_bridge.live.protocol.messages import PLAIN, PrecodeRequest
-from nflae_bridge.live.protocol.sizes import announced_bytes
 from nflae_bridge.live.server.computation.costs import CostModel
 from nflae_bridge.live.server.computation.micro_batches import announced_key, batch_key
 from nflae_bridge.live.server.computation.problems import trial_name

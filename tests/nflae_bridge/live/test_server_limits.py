@@ -24,6 +24,7 @@ from nflae_bridge.live.log import EventLog
 from nflae_bridge.live.protocol.frames import decode_request
 from nflae_bridge.live.protocol.headers import Frame
 from nflae_bridge.live.protocol.messages import PLAIN, PrecodeRequest
+from nflae_bridge.live.protocol.zmtp import ProtocolViolation, Reader, encode_message
 from nflae_bridge.live.server.admission import Admission
 from nflae_bridge.live.server.computation.answer import Answer
 from nflae_bridge.live.server.computation.costs import LARGE_TRIAL, SMALL_TRIAL, CostModel
@@ -34,7 +35,6 @@ from nflae_bridge.live.server.computation.shares import Shares
 from nflae_bridge.live.server.computation.worker import Worker
 from nflae_bridge.live.server.settings import ServerSettings
 from nflae_bridge.live.server.transport.connections import Connections
-from nflae_bridge.live.server.transport.zmtp import ProtocolViolation, Reader, encode_message
 from simulator.problems.problem import PrecodingProblem
 from tests.channel_files import random_channels
 

@@ -15,7 +15,7 @@ import zmq
 from matlab_io.result import Result
 from nflae_bridge.api.predict import PredictedChannels
 from nflae_bridge.live.client.connection import ServerAddress
-from nflae_bridge.live.client.monitor import Monitor
+from nflae_bridge.live.client.links.monitor import Monitor
 from nflae_bridge.live.errors import BridgeError, ConnectionLost, NoAnswer, ServerBusy, ServerFault, ServerStopping
 from nflae_bridge.live.gnuradio.counts import Counts
 

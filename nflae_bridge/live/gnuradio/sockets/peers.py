@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import zmq
 
-from nflae_bridge.live.client.monitor import Monitor
+from nflae_bridge.live.client.links.monitor import Monitor
 from nflae_bridge.live.gnuradio.sockets.endpoints import BLOCKS, Endpoint, Socket
 from nflae_bridge.live.gnuradio.sockets.zmtp import socket_type_at
 

@@ -7,7 +7,6 @@ Here a large frame is admitted before it is received, and every peer has the sam
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import select
 import socket as sockets
@@ -18,17 +17,16 @@ from collections.abc import Sequence
 
 from nflae_bridge.live.log import EventLog
 from nflae_bridge.live.protocol.headers import Frame
+from nflae_bridge.live.protocol.zmtp import GREETING, ProtocolViolation, Reader, encode_message, send_some
 from nflae_bridge.live.server.transport.interface import Delivery, Gate
 from nflae_bridge.live.server.transport.key_guard import KeyGuard
 from nflae_bridge.live.server.transport.listeners import Listener
-from nflae_bridge.live.server.transport.zmtp import GREETING, ProtocolViolation, Reader, encode_message
 
 _READ_BYTES = 64 << 10
 _LARGE_READ_BYTES = 512 << 10
 _MESSAGES_PER_PEER = 4  # in a turn
 _MESSAGES_PER_TURN = 64
 _EVENTS_PER_TURN = 64
-_PARTS_PER_CALL = 64
 _MAX_CONNECTIONS = 512
 _HANDSHAKE_SECONDS = 10.0
 _STALLED_SECONDS = 60.0  # instead, for a peer that is not read because it leaves its answers unread
@@ -340,21 +338,13 @@ class Connections:
     def _flush(self, connection: _Connection) -> None:
         """Send as much as the system takes, keep the rest."""
         self._unsent.pop(connection, None)
-        outbox = connection.outbox
         try:
-            while outbox:
-                sent = connection.socket.sendmsg(list(itertools.islice(outbox, _PARTS_PER_CALL)))
-                connection.unread -= sent
-                self._unread -= sent
-                while outbox and sent >= len(outbox[0]):
-                    sent -= len(outbox.popleft())
-                if sent:
-                    outbox[0] = outbox[0][sent:]
-        except BlockingIOError:
-            pass
+            sent = send_some(connection.socket, connection.outbox)
         except OSError:
             self._drop(connection)
             return
+        connection.unread -= sent
+        self._unread -= sent
         self._update_mask(connection)
 
     def _update_mask(self, connection: _Connection) -> None:

@@ -5,42 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.protocol.headers import Frame
+from nflae_bridge.live.protocol.zmtp import FrameGate
 from nflae_bridge.live.server.transport.key_guard import KeyGuard
 
 Delivery = Literal["sent", "disconnected", "unread"]
 
 
-class Gate(Protocol):
-    """Decide on messages before they are received."""
-
-    def admit(self, message: list[Frame], size: int) -> bool:
-        """Return whether to receive a large frame.
-
-        Parameters
-        ----------
-        message : list of bytes or memoryview
-            Identity of the client, and the frames that have arrived.
-        size : int
-            Size of the next frame, bytes.
-
-        Returns
-        -------
-        bool
-            False for a refusal, which has been answered.
-        """
-
-    def reject(self, message: list[Frame], error: WireError) -> None:
-        """Answer a message that is not received completely with an error.
-
-        Parameters
-        ----------
-        message : list of bytes or memoryview
-            Identity of the client, and the frames that have arrived.
-        error : WireError
-            Fault.
-        """
+class Gate(FrameGate, Protocol):
+    """Decide on messages before they are received, and note the end of their peers."""
 
     def disconnected(self, identity: bytes) -> None:
         """Note that a peer is gone."""

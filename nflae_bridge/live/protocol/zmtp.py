@@ -1,6 +1,6 @@
 """Parse and write ZMTP 3.1, the protocol of ZeroMQ's connections, within limits on all that a peer can send.
 
-Only what a ROUTER socket of mechanism NULL needs is implemented. Sockets are not part of this module.
+Only what ROUTER and DEALER sockets of mechanism NULL need is implemented.
 
 References
 ----------
@@ -9,38 +9,101 @@ ZeroMQ RFC 23 and 37, rfc.zeromq.org.
 
 from __future__ import annotations
 
+import itertools
+import socket as sockets
 import struct
+from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.protocol.headers import Frame
-from nflae_bridge.live.server.transport.interface import Gate
 
 GREETING = b"\xff" + bytes(7) + b"\x01\x7f" + b"\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)
 
 _MORE, _LONG, _COMMAND = 1, 2, 4
 _MAX_COMMAND = 4096
-_PEER_TYPES = (b"REQ", b"DEALER", b"ROUTER")
-_MAX_FRAMES = 11  # of a message: an envelope of 8, header, channels, labels
 _MAX_DISCARDED_FRAMES = 4096  # of a message that is refused
 # Frames of a message are kept without admission up to this sum of their sizes.
 SMALL_BYTES = 64 << 10
 _JOINED_BYTES = 16 << 10
+_PARTS_PER_CALL = 64
 _DISCARDED = memoryview(bytearray(256 << 10))
+
+
+@dataclass(frozen=True)
+class Role:
+    """Hold what the end of a connection is.
+
+    Parameters
+    ----------
+    kind : bytes
+        Type of its socket.
+    peers : tuple of bytes
+        Types of socket that it accepts.
+    max_frames : int
+        Largest number of frames of a message.
+    """
+
+    kind: bytes
+    peers: tuple[bytes, ...]
+    max_frames: int
+
+
+SERVER = Role(b"ROUTER", (b"REQ", b"DEALER", b"ROUTER"), 11)  # an envelope of 8, header, channels, labels
+CLIENT = Role(b"DEALER", (b"ROUTER", b"DEALER", b"REP"), 64)
+
+
+class FrameGate(Protocol):
+    """Decide on large frames before they are received."""
+
+    def admit(self, message: list[Frame], size: int) -> bool:
+        """Return whether to receive a large frame.
+
+        Parameters
+        ----------
+        message : list of bytes or memoryview
+            Identity of the peer, and the frames that have arrived.
+        size : int
+            Size of the next frame, bytes.
+
+        Returns
+        -------
+        bool
+            False for a refusal, which has been answered.
+        """
+
+    def reject(self, message: list[Frame], error: WireError) -> None:
+        """Answer a message that is not received completely with an error.
+
+        Parameters
+        ----------
+        message : list of bytes or memoryview
+            Identity of the peer, and the frames that have arrived.
+        error : WireError
+            Fault.
+        """
 
 
 class ProtocolViolation(Exception):
     """Report a peer whose connection has to be closed."""
 
 
+class NoZeroMQ(ProtocolViolation):
+    """Report a peer that does not speak the protocol at all."""
+
+
+class OtherMechanism(ProtocolViolation):
+    """Report a peer with another security mechanism than NULL."""
+
+
 def _command(name: bytes, data: bytes) -> bytes:
     body = bytes([len(name)]) + name + data
     return bytes([_COMMAND, len(body)]) + body
-
-
-_READY = _command(b"READY", b"\x0bSocket-Type" + struct.pack(">I", 6) + b"ROUTER")
 
 
 class Reader:
@@ -52,8 +115,10 @@ class Reader:
         Largest frame; a larger one is a violation.
     identity : bytes
         Identity of the peer, put before its frames for the gate.
-    gate : Gate
+    gate : FrameGate
         Admission of large frames, before they are received. A message that is refused is read and discarded.
+    role : Role
+        What this end of the connection is.
 
     Attributes
     ----------
@@ -63,10 +128,11 @@ class Reader:
         The handshake is complete.
     """
 
-    def __init__(self, max_frame_bytes: int, identity: bytes, gate: Gate) -> None:
+    def __init__(self, max_frame_bytes: int, identity: bytes, gate: FrameGate, role: Role = SERVER) -> None:
         self._max_frame_bytes = max_frame_bytes
         self._identity = identity
         self._gate = gate
+        self._role = role
         self._buffer = b""
         self._at = 0
         self._greeted = False
@@ -149,15 +215,16 @@ class Reader:
     def _read_greeting(self) -> bool:
         seen = self._buffer[self._at : self._at + len(GREETING)]
         if seen[:1] not in (b"", b"\xff") or (len(seen) > 9 and not seen[9] & 1) or (len(seen) > 10 and seen[10] < 3):
-            raise ProtocolViolation("not a ZeroMQ peer of version 4 or later")
+            raise NoZeroMQ("not a ZeroMQ peer of version 4 or later")
         if len(seen) < len(GREETING):
             return False
         mechanism = seen[12:32].rstrip(b"\0")
         if mechanism != b"NULL":
-            raise ProtocolViolation(f"mechanism {mechanism[:20].decode('ascii', 'replace')}: this server has no keys")
+            raise OtherMechanism(f"mechanism {mechanism[:20].decode('ascii', 'replace')}: this server has no keys")
         self._at += len(GREETING)
         self._greeted = True
-        self.replies += _READY
+        kind = self._role.kind
+        self.replies += _command(b"READY", b"\x0bSocket-Type" + struct.pack(">I", len(kind)) + kind)
         return True
 
     def _read_frame(self) -> bytes | bool | None:
@@ -196,8 +263,9 @@ class Reader:
             raise ProtocolViolation(reason)
         if self._count >= _MAX_DISCARDED_FRAMES:
             raise ProtocolViolation(f"more than {_MAX_DISCARDED_FRAMES} frames in a message")
-        if self._count >= _MAX_FRAMES and not self._refused:
-            fault = WireError("bad_request", f"more than {_MAX_FRAMES} frames: see the protocol for those of a request")
+        most = self._role.max_frames
+        if self._count >= most and not self._refused:
+            fault = WireError("bad_request", f"more than {most} frames: see the protocol for those of a request")
             self._gate.reject([self._identity, *self._frames], fault)
             self._refused, self._frames = True, []
 
@@ -223,7 +291,7 @@ class Reader:
         name, data = body[1 : 1 + body[0]] if body else b"", body[1 + body[0] :] if body else b""
         if name == b"READY" and not self.is_ready:
             kind = _metadata(data).get(b"socket-type", b"")
-            if kind not in _PEER_TYPES:
+            if kind not in self._role.peers:
                 shown = kind[:10].decode("ascii", "replace")
                 raise ProtocolViolation(f"a peer of socket type {shown!r}: connect a REQ or a DEALER")
             self.is_ready = True
@@ -271,3 +339,35 @@ def encode_message(frames: Sequence[Frame]) -> list[Frame]:
             parts += [b"".join(joined), frame]
             joined = []
     return [*parts, b"".join(joined)] if joined else parts
+
+
+def send_some(socket: sockets.socket, outbox: deque[memoryview]) -> int:
+    """Send as many of the bytes that wait as the system takes without blocking, and remove them.
+
+    Parameters
+    ----------
+    socket : socket.socket
+        Non-blocking socket.
+    outbox : deque of memoryview
+        Bytes that wait.
+
+    Returns
+    -------
+    int
+        Bytes sent.
+
+    Raises
+    ------
+    OSError
+        If the connection has ended.
+    """
+    total = 0
+    with suppress(BlockingIOError):
+        while outbox:
+            sent = socket.sendmsg(list(itertools.islice(outbox, _PARTS_PER_CALL)))
+            total += sent
+            while outbox and sent >= len(outbox[0]):
+                sent -= len(outbox.popleft())
+            if sent:
+                outbox[0] = outbox[0][sent:]
+    return total
