@@ -69,6 +69,9 @@ class Client:
         The server's NAME.key and the client's NAME.key_secret; both or neither.
     shared_memory : bool
         Large arrays go through shared memory where the server offers it: on the same host, without keys.
+    busy_poll : float
+        Time for which a call polls for its answer without sleeping, s, at most 1: the answer arrives sooner, and the
+        processor of the client is busy meanwhile.
 
     Raises
     ------
@@ -89,8 +92,9 @@ class Client:
         server_key: Path | None = None,
         client_key: Path | None = None,
         shared_memory: bool = True,
+        busy_poll: float = 0.0,
     ) -> None:
-        self._server = ServerAddress(address, timeout, server_key, client_key, shared_memory)
+        self._server = ServerAddress(address, timeout, server_key, client_key, shared_memory, busy_poll)
         self._ids = request_ids()
         self._closed = False
         self._states: dict[int, _State] = {}

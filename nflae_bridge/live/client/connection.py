@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -25,6 +26,7 @@ MAX_LOSSES = 3  # connections per request
 _HEARTBEAT_MS = 2_000
 _HEARTBEAT_TIMEOUT_MS = 10_000
 _MAX_UNREAD = 1024
+_LONGEST_BUSY_POLL = 1.0  # s, as of `nflae serve`
 
 L_co = TypeVar("L_co", bound=Link, covariant=True)
 
@@ -43,12 +45,14 @@ class ServerAddress:
         The server's NAME.key and the client's NAME.key_secret; both or neither.
     shared_memory : bool
         Large arrays go through shared memory where the server offers it.
+    busy_poll : float
+        Time for which a call polls for its answer without sleeping, s.
 
     Raises
     ------
     BadRequest
-        If an argument is of another type, the timeout is not a positive finite number, the address is malformed, or
-        only one key is given.
+        If an argument is of another type, the timeout is not a positive finite number, `busy_poll` is out of range, the
+        address is malformed, or only one key is given.
     """
 
     address: str
@@ -56,6 +60,7 @@ class ServerAddress:
     server_key: Path | None
     client_key: Path | None
     shared_memory: bool = True
+    busy_poll: float = 0.0
 
     def __post_init__(self) -> None:
         convert("shared_memory", "bool", self.shared_memory)
@@ -64,6 +69,8 @@ class ServerAddress:
         except NflaeError as error:
             raise BadRequest(str(error)) from None
         object.__setattr__(self, "timeout", checked_seconds(self.timeout))
+        if not 0 <= convert("busy_poll", "float", self.busy_poll) <= _LONGEST_BUSY_POLL:
+            raise BadRequest(f"busy_poll must be a time from 0 to {_LONGEST_BUSY_POLL:g} s, got {self.busy_poll}")
         for name in ("server_key", "client_key"):
             convert(name, "str | Path | None", getattr(self, name))
         if (self.server_key is None) != (self.client_key is None):
@@ -175,6 +182,7 @@ class Connection(Generic[L_co]):
         self.link = link
         self._leases: dict[str, Lease] = {}  # of the requests that the server may still work on
         self._pool: SegmentPool | None = None
+        self._polls_until = 0.0  # on the clock of `time.perf_counter`; 0: replies are waited for without polling
         self.refused = False
         self.frame_limit: float | None = None
 
@@ -217,6 +225,8 @@ class Connection(Generic[L_co]):
             lease, reference = place_request(self._pool, request)
         if not self.link.send(address_request(request, request_id, deadline, reference)):
             return False
+        if self._server.busy_poll:
+            self._polls_until = time.perf_counter() + self._server.busy_poll
         if lease is not None:
             self._leases[request_id] = lease
         return True
@@ -233,11 +243,18 @@ class Connection(Generic[L_co]):
         -------
         Reply or None
         """
-        while (frames := self.link.receive(seconds)) is not None:
+        frames = None
+        while self._polls_until and frames is None:
+            if time.perf_counter() > self._polls_until:
+                self._polls_until = 0.0
+            frames = self.link.receive(0.0)
+        if frames is None:
+            frames = self.link.receive(seconds)
+        while frames is not None:
             try:
                 return self._released(decode_reply(frames, self._memory_of))
             except WireError:
-                seconds = 0.0
+                frames = self.link.receive(0.0)
         return None
 
     def _memory_of(self, request_id: str | None) -> Bytes:

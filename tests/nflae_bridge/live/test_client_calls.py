@@ -20,7 +20,7 @@ from zmq.utils.monitor import recv_monitor_message
 from nflae_bridge import AsyncClient, Client, Result, precode
 from nflae_bridge.live import errors as bridge
 from nflae_bridge.live.client import open_requests
-from nflae_bridge.live.client.connection import ServerAddress
+from nflae_bridge.live.client.connection import Connection, ServerAddress
 from nflae_bridge.live.client.links import PlainLink, ZeroMQLink
 from nflae_bridge.live.client.requests import Deadline
 from tests.nflae_bridge.live.gnuradio.relays import wait_until
@@ -443,6 +443,39 @@ def test_another_thread_s_event_loop_is_refused_at_once() -> None:
 
     with Scripted(ok) as server:
         asyncio.run(run(server.address))
+
+
+# Busy polling
+
+
+@pytest.mark.usefixtures("link")
+def test_a_client_polls_for_a_time_and_sleeps_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    class Watched(Connection[Any]):
+        def receive(self, seconds: float = 0.0) -> Any:
+            receive = self.link.receive
+            with monkeypatch.context() as patched:
+                patched.setattr(self.link, "receive", lambda wait: waits.append(wait) or receive(wait))
+                return super().receive(seconds)
+
+    def answer(header: dict[str, Any]) -> dict[str, Any] | None:
+        until(lambda: len(waits) > 3)
+        return None if len(server.headers) == 2 else ok(header)
+
+    monkeypatch.setattr("nflae_bridge.live.client.blocking.Connection", Watched)
+    with Scripted(answer) as server, Client(server.address, timeout=PATIENCE, busy_poll=1.0) as client:
+        client.status()
+        assert set(waits[1:]) == {0.0}  # the first looks for the connection
+        with pytest.raises(bridge.NoAnswer):
+            client.status(timeout=1.2)
+        assert waits[-1] > 0
+
+
+@pytest.mark.parametrize("value", [-1e-9, 1.1, float("nan"), "1", None])
+def test_a_time_of_busy_polling_out_of_range_is_refused(value: Any) -> None:
+    with pytest.raises(bridge.BadRequest, match=r"busy_poll must be a (time from 0 to 1 s|number), got"):
+        Client(busy_poll=value)
 
 
 # Mistakes
