@@ -134,7 +134,7 @@ def kept(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _never_changes(value: Any) -> bool:
-    return type(value) in _FIXED or (type(value) is tuple and all(type(each) is str for each in value))
+    return type(value) in _FIXED or (type(value) is tuple and {str}.issuperset(map(type, value)))
 
 
 def _text(value: Any) -> str:
@@ -165,8 +165,8 @@ def _whole(value: Any) -> int:
 
 
 def _number(value: Any) -> float:
-    if type(value) is float:
-        return value
+    if type(value) is float or type(value) is int:
+        return float(value)
     if isinstance(value, bool | np.bool_ | str | bytes) or np.ndim(value) or np.iscomplexobj(value):
         raise TypeError
     return float(value)

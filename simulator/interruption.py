@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from contextvars import ContextVar
 
 _INTERRUPT: ContextVar[Callable[[], None] | None] = ContextVar("interrupt", default=None)
@@ -16,25 +15,15 @@ def check_interrupt() -> None:
         interrupt()
 
 
-def interrupted_by(interrupt: Callable[[], None]) -> AbstractContextManager[None]:
+class interrupted_by:
     """Have a function called between the steps of the iterative computations in a block.
 
     Parameters
     ----------
     interrupt : callable
-        Function without arguments, called once per step in the thread that computes. It may compute something else, or
-        raise an exception, which ends the computation.
-
-    Returns
-    -------
-    AbstractContextManager
-        The function is called until the block ends.
+        Function without arguments, called once per step in the thread that computes, until the block ends. It may
+        compute something else, or raise an exception, which ends the computation.
     """
-    return _Interrupted(interrupt)
-
-
-class _Interrupted:
-    """Set the function of the current context while a block runs."""
 
     def __init__(self, interrupt: Callable[[], None]) -> None:
         self._interrupt = interrupt

@@ -93,6 +93,14 @@ def _have_energy(channels: Channels) -> bool:
     return least > 0 and greatest < math.inf
 
 
+def _is_plainly_usable(channels: Channels) -> bool:
+    """Return whether the sum of all energies is finite and every user's first number is not zero: no fault is possible.
+
+    It takes half the time of the energies of the users for one drop.
+    """
+    return 0 < float(np.vdot(channels, channels).real) < math.inf and all(channels[..., 0].ravel().tolist())
+
+
 def fault_of(channels: Channels, drop: int) -> BadDrop:
     """Return the first fault of a bad drop: its first NaN or Inf, else its first all-zero user.
 
@@ -127,7 +135,7 @@ def first_bad_drop(channels: Channels) -> BadDrop | None:
     -------
     BadDrop or None
     """
-    if _have_energy(channels) or (good := good_drops(channels)).all():
+    if _is_plainly_usable(channels) or (good := good_drops(channels)).all():
         return None
     drop = int(np.flatnonzero(~good)[0])
     return fault_of(channels[drop], drop)

@@ -122,15 +122,15 @@ class EventLog:
         _logger.propagate = False
         _logger.setLevel(level.upper())
         self._periods: dict[str, tuple[float, int]] = {}
+        self.is_verbose = _logger.isEnabledFor(logging.DEBUG)
 
     def info(self, event: str, **fields: object) -> None:
         """Write an event of normal operation."""
         _logger.info("", extra={"fields": {"event": event, **fields}})
 
     def debug(self, event: str, **fields: object) -> None:
-        """Write an event of one request; cheap at other levels."""
-        if _logger.isEnabledFor(logging.DEBUG):
-            _logger.debug("", extra={"fields": {"event": event, **fields}})
+        """Write an event of one request."""
+        _logger.debug("", extra={"fields": {"event": event, **fields}})
 
     def warning(self, event: str, **fields: object) -> None:
         """Write a fault of a peer; the first line after a limited period has the field ``not_logged_before``."""

@@ -321,13 +321,13 @@ class Client:
                 " raise timeout, or use a Client per thread"
             )
         try:
-            for pause in pauses():
+            again = pauses()
+            while True:
                 self._check_frame_limit(own.connection, request, deadline)
                 reply = self._exchange(own.connection, request, deadline)
-                if is_final(reply, deadline, pause):
-                    break
+                if reply.error is None or is_final(reply, deadline, pause := next(again)):
+                    return reply
                 time.sleep(pause)
-            return reply
         finally:
             if self._closed:
                 own.connection.close()

@@ -291,7 +291,7 @@ def address_request(
     """
     if isinstance(request, StatusRequest):
         return encode_request(StatusRequest(request_id))
-    return encode_request(replace(request, id=request_id, deadline=max(deadline.left, 1e-3)), memory)
+    return encode_request(request.changed(id=request_id, deadline=max(deadline.left, 1e-3)), memory)
 
 
 def payload_bytes(request: PrecodeRequest | StatusRequest) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,7 +55,7 @@ def with_wanted(request: PrecodeRequest, want: Iterable[str] | None, combined: b
     sent = _sent(given, request.want, combined)
     is_formed = _DUAL in sent and _PRECODER not in sent and request.problem is PLAIN
     channels = request.channels.copy() if is_formed else request.channels  # the caller may write to its array
-    return replace(request, channels=channels, want=sent)
+    return request.changed(channels=channels, want=sent)
 
 
 @kept

@@ -53,10 +53,10 @@ from nflae_bridge.live.protocol.messages import (
 from nflae_bridge.live.protocol.track_header import TrackHeader
 from nflae_bridge.live.protocol.tracks import decode_track, encode_track
 from simulator.downlink.budget import DEFAULT_POWER, BudgetError, LinkBudget
-from simulator.problems.problem import PrecodingProblem
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5555"
 
+_NO_CHANNELS = np.empty(0, np.complex64)
 _KEPT_HEADERS = 256
 _KEPT_HEADER_BYTES = 1 << 10  # of the largest one kept; with a list of limits of antennas one takes up to 1.5 MB
 
@@ -203,70 +203,95 @@ def decode_request(frames: Sequence[Frame], find: FindSegment | None = None, lar
     is_weighted = isinstance(header, PrecodeHeader) and header.weights is True
     room: AnswerRoom | None = None
     if header.memory is not None:
-        channels, room = refer(header, header.memory, find, largest)
-        frames = [frames[0], channels, *frames[1:]]
+        shared, room = refer(header, header.memory, find, largest)
+        frames = [frames[0], shared, *frames[1:]]
     _check_frame_count(frames, 2 + (header.near_field is True) + is_weighted)
     if isinstance(header, PredictHeader):
-        shape = (*header.shape, 1)[:3][::-1]
-        common = _common_fields(header, frames, shape, (header.ahead, shape[1]))
-        common["budget"] = _predicted_budget(header)
-        names = (entry.name for entry in fields(PredictionOptions))
-        options = {name: getattr(header, name) for name in names if name != "precodes"}
-        chosen = PredictionOptions(**options, precodes=header.then == "precode")
-        return PredictRequest(**common, want=_distinct(header.returned), options=chosen, room=room)
+        return _decode_prediction(header, frames, room)
     if is_weighted:
         stated = _terms(header, read_array(frames[-1], "weights", DTYPES["float64"], header.sizes[:2]))
     else:
         terms = _kept_terms if len(frames[0]) <= _KEPT_HEADER_BYTES else _terms
         stated = terms(msgspec.structs.replace(header, id="", deadline_ms=None, memory=None))
-    return PrecodeRequest(
-        **_common_fields(header, frames, stated.shape, stated.labelled),
-        budget=stated.budget,
-        want=stated.want,
-        receive_antennas=header.receive_antennas,
-        problem=stated.problem,
+    channels, near_field = _read_arrays(header, frames, stated.shape, stated.labelled)
+    return stated.request.changed(
+        id=header.id, channels=channels, near_field=near_field, deadline=_deadline(header), room=room
+    )
+
+
+def _decode_prediction(header: PredictHeader, frames: Sequence[Frame], room: AnswerRoom | None) -> PredictRequest:
+    """Decode the rest of a request for a prediction."""
+    shape = (*header.shape, 1)[:3][::-1]
+    channels, near_field = _read_arrays(header, frames, shape, (header.ahead, shape[1]))
+    names = (entry.name for entry in fields(PredictionOptions))
+    options = {name: getattr(header, name) for name in names if name != "precodes"}
+    return PredictRequest(
+        header.id,
+        channels,
+        _predicted_budget(header),
+        header.convention,
+        header.scheme,
+        header.refine,
+        near_field,
+        want=_distinct(header.returned),
+        deadline=_deadline(header),
+        effort=header.effort,
         room=room,
+        options=PredictionOptions(**options, precodes=header.then == "precode"),
     )
 
 
 class _Terms(NamedTuple):
-    """Hold what the header of a request for precoders states, beside identifier, deadline and memory."""
+    """Hold what the header of a request for precoders states, beside identifier, deadline and memory.
+
+    Attributes
+    ----------
+    shape, labelled : tuple of int
+        Shapes of channels and labels.
+    request : PrecodeRequest
+        The request without its arrays.
+    """
 
     shape: tuple[int, ...]
     labelled: tuple[int, int]
-    problem: PrecodingProblem
-    budget: LinkBudget
-    want: tuple[ArrayName, ...]
+    request: PrecodeRequest
 
 
 def _terms(header: PrecodeHeader, weights: npt.NDArray[np.float64] | None = None) -> _Terms:
     shape = _channel_shape(header)
     labelled = shape[0], shape[1] * (shape[2] if header.receive_antennas == "each" else 1)
     problem, budget = stated_problem(header, weights)
-    return _Terms(shape, labelled, problem, budget, _wanted(header, problem_arrays(problem)))
+    request = PrecodeRequest(
+        "",
+        _NO_CHANNELS,
+        budget,
+        header.convention,
+        header.scheme,
+        header.refine,
+        want=_wanted(header, problem_arrays(problem)),
+        receive_antennas=header.receive_antennas,
+        problem=problem,
+        effort=header.effort,
+    )
+    return _Terms(shape, labelled, request)
 
 
 _kept_terms = lru_cache(maxsize=_KEPT_HEADERS)(_terms)  # equal for all requests of a loop
 
 
-def _common_fields(
+def _read_arrays(
     header: PrecodeHeader | PredictHeader, frames: Sequence[Frame], shape: tuple[int, ...], labelled: tuple[int, int]
-) -> dict[str, Any]:
-    """Return the fields of a request that has channels of a shape, and labels of another."""
+) -> tuple[Array, Array | str | None]:
+    """Return the channels of a shape and the labels of another, or the panel by which labels are found."""
     channels = read_array(frames[1], "channels", DTYPES[header.dtype], shape)
-    near_field: Array | str | None = header.near_field if isinstance(header.near_field, str) else None
     if header.near_field is True:
-        near_field = read_array(frames[2], "near_field", np.dtype(np.uint8), labelled) != 0
-    return {
-        "id": header.id,
-        "channels": channels,
-        "convention": header.convention,
-        "scheme": header.scheme,
-        "refine": header.refine,
-        "near_field": near_field,
-        "effort": header.effort,
-        "deadline": math.inf if header.deadline_ms is None else header.deadline_ms / 1e3,
-    }
+        return channels, read_array(frames[2], "near_field", np.dtype(np.uint8), labelled) != 0
+    return channels, header.near_field if isinstance(header.near_field, str) else None
+
+
+def _deadline(header: PrecodeHeader | PredictHeader) -> float:
+    """Return the time that the client waits, s."""
+    return math.inf if header.deadline_ms is None else header.deadline_ms / 1e3
 
 
 def _predicted_budget(header: PredictHeader) -> LinkBudget:

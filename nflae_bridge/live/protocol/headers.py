@@ -127,7 +127,8 @@ class PrecodeHeader(Struct, tag_field="op", tag="precode", forbid_unknown_fields
     memory: MemoryReference | None = None
 
     def __post_init__(self) -> None:
-        _check_effort(self)
+        if self.effort is not None and (self.refine or self.scheme != "nflae"):
+            raise _effort_beside(self)
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
@@ -191,7 +192,8 @@ class PredictHeader(Struct, tag_field="op", tag="predict", forbid_unknown_fields
     memory: MemoryReference | None = None
 
     def __post_init__(self) -> None:
-        _check_effort(self)
+        if self.effort is not None and (self.refine or self.scheme != "nflae"):
+            raise _effort_beside(self)
         if self.history > MAX_HISTORY:
             raise ValueError(f"a history of {self.history} snapshots: at most {MAX_HISTORY}; send the last ones")
         if self.times is not None and len(self.times) != self.history:
@@ -220,10 +222,9 @@ _OF_PRECODE = tuple(
 )
 
 
-def _check_effort(header: PrecodeHeader | PredictHeader) -> None:
-    if header.effort is not None and (header.refine or header.scheme != "nflae"):
-        other = f"refine {header.refine}" if header.refine else f"scheme {header.scheme[:60]!r}"
-        raise ValueError(f"effort {header.effort!r} chooses model and refinement of nflae; leave out {other}")
+def _effort_beside(header: PrecodeHeader | PredictHeader) -> ValueError:
+    other = f"refine {header.refine}" if header.refine else f"scheme {header.scheme[:60]!r}"
+    return ValueError(f"effort {header.effort!r} chooses model and refinement of nflae; leave out {other}")
 
 
 class StatusHeader(Struct, tag_field="op", tag="status", forbid_unknown_fields=True):

@@ -10,6 +10,8 @@ import threading
 import time
 from typing import Any
 
+import torch
+
 from matlab_io.errors import NflaeError
 from matlab_io.version import __version__
 from nflae_bridge.engine.devices import choose_device
@@ -78,7 +80,8 @@ def run_server(settings: ServerSettings, log: EventLog) -> None:
         loop = ServerLoop(settings, transport, device, log)
         with stopped_by_signals(loop.stop), reread_on_hangup(transport.guard):
             try:
-                loop.run()
+                with torch.inference_mode():
+                    loop.run()
             except KeyboardInterrupt:
                 raise NflaeError("ended by a second signal; requests accepted before it may be unanswered") from None
     finally:
@@ -126,7 +129,7 @@ class ServerLoop:
 
     def run(self) -> None:
         """Serve until stopped, then until every accepted job is answered or the grace period is over."""
-        thread = threading.Thread(target=self._worker.run, name="device", daemon=True)
+        thread = threading.Thread(target=torch.inference_mode()(self._worker.run), name="device", daemon=True)
         thread.start()
         self._usual_slice = time_slice()
         if self._settings.metrics_port is not None:
@@ -185,7 +188,7 @@ class ServerLoop:
                 jobs += self._accept(envelope, frames)
             except WireError as error:
                 self._refuse(envelope, request_id(frames), error)
-        for job in self._compute_short(jobs):
+        for job in self._compute_short(jobs) if jobs else ():
             if self._queue.put(job):
                 self._unanswered.add(job)
             else:
@@ -239,7 +242,7 @@ class ServerLoop:
         costs = self._device.costs
 
         def is_short(job: Job) -> int:
-            is_alone = self._unanswered.count(job.client) <= 1 and not costs.untried(job.key)
+            is_alone = self._unanswered.count(job.client) <= 1 and costs.is_tried(job.key)
             return job.drops if is_alone and costs.estimate(job.key, job.drops) < _BESIDE_SECONDS else 0
 
         if self._device.computes_beside and self._worker.is_unattended():
@@ -355,8 +358,9 @@ class ServerLoop:
         self.statistics.count_answer(job.drops, latency)
         if self._sampler is not None and self._sampler.is_open and not isinstance(request, TrackRequest):
             self._sampler.offer(sample_of(request, answer.outcome, info))
-        shape, total_us = request.channels.shape, round(1e6 * latency)
-        self._log.debug("answered", id=request.id, shape=shape, scheme=request.scheme, total_us=total_us)
+        if self._log.is_verbose:
+            shape, total_us = request.channels.shape, round(1e6 * latency)
+            self._log.debug("answered", id=request.id, shape=shape, scheme=request.scheme, total_us=total_us)
 
     def _refuse(self, envelope: list[Frame], name: str | None, error: WireError) -> None:
         self.statistics.errors[error.code] += 1

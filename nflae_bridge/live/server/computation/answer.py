@@ -60,8 +60,13 @@ class Answer:
             now, job = time.perf_counter(), self.job
             decode = max(0.0, job.accepted - job.arrived)
             queue = began - job.arrived - decode - self.compute
-            times = {"decode": decode, "queue": queue, "check": self.check, "compute": self.compute}
-            times |= {"encode": now - began, "total": now - job.arrived}
-            return {name: round(1e6 * seconds) for name, seconds in times.items()}
+            return {
+                "decode": round(1e6 * decode),
+                "queue": round(1e6 * queue),
+                "check": round(1e6 * self.check),
+                "compute": round(1e6 * self.compute),
+                "encode": round(1e6 * (now - began)),
+                "total": round(1e6 * (now - job.arrived)),
+            }
 
         return stages

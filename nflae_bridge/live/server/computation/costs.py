@@ -80,6 +80,10 @@ class CostModel:
         if len(self._ratios) > _MAX_KEYS:
             self._ratios.popitem(last=False)
 
+    def is_tried(self, key: BatchKey) -> bool:
+        """Return whether the trial batches for the estimates of a key have been computed."""
+        return all(map(self._trials.__contains__, _trials_of(key)))
+
     def untried(self, key: BatchKey) -> list[str]:
         """Return the names under which the trial batches for the estimates of a key are missing."""
         return [name for name in _trials_of(key) if name not in self._trials]
@@ -101,7 +105,7 @@ class CostModel:
         WireError
             ``too_large`` with the estimate, if it is above the limit.
         """
-        if self.untried(key):
+        if not self.is_tried(key):
             return
         seconds = self.estimate(key, drops)
         if seconds > limit:

@@ -25,7 +25,7 @@ from nflae_bridge.files.labels import precode_labelled
 from nflae_bridge.files.validation import Channels
 from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.protocol.memory import empty_array
-from nflae_bridge.live.protocol.messages import PLAIN, PrecodeRequest, PredictRequest, TrackRequest
+from nflae_bridge.live.protocol.messages import PLAIN, PrecodeRequest, PredictRequest, TrackRequest, quantities_of
 from nflae_bridge.live.server.computation.answer import Answer, Arrays
 from nflae_bridge.live.server.computation.costs import PREDICTION, TRACK, UNKNOWN_SECONDS, CostModel, measure
 from nflae_bridge.live.server.computation.drops import (
@@ -60,6 +60,7 @@ from simulator.schemes.registry import unusable_schemes
 
 _LABELS = {"near_field", "near_field_score"}
 _KEPT_SCHEMES = 16
+_KEPT_TERMS = 256
 
 
 class Device:
@@ -89,11 +90,12 @@ class Device:
         self.schemes = ("nflae", *(name for name in scheme_names() if name not in self.unusable))
         self.costs = CostModel()
         self.check_scheme = functools.lru_cache(_KEPT_SCHEMES)(self._check_scheme)
+        self._terms = functools.lru_cache(_KEPT_TERMS)(self._stated_terms)
         # s; processor time, which other programs do not affect, where the calling thread computes.
         self.clock = time.thread_time if self.device.type == "cpu" else time.perf_counter
         # Kernels and the buffers of CUDA graphs are shared by all computations; a CPU computes beside another one.
         self.computes_beside = self.device.type == "cpu"
-        self._lock = contextlib.nullcontext() if self.computes_beside else threading.RLock()
+        self._lock = None if self.computes_beside else threading.RLock()
 
     def _check_scheme(self, spec: str) -> None:
         """Check the scheme of a request, given as ``NAME`` or ``NAME:OPTION=VALUE:...``; raises WireError."""
@@ -145,7 +147,7 @@ class Device:
         """
         between = Interrupts(self.clock, interrupt)
         try:
-            with self._interrupted(between):
+            with torch.inference_mode(), interrupted_by(between.within) if self._lock is None else self._lock:
                 small, large = measure(functools.partial(self._seconds, scheme, between))
         except Ended as ended:
             raise ended.reason from None
@@ -157,21 +159,16 @@ class Device:
     def _seconds(self, scheme: str, between: Interrupts, users: int, antennas: int) -> float:
         between.within()
         channels = np.exp(2j * np.pi * np.random.default_rng(0).random((1, users, antennas))).astype(np.complex64)
-        with self._lock, torch.inference_mode():
-            before = between.worked()
-            if scheme == PREDICTION:
-                self._predictor.predict(trial_request(users, antennas))
-            elif scheme == TRACK:
-                Tracks().advance(b"", track_trial(users, antennas))
-            elif "/" in scheme:
-                self._solve(problem_trial(scheme, channels), between.within)
-            else:
-                self._precode([PrecodeRequest("", channels, scheme=scheme)], between.within)
-            return between.worked() - before
-
-    def _interrupted(self, between: Interrupts) -> contextlib.AbstractContextManager[None]:
-        """Have the iterations of a block interrupted, except on a GPU: buffers of CUDA graphs are shared."""
-        return interrupted_by(between.within) if self.computes_beside else contextlib.nullcontext()
+        before = between.worked()
+        if scheme == PREDICTION:
+            self._predictor.predict(trial_request(users, antennas))
+        elif scheme == TRACK:
+            Tracks().advance(b"", track_trial(users, antennas))
+        elif "/" in scheme:
+            self._solve(problem_trial(scheme, channels), between.within)
+        else:
+            self._precode([PrecodeRequest("", channels, scheme=scheme)], between.within)
+        return between.worked() - before
 
     def info(self, request: PrecodeRequest) -> dict[str, Any]:
         """Return the ``info`` of an answer: scheme, model, version, convention and link budget."""
@@ -182,15 +179,19 @@ class Device:
             found |= prediction_info(request.options)
             if not request.options.precodes:
                 return found
-        is_network = request.scheme == "nflae"
-        model, refine = self._engines.choice(request) if is_network else ("", 0)
-        return found | {
-            "scheme": request.scheme,
-            "receiver": "sic" if not is_network and needs_sic(request.scheme) else "linear",
+        if request.problem is not PLAIN:
+            found["problem"] = sorted(request.problem.parts)
+        return found | self._terms(request.scheme, request.effort, request.refine, request.budget)
+
+    def _stated_terms(self, scheme: str, effort: str | None, refine: int, budget: LinkBudget) -> dict[str, Any]:
+        """Return scheme, model and link budget; equal for all requests of a loop."""
+        model, steps = self._engines.choice(effort, refine) if scheme == "nflae" else ("", 0)
+        return {
+            "scheme": scheme,
+            "receiver": "sic" if scheme != "nflae" and needs_sic(scheme) else "linear",
             "model": model,
-            "refine": refine,
-            **request.quantities,
-            **({} if request.problem is PLAIN else {"problem": sorted(request.problem.parts)}),
+            "refine": steps,
+            **quantities_of(budget),
         }
 
     def compute(self, jobs: Sequence[Job], interrupt: Interrupt = not_interrupted) -> list[Answer]:
@@ -214,7 +215,8 @@ class Device:
         Exception
             That of `interrupt`, which ends the computation, or that of a scheme.
         """
-        with self._lock, torch.inference_mode(), self._interrupted(between := Interrupts(self.clock, interrupt)):
+        between = Interrupts(self.clock, interrupt)
+        with interrupted_by(between.within) if self._lock is None else self._lock:
             try:
                 if jobs[0].request.problem is not PLAIN:
                     return [self._solved(job, between) for job in jobs]
@@ -230,14 +232,15 @@ class Device:
         began = time.perf_counter()
         requests, combiners = zip(*map(combine_antennas, [job.request for job in jobs]), strict=True)
         outcomes, check = self._outcomes(requests, between)
-        computed = 0
+        faults = drops = 0
         for job, combiner, outcome in zip(jobs, combiners, outcomes, strict=True):
-            if not isinstance(outcome, WireError):
-                computed += job.drops
-                if combiner is not None:
-                    outcome[RECEIVE_COMBINER.name] = combiner
-        if computed == sum([job.drops for job in jobs]):
-            self.costs.learn(jobs[0].key, computed, between.worked())
+            drops += job.drops
+            if isinstance(outcome, WireError):
+                faults += 1
+            elif combiner is not None:
+                outcome[RECEIVE_COMBINER.name] = combiner
+        if not faults:
+            self.costs.learn(jobs[0].key, drops, between.worked())
         elapsed = time.perf_counter() - began
         return [Answer(job, outcome, elapsed, check=check) for job, outcome in zip(jobs, outcomes, strict=True)]
 
@@ -339,15 +342,13 @@ class Device:
 
     def _most_drops(self, request: PrecodeRequest) -> int:
         """Return the drops of a block of limited memory."""
-        users, antennas = request.channels.shape[1:]
+        _, users, antennas = request.channels.shape
         return drops_per_block(users, antennas, device_type=self.device.type)
 
     def _is_recorded(self, request: PrecodeRequest) -> bool:
         """Return whether CUDA graphs compute a request: in milliseconds, but each size of block has to be captured."""
-        users = request.channels.shape[1]
-        return self.device.type == "cuda" and (
-            request.scheme == "nflae" or RecordedScheme.supports(request.scheme, users)
-        )
+        recorded = request.scheme == "nflae" or RecordedScheme.supports(request.scheme, request.channels.shape[1])
+        return self.device.type == "cuda" and recorded
 
     def _drops_between_interrupts(self, request: PrecodeRequest) -> int:
         key = batch_key(request)
@@ -386,8 +387,9 @@ class Device:
         """Return h_k of some drops of one request, or all of several, in the memory of which the device reads them."""
         if self.device.type == "cuda" and stop - start > FEW:
             return page_locked_channels(requests, start, stop)
-        parts = [writable_channels(request.channels[start:stop], request.convention) for request in requests]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if len(requests) == 1:
+            return writable_channels(requests[0].channels[start:stop], requests[0].convention)
+        return np.concatenate([writable_channels(each.channels[start:stop], each.convention) for each in requests])
 
     def _classical_scheme(self, spec: str, engine: Engine) -> Scheme:
         """Return a scheme in the form of the device; its recordings have the labels of one network."""

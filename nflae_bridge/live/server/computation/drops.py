@@ -148,7 +148,7 @@ def joint_budget(requests: Sequence[PrecodeRequest]) -> LinkBudget:
     LinkBudget
         Numbers where the requests agree, else tensors (drops,).
     """
-    if all(request.budget == requests[0].budget for request in requests[1:]):
+    if len(requests) == 1 or all(request.budget == requests[0].budget for request in requests[1:]):
         return requests[0].budget
     repeats = [len(request.channels) for request in requests]
     budgets = [request.quantities for request in requests]

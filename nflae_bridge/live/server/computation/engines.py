@@ -43,13 +43,15 @@ class Engines:
         self._load(None, model, refinements)
         self.own = self._chosen[None][0]
 
-    def choice(self, request: PrecodeRequest) -> tuple[str, int]:
+    def choice(self, effort: str | None, refine: int) -> tuple[str, int]:
         """Return the model and the refinement steps of a request for the network.
 
         Parameters
         ----------
-        request : PrecodeRequest
-            Request.
+        effort : str or None
+            Effort of the request.
+        refine : int
+            Its steps.
 
         Returns
         -------
@@ -58,14 +60,14 @@ class Engines:
         refinements : int
             Number of steps: those of the request, where it has some, else those of the effort.
         """
-        if request.effort not in self._chosen:
-            self._load(request.effort, *model_of_effort(request.effort, "auto", 0))
-        model, refinements = self._chosen[request.effort]
-        return model, request.refine or refinements
+        if effort not in self._chosen:
+            self._load(effort, *model_of_effort(effort, "auto", 0))
+        model, refinements = self._chosen[effort]
+        return model, refine or refinements
 
     def of(self, request: PrecodeRequest) -> Engine:
         """Return the engine of a request, refined as `choice` has it; an effort's first request loads its model."""
-        model, refinements = self.choice(request)
+        model, refinements = self.choice(request.effort, request.refine)
         engine = self._engines[model]
         return engine if refinements == engine.refinements else engine.refined(refinements)
 

@@ -124,7 +124,8 @@ class Connections:
         list of list of bytes or memoryview
             Messages, each after the identity of its peer; at most eight of a peer.
         """
-        self._send_all()
+        if self._unsent:
+            self._send_all()
         for number, event in self._epoll.poll(0 if self._unparsed else timeout, _EVENTS_PER_TURN):
             connection = self._by_file.get(number)
             if connection is not None:
