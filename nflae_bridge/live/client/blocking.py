@@ -56,8 +56,8 @@ class _State:
 class Client:
     """Connect to ``nflae serve``; a context manager that threads may share, one request at a time.
 
-    The connection is made in the background: the absence of a server is reported by the first call. A call that ends
-    without an answer takes its request with it. A child of ``fork`` connects anew.
+    The absence of a server is reported by the first call. A call that ends without an answer takes its request with it.
+    A child of ``fork`` connects anew.
 
     Parameters
     ----------

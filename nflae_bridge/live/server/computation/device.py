@@ -59,8 +59,7 @@ from simulator.schemes.options import split_spec
 from simulator.schemes.registry import unusable_schemes
 
 _LABELS = {"near_field", "near_field_score"}
-_KEPT_SCHEMES = 16
-_KEPT_TERMS = 256
+_KEPT_SCHEMES, _KEPT_TERMS = 16, 256
 
 
 class Device:
