@@ -242,7 +242,7 @@ class ServerLoop:
         costs = self._device.costs
 
         def is_short(job: Job) -> int:
-            is_alone = self._unanswered.count(job.client) <= 1 and costs.is_tried(job.key)
+            is_alone = self._unanswered.count(job.client) <= 1 and not costs.untried(job.key)
             return job.drops if is_alone and costs.estimate(job.key, job.drops) < _BESIDE_SECONDS else 0
 
         if self._device.computes_beside and self._worker.is_unattended():

@@ -6,6 +6,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import lru_cache
+from itertools import filterfalse
 
 from nflae_bridge.live.errors import WireError
 from nflae_bridge.live.server.computation.micro_batches import BatchKey, ProblemKey, TrackKey
@@ -80,13 +81,9 @@ class CostModel:
         if len(self._ratios) > _MAX_KEYS:
             self._ratios.popitem(last=False)
 
-    def is_tried(self, key: BatchKey) -> bool:
-        """Return whether the trial batches for the estimates of a key have been computed."""
-        return all(map(self._trials.__contains__, _trials_of(key)))
-
     def untried(self, key: BatchKey) -> list[str]:
         """Return the names under which the trial batches for the estimates of a key are missing."""
-        return [name for name in _trials_of(key) if name not in self._trials]
+        return list(filterfalse(self._trials.__contains__, _trials_of(key)))
 
     def check(self, key: BatchKey, drops: int, limit: float) -> None:
         """Check the estimated time of a request; that of a scheme without trial batches is checked after them.
@@ -105,7 +102,7 @@ class CostModel:
         WireError
             ``too_large`` with the estimate, if it is above the limit.
         """
-        if not self.is_tried(key):
+        if self.untried(key):
             return
         seconds = self.estimate(key, drops)
         if seconds > limit:

@@ -94,7 +94,7 @@ class Device:
         self.clock = time.thread_time if self.device.type == "cpu" else time.perf_counter
         # Kernels and the buffers of CUDA graphs are shared by all computations; a CPU computes beside another one.
         self.computes_beside = self.device.type == "cpu"
-        self._lock = None if self.computes_beside else threading.RLock()
+        self._lock = threading.RLock()
 
     def _check_scheme(self, spec: str) -> None:
         """Check the scheme of a request, given as ``NAME`` or ``NAME:OPTION=VALUE:...``; raises WireError."""
@@ -146,7 +146,7 @@ class Device:
         """
         between = Interrupts(self.clock, interrupt)
         try:
-            with torch.inference_mode(), interrupted_by(between.within) if self._lock is None else self._lock:
+            with torch.inference_mode(), interrupted_by(between.within) if self.computes_beside else self._lock:
                 small, large = measure(functools.partial(self._seconds, scheme, between))
         except Ended as ended:
             raise ended.reason from None
@@ -215,7 +215,7 @@ class Device:
             That of `interrupt`, which ends the computation, or that of a scheme.
         """
         between = Interrupts(self.clock, interrupt)
-        with interrupted_by(between.within) if self._lock is None else self._lock:
+        with interrupted_by(between.within) if self.computes_beside else self._lock:
             try:
                 if jobs[0].request.problem is not PLAIN:
                     return [self._solved(job, between) for job in jobs]

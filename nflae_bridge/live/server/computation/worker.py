@@ -135,7 +135,7 @@ class Worker:
                 answers.append(Answer(job, fault, 0.0))
         if not jobs:
             return answers
-        if not self._device.costs.is_tried(jobs[0].key):
+        if self._device.costs.untried(jobs[0].key):
             return answers + self._compute_untried(jobs, interrupted)
         limit = self._settings.max_seconds * len(jobs)
         try:
@@ -217,7 +217,7 @@ class Worker:
             expected = self._device.costs.estimate(jobs[0].key, sum(job.drops for job in jobs))
             worked = clock() - began - paused
             left = expected - worked if worked < expected else worked  # an estimate that was too small is doubled
-            passes = job.client not in clients and self._device.costs.is_tried(job.key)
+            passes = job.client not in clients and not self._device.costs.untried(job.key)
             shorter = self._device.costs.estimate(job.key, job.drops) < left
             return self._batch_drops(job) if passes and shorter else 0
 
