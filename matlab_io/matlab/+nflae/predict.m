@@ -4,7 +4,7 @@ function result = predict(H, varargin)
 %   r = nflae.predict(H, 'Ahead', 4, 'History', 16)     % H: complex, N x K x P snapshots in order
 %
 %   r is a struct with the variables of a result file of `nflae predict`: H, N x K x A, the A snapshots after the last
-%   one, csi_error_db and method, K x A, and nflae_info.
+%   one (K x N x A if H has users in rows, as with 'Layout', 'kns'), csi_error_db and method, K x A, and nflae_info.
 %
 %   r = nflae.predict(H, name, value, ...): every option of `nflae predict --help`, spelt as nflae.precode has them:
 %     'Ahead', 'History'            snapshots to predict, and from which is predicted   (4, 16)

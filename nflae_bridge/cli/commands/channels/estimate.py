@@ -156,7 +156,7 @@ estimation_options = option_group(
 
     \b
     Variables of OUT.mat (MATLAB order; N antennas, K users, S drops):
-      H                        N x K x S, in the convention of IN.mat
+      H                        N x K x S, in the convention of IN.mat: direct, K first
       csi_error_db, method     K x S
       nflae_info               struct; method indexes nflae_info.methods""",
 )

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     \b
     Variables of OUT.mat (MATLAB order; N antennas, K users, S snapshots):
-      H                      N x K x S, the CSI fed back, in the convention of IN.mat
+      H                      N x K x S, the CSI fed back, in the convention of IN.mat: direct, K first
       bits                   ceil(BITS/8) x K x S uint8, the reports, first bit highest
       csi_error_db, sgcs     K x S, error without its common phase; squared cosine similarity
       nflae_info             struct, with the parameters of the link

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     \b
     Variables of OUT.mat (MATLAB order; N antennas, K users, A snapshots ahead, S snapshots of IN.mat):
-      H                        N x K x A, with --rolling N x K x A x S; in the convention of IN.mat
+      H                        N x K x A, with --rolling N x K x A x S; in the convention of IN.mat: direct, K first
       csi_error_db, method     K x A, with --rolling K x A x S
       nflae_info               struct; method indexes nflae_info.methods
     With subcarriers, F stands before A. With --paths (L = 8 paths, the strongest first, filled up with NaN):
