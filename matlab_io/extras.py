@@ -15,7 +15,7 @@ from matlab_io.errors import NflaeError
 
 DISTRIBUTION = "nflae-bridge"
 
-_ENGINE = ("torch", "scipy", "h5py", "onnxruntime", "safetensors", "rich")
+_ENGINE = ("torch", "scipy", "h5py", "onnxruntime", "safetensors", "rich", "threadpoolctl")
 _PLOT = (*_ENGINE, "matplotlib")
 _TRAIN = (*_ENGINE, "onnx", "transformers")
 

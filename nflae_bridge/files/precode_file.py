@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from matlab_io import ChannelFile, ResultFile
@@ -217,10 +218,10 @@ def _check_rates(file: ChannelFile, block: Block, sum_rate: npt.NDArray[np.float
 
 @contextmanager
 def _workers(device: torch.device) -> Iterator[int]:
-    """Yield the number of blocks to compute at a time, with PyTorch's threads divided among them.
+    """Yield the number of blocks to compute at a time, with PyTorch's threads and those of NumPy divided among them.
 
-    Each core of a CPU gets a block of its own: sharing the many small operations on one block gains less. Threads of
-    NumPy's products can only be limited before NumPy is imported, by the command. A GPU is busy with one block.
+    Each core of a CPU gets a block of its own: sharing the many small operations on one block gains less, and threads
+    of NumPy's products wait actively beside those of the blocks. A GPU is busy with one block.
     """
     if device.type != "cpu":
         yield 1
@@ -229,7 +230,8 @@ def _workers(device: torch.device) -> Iterator[int]:
     workers = min(threads, _MAX_WORKERS)
     torch.set_num_threads(threads // workers)
     try:
-        yield workers
+        with threadpool_limits(threads // workers, "blas"):
+            yield workers
     finally:
         torch.set_num_threads(threads)
 

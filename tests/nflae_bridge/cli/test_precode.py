@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -122,18 +121,6 @@ def test_a_two_dimensional_array_is_one_drop(nflae: Run, write_mat: WriteMat, tm
     output = tmp_path / "out.mat"
     assert nflae("precode", write_mat(random_channels(drops=1)[0]), "-o", output, "--scheme", "rzf").exit_code == 0
     assert load(output)["precoder"].shape == (16, 3)
-
-
-@pytest.mark.parametrize("stated", [None, "3"])
-def test_products_of_numpy_have_one_thread_unless_stated_otherwise(
-    nflae: Run, write_mat: WriteMat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stated: str | None
-) -> None:
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", stated or "")  # restored at the end
-    if stated is None:
-        monkeypatch.delenv("OPENBLAS_NUM_THREADS")
-    done = nflae("precode", write_mat(random_channels()), "-o", tmp_path / "out.mat", "--scheme", "mrt")
-    assert done.exit_code == 0, done.output
-    assert os.environ["OPENBLAS_NUM_THREADS"] == (stated or "1")
 
 
 def test_blocks_give_what_one_block_gives(nflae: Run, write_mat: WriteMat, untrained: Path, tmp_path: Path) -> None:

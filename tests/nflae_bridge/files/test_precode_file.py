@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from matlab_io import MatFileError, ResultFile, open_channels, write_channels
 from matlab_io.errors import NflaeError
@@ -182,6 +183,21 @@ def test_an_error_comes_after_the_blocks_before_it_and_stops_the_work(stage: str
     assert [start for start, _ in results.written] == [0, 4, 8, 12, 16]
     assert len(file.starts) < 20
     assert threading.active_count() == threads
+
+
+def test_products_of_numpy_have_the_threads_of_a_block() -> None:
+    def threads() -> set[int]:
+        return {each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"}
+
+    def watched(batch: ChannelBatch, budget: LinkBudget) -> Precoding:
+        seen.append(threads())
+        return PRECODE(batch, budget)
+
+    seen: list[set[int]] = []
+    with threadpool_limits(2, "blas"):
+        run(FakeFile(random_channels(8, USERS, ANTENNAS)), FakeResults(), 4, watched)
+        assert seen == [{1}, {1}]
+        assert threads() == {2}
 
 
 def test_of_two_errors_the_first_drops_is_told() -> None:

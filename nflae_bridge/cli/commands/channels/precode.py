@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,7 +111,6 @@ def command(
     IN.mat is a MATLAB or Octave file of version 4 to 7.3. One of version 7.3 is read and written block by block, so its
     size is not limited by the memory; files of earlier versions are read whole.
     """
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before NumPy: its threads compete with those of the blocks
     from nflae_bridge.cli.options.plot import check_plot, check_plot_drop, draw_users, precode_drop_to_plot
 
     _check_network_options(name, work)
