@@ -65,7 +65,8 @@ class NearFieldScores:
         """
         channels = channels.detach()
         users, antennas = channels.reshape(-1, channels.shape[-1]), channels.shape[-1]
-        known = self._known_scores(antennas) if self._curvature_pays(users) else None
+        many = clear is not None or len(users) >= LEAST_USERS
+        known = self._known_scores(antennas) if many and self._has_curvature(users) else None
         if known is None:
             return self.classify(channels)
         score, doubtful = known.scores(clear_waves(channels) if clear is None else clear)
@@ -75,11 +76,9 @@ class NearFieldScores:
             score[doubtful] = self.classify(users[torch.from_numpy(doubtful)].unsqueeze(0))[0].numpy()
         return torch.from_numpy(score).reshape(channels.shape[:-1])
 
-    def _curvature_pays(self, users: Tensor) -> bool:
-        """Return whether the curvature can decide, and in less time than the network, on a CPU."""
-        if self._exported is None or users.device.type != "cpu":
-            return False
-        return len(users) >= LEAST_USERS and users.shape[1] >= LEAST_CLEAR_ANTENNAS
+    def _has_curvature(self, users: Tensor) -> bool:
+        """Return whether the curvature can decide, on a CPU."""
+        return self._exported is not None and users.device.type == "cpu" and users.shape[1] >= LEAST_CLEAR_ANTENNAS
 
     def _known_scores(self, antennas: int) -> _Known | None:
         """Return the scores of known curvatures; None where the border of the network lies elsewhere."""

@@ -79,6 +79,9 @@ def test_few_users_few_antennas_and_a_reference_are_classified() -> None:
         scores(given)
         assert len(scores.given) == 1
         assert scores.given[0].shape == given.shape
+    scores = Watched()
+    scores(channels[:, :3], clear_waves(channels[:, :3]))
+    assert [each.shape[1] > 3 for each in scores.given] == [True]  # the references alone
     reference = NearFieldScores(ENGINE.network, None)
     everyone = waves(torch.full((LEAST_USERS,), 0.3))[None]
     assert torch.equal(reference(everyone), reference.classify(everyone))
