@@ -116,9 +116,7 @@ def parse_panel(text: str, carrier: float = 30e9) -> UniformPlanarArray:
     """
     found = re.fullmatch(r"upa:([1-9]\d{0,3})x([1-9]\d{0,3})(x[12])?", text)
     if found is None:
-        raise NflaeError(
-            f"no array {text[:60]!r}: there are ula and upa:ROWSxCOLUMNS, e.g. upa:16x16, upa:8x16x2 in pairs"
-        )
+        raise NflaeError(f"no panel {text[:60]!r}: write upa:ROWSxCOLUMNS, e.g. upa:16x16, upa:8x16x2 in pairs")
     pairs: Literal[1, 2] = 2 if found[3] == "x2" else 1
     return UniformPlanarArray(int(found[1]), int(found[2]), pairs, carrier)
 

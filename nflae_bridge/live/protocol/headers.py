@@ -274,7 +274,14 @@ RequestHeader = PrecodeHeader | PredictHeader | TrackHeader | StatusHeader | Can
 _REQUEST: msgspec.json.Decoder[RequestHeader] = msgspec.json.Decoder(RequestHeader)
 _REPLY = msgspec.json.Decoder(ReplyHeader)
 # Values to list in the message about a field, by the place of the fault in msgspec's message.
+
+
+def _fields(header: type[Struct]) -> tuple[str, ...]:
+    return ("v", "id", "op", *(name for name in header.__struct_fields__ if name not in ("v", "id")))
+
+
 _ALLOWED = {
+    "$.v": (str(VERSION),),
     "$.op": ("precode", "predict", "track", "status", "cancel"),
     "$.dtype": get_args(Dtype),
     "$.convention": get_args(Convention),
@@ -285,16 +292,18 @@ _ALLOWED = {
     "$.objective": OBJECTIVES,
     "$.connection": CONNECTIONS,
     "$.power_scope": POWER_SCOPES,
-    "unknown field": PrecodeHeader.__struct_fields__,
+    "unknown field": _fields(PrecodeHeader),
 }
-_ALLOWED_TO_PREDICT = _ALLOWED | {
-    "$.want": (*PREDICTION_NAMES, *RESULT_NAMES),
-    "unknown field": PredictHeader.__struct_fields__,
-}
-_ALLOWED_TO_TRACK = _ALLOWED | {
-    "$.dtype": ("complex64", "complex128", "float64"),
-    "$.want": TRACK_NAMES,
-    "unknown field": TrackHeader.__struct_fields__,
+_ALLOWED_BY_OPERATION = {
+    "predict": _ALLOWED | {"$.want": (*PREDICTION_NAMES, *RESULT_NAMES), "unknown field": _fields(PredictHeader)},
+    "track": _ALLOWED
+    | {
+        "$.dtype": ("complex64", "complex128", "float64"),
+        "$.want": TRACK_NAMES,
+        "unknown field": _fields(TrackHeader),
+    },
+    "status": _ALLOWED | {"unknown field": _fields(StatusHeader)},
+    "cancel": _ALLOWED | {"unknown field": _fields(CancelHeader)},
 }
 
 
@@ -324,9 +333,8 @@ def decode_request_header(frames: Sequence[Frame]) -> RequestHeader:
         return _REQUEST.decode(frames[0])
     except msgspec.ValidationError as error:
         reason = f"header: {error}"[:300]
-        header = bytes(frames[0])
-        listed = _ALLOWED_TO_PREDICT if b'"predict"' in header else _ALLOWED
-        listed = _ALLOWED_TO_TRACK if re.search(rb'"op"\s*:\s*"track"', header) else listed
+        stated = re.search(rb'"op"\s*:\s*"(\w+)"', bytes(frames[0]))
+        listed = _ALLOWED_BY_OPERATION.get(stated[1].decode(), _ALLOWED) if stated else _ALLOWED
         allowed = next((names for place, names in listed.items() if place in reason), ())
         raise WireError("bad_request", f"{reason}; allowed: {', '.join(allowed)}" if allowed else reason) from None
     except (msgspec.DecodeError, RecursionError, ValueError) as error:

@@ -81,7 +81,11 @@ def test_predictions_are_those_of_python(octave: Octave, server: LiveServer, tmp
 REFUSED = [
     ("c.predict(H, 'Ahead', 9)", "badRequest", "9 snapshots ahead is beyond half the history of 16"),
     ("c.predict(H, 'Geometry', 'panel:5x5')", "badRequest", "the channels have 32"),
-    ("c.predict(H, 'Scheme', 'zf')", "badRequest", 'scheme: for precoders only; add "then": "precode"'),
+    ("c.predict(H, 'Scheme', 'zf')", "badRequest", "scheme: for precoders only; add 'Then', 'precode'"),
+    ("c.predict(H, 'Then', 'dance')", "badRequest", "Then: Invalid enum value 'dance'; allowed: precode"),
+    ("c.predict(1e-6 * H, 'Then', 'precode')", "badRequest", "dB with the default noise power of 0.01 W"),
+    ("c.precode(1e-6 * H)", "badRequest", "beyond -20 to 60 dB; pass 'NoisePower' in W, in the units of H"),
+    ("c.precode(H, 'Refine', 2.5)", "badRequest", "Refine: Expected `int`, got `float`"),
     ("c.predict(H, 'Speed', 3)", "badRequest", "unknown option 'Speed'"),
     ("c.predict(H(:, :, 1))", "badRequest", "the history is 32 x 3, one snapshot: pass antennas x users x snapshots"),
     ("c.predict(H, 'Times', 1:3)", "badRequest", "3 times for a history of 16"),

@@ -72,7 +72,7 @@ def test_predicted_channels_are_labelled_by_the_panel(server: LiveServer) -> Non
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("upa:8x8", "array upa:8x8 has 64 antennas, the channels 96"), ("upb", r"no array 'upb': .*upa:ROWSxCOLUMNS")],
+    [("upa:8x8", "array upa:8x8 has 64 antennas, the channels 96"), ("upb", r"no panel 'upb': .*upa:ROWSxCOLUMNS")],
 )
 def test_other_arrays_are_refused(server: LiveServer, name: str, reason: str) -> None:
     with pytest.raises(NflaeError, match=reason):

@@ -341,11 +341,13 @@ def test_an_id_of_128_characters_is_read_and_one_more_is_not() -> None:
 @pytest.mark.parametrize(
     ("fields", "ending"),
     [
+        ({"op": "status"}, "unknown field `shape`; allowed: v, id, op"),
+        ({"v": 2}, "`$.v`; allowed: 1"),
         ({"op": "precod"}, "`$.op`; allowed: precode, predict, track, status"),
         ({"dtype": "float32"}, "`$.dtype`; allowed: complex64, complex128"),
         ({"convention": "x"}, "`$.convention`; allowed: hermitian, direct"),
         ({"want": ["beams"]}, f"`$.want[0]`; allowed: {', '.join(RESULT_NAMES)}"),
-        ({"pover": 1}, "`pover`; allowed: v, id, shape, dtype, power, noise_power, alpha_c, min_rate, convention,"),
+        ({"pover": 1}, "`pover`; allowed: v, id, op, shape, dtype, power, noise_power, alpha_c, min_rate, convention,"),
         ({"refine": 101}, "`$.refine`"),
         ({"shape": [4]}, "`$.shape`"),
     ],

@@ -137,7 +137,7 @@ def test_arguments_of_no_track_are_named() -> None:
         ({"geometry": "panel:8x16"}, "geometry 'panel:8x16': tracks are of linear arrays"),
         ({"beam_angles_deg": [1.0, 2.0]}, "beam_angles_deg: of beam powers only"),
         ({"want": ["power"]}, "allowed: x, height"),
-        ({"wanted": []}, "allowed: v, id, shape, times"),
+        ({"wanted": []}, "allowed: v, id, op, shape, times"),
         ({"dtype": "float64", "beam_angles_deg": [1.0, 2.0]}, "2 values for 128 beams"),
         ({"dtype": "float64", "convention": "direct"}, "convention direct: powers have no phase"),
         ({"shape": [2, 128, 2]}, 'shape .* is read as antennas or beams 2, users 128; .* "layout": "nks"'),

@@ -1,8 +1,9 @@
-function [header, payload, seconds, layout, H] = precode_request(H, arguments, labelled)
+function [header, payload, seconds, layout, H] = precode_request(H, arguments, labelled, precoded)
 % PRECODE_REQUEST  Make the request for a call of nflae.Client.precode.
 %
 %   [header, payload, seconds, layout, H] = precode_request(H, arguments) takes the channels and the name-value arguments.
-%   precode_request(H, arguments, labelled) expects labels for another number of drops than H has.
+%   precode_request(H, arguments, labelled, precoded) expects labels for another number of drops than H has; precoded is
+%   false where no precoders are requested.
 %
 %     header     struct with the fields of docs/reference/protocol.md, id empty; it has only what is given: the defaults
 %                and the ranges are the server's
@@ -65,6 +66,9 @@ function [header, payload, seconds, layout, H] = precode_request(H, arguments, l
     labels = {label_bytes(options.NearField, users, labelled)};
   end
   [header, weights] = nflae.internal.problem_fields(header, options, layout, extents, users, drops);
+  if ~isfield(header, 'noise_power') && (nargin < 4 || precoded)
+    check_default_noise(H, header, antennas);
+  end
   payload = [{nflae.wire.encode_channels(H)}, labels, weights];
   if any(layout == 'r')
     if strcmp(header.receive_antennas, 'each')
@@ -93,6 +97,25 @@ function header = with_watts(header, options, field, watts, dbw)
     if ~(header.(field) > 0 && isfinite(header.(field)))
       error('nflae:badRequest', '%s must be within 300 dB of 1 W, got %g', dbw, level);
     end
+  end
+end
+
+function check_default_noise(H, header, antennas)
+  power = 1;
+  if isfield(header, 'power')
+    power = header.power;
+  elseif isfield(header, 'power_per_antenna')
+    power = sum(header.power_per_antenna(:)) * antennas / numel(header.power_per_antenna);
+  end
+  gains = sum(abs(double(H)) .^ 2, 1);
+  if isfield(header, 'receive_antennas')
+    gains = mean(gains, 2);
+  end
+  gains = gains(isfinite(gains) & gains > 0);
+  snr_db = 10 * log10(median(gains(:)) * power / 0.01);
+  if ~isempty(gains) && (snr_db < -20 || snr_db > 60)
+    error('nflae:badRequest', ['the SNR of the median user is %.1f dB with the default noise power of 0.01 W, beyond' ...
+      ' -20 to 60 dB; pass ''NoisePower'' in W, in the units of H'], snr_db);
   end
 end
 

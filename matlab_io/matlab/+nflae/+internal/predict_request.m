@@ -33,7 +33,7 @@ function [header, payload, seconds, layout] = predict_request(history, arguments
   if given('Ahead')
     ahead = nflae.internal.positive(options.Ahead, 'Ahead');
   end
-  [header, payload, seconds, layout] = nflae.internal.precode_request(history, others, ahead);
+  [header, payload, seconds, layout] = nflae.internal.precode_request(history, others, ahead, given('Then'));
   if any(layout == 'r')
     error('nflae:badRequest', 'predict takes one antenna per user: make each receive antenna a user, with one axis k');
   end

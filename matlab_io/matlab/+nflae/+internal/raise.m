@@ -14,9 +14,16 @@ function raise(reply)
 end
 
 function message = with_argument(message)
-% Name the argument in place of the field of the header that the server names, `$.beam_angles_deg` or beam_angles_deg.
+% Name the argument in place of the field of the header that the server names, at `$.effort`, or beam_angles_deg at the
+% beginning; write options as MATLAB does.
   message = regexprep(message, '^header: ', '');
-  field = regexp(message, '^(?:.* at `\$\.)?([a-z]+(?:_[a-z]+)+)\>', 'tokens', 'once');
+  message = strrep(strrep(message, 'force=True', '''Force'', true'), '"then": "precode"', '''Then'', ''precode''');
+  field = regexp(message, ' - at `\$\.([a-z_]+)[^`]*`', 'tokens', 'once');
+  if ~isempty(field)
+    message = [field{1}, ': ', regexprep(message, ' - at `[^`]*`', '')];
+  else
+    field = regexp(message, '^([a-z]+(?:_[a-z]+)+)\>', 'tokens', 'once');
+  end
   if isempty(field)
     return
   end
@@ -24,5 +31,5 @@ function message = with_argument(message)
   for i = 1:numel(parts)
     parts{i}(1) = upper(parts{i}(1));
   end
-  message = strrep(message, field{1}, [parts{:}]);
+  message = regexprep(message, field{1}, [parts{:}], 'once');
 end

@@ -91,7 +91,7 @@ def test_scenarios_of_a_panel_are_those_in_three_dimensions() -> None:
         ("quadriga", {}, "source quadriga reads a .mat file: name it, quadriga:PATH"),
         ("uav", {"file": Path("x.mat")}, "generates its channels and reads no file: leave out x.mat"),
         ("uav", {"slots": 4}, "source uav takes no slots: it takes antennas, array, bandwidth, carrier, "),
-        ("uav", {"array": "upa:4"}, "no array 'upa:4': there are ula and upa:ROWSxCOLUMNS"),
+        ("uav", {"array": "upa:4"}, "no panel 'upa:4': write upa:ROWSxCOLUMNS"),
         ("uav", {"array": "upa:4x4", "antennas": 8}, "array upa:4x4 has 16 antennas, not 8: leave out the number"),
         ("uav", {"subcarriers": 2, "bandwidth": 90e9}, "a bandwidth of 9e+10 Hz does not fit the carrier 3e+10 Hz"),
         ("umi", {"array": "upa:4x4"}, "source umi takes no array"),
