@@ -65,6 +65,9 @@ class Facilities(NamedTuple):
     triton_users: int
 
 
+_BY_NUMPY = Selection(Backend.NUMPY, "drops without constraints")
+
+
 def select_backend(
     batch: ChannelBatch, budget: LinkBudget, facilities: Facilities, requested: Backend | None = None
 ) -> Selection:
@@ -98,7 +101,7 @@ def select_backend(
             return Selection(Backend.TORCH, without_numpy)
         if not facilities.numpy_requested:
             return Selection(Backend.TORCH, "loading ONNX Runtime for one batch takes longer than the batch")
-        return Selection(Backend.NUMPY, "drops without constraints")
+        return _BY_NUMPY
     reasons = {"none": "there is no CUDA device", "impossible": "an operation cannot be captured"}
     without_graphs = reasons.get(facilities.graphs, "" if drops else "no drops")
     without_triton = without_graphs

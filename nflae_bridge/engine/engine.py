@@ -364,11 +364,11 @@ class Engine:
         power = column(budget.power)
         channels = np.ascontiguousarray(batch.channels.numpy(force=True))
         answer = precode(network, channels, power / column(budget.noise_power), self.refinements, NEGLIGIBLE)
-        watts, uplink_watts = power * answer.fractions
+        watts = power * answer.fractions
         result = Precoding(
             precoder=torch.from_numpy(answer.precoder),
-            power=torch.from_numpy(watts),
-            uplink_power=torch.from_numpy(uplink_watts),
+            power=torch.from_numpy(watts[0]),
+            uplink_power=torch.from_numpy(watts[1]),
             feasible=torch.from_numpy(answer.fallback == answer.fallback),
             fallback=torch.from_numpy(answer.fallback),
             compute_labels=self._labels(batch),

@@ -58,13 +58,15 @@ class Answer(NamedTuple):
         dict
             Arrays by name, drops first.
         """
+        watts = power * self.fractions
         found: dict[str, npt.NDArray[Any]] = {
             "precoder": self.precoder,
-            "power": power * self.fractions[0],
-            "lambda": power * self.fractions[1],
-            "feasible": np.ones(len(self.precoder), np.bool_),
+            "power": watts[0],
+            "lambda": watts[1],
             "fallback": self.fallback,
         }
+        if "feasible" in names:
+            found["feasible"] = np.ones(len(self.precoder), np.bool_)
         if "near_field" in names or "near_field_score" in names:
             score = found["near_field_score"] = compute_scores()
             found["near_field"] = score > _NEAR

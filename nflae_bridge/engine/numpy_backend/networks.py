@@ -159,9 +159,9 @@ class KernelNetwork:
         weight = self._free.copy()
         weight[-1, :-1] += self._per_log_users * math.log(users)
         weight[_MEANS] /= users
-        of_kernels = np.concatenate([self._of_sums, np.zeros_like(self._of_sums[:1])])  # none of a user itself
-        of_kernels = np.concatenate([of_kernels, np.zeros((len(of_kernels), 1), np.float32)], 1)
-        return weight, np.tile(of_kernels, (users, 1))
+        # The unit matrix adds the bias once, since no other kernel is that of a user to itself.
+        of_kernels = np.concatenate([np.pad(self._of_sums, ((0, 0), (0, 1))), weight[-1:]])
+        return weight[:-1], np.tile(of_kernels, (users, 1))
 
     @staticmethod
     def _round(message: nn.Module, update: nn.Module) -> Single:
@@ -185,7 +185,7 @@ _LARGEST = np.array(80, np.float32)  # the exponential stays in range
 
 
 def _features(drops: UserGram) -> tuple[Single, Single]:
-    """Return features, (drops * users, 7), the last one 1, and kernels, (drops, users, users * (kernels + 1)).
+    """Return features, (drops * users, 6), and kernels, (drops, users, users * (kernels + 1)).
 
     In place of ln(1 + x / K) of `nflae_bridge.network.encoders.kernel.kernel_features` stands ln(K + x), in place of
     means over users sums; `KernelNetwork` corrects. The last kernel is the unit matrix.
@@ -193,13 +193,13 @@ def _features(drops: UserGram) -> tuple[Single, Single]:
     gains, coherence = drops.gains, drops.coherence
     count, users = gains.shape
     kernels = np.empty((count, users, users, KERNELS + 1), np.float32)
-    features = np.empty((7, count, users), np.float32)
+    features = np.empty((6, count, users), np.float32)
     kernels[:], number, ones = _constants(users)
-    features[0] = gains
-    features[1] = shared = gains + number
-    features[2] = np.matvec(coherence, gains) + number
+    features[:2] = gains
+    np.matvec(coherence, gains, out=features[2])
+    features[1:3] += number
     features[3] = drops.nearest
-    regularised = gains / shared
+    regularised = gains / features[1]
     kernels[..., 0] = coherence
     blocking = coherence * (regularised[:, :, None] * regularised[:, None])
     np.subtract(_NEAREST, blocking, out=blocking)
@@ -207,8 +207,7 @@ def _features(drops: UserGram) -> tuple[Single, Single]:
     logs = features[:3]
     np.log(logs, out=logs)
     np.matmul(logs[:2], ones, out=features[_MEANS])
-    features[6] = 1
-    return features.reshape(7, -1).T, kernels.reshape(count, users, -1)
+    return features.reshape(6, -1).T, kernels.reshape(count, users, -1)
 
 
 @cache

@@ -192,7 +192,9 @@ def _structured(gram: Complex, dual: Real) -> _Beams:
     on_diagonal += inverse_dual
     inverse = _inverse(system, unit)
     own = diagonal(inverse).real
-    magnitude = (inverse * inverse.conj()).real * others
+    magnitude = np.abs(inverse)
+    magnitude *= magnitude
+    magnitude *= others
     signal = dual - own
     energy = own * signal
     energy *= inverse_dual

@@ -109,7 +109,8 @@ def _solved(
         drops = drops.in_double()
     best, fallback, lossy = solve(network, drops, refinements, negligible)
     precoder = drops.unit_beams(best.coefficients, out)
-    fractions = np.array([best.power_fractions, best.dual_power_fractions], np.float64)
+    fractions = np.empty((2, *best.power_fractions.shape))
+    fractions[0], fractions[1] = best.power_fractions, best.dual_power_fractions
     fractions /= np.add.reduce(fractions, 2, keepdims=True)
     return Answer(precoder, fractions, fallback, lossy, lambda: _exact_sinr(drops, best, fractions[0]))
 
