@@ -5,13 +5,13 @@ Every backend computes the same; they differ in the time they take per call and 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Literal, NamedTuple
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.engine.user_selection import is_overloaded
 from simulator.downlink.budget import LinkBudget
-from simulator.downlink.precoding import ChannelBatch
 
 
 class Backend(Enum):
@@ -69,14 +69,14 @@ _BY_NUMPY = Selection(Backend.NUMPY, "drops without constraints")
 
 
 def select_backend(
-    batch: ChannelBatch, budget: LinkBudget, facilities: Facilities, requested: Backend | None = None
+    shape: Sequence[int], budget: LinkBudget, facilities: Facilities, requested: Backend | None = None
 ) -> Selection:
     """Select the backend of a batch.
 
     Parameters
     ----------
-    batch
-        Channels.
+    shape
+        Drops, users and antennas.
     budget
         Link budget.
     facilities
@@ -93,7 +93,7 @@ def select_backend(
     NflaeError
         If the requested backend cannot compute the batch.
     """
-    drops, users, antennas = batch.channels.shape
+    drops, users, antennas = shape
     constrained = budget.constrains_near_field or budget.demands_rates
     without_numpy = facilities.without_numpy or ("C3 or C4 can bind" if constrained else "" if drops else "no drops")
     if requested is None and facilities.graphs == "none":

@@ -188,15 +188,16 @@ class Engine:
         UnusableChannels
             If a channel that is not known to be usable is not.
         """
-        batch = ChannelBatch(torch.from_numpy(channels))
-        backend = self.select_backend(batch, budget).backend
+        batch = None if self._recorded is None else ChannelBatch(torch.from_numpy(channels))
+        facilities = self._constant or self._facilities(batch, budget)
+        backend = select_backend(channels.shape, budget, facilities, self.backend).backend
         network = self._numpy_network() if backend is Backend.NUMPY else None
         if network is not None:
             power = column(budget.power)
             answer = precode(network, channels, power / column(budget.noise_power), self.refinements, NEGLIGIBLE)
             if answer.lossy is None:
-                return answer.arrays(power, names, lambda: self._scores(batch.channels).numpy())
-        if self._recorded is not None and backend in (Backend.TRITON, Backend.CUDA_GRAPHS):
+                return answer.arrays(power, names, lambda: self._scores(torch.from_numpy(channels)).numpy())
+        if self._recorded is not None and batch is not None and backend in (Backend.TRITON, Backend.CUDA_GRAPHS):
             scored = "near_field" in names or "near_field_score" in names
             packed = self._recorded.compute(backend, batch, budget, self.refinements, scored)
             if packed is not None:
@@ -207,7 +208,7 @@ class Engine:
                 return result_arrays(self._unpacked(packed, batch, budget), names=names)
         if not checked and not good_drops(channels).all():
             raise UnusableChannels
-        return result_arrays(self(batch, budget), names=names)
+        return result_arrays(self(batch or ChannelBatch(torch.from_numpy(channels)), budget), names=names)
 
     def select_backend(self, batch: ChannelBatch, budget: LinkBudget) -> Selection:
         """Return the backend that the next call with such a batch uses, and why.
@@ -228,7 +229,8 @@ class Engine:
         NflaeError
             If the backend given to the engine cannot compute the batch.
         """
-        return select_backend(batch, budget, self._constant or self._facilities(batch, budget), self.backend)
+        facilities = self._constant or self._facilities(batch, budget)
+        return select_backend(batch.channels.shape, budget, facilities, self.backend)
 
     def allocation(self, gram: Complex, antennas: int | None = None) -> tuple[Real, Real] | None:
         """Compute (lambda / P, P_k / P) under the total power alone, without beams.

@@ -19,7 +19,7 @@ SHIPPED = Path(__file__).parent / "checkpoints"
 
 _AUTO = {"cpu": ("tiny",), "cuda": ("small", "tiny")}
 
-EFFORTS: dict[str, tuple[str, int]] = {"fast": ("nano", 0), "balanced": ("nano", 2), "best": ("auto", 0)}
+EFFORTS: dict[str, tuple[str, int]] = {"fast": ("nano", 0), "balanced": ("nano", 4), "best": ("auto", 0)}
 """Model and refinement steps of precoding by the name of an effort, the least first."""
 
 

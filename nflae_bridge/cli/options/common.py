@@ -334,7 +334,7 @@ work_option_list = (
     click.option(
         "--effort",
         type=click.Choice(list(EFFORTS)),
-        help="In place of --model and --refine: fast (nano), balanced (nano, 2 iterations) or best (--model auto).",
+        help="In place of --model and --refine: fast (nano), balanced (nano, 4 iterations) or best (--model auto).",
     ),
     click.option("--batch", type=click.IntRange(min=1), help="Drops per block.  [default: about 32 MB of channels]"),
     on_bad_drop_option,

@@ -153,9 +153,9 @@ def _of_problem(names: Sequence[str], refinements: Sequence[int], setup: Setup, 
 
 def _of_scheme(scheme: Scheme, setup: Setup, budget: LinkBudget) -> Solve:
     def solve(channels: Tensor) -> Answer:
-        if isinstance(scheme, Engine):  # transfers channels and answers itself
-            answer = scheme(ChannelBatch(channels), budget)
-            return answer.precoder, answer.power
+        if isinstance(scheme, Engine):  # transfers channels and answers itself, as for the server
+            found = scheme.arrays(channels.numpy(), budget, ("precoder", "power"))
+            return torch.from_numpy(found["precoder"]), torch.from_numpy(found["power"])
         answer = scheme(ChannelBatch(setup.to_device(channels)), budget)
         precoder, power = setup.to_host(answer.precoder, answer.power)
         return precoder, power

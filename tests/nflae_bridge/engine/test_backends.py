@@ -49,7 +49,7 @@ def batch(drops: int = 1, users: int = 3, antennas: int = 32) -> ChannelBatch:
 def test_the_selection_and_its_reason(
     given: ChannelBatch, budget: LinkBudget, facilities: Facilities, backend: Backend, reason: str
 ) -> None:
-    selection = select_backend(given, budget, facilities)
+    selection = select_backend(given.channels.shape, budget, facilities)
     assert selection.backend is backend
     assert reason in selection.reason
 
@@ -68,7 +68,7 @@ def test_a_backend_that_cannot_compute_the_batch_is_refused(
     requested: Backend, budget: LinkBudget, facilities: Facilities, reason: str
 ) -> None:
     with pytest.raises(NflaeError, match=f"backend {requested.value} cannot compute this batch: .*{reason}"):
-        select_backend(batch(), budget, facilities, requested)
+        select_backend(batch().channels.shape, budget, facilities, requested)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_backend_that_cannot_compute_the_batch_is_refused(
     ],
 )
 def test_a_requested_backend_is_taken_at_the_first_call(requested: Backend, facilities: Facilities) -> None:
-    assert select_backend(batch(), FREE, facilities, requested).backend is requested
+    assert select_backend(batch().channels.shape, FREE, facilities, requested).backend is requested
 
 
 def selected(engine: Engine, **size: Any) -> Backend:

@@ -254,6 +254,18 @@ def test_steps_in_single_precision_are_those_in_double(drops: int) -> None:
         np.testing.assert_allclose(directions, beams.coefficients, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_steps_lower_no_sum_rate_of_any_drop(kind: str) -> None:
+    channels, budget = draw_channels(3, users=6, antennas=32, kind=kind, spread_db=20, drops=40), LinkBudget(1.0, 0.01)
+    checkpoint = load_checkpoint(SHIPPED / "nano")
+    none, one, four = (
+        Engine(checkpoint, refinements=steps).arrays(channels.numpy(), budget, ["sum_rate"])["sum_rate"]
+        for steps in (0, 1, 4)
+    )
+    assert (none <= one * (1 + 2e-6)).all()
+    assert (one <= four * (1 + 2e-6)).all()
+
+
 @settings(deadline=None, max_examples=40)
 @given(
     delta=st.floats(-1, 1),

@@ -61,7 +61,7 @@ def _checked_addresses(ctx: click.Context, parameter: click.Parameter, value: tu
 @click.option(
     "--effort",
     type=click.Choice(list(EFFORTS)),
-    help="In place of --model, for requests without one: fast (nano), balanced (nano, 2 iterations), best (auto).",
+    help="In place of --model, for requests without one: fast (nano), balanced (nano, 4 iterations), best (auto).",
 )
 @click.option(
     "--max-batch",
