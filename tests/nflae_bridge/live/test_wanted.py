@@ -229,7 +229,7 @@ def test_effort_of_a_server_holds_for_requests_without_one() -> None:
     device = Device("auto", "cpu", "balanced")
     given: list[dict[str, Any]] = [{}, {"effort": "fast"}, {"refine": 3}]
     chosen = [device.info(PrecodeRequest("", channels(), **fields)) for fields in given]
-    assert [(info["model"], info["refine"]) for info in chosen] == [("nano", 2), ("nano", 0), ("nano", 3)]
+    assert [(info["model"], info["refine"]) for info in chosen] == [EFFORTS["balanced"], EFFORTS["fast"], ("nano", 3)]
     request = PrecodeRequest("", channels(), want=("sum_rate",))
     (answer,) = device.compute([Job([b"0"], request, 0.0)])
     assert isinstance(answer.outcome, dict)
