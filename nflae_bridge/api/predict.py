@@ -83,7 +83,7 @@ def predict(
     ----------
     history : array_like
         Complex, (snapshots, users, antennas), oldest first. Up to a quarter of a user's snapshots may be gaps (NaN, Inf
-        or zero at every antenna): those in between are interpolated, those after the last known one predicted.
+        or zero at every antenna): those in between are filled, those after the last known one predicted.
     times : array_like, optional
         Times of the snapshots, s, rising; uneven ones are resampled. By default the snapshots are evenly spaced.
     ahead : int

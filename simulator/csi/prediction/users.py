@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from simulator.csi.sequences.history import fill_gaps
 from simulator.downlink.gram import squared_magnitude
 
 DEFAULT_HISTORY, DEFAULT_AHEAD = 16, 4
+_LEAST_SIDE = 6  # snapshots on one side of a gap from which it is predicted
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def _predict_series(series: Tensor, gaps: Tensor, method: PredictionMethod) -> P
     if not bool(gaps.any()):
         return _predict_filled(series, 0, method)
     count, history, antennas = series.shape
-    filled = fill_gaps(series, gaps)
+    filled = _bridged(fill_gaps(series, gaps), gaps, method)
     known = (~gaps | gaps.all(-1, keepdim=True)).to(torch.int8)  # a series of gaps alone counts as known
     spans = torch.stack([known.argmax(-1), history - known.flip(-1).argmax(-1)], -1)
     channels = series.new_empty(count, method.ahead, antennas)
@@ -120,6 +122,26 @@ def _predict_series(series: Tensor, gaps: Tensor, method: PredictionMethod) -> P
         for row, name in zip(rows.tolist(), found.method, strict=True):
             names[row] = name
     return Prediction(channels, error, names)
+
+
+def _bridged(series: Tensor, gaps: Tensor, method: PredictionMethod) -> Tensor:
+    """Predict interpolated gaps anew from the side with more snapshots, where these suffice, one run after another.
+
+    Interpolation is linear: of users of several paths it leaves an error that a later prediction would amplify.
+    """
+    for pattern in sorted({tuple(row) for row in gaps.tolist()}):
+        known = [place for place, missing in enumerate(pattern) if not missing]
+        rows = (gaps == gaps.new_tensor(pattern)).all(-1).nonzero().squeeze(-1)
+        for last, next_known in pairwise(known):
+            count, first, stop = next_known - last - 1, known[0], known[-1] + 1
+            if not count:
+                continue
+            backwards = stop - next_known > last + 1 - first and not any(pattern[next_known:stop])
+            side = series[rows, next_known:stop].flip(1) if backwards else series[rows, first : last + 1]
+            if side.shape[1] >= max(_LEAST_SIDE, 2 * count):
+                bridge = _predict_filled(side, 0, replace(method, ahead=count, name="ar")).channels
+                series[rows, last + 1 : next_known] = bridge.flip(1) if backwards else bridge
+    return series
 
 
 def _predict_filled(series: Tensor, skipped: int, method: PredictionMethod) -> Prediction:

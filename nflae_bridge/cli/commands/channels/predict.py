@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
     \b
     The drops of IN.mat are snapshots in order, evenly spaced. Up to a quarter of a user's history may be gaps (NaN, Inf
-    or zero at every antenna): those in between are interpolated, those after the last known snapshot
-    predicted. One snapshot alone is held.""",
+    or zero at every antenna): those in between are filled from the snapshots around them, those
+    after the last known one predicted. One snapshot alone is held.""",
 )
 @click.argument("source", metavar="IN.mat", type=click.Path(path_type=Path))
 @click.option(

@@ -1,4 +1,4 @@
-"""Users whose first or last snapshots are missing: waves of constant Doppler shifts, whose future is known exactly."""
+"""Users some of whose snapshots are missing: waves of constant Doppler shifts, whose future is known exactly."""
 
 from __future__ import annotations
 
@@ -46,6 +46,16 @@ def test_missing_last_snapshots_are_predicted_and_missing_first_ones_left_out(na
     assert errors_db(found.channels[0], channels[HISTORY:]).max() < -60
     assert found.csi_error_db.shape == (1, AHEAD, 3)
     assert bool((found.csi_error_db < -60).all())
+
+
+@pytest.mark.parametrize(
+    "places", [[(22, 0), (4, 1), (5, 1), (12, 2)], [(8, 0), (20, 0), (11, 1), (13, 1), (14, 1), (23, 2), (9, 2)]]
+)
+def test_gaps_in_between_are_predicted_from_the_longer_side(places: list[tuple[int, int]]) -> None:
+    channels, missing = sequence(), gaps(*places)
+    history = torch.where(missing.unsqueeze(-1), 0, channels[:HISTORY])
+    found = predict_users(history[None], missing[None], PredictionMethod(AHEAD, "ar"))
+    assert errors_db(found.channels[0], channels[HISTORY:]).max() < -60
 
 
 def test_users_of_several_windows_keep_their_places() -> None:
