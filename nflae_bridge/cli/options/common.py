@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from matlab_io.containers.limits import DEFAULT_MAX_INFLATE, max_inflate
 from matlab_io.conventions import SIGNAL_MODELS
@@ -52,6 +53,31 @@ def option_group(into: type[Any], name: str, *options: Callable[[Command], Comma
         return wrapped  # type: ignore[no-any-return]
 
     return decorate
+
+
+def refuse_options(remedy: str, names: Collection[str] = (), but: Collection[str] = ()) -> None:
+    """Refuse options of the command line that have no effect beside the others.
+
+    Parameters
+    ----------
+    remedy : str
+        Reason and remedy, after the name of the option.
+    names : collection of str
+        Arguments of the command that hold the options; by default all.
+    but : collection of str
+        Arguments whose options have an effect.
+
+    Raises
+    ------
+    click.UsageError
+        For the first option that is typed.
+    """
+    context = click.get_current_context()
+    for option in context.command.params:
+        name = option.name or ""
+        without_effect = (not names or name in names) and name not in but
+        if without_effect and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{option.opts[0]} {remedy}")
 
 
 @dataclass(frozen=True)
@@ -140,6 +166,9 @@ max_inflate_option = click.option(
     " allowed.",
 )
 
+
+READING_OPTIONS = ("variable", "layout", "convention", "receive_antennas", "shape", "allow_real", "max_inflate")
+"""Arguments that hold the options of `channel_options`."""
 
 channel_options = option_group(
     ChannelOptions,

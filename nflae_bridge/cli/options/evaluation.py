@@ -8,7 +8,14 @@ from typing import Literal
 
 import click
 
-from nflae_bridge.cli.options.common import BudgetOptions, WorkOptions, level_options, option_group, scope_options
+from nflae_bridge.cli.options.common import (
+    BudgetOptions,
+    WorkOptions,
+    level_options,
+    option_group,
+    refuse_options,
+    scope_options,
+)
 from nflae_bridge.cli.options.common import work_option_list as work_list
 from nflae_bridge.cli.options.link import snr_points
 from nflae_bridge.cli.options.plot import PlotOptions
@@ -81,6 +88,8 @@ class EvaluationOptions:
             parse_csi(self.csi)
         swept = self.sweep is not None and len(self.sweep) > 1
         kind: PlotKind = self.plot_kind or ("snr" if swept else "cdf" if self.degrades else "users")
+        if self.csi is None:
+            refuse_options("draws the errors of --csi: give --csi MODEL too, or leave it out.", ("seed",))
         if self.csi is not None and self.true_variable is not None:
             raise click.UsageError("--csi and --h-true both state the CSI of the transmitter: give one of them.")
         if self.plot_kind is not None and plotting.plot is None:

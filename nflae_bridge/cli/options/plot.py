@@ -132,7 +132,11 @@ def check_plot(plotting: PlotOptions, forbidden: tuple[Path, ...]) -> None:
     """
     path = plotting.plot
     if path is None:
-        alone = {"--plot-drop": plotting.plot_drop, "--size": plotting.size}
+        alone = {
+            "--plot-drop": plotting.plot_drop,
+            "--carrier-ghz": plotting.carrier_ghz,
+            "--size": plotting.size,
+        }
         for option in (name for name, value in alone.items() if value is not None):
             raise click.UsageError(f"{option} applies together with --plot: add --plot FILE, or leave {option} out")
         return

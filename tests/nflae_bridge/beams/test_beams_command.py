@@ -162,6 +162,17 @@ def test_site_and_random_splits_are_announced(nflae: Run, folders: tuple[Path, P
     assert not (tmp_path / "c").exists()
 
 
+def test_the_folder_of_the_results_is_checked_before_the_fits(
+    nflae: Run, folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nflae_bridge.beams.comparison.fit_all", lambda *_: pytest.fail("fitted"))
+    monkeypatch.setattr("nflae_bridge.beams.comparison.choose", lambda *_: pytest.fail("fitted"))
+    (tmp_path / "file").write_text("")
+    for command in ("train", "evaluate"):
+        done = nflae("beams", command, folders[0], "-o", tmp_path / "file")
+        assert (done.exit_code, "is a file; name a folder for the results" in done.output) == (1, True)
+
+
 @pytest.mark.usefixtures("quick")
 def test_bad_input_is_refused_in_one_line_and_nothing_written(
     nflae: Run, folders: tuple[Path, Path], tmp_path: Path

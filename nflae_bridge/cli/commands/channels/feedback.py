@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nflae_bridge.cli.options.common import ChannelOptions, channel_options
+from nflae_bridge.cli.options.common import ChannelOptions, channel_options, refuse_options
 from nflae_bridge.cli.terminal import fact, progress, warn
 
 if TYPE_CHECKING:
@@ -82,9 +82,7 @@ if TYPE_CHECKING:
 @click.option("--decode", is_flag=True, help="Decode the bits of IN.mat, a file of this command, to CSI.")
 @channel_options
 @click.option("--mat-version", type=click.Choice(["6", "7", "7.3"]), help="Version of OUT.mat.  [default: of IN.mat]")
-@click.pass_context
 def command(
-    context: click.Context,
     source: Path,
     output: Path,
     bits: int | None,
@@ -103,7 +101,7 @@ def command(
     if mat_version is not None and output.suffix.lower() == ".npz":
         raise click.UsageError(f"--mat-version {mat_version} is for .mat files, and {output} is a .npz file")
     if decode:
-        _decode(context, source, output, mat_version)
+        _decode(source, output, mat_version)
         return
     if bits is None:
         raise click.UsageError("--bits is missing: the bits per user and report, e.g. --bits 64")
@@ -127,15 +125,12 @@ def command(
     fact("written", f"{output} (version {summary.version})")
 
 
-def _decode(context: click.Context, source: Path, output: Path, version: str | None) -> None:
+def _decode(source: Path, output: Path, version: str | None) -> None:
     """Decode reports; options of coding and reading are refused, as the file states all of them."""
     from nflae_bridge.files.csi.feedback_file import decode_file
 
-    allowed = {"source", "output", "decode", "mat_version"}
-    for option in context.command.params:
-        name = option.name or ""
-        if name not in allowed and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"{option.opts[0]} is not for --decode: the file of the reports states it")
+    remedy = "is not for --decode: the file of the reports states it"
+    refuse_options(remedy, but=("source", "output", "decode", "mat_version"))
     written, link = decode_file(source, output, version)
     fact("feedback", f"{link.bits} bits per user and report, codec {link.codec}, {link.geometry}{_prediction(link)}")
     fact("written", f"{output} (version {written})")

@@ -39,6 +39,8 @@ def command(models: tuple[str, ...], task: str | None, compare: bool, batches: i
 
     The figures are those of the validation data of the training.
     """
+    if batches is not None and not compare:
+        raise click.UsageError("--batches applies together with --compare: add that, or leave --batches out")
     if compare:
         if not models:
             raise click.UsageError("--compare needs the models to compare, by name or folder")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nflae_bridge.cli.options.common import refuse_options
 from nflae_bridge.cli.terminal import Table, fact, progress, warn
 
 if TYPE_CHECKING:
@@ -199,12 +200,12 @@ def train(
     windows, test = _held_out(folders, past or _PAST, ahead or _AHEAD, kind, seed, settings.inputs)
     part, held = windows.part(~test), windows.part(test)
     methods = all_forecasters(windows.position is not None, settings)
+    make_folder(output)
     with progress("beams", (FOLDS + 1) * len(methods), "fits") as advance:
         choice = choose(part, kind, seed, methods, advance)
         states = fit_all(part, seed, methods, lambda done, note: advance(FOLDS * len(methods) + done, note))
     scores = {name: each.scores(held, states[name]) for name, each in methods.items()}
     measured = compare({**scores, SELECTED: selected_scores(choice, held, scores)}, held)
-    make_folder(output)
     save_model(_model(output, folders, windows, test, kind, choice, states), choice.validation)
     _report(output, measured, held)
     own = "".join(f"; {folders[number].name}: {name}" for number, name in choice.by_folder.items())
@@ -246,16 +247,19 @@ def evaluate(
     from nflae_bridge.cli.outputs import make_folder
 
     if model is not None:
+        fitting = ("kind", "inputs", "stages", "vision", "anchor", "seed")
+        refuse_options("belongs to methods that are fitted here: leave it out with --model", fitting)
         measured, held = _evaluated(model, sources, past, ahead, positions, missing)
+        make_folder(output)
     else:
         folders = _read(sources, positions)
         windows, test = _held_out(folders, past or _PAST, ahead or _AHEAD, kind, seed, settings.inputs)
         part, held = windows.part(~test), windows.part(test)
         methods = all_forecasters(windows.position is not None, settings, missing)
+        make_folder(output)
         with progress("beams", len(methods), "fits") as advance:
             states = fit_all(part, seed, methods, advance)
         measured = compare({name: each.scores(held, states[name]) for name, each in methods.items()}, held)
-    make_folder(output)
     _report(output, measured, held)
     fact("written", str(output / "beams.csv"))
 

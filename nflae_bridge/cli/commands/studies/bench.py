@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from matlab_io.extras import require_extra
-from nflae_bridge.cli.options.common import model_option
+from nflae_bridge.cli.options.common import model_option, refuse_options
 from nflae_bridge.cli.options.plot import figure_options, format_option
 from nflae_bridge.cli.options.problem import drawn_problem_options
-from nflae_bridge.cli.options.scheme import SchemeOption
+from nflae_bridge.cli.options.scheme import NETWORK, SchemeOption
 from nflae_bridge.cli.outputs import make_folder
 from nflae_bridge.cli.terminal import Table, duration, fact, progress, warn
 from nflae_bridge.files.problem import ProblemRequest, drawn_problem
@@ -214,6 +214,8 @@ def _checked_schemes(problem: PrecodingProblem, schemes: list[str]) -> tuple[str
     from simulator.schemes.options import split_spec
 
     if problem.is_plain:
+        if schemes and NETWORK not in schemes:
+            refuse_options("belongs to scheme nflae: add it to --schemes, or leave it out.", ("model", "refinements"))
         for spec in schemes:
             check_combination(problem, LinkBudget(), split_spec(spec)[0])
         return tuple(schemes) or Settings.schemes

@@ -18,6 +18,7 @@ from nflae_bridge.cli.options.common import (
     channel_options,
     cluster_option,
     near_field_option,
+    refuse_options,
 )
 from nflae_bridge.cli.options.evaluation import (
     EvaluationOptions,
@@ -27,7 +28,7 @@ from nflae_bridge.cli.options.evaluation import (
 )
 from nflae_bridge.cli.options.plot import PlotOptions, plot_options
 from nflae_bridge.cli.options.problem import problem_options
-from nflae_bridge.cli.options.scheme import SchemeOption, usable_schemes
+from nflae_bridge.cli.options.scheme import NETWORK, SchemeOption, usable_schemes
 from nflae_bridge.cli.terminal import announce, fact, progress, warn
 from nflae_bridge.files.budget.choice import BudgetChoice, BudgetRequest
 from nflae_bridge.files.problem import ProblemRequest, check_together, choose_problem, problem_budget
@@ -329,6 +330,10 @@ def _checked_schemes(
 
     if problem.is_plain:
         chosen = schemes or usable_schemes()
+        if NETWORK not in chosen:
+            refuse_options("belongs to scheme nflae: add it to --schemes, or leave it out.", ("refine",))
+            if len(wished.models) > 1:
+                raise click.UsageError("several --model are compared as scheme nflae: add it to --schemes.")
         sic = [spec for spec in chosen if needs_sic(spec)] if wished.degrades else []
         if sic and schemes:
             raise click.UsageError(

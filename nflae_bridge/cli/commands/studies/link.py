@@ -12,10 +12,12 @@ import click
 from matlab_io.errors import NflaeError
 from matlab_io.extras import require_extra
 from nflae_bridge.cli.options.common import (
+    READING_OPTIONS,
     ChannelOptions,
     WorkOptions,
     channel_options,
     cluster_option,
+    refuse_options,
     work_options,
 )
 from nflae_bridge.cli.options.link import (
@@ -30,7 +32,7 @@ from nflae_bridge.cli.options.link import (
     transmission_options,
 )
 from nflae_bridge.cli.options.plot import figure_options, format_option
-from nflae_bridge.cli.options.scheme import SchemeOption
+from nflae_bridge.cli.options.scheme import NETWORK, SchemeOption
 from nflae_bridge.cli.terminal import Table, fact, progress, warn
 from nflae_bridge.files.budget.choice import BudgetChoice, BudgetRequest
 
@@ -145,10 +147,7 @@ def command(
 
     The channels come from IN.mat or from a scenario. All schemes transmit the same bits over the same drops and noise.
     """
-    if (source is None) == (scene.scenario is None):
-        raise click.UsageError("give either IN.mat or --scenario.")
-    if refresh is not None and source is None:
-        raise click.UsageError("--refresh needs IN.mat: the drops of a scenario are not successive slots.")
+    _check_options(source, scene, schemes)
     require_extra("link", "nflae link")
     look.check()
 
@@ -183,6 +182,19 @@ def command(
             raise NflaeError(f"{kept}: repeat the command to resume") from None
     _report(points, drop_source.users, settings.waveform.samples(settings.symbols))
     _write(output, points, drop_source, settings, refresh, look, kind)
+
+
+def _check_options(source: Path | None, scene: ScenarioOptions, schemes: list[str]) -> None:
+    """Refuse options that have no effect: of a file with a scenario, of a scenario with a file, of absent schemes."""
+    if (source is None) == (scene.scenario is None):
+        raise click.UsageError("give either IN.mat or --scenario.")
+    if source is None:
+        refuse_options("needs IN.mat: the drops of a scenario are not successive slots.", ("refresh",))
+        refuse_options("belongs to IN.mat: leave it out with --scenario.", (*READING_OPTIONS, "on_bad_drop"))
+    else:
+        refuse_options(f"belongs to --scenario: leave it out with {source}.", ("users", "antennas", "speed"))
+    if NETWORK not in schemes:
+        refuse_options("belongs to scheme nflae: add it to --scheme, or leave it out.", ("refine",))
 
 
 def _settings(

@@ -1,0 +1,60 @@
+"""Options that would have no effect beside the others are refused by name, before any work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.channel_files import Run, WriteMat, random_channels
+
+LINK = ("link", "-o", "out", "--scheme", "mrt")
+BENCH = ("bench", "-o", "out", "--schemes", "rzf")
+TRAINED = ("beams", "evaluate", "road", "-o", "out", "--model", "model")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((*LINK, "in.mat", "--users", 3), "--users belongs to --scenario: leave it out with in.mat."),
+        ((*LINK, "in.mat", "--antennas", 256), "--antennas belongs to --scenario"),  # the default, but typed
+        ((*LINK, "in.mat", "--speed", 5), "--speed belongs to --scenario"),
+        ((*LINK, "in.mat", "--refine", 1), "--refine belongs to scheme nflae"),
+        ((*LINK, "--scenario", "uav", "--layout", "nks"), "--layout belongs to IN.mat: leave it out with --scenario."),
+        ((*LINK, "--scenario", "uav", "--var", "H"), "--var belongs to IN.mat"),
+        ((*LINK, "--scenario", "uav", "--max-inflate", 5), "--max-inflate belongs to IN.mat"),
+        ((*LINK, "--scenario", "uav", "--on-bad-drop", "skip"), "--on-bad-drop belongs to IN.mat"),
+        ((*LINK, "--scenario", "uav", "--refresh", 2), "--refresh needs IN.mat"),
+        (("evaluate", "in.mat", "--seed", 1), "--seed draws the errors of --csi"),
+        (("evaluate", "in.mat", "--carrier-ghz", 28), "--carrier-ghz applies together with --plot"),
+        (
+            ("evaluate", "in.mat", "--layout", "nks", "--schemes", "rzf", "--refine", 1),
+            "--refine belongs to scheme nflae",
+        ),
+        (
+            ("evaluate", "in.mat", "--layout", "nks", "--schemes", "rzf", "--model", "tiny", "--model", "nano"),
+            "several --model are compared as scheme nflae",
+        ),
+        ((*BENCH, "--refine", "0,2"), "--refine belongs to scheme nflae: add it to --schemes"),
+        ((*BENCH, "--model", "nano"), "--model belongs to scheme nflae"),
+        (("models", "tiny", "--batches", 2), "--batches applies together with --compare"),
+        ((*TRAINED, "--split", "site"), "--split belongs to methods that are fitted here: leave it out with --model"),
+        ((*TRAINED, "--inputs", "power"), "--inputs belongs to methods that are fitted here"),
+        ((*TRAINED, "--stages", "task:1"), "--stages belongs to methods that are fitted here"),
+        ((*TRAINED, "--seed", 0), "--seed belongs to methods that are fitted here"),
+    ],
+)
+def test_refused_by_name(
+    nflae: Run,
+    write_mat: WriteMat,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[object, ...],
+    told: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_mat(random_channels(drops=2), noise_power=0.1)
+    done = nflae(*arguments)
+    assert done.exit_code == 2, done.output
+    assert f"Error: {told}" in done.stderr
+    assert not Path("out").exists()
