@@ -161,6 +161,25 @@ def slot_seconds(file: ChannelFile) -> float | None:
     return float(found[0])
 
 
+def subcarriers_as_drops(file: ChannelFile) -> int:
+    """Return the number of subcarriers that follow each other as drops, as `nflae simulate` writes them.
+
+    Parameters
+    ----------
+    file : ChannelFile
+        Open file.
+
+    Returns
+    -------
+    int
+        The whole number ``subcarriers`` beside the channels, if the layout is ``nks`` and it divides the drops; else 1.
+    """
+    found = _numbers(file, "subcarriers")
+    if file.layout != "nks" or found is None or found.size != 1 or not 1 < found[0] <= file.drops:
+        return 1
+    return 1 if file.drops % found[0] else int(found[0])
+
+
 def slot_times(file: ChannelFile, name: str) -> npt.NDArray[np.float64]:
     """Read the times of the slots from a variable of a file.
 

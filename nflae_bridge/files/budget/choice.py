@@ -236,10 +236,8 @@ def choose_budget(
     )
     subcarriers = 1 if file is None else _subcarriers(file)
     if request.power_scope != "each" and file is not None and "f" not in file.layout:
-        raise NflaeError(
-            f"{file.path}: {file.variable}: --power-scope {request.power_scope} needs a subcarrier axis; name it f"
-            f" in --layout (it is {file.layout} now)"
-        )
+        needs = f"{file.path}: {file.variable}: --power-scope {request.power_scope} needs a subcarrier axis"
+        raise NflaeError(f"{needs}; {_subcarrier_axis(file)}")
     shares = 1 if request.power_scope == "each" else subcarriers
     noise_power, noise = choose_noise(request, file, power.value / shares, progress)
     gains = None
@@ -262,6 +260,19 @@ def _default_power(file: ChannelFile | None, power_per_antenna: npt.NDArray[np.f
 
 def _subcarriers(file: ChannelFile) -> int:
     return math.prod(size for letter, size in zip(file.drop_letters, file.drop_axes, strict=True) if letter == "f")
+
+
+def _subcarrier_axis(file: ChannelFile) -> str:
+    """Return what gives a file an axis of subcarriers."""
+    from nflae_bridge.files.slots import subcarriers_as_drops
+
+    found = subcarriers_as_drops(file)
+    if found == 1:
+        return f"name it f in --layout (it is {file.layout} now)"
+    return (
+        f"its drops are {found} subcarriers each, one after another: save reshape({file.variable}, {file.antennas},"
+        f" {file.users}, {found}, []) with layout = 'nkfs'"
+    )
 
 
 def _watts(value: float) -> str:

@@ -180,3 +180,10 @@ def test_power_of_subcarriers(write_mat: WriteMat) -> None:
     assert snr.noise_power.value == pytest.approx(0.5 * mean / 10, rel=1e-6)
     with pytest.raises(NflaeError, match=r"grid: --power-scope equal needs a subcarrier axis; name it f in --layout"):
         choice_of(write_mat(grid=random_channels().T), "nks", power_scope="equal")
+    as_simulated = write_mat(grid=random_channels(drops=12).T, subcarriers=4.0)
+    with pytest.raises(
+        NflaeError, match=r"4 subcarriers each, .*: save reshape\(grid, 16, 3, 4, \[\]\) with layout = 'nkfs'"
+    ):
+        choice_of(as_simulated, "nks", power_scope="total")
+    with pytest.raises(NflaeError, match="name it f in --layout"):
+        choice_of(write_mat(grid=random_channels(drops=12).T, subcarriers=5.0), "nks", power_scope="total")
