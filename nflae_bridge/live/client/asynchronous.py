@@ -308,6 +308,7 @@ class AsyncClient:
                     self._reset()  # the end of the connection, which no other call needs, stops the server's work, too
                 elif isinstance(request, PrecodeRequest) and not self._closed:
                     self._connection.link.send(encode_request(CancelRequest(request_id)))
+                    asyncio.get_running_loop().call_soon(self._process_socket)  # see there
 
     def _attach(self) -> None:
         """Connect within the running loop, unless it is done; raise BridgeError if another loop has the connection."""

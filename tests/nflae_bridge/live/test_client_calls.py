@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import socket
 import threading
 import time
@@ -251,6 +252,36 @@ def test_a_cancelled_asyncio_call_leaves_the_others_alone() -> None:
         first, last = asyncio.run(run(server.address))
     assert [first["number"], last["number"]] == [2, 4]
     assert len({header["id"] for header in server.headers}) == len(server.headers) == 4
+
+
+def test_an_answer_that_arrives_while_another_asyncio_call_is_cancelled_is_received() -> None:
+    """The message that cancels it is sent by the same socket, whose descriptor does not report the answer again."""
+    release = threading.Event()
+
+    def answer(header: dict[str, Any]) -> dict[str, Any] | None:
+        if len(server.headers) == 2:
+            assert release.wait(PATIENCE)
+        return ok(header) if header["op"] == "status" else None
+
+    async def run(address: str) -> None:
+        async with AsyncClient(address, timeout=PATIENCE) as client:
+            await client.status()
+            kept = asyncio.create_task(client.status())
+            cancelled = asyncio.create_task(client.precode(np.ones((1, 2, 4), np.complex64)))
+            descriptor = client._connection.link.descriptors[0]
+            while len(client._open.sent) < 2 or select.select([descriptor], [], [], 0)[0]:
+                await asyncio.sleep(0.01)
+
+            def arrive() -> None:
+                release.set()
+                assert select.select([descriptor], [], [], PATIENCE)[0]
+
+            asyncio.get_running_loop().call_soon(arrive)  # directly before the end of the cancelled call
+            cancelled.cancel()
+            await asyncio.wait_for(kept, PATIENCE / 2)
+
+    with Scripted(answer) as server:
+        asyncio.run(run(server.address))
 
 
 def test_a_cancelled_asyncio_call_beside_others_is_cancelled_on_the_server() -> None:
