@@ -20,10 +20,11 @@ from simulator.geometry.clear_waves import LEAST_CLEAR_ANTENNAS, ClearWaves, cle
 LEAST_USERS = 160
 """Users below which the network alone takes less time, were none of them doubtful."""
 
-_FAR = (0.0, 0.3, 0.6, 0.75, 0.86)
-_NEAR = (1.1, 1.2, 1.4, 1.65, 2.0, 4.0, 8.0, 20.0)
-# The less of the energy a wave explains, the further other waves can move its curvature.
-_CLEARER_SHARE, _FAR_IF_CLEAR, _NEAR_IF_CLEAR = 0.99, 0.6, 1.4
+_FAR = (0.0, 0.3, 0.6, 0.75, 0.86, 0.89, 0.92)
+_NEAR = (1.04, 1.07, 1.1, 1.2, 1.4, 1.65, 2.0, 4.0, 8.0, 20.0)
+# The less of the energy a wave explains, the further other waves can move its curvature across the border at 0.97.
+_SHARES = (0.99, 0.995)
+_FAR_BELOW, _NEAR_ABOVE = np.array([0.6, 0.86, _FAR[-1]]), np.array([1.4, 1.1, _NEAR[0]])
 _BORDER = 0.5  # of scores
 _SLOPE = 0.1  # cycles per antenna
 
@@ -59,9 +60,9 @@ class NearFieldScores:
         Returns
         -------
         Tensor
-            Near-field scores, float64 (drops, users). Of users whose wave is clear, with a curvature below 0.86 or
-            between 1.1 and 20, which the border at 0.97 parts (0.6 and 1.4 where it explains less than 0.99 of the
-            energy), they are the scores of the classifier for waves of the same curvature without scattering.
+            Near-field scores, float64 (drops, users). Of users whose wave explains 0.97, 0.99 or 0.995 of the energy,
+            with a curvature below 0.6, 0.86 or 0.92, or above 1.4, 1.1 or 1.04 and below 20, they are the scores of the
+            classifier for waves of the same curvature without scattering.
         """
         channels = channels.detach()
         users, antennas = channels.reshape(-1, channels.shape[-1]), channels.shape[-1]
@@ -125,9 +126,9 @@ class _Known(NamedTuple):
 
     def scores(self, clear: ClearWaves) -> tuple[Real, npt.NDArray[np.intp]]:
         """Return the scores of curvatures, (users,), and the indices of users to be classified."""
-        curvature, clearer = clear.curvature.reshape(-1), clear.share.reshape(-1) > _CLEARER_SHARE
-        far = curvature < np.where(clearer, _FAR[-1], _FAR_IF_CLEAR)
-        near = (curvature > np.where(clearer, _NEAR[0], _NEAR_IF_CLEAR)) & (curvature < _NEAR[-1])
+        curvature, clearness = clear.curvature.reshape(-1), np.searchsorted(_SHARES, clear.share.reshape(-1))
+        far = curvature < _FAR_BELOW.take(clearness)
+        near = (curvature > _NEAR_ABOVE.take(clearness)) & (curvature < _NEAR[-1])
         score = np.where(far, np.interp(curvature, _FAR, self.far), np.interp(curvature, _NEAR, self.near))
         return score, np.flatnonzero(~(far | near))
 

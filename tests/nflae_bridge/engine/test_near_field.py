@@ -28,14 +28,14 @@ class Watched(NearFieldScores):
 
 
 @pytest.mark.parametrize(
-    ("name", "antennas", "most"), [("paper", 128, 0.06), ("paper", 201, 0.2), ("paper", 256, 0.2), ("uav", 128, 0.97)]
+    ("name", "antennas", "most"), [("paper", 128, 0.06), ("paper", 201, 0.12), ("paper", 256, 0.12), ("uav", 128, 0.97)]
 )
 def test_labels_by_the_curvature_are_those_of_the_classifier(name: str, antennas: int, most: float) -> None:
     channels = scenario(name, 10, antennas).draw(100, torch.Generator().manual_seed(3)).channels
     scores = Watched()
     found, expected = scores(channels), scores.classify(channels)
     assert torch.equal(found > 0.5, expected > 0.5)
-    assert float((found - expected).abs().max()) < 0.02
+    assert float((found - expected).abs().max()) < 0.04
     references, doubtful, everyone = scores.given
     assert references.shape[1] < 20
     assert doubtful.shape[1] < most * 1000
@@ -49,22 +49,25 @@ def waves(curvature: torch.Tensor, antennas: int = 256) -> torch.Tensor:
 
 
 def test_curvatures_near_the_border_and_beyond_the_classifier_are_classified(monkeypatch: pytest.MonkeyPatch) -> None:
-    curvature = torch.tensor([0.0, 0.5, 0.84, 0.88, 0.97, 1.08, 1.12, 3.0, 19.5, 20.5], dtype=torch.float64)
+    curvature = torch.tensor(
+        [0.0, 0.58, 0.84, 0.91, 0.95, 0.97, 1.02, 1.05, 1.12, 1.42, 19.5, 20.5], dtype=torch.float64
+    )
     channels = waves(curvature).repeat(16, 1, 1)
     scores = Watched()
     found = scores(channels)
-    doubtful = [3, 4, 5, 9]
+    doubtful = [4, 5, 6, 11]
     assert torch.equal(scores.given[1].reshape(16, 4, 256), channels[:, doubtful])
-    torch.testing.assert_close(found, scores.classify(channels), atol=3e-3, rtol=0)
-    # The farther of the limits where the wave explains less of the energy.
-    noisy = channels + 0.14 * torch.randn(
-        channels.shape, dtype=torch.complex64, generator=torch.Generator().manual_seed(1)
-    )
-    clear = clear_waves(noisy)
-    assert (clear.share[:, :8] < 0.99).mean() > 0.9
-    scores.given.clear()
-    scores(noisy, clear)
-    assert 16 * 5.5 < scores.given[0].shape[1] <= 16 * 7
+    torch.testing.assert_close(found, scores.classify(channels), atol=5e-3, rtol=0)
+    # Wider limits where the wave explains less of the energy.
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randn(channels.shape, dtype=torch.complex64, generator=generator)
+    for level, least, most, doubtful in ((0.085, 0.99, 0.995, 6), (0.14, 0.97, 0.99, 8)):
+        clear = clear_waves(channels + level * noise)
+        between = (least < clear.share) & (clear.share < most)
+        assert between[:, :10].mean() > 0.9
+        scores.given.clear()
+        scores(channels, clear)
+        assert 16 * (doubtful - 1) < scores.given[0].shape[1] < 16 * (doubtful + 1)
 
     # A classifier of another border.
     monkeypatch.setattr(Watched, "classify", lambda self, users: torch.full(users.shape[:-1], 0.8))
