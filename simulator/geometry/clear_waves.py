@@ -66,10 +66,20 @@ def clear_waves(channels: Tensor) -> ClearWaves:
     ClearWaves
         Curvatures up to some 30 cycles.
     """
-    users = channels.reshape(-1, channels.shape[-1])
-    parts = (in_range(part) for part in parts_in_cache(users))
-    found = [_clear_waves(part.numpy(), energy.numpy()) for part, energy in parts]
-    return ClearWaves(*(np.concatenate(values).reshape(channels.shape[:-1]) for values in zip(*found, strict=True)))
+    users, antennas = channels.reshape(-1, channels.shape[-1]), channels.shape[-1]
+    grid, first, likely = _grid(antennas), 0, []
+    for part in parts_in_cache(users):
+        scaled, energies = in_range(part)
+        places, *values = _likely(scaled.numpy(), energies.numpy(), grid)
+        likely.append((first + places, *values))
+        first += len(part)
+    place, tone, energy, bins = (np.concatenate(each) for each in zip(*likely, strict=True))
+    bend, share = _best_wave(bins, antennas)
+    share /= antennas * energy
+    curvature = np.abs(grid.curvature.take(tone) + bend)
+    found = np.full((2, len(users)), np.nan, np.float32)
+    found[:, place] = np.where(share > _CLEAR_SHARE, (curvature, share), np.nan)
+    return ClearWaves(*found.reshape(2, *channels.shape[:-1]))
 
 
 def parts_in_cache(users: Tensor) -> tuple[Tensor, ...]:
@@ -115,27 +125,6 @@ def in_range(users: Tensor) -> tuple[Tensor, Tensor]:
     return torch.view_as_complex(parts.reshape(*users.shape, 2)), energy
 
 
-def _clear_waves(users: Channels, energy: Single) -> ClearWaves:
-    """Return the clear waves of channels whose products are in the range of single precision, (users, antennas)."""
-    antennas = users.shape[1]
-    grid = _grid(antennas)
-    found = ClearWaves(*np.full((2, len(users)), np.nan, np.float32))
-    tone, magnitude = _tones(users, grid)
-    likely = np.flatnonzero(magnitude > grid.least.take(tone) * energy)
-    if not len(likely):
-        return found
-    if len(likely) < len(users):
-        users, energy, tone = users.take(likely, 0), energy.take(likely), tone.take(likely)
-    bins = _strongest_bins(users, grid.chirps.take(tone, 0))
-    bend, share = _best_wave(bins, antennas)
-    share /= antennas * energy
-    is_clear = np.flatnonzero(share > _CLEAR_SHARE)
-    clear = likely.take(is_clear)
-    found.curvature[clear] = np.abs(grid.curvature.take(tone) + bend)[is_clear]
-    found.share[clear] = share[is_clear]
-    return found
-
-
 class _Grid(NamedTuple):
     """Hold what depends on the number of antennas alone.
 
@@ -172,6 +161,15 @@ def _grid(antennas: int) -> _Grid:
     return _Grid(length, count, curvature.astype(np.float32), least.astype(np.float32), chirps)
 
 
+def _likely(users: Channels, energy: Single, grid: _Grid) -> tuple[Indices, Indices, Single, Channels]:
+    """Return the channels that may be clear waves: their places, tones, energies and strongest bins."""
+    tone, magnitude = _tones(users, grid)
+    place = np.flatnonzero(magnitude > grid.least.take(tone) * energy)
+    if len(place) < len(users):
+        users, energy, tone = users.take(place, 0), energy.take(place), tone.take(place)
+    return place, tone, energy, _strongest_bins(users, grid.chirps.take(tone, 0))
+
+
 def _tones(users: Channels, grid: _Grid) -> tuple[Indices, Single]:
     """Return the strongest tone of the products of entries half an array apart, and its magnitude between the tones."""
     lag, used = users.shape[1] // 2, grid.groups * grid.length
@@ -188,6 +186,8 @@ def _tones(users: Channels, grid: _Grid) -> tuple[Indices, Single]:
 
 def _strongest_bins(users: Channels, chirps: Channels) -> Channels:
     """Return the bins around the peak of the spectrum of channels times chirps, complex64 (users, bins)."""
+    if not len(users):
+        return np.empty((0, _BINS), np.complex64)
     spectrum = _spectrum(np.multiply(chirps, users, out=chirps), users.shape[1])
     around = _around(users.shape[1]).take(np.abs(spectrum).argmax(-1), 0)
     around += np.arange(0, spectrum.size, spectrum.shape[1])[:, None]
@@ -214,7 +214,7 @@ def _best_wave(bins: Channels, antennas: int) -> tuple[Single, Single]:
 def _vertex(before: Single, peak: Single, after: Single) -> tuple[Single, Single]:
     """Return the place of the vertex of the parabola through three values, in steps up to 1, and its height above."""
     bent = np.minimum(before - 2 * peak + after, -np.finfo(np.float32).tiny)
-    place = np.clip((before - after) / (2 * bent), -1, 1)
+    place = np.minimum(np.maximum((before - after) / (2 * bent), -1), 1)
     return place, place * ((after - before) / 2 + place * bent / 2)
 
 
