@@ -45,6 +45,8 @@ class Batch:
         Index into ``history`` for each drop, int64 (drops,).
     slot_correlation
         Correlation of the channels from one slot to the next, where ageing is still to be drawn; else None.
+    near_field
+        Given near-field labels, bool (precoders, users); None: none.
     """
 
     channels: Tensor
@@ -52,6 +54,7 @@ class Batch:
     history: Tensor
     known_of: Tensor
     slot_correlation: float | None
+    near_field: Tensor | None = None
 
 
 class BatchRecipe(Protocol):
@@ -101,18 +104,22 @@ class FileBatch:
     ----------
     channels, snapshots, history, known_of
         As in `Batch`; ``snapshots`` is None where it equals the channels.
+    near_field
+        As in `Batch`.
     """
 
     channels: Channels
     snapshots: Channels | None
     history: Indices
     known_of: Indices
+    near_field: npt.NDArray[np.bool_] | None = None
 
     def batch(self) -> Batch:
         """Return the batch, on the CPU."""
         channels = torch.from_numpy(self.channels)
         snapshots = channels if self.snapshots is None else torch.from_numpy(self.snapshots)
-        return Batch(channels, snapshots, torch.from_numpy(self.history), torch.from_numpy(self.known_of), None)
+        labels = None if self.near_field is None else torch.from_numpy(self.near_field)
+        return Batch(channels, snapshots, torch.from_numpy(self.history), torch.from_numpy(self.known_of), None, labels)
 
 
 class FileDrops:
@@ -134,6 +141,9 @@ class FileDrops:
         As in `nflae_bridge.files.blocks`.
     noise
         Noise power per user or drop; the noise power swept is then their reference.
+    near_field
+        Labels of every drop of the file, bool (drops, users); None: none. A precoder for several drops has those of the
+        first.
 
     Attributes
     ----------
@@ -155,8 +165,9 @@ class FileDrops:
         refresh: int,
         on_bad_drop: OnBadDrop,
         noise: UserNoise | None = None,
+        near_field: npt.NDArray[np.bool_] | None = None,
     ) -> None:
-        self.users = file.users
+        self.users, self._labels = file.users, near_field
         # The first drops of the file have no earlier drops to take outdated CSI from.
         axis, earlier = SlotAxis.of(file), csi.slots + csi.history - 1
         stop = min(file.drops, drops + earlier * (file.drops // axis.slots))
@@ -208,11 +219,12 @@ class FileDrops:
         """Return the recipe of batch ``index`` (0, 1, ...)."""
         start = index % self.batches_per_pass * self._size
         drops = self._usable[start : start + self._size]
-        histories, known_of = np.unique(self._histories[drops], axis=0, return_inverse=True)
+        histories, first, known_of = np.unique(self._histories[drops], axis=0, return_index=True, return_inverse=True)
         snapshots, history = np.unique(histories, return_inverse=True)
         known = None if np.array_equal(snapshots, drops) else self._channels[snapshots]
         indices = history.reshape(histories.shape).astype(np.int64)
-        return FileBatch(self._channels[drops], known, indices, known_of.reshape(-1).astype(np.int64))
+        labels = None if self._labels is None else self._labels[drops[first]]
+        return FileBatch(self._channels[drops], known, indices, known_of.reshape(-1).astype(np.int64), labels)
 
     def batches(self, drops: int) -> int:
         """Return the number of batches that hold at least ``drops`` drops."""
@@ -222,8 +234,8 @@ class FileDrops:
     def identity(self) -> dict[str, str]:
         """Return what distinguishes these drops from others, in words."""
         digest = hashlib.sha256()
-        for array in (self._channels, self._usable, self._histories):
-            digest.update(array.tobytes())
+        for array in (self._channels, self._usable, self._histories, self._labels):
+            digest.update(b"" if array is None else array.tobytes())
         return {
             "drops of the file used": str(len(self._usable)),
             "drops per batch": str(self._size),

@@ -20,6 +20,7 @@ from matlab_io.errors import NflaeError
 from nflae_bridge.engine.devices import choose_device
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.engine.schemes import load_scheme
+from nflae_bridge.files.labels import UNDECIDED
 from nflae_bridge.studies.cluster import run_units
 from nflae_bridge.studies.link.source import BatchRecipe, DropSource
 from nflae_bridge.studies.link.transmitter_csi import TransmitterCsi
@@ -27,6 +28,8 @@ from nflae_bridge.studies.link.unit_journal import Outcome, UnitJournal
 from simulator.csi.models import CsiModel
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Scheme
+from simulator.geometry.panel_labels import panel_near_field_score
+from simulator.geometry.panels import UniformPlanarArray, parse_panel
 from simulator.link_level.chain import Chain, RandomInputs, Waveform, effective_channels, scheduled
 from simulator.link_level.counting import Tally, enough, tally
 from simulator.link_level.modulation import choose_modulation
@@ -58,6 +61,9 @@ class Settings:
         Seed of bits, noise and CSI errors.
     timeline
         Keep the counts of every drop.
+    panel
+        Planar array, ``upa:ROWSxCOLUMNS``, whose users are labelled by fitted spherical waves; "": a line, labelled by
+        the model.
 
     Raises
     ------
@@ -78,6 +84,7 @@ class Settings:
     refine: int = 0
     seed: int = 0
     timeline: bool = False
+    panel: str = ""
 
     def __post_init__(self) -> None:
         refused = [name for name in self.schemes if needs_sic(name)]
@@ -132,9 +139,10 @@ def _transceivers(settings: Settings) -> _Transceivers:
     device = choose_device(settings.device)
     model = settings.model, str(device), settings.refine
     schemes = {name: load_scheme(name, *model, many_batches=True) for name in settings.schemes}
-    label = None
-    if settings.alpha_c < 1:
-        # Where C3 binds, all schemes use the same labels.
+    label: Callable[[torch.Tensor], torch.Tensor] | None = None
+    if settings.alpha_c < 1 and settings.panel:  # where C3 binds, all schemes use the same labels
+        label = partial(_panel_labels, parse_panel(settings.panel))
+    elif settings.alpha_c < 1:
         engine = schemes.get("nflae") or load_scheme("nflae", *model, many_batches=True)
         assert isinstance(engine, Engine)
         label = engine.near_field
@@ -146,6 +154,10 @@ def _transceivers(settings: Settings) -> _Transceivers:
 
         predictor = load_predictor()
     return _Transceivers(device, schemes, label, chain, TransmitterCsi(settings.csi, predictor))
+
+
+def _panel_labels(panel: UniformPlanarArray, channels: torch.Tensor) -> torch.Tensor:
+    return panel_near_field_score(panel, channels) > UNDECIDED
 
 
 def run_unit(settings: Settings, unit: Unit) -> list[Outcome]:
@@ -173,7 +185,9 @@ def run_unit(settings: Settings, unit: Unit) -> list[Outcome]:
     link, drawn = _transceivers(settings), [recipe.batch() for recipe in unit.recipes]
     known = [link.csi.estimate(batch, settings.seed, index) for batch, index in zip(drawn, unit.indices, strict=True)]
     csi = torch.cat(known).to(link.device)
-    labelled = ChannelBatch(csi, None if link.label is None else link.label(csi))
+    given = [batch.near_field for batch in drawn if batch.near_field is not None]
+    labels = torch.cat(given).to(link.device) if given else None if link.label is None else link.label(csi)
+    labelled = ChannelBatch(csi, labels)
     first = accumulate((len(each) for each in known), initial=0)
     known_of = torch.cat([batch.known_of + start for batch, start in zip(drawn, first, strict=False)]).to(link.device)
     channels = torch.cat([batch.channels for batch in drawn]).to(link.device)

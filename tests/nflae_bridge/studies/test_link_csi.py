@@ -20,7 +20,7 @@ from nflae_bridge.studies.link.transmitter_csi import TransmitterCsi
 from simulator.csi.kinds.noisy import NoisyCsi
 from simulator.csi.models import CsiContext, parse_csi
 from simulator.link_level.chain import Chain, Received
-from tests.channel_files import Run, WriteMat, random_channels
+from tests.channel_files import Run, WriteMat, load, random_channels
 from tests.moving_users import moving_users
 
 
@@ -173,3 +173,25 @@ def test_feedback_with_memory_needs_a_sequence(nflae: Run, tmp_path: Path) -> No
     assert "--csi feedback:64,auto needs IN.mat with successive snapshots" in text
     assert "no feedback report with memory" in text
     assert "predicted" not in text
+
+
+@pytest.mark.parametrize(("labels", "near"), [(None, 0.5), ("upa:4x4", 0.125)])
+def test_powers_go_by_the_labels_that_precode_takes(
+    nflae: Run, write_mat: WriteMat, tmp_path: Path, labels: str | None, near: float
+) -> None:
+    channels = random_channels(drops=4, users=2)
+    source = write_mat(channels, near_field=np.tile([[True], [False]], 4), noise_power=10**-1.5)
+    options = ("--alpha-c", 0.1, "--layout", "nks", *(() if labels is None else ("--near-field", labels)))
+    found = spectral_efficiency(nflae, source, tmp_path / "out", *options)
+    with (tmp_path / "out" / "link.csv").open() as file:
+        assert float(next(csv.DictReader(file))["near_field_share"]) == near
+    assert nflae("precode", source, "-o", tmp_path / "w.mat", "--scheme", "zf", *options).exit_code == 0
+    assert found == pytest.approx(load(tmp_path / "w.mat")["sum_rate"].mean(), abs=1e-5)
+
+
+def test_a_precoder_has_the_labels_of_the_first_drop_it_serves(write_mat: WriteMat) -> None:
+    labels = np.random.default_rng(0).random((7, 2)) < 0.5
+    with open_channels(write_mat(random_channels(drops=7, users=2))) as file:
+        batch = FileDrops(file, 7, 10, parse_csi("perfect"), 3, "error", near_field=labels).recipe(0).batch()
+    assert batch.near_field is not None
+    np.testing.assert_array_equal(batch.near_field[batch.known_of], labels[[0, 0, 0, 3, 3, 3, 6]])

@@ -17,6 +17,7 @@ from nflae_bridge.cli.options.common import (
     WorkOptions,
     channel_options,
     cluster_option,
+    near_field_option,
     refuse_options,
     work_options,
 )
@@ -124,6 +125,7 @@ if TYPE_CHECKING:
 @format_option
 @cluster_option
 @channel_options
+@near_field_option
 @work_options
 def command(
     source: Path | None,
@@ -137,6 +139,7 @@ def command(
     look: FigureLook,
     kind: str,
     cluster: str | None,
+    labels: str | None,
     transmission: TransmissionOptions,
     scene: ScenarioOptions,
     request: BudgetRequest,
@@ -163,7 +166,8 @@ def command(
     else:
         with reading.open(source) as file:
             budget = choose_link_budget(request, file, sweep)
-            drop_source = _file_drops(file, drops, batch, settings, refresh or 1, work.on_bad_drop, budget)
+            how = (drops, batch, refresh or 1, work.on_bad_drop)
+            drop_source, settings = _file_drops(file, settings, budget, labels, *how)
     settings = replace(settings, alpha_c=budget.alpha_c.value, min_rate=budget.min_rate.value)
     snr_db = default_sweep(budget) if sweep is None else sweep
     _announce(settings, budget, snr_db)
@@ -190,7 +194,7 @@ def _check_options(source: Path | None, scene: ScenarioOptions, schemes: list[st
         raise click.UsageError("give either IN.mat or --scenario.")
     if source is None:
         refuse_options("needs IN.mat: the drops of a scenario are not successive slots.", ("refresh",))
-        refuse_options("belongs to IN.mat: leave it out with --scenario.", (*READING_OPTIONS, "on_bad_drop"))
+        refuse_options("belongs to IN.mat: leave it out with --scenario.", (*READING_OPTIONS, "labels", "on_bad_drop"))
     else:
         refuse_options(f"belongs to --scenario: leave it out with {source}.", ("users", "antennas", "speed"))
     if NETWORK not in schemes:
@@ -247,21 +251,28 @@ def _unavailable(csi: CsiModel) -> str:
 
 def _file_drops(
     file: ChannelFile,
+    settings: Settings,
+    budget: BudgetChoice,
+    labels: str | None,
     drops: int,
     batch: int,
-    settings: Settings,
     refresh: int,
     on_bad_drop: Literal["error", "skip"],
-    budget: BudgetChoice,
-) -> DropSource:
+) -> tuple[DropSource, Settings]:
+    """Return the drops of a file with its labels, and the settings with the panel that it states."""
+    from nflae_bridge.files.labels import describe_panel_labels, read_labels, stated_panel
     from nflae_bridge.studies.link.source import FileDrops
 
     for note in file.notes:
         fact("channels", note)
-    source = FileDrops(file, drops, batch, settings.csi, refresh, on_bad_drop, budget.noise)
+    given, origin = read_labels(file, labels)
+    panel = stated_panel(file, labels) if given is None else None
+    source = FileDrops(file, drops, batch, settings.csi, refresh, on_bad_drop, budget.noise, given)
     for note in source.notes:
         warn(note)
-    return source
+    if origin or panel is not None:
+        fact("labels", origin or describe_panel_labels(panel, file, labels))
+    return source, replace(settings, panel="" if panel is None else str(panel))
 
 
 def _announce(settings: Settings, budget: BudgetChoice, snr_db: list[float]) -> None:
@@ -291,6 +302,8 @@ def _identity(settings: Settings, source: DropSource, device: str) -> dict[str, 
     given = {name.replace("_", "-"): str(value) for name, value in asdict(settings).items()}
     given |= {"scheme": ",".join(settings.schemes), "csi": str(settings.csi), "device": device}
     del given["schemes"]
+    if not settings.panel:
+        del given["panel"]
     if "nflae" in settings.schemes or settings.alpha_c < 1:
         with (model_folder(settings.model, device) / "model.safetensors").open("rb") as weights:
             given["model"] = file_digest(weights, "sha256").hexdigest()[:16]
