@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -109,14 +109,11 @@ def _predict_series(series: Tensor, gaps: Tensor, method: PredictionMethod) -> P
     if not bool(gaps.any()):
         return _predict_filled(series, 0, method)
     count, history, antennas = series.shape
-    filled = _bridged(fill_gaps(series, gaps), gaps, method)
-    known = (~gaps | gaps.all(-1, keepdim=True)).to(torch.int8)  # a series of gaps alone counts as known
-    spans = torch.stack([known.argmax(-1), history - known.flip(-1).argmax(-1)], -1)
+    filled = _bridged(fill_gaps(series, gaps), gaps, method.csi_snr_db)
     channels = series.new_empty(count, method.ahead, antennas)
     error = torch.empty(count, method.ahead, dtype=torch.float64)
     names = [""] * count
-    for first, stop in sorted({(first, stop) for first, stop in spans.tolist()}):
-        rows = (spans == spans.new_tensor([first, stop])).all(-1).nonzero().squeeze(-1)
+    for first, stop, rows in _known_spans(gaps):
         found = _predict_filled(filled[rows, first:stop], history - stop, method)
         channels[rows], error[rows.cpu()] = found.channels, found.csi_error_db.to(error)
         for row, name in zip(rows.tolist(), found.method, strict=True):
@@ -124,7 +121,17 @@ def _predict_series(series: Tensor, gaps: Tensor, method: PredictionMethod) -> P
     return Prediction(channels, error, names)
 
 
-def _bridged(series: Tensor, gaps: Tensor, method: PredictionMethod) -> Tensor:
+def _known_spans(gaps: Tensor) -> list[tuple[int, int, Tensor]]:
+    """Return the first known snapshot and the one after the last, and the series that have them; all of gaps alone."""
+    known = (~gaps | gaps.all(-1, keepdim=True)).to(torch.int8)
+    spans = torch.stack([known.argmax(-1), gaps.shape[1] - known.flip(-1).argmax(-1)], -1)
+    return [
+        (first, stop, (spans == spans.new_tensor([first, stop])).all(-1).nonzero().squeeze(-1))
+        for first, stop in sorted({(first, stop) for first, stop in spans.tolist()})
+    ]
+
+
+def _bridged(series: Tensor, gaps: Tensor, csi_snr_db: float | None) -> Tensor:
     """Predict interpolated gaps anew from the side with more snapshots, where these suffice, one run after another.
 
     Interpolation is linear: of users of several paths it leaves an error that a later prediction would amplify.
@@ -132,16 +139,39 @@ def _bridged(series: Tensor, gaps: Tensor, method: PredictionMethod) -> Tensor:
     for pattern in sorted({tuple(row) for row in gaps.tolist()}):
         known = [place for place, missing in enumerate(pattern) if not missing]
         rows = (gaps == gaps.new_tensor(pattern)).all(-1).nonzero().squeeze(-1)
-        for last, next_known in pairwise(known):
-            count, first, stop = next_known - last - 1, known[0], known[-1] + 1
-            if not count:
+        for last, after in pairwise(known):
+            if after - last == 1:
                 continue
-            backwards = stop - next_known > last + 1 - first and not any(pattern[next_known:stop])
-            side = series[rows, next_known:stop].flip(1) if backwards else series[rows, first : last + 1]
-            if side.shape[1] >= max(_LEAST_SIDE, 2 * count):
-                bridge = _predict_filled(side, 0, replace(method, ahead=count, name="ar")).channels
-                series[rows, last + 1 : next_known] = bridge.flip(1) if backwards else bridge
+            first, stop = known[0], known[-1] + 1
+            filled = series[rows, last + 1 : after]
+            if stop - after > last + 1 - first and not any(pattern[after:stop]):
+                filled = _before(series[rows, after:stop], filled, csi_snr_db)
+            else:
+                filled = _after(series[rows, first : last + 1], filled, csi_snr_db)
+            series[rows, last + 1 : after] = filled
     return series
+
+
+def _extended(series: Tensor, gaps: Tensor, csi_snr_db: float | None) -> Tensor:
+    """Predict the gaps before the first and after the last known snapshot anew, too, from those in between."""
+    for first, stop, rows in _known_spans(gaps):
+        known = series[rows, first:stop]
+        series[rows, stop:] = _after(known, series[rows, stop:], csi_snr_db)
+        series[rows, :first] = _before(known, series[rows, :first], csi_snr_db)
+    return series
+
+
+def _after(known: Tensor, filled: Tensor, csi_snr_db: float | None) -> Tensor:
+    """Return a prediction of the gaps after known snapshots, or where these are too few, as they are filled."""
+    count = filled.shape[1]
+    if not count or known.shape[1] < max(_LEAST_SIDE, 2 * count):
+        return filled
+    return _predict_filled(known, 0, PredictionMethod(count, "ar", csi_snr_db=csi_snr_db)).channels
+
+
+def _before(known: Tensor, filled: Tensor, csi_snr_db: float | None) -> Tensor:
+    """Return the same of the gaps before known snapshots."""
+    return _after(known.flip(1), filled.flip(1), csi_snr_db).flip(1)
 
 
 def _predict_filled(series: Tensor, skipped: int, method: PredictionMethod) -> Prediction:
@@ -172,7 +202,9 @@ def paths_of_users(histories: Tensor, missing: Tensor, csi_snr_db: float | None)
     series = histories.permute(0, 3, 2, 1, 4).conj().resolve_conj()  # windows, users, subcarriers, history, antennas
     scale = _scale(series.reshape(windows * users, -1, antennas))
     gaps = missing.permute(0, 3, 2, 1).reshape(-1, history)
-    each = fill_gaps((series.reshape(windows * users, -1, antennas) / scale).reshape(-1, history, antennas), gaps)
+    each = (series.reshape(windows * users, -1, antennas) / scale).reshape(-1, history, antennas)
+    if bool(gaps.any()):
+        each = _extended(_bridged(fill_gaps(each, gaps), gaps, csi_snr_db), gaps, csi_snr_db)
     variance = _noise_variance(each, csi_snr_db).reshape(-1, carriers).mean(-1)
     found = find_paths(each.reshape(-1, carriers, history, antennas).transpose(1, 2).cpu(), variance.cpu())
     power = found.power * scale.double().cpu()[:, :, 0].square()

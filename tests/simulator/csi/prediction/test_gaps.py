@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from simulator.csi.prediction.users import PredictionMethod, predict_users
+from simulator.csi.prediction.users import PredictionMethod, paths_of_users, predict_users
 
 HISTORY, AHEAD, ANTENNAS = 24, 4, 16
 
@@ -78,3 +78,18 @@ def test_the_error_of_a_held_snapshot_counts_from_the_last_known_one() -> None:
     found = predict_users(history[None], missing[None], PredictionMethod(AHEAD, "hold"))
     later = predict_users(history[None, :22], missing[None, :22], PredictionMethod(AHEAD + 2, "hold"))
     torch.testing.assert_close(found.csi_error_db[..., 0], later.csi_error_db[:, 2:, 0])
+
+
+@pytest.mark.parametrize("places", [[(23, 0), (0, 1), (12, 2)], [(22, 0), (23, 0), (0, 1), (1, 1), (7, 1), (13, 2)]])
+def test_gaps_add_no_paths(places: list[tuple[int, int]]) -> None:
+    channels, missing = sequence()[:HISTORY], gaps(*places)
+    noisy = channels + 0.01 * torch.randn(
+        channels.shape, generator=torch.Generator().manual_seed(1), dtype=channels.dtype
+    )
+    history = torch.where(missing.unsqueeze(-1), 0, noisy)[None, :, None]
+    found = paths_of_users(history, missing[None, :, None], None)
+    user = torch.arange(1, 4, dtype=torch.float64)
+    # Of h^H: Doppler shifts of the opposite sign.
+    torch.testing.assert_close(found.doppler[0, :, 0], -0.03 * user, atol=1e-3, rtol=0)
+    torch.testing.assert_close(found.doppler[0, :, 1], 0.07 * user, atol=1e-3, rtol=0)
+    assert found.power[0, :, 2:].nan_to_num().max() < 0.01
