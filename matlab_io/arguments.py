@@ -126,7 +126,8 @@ def kept(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def call(*positional: P.args, **named: P.kwargs) -> R:
-        if all(map(_never_changes, positional)) and all(map(_never_changes, named.values())):
+        values = (*positional, *named.values())
+        if _FIXED.issuperset(map(type, values)) or all(map(_never_changes, values)):
             return cached(*positional, **named)  # type: ignore[arg-type]
         return function(*positional, **named)
 

@@ -84,7 +84,7 @@ def checked_seconds(seconds: float, name: str = "timeout") -> float:
     BadRequest
         Unless it is positive and at most `LONGEST_TIMEOUT`.
     """
-    limit = float(convert(name, "float", seconds))
+    limit = seconds if type(seconds) is float else float(convert(name, "float", seconds))
     if not 0 < limit <= LONGEST_TIMEOUT:
         raise BadRequest(f"{name} must be positive and at most {LONGEST_TIMEOUT:g} s, got {seconds}")
     return limit
@@ -194,11 +194,11 @@ def make_request(
     for name, value in (("layout", layout), ("convention", convention), ("receive_antennas", receive_antennas)):
         if value is not None:
             convert(name, "str | None", value)
-    channels = convert("channels", "npt.ArrayLike", channels)
-    drops, combiner = _checked_drops(channels, layout, convention, receive_antennas)
+    given: npt.NDArray[Any] = convert("channels", "npt.ArrayLike", channels)
+    drops, combiner = _checked_drops(given, layout, convention, receive_antennas)
     problem = PLAIN
     if options or receive_antennas is not None:
-        problem = _described(options or {}, receive_antennas, budget.get("power"), layout, np.shape(channels), drops)
+        problem = _described(options or {}, receive_antennas, budget.get("power"), layout, given.shape, drops)
     labels = _checked_labels(near_field, drops.shape[:2])
     try:
         power = total_power(problem, drops.shape[-1], budget.get("power"))
@@ -214,12 +214,10 @@ def make_request(
     return replace(request, problem=problem, want=problem_arrays(problem), receive_antennas=joint), combiner
 
 
+@kept
 def _checked_budget(**quantities: float | None) -> LinkBudget:
     given = {name: value for name, value in quantities.items() if not (name == "noise_power" and value is None)}
-    return _kept_budget(**{name: convert(name, "float", value) for name, value in given.items()})
-
-
-_kept_budget = kept(LinkBudget)
+    return LinkBudget(**{name: convert(name, "float", value) for name, value in given.items()})
 
 
 def _described(
@@ -240,11 +238,11 @@ def _described(
 
 
 def _checked_drops(
-    channels: npt.ArrayLike, layout: str | None, convention: str | None, receive_antennas: str | None
+    channels: npt.NDArray[Any], layout: str | None, convention: str | None, receive_antennas: str | None
 ) -> tuple[npt.NDArray[np.complex64], npt.NDArray[np.complex64] | None]:
     try:
         drops, combiner = read_array(channels, layout, convention, receive_antennas, joint=True)
-        swapped = None if layout is not None else check_swapped(np.shape(channels), *drops.shape[1:])
+        swapped = None if layout is not None else check_swapped(channels.shape, *drops.shape[1:])
     except NflaeError as error:
         raise BadRequest(str(error)) from None
     if swapped is not None:
