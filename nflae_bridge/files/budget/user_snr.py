@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from matlab_io.errors import NflaeError
 from nflae_bridge.files.settings import PLAUSIBLE_SNR_DB
-from nflae_bridge.files.validation import Channels, energy_range, good_drops
+from nflae_bridge.files.validation import Channels, energy_bounds, energy_range, good_drops
 from simulator.downlink.budget import DEFAULT_NOISE_POWER
 
 if TYPE_CHECKING:
@@ -67,10 +67,11 @@ def check_default_noise(channels: Channels, power: float) -> None:
         If it is beyond `nflae_bridge.files.settings.PLAUSIBLE_SNR_DB`.
     """
     low, high = PLAUSIBLE_SNR_DB
-    least, greatest = energy_range(channels)
     share = power / math.prod(channels.shape[2:-1])  # of each receive antenna, in the mean
-    if low < _snr_db(least, share) and _snr_db(greatest, share) < high:
-        return  # which is between those of the weakest and of the strongest
+    for find in (energy_bounds, energy_range):
+        least, greatest = find(channels)
+        if low < _snr_db(least, share) and _snr_db(greatest, share) < high:
+            return  # which is between those of the weakest and of the strongest
     gain = float(np.median(user_gains(channels)))
     snr_db = _snr_db(gain, power)
     if not math.isnan(gain) and not low <= snr_db <= high:
