@@ -4,7 +4,7 @@
     python -m benchmarks.served --device cpu --only one_drop --samples 500
 
 one_drop      one drop through `nflae_bridge.Client`: all arrays; precoder and power; with C3 and C4; of WMMSE
-busy_polling  one drop with and without busy polling of server and client
+busy_polling  one drop by both links of a client, with and without busy polling of server and client
 live_view     one drop at a server with `--http`, with a page open and without, in turns
 engine        the engine alone with C3 and C4, one drop
 batches       eight clients with 1,024 drops a request, by tcp and by shared memory
@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -48,6 +49,7 @@ from nflae_bridge import Client
 from nflae_bridge.engine.devices import choose_device
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.engine.schemes import load_scheme
+from nflae_bridge.live.client.links import PlainLink, ZeroMQLink
 from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, result_arrays
 
@@ -188,7 +190,7 @@ def processor_us(
 
 
 def busy_polling(device: str, samples: int) -> Iterator[Row]:
-    """Measure one drop with precoder and power with and without busy polling of server and client.
+    """Measure one drop with precoder and power, by both links of a client, with and without busy polling.
 
     They take turns of a hundred calls each, before which the polling of the others has ended.
     """
@@ -199,12 +201,14 @@ def busy_polling(device: str, samples: int) -> Iterator[Row]:
             stack.enter_context(running_server("--device", device, "--effort", "fast", *options))[1]
             for options in ((), ("--busy-poll", 1000))
         ]
-        for text, address, busy_poll in (
-            ("without busy polling", servers[0], 0.0),
-            ("with `--busy-poll 1000`", servers[1], 0.0),
-            ("with `--busy-poll 1000` and `Client(busy_poll=1e-3)`", servers[1], 1e-3),
+        for text, link, address, busy_poll in (
+            ("by ZeroMQ, as with keys and to other hosts", ZeroMQLink, servers[0], 0.0),
+            ("without busy polling", PlainLink, servers[0], 0.0),
+            ("with `--busy-poll 1000`", PlainLink, servers[1], 0.0),
+            ("with `--busy-poll 1000` and `Client(busy_poll=1e-3)`", PlainLink, servers[1], 1e-3),
         ):
-            client = stack.enter_context(Client(address, timeout=120, busy_poll=busy_poll))
+            with mock.patch("nflae_bridge.live.client.blocking.blocking_link", link):
+                client = stack.enter_context(Client(address, timeout=120, busy_poll=busy_poll))
             calls[text] = functools.partial(client.precode, channels, want=["precoder", "power"])
         times: dict[str, list[Any]] = {text: [] for text in calls}
         for _ in range(max(1, samples // 100)):
