@@ -193,7 +193,8 @@ def in_single_precision(channels: npt.NDArray[np.complex64], snr: float | Real) 
         gains = diagonal(gram).real.copy()
         coherence: Real = squares(gram) / (gains[:, :, None] * gains[:, None])  # contiguous, unlike the squares
         diagonal(coherence)[:] = 0
-        nearest = np.maximum.reduce(coherence, 1)
+        # The first axis is reduced in a tenth of the time that an inner one takes.
+        nearest = np.maximum.reduce(np.ascontiguousarray(coherence.transpose(1, 0, 2)), 0)
         whole = UserGram(channels, gram, gains, coherence, nearest, None)
         if isinstance(factor, float):
             high, low = min(MAX_FP32_SNR, factor / MIN_FP32_ENERGY), max(_MIN_FP32_SNR, factor * MIN_FP32_ENERGY)
@@ -237,7 +238,8 @@ def _normalise(beams: Complex) -> None:
     """Divide beams by their norms, in place."""
     parts = beams.view(beams.real.dtype)
     norm = np.sqrt(np.vecdot(parts, parts))
-    parts /= np.maximum(norm, _TINY[norm.dtype], out=norm)[..., None]
+    np.maximum(norm, _TINY[norm.dtype], out=norm)
+    parts *= np.reciprocal(norm, out=norm)[..., None]
 
 
 _TINY = {kind: np.array(np.finfo(kind).tiny, kind) for kind in map(np.dtype, ("f4", "f8"))}

@@ -63,12 +63,12 @@ def _later_by_phase_step(drops: UserGram, pairs: list[tuple[int, int]]) -> list[
     channels = drops.channels
     if channels is None:
         return [second for _, second in pairs]
-    # Sums in single precision take a fraction of the time, and suffice for nearly all pairs.
-    product = np.vecdot(channels[:, :, :-1], channels[:, :, 1:]).reshape(-1).item if drops.is_single else None
     rows = channels.reshape(-1, channels.shape[2])
+    # Sums in single precision take a fraction of the time, and suffice for nearly all pairs; zeros leave all unclear.
+    rough = rows[pairs] if drops.is_single else np.zeros((len(pairs), 2, 2), np.complex64)
     later = []
-    for first, second in pairs:
-        difference = phase(product(second)) - phase(product(first)) if product else 0.0
+    for (first, second), products in zip(pairs, np.vecdot(rough[..., :-1], rough[..., 1:]).tolist(), strict=True):
+        difference = phase(products[1]) - phase(products[0])
         if abs(difference) <= _UNCLEAR_PHASE_STEP:
             difference = _phase_step(rows[second]) - _phase_step(rows[first])
         later.append(first if difference > SAME_PHASE_STEP else second)
