@@ -174,7 +174,8 @@ def _number(value: Any) -> float:
 
 
 def _array(value: Any) -> npt.NDArray[Any]:
-    array = np.asarray(value)
+    lazily = hasattr(value, "resolve_conj") and hasattr(value, "resolve_neg")  # a tensor of PyTorch, perhaps conjugated
+    array = np.asarray(value.resolve_conj().resolve_neg() if lazily else value)
     if array.dtype.kind not in "biufc":
         raise TypeError(f"its elements are no numbers (dtype {array.dtype})")
     if array is not value and np.ma.is_masked(value):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from matlab_io.errors import NflaeError
-from nflae_bridge import precode
+from nflae_bridge import estimate, feedback, precode, predict
 from nflae_bridge.api.tensors import tensors_as_given
 from tests.channel_files import random_channels
 
@@ -49,6 +49,17 @@ def test_views_and_layouts() -> None:
     matrices = torch.from_numpy(H).conj()  # a view: rows of y = H x
     found = precode(channels=matrices.movedim(0, -1), layout="kns", convention="direct", scheme="rzf")
     np.testing.assert_allclose(found.precoder, precode(H, scheme="rzf").precoder, atol=1e-6)
+
+
+def test_functions_of_sequences_and_pilots_take_tensors_too() -> None:
+    conjugated = torch.from_numpy(H.conj()).conj()  # a view without values of its own
+    assert conjugated.is_conj()
+    for function, options in (
+        (predict, {"ahead": 1, "force": True}),
+        (estimate, {"noise_variance": 0.1, "method": "ls"}),
+        (feedback, {"bits": 64}),
+    ):
+        np.testing.assert_array_equal(function(conjugated, **options).channels, function(H, **options).channels)
 
 
 def test_tables_of_a_result_of_tensors() -> None:
