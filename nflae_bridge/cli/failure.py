@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import sys
 import threading
@@ -85,10 +86,10 @@ def explain(error: BaseException) -> str:
     Returns
     -------
     str
-        The message of an `NflaeError`; for others the fault and the remedy.
+        The message of an `NflaeError`, keys under the names of their options; for others the fault and the remedy.
     """
     if isinstance(error, NflaeError):
-        return str(error)
+        return re.sub(r"\b(server|client)_key\b", r"--\1-key", str(error))
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; an unfinished output is removed"
     if isinstance(error, MemoryError) or _is(error, "torch", "OutOfMemoryError"):

@@ -17,6 +17,7 @@ import zmq
 from matlab_io.errors import NflaeError
 from nflae_bridge.live.addresses import bind, explain_failure
 from nflae_bridge.live.client.connection import ServerAddress
+from nflae_bridge.live.client.links import Link, ZeroMQLink
 from nflae_bridge.live.log import EventLog
 from nflae_bridge.live.protocol.headers import request_id
 from nflae_bridge.live.recordings.source import RecordedMessages
@@ -55,13 +56,14 @@ def record_requests(path: Path, address: str, server: ServerAddress, limits: Lim
     Raises
     ------
     NflaeError
-        If an address or the file is unusable, or no request came.
+        If an address or the file is unusable, the server refuses the keys, or no request came.
     """
     check_creatable(path)
     stopped: list[bool] = []
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     context.linger = 0
     passing = _Passing(context, server, path, limits.items, log)
+    watch = ZeroMQLink(server)  # a connection of its own, which tells whether the server accepts this program
     try:
         with stopped_by_signals(lambda: stopped.append(True)):
             try:
@@ -73,9 +75,12 @@ def record_requests(path: Path, address: str, server: ServerAddress, limits: Lim
             end = time.monotonic() + limits.seconds
             while not (stopped or passing.is_full) and time.monotonic() < end:
                 passing.step()
+                if refusal := watch.loss():
+                    raise server.refusal(refusal)
             passing.finish()
     finally:
         passing.close()
+        watch.close()
         context.destroy(linger=1000)
     if not passing.items:
         reason = "".join(f"; {text}" for text, _ in passing.left_out.most_common(1))
@@ -278,20 +283,18 @@ def replay_requests(
     Raises
     ------
     NflaeError
-        If the server does not answer.
+        If the server does not answer, or refuses the keys.
     """
     stopped: list[bool] = []
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    socket = context.socket(zmq.DEALER)
     milliseconds, errors, late = [], Counter[str](), 0.0
+    link = ZeroMQLink(server)
     try:
-        server.connect(socket)
         with stopped_by_signals(lambda: stopped.append(True)):
             for message, channels in recorded.scheduled(keep_timing, lambda: bool(stopped)):
                 header = message.request or _header(recorded, message.first, message.items, options)
                 frames = [header.encode(), np.ascontiguousarray(channels, "<c8").tobytes()]
                 began = time.monotonic()
-                answer = _answer(socket, frames, server, lambda: bool(stopped), log)
+                answer = _answer(link, frames, server, lambda: bool(stopped), log)
                 if answer is None:
                     break
                 milliseconds.append(1e3 * (time.monotonic() - began))
@@ -299,7 +302,7 @@ def replay_requests(
                 if not answer.get("ok"):
                     errors[str(answer.get("error", {}).get("message"))] += 1
     finally:
-        context.destroy(linger=0)
+        link.close()
     for text, count in errors.most_common(3):
         log.warning("refused", requests=count, message=text)
     middle, high = np.percentile(milliseconds or [0.0], [50, 99]).round(2)
@@ -316,20 +319,26 @@ def _header(recorded: RecordedMessages, first: int, items: int, options: dict[st
 
 
 def _answer(
-    socket: zmq.Socket[bytes], frames: list[bytes], server: ServerAddress, stopping: Callable[[], bool], log: EventLog
+    link: Link, frames: list[bytes], server: ServerAddress, stopping: Callable[[], bool], log: EventLog
 ) -> dict[str, Any] | None:
     """Send a request; return the header of its answer, or None after a signal."""
-    end = time.monotonic() + server.timeout
-    if not socket.poll(round(1e3 * min(1.0, server.timeout)), zmq.POLLOUT):
-        remedy = f"no server is connected; start `nflae serve` there within {server.timeout:g} s"
-        log.info("waiting", server=server.address, message=remedy)
-    for event in (zmq.POLLOUT, zmq.POLLIN):
-        while not socket.poll(_POLL_MS, event):
-            if stopping():
-                return None
-            if time.monotonic() > end:
-                raise NflaeError(f"{server.address}: no answer within {server.timeout:g} s; is `nflae serve` there?")
-        if event == zmq.POLLOUT:
-            socket.send_multipart(frames)
-    answer: dict[str, Any] = json.loads(socket.recv_multipart()[0])
-    return answer
+    began, is_sent, is_told = time.monotonic(), False, False
+    while (passed := time.monotonic() - began) < server.timeout:
+        if stopping():
+            return None
+        loss = link.loss()
+        if loss:
+            raise server.refusal(loss)
+        if is_sent and loss is not None:
+            raise NflaeError(f"{server.address}: the connection was lost before an answer; is `nflae serve` there?")
+        is_sent = is_sent or (link.can_send() and link.send(frames))
+        if not (is_sent or is_told) and passed > min(1.0, server.timeout / 2):
+            is_told = True
+            remedy = f"no server is connected; start `nflae serve` there within {server.timeout:g} s"
+            log.info("waiting", server=server.address, message=remedy)
+        if not is_sent:
+            link.wait(1e-3 * _POLL_MS)
+        elif (reply := link.receive(1e-3 * _POLL_MS)) is not None:
+            answer: dict[str, Any] = json.loads(bytes(reply[0]))
+            return answer
+    raise NflaeError(f"{server.address}: no answer within {server.timeout:g} s; is `nflae serve` there?")

@@ -12,7 +12,9 @@ import stat
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import scipy.io
 import zmq.auth
 from zmq.utils.monitor import recv_monitor_message
 
@@ -232,7 +234,7 @@ def test_keys_on_one_side_only_are_named_by_a_server_that_leaves_the_end_to_the_
             client.status()
 
 
-def test_both_clients_name_what_the_server_refuses(tmp_path: Path) -> None:
+def test_both_clients_name_what_the_server_refuses(tmp_path: Path, nflae: Run) -> None:
     """At once, not when the time is up; ZeroMQ itself would not try again."""
     for name in ("server", "known", "stranger"):
         make_keys(tmp_path / ("clients" if name == "known" else ""), name)
@@ -260,6 +262,15 @@ def test_both_clients_name_what_the_server_refuses(tmp_path: Path) -> None:
                     client.status()
             with pytest.raises(ConnectionLost, match="refuses this client's key"):
                 asyncio.run(call(server.address))
+            scipy.io.savemat(tmp_path / "a.mat", {"H": np.ones((4, 2)) * 1j, "layout": "nk", "convention": "hermitian"})
+            keys = ("--server-key", server_key, "--client-key", stranger["client_key"])
+            recorded = ("-o", tmp_path / "b.mat", "--bind", "tcp://127.0.0.1:*")
+            for begin in (("replay", tmp_path / "a.mat"), ("record", *recorded)):
+                done = nflae(*begin, "--server", server.address, *keys)
+                assert done.exit_code == 1
+                assert "refuses this client's key: put its NAME" in done.stderr
+                done = nflae(*begin, "--server", server.address, *keys[:2])
+                assert "--server-key (its .key) and --client-key (your .key_secret) must be" in done.stderr
             server.wait_for("event=client_refused")
             shutil.copy(tmp_path / "stranger.key", clients)
             assert client.status()["device"] == "cpu"
