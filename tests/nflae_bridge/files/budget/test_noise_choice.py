@@ -187,3 +187,13 @@ def test_power_of_subcarriers(write_mat: WriteMat) -> None:
         choice_of(as_simulated, "nks", power_scope="total")
     with pytest.raises(NflaeError, match="name it f in --layout"):
         choice_of(write_mat(grid=random_channels(drops=12).T, subcarriers=5.0), "nks", power_scope="total")
+
+
+@pytest.mark.parametrize(("few", "most"), [(1.0, 1e-5), (1.0, 1e5)])
+def test_a_plausible_user_among_others_does_not_make_the_default_noise_plausible(few: float, most: float) -> None:
+    channels = np.full((1, 3, 4), most, np.complex64)
+    channels[0, 1] = few
+    with pytest.raises(NflaeError, match="the SNR of the median user is"):
+        user_snr.check_default_noise(channels, 1.0)
+    channels[0, 2] = few
+    user_snr.check_default_noise(channels, 1.0)
