@@ -246,7 +246,7 @@ def _checked_drops(
     except NflaeError as error:
         raise BadRequest(str(error)) from None
     if swapped is not None:
-        warnings.warn(swapped, stacklevel=2)
+        warnings.warn(swapped, stacklevel=4)  # at the call of `Client.precode`
     return drops, combiner
 
 

@@ -571,10 +571,11 @@ def test_a_port_of_another_kind_of_socket_is_refused(kind: int) -> None:
 def test_users_and_antennas_swapped_are_named(free_port: int) -> None:
     with (
         Client(f"tcp://127.0.0.1:{free_port}") as client,
-        pytest.warns(UserWarning, match=r"\(1, 32, 8\) are read as 32 users and 8 antennas; if .* swapped"),
+        pytest.warns(UserWarning, match=r"\(1, 32, 8\) are read as 32 users and 8 antennas; if .* swapped") as warned,
         pytest.raises(bridge.NoAnswer),
     ):
         client.precode(channels(1, 32, 8), timeout=0.01)
+    assert warned[0].filename == __file__
 
 
 @pytest.mark.parametrize("axes", ["skn", "kn"])
