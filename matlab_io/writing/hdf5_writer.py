@@ -7,7 +7,6 @@ import errno
 import math
 import os
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -124,7 +123,8 @@ def _start_write_back(file: BinaryIO, position: int, count: int) -> None:
 
 def _header() -> bytes:
     """Return the 512 bytes before the HDF5 content by which MATLAB recognizes the file."""
-    line = f"MATLAB 7.3 MAT-file, Platform: nflae-bridge, Created on: {time.ctime()} HDF5 schema 1.00 ."
+    date = "Thu Jan  1 00:00:00 1970"  # not that of today: equal arrays are equal files
+    line = f"MATLAB 7.3 MAT-file, Platform: nflae-bridge, Created on: {date} HDF5 schema 1.00 ."
     return (line.encode().ljust(116) + bytes(8) + b"\x00\x02IM").ljust(_USER_BLOCK, b"\0")
 
 
@@ -142,6 +142,7 @@ def _allocate(root: h5py.File, array: DropArray) -> int:
     properties.set_layout(h5py.h5d.CONTIGUOUS)
     properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    properties.set_obj_track_times(False)
     dataset = h5py.h5d.create(
         root.id,
         array.name.encode("ascii"),

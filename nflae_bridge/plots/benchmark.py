@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, Locator, LogLocator, NullFormatter,
 from matplotlib.transforms import ScaledTranslation
 
 from nflae_bridge.plots.names import label
-from nflae_bridge.plots.style import empty_figure, grid_axes, style
+from nflae_bridge.plots.style import empty_figure, grid_axes, style, styles
 from nflae_bridge.studies.benchmark.comparison import by_panel, finite
 from nflae_bridge.studies.benchmark.competitors import FLOOR, PLAIN_CALL, WITHOUT_OBJECTIVE
 from nflae_bridge.studies.benchmark.pareto import Measurement, objective_name, on_front, reference
@@ -81,12 +81,20 @@ def bench_figure(
     for axes in grid.flat:
         for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(name, handle)
-    figure.legend(
-        handles.values(), handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize="small"
-    )
+    _legend_below(figure, handles)
     for axes, found in zip((axes for axes in grid.flat if axes.get_visible()), panels.values(), strict=True):
         _number(axes, found)
     return figure
+
+
+def _legend_below(figure: Figure, handles: Mapping[str, Any]) -> None:
+    """Place a legend below the panels, in as many rows as its width needs."""
+    look: dict[str, Any] = {"loc": "outside lower center", "frameon": False, "fontsize": "small"}
+    for rows in range(1, len(handles) + 1):
+        legend = figure.legend(handles.values(), handles, ncols=-(-len(handles) // rows), **look)
+        if rows == len(handles) or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def scaling_figure(scaled: Sequence[Scaled], title: str, notes: Sequence[str]) -> Figure:
@@ -153,6 +161,7 @@ def _draw_panel(axes: Any, rows: Sequence[Measurement], problem: PrecodingProble
     front = sorted((row for row, on in zip(rows, on_front(rows), strict=True) if on), key=lambda row: row.median)
     times, shares = [1e6 * row.median for row in front], [share(row) for row in front]
     slowest = 1e6 * max(row.median for row in rows)
+    looks = styles(list(dict.fromkeys(row.scheme for row in rows)))
     axes.step([*times, 1.5 * slowest], [*shares, shares[-1]], where="post", color="#D6D6D6", linewidth=6, zorder=1,
               solid_capstyle="butt", label="Pareto front")  # fmt: skip
     for scheme in dict.fromkeys(row.scheme for row in rows):
@@ -167,14 +176,19 @@ def _draw_panel(axes: Any, rows: Sequence[Measurement], problem: PrecodingProble
             label=_name(scheme),
             markersize=7,
             zorder=7 if scheme == "nflae" else 3,
-            **style(scheme),
+            **looks[scheme],
         )
     axes.set_xscale("log")
     _plain_numbers(axes.xaxis)
     _stretch(axes, min(map(share, found)), share(max(found, key=lambda row: row.objective)))
     grid_axes(axes)
     axes.set_xlabel("median time per drop [µs]")
-    axes.set_ylabel(f"mean {objective_name(problem)} [% of {whose} {whole:.2f} bps/Hz]")
+    axes.set_ylabel(f"mean {objective_name(problem)} [% of {whose} {_rate(whole)} bps/Hz]")
+
+
+def _rate(value: float) -> str:
+    """Return a rate with two decimals, a small one with three digits."""
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.3g}"
 
 
 def _stretch(axes: Any, low: float, high: float) -> None:

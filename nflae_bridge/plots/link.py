@@ -16,6 +16,7 @@ from nflae_bridge.studies.link.sweep import Point
 from nflae_bridge.studies.link.tables import goodput
 from simulator.link_level.counting import Counts, Tally
 
+_LEAST_RATE = 1e-3  # at the end of an axis without rates
 _APART = 0.012  # of the range of SNRs, between neighbouring schemes
 
 
@@ -64,10 +65,10 @@ def goodput_picture(points: Sequence[Point], users: int, channel_uses: int, titl
     snr = [point.snr_db for point in points]
     for name, colour, marker in _schemes(points):
         found = [point.sums[name].pooled() for point in points]
-        axes.plot(snr, [users * each.rate / each.chances for each in found], "--", color=colour, linewidth=1.2)
+        axes.plot(snr, [users * each.rate / each.chances for each in found], **_formula(points), color=colour)
         delivered = [users * goodput(each, channel_uses) for each in found]
         axes.plot(snr, delivered, color=colour, marker=marker, markersize=5, label=label(name))
-    axes.plot([], [], "--", color="#444444", linewidth=1.2, label="SE: log2(1 + SINR)")
+    axes.plot([], [], **_formula(points), color="#444444", label="SE: log2(1 + SINR)")
     axes.set_ylabel("sum over users [bps/Hz]")
     axes.set_ylim(bottom=0)
     legend_beside(axes, title="goodput")
@@ -93,10 +94,10 @@ def evm_picture(points: Sequence[Point], title: str) -> Figure:
     snr = [point.snr_db for point in points]
     for name, colour, marker in _schemes(points):
         found = [point.sums[name].pooled() for point in points]
-        axes.plot(snr, [-each.sinr_db for each in found], "--", color=colour, linewidth=1.2)
+        axes.plot(snr, [-each.sinr_db for each in found], **_formula(points), color=colour)
         measured = [each.evm_db for each in found]
         axes.plot(snr, measured, linestyle="", color=colour, marker=marker, markersize=6, label=label(name))
-    axes.plot([], [], "--", color="#444444", linewidth=1.2, label="-SINR")
+    axes.plot([], [], **_formula(points), color="#444444", label="-SINR")
     axes.set_ylabel("EVM [dB]")
     legend_beside(axes)
     return figure
@@ -164,27 +165,36 @@ def _schemes(points: Sequence[Point]) -> list[tuple[str, str, str]]:
     return [(name, look["color"], look["marker"]) for name, look in styles(names).items()]
 
 
+def _formula(points: Sequence[Point]) -> dict[str, Any]:
+    """Return the look of what is computed by a formula: a line, or at a single SNR, where none is seen, a stroke."""
+    single = {"marker": "_", "markersize": 16, "markeredgewidth": 1.2} if len(points) == 1 else {}
+    return {"linestyle": "--", "linewidth": 1.2, **single}
+
+
 _RateAndInterval = Callable[[Tally], tuple[Counts, Counts, Counts]]
 
 
 def _draw_rates(axes: Any, points: Sequence[Point], quantity: str, rate_of: _RateAndInterval) -> None:
     unseen, schemes = False, _schemes(points)
     at = np.array([point.snr_db for point in points])
-    apart = _APART * (np.ptp(at) or 1.0)  # intervals of the same SNR stand side by side
+    extent = np.ptp(at) or 1.0  # 1 dB around a single SNR
+    apart = _APART * extent  # intervals of the same SNR stand side by side
     for index, (name, colour, marker) in enumerate(schemes):
         values = np.array([np.concatenate(rate_of(point.sums[name].pooled())) for point in points])
         snr, (rate, low, high) = at + apart * (index - (len(schemes) - 1) / 2), values.T
-        seen = rate > 0
+        seen, free = rate > 0, rate == 0  # neither where no block was sent
         spread = np.maximum([rate - low, high - rate], 0)[:, seen]
         look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 5, "capsize": 2.5}
         axes.errorbar(snr[seen], rate[seen], spread, label=label(name), **look)
-        if not seen.all():
-            arrow = 0.6 * high[~seen]
-            axes.errorbar(snr[~seen], high[~seen], arrow, uplims=True, linestyle="", color=colour, capsize=4)
-        unseen |= not seen.all()
+        if free.any():
+            axes.errorbar(snr[free], high[free], 0.6 * high[free], uplims=True, linestyle="", color=colour, capsize=4)
+        unseen |= bool(free.any())
     if unseen:
         limit = "no error: 95 % upper limit"
         axes.plot([], [], linestyle="", marker=r"$\downarrow$", markersize=9, color="#444444", label=limit)
+    beside = (0.05 if len(at) > 1 else 0.5) * extent
+    axes.set_xlim(at.min() - beside, at.max() + beside)
     axes.set_yscale("log")
-    axes.set_ylim(top=1.5)
+    low, _ = axes.get_ylim()
+    axes.set_ylim(0.7 * low if low > 0 else _LEAST_RATE, 1.5)  # room for the heads of arrows
     axes.set_ylabel(quantity)

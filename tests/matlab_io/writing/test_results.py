@@ -117,6 +117,15 @@ def test_the_v73_header_is_matlabs(tmp_path: Path, channels: Make) -> None:
     assert start[512:] == b"\x89HDF\r\n\x1a\n"
 
 
+def test_a_v73_file_depends_on_no_clock(tmp_path: Path, channels: Make) -> None:
+    path = tmp_path / "c.mat"
+    write_channels(path, [channels()], users=3, antennas=16, drops=10, version="7.3")
+    assert b"Created on: Thu Jan  1 00:00:00 1970" in path.read_bytes()[:116]
+    with h5py.File(path) as file:
+        stored = [file[name] for name in file]
+        assert {h5py.h5g.get_objinfo(each.id).mtime for each in stored if isinstance(each, h5py.Dataset)} == {0}
+
+
 @pytest.mark.parametrize("version", ["6", "7", "7.3"])
 @pytest.mark.parametrize("convention", ["hermitian", "direct"])
 def test_written_channels_are_read_back_unasked(tmp_path: Path, version: str, convention: str, channels: Make) -> None:

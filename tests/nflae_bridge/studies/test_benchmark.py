@@ -440,3 +440,16 @@ def test_help_imports_nothing_that_computes() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "Examples:" in done.stdout
+
+
+def test_many_schemes_have_a_legend_inside_the_figure_and_looks_of_their_own() -> None:
+    names = ("nflae", "wmmse", "rzf", "zf", "mrt", "sdma", "ldma", "inversion-free", "omp", "pe-altmin")
+    rows = [Measurement("cpu", 1, 3, 16, name, None, "", 1e-5, 1e-5, 1, 2e-4) for name in names]
+    figure = bench_figure(rows, "", [])
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    assert figure.bbox.contains(*legend.get_window_extent().min)
+    assert figure.bbox.contains(*legend.get_window_extent().max)
+    drawn = {line.get_label(): (line.get_color(), line.get_marker()) for line in figure.axes[0].get_lines()}
+    assert drawn["omp"] != drawn["pe-altmin"]
+    assert "0.0002 bps/Hz" in figure.axes[0].get_ylabel()

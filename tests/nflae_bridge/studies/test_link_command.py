@@ -10,7 +10,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from matlab_io import open_channels
 from matlab_io.errors import NflaeError
 from nflae_bridge.cli.commands.studies.placeholders import link_points
 from nflae_bridge.files.budget.choice import BudgetRequest, choose_budget
-from nflae_bridge.plots.link import error_rates_picture
+from nflae_bridge.plots.link import error_rates_picture, goodput_picture
 from nflae_bridge.plots.look import FigureLook, StatedSize
 from nflae_bridge.studies.link.source import FileDrops, ScenarioDrops
 from nflae_bridge.studies.link.sweep import Settings, Unit, _transceivers, run_unit
@@ -113,9 +113,9 @@ def test_the_size_has_room_for_studies_without_errors_too() -> None:
         points for points in link_points(["mrt", "rzf"], [10.0], 0) if not points[0].sums["mrt"].bit_errors.any()
     )
     draws = [partial(error_rates_picture, without_errors, "16-QAM, perfect CSI")]
-    expected = r"^8.9 x 6 cm have no room for this plot in style house: pass a larger --size, e.g. (\S+)x(\S+)cm, or"
+    expected = r"^8.4 x 5.6 cm have no room for this plot in style house: pass a larger --size, e.g. (\S+)x(\S+)cm, or"
     with pytest.raises(NflaeError, match=expected) as fault:
-        FigureLook("house", StatedSize(8.9, 6, "cm")).check_room(draws)
+        FigureLook("house", StatedSize(8.4, 5.6, "cm")).check_room(draws)
     found = re.match(expected, str(fault.value))
     assert found is not None
     FigureLook("house", StatedSize(float(found[1]), float(found[2]), "cm")).check_room(draws)
@@ -376,3 +376,21 @@ def test_near_field_limit_is_held_by_the_same_labels(link: Link, write_mat: Writ
     folder = link(write_mat(random_channels()), *QUICK, "--alpha-c", 0.5, "--snr-db", "10", "--drops", 6)
     power_fractions: npt.ArrayLike = [row["near_field_share"] for row in rows(folder / "link.csv")]
     assert len(set(map(str, np.asarray(power_fractions)))) == 1
+
+
+def test_plots_of_a_single_snr_show_it_and_what_the_formula_gives() -> None:
+    points = link_points(["mrt", "rzf"], [10.0], 0)[0]
+    figure = error_rates_picture(points, "")
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        assert axes.get_xlim() == pytest.approx((9.5, 10.5))
+        assert axes.xaxis.get_offset_text().get_text() == ""
+    (axes,) = goodput_picture(points, 2, 24, "").axes
+    assert [line.get_marker() for line in axes.get_lines()[::2]] == ["_"] * 3  # two schemes and the legend
+
+
+def test_snrs_without_blocks_have_no_limit_of_errors() -> None:
+    point = link_points(["mrt"], [-40.0], 0)[0][0]
+    silent = {each.name: np.zeros(1) for each in fields(Tally)} | {"chances": np.ones(1)}
+    (axes, _) = error_rates_picture([replace(point, sums={"mrt": Tally(**silent)})], "").axes
+    assert "no error: 95 % upper limit" not in axes.get_legend_handles_labels()[1]
