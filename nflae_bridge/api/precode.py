@@ -27,7 +27,7 @@ from simulator.downlink.budget import (
     check_quantity,
 )
 from simulator.problems.options import ProblemOptions, check_option_names, describe_array_problem, total_power
-from simulator.problems.problem import PrecodingProblem
+from simulator.problems.problem import NO_NETWORK, PrecodingProblem
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +97,7 @@ def precode(
     drops, combiner = read_array(channels, layout, convention, receive_antennas, joint=True)
     _check_drops(drops, np.shape(channels) if layout is None else None)
     budget = _link_budget(drops, total_power(problem, drops.shape[-1], power), noise_power, alpha_c, min_rate)
-    model, refine = _checked_network(scheme, effort, str(model), refine)
+    model, refine = _checked_network(scheme, effort, str(model), refine, problem)
     labels = _checked_labels(near_field, drops.shape[:2])
     return _compute(drops, labels, budget, (scheme, model, device, refine), problem, combiner)
 
@@ -139,14 +139,19 @@ def _link_budget(
     return budget
 
 
-def _checked_network(scheme: str, effort: str | None, model: str, refine: int) -> tuple[str, int]:
-    """Return model and number of WMMSE iterations of the network."""
+def _checked_network(
+    scheme: str, effort: str | None, model: str, refine: int, problem: PrecodingProblem
+) -> tuple[str, int]:
+    """Return model and number of WMMSE iterations of the network; refuse them where it takes no part."""
+    given = f"effort={effort!r}" if effort else f"refine={refine}" if refine else f"model={model!r}"
+    is_given = effort is not None or refine != 0 or model != "auto"
     model, refine = model_of_effort(effort, model, refine)
     if refine < 0:
         raise NflaeError(f"refine must be a number of iterations of at least 0, got {refine}")
-    if scheme != _NETWORK and (effort or refine or model != "auto"):
-        given = f"effort={effort!r}" if effort else f"refine={refine}" if refine else f"model={model!r}"
+    if is_given and scheme != _NETWORK:
         raise NflaeError(f"{given} applies to scheme='nflae' only; leave it out with scheme={scheme!r}")
+    if is_given and not problem.starts_from_network:
+        raise NflaeError(f"{given} {NO_NETWORK}")
     return model, refine
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # the help pages read the choices without numpy
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["CONNECTIONS", "OBJECTIVES", "POWER_SCOPES", "PrecodingProblem", "ProblemError"]
+__all__ = ["CONNECTIONS", "NO_NETWORK", "OBJECTIVES", "POWER_SCOPES", "PrecodingProblem", "ProblemError"]
 
 Objective = Literal["sum-rate", "max-min", "proportional-fair"]
 Connection = Literal["full", "sub"]
@@ -26,6 +26,8 @@ PowerScope = Literal["each", "total"]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 CONNECTIONS: tuple[Connection, ...] = get_args(Connection)
 POWER_SCOPES: tuple[PowerScope, ...] = get_args(PowerScope)
+NO_NETWORK = "has no effect on the objective max-min, which is solved exactly, without the network; leave it out"
+"""Reason, after its name, for which an option of the network is refused."""
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "objective": OBJECTIVES,

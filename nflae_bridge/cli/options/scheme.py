@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import click
 
+from nflae_bridge.cli.options.common import refuse_options
 from nflae_bridge.cli.terminal import warn
+from simulator.problems.problem import NO_NETWORK
 
 NETWORK = "nflae"
 
@@ -98,6 +101,29 @@ class SchemeOption(click.Option):
     def _complete(self, ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
         before, comma, last = incomplete.rpartition(",") if self._several else ("", "", incomplete)
         return [f"{before}{comma}{name}" for name in self._names() if name.startswith(last)]
+
+
+def refuse_network_options(schemes: Collection[str], remedy: str, objective: str | None = None) -> None:
+    """Refuse options of the network on the command line where it takes no part.
+
+    Parameters
+    ----------
+    schemes : collection of str
+        Schemes of the command.
+    remedy : str
+        Reason and remedy, after the name of the option, where the network is not one of them.
+    objective : str, optional
+        Objective of the problem.
+
+    Raises
+    ------
+    click.UsageError
+        For the first option that is typed.
+    """
+    if NETWORK not in schemes:
+        refuse_options(remedy, ("effort", "refine", "refinements"))
+    elif objective == "max-min":
+        refuse_options(f"{NO_NETWORK}.", ("effort", "refine", "refinements", "model", "models"))
 
 
 def usable_schemes() -> list[str]:

@@ -20,6 +20,7 @@ from matlab_io.errors import NflaeError
 from matlab_io.reading.arrays import check_swapped, read_array
 from nflae_bridge.files.budget.user_snr import check_default_noise
 from nflae_bridge.live.errors import BadRequest, TooLarge, error_of_code
+from nflae_bridge.live.protocol.fields import check_network_fields
 from nflae_bridge.live.protocol.frames import encode_request
 from nflae_bridge.live.protocol.headers import MAX_REFINE, Effort, Frame, MemoryReference, ReceiveMode
 from nflae_bridge.live.protocol.messages import PLAIN, PrecodeRequest, Reply, StatusRequest, problem_arrays
@@ -149,10 +150,15 @@ def _checked_refine(scheme: str, refine: int, effort: str | None) -> int:
         raise BadRequest(f"refine must be a whole number from 0 to {MAX_REFINE}, got {refine}")
     if effort is not None and effort not in get_args(Effort):
         raise BadRequest(f"unknown effort {effort[:60]!r}: expected {', '.join(get_args(Effort))}")
-    if effort is not None and (refine or scheme != "nflae"):
-        other = f"refine {refine}" if refine else f"scheme {scheme[:60]!r}"
-        raise BadRequest(f"effort {effort!r} chooses model and refinement of nflae; leave out {other} or the effort")
+    _check_network(scheme, refine, effort)
     return refine
+
+
+def _check_network(*fields: Any) -> None:
+    try:
+        check_network_fields(*fields)
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
 
 
 def make_request(
@@ -210,6 +216,7 @@ def make_request(
     request = PrecodeRequest("", drops, checked, near_field=labels, **vars(choice))
     if problem.is_plain:
         return request, combiner
+    _check_network(choice.scheme, choice.refine, choice.effort, problem.objective)
     joint: ReceiveMode | None = "joint" if problem.joint_receivers else None
     return replace(request, problem=problem, want=problem_arrays(problem), receive_antennas=joint), combiner
 

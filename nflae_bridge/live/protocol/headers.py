@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from matlab_io.result import OPTIONAL_ARRAYS, PREDICTION_ARRAYS, RESULT_NAMES
 from nflae_bridge.live.errors import WireError
-from nflae_bridge.live.protocol.fields import MAX_ID, Convention, Count, Id, SchemeText
+from nflae_bridge.live.protocol.fields import MAX_ID, Convention, Count, Id, SchemeText, check_network_fields
 from nflae_bridge.live.protocol.track_header import TRACK_NAMES, TrackHeader
 from simulator.downlink.budget import DEFAULT_ALPHA_C, DEFAULT_MIN_RATE, DEFAULT_NOISE_POWER, DEFAULT_POWER
 from simulator.problems.problem import CONNECTIONS, OBJECTIVES, POWER_SCOPES, Connection, Objective, PowerScope
@@ -127,8 +127,8 @@ class PrecodeHeader(Struct, tag_field="op", tag="precode", forbid_unknown_fields
     memory: MemoryReference | None = None
 
     def __post_init__(self) -> None:
-        if self.effort is not None and (self.refine or self.scheme != "nflae"):
-            raise _effort_beside(self)
+        if self.effort is not None or self.refine:
+            check_network_fields(self.scheme, self.refine, self.effort, self.objective)
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
@@ -192,8 +192,8 @@ class PredictHeader(Struct, tag_field="op", tag="predict", forbid_unknown_fields
     memory: MemoryReference | None = None
 
     def __post_init__(self) -> None:
-        if self.effort is not None and (self.refine or self.scheme != "nflae"):
-            raise _effort_beside(self)
+        if self.effort is not None or self.refine:
+            check_network_fields(self.scheme, self.refine, self.effort)
         if self.history > MAX_HISTORY:
             raise ValueError(f"a history of {self.history} snapshots: at most {MAX_HISTORY}; send the last ones")
         if self.times is not None and len(self.times) != self.history:
@@ -220,11 +220,6 @@ _OF_PRECODE = tuple(
     for field in msgspec.structs.fields(PredictHeader)
     if field.name in ("power", "noise_power", "alpha_c", "min_rate", "scheme", "refine", "near_field", "effort")
 )
-
-
-def _effort_beside(header: PrecodeHeader | PredictHeader) -> ValueError:
-    other = f"refine {header.refine}" if header.refine else f"scheme {header.scheme[:60]!r}"
-    return ValueError(f"effort {header.effort!r} chooses model and refinement of nflae; leave out {other}")
 
 
 class StatusHeader(Struct, tag_field="op", tag="status", forbid_unknown_fields=True):

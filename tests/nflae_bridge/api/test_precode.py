@@ -109,6 +109,12 @@ def test_options_of_the_network_are_refused_with_another_scheme(given: dict[str,
     assert precode(channels(), **given).rate.shape == (6, 4)
 
 
+@pytest.mark.parametrize("given", [{"refine": 3}, {"effort": "best"}, {"model": "tiny"}], ids=str)
+def test_options_of_the_network_are_refused_where_it_takes_no_part(given: dict[str, Any]) -> None:
+    with pytest.raises(NflaeError, match=f"^{next(iter(given))}=.* has no effect on the objective max-min"):
+        precode(channels(), objective="max-min", **given)
+
+
 @pytest.mark.parametrize("scheme", ["nflae", "zf"])
 def test_scores_of_given_labels_are_the_labels(scheme: str) -> None:
     labels = np.arange(24).reshape(6, 4) % 3 == 0

@@ -255,7 +255,7 @@ def test_version_4_comes_back_as_version_7(nflae: Run, tmp_path: Path) -> None:
     assert load(output)["precoder"].shape == (16, 3)
 
 
-@pytest.mark.parametrize(("options", "words"), [(("--refine", 3), "--refine 3"), (("--model", "tiny"), "--model tiny")])
+@pytest.mark.parametrize(("options", "words"), [(("--refine", 3), "--refine"), (("--model", "tiny"), "--model")])
 def test_options_of_the_network_are_usage_errors_with_another_scheme(
     nflae: Run, write_mat: WriteMat, tmp_path: Path, options: tuple[str | int, ...], words: str
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 from tests.channel_files import Run, WriteMat, random_channels
 
 LINK = ("link", "-o", "out", "--scheme", "mrt")
+EVALUATE = ("evaluate", "in.mat", "--layout", "nks")
 BENCH = ("bench", "-o", "out", "--schemes", "rzf")
 TRAINED = ("beams", "evaluate", "road", "-o", "out", "--model", "model")
 
@@ -20,6 +21,8 @@ TRAINED = ("beams", "evaluate", "road", "-o", "out", "--model", "model")
         ((*LINK, "in.mat", "--antennas", 256), "--antennas belongs to --scenario"),  # the default, but typed
         ((*LINK, "in.mat", "--speed", 5), "--speed belongs to --scenario"),
         ((*LINK, "in.mat", "--refine", 1), "--refine belongs to scheme nflae"),
+        ((*LINK, "in.mat", "--effort", "fast"), "--effort belongs to scheme nflae"),
+        ((*LINK, "--scenario", "uav", "--model", "tiny"), "--model belongs to scheme nflae, and to labels"),
         ((*LINK, "--scenario", "uav", "--layout", "nks"), "--layout belongs to IN.mat: leave it out with --scenario."),
         ((*LINK, "--scenario", "uav", "--var", "H"), "--var belongs to IN.mat"),
         ((*LINK, "--scenario", "uav", "--max-inflate", 5), "--max-inflate belongs to IN.mat"),
@@ -35,6 +38,15 @@ TRAINED = ("beams", "evaluate", "road", "-o", "out", "--model", "model")
             ("evaluate", "in.mat", "--layout", "nks", "--schemes", "rzf", "--model", "tiny", "--model", "nano"),
             "several --model are compared as scheme nflae",
         ),
+        ((*EVALUATE, "--schemes", "rzf", "--effort", "fast"), "--effort belongs to scheme nflae"),
+        ((*EVALUATE, "--effort", "fast", "--model", "tiny"), "--effort chooses the model: leave out --model"),
+        *(
+            ((*command, "--objective", "max-min", *option), f"{option[0]} has no effect on the objective max-min")
+            for command in (("precode", "in.mat", "--layout", "nks", "-o", "out"), EVALUATE)
+            for option in (("--refine", 0), ("--effort", "fast"), ("--model", "auto"))
+        ),
+        ((*BENCH[:3], "--objective", "max-min", "--refine", "1"), "--refine has no effect on the objective max-min"),
+        ((*BENCH, "--weights", "1,1", "--users", 2, "--refine", 1), "--refine belongs to scheme nflae"),
         ((*BENCH, "--refine", "0,2"), "--refine belongs to scheme nflae: add it to --schemes"),
         ((*BENCH, "--model", "nano"), "--model belongs to scheme nflae"),
         (("models", "tiny", "--batches", 2), "--batches applies together with --compare"),

@@ -45,6 +45,7 @@ def channel_arrays(draw: st.DrawFn) -> npt.NDArray[Any]:
 def precode_requests(draw: st.DrawFn) -> PrecodeRequest:
     channels = draw(channel_arrays())
     drops, users, _ = channels.shape
+    scheme = draw(st.just("nflae") | ids)
     labels = st.lists(st.booleans(), min_size=drops * users, max_size=drops * users)
     return PrecodeRequest(
         id=draw(ids),
@@ -56,8 +57,8 @@ def precode_requests(draw: st.DrawFn) -> PrecodeRequest:
             draw(st.floats(min_value=0, allow_nan=False, allow_infinity=False)),
         ),
         convention=draw(st.sampled_from(["hermitian", "direct"])),  # type: ignore[arg-type]
-        scheme=draw(ids),
-        refine=draw(st.integers(0, 100)),
+        scheme=scheme,
+        refine=draw(st.integers(0, 100)) if scheme == "nflae" else 0,
         near_field=draw(st.none() | labels.map(lambda flags: np.array(flags).reshape(drops, users))),
         want=tuple(draw(st.lists(st.sampled_from(RESULT_NAMES), min_size=1, unique=True))),
         deadline=draw(st.just(math.inf) | st.floats(min_value=1e-3, max_value=1e6)),

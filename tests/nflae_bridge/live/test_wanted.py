@@ -252,6 +252,24 @@ def test_options_of_the_server_out_of_range_are_usage_errors(options: list[str],
     assert match in " ".join(answer.output.split())
 
 
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"scheme": "zf", "refine": 2}, "refine 2 applies to scheme 'nflae' only; leave it out with scheme 'zf'"),
+        ({"objective": "max-min", "refine": 1}, "refine 1 has no effect on the objective max-min"),
+        ({"objective": "max-min", "effort": "fast"}, "effort 'fast' has no effect on the objective max-min"),
+    ],
+    ids=str,
+)
+def test_fields_of_the_network_without_effect_are_refused(
+    server: LiveServer, client: Client, given: Any, match: str
+) -> None:
+    with pytest.raises(BadRequest, match=match):
+        client.precode(channels(), noise_power=0.01, **given)
+    header, _ = Peer(server.address, zmq.DEALER).ask(channels().T, **given)
+    assert (header["error"]["code"], match in header["error"]["message"]) == ("bad_request", True)
+
+
 def test_effort_excludes_refinement_and_other_schemes(server: LiveServer, client: Client) -> None:
     for given, match in (({"refine": 1}, "leave out refine 1"), ({"scheme": "zf"}, "leave out scheme 'zf'")):
         with pytest.raises(BadRequest, match=match):

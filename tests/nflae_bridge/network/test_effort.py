@@ -45,7 +45,7 @@ def test_an_effort_is_not_ignored_by_another_scheme(effort: str) -> None:
         precode(channels(), noise_power=0.01, effort=effort, scheme="rzf")
     answer = CliRunner().invoke(main, ["precode", "in.mat", "-o", "out.mat", "--effort", effort, "--scheme", "zf"])
     assert answer.exit_code == 2
-    assert f"--effort {effort} applies to --scheme nflae only; leave it out with zf." in answer.output
+    assert "--effort applies to --scheme nflae only; leave it out with zf." in answer.output
 
 
 def test_the_command_refuses_both_as_wrong_usage() -> None:

@@ -13,12 +13,13 @@ from nflae_bridge.cli.options.common import (
     budget_options,
     channel_options,
     near_field_option,
+    refuse_options,
     work_options,
 )
 from nflae_bridge.cli.options.plot import PlotOptions, plot_options
 from nflae_bridge.cli.options.prediction import PredictionOptions, prediction_options
 from nflae_bridge.cli.options.problem import problem_options
-from nflae_bridge.cli.options.scheme import NETWORK, SchemeOption
+from nflae_bridge.cli.options.scheme import NETWORK, SchemeOption, refuse_network_options
 from nflae_bridge.cli.terminal import announce, fact, progress, warn
 from nflae_bridge.files.budget.choice import BudgetChoice, BudgetRequest
 from nflae_bridge.files.problem import ProblemRequest, choose_problem, problem_budget, problem_info, streams_of
@@ -113,7 +114,7 @@ def command(
     """
     from nflae_bridge.cli.options.plot import check_plot, check_plot_drop, draw_users, precode_drop_to_plot
 
-    _check_network_options(name, work)
+    _refuse_network_options(name, wanted)
     _check_prediction(prediction, plotting)
     _check_version(mat_version, output)
     check_plot(plotting, forbidden=(source, output))
@@ -253,14 +254,12 @@ def _as_rates(info: dict[str, Value], file: ChannelFile, streams: int, reverses:
     return oriented
 
 
-def _check_network_options(name: str, work: WorkOptions) -> None:
-    """Refuse options of the network with another scheme, which would ignore them."""
-    if name == NETWORK:
-        return
-    model = work.model if work.model != "auto" else None
-    for option, given in (("--effort", work.effort), ("--refine", work.refine), ("--model", model)):
-        if given:
-            raise click.UsageError(f"{option} {given} applies to --scheme nflae only; leave it out with {name}.")
+def _refuse_network_options(name: str, wanted: ProblemRequest) -> None:
+    """Refuse options of the network where it takes no part."""
+    remedy = f"applies to --scheme nflae only; leave it out with {name}."
+    refuse_network_options((name,), remedy, wanted.objective)
+    if name != NETWORK:
+        refuse_options(remedy, ("model",))
 
 
 def _check_version(version: str | None, output: Path) -> None:

@@ -12,10 +12,11 @@ from matlab_io.extras import require_extra
 from nflae_bridge.cli.options.common import model_option, refuse_options
 from nflae_bridge.cli.options.plot import figure_options, format_option
 from nflae_bridge.cli.options.problem import drawn_problem_options
-from nflae_bridge.cli.options.scheme import NETWORK, SchemeOption
+from nflae_bridge.cli.options.scheme import NETWORK, SchemeOption, refuse_network_options
 from nflae_bridge.cli.outputs import make_folder
 from nflae_bridge.cli.terminal import Table, duration, fact, progress, warn
 from nflae_bridge.files.problem import ProblemRequest, drawn_problem
+from simulator.problems.problem import NO_NETWORK
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from simulator.problems.problem import PrecodingProblem
 
 _REPEATS = 30
+_NOT_COMPARED = "belongs to scheme nflae: add it to --schemes, or leave it out."
 
 
 def _numbers(least: int) -> Callable[[click.Context, click.Parameter, str], tuple[int, ...]]:
@@ -169,7 +171,7 @@ def command(
     where = tuple(dict.fromkeys(choose_device(name) for name in devices))
     settings = Settings(
         _checked_schemes(problem, schemes),
-        refinements,
+        refinements if problem.starts_from_network else (0,),
         batches,
         where,
         users,
@@ -215,11 +217,16 @@ def _checked_schemes(problem: PrecodingProblem, schemes: list[str]) -> tuple[str
 
     if problem.is_plain:
         if schemes and NETWORK not in schemes:
-            refuse_options("belongs to scheme nflae: add it to --schemes, or leave it out.", ("model", "refinements"))
+            refuse_options(_NOT_COMPARED, ("model",))
+            refuse_network_options(schemes, _NOT_COMPARED)
         for spec in schemes:
             check_combination(problem, LinkBudget(), split_spec(spec)[0])
         return tuple(schemes) or Settings.schemes
     chosen = tuple(schemes) or solving_schemes(problem)
+    if NETWORK not in chosen or problem.starts_from_network:
+        refuse_network_options(chosen, _NOT_COMPARED)
+    else:  # the model is that of the plain call
+        refuse_options(f"{NO_NETWORK}.", ("refinements",))
     for spec in chosen:
         check_problem_scheme(problem, LinkBudget(), spec)
     return chosen

@@ -28,7 +28,7 @@ from nflae_bridge.cli.options.evaluation import (
 )
 from nflae_bridge.cli.options.plot import PlotOptions, plot_options
 from nflae_bridge.cli.options.problem import problem_options
-from nflae_bridge.cli.options.scheme import NETWORK, SchemeOption, usable_schemes
+from nflae_bridge.cli.options.scheme import NETWORK, SchemeOption, refuse_network_options, usable_schemes
 from nflae_bridge.cli.terminal import announce, fact, progress, warn
 from nflae_bridge.files.budget.choice import BudgetChoice, BudgetRequest
 from nflae_bridge.files.problem import ProblemRequest, check_together, choose_problem, problem_budget
@@ -103,6 +103,7 @@ def command(
     if wished.sweep is not None:
         request = replace(request, snr_db=wished.sweep[0])
     if wished.models:
+        refuse_options("chooses the model: leave out --model, or the effort.", ("effort",))
         work = replace(work, model=wished.models[0])
     _check_outputs(source, wished, plotting)
     with ExitStack() as stack:
@@ -112,6 +113,8 @@ def command(
             judged = stack.enter_context(_open_true(reading, wished.true_variable, file))
         problem, choice = choose_problem(wanted, request, judged, progress)
         schemes = _checked_schemes(problem, wished, choice, schemes, optimiser, plotting)
+        remedy = "belongs to scheme nflae: add it to --schemes, or leave it out."
+        refuse_network_options(schemes, remedy, problem.objective)
         budget = choice.link_budget() if problem.is_plain else problem_budget(problem, choice, file.antennas)
         for spec in schemes:
             _check_scheme(problem, budget, spec)
@@ -330,10 +333,8 @@ def _checked_schemes(
 
     if problem.is_plain:
         chosen = schemes or usable_schemes()
-        if NETWORK not in chosen:
-            refuse_options("belongs to scheme nflae: add it to --schemes, or leave it out.", ("refine",))
-            if len(wished.models) > 1:
-                raise click.UsageError("several --model are compared as scheme nflae: add it to --schemes.")
+        if NETWORK not in chosen and len(wished.models) > 1:
+            raise click.UsageError("several --model are compared as scheme nflae: add it to --schemes.")
         sic = [spec for spec in chosen if needs_sic(spec)] if wished.degrades else []
         if sic and schemes:
             raise click.UsageError(

@@ -33,7 +33,7 @@ from nflae_bridge.cli.options.link import (
     transmission_options,
 )
 from nflae_bridge.cli.options.plot import figure_options, format_option
-from nflae_bridge.cli.options.scheme import NETWORK, SchemeOption
+from nflae_bridge.cli.options.scheme import NETWORK, SchemeOption, refuse_network_options
 from nflae_bridge.cli.terminal import Table, fact, progress, warn
 from nflae_bridge.files.budget.choice import BudgetChoice, BudgetRequest
 
@@ -168,7 +168,7 @@ def command(
             budget = choose_link_budget(request, file, sweep)
             how = (drops, batch, refresh or 1, work.on_bad_drop)
             drop_source, settings = _file_drops(file, settings, budget, labels, *how)
-    settings = replace(settings, alpha_c=budget.alpha_c.value, min_rate=budget.min_rate.value)
+    settings = _constrained(settings, budget)
     snr_db = default_sweep(budget) if sweep is None else sweep
     _announce(settings, budget, snr_db)
     if look.size is not None:
@@ -197,8 +197,7 @@ def _check_options(source: Path | None, scene: ScenarioOptions, schemes: list[st
         refuse_options("belongs to IN.mat: leave it out with --scenario.", (*READING_OPTIONS, "labels", "on_bad_drop"))
     else:
         refuse_options(f"belongs to --scenario: leave it out with {source}.", ("users", "antennas", "speed"))
-    if NETWORK not in schemes:
-        refuse_options("belongs to scheme nflae: add it to --scheme, or leave it out.", ("refine",))
+    refuse_network_options(schemes, "belongs to scheme nflae: add it to --scheme, or leave it out.")
 
 
 def _settings(
@@ -227,6 +226,14 @@ def _settings(
         seed=seed,
         timeline=timeline,
     )
+
+
+def _constrained(settings: Settings, budget: BudgetChoice) -> Settings:
+    """Add the constraints to the settings; refuse a model that nothing needs."""
+    settings = replace(settings, alpha_c=budget.alpha_c.value, min_rate=budget.min_rate.value)
+    if NETWORK not in settings.schemes and (settings.alpha_c == 1 or settings.panel):
+        refuse_options("belongs to scheme nflae, and to labels where --alpha-c binds: leave it out.", ("model",))
+    return settings
 
 
 def _scenario_drops(scene: ScenarioOptions, batch: int, settings: Settings) -> DropSource:
