@@ -11,9 +11,9 @@ from types import TracebackType
 import numpy as np
 import numpy.typing as npt
 
-from matlab_io.containers.contents import detect_version, list_variables, stated_text
+from matlab_io.containers.contents import detect_version, list_variables, read_text, stated_text
 from matlab_io.containers.other_formats.numpy_files import load_raw
-from matlab_io.containers.other_formats.sigmf import open_recording
+from matlab_io.containers.other_formats.sigmf import link_budget_of, open_recording
 from matlab_io.containers.variable import Variable, matlab_shape
 from matlab_io.conventions import check_convention
 from matlab_io.errors import MatFileError, reading
@@ -22,7 +22,7 @@ from matlab_io.reading.fitting import Choices, Reading, fit
 from matlab_io.reading.layout import slabs
 from matlab_io.reading.readings import AmbiguousLayout
 from matlab_io.reading.receive_antennas import JOINT, MODES, combine
-from matlab_io.reading.scalars import OPTIONS, BudgetQuantity, budget_variables, link_budget
+from matlab_io.reading.scalars import OPTIONS, BudgetQuantity, budget_variables, link_budget, statement
 from matlab_io.reading.selection import choose_variable
 from matlab_io.reading.storage import StoredArray, hold, open_storage
 
@@ -280,8 +280,6 @@ def open_channels(
         real = allow_real or _has_parts(file, version, variables, variable, layout)
         chosen = choose_variable(file, variables, variable, real, layout)
     decided = _decide(file, version, variables, chosen, gathered, Choices(layout, convention, receive_antennas))
-    if version == "sigmf":
-        decided.notes.extend(_recording_notes(file))
     return ChannelFile(file, chosen, version, decided, *_load(file, version, variables, chosen, gathered, decided))
 
 
@@ -293,15 +291,17 @@ def _has_parts(file: Path, version: str, variables: Sequence[Variable], wanted: 
     return any("c" in stated_text(file, version, each.name, variables, "layout").lower() for each in possible)
 
 
-def _recording_notes(file: Path) -> list[str]:
-    """Return what is missing of a recording, and what its requests state differently."""
-    recording = open_recording(file)
-    different = recording.link_budget()[1]
-    said = [
-        f"{name} is not taken from the requests, which do not all state the same number ({text}); pass {OPTIONS[name]}"
-        for name, text in different.items()
-    ]
-    return [*recording.notes, *said]
+def _differing_requests(file: Path, version: str, variables: Sequence[Variable], notes: list[str]) -> dict[str, str]:
+    """Return what the requests of a recording, in either format, state differently; note what of it is missing."""
+    classes, requests = {each.name: each.matlab_class for each in variables}, []
+    with reading(file):
+        if version == "sigmf":
+            recording = open_recording(file)
+            notes.extend(recording.notes)
+            requests = [message.request for message in recording.messages]
+        elif classes.get("requests") == "char" and {"message", "seconds"} <= classes.keys():
+            requests = read_text(file, version, "requests").split("\n")
+        return link_budget_of(requests)[1]
 
 
 def _load(
@@ -313,10 +313,17 @@ def _load(
     decided: Reading,
 ) -> tuple[tuple[StoredArray, int], dict[str, BudgetQuantity]]:
     """Return access to the channels, and the link budget beside them."""
+    different = _differing_requests(file, version, variables, decided.notes)
     beside = budget_variables(variables, chosen)
     storage = open_storage(file, version, chosen if gathered is None else None, beside)
     try:
         budget = link_budget(chosen, beside, storage.numbers, decided.notes)
+        decided.notes.extend(
+            f"{name} is not taken from the requests, which do not all state the same number ({text});"
+            f" pass {OPTIONS[name]}"
+            for name, text in different.items()
+            if statement(name, budget) is None
+        )
         if gathered is None:
             return storage.array(chosen, decided.layout), budget
     except BaseException:

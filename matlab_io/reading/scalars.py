@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from matlab_io.containers.variable import Variable
 from matlab_io.reading.budget_names import Ambiguous, Meaning, meaning_of
 
-__all__ = ["OPTIONS", "BudgetQuantity", "budget_variables", "is_scalar", "link_budget"]
+__all__ = ["OPTIONS", "BudgetQuantity", "budget_variables", "is_scalar", "link_budget", "statement"]
 
 # Options that state a quantity in place of the file.
 OPTIONS = {
@@ -146,7 +146,7 @@ def link_budget(
         meaning = meaning_of(variable.field)
         if meaning is None or (isinstance(meaning, Meaning) and _level_of(variable) in _levels(channel)):
             continue
-        stating = _statement(meaning.quantity, used)
+        stating = statement(meaning.quantity, used)
         if stating is not None:
             notes.append(_not_used(variable.name, stating.variable))
             continue
@@ -160,6 +160,24 @@ def link_budget(
     return found
 
 
+def statement(quantity: str, found: Mapping[str, BudgetQuantity]) -> BudgetQuantity | None:
+    """Return what states a quantity; for the noise power an SNR or a noise figure too.
+
+    Parameters
+    ----------
+    quantity : str
+        One of `OPTIONS`.
+    found : mapping of str to BudgetQuantity
+        Quantities of a file, from `link_budget`.
+
+    Returns
+    -------
+    BudgetQuantity or None
+    """
+    names = _NOISE if quantity in _NOISE else (quantity,)
+    return next((found[name] for name in names if name in found), None)
+
+
 def _level_of(variable: Variable) -> str:
     return variable.name.rpartition(".")[0]
 
@@ -168,12 +186,6 @@ def _levels(channel: Variable) -> list[str]:
     """Return the top level, ``""``, and the structs that hold the channels, the innermost last."""
     parts = channel.name.split(".")[:-1]
     return [".".join(parts[:length]) for length in range(len(parts) + 1)]
-
-
-def _statement(quantity: str, found: dict[str, BudgetQuantity]) -> BudgetQuantity | None:
-    """Return what states a quantity already: for the noise power an SNR or a noise figure too."""
-    names = _NOISE if quantity in _NOISE else (quantity,)
-    return next((found[name] for name in names if name in found), None)
 
 
 def _not_used(name: str, other: str) -> str:

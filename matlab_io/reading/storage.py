@@ -212,7 +212,8 @@ class NumpyStorage:
         _check_real(self._path, variable)
         with reading(self._path, variable.name):
             if self._version == "sigmf":
-                return np.full((1, 1), sigmf.open_recording(self._path).link_budget()[0][variable.name])
+                stated = sigmf.open_recording(self._path).link_budget()[0]
+                return np.broadcast_to(np.float64(stated[variable.name]), variable.shape)
             return numpy_files.load(self._path, self._version, variable.name).astype(np.float64).reshape(variable.shape)
 
     def array(self, variable: Variable, layout: Layout) -> tuple[StoredArray, int]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from matlab_io.containers.variable import Variable
 from matlab_io.conventions import check_convention
 from matlab_io.errors import MatFileError, reading
 
-__all__ = ["DATA", "META", "Message", "Recording", "is_recording", "list_variables", "open_recording"]
+__all__ = ["DATA", "META", "Message", "Recording", "is_recording", "link_budget_of", "list_variables", "open_recording"]
 
 DATA, META = ".sigmf-data", ".sigmf-meta"
 _NUMBER_BYTES = 8  # of a complex64 number
@@ -86,27 +87,44 @@ class Recording:
             return np.empty(shape, np.complex64)
         return np.asarray(np.memmap(self.data, np.dtype("<c8"), "r", shape=shape))
 
-    def link_budget(self) -> tuple[dict[str, float], dict[str, str]]:
-        """Return the quantities of the link budget that are equal in all requests, and those that are not.
+    def link_budget(self) -> tuple[dict[str, float | npt.NDArray[np.float64]], dict[str, str]]:
+        """Return the link budget that the requests state, as `link_budget_of` does, noise powers of users x items."""
+        common, different = link_budget_of([message.request for message in self.messages])
+        found: dict[str, float | npt.NDArray[np.float64]] = {}
+        for name, values in common.items():
+            found[name] = values[0]
+            if len(set(values)) > 1:
+                each = np.repeat(np.asarray(values), [message.items for message in self.messages])
+                found[name] = np.tile(each, (self.users, 1))  # of both axes: a vector may count users or drops
+        return found, different
 
-        Returns
-        -------
-        common : dict of str to float
-            ``power`` and ``noise_power``, W, ``alpha_c`` and ``min_rate``, bps/Hz, as far as every request states the
-            same number.
-        different : dict of str to str
-            Range of each quantity that some requests state, but not all as the same number, e.g. ``"0.1 to 0.2"``.
-        """
-        headers: list[dict[str, Any]] = [json.loads(message.request or "{}") for message in self.messages]
-        common, different = {}, {}
-        for name in _BUDGET:
-            values = [header.get(name) for header in headers]
-            first = next(iter(values), None)
-            if all(value == first for value in values) and isinstance(first, int | float):
-                common[name] = float(first)
-            elif any(value is not None for value in values):
-                different[name] = _range_of(values)
-        return common, different
+
+def link_budget_of(requests: Sequence[str]) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """Return the quantities of the link budget that requests state, and those that cannot be used for all of them.
+
+    Parameters
+    ----------
+    requests : sequence of str
+        JSON headers, one per message; empty for a message of a stream.
+
+    Returns
+    -------
+    common : dict of str to list of float
+        ``power``, ``alpha_c`` and ``min_rate``, bps/Hz, as far as every request states the same number, and
+        ``noise_power`` as far as every request states one; W, one number per request.
+    different : dict of str to str
+        Range of each other quantity that some requests state, e.g. ``"0.1 to 0.2"``.
+    """
+    headers: list[dict[str, Any]] = [json.loads(request or "{}") for request in requests]
+    common, different = {}, {}
+    for name in _BUDGET if headers else ():
+        values = [header.get(name) for header in headers]
+        numbers = [float(value) for value in values if isinstance(value, int | float)]
+        if len(numbers) == len(values) and (name == "noise_power" or len(set(numbers)) == 1):
+            common[name] = numbers
+        elif any(value is not None for value in values):
+            different[name] = _range_of(values)
+    return common, different
 
 
 def _range_of(values: list[Any]) -> str:
@@ -184,13 +202,14 @@ def list_variables(path: Path) -> list[Variable]:
     Returns
     -------
     list of Variable
-        ``H``, N x K x items, ``layout`` and ``convention``, and the link budget that all requests have in common.
+        ``H``, N x K x items, ``layout`` and ``convention``, and the link budget that the requests state.
     """
     found = open_recording(path)
     if not found.items:
         raise MatFileError(f"{found.data}: holds no whole item of {found.antennas} x {found.users} complex numbers")
     texts = [Variable(name, (1, len(text)), "char", False) for name, text in stated_texts(found).items()]
-    numbers = [Variable(name, (1, 1), "double", False) for name in found.link_budget()[0]]
+    budget = found.link_budget()[0].items()
+    numbers = [Variable(name, np.shape(values) or (1, 1), "double", False) for name, values in budget]
     return [Variable("H", (found.antennas, found.users, found.items), "single", True), *texts, *numbers]
 
 

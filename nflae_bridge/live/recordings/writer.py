@@ -174,8 +174,8 @@ def convert_recording(source: Path, output: Path) -> list[str]:
         File of the samples.
     output : pathlib.Path
         File to write: ``H``, per drop the number of its message, from 1, as ``message`` and its ``seconds``, and the
-        JSON headers of requests as the lines of ``requests``, with what all of them state of the link budget. Tags are
-        left out.
+        JSON headers of requests as the lines of ``requests``, with what they state of the link budget, the noise power
+        per user and drop where it differs. Tags are left out.
 
     Returns
     -------

@@ -214,6 +214,28 @@ def test_the_link_budget_that_all_requests_state_is_taken_and_said(tmp_path: Pat
     np.testing.assert_allclose(found["sum_rate"].ravel(), expected.sum_rate, rtol=1e-5)
 
 
+@pytest.mark.parametrize("suffix", [".sigmf-data", ".mat"])
+@pytest.mark.parametrize("drops", [3, USERS])
+def test_every_drop_is_precoded_with_the_noise_power_of_its_request(
+    drops: int, suffix: str, tmp_path: Path, nflae: Run
+) -> None:
+    path, output = tmp_path / "a.sigmf-data", tmp_path / "w.mat"
+    writer = RecordingWriter(path, USERS, ANTENNAS, "direct", "a test")
+    given, noise = channels(drops), [0.25, *[0.5] * (drops - 1)]
+    for part, power, budget in ((given[:1], 2.0, 0.25), (given[1:], 3.0, 0.5)):
+        request = {"op": "precode", "power": power, "noise_power": budget}
+        writer.write(part.conj(), request=json.dumps(request))
+    writer.close()
+    if suffix == ".mat":
+        assert convert_recording(path, path.with_suffix(suffix)) == ["power"]
+    done = nflae("precode", path.with_suffix(suffix), "-o", output, "--scheme", "zf", "--mat-version", "7")
+    assert done.exit_code == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    assert "power is not taken from the requests, which do not all state the same number (2 to 3); pass --power" in said
+    expected = precode(given, scheme="zf", noise_power=noise)
+    np.testing.assert_allclose(load(output)["sum_rate"].ravel(), expected.sum_rate, rtol=1e-5)
+
+
 def test_a_replay_advises_no_option_that_it_has_not(tmp_path: Path, nflae: Run) -> None:
     np.save(tmp_path / "a.npy", channels(2))
     (tmp_path / "b.mat").write_text("plain text")
@@ -243,11 +265,11 @@ def test_requests_pass_and_are_sent_again_byte_by_byte(suffix: str, tmp_path: Pa
             np.testing.assert_allclose(answer.sum_rate, expected.sum_rate, rtol=1e-6)
         assert job.result() == 5
     if suffix == ".mat":
-        assert convert_recording(path, output) == ["noise_power"]
+        assert convert_recording(path, output) == []
         assert not path.exists()
         with open_channels(output) as file:
             np.testing.assert_array_equal(file.read(0, 5), np.concatenate([channels(2), channels(3, 1)]))
-            assert file.scalars == {"power": 2.0}  # the noise powers differ
+            assert file.scalars["power"] == 2.0
     recorded = RecordedMessages(output)
     assert [json.loads(message.request)["noise_power"] for message in recorded.messages] == [0.1, 0.2]
     received: list[list[bytes]] = []
