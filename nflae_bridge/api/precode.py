@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
@@ -216,8 +217,9 @@ def _checked_labels(
 
 def _check_drops(drops: npt.NDArray[np.complex64], shape: tuple[int, ...] | None) -> None:
     """Refuse drops with NaN, Inf or an all-zero user; given the shape of an array without a layout, swapped axes."""
-    if shape is not None:
-        check_swapped(shape, *drops.shape[1:])
+    swapped = None if shape is None else check_swapped(shape, *drops.shape[1:])
+    if swapped is not None:
+        warnings.warn(swapped, stacklevel=5)  # at the call of `precode`, beyond its two decorators
     bad = first_bad_drop(drops)
     if bad is not None:
         raise NflaeError(f"channels: drop {bad.drop + 1}, {bad.describe()}")

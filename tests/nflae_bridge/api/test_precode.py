@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from typing import Any
 
 import numpy as np
@@ -202,6 +203,18 @@ def test_far_more_users_than_antennas_are_refused_unless_their_axis_is_named(axe
     assert stated.precoder.shape == (1, 17, 4)
     for few in (random_channels(1, 16, 3), random_channels(1, 17, 5)):
         assert precode(few, scheme="mrt", noise_power=1).precoder.shape == few.shape
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_more_users_than_antennas_are_warned_of_at_the_call(as_tensor: bool) -> None:
+    given = channels(1, 8, 4)
+    words = r"\(1, 8, 4\) are read as 8 users and 4 antennas; if users and antennas are swapped"
+    with pytest.warns(UserWarning, match=words) as warned:
+        precode(torch.from_numpy(given) if as_tensor else given, scheme="mrt")  # type: ignore[arg-type]
+    assert warned[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        precode(given, layout="skn", convention="hermitian", scheme="mrt")
 
 
 def test_a_layout_of_users_in_rows_needs_a_convention() -> None:
