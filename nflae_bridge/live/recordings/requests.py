@@ -17,7 +17,7 @@ import zmq
 from matlab_io.errors import NflaeError
 from nflae_bridge.live.addresses import bind, explain_failure
 from nflae_bridge.live.client.connection import ServerAddress
-from nflae_bridge.live.client.links import Link, ZeroMQLink
+from nflae_bridge.live.client.links import Link, ZeroMQLink, blocking_link
 from nflae_bridge.live.log import EventLog
 from nflae_bridge.live.protocol.headers import request_id
 from nflae_bridge.live.recordings.source import RecordedMessages
@@ -287,7 +287,7 @@ def replay_requests(
     """
     stopped: list[bool] = []
     milliseconds, errors, late = [], Counter[str](), 0.0
-    link = ZeroMQLink(server)
+    link = blocking_link(server)
     try:
         with stopped_by_signals(lambda: stopped.append(True)):
             for message, channels in recorded.scheduled(keep_timing, lambda: bool(stopped)):

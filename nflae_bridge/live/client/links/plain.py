@@ -39,6 +39,7 @@ _READ_BYTES = 128 << 10
 _MAX_FRAME_BYTES = 1 << 40  # more than any host has
 _LONGEST_PATH = 107  # bytes, of a socket file
 _UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY)
+_VERSION_BYTES = 12  # of the greeting, up to the mechanism
 
 
 class PlainLink:
@@ -146,7 +147,10 @@ class PlainLink:
             return
         if self._family != sockets.AF_UNIX:
             self._socket.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)
-        self._outbox.append(memoryview(GREETING))
+        # The mechanism after the server's only: ZeroMQ ends the connection at another than its own, at times before its
+        # own can be read.
+        self._outbox.append(memoryview(GREETING[:_VERSION_BYTES]))
+        self._greeting_left = GREETING[_VERSION_BYTES:]
         self._flush()
 
     def _end(self, loss: str | None = None) -> None:
@@ -218,8 +222,8 @@ class PlainLink:
             if self._reader.is_ready and not self.established:
                 self.established, self._pause = True, _FIRST_PAUSE
             if self._reader.replies:
-                self._outbox.append(memoryview(self._reader.replies))
-                self._reader.replies = b""
+                self._outbox.append(memoryview(self._greeting_left + self._reader.replies))
+                self._greeting_left = self._reader.replies = b""
                 self._flush()
 
 
