@@ -182,11 +182,13 @@ class ServerLoop:
         self._send_completed()
         jobs, self._postponed = self._postponed, []
         for message in messages:
-            self.statistics.requests += 1
             envelope, frames = split_envelope(message)
             try:
-                jobs += self._accept(envelope, frames)
+                accepted = self._accept(envelope, frames)
+                self.statistics.requests += len(accepted)
+                jobs += accepted
             except WireError as error:
+                self.statistics.requests += 1
                 self._refuse(envelope, request_id(frames), error)
         for job in self._compute_short(jobs) if jobs else ():
             if self._queue.put(job):

@@ -22,8 +22,8 @@ class _Exporter(Collector):
     def collect(self) -> Iterator[Metric]:
         now = self._statistics
         for name, text, value in (
-            ("nflae_requests", "Requests received", now.requests),
-            ("nflae_answers", "Requests answered with precoders", now.answered),
+            ("nflae_requests", "Requests received, without status and cancel", now.requests),
+            ("nflae_answers", "Requests answered with results", now.answered),
             ("nflae_undelivered", "Answers whose client had disconnected", now.undelivered),
             ("nflae_drops", "Drops precoded for", now.drops),
             ("nflae_batches", "Micro-batches computed", now.batches),

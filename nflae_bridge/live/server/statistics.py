@@ -19,7 +19,8 @@ class Statistics:
     started : float
         Start on the clock of `time.monotonic`, s.
     requests, answered, undelivered : int
-        Requests of any kind received, answers with precoders sent, answers discarded.
+        Requests received, answers with results sent, answers discarded. ``status`` and ``cancel`` are not counted: the
+        requests are the answers, the errors and what waits or is computed.
     errors : Counter
         Answers with an error, by code.
     drops, batches : int
@@ -55,7 +56,7 @@ class Statistics:
         return {"program": "nflae serve", "counts": self.counts(), "latency": self.latency.describe()}
 
     def count_answer(self, drops: int, latency: float) -> None:
-        """Count an answer with precoders.
+        """Count an answer with results.
 
         Parameters
         ----------

@@ -270,7 +270,7 @@ def test_status_tells_what_was_done() -> None:
     assert status["model"] == "tiny"
     assert status["device"] == "cpu"
     assert status["max_batch"] == 32
-    assert status["counts"]["answered"] == 2
+    assert (status["counts"]["requests"], status["counts"]["answered"]) == (3, 2)
     assert status["counts"]["drops"] == 4
     assert status["counts"]["errors"] == {"bad_request": 1}
     assert status["queue_depth"] == 0
@@ -284,9 +284,11 @@ def test_prometheus_reads_the_same_counts(free_port: int) -> None:
     with LiveServer("--metrics-port", free_port) as server, Client(server.address) as client:
         for _ in range(3):
             client.precode(channels(2, 4, 32), scheme="mrt")
+            client.status()
         with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/metrics", timeout=60) as page:
             text = page.read().decode()
     lines = text.splitlines()
+    assert "nflae_requests_total 3.0" in lines
     assert "nflae_answers_total 3.0" in lines
     assert "nflae_drops_total 6.0" in lines
     assert "nflae_queue_depth 0.0" in lines
