@@ -192,9 +192,7 @@ def estimation_method(
         If something does not exist, is missing or does not fit.
     """
     from nflae_bridge.engine.devices import choose_device
-    from nflae_bridge.network.shipped import load_model
     from simulator.csi.beams import parse_geometry
-    from simulator.csi.estimation.candidates import GainNetwork
     from simulator.csi.estimation.users import EstimationMethod
 
     users, symbols = shape
@@ -217,10 +215,21 @@ def estimation_method(
         device=place,
     )
     chosen.check()
-    if method not in ("auto", "nflae") or matrix is not None or arrangement.kind == "none":
-        return chosen
-    network = cast(GainNetwork, load_model(model, place, "estimate").network.to(place))
-    return replace(chosen, network=network)
+    return _with_network(chosen, model)
+
+
+def _with_network(method: EstimationMethod, model: str) -> EstimationMethod:
+    """Load the network of methods that use one; refuse a model of others."""
+    from nflae_bridge.network.shipped import load_model
+    from simulator.csi.estimation.candidates import GainNetwork
+
+    if method.name not in ("auto", "nflae") or method.pilots is not None or method.geometry.kind == "none":
+        if model != "auto":
+            needs = "methods auto and nflae, orthogonal pilots and a known geometry"
+            raise NflaeError(f"model {model!r} is for {needs}; leave it out")
+        return method
+    network = cast(GainNetwork, load_model(model, method.device, "estimate").network.to(method.device))
+    return replace(method, network=network)
 
 
 def _checked_pilots(pilots: npt.ArrayLike, symbols: int) -> torch.Tensor:

@@ -97,6 +97,7 @@ def feedback(
     NflaeError
         If bits are too few, an argument does not fit, or a channel is zero, NaN or infinite; users counted from 1.
     """
+    _check_predictor(codec, predictor)
     snapshots = _checked_snapshots(channels, layout, convention, receive_antennas)
     try:
         import torch
@@ -105,9 +106,8 @@ def feedback(
         from simulator.csi.feedback.ends import FeedbackEncoder, csi_error_db, missed_share
     except ModuleNotFoundError as error:
         raise explain_import(error, "nflae_bridge.feedback") from error
-    if reference is None:
-        reference = float(np.linalg.norm(snapshots.astype(np.complex128), axis=-1).max())
-    link = parse_format(bits, snapshots.shape[-1], codec, predictor, geometry, reference)
+    largest = float(np.linalg.norm(snapshots.astype(np.complex128), axis=-1).max()) if reference is None else reference
+    link = parse_format(bits, snapshots.shape[-1], codec, predictor, geometry, largest)
     encoder, given = FeedbackEncoder(link, snapshots.shape[1]), torch.from_numpy(snapshots)
     coded = [encoder.encode(each) for each in given]
     return Feedback(
@@ -117,6 +117,12 @@ def feedback(
         torch.stack([1 - missed_share(true, csi) for true, (_, csi) in zip(given, coded, strict=True)]).numpy(),
         link,
     )
+
+
+def _check_predictor(codec: str, predictor: str) -> None:
+    """Refuse a predictor with a codec without memory; reports of earlier versions may state one."""
+    if predictor != "ar" and codec in ("type2", "polar"):
+        raise NflaeError(f"predictor={predictor!r} is for codecs 'rest' and 'auto'; leave it out with codec={codec!r}")
 
 
 def _checked_snapshots(

@@ -214,5 +214,8 @@ def prediction_method(
     if csi_snr_db is not None and not abs(csi_snr_db) <= _MAX_SNR_DB:
         raise NflaeError(f"csi_snr_db must be a number of dB from -300 to 300, or None, got {csi_snr_db}")
     choose_device(device)  # only checked: a prediction is computed where its history is, on the CPU
-    network = load_predictor(model) if check_method(method) in ("auto", "nflae") else None
+    learned = check_method(method) in ("auto", "nflae")
+    if model != "auto" and not learned:
+        raise NflaeError(f"model {model!r} is of methods auto and nflae; leave it out with method {method!r}")
+    network = load_predictor(model) if learned else None
     return PredictionMethod(ahead, method, parse_geometry(geometry), csi_snr_db, network)

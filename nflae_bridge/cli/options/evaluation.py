@@ -100,8 +100,9 @@ class EvaluationOptions:
             )
         if kind == "users" and self.degrades:
             raise click.UsageError("--plot-kind users draws perfect CSI: choose cdf, or leave out --csi and --h-true.")
-        if kind != "users" and plotting.plot_drop is not None:
-            raise click.UsageError(f"--plot-drop is for the plot of users: leave it out with --plot-kind {kind}.")
+        if kind != "users" and plotting.plot is not None:
+            remedy = f"is for the plot of users: leave it out with --plot-kind {kind}."
+            refuse_options(remedy, ("plot_drop", "carrier_ghz"))
         return kind
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.cli.options.common import option_group
+from nflae_bridge.cli.options.common import option_group, refuse_options
 from nflae_bridge.cli.outputs import SideFile, check_output_path
 from nflae_bridge.cli.terminal import warn
 from nflae_bridge.plots.look import FORMATS, STYLES, FigureLook, StatedSize, plot_format
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from simulator.geometry.panels import UniformPlanarArray
 
 
+WITHOUT_PLOT = "applies together with --plot: add --plot FILE, or leave it out."
+"""Remedy for an option of the plot without one."""
 _PANEL_AXES = 2  # of antennas: rows and columns
 
 
@@ -132,13 +134,7 @@ def check_plot(plotting: PlotOptions, forbidden: tuple[Path, ...]) -> None:
     """
     path = plotting.plot
     if path is None:
-        alone = {
-            "--plot-drop": plotting.plot_drop,
-            "--carrier-ghz": plotting.carrier_ghz,
-            "--size": plotting.size,
-        }
-        for option in (name for name, value in alone.items() if value is not None):
-            raise click.UsageError(f"{option} applies together with --plot: add --plot FILE, or leave {option} out")
+        refuse_options(WITHOUT_PLOT, ("plot_drop", "carrier_ghz", "size", "style"))
         return
     plot_format(path)
     plotting.look.check()
@@ -224,9 +220,9 @@ def precode_drop_to_plot(
     labels = labels or SCHEME_LABELS
     block = read_block(file, drop, drop + 1, "error", noise, labels.given)
     result = precode_channels(scheme, block.channels, budget, device, labels, block.near_field)
-    carrier = None if plotting.carrier_ghz is None else 1e9 * plotting.carrier_ghz
     path = None if file.version == "raw" else file.path
     shown, panel = torch.from_numpy(block.channels[0]), labels.panel or stated_panel(file) or _panel_of_axes(file)
+    carrier = _carrier(plotting, panel)
     scene = scene_of(path, drop, file.drops, shown, carrier) if panel is None else panel_scene(panel, shown)
     return DropPicture(
         title=f"{file.path.name}, {drop_name(file, drop)}: {name}, {float(result.sum_rate[0]):.2f} bps/Hz",
@@ -240,6 +236,18 @@ def precode_drop_to_plot(
         total_power=float(budget.power),
         min_rate=float(budget.min_rate),
     )
+
+
+def _carrier(plotting: PlotOptions, panel: UniformPlanarArray | None) -> float | None:
+    """Return the carrier of the option, Hz, which the map of a line has."""
+    if plotting.carrier_ghz is None:
+        return None
+    if panel is not None:
+        raise NflaeError(
+            f"--carrier-ghz {plotting.carrier_ghz:g}: the map of the panel {panel} is over azimuth and elevation, for"
+            " any carrier; leave it out"
+        )
+    return 1e9 * plotting.carrier_ghz
 
 
 def draw_users(path: Path, picture: DropPicture, look: FigureLook) -> SideFile:

@@ -50,6 +50,8 @@ def choose_noise(
     given = from_option("noise_power", "--noise-dbw", request.noise_dbw, watts_from_dbw) or from_option(
         "noise_power", "--noise-dbm", request.noise_dbm, watts_from_dbm
     )
+    if given is not None or request.snr_db is not None:
+        _refuse_thermal(request)
     if given is not None:
         return given, None
     if request.snr_db is not None:
@@ -143,6 +145,15 @@ def _check_options(request: BudgetRequest) -> None:
     for option, given in (("--bandwidth-mhz", request.bandwidth_mhz), ("--temperature", request.temperature)):
         if given is not None:
             raise NflaeError(f"{option} {given:g}: states no noise power without --noise-figure-db; pass it too")
+
+
+def _refuse_thermal(request: BudgetRequest) -> None:
+    """Refuse bandwidth and temperature beside an option that states the noise power."""
+    stated = next(name for name in ("noise_dbw", "noise_dbm", "snr_db") if getattr(request, name) is not None)
+    for option, given in (("--bandwidth-mhz", request.bandwidth_mhz), ("--temperature", request.temperature)):
+        if given is not None:
+            other = f"--{stated.replace('_', '-')}"
+            raise NflaeError(f"{option} {given:g}: {other} states the noise power without it; leave one of them out")
 
 
 def _check_agreement(request: BudgetRequest, file: ChannelFile, usable: list[str]) -> None:

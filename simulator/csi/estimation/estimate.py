@@ -100,6 +100,8 @@ def check_method(method: str, geometry: ArrayGeometry, compressed: bool, has_cov
         )
     if method == "lmmse" and not has_covariance:
         raise NflaeError("method lmmse needs a covariance: give --covariance VAR")
+    if has_covariance and method not in ("auto", "lmmse"):
+        raise NflaeError(f"a covariance is for methods auto and lmmse: leave it out with method {method}")
 
 
 def estimate_channels(

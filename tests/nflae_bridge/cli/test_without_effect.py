@@ -11,6 +11,8 @@ from tests.channel_files import Run, WriteMat, random_channels
 LINK = ("link", "-o", "out", "--scheme", "mrt")
 EVALUATE = ("evaluate", "in.mat", "--layout", "nks")
 BENCH = ("bench", "-o", "out", "--schemes", "rzf")
+CDF = (*EVALUATE, "--csi", "noisy:10", "--plot", "out")
+STREAM = ("stream", "--csi", "pull:ipc://a", "--labels", "push:ipc://b", "--users", 2, "--antennas", 4)
 TRAINED = ("beams", "evaluate", "road", "-o", "out", "--model", "model")
 
 
@@ -49,6 +51,38 @@ TRAINED = ("beams", "evaluate", "road", "-o", "out", "--model", "model")
         ((*BENCH, "--weights", "1,1", "--users", 2, "--refine", 1), "--refine belongs to scheme nflae"),
         ((*BENCH, "--refine", "0,2"), "--refine belongs to scheme nflae: add it to --schemes"),
         ((*BENCH, "--model", "nano"), "--model belongs to scheme nflae"),
+        *(
+            ((*command, *option), f"{option[0]} applies together with --plot")
+            for command, option in (
+                (("precode", "in.mat", "-o", "out"), ("--style", "house")),
+                (EVALUATE, ("--style", "paper")),
+                (("track", "in.mat", "-o", "out"), ("--style", "paper")),
+                (("track", "in.mat", "-o", "out"), ("--size", "3x2in")),
+            )
+        ),
+        ((*CDF, "--carrier-ghz", 28), "--carrier-ghz is for the plot of users: leave it out with --plot-kind cdf"),
+        (
+            ("predict", "in.mat", "-o", "out", "--slot-ms", 1, "--times", "t"),
+            "--slot-ms and --times exclude each other",
+        ),
+        (("predict", "in.mat", "-o", "out", "--method", "ar", "--model", "x"), "--model is of methods auto and nflae"),
+        (
+            ("feedback", "in.mat", "-o", "out", "--bits", 64, "--codec", "polar", "--predictor", "ar"),
+            "--predictor is for",
+        ),
+        ((*LINK, "--scenario", "uav", "--speed", 3), "--speed ages CSI: add --csi aged:SLOTS"),
+        (("train", "--preset", "tiny", "-o", "out", "--on-bad-drop", "skip"), "--on-bad-drop applies together with"),
+        (
+            ("train", "--preset", "tiny", "-o", "out", "--max-inflate", 9),
+            "--max-inflate applies together with --channels",
+        ),
+        ((*STREAM, "--server-key", "k.key"), "--server-key is for a computation on a --server"),
+        ((*STREAM, "--scaled"), "--scaled needs --precoders"),
+        (
+            (*STREAM, "--scheme", "rzf", "--refine", 1),
+            "--refine applies to --scheme nflae only; leave it out with rzf.",
+        ),
+        ((*STREAM, "--scheme", "rzf", "--model", "tiny"), "--model applies to --scheme nflae only"),
         (("models", "tiny", "--batches", 2), "--batches applies together with --compare"),
         ((*TRAINED, "--split", "site"), "--split belongs to methods that are fitted here: leave it out with --model"),
         ((*TRAINED, "--inputs", "power"), "--inputs belongs to methods that are fitted here"),

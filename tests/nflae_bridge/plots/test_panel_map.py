@@ -52,7 +52,11 @@ def test_panel_file_is_labelled_as_a_panel_and_drawn(nflae: Run, tmp_path: Path)
     file, out, plot = tmp_path / "panel.mat", tmp_path / "w.mat", tmp_path / "map.svg"
     made = nflae("simulate", "-o", file, "--array", "upa:8x8x2", "--users", 3, "--drops", 2, "--scenario", "paper")
     assert made.exit_code == 0, made.output
-    done = nflae("precode", file, "-o", out, "--near-field", "none", "--plot", plot, "--scheme", "rzf")
+    command = ("precode", file, "-o", out, "--near-field", "none", "--plot", plot, "--scheme", "rzf")
+    refused = nflae(*command, "--carrier-ghz", 28)
+    assert (refused.exit_code, out.exists()) == (1, False)
+    assert "--carrier-ghz 28: the map of the panel upa:8x8x2 is over azimuth and elevation" in refused.output
+    done = nflae(*command)
     assert done.exit_code == 0, done.output
     assert "spherical waves fitted to upa:8x8x2, the array in panel.mat" in done.stdout
     assert "undecided" not in done.stdout

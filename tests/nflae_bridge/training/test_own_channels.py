@@ -223,7 +223,7 @@ def test_bad_input_is_one_line(
         assert not run.exists()
     done = nflae("train", "--preset", "tiny", "-o", tmp_path / "run", "--layout", "nks")
     assert done.exit_code == 2
-    assert "apply together with --channels FILE" in done.stderr
+    assert "--layout applies together with --channels FILE" in done.stderr
     files["nan"].rename(tmp_path / "nan2.mat")
     done = nflae(
         "train", "--channels", tmp_path / "nan2.mat", "--layout", "nks", "-o", tmp_path / "skipped", "--steps", 1,

@@ -103,6 +103,8 @@ def command(
     if decode:
         _decode(source, output, mat_version)
         return
+    if codec in ("type2", "polar"):
+        refuse_options(f"is for codecs rest and auto: leave it out with --codec {codec}.", ("predictor",))
     if bits is None:
         raise click.UsageError("--bits is missing: the bits per user and report, e.g. --bits 64")
     with reading.open(source) as file:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nflae_bridge.cli.options.common import ChannelOptions, channel_options, device_option
+from nflae_bridge.cli.options.common import ChannelOptions, channel_options, device_option, refuse_options
 from nflae_bridge.cli.options.prediction import PredictionOptions, prediction_options
 from nflae_bridge.cli.terminal import fact, progress, warn
 
@@ -102,6 +102,10 @@ def command(
         raise click.UsageError(f"--mat-version {mat_version} is for .mat files, and {output} is a .npz file")
     if subcarrier_khz is not None and not paths:
         raise click.UsageError("--subcarrier-khz is for the delays of --paths, which is not given.")
+    if slot_ms is not None and prediction.times is not None:
+        raise click.UsageError("--slot-ms and --times exclude each other")
+    if prediction.method not in ("auto", "nflae"):
+        refuse_options(f"is of methods auto and nflae: leave it out with --method {prediction.method}.", ("model",))
     with reading.open(source) as file:
         for note in file.notes:
             fact("channels", note)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nflae_bridge.cli.options.common import ChannelOptions, channel_options
-from nflae_bridge.cli.options.plot import figure_options
+from nflae_bridge.cli.options.common import ChannelOptions, channel_options, refuse_options
+from nflae_bridge.cli.options.plot import WITHOUT_PLOT, figure_options
 from nflae_bridge.cli.outputs import SideFile, check_output_path
 from nflae_bridge.cli.terminal import fact, warn
 from nflae_bridge.plots.look import FigureLook, plot_format
@@ -107,8 +107,8 @@ def command(
         raise click.UsageError("--powers excludes the options of channels")
     if model is not None and powers is None:
         raise click.UsageError("--model forecasts from beam powers, not from channels: give --powers NAME too")
-    if plot is None and look.size is not None:
-        raise click.UsageError("--size applies together with --plot: add --plot FILE, or leave --size out")
+    if plot is None:
+        refuse_options(WITHOUT_PLOT, ("size", "style"))
     if plot is not None:
         if plot.suffix.lower() != ".gif":
             plot_format(plot)

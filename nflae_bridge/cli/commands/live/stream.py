@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from matlab_io.extras import require
-from nflae_bridge.cli.options.common import device_option, model_option
+from nflae_bridge.cli.options.common import device_option, model_option, refuse_options
 from nflae_bridge.cli.options.endpoint import endpoint_option
 from nflae_bridge.cli.options.prediction import PredictionOptions, prediction_options
-from nflae_bridge.cli.options.scheme import SchemeOption
+from nflae_bridge.cli.options.scheme import NETWORK, SchemeOption, refuse_network_options
 from nflae_bridge.cli.options.tracking import TrackingOptions, tracking_options
 from nflae_bridge.cli.options.view import ViewOptions, view_options
 from nflae_bridge.files.budget.choice import BudgetRequest, choose_budget
@@ -243,6 +243,12 @@ def _check(options: _Options) -> None:
             f" {2 * prediction.ahead} or more"
         )
     _check_tracking(options)
+    remedy = f"applies to --scheme nflae only; leave it out with {options.scheme}."
+    refuse_network_options((options.scheme,), remedy)
+    if options.scheme != NETWORK:
+        refuse_options(remedy, ("model",))
+    if options.scaled and options.precoders is None:
+        raise click.UsageError("--scaled needs --precoders")
     if options.result_tags and not (options.precoders and options.precoders.tags):
         raise click.UsageError("--result-tags needs --precoders with ',tags'")
     if options.journal and options.csi.tags:
@@ -250,6 +256,9 @@ def _check(options: _Options) -> None:
     if options.server is None:
         if options.server_timeout or options.fallback:
             raise click.UsageError("--server-timeout and --fallback are for a computation on a --server")
+        refuse_options(
+            "is for a computation on a --server: give that too, or leave it out", ("server_key", "client_key")
+        )
         require("torch", "nflae stream without --server")
     elif (options.model, options.device) != ("auto", "auto"):
         raise click.UsageError("--model and --device are options of the server: give them to nflae serve")

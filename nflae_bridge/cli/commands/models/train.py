@@ -23,6 +23,7 @@ from nflae_bridge.cli.options.common import (
     device_option,
     near_field_option,
     on_bad_drop_option,
+    refuse_options,
 )
 from nflae_bridge.cli.terminal import Table, announce, fact, progress
 
@@ -128,8 +129,9 @@ def command(
     """
     if (preset is None) == (channels is None):
         raise click.UsageError("give either --preset, see --list, or --channels FILE.")
-    if channels is None and (reading != ChannelOptions() or request != BudgetOptions() or labels is not None):
-        raise click.UsageError("the options of channels and link budget apply together with --channels FILE.")
+    if channels is None:
+        own = ("preset", "output", "resume", "start", "minutes", "steps", "seed", "backbone", "device", "threads")
+        refuse_options("applies together with --channels FILE.", but=own)
     if channels is not None and backbone is not None:
         raise click.UsageError("--channels trains the network of --start: leave --backbone out.")
     require_extra("train", "nflae train")

@@ -245,6 +245,8 @@ def _scenario_drops(scene: ScenarioOptions, batch: int, settings: Settings) -> D
             f" ({settings.csi.history} of them per drop): the drops of a scenario are no sequence; its CSI ages by"
             f" independent (Gauss-Markov) innovations, {_unavailable(settings.csi)}."
         )
+    if not settings.csi.slots:
+        refuse_options("ages CSI: add --csi aged:SLOTS, or leave it out.", ("speed",))
     name: Literal["paper", "uav"] = "paper" if scene.scenario == "paper" else "uav"
     return ScenarioDrops(name, scene.users, scene.antennas, batch, scene.speed, settings.seed)
 

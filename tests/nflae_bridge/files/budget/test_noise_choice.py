@@ -105,6 +105,8 @@ def test_thermal_noise(write_mat: WriteMat) -> None:
         ({"NF": 9.0, "BW": 100.0}, {}, "in.mat: BW = 100 may be in Hz or in MHz; pass --bandwidth-mhz 100 for MHz"),
         ({}, {"bandwidth_mhz": 20}, "--bandwidth-mhz 20: states no noise power without --noise-figure-db"),
         ({"noise_power": 0.1}, {"temperature": 300}, "--temperature 300: states no noise power without"),
+        ({}, {"noise_dbm": 1, "temperature": 300}, "--temperature 300: --noise-dbm states the noise power without it"),
+        ({}, {"snr_db": 1, "bandwidth_mhz": 20}, "--bandwidth-mhz 20: --snr-db states the noise power without it"),
         ({}, {"noise_figure_db": 1e9, "bandwidth_mhz": 1}, "noise figure 1e+09 dB, 1 MHz, 290 K: noise_power must be"),
         ({"noise_power": 0.1, "snr_db": 20.0}, {}, "noise_power and snr_db state the noise power in different ways;"
          " pass --noise-dbw -10 or --snr-db 20, or keep one"),
