@@ -25,6 +25,8 @@ from nflae_bridge.live.gnuradio.computation.items import (
     STREAM_ARRAYS,
     OutputItems,
     Stream,
+    first_items,
+    item_numbers,
     result_metadata,
     zero_items,
 )
@@ -147,6 +149,7 @@ class Relay:
         self._worker = Worker()
         self._precode: Precode | None = None
         self._batch: list[InputItems] = []
+        self._failure: NflaeError | None = None  # of the item after the batch
         self._discarded = [0 for _ in outlets]
         self._delivered = self._progress = False
         self._waiting_since: float | None = None
@@ -159,16 +162,19 @@ class Relay:
         Raises
         ------
         NflaeError
-            For an unusable drop with ``on_bad_drop="error"``, and whatever the precoding function raises.
+            For an unusable drop with ``on_bad_drop="error"``, when the outputs have taken the items before it, and
+            whatever the precoding function raises.
         """
         self._worker.submit(self._prepare)
         try:
-            while not self._is_over():
+            while not self._is_over() and (self._failure is None or self._batch):
                 self._tick()
                 self._follow()
                 self._progress = self._step()
                 if not self._progress:
                     self._poll()
+            if self._failure is not None:
+                raise self._failure
         finally:
             if self._delivered:
                 self._settle(max(outlet.waiting for outlet in self._outlets))
@@ -234,11 +240,18 @@ class Relay:
             self._inlet.sender.subscribe()
             self._ready()
             return True
+        blocks, self._failure = result
+        if self._failure is not None:
+            self._batch = first_items(self._batch, sum(block.drops for block in blocks))
+            if not blocks:
+                return True
         for outlet in self._outlets:
-            outlet.put(result, self._inlet.dialect)
+            outlet.put(blocks, self._inlet.dialect)
         self._discarded = [0 for _ in self._outlets]
         self._delivered = True
         self._flush()
+        if self._failure is not None and self._batch:
+            self._warn("bad_drop", f"{self._failure}; the items before it wait for their readers")
         return True
 
     def _begin(self) -> bool:
@@ -252,7 +265,7 @@ class Relay:
         self._counts.stale += _drops(items) - _drops(wanted)
         if wanted:
             self._batch = wanted
-            self._worker.submit(lambda: list(self._precoded(wanted)))
+            self._worker.submit(lambda: self._precoded_until_failure(wanted))
         return bool(items)
 
     def _flush(self) -> bool:
@@ -287,6 +300,17 @@ class Relay:
         self._worker.register(poller)
         poller.poll(round(1e3 * _POLL_SECONDS))
 
+    def _precoded_until_failure(self, items: list[InputItems]) -> tuple[list[OutputItems], NflaeError | None]:
+        """Compute items; with ``on_bad_drop="error"`` those before the first unusable one, and its error."""
+        failure = None
+        if self._options.on_bad_drop == "error":
+            faults = [fault for block in items for fault in _faults([block], block.channels)]
+            bad = next((row for row, fault in enumerate(faults) if fault), None)
+            if bad is not None:
+                failure = _failure(item_numbers(items)[bad], faults[bad])
+                items = first_items(items, bad)
+        return list(self._precoded(items)), failure
+
     def _precoded(self, items: list[InputItems]) -> Iterator[OutputItems]:
         """Compute consecutive items of equal parameters together."""
         for parameters, alike in groupby(items, key=lambda block: block.parameters):
@@ -310,7 +334,7 @@ class Relay:
         faults = _faults(items, channels)
         results: list[dict[str, Pmt]] = [{} for _ in channels]
         tracked = results if self._tracker is None else self._tracker.track_items(items, channels)
-        if self._predictor is not None and self._may_fill(faults):
+        if self._predictor is not None:
             results = self._predictor.predict_items(items, channels, faults)
         good = np.array([not fault for fault in faults])
         if good.any():
@@ -328,7 +352,7 @@ class Relay:
                 )
                 for array in values.values():
                     array[drop] = 0
-        numbers = [block.number + row for block in items for row in range(len(block.channels))]
+        numbers = item_numbers(items)
         for drop, fault in enumerate(faults):
             if fault:
                 self._report_fault(numbers[drop], fault)
@@ -336,9 +360,6 @@ class Relay:
         if not (self._options.with_results or self._predictor or self._tracker):
             return values, []
         return values, [found | where for found, where in zip(results, tracked, strict=True)]
-
-    def _may_fill(self, faults: list[str]) -> bool:
-        return self._options.on_bad_drop == "skip" or not any(faults)
 
     def _fill(self, values: dict[Stream, npt.NDArray[Any]], good: npt.NDArray[np.bool_], result: Result) -> None:
         for stream, name in STREAM_ARRAYS.items():
@@ -349,7 +370,7 @@ class Relay:
     def _report_fault(self, number: int, fault: str) -> None:
         """Count an unusable item; raise NflaeError for it with ``on_bad_drop="error"``."""
         if self._options.on_bad_drop == "error":
-            raise NflaeError(f"item {number}: {fault}; --on-bad-drop skip answers such items with zeros")
+            raise _failure(number, fault)
         self._counts.bad += 1
         self._warn("bad_drop", f"item {number} is answered with zeros: {fault}")
 
@@ -359,6 +380,10 @@ def _sample(channels: npt.NDArray[np.complex64], result: Result, parameters: Lin
     arrays = {entry.name: getattr(result, entry.field) for entry in RESULT_ARRAYS}
     budget = asdict(parameters.budget)
     return Sample(channels, arrays, budget["noise_power"], info=budget)
+
+
+def _failure(number: int, fault: str) -> NflaeError:
+    return NflaeError(f"item {number}: {fault}; --on-bad-drop skip answers such items with zeros")
 
 
 def _drops(items: list[InputItems]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ import numpy.typing as npt
 from matlab_io.result import RESULT_ARRAYS, Result
 from nflae_bridge.live.gnuradio.pmt import Pmt
 from nflae_bridge.live.gnuradio.tags import Tag
+
+if TYPE_CHECKING:
+    from nflae_bridge.live.gnuradio.inlet import InputItems
 
 Stream: TypeAlias = Literal["precoders", "labels", "powers"]
 
@@ -71,6 +74,43 @@ class OutputItems:
     def rows(self, stream: Stream) -> npt.NDArray[Any]:
         """Return the items of one stream, one per row."""
         return self.values[stream].reshape(self.drops, -1)
+
+
+def item_numbers(items: Sequence[InputItems]) -> list[int]:
+    """Return the number of every item.
+
+    Parameters
+    ----------
+    items : sequence of InputItems
+        Blocks of items.
+
+    Returns
+    -------
+    list of int
+    """
+    return [block.number + row for block in items for row in range(len(block.channels))]
+
+
+def first_items(items: Sequence[InputItems], drops: int) -> list[InputItems]:
+    """Return the first items.
+
+    Parameters
+    ----------
+    items : sequence of InputItems
+        Blocks of items.
+    drops : int
+        Number of items to return, at most all.
+
+    Returns
+    -------
+    list of InputItems
+    """
+    first = []
+    for block in items:
+        if drops > 0:
+            first.append(block if len(block.channels) <= drops else block.split(drops)[0])
+        drops -= len(block.channels)
+    return first
 
 
 def item_dtype(name: str) -> np.dtype[Any]:

@@ -172,14 +172,20 @@ def test_bad_items_are_answered_with_zeros() -> None:
     assert relay.warnings[0] == ("bad_drop", "item 1 is answered with zeros: user 3, antenna 6 is NaN (counted from 1)")
 
 
-def test_bad_items_stop_it_if_asked_to() -> None:
-    spoilt = drops(3)
-    spoilt[1] = np.inf
+@pytest.mark.parametrize("bad", [0, 4])
+def test_bad_items_stop_it_if_asked_to_after_those_before(bad: int) -> None:
+    spoilt = drops(6)
+    spoilt[bad] = np.inf
     with RunningRelay("pull", {"precoders": "push"}, patient(on_bad_drop="error")) as relay:
-        relay.peer(zmq.PUSH, relay.inlet.sender.address).send(spoilt.tobytes())
+        source, sink = relay.peer(zmq.PUSH, relay.inlet.sender.address), relay.peer(zmq.PULL, relay.outlets[0].address)
+        for part in (spoilt[:3], spoilt[3:]):
+            source.send(part.tobytes())
+        if bad:
+            np.testing.assert_allclose(collect(sink, bad), expected(spoilt[:bad]), atol=1e-6)
         relay.thread.join(60)
     assert isinstance(relay.error, NflaeError)
-    assert "item 1: user 1, antenna 1 is Inf" in str(relay.error)
+    assert f"item {bad}: user 1, antenna 1 is Inf" in str(relay.error)
+    assert relay.counts.sent == bad
 
 
 def test_req_asks_and_rep_answers_as_many_as_asked_for() -> None:

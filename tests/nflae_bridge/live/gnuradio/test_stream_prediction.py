@@ -198,8 +198,9 @@ def test_with_error_an_unusable_item_ends_the_program() -> None:
     sent = ITEMS.copy()
     sent[6] = 0
     with RunningRelay("pull", {"precoders": "push"}, patient(on_bad_drop="error"), predict=LocalPredict()) as relay:
-        source = relay.peer(zmq.PUSH, relay.inlet.sender.address)
+        source, sink = relay.peer(zmq.PUSH, relay.inlet.sender.address), relay.peer(zmq.PULL, relay.outlets[0].address)
         source.send(sent.tobytes())
+        assert len(np.frombuffer(sink.recv(), np.complex64)) == sent[:6].size
         relay.thread.join(60)
     assert "item 6: user 1 is zero" in str(relay.error)
 
