@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from matlab_io.result import Result
 from nflae_bridge.api.predict import PredictedChannels
-from nflae_bridge.live.client.connection import Connection, ServerAddress
+from nflae_bridge.live.client.connection import Connection, ServerAddress, refuse_pickling
 from nflae_bridge.live.client.history import History
 from nflae_bridge.live.client.links import ZeroMQLink
 from nflae_bridge.live.client.open_requests import OpenRequest, OpenRequests
@@ -262,6 +262,8 @@ class AsyncClient:
         self._open.fail(BridgeError("this client was closed during the call"))
         self._watch(False)
         self._connection.close()
+
+    __reduce__ = refuse_pickling
 
     async def __aenter__(self) -> AsyncClient:
         return self

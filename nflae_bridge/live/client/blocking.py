@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from matlab_io.result import Result
 from nflae_bridge.api.predict import PredictedChannels
-from nflae_bridge.live.client.connection import MAX_LOSSES, Connection, ServerAddress
+from nflae_bridge.live.client.connection import MAX_LOSSES, Connection, ServerAddress, refuse_pickling
 from nflae_bridge.live.client.history import History
 from nflae_bridge.live.client.links import Link, blocking_link
 from nflae_bridge.live.client.prediction import make_prediction, prediction_of, then_precode
@@ -304,6 +304,8 @@ class Client:
         if own is not None and own.lock.acquire(timeout=_CLOSE_SECONDS):
             own.connection.close()
             own.lock.release()
+
+    __reduce__ = refuse_pickling
 
     def __enter__(self) -> Client:
         return self

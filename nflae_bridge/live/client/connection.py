@@ -6,7 +6,7 @@ import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 import zmq
 
@@ -307,6 +307,18 @@ class Connection(Generic[L_co]):
         """Connect no more until `reset`."""
         self.refused = True
         self.link.give_up()
+
+
+def refuse_pickling(client: object) -> NoReturn:
+    """Raise the TypeError of a client that another process is to be given.
+
+    Parameters
+    ----------
+    client : object
+        Client.
+    """
+    name = type(client).__name__
+    raise TypeError(f"{name} holds a connection and cannot be pickled: make a new {name} in each process")
 
 
 def _frame_limit(status: dict[str, Any]) -> float:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from matlab_io.arguments import name_remedy
 from matlab_io.result import Result
 from nflae_bridge.live.client.blocking import Client
+from nflae_bridge.live.client.connection import refuse_pickling
 from nflae_bridge.live.client.requests import checked_seconds, convert
 from nflae_bridge.live.errors import BadRequest, BridgeError
 from simulator.problems.options import OPTION_NAMES
@@ -194,6 +195,8 @@ class SlotClient:
             self._changed.notify_all()
         self._client.close()
         self._thread.join()
+
+    __reduce__ = refuse_pickling
 
     def __enter__(self) -> Self:
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from nflae_bridge import AsyncClient, Client
 from nflae_bridge.live import errors as bridge
 from nflae_bridge.live.client import History
 from nflae_bridge.live.client.requests import Deadline, SchemeChoice, make_request
+from nflae_bridge.live.client.slots import SlotClient
 from nflae_bridge.live.protocol.frames import decode_request, encode_request
 from tests.channel_files import random_channels
 
@@ -177,3 +179,17 @@ def test_joint_receivers_are_no_treatment_of_a_history() -> None:
         pytest.raises(bridge.BadRequest, match="receive_antennas must be 'each'"),
     ):
         client.predict(history, layout="skrn", convention="hermitian", receive_antennas="joint")
+
+
+@pytest.mark.parametrize(("kind", "given"), [(Client, ()), (AsyncClient, ()), (SlotClient, (1.0,))])
+def test_a_client_for_another_process_is_refused_with_the_remedy(
+    kind: type[Any], given: tuple[float, ...], free_port: int
+) -> None:
+    client = kind(f"tcp://127.0.0.1:{free_port}", *given)
+    try:
+        with pytest.raises(TypeError, match=f"cannot be pickled: make a new {kind.__name__} in each process"):
+            pickle.dumps(client)
+    finally:
+        closing = client.close()
+        if closing is not None:
+            asyncio.run(closing)
