@@ -184,7 +184,7 @@ def _compute(
             check_problem_scheme(problem, budget, choice[0])
             scheme = ProblemScheme(problem, cached_scheme(_NETWORK, *choice[1:]), choice[0])
         if labels is None and not (problem.is_plain and choice[0] == _NETWORK):
-            score = _network(choice[2]).near_field_score
+            score = _network(*choice[1:3]).near_field_score
     except ModuleNotFoundError as error:
         raise explain_import(error, "nflae_bridge.precode") from error
     source = LabelSource(score=score, tests_waves=False)  # the test takes a third of the time of precoding
@@ -195,10 +195,10 @@ def _compute(
 
 
 @lru_cache(maxsize=2)
-def _network(device: str) -> Engine:
+def _network(model: str, device: str) -> Engine:
     from nflae_bridge.engine.schemes import load_network
 
-    return load_network("auto", device)
+    return load_network(model, device)
 
 
 def _checked_labels(

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from matlab_io.errors import NflaeError, check_writable
+from nflae_bridge.cli.options.common import refuse_options
 
 
 @dataclass(frozen=True)
@@ -84,3 +85,20 @@ def make_folder(folder: Path) -> None:
         raise NflaeError(
             f"{folder}: cannot be written to ({reason}); name another folder, or change its permissions"
         ) from error
+
+
+def refuse_mat_version(output: Path | None) -> None:
+    """Refuse ``--mat-version`` for a file that is no ``.mat`` file.
+
+    Parameters
+    ----------
+    output : Path or None
+        Output of the command; None for its default, a ``.mat`` file.
+
+    Raises
+    ------
+    click.UsageError
+        If it is typed.
+    """
+    if output is not None and output.suffix.lower() == ".npz":
+        refuse_options(f"is for .mat files, and {output} is a .npz file: leave it out.", ("mat_version",))

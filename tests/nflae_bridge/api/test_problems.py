@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,12 @@ def test_the_plain_problem_is_what_it_was() -> None:
     same = precode(H, noise_power=0.01, power=1.0, objective="sum-rate", power_scope="each")
     assert np.array_equal(plain.precoder, same.precoder)
     assert np.array_equal(plain.power, same.power)
+
+
+def test_labels_of_a_problem_are_those_of_the_model(untrained: Path) -> None:
+    own = precode(H, noise_power=0.1, model=untrained).near_field_score
+    assert np.array_equal(precode(H, noise_power=0.1, model=untrained, weights=[2, 1, 1]).near_field_score, own)
+    assert not np.allclose(precode(H, noise_power=0.1, weights=[2, 1, 1]).near_field_score, own, atol=0.01)
 
 
 def test_weights_move_rates_to_the_users_with_large_ones() -> None:

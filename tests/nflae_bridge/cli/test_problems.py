@@ -188,3 +188,18 @@ def test_bad_options_leave_no_file(
     done = nflae("precode", source, "-o", output, "--layout", "nks", "--var", "grid", *options)
     assert (done.exit_code, words in done.stderr) == (status, True), done.stderr
     assert not output.exists()
+
+
+def test_labels_of_a_problem_are_those_of_the_model(
+    nflae: Run, write_mat: WriteMat, tmp_path: Path, untrained: Path
+) -> None:
+    angles = np.random.default_rng(1).uniform(-1, 1, (2, 3, 1))
+    waves = (np.exp(1j * np.pi * angles * np.arange(32)) / np.sqrt(32)).astype(np.complex64)
+    source, output = write_mat(waves, noise_power=0.1), tmp_path / "out.mat"
+    scores = []
+    for options in (("--model", untrained), ("--model", untrained, "--weights", "1,2,3"), ("--weights", "1,2,3")):
+        done = nflae("precode", source, "-o", output, *options)
+        assert done.exit_code == 0, done.output
+        scores.append(load(output)["near_field_score"])
+    np.testing.assert_array_equal(scores[0], scores[1])
+    assert not np.allclose(scores[0], scores[2], atol=0.01)

@@ -60,6 +60,25 @@ TRAINED = ("beams", "evaluate", "road", "-o", "out", "--model", "model")
                 (("track", "in.mat", "-o", "out"), ("--size", "3x2in")),
             )
         ),
+        *(
+            (
+                (*command, "-o", "out.npz", "--mat-version", "7"),
+                "--mat-version is for .mat files, and out.npz is a .npz",
+            )
+            for command in (
+                ("precode", "in.mat"),
+                ("track", "in.mat"),
+                ("simulate",),
+                ("predict", "in.mat"),
+                ("estimate", "in.mat"),
+                ("feedback", "in.mat"),
+                ("embed", "in.mat", "--model", "x"),
+            )
+        ),
+        (
+            (*EVALUATE, "--near-field", "upa:4x4", "--schemes", "rzf", "--model", "tiny"),
+            "--model belongs to scheme nflae, and to labels that nothing states",
+        ),
         ((*CDF, "--carrier-ghz", 28), "--carrier-ghz is for the plot of users: leave it out with --plot-kind cdf"),
         (
             ("predict", "in.mat", "-o", "out", "--slot-ms", 1, "--times", "t"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from nflae_bridge.cli.options.common import ChannelOptions, channel_options
+from nflae_bridge.cli.outputs import refuse_mat_version
 from nflae_bridge.cli.terminal import fact, progress
 
 
@@ -34,8 +35,7 @@ from nflae_bridge.cli.terminal import fact, progress
 @click.option("--mat-version", type=click.Choice(["6", "7", "7.3"]), help="Version of OUT.mat.  [default: of IN.mat]")
 def command(source: Path, output: Path, model: str, reading: ChannelOptions, mat_version: str | None) -> None:
     """Write features of the channels in IN.mat: hidden states of a network that reconstructs masked antennas."""
-    if mat_version is not None and output.suffix.lower() == ".npz":
-        raise click.UsageError(f"--mat-version {mat_version} is for .mat files, and {output} is a .npz file")
+    refuse_mat_version(output)
     with reading.open(source) as file:
         for note in file.notes:
             fact("channels", note)

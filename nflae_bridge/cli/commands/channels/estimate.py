@@ -11,6 +11,7 @@ import click
 
 from nflae_bridge.cli.options.common import ChannelOptions, channel_options, device_option, model_option, option_group
 from nflae_bridge.cli.options.prediction import parse_snr
+from nflae_bridge.cli.outputs import refuse_mat_version
 from nflae_bridge.cli.terminal import fact, progress, warn
 
 if TYPE_CHECKING:
@@ -184,8 +185,7 @@ def command(
     mat_version: str | None,
 ) -> None:
     """Estimate the channels from received pilots in IN.mat, with their expected errors."""
-    if mat_version is not None and output.suffix.lower() == ".npz":
-        raise click.UsageError(f"--mat-version {mat_version} is for .mat files, and {output} is a .npz file")
+    refuse_mat_version(output)
     if estimation.noise_dbw is not None and estimation.csi_snr_db is not None:
         raise click.UsageError("--csi-snr-db and --noise-dbw state the same quantity; give one of them.")
     with reading.open(source) as file:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nflae_bridge.cli.options.common import ChannelOptions, channel_options, refuse_options
+from nflae_bridge.cli.outputs import refuse_mat_version
 from nflae_bridge.cli.terminal import fact, progress, warn
 
 if TYPE_CHECKING:
@@ -98,8 +99,7 @@ def command(
     Each user codes its channels, snapshot by snapshot, into reports; the base station has the CSI that follows from
     them. The drops of IN.mat are snapshots in order; where they are not, every report is a reset.
     """
-    if mat_version is not None and output.suffix.lower() == ".npz":
-        raise click.UsageError(f"--mat-version {mat_version} is for .mat files, and {output} is a .npz file")
+    refuse_mat_version(output)
     if decode:
         _decode(source, output, mat_version)
         return

@@ -20,6 +20,7 @@ from nflae_bridge.cli.options.plot import PlotOptions, plot_options
 from nflae_bridge.cli.options.prediction import PredictionOptions, prediction_options
 from nflae_bridge.cli.options.problem import problem_options
 from nflae_bridge.cli.options.scheme import NETWORK, SchemeOption, refuse_network_options
+from nflae_bridge.cli.outputs import refuse_mat_version
 from nflae_bridge.cli.terminal import announce, fact, progress, warn
 from nflae_bridge.files.budget.choice import BudgetChoice, BudgetRequest
 from nflae_bridge.files.problem import ProblemRequest, choose_problem, problem_budget, problem_info, streams_of
@@ -116,7 +117,7 @@ def command(
 
     _refuse_network_options(name, wanted)
     _check_prediction(prediction, plotting)
-    _check_version(mat_version, output)
+    refuse_mat_version(output)
     check_plot(plotting, forbidden=(source, output))
     with reading.open(source, joint=True) as file:
         problem, choice = choose_problem(wanted, request, file, progress)
@@ -131,7 +132,7 @@ def command(
         predictor = _predictor(file, prediction, device)
         batch = _drops_per_block(file, work, predictor, problem, device)
         many = file.drops > batch
-        label_source, origin = _labels(file, labels, name if problem.is_plain else "", model, device, many)
+        label_source, origin = _labels(file, labels, name if problem.is_plain else "", work.model, device, many)
         # The output first, so that one that cannot be written is reported before the model is loaded.
         info = _info(file, choice, name, model, work.refine) | {"labels": origin} | prediction.info()
         results = _result_file(output, mat_version or file.version, file, info, problem)
@@ -262,11 +263,6 @@ def _refuse_network_options(name: str, wanted: ProblemRequest) -> None:
         refuse_options(remedy, ("model",))
 
 
-def _check_version(version: str | None, output: Path) -> None:
-    if version is not None and output.suffix.lower() == ".npz":
-        raise click.UsageError(f"--mat-version {version} is for .mat files, and {output} is a .npz file")
-
-
 def _check_prediction(prediction: PredictionOptions, plotting: PlotOptions) -> None:
     """Refuse options of the prediction without ``--ahead``, and a plot of predicted drops."""
     if prediction.ahead is None:
@@ -289,6 +285,7 @@ def _labels(
     """Return the source of the labels, and its name: the file, for a panel fitted waves, else the network."""
     from nflae_bridge.engine.schemes import load_network
     from nflae_bridge.files.labels import LabelSource, describe_panel_labels, fitted_labels, read_labels, stated_panel
+    from nflae_bridge.network.shipped import model_folder
 
     given, origin = read_labels(file, wanted)
     if given is not None:
@@ -296,8 +293,8 @@ def _labels(
     panel = stated_panel(file, wanted)
     if panel is not None:
         return fitted_labels(panel), describe_panel_labels(panel, file, wanted)
-    score = None if name == NETWORK else load_network("auto", str(device), many_batches=many).near_field_score
-    return LabelSource(score=score), f"network (model {model})"
+    score = None if name == NETWORK else load_network(model, str(device), many_batches=many).near_field_score
+    return LabelSource(score=score), f"network (model {model_folder(model, device.type).resolve().name})"
 
 
 def _info(file: ChannelFile, choice: BudgetChoice, name: str, model: str, refine: int) -> dict[str, Value]:

@@ -9,6 +9,7 @@ import click
 
 from nflae_bridge.cli.options.common import ChannelOptions, channel_options, device_option, refuse_options
 from nflae_bridge.cli.options.prediction import PredictionOptions, prediction_options
+from nflae_bridge.cli.outputs import refuse_mat_version
 from nflae_bridge.cli.terminal import fact, progress, warn
 
 if TYPE_CHECKING:
@@ -98,8 +99,7 @@ def command(
     mat_version: str | None,
 ) -> None:
     """Predict the channels that follow the snapshots in IN.mat, from the last of them or after every one."""
-    if mat_version is not None and output.suffix.lower() == ".npz":
-        raise click.UsageError(f"--mat-version {mat_version} is for .mat files, and {output} is a .npz file")
+    refuse_mat_version(output)
     if subcarrier_khz is not None and not paths:
         raise click.UsageError("--subcarrier-khz is for the delays of --paths, which is not given.")
     if slot_ms is not None and prediction.times is not None:

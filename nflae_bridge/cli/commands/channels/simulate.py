@@ -10,6 +10,7 @@ import click
 
 from nflae_bridge.cli.options.common import max_inflate_option
 from nflae_bridge.cli.options.source import SourceOption
+from nflae_bridge.cli.outputs import refuse_mat_version
 from nflae_bridge.cli.terminal import Advance, fact, progress
 
 if TYPE_CHECKING:
@@ -176,6 +177,7 @@ def command(
     flight = None if trajectory is None else f"flight:{trajectory}"
     if output is None and sensors is None:
         raise click.UsageError("no output: give -o OUT.mat")
+    refuse_mat_version(output)
     name, _, file = (source or scenario or flight or "uav").partition(":")
 
     from matlab_io.sequences import check_new_folder

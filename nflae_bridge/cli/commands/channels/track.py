@@ -10,7 +10,7 @@ import click
 
 from nflae_bridge.cli.options.common import ChannelOptions, channel_options, refuse_options
 from nflae_bridge.cli.options.plot import WITHOUT_PLOT, figure_options
-from nflae_bridge.cli.outputs import SideFile, check_output_path
+from nflae_bridge.cli.outputs import SideFile, check_output_path, refuse_mat_version
 from nflae_bridge.cli.terminal import fact, warn
 from nflae_bridge.plots.look import FigureLook, plot_format
 
@@ -101,19 +101,14 @@ def command(
     mat_version: str | None,
 ) -> None:
     """Track the users of IN.mat by the waves in their channels, or their beam powers, and by satellite positions."""
+    refuse_mat_version(output)
     if slot_ms is not None and times is not None:
         raise click.UsageError("--slot-ms and --times exclude each other")
     if powers is not None and reading != ChannelOptions():
         raise click.UsageError("--powers excludes the options of channels")
     if model is not None and powers is None:
         raise click.UsageError("--model forecasts from beam powers, not from channels: give --powers NAME too")
-    if plot is None:
-        refuse_options(WITHOUT_PLOT, ("size", "style"))
-    if plot is not None:
-        if plot.suffix.lower() != ".gif":
-            plot_format(plot)
-        look.check()
-        check_output_path(plot, (source, output))
+    _check_plot(plot, look, (source, output))
 
     from nflae_bridge.files.csi.track_file import find_track, track_doubts, write_track
     from nflae_bridge.files.csi.track_input import Mounting, read_channels, read_powers
@@ -144,6 +139,17 @@ def command(
     if plot is not None:
         _drawn(plot, found, given, look).save()
         fact("plotted", str(plot))
+
+
+def _check_plot(plot: Path | None, look: FigureLook, forbidden: tuple[Path, ...]) -> None:
+    """Check, before the work starts, that the plot can be written."""
+    if plot is None:
+        refuse_options(WITHOUT_PLOT, ("size", "style"))
+        return
+    if plot.suffix.lower() != ".gif":
+        plot_format(plot)
+    look.check()
+    check_output_path(plot, forbidden)
 
 
 def _forecast(folder: Path, given: TrackInput, ahead: int) -> tuple[Track, tuple[str, ...]]:

@@ -210,7 +210,10 @@ def _comparison(
     names = [Path(model).name for model in models]
     if len(set(names)) < len(names):
         raise click.UsageError(f"two folders of --model are named {names[-1]}: rename one, the rows are named by them.")
-    panel = stated_panel(setup.file, setup.labels) if setup.given()[0] is None else None
+    given = setup.given()[0]
+    panel = stated_panel(setup.file, setup.labels) if given is None else None
+    if NETWORK not in schemes and (given is not None or panel is not None):
+        refuse_options("belongs to scheme nflae, and to labels that nothing states: leave it out.", ("models",))
     return Comparison(
         schemes, optimiser, models[0], work.device, work.refine, budget, setup.problem, panel, tuple(models[1:])
     )
