@@ -14,6 +14,7 @@ import numpy.typing as npt
 from matlab_io.containers.contents import detect_version, list_variables, read_text, stated_text
 from matlab_io.containers.other_formats.numpy_files import load_raw
 from matlab_io.containers.other_formats.sigmf import link_budget_of, open_recording
+from matlab_io.containers.unchanged import CheckedArray, Unchanged
 from matlab_io.containers.variable import Variable, matlab_shape
 from matlab_io.conventions import check_convention
 from matlab_io.errors import MatFileError, reading
@@ -271,16 +272,43 @@ def open_channels(
         raise ValueError(f"receive_antennas {receive_antennas!r}: expected one of {', '.join(MODES)}")
     file = Path(path)
     version = "raw" if shape is not None else detect_version(file)
+    choices = Choices(layout, convention, receive_antennas)
+    if version == "sigmf":  # a recording may grow while it is read
+        return _open(file, version, variable, allow_real, shape, choices, None)
+    with reading(file):
+        unchanged = Unchanged(file)
+    try:
+        with unchanged.checked(by_name=True):
+            return _open(file, version, variable, allow_real, shape, choices, unchanged)
+    except BaseException:
+        unchanged.close()
+        raise
+
+
+def _open(
+    file: Path,
+    version: str,
+    variable: str | None,
+    allow_real: bool,
+    shape: Sequence[int] | None,
+    choices: Choices,
+    unchanged: Unchanged | None,
+) -> ChannelFile:
+    """Open a file of known version; what is read of it in blocks is checked for changes at each read."""
     variables = [] if shape is not None else list_variables(file, version)
     with reading(file):
         gathered = _gather(file, variables, variable, shape)
     if gathered is not None:
         chosen = _described(gathered, variable or "H")
     else:
-        real = allow_real or _has_parts(file, version, variables, variable, layout)
-        chosen = choose_variable(file, variables, variable, real, layout)
-    decided = _decide(file, version, variables, chosen, gathered, Choices(layout, convention, receive_antennas))
-    return ChannelFile(file, chosen, version, decided, *_load(file, version, variables, chosen, gathered, decided))
+        real = allow_real or _has_parts(file, version, variables, variable, choices.layout)
+        chosen = choose_variable(file, variables, variable, real, choices.layout)
+    decided = _decide(file, version, variables, chosen, gathered, choices)
+    (array, drops_per_read), budget = _load(file, version, variables, chosen, gathered, decided)
+    if unchanged is not None:
+        in_blocks = version in ("npy", "raw") or (version == "7.3" and gathered is None)
+        array = CheckedArray(array, unchanged) if in_blocks else array
+    return ChannelFile(file, chosen, version, decided, (array, drops_per_read), budget)
 
 
 def _has_parts(file: Path, version: str, variables: Sequence[Variable], wanted: str | None, layout: str | None) -> bool:
