@@ -57,11 +57,11 @@ def detect_version(path: Path) -> str:
         if sigmf.is_recording(path):
             return "sigmf"
         with path.open("rb") as file:
-            start = file.read(2048 + len(hdf5.HDF5_SIGNATURE))
+            start = file.read(2048)
+            is_hdf5 = hdf5.find_superblock(file) is not None
         if not start:
             raise MatFileError(f"{path}: is empty; save it again")
-        # An HDF5 file begins at byte 0 or after a user block of 512 (MATLAB's), 1024 or 2048 bytes.
-        if any(start[offset:].startswith(hdf5.HDF5_SIGNATURE) for offset in (0, 512, 1024, 2048)):
+        if is_hdf5:
             return "7.3"
         if start[:19] == b"MATLAB 7.3 MAT-file":
             raise MatFileError(f"{path}: damaged or cut short in its -v7.3 header; save or copy the file again")

@@ -15,12 +15,12 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from matlab_io.containers.hdf5_heaps import HDF5_SIGNATURE, check_heaps
+from matlab_io.containers.hdf5_heaps import check_heaps, find_superblock
 from matlab_io.containers.limits import Allowance
-from matlab_io.containers.variable import Variable, field_of, matlab_shape
+from matlab_io.containers.variable import CHANNEL_NAMES, Variable, field_of, matlab_shape
 from matlab_io.errors import MatFileError
 
-__all__ = ["HDF5_SIGNATURE", "attribute_text", "find_arrays", "list_variables", "open_file", "read_text"]
+__all__ = ["attribute_text", "find_arrays", "find_superblock", "list_variables", "open_file", "read_text"]
 
 _DEPTH = 16
 _ITEM_COST = 16  # an object of HDF5 takes hundreds of bytes, and 0.2 ms to read
@@ -69,10 +69,12 @@ def list_variables(path: Path) -> list[Variable]:
     Raises
     ------
     MatFileError
-        If it is one of Octave's own HDF5 files, which have another structure.
+        If it is one of Octave's own HDF5 files, which have another structure, or its channels are in another file.
     """
     with _open_matlab(path) as file:
-        return _Walk(path).members(file, "", _DEPTH)
+        found = _Walk(path).members(file, "", _DEPTH)
+        _refuse_links(path, file, bool(found))
+    return found
 
 
 def find_arrays(path: Path, wanted: Callable[[str], bool]) -> dict[str, npt.NDArray[Any]]:
@@ -245,6 +247,17 @@ class _Walk:
             return [Variable(name, matlab_shape(array.shape[::-1]), "struct", False)]
         found = [Variable(name, (1, 1), "struct", False)]
         return found + (self.members(group, name + ".", depth - 1) if depth else [])
+
+
+def _refuse_links(path: Path, file: h5py.File, has_others: bool) -> None:
+    """Refuse external links where a variable is expected: with the name of channels, or where there is nothing else."""
+    for name in file:
+        link = file.get(name, getlink=True)
+        if isinstance(link, h5py.ExternalLink) and (not has_others or name.lower() in CHANNEL_NAMES):
+            raise MatFileError(
+                f"{path}: {name} is a link to {link.path} in {link.filename}; give that file, or save a copy that"
+                " holds the data"
+            )
 
 
 def _open_matlab(path: Path) -> h5py.File:

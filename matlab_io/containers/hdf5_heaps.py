@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -9,15 +10,16 @@ from typing import BinaryIO, NamedTuple
 
 from matlab_io.errors import MatFileError
 
-__all__ = ["HDF5_SIGNATURE", "check_heaps"]
+__all__ = ["check_heaps", "find_superblock"]
 
-HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _GLOBAL = b"GCOL\x01"
 _LOCAL = b"HEAP\0\0\0\0"
 _PREFIX = 8  # bytes before the first length, of a heap and of an object in it
 _LAST_FREE = 1  # offset that ends the list of a local heap's free blocks
 _WINDOW = 32 << 20
 _MAX_OBJECTS = 500_000
+_SMALLEST_USER_BLOCK = 512
 
 
 class _Sizes(NamedTuple):
@@ -63,7 +65,10 @@ def _fault(path: str, inode: int, size: int, changed_ns: int) -> str:
         if size > _WINDOW:
             file.seek(max(_WINDOW - len(_LOCAL), size - _WINDOW))
             windows.append(file.read())
-        sizes, objects = _sizes(windows[0]), 0
+        superblock = find_superblock(file)
+        if superblock is None:
+            return "damaged or cut short in its header"
+        sizes, objects = _sizes(file, superblock), 0
         for content in windows:
             for step in _steps(file, content, sizes):
                 objects += 1
@@ -118,11 +123,33 @@ def _free_blocks(file: BinaryIO, head: bytes, sizes: _Sizes) -> Iterator[bool]:
         offset = _number(block, 0, length)
 
 
-def _sizes(start: bytes) -> _Sizes:
+def find_superblock(file: BinaryIO) -> int | None:
+    """Return where an HDF5 file begins: at byte 0, or after a user block of 512 (MATLAB's), 1024, 2048, ... bytes.
+
+    Parameters
+    ----------
+    file : binary file
+        Open file, whose position is lost.
+
+    Returns
+    -------
+    int or None
+        Place of the superblock; None for other files.
+    """
+    size, place = file.seek(0, os.SEEK_END), 0
+    while place < size:
+        file.seek(place)
+        if file.read(len(_SIGNATURE)) == _SIGNATURE:
+            return place
+        place = 2 * place or _SMALLEST_USER_BLOCK
+    return None
+
+
+def _sizes(file: BinaryIO, superblock: int) -> _Sizes:
     """Return the sizes that the superblock states."""
-    superblock = start.find(HDF5_SIGNATURE)
-    version = start[superblock + 8]
-    addresses = superblock + (13 if version < 2 else 9)
+    file.seek(superblock)
+    start = file.read(16)
+    addresses = 13 if start[8] < 2 else 9
     return _Sizes(superblock, start[addresses], start[addresses + 1])
 
 

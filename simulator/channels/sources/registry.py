@@ -286,6 +286,8 @@ def _check_numbers(request: Request) -> None:
         if value is not None and not 0 < value < float("inf"):
             raise NflaeError(f"{option_label(option)} has to be a positive number, got {value}")
     if (request.subcarriers or 1) > 1 and request.bandwidth is None:
-        raise NflaeError(f"{request.subcarriers} subcarriers need a bandwidth: give it too")
+        raise NflaeError(
+            f"{request.subcarriers} subcarriers need a bandwidth: give --bandwidth-mhz too (Python: bandwidth, Hz)"
+        )
     if request.bandwidth is not None and (request.subcarriers or 1) == 1:
-        raise NflaeError("a bandwidth without subcarriers has no effect: give the number of subcarriers")
+        raise NflaeError("a bandwidth without subcarriers has no effect: give --subcarriers too (Python: subcarriers)")

@@ -170,7 +170,9 @@ def _motion(name: str, request: Request) -> Motion | None:
     """Return the snapshots requested; None for independent drops."""
     if request.slots is None:
         if request.speed is not None or request.slot_seconds is not None:
-            raise NflaeError(f"source {name}: a speed and a slot duration need the number of slots: give it too")
+            raise NflaeError(
+                f"source {name}: a speed and a slot duration need the number of slots: give --slots too (Python: slots)"
+            )
         return None
     if (request.drops or 1) > 1 or (request.subcarriers or 1) > 1:
         raise NflaeError(

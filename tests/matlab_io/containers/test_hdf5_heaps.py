@@ -72,7 +72,7 @@ def test_heaps_inside_heaps_do_not_add_up(tmp_path: Path) -> None:
         check_heaps(path)
 
 
-@pytest.mark.parametrize("userblock", [0, 512])
+@pytest.mark.parametrize("userblock", [0, 512, 4096])
 def test_a_circle_of_free_blocks_in_a_local_heap_is_refused(tmp_path: Path, userblock: int) -> None:
     path = tmp_path / "x.mat"
     with h5py.File(path, "w", userblock_size=userblock, libver="earliest") as file:

@@ -10,7 +10,8 @@ import pytest
 import scipy.io
 import scipy.sparse
 
-from matlab_io import inspect_file, write_channels
+from matlab_io import MatFileError, inspect_file, write_channels
+from matlab_io.containers.contents import detect_version
 
 CONTENT = {
     "a": np.ones((2, 3, 4)),
@@ -75,6 +76,27 @@ def test_a_struct_array_in_hdf5(tmp_path: Path) -> None:
         group.create_dataset("H", data=references, dtype=h5py.ref_dtype)
         file["away"] = h5py.ExternalLink("nowhere.h5", "/x")
     assert [str(variable) for variable in inspect_file(tmp_path / "c.mat")] == ["chan (1 x 2 struct)"]
+
+
+@pytest.mark.parametrize("others", [(), ("sigma2",)])
+def test_a_link_in_place_of_channels_is_named_with_its_file(tmp_path: Path, others: tuple[str, ...]) -> None:
+    with h5py.File(tmp_path / "c.mat", "w", userblock_size=512) as file:
+        file["H"] = h5py.ExternalLink("data.h5", "/measured/H")
+        for name in others:
+            file[name] = 1.0
+    with pytest.raises(MatFileError, match=r"c\.mat: H is a link to /measured/H in data\.h5; give that file"):
+        inspect_file(tmp_path / "c.mat")
+
+
+@pytest.mark.parametrize("size", [0, 512, 1024, 2048, 4096, 65536])
+def test_user_blocks_of_every_size(tmp_path: Path, size: int) -> None:
+    with h5py.File(tmp_path / "c.mat", "w", userblock_size=size) as file:
+        file["H"] = np.ones((2, 4), complex)
+    if size:  # the block is the user's: a signature elsewhere in it begins no file
+        with (tmp_path / "c.mat").open("r+b") as block:
+            block.write(b"8 bytes:\x89HDF\r\n\x1a\n")
+    assert detect_version(tmp_path / "c.mat") == "7.3"
+    assert [str(variable) for variable in inspect_file(tmp_path / "c.mat")] == ["H (2 x 4 complex double)"]
 
 
 def test_level_4(tmp_path: Path) -> None:

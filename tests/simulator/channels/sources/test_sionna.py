@@ -182,7 +182,7 @@ def test_a_sequence_is_marked_in_its_file(nflae: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        ({"speed": 3.0}, "source cdl: a speed and a slot duration need the number of slots"),
+        ({"speed": 3.0}, "source cdl: a speed and a slot duration need the number of slots: give --slots too"),
         ({"slots": 4, "drops": 2}, "the drops are the snapshots of one sequence at the carrier; leave out drops and"),
         ({"slots": 4, "subcarriers": 2, "bandwidth": 1e6}, "leave out drops and subcarriers"),
         ({"slots": 4, "speed": -1.0}, "speed has to be a positive number, got -1.0"),
