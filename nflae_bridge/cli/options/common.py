@@ -350,6 +350,11 @@ on_bad_drop_option = click.option(
     show_default=True,
     help="On a drop with NaN, Inf or an all-zero user: stop, or skip and mark it.",
 )
+effort_option = click.option(
+    "--effort",
+    type=click.Choice(list(EFFORTS)),
+    help="In place of --model and --refine: fast (nano), balanced (nano, 4 iterations) or best (--model auto).",
+)
 work_option_list = (
     model_option,
     device_option,
@@ -360,11 +365,7 @@ work_option_list = (
         show_default=True,
         help="WMMSE iterations that start from the output of the network, for scheme nflae.",
     ),
-    click.option(
-        "--effort",
-        type=click.Choice(list(EFFORTS)),
-        help="In place of --model and --refine: fast (nano), balanced (nano, 4 iterations) or best (--model auto).",
-    ),
+    effort_option,
     click.option("--batch", type=click.IntRange(min=1), help="Drops per block.  [default: about 32 MB of channels]"),
     on_bad_drop_option,
 )

@@ -73,7 +73,7 @@ def page(experiment: Experiment, study: Study, rows: pd.DataFrame, checks: Seque
     checks
         Expectations on the results.
     picture
-        File name of the figure.
+        File name of the figure; "" without one.
 
     Returns
     -------
@@ -82,7 +82,8 @@ def page(experiment: Experiment, study: Study, rows: pd.DataFrame, checks: Seque
     """
     parts = [f"# {experiment.title}", f"`{_command(experiment, study)}` ({experiment.source})"]
     parts += [f"**{line}.**" for line in experiment.cuts(study)]
-    parts += [f"![{experiment.title}]({picture})", markdown_table(experiment.table(rows))]
+    parts += [f"![{experiment.title}]({picture})"] if picture else []
+    parts.append(markdown_table(experiment.table(rows)))
     if checks:
         found = pd.DataFrame(
             {"met": ["yes" if check.met else "**no**" for check in checks], "found": [check.found for check in checks]},

@@ -33,10 +33,13 @@ class Outcome:
         Files written.
     checks
         Expectations on the results.
+    not_drawn
+        Why there is no figure; "" where it is drawn.
     """
 
     paths: list[Path]
     checks: list[Check]
+    not_drawn: str = ""
 
 
 @dataclass(frozen=True)
@@ -223,6 +226,11 @@ def _write(experiment: Experiment, study: Study, rows: pd.DataFrame) -> Outcome:
         study.folder / (experiment.name + ending) for ending in (".csv", f".{study.figures}", ".md")
     )
     write_atomically(table, rows.to_csv(index=False, float_format="%.6g"))
+    try:
+        drawn = study.look.render(lambda: experiment.draw(study, rows), study.figures)
+    except NflaeError as error:  # a size without room
+        write_atomically(text, page(experiment, study, rows, checks, ""))
+        return Outcome([table, text], checks, str(error))
     write_atomically(text, page(experiment, study, rows, checks, picture.name))
-    write_atomically(picture, study.look.render(lambda: experiment.draw(study, rows), study.figures))
+    write_atomically(picture, drawn)
     return Outcome([table, picture, text], checks)

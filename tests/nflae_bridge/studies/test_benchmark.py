@@ -18,6 +18,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from matlab_io.errors import NflaeError
+from nflae_bridge.cli.commands.studies.bench import _ratio
 from nflae_bridge.plots.benchmark import bench_figure, scaling_figure
 from nflae_bridge.plots.look import FigureLook
 from nflae_bridge.studies.benchmark.comparison import Settings, compare, draw, rounds
@@ -25,7 +27,14 @@ from nflae_bridge.studies.benchmark.competitors import FLOOR, ITERATIONS, Compet
 from nflae_bridge.studies.benchmark.cuda_graph import Captured
 from nflae_bridge.studies.benchmark.implementations import Implementation, fastest_implementation, implementations
 from nflae_bridge.studies.benchmark.inversion_free import gradient_coefficients, warm_starts
-from nflae_bridge.studies.benchmark.pareto import Measurement, fastest_reaching, largest_not_above, on_front, ratios
+from nflae_bridge.studies.benchmark.pareto import (
+    Measurement,
+    Ratio,
+    fastest_reaching,
+    largest_not_above,
+    on_front,
+    ratios,
+)
 from nflae_bridge.studies.benchmark.scaling import Scaled, scale, scale_rounds, series, slope
 from nflae_bridge.studies.benchmark.setup import Setup
 from nflae_bridge.studies.benchmark.tables import bench_csv, scaling_csv
@@ -395,6 +404,9 @@ def test_command_writes_table_and_picture_and_nothing_else(nflae: Run, tmp_path:
         (["--batches", "many"], "whole numbers from 1 on"),
         (["--refine", "-1"], "whole numbers from 0 on"),
         (["--repeats", "0"], "--repeats"),
+        (["--effort", "fast", "--model", "tiny"], "--model is chosen by --effort: leave out one of the two"),
+        (["--effort", "fast", "--refine", "1"], "--refine is chosen by --effort: leave out one of the two"),
+        (["--effort", "fast", "--schemes", "rzf"], "--effort belongs to scheme nflae"),
         (["--users", "0"], "--users"),
     ],
 )
@@ -422,6 +434,24 @@ def test_what_cannot_be_had_is_refused_before_the_work(
     assert done.stderr.count("\n") == 1
     assert text in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_an_effort_is_a_model_and_its_refinement(nflae: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def compare(settings: Settings, advance: object) -> None:
+        raise NflaeError(f"{settings.model} {settings.refinements}")
+
+    monkeypatch.setattr("nflae_bridge.studies.benchmark.comparison.compare", compare)
+    for effort, found in (("fast", "nano (0,)"), ("balanced", "nano (4,)"), ("best", "auto (0,)")):
+        assert found in nflae("bench", "-o", tmp_path, "--effort", effort, "--schemes", "nflae").stderr
+    assert "auto (0, 1)" in nflae("bench", "-o", tmp_path, "--schemes", "nflae").stderr
+
+
+@pytest.mark.parametrize(
+    ("times", "text"),
+    [(None, "none"), (0.00345678, "0.00346 (rzf)"), (0.5, "0.500 (rzf)"), (1234.5678, "1234.57 (rzf)")],
+)
+def test_ratios_have_three_digits_however_small(times: float | None, text: str) -> None:
+    assert _ratio(Ratio("nflae over rzf", "rzf", times)) == text
 
 
 def test_a_file_in_the_folders_place_is_refused(nflae: Run, tmp_path: Path) -> None:

@@ -113,6 +113,19 @@ def files(*experiments: str) -> list[str]:
 # What is asked for
 
 
+def test_a_size_without_room_costs_the_figures_alone(nflae: Run, failed: Failed, work: Work, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    message = failed("enfr", "gain", "-o", out, "--size", "1x1in")
+    assert message.startswith("nflae: error: enfr, gain: 1 x 1 inches have no room for this plot in style house: ")
+    assert "only the plots are left to draw" in message
+    assert names(out) == sorted(name for name in files("enfr", "gain") if not name.endswith(".png"))
+    assert "![" not in (out / "gain.md").read_text()
+    assert len(work.done) == 6
+    assert nflae("reproduce", "enfr", "gain", "-o", out, "--size", "6x4in").exit_code == 0
+    assert (names(out), len(work.done)) == (files("enfr", "gain"), 6)
+    assert "](gain.png)" in (out / "gain.md").read_text()
+
+
 def test_unknown_experiment_exits_2_with_the_list(nflae: Run, tmp_path: Path) -> None:
     done = nflae("reproduce", "gain", "tea", "-o", tmp_path / "out")
     assert done.exit_code == 2

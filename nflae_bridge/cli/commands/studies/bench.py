@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from matlab_io.extras import require_extra
-from nflae_bridge.cli.options.common import model_option, refuse_options
+from nflae_bridge.cli.options.common import effort_option, model_option, refuse_options
 from nflae_bridge.cli.options.plot import figure_options, format_option
 from nflae_bridge.cli.options.problem import drawn_problem_options
 from nflae_bridge.cli.options.scheme import NETWORK, SchemeOption, refuse_network_options
 from nflae_bridge.cli.outputs import make_folder
 from nflae_bridge.cli.terminal import Table, duration, fact, progress, warn
 from nflae_bridge.files.problem import ProblemRequest, drawn_problem
+from nflae_bridge.network.shipped import EFFORTS
 from simulator.problems.problem import NO_NETWORK
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ def _devices(ctx: click.Context, parameter: click.Parameter, value: str) -> list
 @figure_options
 @format_option
 @model_option
+@effort_option
 def command(
     output: Path,
     schemes: list[str],
@@ -154,9 +156,11 @@ def command(
     look: FigureLook,
     kind: str,
     model: str,
+    effort: str | None,
 ) -> None:
     """Measure the time and the sum rate of the network and of other schemes; report the Pareto front and ratios."""
     problem = _checked_problem(wanted, users, antennas, scaling)
+    model, refinements = _network(effort, model, refinements)
     require_extra("plot", "nflae bench")
     look.check()
     import torch
@@ -184,8 +188,7 @@ def command(
         threads or torch.get_num_threads(),
         problem,
     )
-    if look.size is not None:
-        _check_room(settings, scaling, look)
+    _check_room(settings, scaling, look)
     _announce(settings)
     make_folder(output)
     with progress("bench", rounds(settings), "rounds") as advance:
@@ -195,6 +198,14 @@ def command(
     fact("written", str(output / "bench.csv"))
     scaled = _scale(output, settings) if scaling else []
     _draw(output, rows, scaled, settings, look, kind)
+
+
+def _network(effort: str | None, model: str, refinements: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
+    """Return the model and its numbers of refinement steps, those of the effort if one is given."""
+    if effort is None:
+        return model, refinements
+    refuse_options("is chosen by --effort: leave out one of the two.", ("model", "refinements"))
+    return EFFORTS[effort][0], EFFORTS[effort][1:]
 
 
 def _checked_problem(wanted: ProblemRequest, users: int, antennas: int, scaling: bool) -> PrecodingProblem:
@@ -226,7 +237,7 @@ def _checked_schemes(problem: PrecodingProblem, schemes: list[str]) -> tuple[str
     if NETWORK not in chosen or problem.starts_from_network:
         refuse_network_options(chosen, _NOT_COMPARED)
     else:  # the model is that of the plain call
-        refuse_options(f"{NO_NETWORK}.", ("refinements",))
+        refuse_options(f"{NO_NETWORK}.", ("effort", "refinements"))
     for spec in chosen:
         check_problem_scheme(problem, LinkBudget(), spec)
     return chosen
@@ -270,6 +281,8 @@ def _title(settings: Settings, what: str) -> tuple[str, list[str]]:
 
 def _check_room(settings: Settings, scaling: bool, look: FigureLook) -> None:
     """Check, before the comparison, that the size has room for its plots."""
+    if look.size is None:
+        return
     from nflae_bridge.cli.commands.studies.placeholders import bench_rows, scaled_rows
     from nflae_bridge.studies.benchmark.scaling import AXES
 
@@ -380,7 +393,7 @@ def _report_scaling(scaled: Sequence[Scaled]) -> None:
 def _ratio(ratio: Ratio) -> str:
     if ratio.times is None:
         return "none"
-    return f"{ratio.times:.2f} ({ratio.rival})"
+    return f"{ratio.times:{'.2f' if ratio.times >= 1 else '#.3g'}} ({ratio.rival})"
 
 
 def _rate(value: float) -> str:

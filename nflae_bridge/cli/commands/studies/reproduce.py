@@ -17,6 +17,7 @@ from nflae_bridge.studies.reproduction import EXPERIMENTS
 
 if TYPE_CHECKING:
     from nflae_bridge.plots.look import FigureLook
+    from nflae_bridge.studies.reproduction.experiment import Check
 
 _LIST = "\n".join(f"      {name:<16} {what}" for name, what in EXPERIMENTS.items())
 
@@ -111,6 +112,7 @@ def command(
     require_backbone(chosen, study, lambda note: fact("backbone", note))
     if overwrite:
         clear(output, names)
+    not_drawn: dict[str, str] = {}
     try:
         plan = plan_work(chosen, study)
         for number, each in enumerate(chosen, start=1):
@@ -118,11 +120,8 @@ def command(
             with progress(name, len(each.units(study)), "units") as advance:
                 outcome = run(each, study, advance, plan)
             fact(each.name, f"{each.title}: {', '.join(str(path) for path in outcome.paths)}")
-            if outcome.checks:
-                rows = Table(("expectation", "met", "found"))
-                for check in outcome.checks:
-                    rows.add_row(check.claim, "yes" if check.met else "no", check.found)
-                rows.show()
+            not_drawn[each.name] = outcome.not_drawn
+            _show(outcome.checks)
     except KeyboardInterrupt:
         repeat = "repeat the command without --overwrite" if overwrite else "repeat the command"
         count = sum(map(len, finished_units(chosen, study).values()))
@@ -130,3 +129,19 @@ def command(
             f"interrupted; {count} finished unit{'s' * (count > 1)}" if count else "interrupted before a unit was done"
         )
         raise NflaeError(f"{kept} in {output}: {repeat} to resume") from None
+    _require_drawn(not_drawn)
+
+
+def _show(checks: list[Check]) -> None:
+    rows = Table(("expectation", "met", "found"))
+    for check in checks:
+        rows.add_row(check.claim, "yes" if check.met else "no", check.found)
+    if checks:
+        rows.show()
+
+
+def _require_drawn(not_drawn: dict[str, str]) -> None:
+    missing = {name: why for name, why in not_drawn.items() if why}
+    if missing:
+        why = next(iter(missing.values()))
+        raise NflaeError(f"{', '.join(missing)}: {why}; repeat the command with it: only the plots are left to draw")
