@@ -101,6 +101,20 @@ class _Waiting:
     arrived: float = field(default_factory=time.monotonic)
 
 
+@dataclass
+class _Connection:
+    """A client's connection to the server."""
+
+    socket: zmq.Socket[bytes]
+    unanswered: int = 0
+    used: float = 0.0  # time of the last message, s
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Order in which connections are closed."""
+        return self.unanswered > 0, self.used
+
+
 class _Passing:
     """Hold the sockets of clients and server, one connection to the server per client."""
 
@@ -109,12 +123,12 @@ class _Passing:
     ) -> None:
         self._context, self._server, self._path, self._limit, self._log = context, server, path, limit, log
         self.clients = context.socket(zmq.ROUTER)
-        self._servers: dict[bytes, zmq.Socket[bytes]] = {}
+        self._connections: dict[bytes, _Connection] = {}
         self._writer: RecordingWriter | None = None
         self._size: tuple[int, int, str] | None = None
         self._waiting: list[_Waiting] = []  # in the order of arrival
         self._has_no_room = False
-        self.requests = self._unanswered = 0
+        self.requests = 0
         self.left_out: Counter[str] = Counter()
 
     @property
@@ -130,13 +144,15 @@ class _Passing:
     def step(self) -> None:
         """Pass what has arrived."""
         poller = zmq.Poller()
-        for socket in (self.clients, *self._servers.values()):
+        for socket in (self.clients, *(each.socket for each in self._connections.values())):
             poller.register(socket, zmq.POLLIN)
         ready = dict(poller.poll(_POLL_MS))
         if self.clients in ready:
             client, *frames = self.clients.recv_multipart()
-            self._consider(client, _without_delimiter(frames))
-            self._server_of(client).send_multipart(frames)
+            connection = self._connection_of(client)
+            connection.used = time.monotonic()
+            connection.unanswered += self._consider(client, _without_delimiter(frames))
+            connection.socket.send_multipart(frames)
         self._pass_answers()
         self._record()
         if self._writer is not None:
@@ -145,18 +161,19 @@ class _Passing:
     def finish(self) -> None:
         """Pass the answers to the requests so far; their clients wait for them."""
         end = time.monotonic() + _FINISH_SECONDS
-        while self._unanswered > 0 and time.monotonic() < end:
+        while any(each.unanswered > 0 for each in self._connections.values()) and time.monotonic() < end:
             self._pass_answers()
             time.sleep(1e-3)
         self._record(at_end=True)
         time.sleep(_READING_SECONDS)
 
     def _pass_answers(self) -> None:
-        for client, socket in self._servers.items():
-            if socket.poll(0):
-                frames = _without_shared_memory(socket.recv_multipart())
+        for client, connection in self._connections.items():
+            if connection.socket.poll(0):
+                frames = _without_shared_memory(connection.socket.recv_multipart())
                 self.clients.send_multipart([client, *frames])
-                self._unanswered -= 1
+                connection.unanswered -= 1
+                connection.used = time.monotonic()
                 self._settle(client, _without_delimiter(frames))
 
     def close(self) -> None:
@@ -164,20 +181,35 @@ class _Passing:
         if self._writer is not None:
             self._writer.close()
 
-    def _server_of(self, client: bytes) -> zmq.Socket[bytes]:
-        if client not in self._servers:
-            if len(self._servers) == _MAX_CLIENTS:
-                self._servers.pop(next(iter(self._servers))).close()
-            self._servers[client] = self._context.socket(zmq.DEALER)
-            self._server.connect(self._servers[client])
-            self._servers[client].setsockopt(zmq.IMMEDIATE, 0)
-        return self._servers[client]
+    def _connection_of(self, client: bytes) -> _Connection:
+        if client not in self._connections:
+            if len(self._connections) == _MAX_CLIENTS:
+                self._close_idle()
+            made = self._connections[client] = _Connection(self._context.socket(zmq.DEALER))
+            self._server.connect(made.socket)
+            made.socket.setsockopt(zmq.IMMEDIATE, 0)
+        return self._connections[client]
 
-    def _consider(self, client: bytes, frames: list[bytes]) -> None:
-        """Keep a request that can be recorded until its answer."""
+    def _close_idle(self) -> None:
+        """Close the connection that is idle for the longest time, one without an open request where there is any."""
+        found = min(self._connections, key=lambda client: self._connections[client].rank)
+        closed = self._connections.pop(found)
+        closed.socket.close()
+        self._log.warning(
+            "connection_closed",
+            idle_s=round(time.monotonic() - closed.used, 1),
+            unanswered=max(0, closed.unanswered),
+            message=f"more than {_MAX_CLIENTS} clients: the one idle for the longest time connects anew if it returns",
+        )
+
+    def _consider(self, client: bytes, frames: list[bytes]) -> bool:
+        """Keep a request that can be recorded until its answer; return whether an answer is due."""
         header = _header_of(frames)
+        self._keep(client, frames, header)
+        return header.get("op") != "cancel"
+
+    def _keep(self, client: bytes, frames: list[bytes], header: dict[str, Any]) -> None:
         operation, shape = header.get("op"), header.get("shape")
-        self._unanswered += operation != "cancel"
         if not isinstance(shape, list) or not 2 <= len(shape) <= 3 or not all(type(size) is int for size in shape):
             return  # a status, or nothing that the server will compute
         antennas, users, drops = (*shape, 1)[:3]

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from nflae_bridge.live.client.connection import ServerAddress
 from nflae_bridge.live.gnuradio.sockets.endpoints import parse_endpoint
 from nflae_bridge.live.gnuradio.tags import Tag, encode_header
 from nflae_bridge.live.log import EventLog
+from nflae_bridge.live.recordings import requests
 from nflae_bridge.live.recordings.requests import record_requests, replay_requests
 from nflae_bridge.live.recordings.source import RecordedMessages
 from nflae_bridge.live.recordings.streams import Limits, record_stream, replay_stream
@@ -304,6 +306,46 @@ def test_the_last_answers_can_be_read(tmp_path: Path) -> None:
         assert job.result() == 1
         assert time.monotonic() - answered >= 0.2
         assert peer.recv_multipart() == [b'{"id": "1", "ok": true}']
+
+
+def test_beyond_the_limit_the_connection_idle_for_the_longest_time_is_closed_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(requests, "_MAX_CLIENTS", 2)
+    where, log = address(), EventLog("warning")
+    with bounded_context() as context, context.socket(zmq.ROUTER) as twin, ExitStack() as stack:
+        first, second, third = peers = [stack.enter_context(context.socket(zmq.DEALER)) for _ in range(3)]
+        for socket in (twin, *peers):
+            socket.setsockopt(zmq.RCVTIMEO, PATIENCE_MS)
+        to = ServerAddress(f"tcp://127.0.0.1:{twin.bind_to_random_port('tcp://127.0.0.1')}", 60, None, None)
+        job = Job(lambda: record_requests(tmp_path / "a.sigmf-data", where, to, Limits(items=1), log))
+
+        def asked(peer: zmq.Socket[bytes]) -> bytes:
+            peer.send_multipart([b'{"v": 1, "id": "1", "op": "status"}'])
+            return twin.recv_multipart()[0]
+
+        def answered(peer: zmq.Socket[bytes], name: bytes) -> bytes:
+            twin.send_multipart([name, b'{"id": "1", "ok": true}'])
+            assert peer.recv_multipart() == [b'{"id": "1", "ok": true}']
+            return name
+
+        for peer in peers:
+            peer.connect(where)
+        kept = asked(first)
+        answered(second, asked(second))
+        answered(third, asked(third))  # closes that of the second: the first one waits for an answer
+        answered(first, kept)
+        assert answered(first, asked(first)) == kept
+        answered(second, asked(second))  # closes that of the third, which is idle for a longer time than the first
+        assert answered(first, asked(first)) == kept
+        header = {"v": 1, "id": "1", "op": "precode", "shape": [ANTENNAS, USERS, 1], "dtype": "complex64"}
+        first.send_multipart([json.dumps(header).encode(), channels(1).tobytes()])
+        answered(first, twin.recv_multipart()[0])
+        assert job.result() == 1
+    log.flush()
+    written = capsys.readouterr().err
+    assert written.count("event=connection_closed") == 2
+    assert "unanswered=0" in written
 
 
 def test_refused_requests_and_those_beyond_the_limit_are_not_recorded(tmp_path: Path) -> None:
