@@ -16,6 +16,8 @@ from nflae_bridge.plots.style import CAPACITY, grid_axes, legend_beside, style, 
 from nflae_bridge.studies.intervals import MeanInterval, distribution_band
 
 _BAND = 0.18  # opacity
+_MOST_BANDS = 4  # more hide the lines
+_MARKERS = 5  # of a distribution function
 _NETWORK = "nflae"
 
 
@@ -59,17 +61,25 @@ def distribution_figure(
     figure, axes = _panel(title)
     values, share, _, _ = distribution_band(capacity)
     axes.step(values, share, where="post", color=CAPACITY, linestyle="--", linewidth=1.5, label=label("capacity"))
-    for name, look in _looks(list(sum_rates)).items():
+    banded = len(sum_rates) <= _MOST_BANDS
+    for place, (name, look) in enumerate(_looks(list(sum_rates)).items()):
         values, share, low, high = distribution_band(sum_rates[name])
-        line = {key: look[key] for key in ("color", "linestyle", "linewidth", "zorder") if key in look}
-        axes.step(values, share, where="post", label=label(name), **line)
-        axes.fill_between(values, low, high, step="post", color=look["color"], alpha=_BAND, linewidth=0)
+        marked = {"markersize": 6, "markevery": _marked(share, place / len(sum_rates))}
+        axes.step(values, share, where="post", label=label(name), **look | marked)
+        if banded:
+            axes.fill_between(values, low, high, step="post", color=look["color"], alpha=_BAND, linewidth=0)
     axes.set_xlabel("sum rate [bps/Hz]")
     axes.set_ylabel("share of the drops up to it")
     axes.set_ylim(-0.01, 1.01)
     caveat = "\nfor independent drops;\nthese are correlated" if correlated else ""
-    legend_beside(axes, title=f"bands: 95 % (DKW){caveat}")
+    legend_beside(axes, title=f"bands: 95 % (DKW){caveat}" if banded else None)
     return figure
+
+
+def _marked(share: npt.NDArray[np.float64], offset: float) -> list[int]:
+    """Return the places of a distribution function to mark, at equal steps of the share from a part of a step on."""
+    levels = (np.arange(_MARKERS) + (0.1 + 0.8 * offset)) / _MARKERS
+    return sorted(set(np.searchsorted(share, levels).tolist()))
 
 
 def sweep_figure(

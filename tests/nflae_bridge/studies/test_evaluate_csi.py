@@ -251,6 +251,21 @@ def test_the_figures_show_what_they_are_given() -> None:
     assert any(np.allclose(point, (10, low)) for point in band.get_paths()[0].vertices)
 
 
+def test_many_schemes_are_told_apart_by_markers_on_their_lines_not_hidden_by_bands() -> None:
+    names, drops = ["nflae", "wmmse", "rzf", "zf", "mrt", "ldma"], np.linspace(1, 2, 50).tolist()
+    for count, bands in ((4, 4), (6, 0)):
+        (axes,) = distribution_figure(dict.fromkeys(names[:count], drops), drops, "title", correlated=False).axes
+        lines = axes.get_lines()[1:]
+        assert len({line.get_marker() for line in lines} - {"", "None"}) == count
+        places = [tuple(line.get_markevery()) for line in lines]
+        assert len(set(places)) == count
+        assert all(len(each) == 5 and max(each) < len(drops) for each in places)
+        assert len(axes.collections) == bands
+        legend = axes.get_legend()
+        assert legend is not None
+        assert ("bands" in legend.get_title().get_text()) == bool(bands)
+
+
 def test_a_process_computes_its_first_block_like_the_next_ones() -> None:
     comparison = Comparison(("nflae",), False, "tiny", "cpu", 0, LinkBudget(1.0, NOISE))
     block = Block(0, np.ones(5, np.bool_), random_channels(drops=5, antennas=32))
