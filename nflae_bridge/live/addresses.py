@@ -68,7 +68,7 @@ def explain_failure(error: zmq.ZMQError) -> str:
 def is_well_formed(address: str) -> bool:
     """Return whether an address is ``tcp://HOST:PORT`` or ``ipc://FILE``.
 
-    ZeroMQ itself accepts port 80x as 80, and 99999 as 34463.
+    ZeroMQ itself accepts port 80x as 80, and 99999 as 34463, and an address up to a NUL character.
 
     Parameters
     ----------
@@ -82,8 +82,16 @@ def is_well_formed(address: str) -> bool:
     """
     transport, _, rest = address.partition("://")
     host, _, port = rest.rpartition(":")
-    tcp = transport == "tcp" and host and (port == "*" or (port.isdecimal() and int(port) < 1 << 16))
-    return bool(tcp) or (transport == "ipc" and bool(rest))
+    has_port = port == "*" or (port.isascii() and port.isdecimal() and int(port) < 1 << 16)
+    return _is_text(address) and bool((transport == "tcp" and host and has_port) or (transport == "ipc" and rest))
+
+
+def _is_text(address: str) -> bool:
+    """Return whether the system can be given an address: without NUL characters and lone surrogates of no byte."""
+    try:
+        return b"\0" not in os.fsencode(address)
+    except UnicodeEncodeError:
+        return False
 
 
 def check_well_formed(address: str) -> None:
@@ -100,7 +108,7 @@ def check_well_formed(address: str) -> None:
         If it is not ``tcp://HOST:PORT`` or ``ipc://FILE``.
     """
     if not is_well_formed(address):
-        raise NflaeError(f"{address}: {_MALFORMED}")
+        raise NflaeError(f"{address if address.isprintable() else ascii(address)}: {_MALFORMED}")
 
 
 def check_connectable(address: str) -> None:
@@ -119,6 +127,8 @@ def check_connectable(address: str) -> None:
     check_well_formed(address)
     transport, _, rest = address.partition("://")
     host, _, port = rest.rpartition(":")
+    if transport == "tcp" and ":" in host and "[" not in host:
+        raise NflaeError(f"{address}: an IPv6 address has brackets: write tcp://[{host}]:{port}")
     if transport == "tcp" and (port == "*" or int(port) == 0):
         raise NflaeError(f"{address}: port {port} cannot be connected to: give that of the other end, from 1 to 65535")
     if "*" in (host, rest):
@@ -180,12 +190,45 @@ def check_replaceable(address: str, path: str) -> None:
         raise NflaeError(f"{address}: {(error.strerror or 'not accessible').lower()}: choose another path") from None
     if not stat.S_ISSOCK(mode):
         raise NflaeError(f"{address}: a file that is not a socket is at this path: choose another path, or remove it")
+    if not _is_abandoned(path):
+        raise NflaeError(f"{address}: {_REMEDIES['EADDRINUSE']}")
+
+
+def _is_abandoned(path: str) -> bool:
+    """Return whether no program listens at a socket of the file system."""
     with system_sockets.socket(system_sockets.AF_UNIX) as trial:
         trial.setblocking(False)
         try:
             trial.connect(path)
         except (ConnectionRefusedError, FileNotFoundError):
-            return
+            return True
         except OSError:  # a full backlog, another kind of socket, another account's: a program has it
             pass
-    raise NflaeError(f"{address}: {_REMEDIES['EADDRINUSE']}")
+    return False
+
+
+def obstacle(address: str) -> str:
+    """Return the reason for which nothing can accept a connection at a path.
+
+    Parameters
+    ----------
+    address : str
+        ZeroMQ address.
+
+    Returns
+    -------
+    str
+        Reason; ``""`` where none is found.
+    """
+    path = address.removeprefix("ipc://")
+    if path == address or path.startswith("@"):
+        return ""
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISSOCK(mode):
+            return "a socket that nobody listens at is at this path" if _is_abandoned(path) else ""
+    except FileNotFoundError:
+        return "nothing is at this path"
+    except OSError as error:
+        return (error.strerror or "not accessible").lower()
+    return f"a {'folder' if stat.S_ISDIR(mode) else 'file'}, not a socket, is at this path"

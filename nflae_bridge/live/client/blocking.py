@@ -7,7 +7,6 @@ deadline. The first answer is returned; messages that answer no open request are
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import numpy.typing as npt
 
 from matlab_io.result import Result
 from nflae_bridge.api.predict import PredictedChannels
-from nflae_bridge.live.client.connection import MAX_LOSSES, Connection, ServerAddress, refuse_pickling
+from nflae_bridge.live.client.connection import MAX_LOSSES, Connection, ServerAddress, Turns, refuse_pickling
 from nflae_bridge.live.client.history import History
 from nflae_bridge.live.client.links import Link, blocking_link
 from nflae_bridge.live.client.prediction import make_prediction, prediction_of, then_precode
@@ -44,12 +43,12 @@ from simulator.downlink.budget import DEFAULT_ALPHA_C, DEFAULT_MIN_RATE, DEFAULT
 from simulator.problems.options import ProblemOptions, check_option_names
 
 _POLL_SECONDS = 0.05  # interval between checks of the connection while a reply is awaited
-_CLOSE_SECONDS = 1.0  # a call in progress ends within one interval; in a signal handler its own thread waits
+_CLOSE_SECONDS = 1.0  # a call in progress in another thread ends within one interval
 
 
 @dataclass(frozen=True)
 class _State:
-    lock: threading.Lock
+    turns: Turns
     connection: Connection[Link]
 
 
@@ -301,9 +300,8 @@ class Client:
         """Disconnect; later calls, and one in progress in another thread, raise BridgeError."""
         self._closed = True
         own = self._states.get(os.getpid())
-        if own is not None and own.lock.acquire(timeout=_CLOSE_SECONDS):
-            own.connection.close()
-            own.lock.release()
+        if own is not None and not own.turns.is_mine:  # else in a signal handler: the call in progress disconnects
+            own.turns.run(own.connection.close, _CLOSE_SECONDS)
 
     __reduce__ = refuse_pickling
 
@@ -317,23 +315,28 @@ class Client:
 
     def _call(self, request: PrecodeRequest | StatusRequest, deadline: Deadline) -> Reply:
         own = self._own_state()
-        if not own.lock.acquire(timeout=max(0.0, deadline.left)):
+        reply = own.turns.run(lambda: self._answer(own.connection, request, deadline), deadline.left)
+        if reply is None:
             raise NoAnswer(
                 f"{self._server.address}: other calls of this client took the whole time limit of {deadline.limit:g} s;"
                 " raise timeout, or use a Client per thread"
             )
+        return reply
+
+    def _answer(
+        self, connection: Connection[Link], request: PrecodeRequest | StatusRequest, deadline: Deadline
+    ) -> Reply:
         try:
             again = pauses()
             while True:
-                self._check_frame_limit(own.connection, request, deadline)
-                reply = self._exchange(own.connection, request, deadline)
+                self._check_frame_limit(connection, request, deadline)
+                reply = self._exchange(connection, request, deadline)
                 if reply.error is None or is_final(reply, deadline, pause := next(again)):
                     return reply
                 time.sleep(pause)
         finally:
             if self._closed:
-                own.connection.close()
-            own.lock.release()
+                connection.close()
 
     def _own_state(self) -> _State:
         """Return the state of this process: a child of ``fork`` shares neither connection nor lock with its parent."""
@@ -341,7 +344,7 @@ class Client:
             raise BridgeError("this client is closed")
         own = self._states.get(os.getpid())
         if own is None:
-            made = _State(threading.Lock(), Connection(self._server, blocking_link(self._server)))
+            made = _State(Turns(), Connection(self._server, blocking_link(self._server)))
             own = self._states.setdefault(os.getpid(), made)
             if own is not made:  # another thread was first
                 made.connection.close()
@@ -361,12 +364,9 @@ class Client:
         self, connection: Connection[Link], request: PrecodeRequest | StatusRequest, deadline: Deadline
     ) -> Reply:
         request_id = next(self._ids)
-        losses = 0
-        is_sent = False
-        connection.loss()  # between two calls
-        if connection.refused:
-            connection.reset()
+        losses, is_sent = 0, False
         try:
+            connection.begin()
             while deadline.left > 0:
                 if self._closed:
                     raise BridgeError("this client was closed during the call")
@@ -377,7 +377,7 @@ class Client:
                     connection.link.wait(seconds)
                 reply = connection.receive(seconds if is_sent else 0.0)
                 if reply is not None and reply.id == request_id:
-                    is_sent = False
+                    connection.is_settled = True
                     return reply
                 if self._count_loss(connection):
                     losses += 1
@@ -385,10 +385,12 @@ class Client:
                     if losses == MAX_LOSSES:
                         connection.give_up()
                         raise self._server.connection_lost()
+            connection.is_settled = not is_sent
             raise connection.no_answer(deadline)
         finally:
-            if is_sent:  # without an answer: neither the request nor a late answer to it outlives the call
+            if not connection.is_settled:  # neither the request nor a late answer to it outlives the call
                 connection.reset()
+                connection.is_settled = True
 
     def _count_loss(self, connection: Connection[Link]) -> bool:
         """Return whether the connection was lost since the last call; raise ConnectionLost if it is refused."""

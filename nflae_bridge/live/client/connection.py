@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, NoReturn, TypeVar
@@ -11,11 +13,12 @@ from typing import Any, Generic, NoReturn, TypeVar
 import zmq
 
 from matlab_io.errors import NflaeError
-from nflae_bridge.live.addresses import check_connectable, explain_failure, is_local
+from nflae_bridge.live.addresses import check_connectable, explain_failure, is_local, obstacle
 from nflae_bridge.live.client.links import Link
 from nflae_bridge.live.client.requests import Deadline, address_request, checked_seconds, convert
-from nflae_bridge.live.errors import BadRequest, ConnectionLost, NoAnswer, WireError
+from nflae_bridge.live.errors import BadRequest, BridgeError, ConnectionLost, NoAnswer, WireError
 from nflae_bridge.live.protocol.answers import decode_reply
+from nflae_bridge.live.protocol.headers import Frame
 from nflae_bridge.live.protocol.keys import read_key_pair, read_public_key
 from nflae_bridge.live.protocol.messages import PrecodeRequest, Reply, StatusRequest, TrackRequest
 from nflae_bridge.live.shared_memory.placement import place_request
@@ -29,6 +32,7 @@ _MAX_UNREAD = 1024
 _LONGEST_BUSY_POLL = 1.0  # s, as of `nflae serve`
 
 L_co = TypeVar("L_co", bound=Link, covariant=True)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ class ServerAddress:
             Exception to raise.
         """
         keys = " with this client's key in its --client-keys" if self.server_key else ""
-        found = "a program accepted the connection, and completed no handshake" if accepted else ""
+        found = "a program accepted the connection, and completed no handshake" if accepted else obstacle(self.address)
         reason = (
             "it is connected: is it `nflae serve`, and does the request need more time? raise timeout"
             if established
@@ -173,6 +177,8 @@ class Connection(Generic[L_co]):
         The link.
     refused : bool
         The server refuses this client, or is none; a new attempt requires `reset`.
+    is_settled : bool
+        No exchange is under way, and the last one has not been ended by an exception of a signal handler.
     frame_limit : float or None
         Largest frame that the server accepts, bytes; None until it is known, and after a loss.
     """
@@ -184,7 +190,16 @@ class Connection(Generic[L_co]):
         self._pool: SegmentPool | None = None
         self._polls_until = 0.0  # on the clock of `time.perf_counter`; 0: replies are waited for without polling
         self.refused = False
+        self.is_settled = True
         self.frame_limit: float | None = None
+
+    def begin(self) -> None:
+        """Begin an exchange, whose end sets `is_settled`; a connection that is not usable is replaced."""
+        was_settled, self.is_settled = self.is_settled, False
+        if was_settled:
+            self.loss()  # between two exchanges
+        if self.refused or not was_settled:
+            self.reset()
 
     def close(self) -> None:
         """Disconnect at once; everything unsent is discarded."""
@@ -232,7 +247,7 @@ class Connection(Generic[L_co]):
         return True
 
     def receive(self, seconds: float = 0.0) -> Reply | None:
-        """Return the next reply, None if there is none; messages outside the protocol are ignored.
+        """Return the next reply, None if there is none, or in place of a message outside the protocol.
 
         Parameters
         ----------
@@ -243,19 +258,25 @@ class Connection(Generic[L_co]):
         -------
         Reply or None
         """
-        frames = None
-        while self._polls_until and frames is None:
-            if time.perf_counter() > self._polls_until:
-                self._polls_until = 0.0
-            frames = self.link.receive(0.0)
+        frames = self._polled(seconds) if self._polls_until and seconds > 0 else self.link.receive(seconds)
         if frames is None:
-            frames = self.link.receive(seconds)
-        while frames is not None:
-            try:
-                return self._released(decode_reply(frames, self._memory_of))
-            except WireError:
-                frames = self.link.receive(0.0)
-        return None
+            return None
+        try:
+            return self._released(decode_reply(frames, self._memory_of))
+        except WireError:
+            return None
+
+    def _polled(self, seconds: float) -> list[Frame] | None:
+        """Return the next message; without sleeping as long as the time of polling lasts."""
+        end = time.perf_counter() + seconds
+        while (now := time.perf_counter()) < min(end, self._polls_until):
+            frames = self.link.receive(0.0)
+            if frames is not None:
+                return frames
+        if now < self._polls_until:
+            return None
+        self._polls_until = 0.0
+        return self.link.receive(max(0.0, end - now))
 
     def _memory_of(self, request_id: str | None) -> Bytes:
         """Return the segment of an outstanding request."""
@@ -307,6 +328,53 @@ class Connection(Generic[L_co]):
         """Connect no more until `reset`."""
         self.refused = True
         self.link.give_up()
+        self.is_settled = True
+
+
+class Turns:
+    """Let one thread at a time use a connection; no exception of a signal handler leaves the turn taken."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    @property
+    def is_mine(self) -> bool:
+        """The turn is that of this thread."""
+        return bool(self._lock._is_owned())  # type: ignore[attr-defined]
+
+    def run(self, work: Callable[[], T], seconds: float) -> T | None:
+        """Work once the turn has come.
+
+        Parameters
+        ----------
+        work : callable
+            The work.
+        seconds : float
+            Longest wait for the turn, s.
+
+        Returns
+        -------
+        object or None
+            What the work returns; None if the turn has not come.
+
+        Raises
+        ------
+        BridgeError
+            If this thread has the turn: a signal handler makes a call within a call.
+        """
+        if self.is_mine:
+            raise BridgeError("a signal handler has interrupted a call of this client: use another Client there")
+        try:
+            try:
+                return work() if self._lock.acquire(timeout=max(0.0, seconds)) else None
+            finally:
+                self._end()
+        finally:
+            self._end()  # where a handler has raised in the line above
+
+    def _end(self) -> None:
+        if self.is_mine:
+            self._lock.release()
 
 
 def refuse_pickling(client: object) -> NoReturn:

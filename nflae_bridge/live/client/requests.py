@@ -355,9 +355,8 @@ def check_frame_limit(request: PrecodeRequest | StatusRequest, limit: float) -> 
 
 
 def request_ids() -> Iterator[str]:
-    """Yield identifiers that no other client uses."""
-    client_id = uuid.uuid4().hex[:12]
-    return (f"{client_id}-{number}" for number in count())
+    """Return an iterator of identifiers that no other client uses; no exception of a signal handler ends it."""
+    return map(f"{uuid.uuid4().hex[:12]}-{{}}".format, count())
 
 
 def pauses() -> Iterator[float]:

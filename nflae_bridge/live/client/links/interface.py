@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from typing import Protocol
 
+from nflae_bridge.live.errors import BridgeError
 from nflae_bridge.live.protocol.headers import Frame
 
 
@@ -48,6 +50,26 @@ class Link(Protocol):
 
 
 UNKNOWN_PEER = "the program at this address is not `nflae serve`: check host and port"
+
+
+def no_socket(address: str, error: OSError) -> BridgeError:
+    """Make the error of a socket that the system does not provide.
+
+    Parameters
+    ----------
+    address : str
+        Address to connect to.
+    error : OSError
+        Error of the system.
+
+    Returns
+    -------
+    BridgeError
+        Exception to raise.
+    """
+    is_full = error.errno in (errno.EMFILE, errno.ENFILE)
+    remedy = ": close files and clients that are not in use, or raise `ulimit -n`" if is_full else ""
+    return BridgeError(f"{address}: no socket to connect by: {(error.strerror or str(error)).lower()}{remedy}")
 
 
 def mismatch(has_keys: bool) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import math
+import os
 import select
 import socket as sockets
 import time
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 import zmq
 
 from nflae_bridge.live.addresses import explain_failure
-from nflae_bridge.live.client.links.interface import UNKNOWN_PEER, mismatch
+from nflae_bridge.live.client.links.interface import UNKNOWN_PEER, mismatch, no_socket
 from nflae_bridge.live.errors import BadRequest, WireError
 from nflae_bridge.live.protocol.headers import Frame
 from nflae_bridge.live.protocol.zmtp import (
@@ -35,9 +36,11 @@ if TYPE_CHECKING:
     from nflae_bridge.live.client.connection import ServerAddress
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5  # s, between attempts to connect
+_PAUSE_WITHOUT_HANDSHAKE = 0.25  # s, after a loss
 _READ_BYTES = 128 << 10
 _MAX_FRAME_BYTES = 1 << 40  # more than any host has
 _LONGEST_PATH = 107  # bytes, of a socket file
+_MAX_UNREAD = 1024  # messages
 _UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY)
 _VERSION_BYTES = 12  # of the greeting, up to the mechanism
 
@@ -58,6 +61,7 @@ class PlainLink:
 
     def __init__(self, server: ServerAddress) -> None:
         self._family, self._place = _place_of(server.address)
+        self._address = server.address
         self._socket: sockets.socket | None = None
         self.reset()
 
@@ -74,8 +78,15 @@ class PlainLink:
         """Disconnect at once; everything unsent is discarded."""
         self.established = self._is_connected = False
         if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+            socket, self._socket = self._socket, None
+            try:
+                if os.getpid() == self._process:  # else its parent's; a child of fork keeps a connection open
+                    socket.shutdown(sockets.SHUT_RDWR)
+            except OSError as error:
+                if error.errno != errno.ENOTCONN:
+                    raise
+            finally:
+                socket.close()
 
     def give_up(self) -> None:
         """Connect no more until `reset`."""
@@ -96,14 +107,16 @@ class PlainLink:
 
     def receive(self, seconds: float) -> list[Frame] | None:
         """Return the next message, None if there is none within a time, s, or no server is connected."""
-        left, end = seconds, math.inf
+        left = seconds
+        end = time.monotonic() + seconds if seconds > 0 else 0.0
         while not self._messages and self._socket is not None:
             if left > 0:
-                end = end if end < math.inf else time.monotonic() + left
                 self._poll(left)
-            has_read = self._read()
-            left = end - time.monotonic() if seconds > 0 else 0.0
-            if not (has_read or left > 0):
+            elif self._outbox and self._is_connected:
+                self._flush()
+            self._read()
+            left = end - time.monotonic()
+            if left <= 0:
                 break
         return self._messages.popleft() if self._messages else None
 
@@ -124,20 +137,16 @@ class PlainLink:
 
     def loss(self) -> str | None:
         """Return the loss of the connection since the last call, as `Connection.loss` does."""
-        self._read()
+        if len(self._messages) < _MAX_UNREAD:
+            self._read()
         found, self._lost = self._lost, None
         return found
 
     def _connect(self) -> None:
         """Begin to connect, or go on with it."""
         if self._socket is None:
-            self._socket = sockets.socket(self._family, sockets.SOCK_STREAM)
-            self._socket.setblocking(False)
-            self._outbox: deque[memoryview] = deque()
-            self._reader = Reader(_MAX_FRAME_BYTES, b"", _Gate(), CLIENT)
-            self._poller = select.poll()
-            self._events = select.POLLOUT
-            self._poller.register(self._socket, self._events)
+            self._open()
+        assert self._socket is not None
         failure = self._socket.connect_ex(self._place)
         if failure in _UNDER_WAY:
             return
@@ -153,11 +162,31 @@ class PlainLink:
         self._greeting_left = GREETING[_VERSION_BYTES:]
         self._flush()
 
+    def _open(self) -> None:
+        """Make the socket and what belongs to it."""
+        outbox: deque[memoryview] = deque()
+        reader, poller = Reader(_MAX_FRAME_BYTES, b"", _Gate(), CLIENT), select.poll()
+        try:
+            socket = sockets.socket(self._family, sockets.SOCK_STREAM)
+        except OSError as error:
+            if error.errno is None:  # of a signal handler
+                raise
+            raise no_socket(self._address, error) from None
+        try:
+            socket.setblocking(False)
+            poller.register(socket, select.POLLOUT)
+            self._process, self._events = os.getpid(), select.POLLOUT
+            self._outbox, self._reader, self._poller, self._socket = outbox, reader, poller, socket
+        except BaseException:
+            socket.close()
+            raise
+
     def _end(self, loss: str | None = None) -> None:
         """End the connection, for a reason to be reported or for another attempt after a pause."""
+        is_never_ready = loss is not None and not self.established  # a forwarder whose target is absent, for instance
         self.close()
         self._lost = loss if self._lost is None else self._lost
-        self._retry_at = time.monotonic() + self._pause
+        self._retry_at = time.monotonic() + max(self._pause, _PAUSE_WITHOUT_HANDSHAKE if is_never_ready else 0.0)
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
     def _poll(self, seconds: float) -> None:
@@ -175,37 +204,35 @@ class PlainLink:
         assert self._socket is not None
         try:
             send_some(self._socket, self._outbox)
-        except OSError:
+        except OSError as error:
+            if error.errno is None:  # of a signal handler
+                raise
             self._end("")
-        except BaseException:  # Ctrl-C: it is not known what has been sent
-            self._end("")
-            raise
 
-    def _read(self) -> bool:
-        """Read what has arrived; return whether anything has."""
+    def _read(self) -> None:
+        """Read what has arrived, at most once."""
         if self._socket is None or not self._is_connected:
-            return False
+            return
         target = self._reader.target()
+        data = b""
         try:
             if target is None:
                 data = self._socket.recv(_READ_BYTES)
-                count = len(data)
-                self._reader.feed(data)
-            else:
-                count = self._socket.recv_into(target)
-                self._reader.wrote(count)
-            if count:
-                self._parse()
-            else:
-                self._end("")
-        except BlockingIOError:
-            return False
-        except (OSError, MemoryError):
+            count = len(data) if target is None else self._socket.recv_into(target)
+        except OSError as error:
+            if error.errno is None:  # of a signal handler
+                raise
+            if error.errno == errno.EAGAIN:
+                return
+            count = 0
+        if not count:
             self._end("")
-        except BaseException:  # Ctrl-C: it is not known what has been read
-            self._end("")
-            raise
-        return True
+            return
+        if target is None:
+            self._reader.feed(data)
+        else:
+            self._reader.wrote(count)
+        self._parse()
 
     def _parse(self) -> None:
         try:
@@ -218,6 +245,8 @@ class PlainLink:
             self._end(mismatch(has_keys=False))
         except ProtocolViolation:
             self._end(UNKNOWN_PEER)
+        except MemoryError:
+            self._end("")
         else:
             if self._reader.is_ready and not self.established:
                 self.established, self._pause = True, _FIRST_PAUSE
@@ -247,5 +276,6 @@ def _place_of(address: str) -> tuple[int, str | tuple[str, int]]:
             raise BadRequest(f"{address}: {explain_failure(zmq.ZMQError(errno.ENAMETOOLONG))}")
         return sockets.AF_UNIX, "\0" + rest[1:] if rest.startswith("@") else rest
     host, _, port = rest.rpartition(":")
-    family = sockets.AF_INET6 if "[" in host else sockets.AF_INET
-    return family, ("127.0.0.1" if host == "localhost" else host.strip("[]"), int(port))
+    host = host.strip("[]").partition("%")[0]  # the loopback interface is the only one that has the address
+    family = sockets.AF_INET6 if ":" in host else sockets.AF_INET
+    return family, ("127.0.0.1" if host == "localhost" else host, int(port))

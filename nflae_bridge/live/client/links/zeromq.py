@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import zmq
 
-from nflae_bridge.live.client.links.interface import UNKNOWN_PEER, mismatch
+from nflae_bridge.live.client.links.interface import UNKNOWN_PEER, mismatch, no_socket
 from nflae_bridge.live.client.links.monitor import Monitor
 from nflae_bridge.live.protocol.headers import Frame
 
@@ -47,8 +47,11 @@ class ZeroMQLink:
     def _open(self) -> None:
         self.established = self.accepted = False
         self._longest_wait = -1  # ms; none
-        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
-        self._events = Monitor(self._socket, _EVENTS)
+        try:
+            socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
+            self._socket, self._events = socket, Monitor(socket, _EVENTS)
+        except zmq.ZMQError as error:
+            raise no_socket(self._server.address, OSError(error.errno or 0, error.strerror)) from None
         try:
             self._server.connect(self._socket)
         except BaseException:
