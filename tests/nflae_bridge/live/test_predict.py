@@ -224,14 +224,15 @@ def test_the_longest_history_of_a_few_users_is_accepted() -> None:
     Admission(ServerSettings(), device).check_announced(b"1", [json.dumps(header).encode()], 8 * 32 * 4 * 256)
 
 
-def test_the_request_survives_the_wire() -> None:
+@pytest.mark.parametrize(("scheme", "refine"), [("wmmse", 0), ("nflae", 2)])
+def test_the_request_survives_the_wire(scheme: str, refine: int) -> None:
     request = PredictRequest(
         "7",
         HISTORY,
         LinkBudget(2.0, 0.5, 0.7, 0.25),
         "direct",
-        "wmmse",
-        2,
+        scheme,
+        refine,
         np.ones((2, USERS), bool),
         ("precoder", "H"),
         options=PredictionOptions(2, "ar", "line", 3.5, tuple(float(index) for index in range(16)), True, True),
