@@ -50,6 +50,8 @@ class Chosen:
         bool (drops, users), users that count under C3.
     score
         Near-field scores, float64 (drops, users), where they were computed; else None.
+    unmet
+        bool (drops,), drops on which C4 fails for every answer without WMMSE steps.
     """
 
     best: Candidate
@@ -57,6 +59,7 @@ class Chosen:
     power_fractions: Tensor
     near_field: Tensor
     score: Tensor | None
+    unmet: Tensor
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,8 @@ class Comparison:
         gram
             Gamma, complex128 (drops, users, users).
         refinements
-            WMMSE steps from the network's answer.
+            WMMSE steps from the network's answer. They raise the sum rate under the total power alone: under C3 or C4
+            the network's own answer is returned where it is better.
         suspects
             Drops that may lose digits, bool (drops,). None: no value may be read on the host, as in a captured CUDA
             graph, and no drop is measured.
@@ -126,26 +130,31 @@ class Comparison:
         allocation = Allocation(output.dual_power_fractions.double(), output.power_fractions.double())
         target = allocation.power_fractions
         if regularised is None or not self._with_fallback:
-            best = _serve(gram, allocation, near, problem.limits, refinements)
-            return Chosen(best, torch.zeros_like(best.feasible), target, near, score)
+            serve = partial(_serve, gram, allocation, near, problem.limits)
+            best, met = _refined_or_not(serve, refinements, problem.limits)
+            return Chosen(best, torch.zeros_like(best.feasible), target, near, score, ~met)
         redundant = redundant_users(gram, problem.channels, near, target)
         select = _pruned_everywhere if suspects is None or gram.is_cuda else _pruned_where_needed
-        own = select(gram, allocation, redundant, near, problem.limits, refinements)
+        serve = partial(select, gram, allocation, redundant, near, problem.limits)
+        own, met = _refined_or_not(serve, refinements, problem.limits)
         shares, rivals = _textbook(gram, problem, regularised, near)
-        best, fallback = _best_of(own, rivals)
+        best, fallback, met = _best_of(own, met, rivals)
         if suspects is not None and bool(suspects.any()):
             lossy = suspects & loses_digits(gram, regularised)
             if bool(lossy.any()):
                 part, target_part = problem.select(lossy), allocation.select(lossy)
                 measure = partial(measure_gains, part.channels, part.amplitude_scale)
-                given = (gram[lossy], target_part, redundant[lossy], near[lossy], part.limits, refinements, measure)
+                given = (gram[lossy], target_part, redundant[lossy], near[lossy], part.limits)
+                own, found = _refined_or_not(
+                    partial(_pruned_everywhere, *given, measure=measure), refinements, part.limits
+                )
                 rivals = [
                     measured(rival.select(lossy), measure, share[lossy], near[lossy], part.limits)
                     for rival, share in zip(rivals, shares, strict=True)
                 ]
-                exact, by_rival = _best_of(_pruned_everywhere(*given), rivals)
-                best, fallback[lossy] = best.replaced(lossy, exact), by_rival
-        return Chosen(best, fallback, target, near, score)
+                exact, fallback[lossy], met[lossy] = _best_of(own, found, rivals)
+                best = best.replaced(lossy, exact)
+        return Chosen(best, fallback, target, near, score, ~met)
 
     def _run_network(
         self, problem: DeviceProblem, gram: Tensor, regularised: Beams | None
@@ -181,13 +190,25 @@ def _textbook(
     ]
 
 
-def _best_of(own: Candidate, rivals: list[Candidate]) -> tuple[Candidate, Tensor]:
-    """Return the best candidate per drop, and the drops on which it is a rival, bool (drops,)."""
+def _best_of(own: Candidate, met: Tensor, rivals: list[Candidate]) -> tuple[Candidate, Tensor, Tensor]:
+    """Return the best candidate per drop, whether it is a rival, and whether a rival or ``met`` says that C4 holds."""
     fallback = torch.zeros_like(own.feasible)
     for rival in rivals:
         own, wins = own.better_of(rival)
-        fallback = fallback | wins
-    return own, fallback
+        fallback, met = fallback | wins, met | rival.feasible
+    return own, fallback, met
+
+
+def _refined_or_not(serve: Callable[[int], Candidate], refinements: int, limits: Limits) -> tuple[Candidate, Tensor]:
+    """Return the better of the answers with and without WMMSE steps, and the drops on which the latter is feasible.
+
+    Without C3 and C4 no step lowers the sum rate, and the answer without steps is not computed.
+    """
+    best = serve(refinements)
+    if not refinements or limits == Limits():
+        return best, best.feasible
+    plain = serve(0)
+    return best.better_of(plain)[0], plain.feasible
 
 
 def _pruned_everywhere(

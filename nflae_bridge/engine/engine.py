@@ -68,7 +68,8 @@ class Engine:
     device
         Device of the network. Channels on another device are moved there, and the answer is moved back.
     refinements
-        WMMSE steps r >= 0 started from the network's answer; each costs a K x K solve per drop.
+        WMMSE steps r >= 0 started from the network's answer; each costs a K x K solve per drop. Under C3 and C4 the
+        answer without them is computed too, and the better one returned.
     with_fallback
         Compare with the other answers. False: the network's own answer under the same constraints, for experiments on
         networks themselves; the guarantees on C4 and RZF then do not hold.
@@ -332,7 +333,7 @@ class Engine:
         chosen = self._comparison.best(DeviceProblem.of(batch, budget), gram, self.refinements, needs_float64)
         best, fallback = chosen.best, chosen.fallback
         if self.with_fallback and budget.demands_rates:
-            unmet = ~best.feasible
+            unmet = chosen.unmet
             if bool(unmet.any()):
                 near, target = chosen.near_field[unmet], chosen.power_fractions[unmet]
                 part, scaled = ChannelBatch(batch.channels[unmet]), gram[unmet]
@@ -348,7 +349,7 @@ class Engine:
 
     def _is_complete(self, packed: PackedAnswer, budget: LinkBudget) -> bool:
         """Return whether no drop is to be computed again, with max-min directions, since it lacks minimum rates."""
-        return not (self.with_fallback and budget.demands_rates) or packed.holds("feasible")
+        return not (self.with_fallback and budget.demands_rates) or packed.holds("exact")
 
     def _unpacked(self, packed: PackedAnswer, batch: ChannelBatch, budget: LinkBudget) -> Precoding:
         """Return the precoding of a recorded answer."""
@@ -356,7 +357,7 @@ class Engine:
         result = packed.precoding(budget, self._labels(batch, score))
         if self._is_complete(packed, budget):
             return result
-        unmet = ~result.feasible
+        unmet = packed.per_drop("exact") == 0
         given = None if batch.near_field is None else batch.near_field[unmet.to(batch.near_field.device)]
         rescued = self._by_torch(ChannelBatch(batch.channels[unmet], given), budget.select(unmet))
         return result.replaced(unmet, rescued)

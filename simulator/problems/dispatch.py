@@ -16,7 +16,7 @@ from simulator.downlink.budget import LinkBudget
 from simulator.downlink.precoding import ChannelBatch, Scheme
 from simulator.problems.combinations import NETWORK, check_combination, find_solvers
 from simulator.problems.problem import PrecodingProblem
-from simulator.problems.solution import ProblemSolution
+from simulator.problems.solution import ProblemSolution, best_of
 from simulator.schemes.options import SchemeOption, options_of, parse_options, split_spec
 
 _PACKAGE = "simulator.problems.algorithms"
@@ -37,7 +37,8 @@ def solve(
     problem : PrecodingProblem
         Problem, not plain.
     inner : Scheme
-        Scheme inside the algorithm, for ``nflae``: the network's engine, or any other.
+        Scheme inside the algorithm, for ``nflae``: the network's engine, or any other. Where it has ``refinements``,
+        which raise the plain sum rate, the problem is solved with and without them and the better solution returned.
     spec : str
         Scheme that solves the problem, ``NAME`` or ``NAME:OPTION=VALUE:...``: ``nflae``, or a classical rival.
 
@@ -55,7 +56,12 @@ def solve(
     """
     shape = batch.channels.shape
     problem.check(shape[0], shape[1], shape[-1], shape[2] if len(shape) == _JOINT_AXES else 1)
-    return _bound(problem, budget, inner, spec)(batch, budget)
+    solver = _bound(problem, budget, inner, spec)
+    found = solver(batch, budget)
+    inside: Any = solver.keywords.get("inner")
+    if not getattr(inside, "refinements", 0):
+        return found
+    return best_of(found, solver(batch, budget, inner=inside.refined(0)))
 
 
 @dataclass(frozen=True)
@@ -150,9 +156,7 @@ def scheme_options(problem: PrecodingProblem, name: str) -> tuple[SchemeOption, 
     return options_of(_unbound(find_solvers(problem).schemes[name])[0])
 
 
-def _bound(
-    problem: PrecodingProblem, budget: LinkBudget, inner: Scheme | None, spec: str
-) -> Callable[[ChannelBatch, LinkBudget], ProblemSolution]:
+def _bound(problem: PrecodingProblem, budget: LinkBudget, inner: Scheme | None, spec: str) -> partial[ProblemSolution]:
     """Load the function of a scheme with problem, inner scheme and options set."""
     name, _ = split_spec(spec)
     check_combination(problem, budget, name)

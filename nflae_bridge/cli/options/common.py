@@ -353,7 +353,8 @@ on_bad_drop_option = click.option(
 effort_option = click.option(
     "--effort",
     type=click.Choice(list(EFFORTS)),
-    help="In place of --model and --refine: fast (nano), balanced (nano, 4 iterations) or best (--model auto).",
+    help="In place of --model and --refine: fast (nano), balanced (nano, 4 iterations; no drop below fast) or best "
+    "(--model auto).",
 )
 work_option_list = (
     model_option,
@@ -363,7 +364,8 @@ work_option_list = (
         type=click.IntRange(min=0),
         default=0,
         show_default=True,
-        help="WMMSE iterations that start from the output of the network, for scheme nflae.",
+        help="WMMSE iterations from the output of the network, for scheme nflae; on every drop the better answer of "
+        "those with and without them is returned.",
     ),
     effort_option,
     click.option("--batch", type=click.IntRange(min=1), help="Drops per block.  [default: about 32 MB of channels]"),

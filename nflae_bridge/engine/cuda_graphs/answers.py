@@ -95,7 +95,7 @@ class RecordedAnswers:
         best, rate = chosen.best, rates(chosen.best.sinr)
         energy = gram.diagonal(dim1=-2, dim2=-1).real
         usable = ((energy > 0) & energy.isfinite()).all(-1)
-        flags = [best.feasible, chosen.fallback, rate.sum(-1), usable, torch.ones_like(usable)]
+        flags = [best.feasible, chosen.fallback, rate.sum(-1), usable, ~chosen.unmet]
         table = [best.power_fractions, best.dual_power_fractions, best.sinr, rate]
         table.append(torch.stack([flag.double() for flag in flags], -1))
         if answer.size.scored:

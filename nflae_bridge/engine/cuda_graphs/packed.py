@@ -17,8 +17,9 @@ from simulator.downlink.precoding import Precoding
 from simulator.problems.algebra import Real
 
 FLAGS = ("feasible", "fallback", "sum_rate", "usable", "exact")
-"""Columns of the table with one number per drop; `usable`: every user's energy is positive and finite; `exact`: K x K
-algebra keeps its digits (`simulator.downlink.rounding.loses_digits` does not mark the drop)."""
+"""Columns of the table with one number per drop; `usable`: every user's energy is positive and finite; `exact`: the
+answer stands. Else PyTorch computes it again: the network's where no answer without WMMSE steps meets C4, those of
+schemes where K x K algebra loses digits (`simulator.downlink.rounding.loses_digits`)."""
 
 ALIGNMENT = 256
 """Bytes to whose multiples arrays in one memory are aligned."""

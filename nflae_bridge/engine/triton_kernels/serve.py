@@ -59,7 +59,7 @@ def serve(
     target_dual = _power_fractions(tl.load(logits + drop * 2 * P + index), there)
     target = _power_fractions(tl.load(logits + (drop * 2 + 1) * P + index), there)
     redundant = _redundant(real, imag, own, target, near, channels, drop, antennas, K, P, BLOCK)
-    dual, power_fractions, ratio, feasible, re, im, rate = _better_of_network(
+    dual, power_fractions, ratio, feasible, re, im, rate, met = _better_of_network(
         real, imag, own, target_dual, target, redundant, near, share, least, there, less, K, steps, LIMITED, P
     )
     re2 = tl.load(inverse + drop * 2 * P * P + square)
@@ -76,7 +76,8 @@ def serve(
     line = table + drop * columns
     tl.store(line + index, tl.where(fallback, power2, power_fractions), mask=there)
     tl.store(line + K + index, tl.where(fallback, equal, dual), mask=there)
-    store_rates(line, ratio, tl.where(fallback, feasible2, feasible), fallback, feasible * 0 + 1, own, there, K, P)
+    met = tl.maximum(met, feasible2)
+    store_rates(line, ratio, tl.where(fallback, feasible2, feasible), fallback, met, own, there, K, P)
     store_beams(re, im, channels, precoder, drop, antennas, K, P, BLOCK)
 
 
@@ -85,9 +86,10 @@ def _better_of_network(
     real, imag, own, target_dual, target, redundant, near, share, least, there, less, K, steps,
     LIMITED: tl.constexpr, P: tl.constexpr,
 ):  # fmt: skip
-    """Return the better of the network's answers with and without redundant users.
+    """Return the best of the network's answers with and without redundant users, and with steps or, under limits, none.
 
-    Its dual and primal power fractions, SINRs, whether it is feasible, C in two parts, and its sum rate.
+    Its dual and primal power fractions, SINRs, whether it is feasible, C in two parts, its sum rate, and whether an
+    answer without steps is feasible.
     """
     rate = tl.sum(tl.zeros([P], tl.float64), 0) - 1
     feasible = tl.sum(tl.zeros([P], tl.int32), 0)
@@ -95,21 +97,29 @@ def _better_of_network(
     ratio = tl.zeros([P], tl.float64)
     re, im = tl.zeros([P, P], tl.float64), tl.zeros([P, P], tl.float64)
     attempts = tl.where(tl.sum(redundant.to(tl.int32), 0) > 0, 2, 1)
-    for attempt in tl.range(attempts):
-        left_out = redundant & (attempt > 0)
+    plain = attempts * 0  # attempts without steps, before those with steps
+    if LIMITED:
+        plain = tl.where(steps > 0, attempts, 0)
+    floor, met = rate, feasible  # of the best one without steps
+    for attempt in tl.range(plain + attempts):
+        left_out = redundant & (attempt % attempts > 0)
+        taken = tl.where(attempt < plain, 0, steps)
         dual2 = normalise(tl.where(left_out, 0.0, target_dual))
         power2 = normalise(tl.where(left_out, 0.0, target))
-        dual2, power2, re2, im2, gains = solve_wmmse(real, imag, own, dual2, power2, K, steps, P)
+        dual2, power2, re2, im2, gains = solve_wmmse(real, imag, own, dual2, power2, K, taken, P)
         feasible2 = feasible * 0 + 1
         if LIMITED:
             power2, feasible2 = project_powers(gains, power2, near, share, least, there, K, P)
         ratio2 = sinr(gains, power2, P)
         rate2 = tl.sum(tl.log2(1 + ratio2), 0)
-        better = (attempt == 0) | _wins(rate2, feasible2, rate, feasible, less)
+        better = _wins(rate2, feasible2, rate, feasible, less) & _wins(rate2, feasible2, floor, met, 1 + 1e-9)
+        better = better | (attempt == 0)
         dual, power_fractions = tl.where(better, dual2, dual), tl.where(better, power2, power_fractions)
         ratio, feasible = tl.where(better, ratio2, ratio), tl.where(better, feasible2, feasible)
         re, im, rate = tl.where(better, re2, re), tl.where(better, im2, im), tl.where(better, rate2, rate)
-    return dual, power_fractions, ratio, feasible, re, im, rate
+        last = attempt == plain - 1
+        floor, met = tl.where(last, rate, floor), tl.where(last, feasible, met)
+    return dual, power_fractions, ratio, feasible, re, im, rate, tl.where(plain > 0, met, feasible)
 
 
 @triton.jit

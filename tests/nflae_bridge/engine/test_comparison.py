@@ -12,6 +12,7 @@ from nflae_bridge.engine.comparison import Allocation, Comparison, _pruned_every
 from nflae_bridge.engine.device_problem import DeviceProblem
 from nflae_bridge.engine.engine import Engine
 from nflae_bridge.engine.near_parallel import redundant_users
+from nflae_bridge.engine.schemes import load_model
 from nflae_bridge.network.checkpoint import Checkpoint
 from nflae_bridge.network.config import NetworkConfig
 from nflae_bridge.network.model import NetworkOutput
@@ -19,8 +20,10 @@ from simulator.downlink.budget import LinkBudget
 from simulator.downlink.candidates import Candidate
 from simulator.downlink.constraints import Limits
 from simulator.downlink.gram import normalised_gram
-from simulator.downlink.precoding import ChannelBatch
+from simulator.downlink.precoding import ChannelBatch, Precoding
 from simulator.schemes import scheme
+from tests.nflae_bridge.engine.fake_cuda import install
+from tests.simulator.definitions import draw_channels
 
 SMALL = 1e-5
 FREE = Limits()
@@ -126,3 +129,58 @@ def test_without_transfers_the_choice_is_the_same() -> None:
     )
     torch.testing.assert_close(first.best.sum_rate, second.best.sum_rate, rtol=1e-5, atol=0)
     assert torch.equal(first.fallback, second.fallback)
+
+
+def assert_not_below(refined: Precoding, plain: Precoding) -> None:
+    assert not bool((plain.feasible & ~refined.feasible).any())
+    alike = plain.feasible == refined.feasible
+    assert bool((refined.sum_rate >= plain.sum_rate * (1 - 2e-6))[alike].all())
+
+
+def labelled_drops(seed: int, users: int, antennas: int, drops: int) -> ChannelBatch:
+    channels = draw_channels(seed, users=users, antennas=antennas, drops=drops, spread_db=20)
+    return ChannelBatch(channels, torch.arange(drops * users).reshape(drops, users) % 3 == 0)
+
+
+LIMITS = {"near share": (0.2, 0.0), "minimum rate": (1.0, 2.0), "both": (0.2, 1.0)}
+
+
+@pytest.mark.parametrize(("alpha_c", "min_rate"), LIMITS.values(), ids=LIMITS)
+@pytest.mark.parametrize(("users", "antennas"), [(4, 24), (5, 6), (6, 4)])
+@pytest.mark.parametrize("model", ["tiny", "nano"])
+def test_wmmse_steps_lower_no_sum_rate_under_c3_and_c4(
+    model: str, users: int, antennas: int, alpha_c: float, min_rate: float
+) -> None:
+    """They climb without the limits; where the projection onto these costs more than they gain, they are undone."""
+    batch, budget = labelled_drops(9, users, antennas, 40), LinkBudget(1.0, 0.01, alpha_c, min_rate)
+    engine = Engine(load_model(model, torch.device("cpu")))
+    plain = engine(batch, budget)
+    for steps in (1, 4):
+        refined = engine.refined(steps)(batch, budget)
+        assert_not_below(refined, plain)
+        assert float((refined.power * batch.near_field).sum(-1).max()) <= (alpha_c + 1e-9 if alpha_c < 1 else 2)
+        assert bool((refined.rate[refined.feasible] >= min_rate - 1e-6).all())
+    assert bool((refined.sum_rate > plain.sum_rate * 1.0001).any())
+
+
+def test_a_drop_that_only_wmmse_steps_make_feasible_is_tried_with_max_min_directions_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without steps these are its answer, and may be the better one; also where a graph computes the others."""
+    drawn, budget = labelled_drops(1, 4, 4, 300), LinkBudget(1.0, 0.01, 0.2, 1.0)
+    assert drawn.near_field is not None
+    batch = ChannelBatch(drawn.channels[118:119], drawn.near_field[118:119])
+    install(monkeypatch)
+    checkpoint = load_model("tiny", torch.device("cpu"))
+    for backend in ("torch", "cuda_graphs"):
+        engine = Engine(checkpoint, backend=backend)
+        plain = engine(batch, budget)
+        assert bool(plain.feasible.all())
+        assert_not_below(engine.refined(1)(batch, budget), plain)
+
+
+def test_graphs_keep_the_answer_without_wmmse_steps_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch)
+    batch, budget = labelled_drops(9, 5, 6, 16), LinkBudget(1.0, 0.01, 0.2, 1.0)
+    engine = Engine(load_model("tiny", torch.device("cpu")), backend="cuda_graphs")
+    assert_not_below(engine.refined(2)(batch, budget), engine(batch, budget))

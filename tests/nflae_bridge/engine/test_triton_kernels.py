@@ -148,6 +148,22 @@ def test_under_c3_and_c4(alpha_c: float, min_rate: float) -> None:
     np.testing.assert_allclose(found["sum_rate"][kept], expected.sum_rate.numpy()[kept], rtol=1e-3)
 
 
+def test_under_c3_and_c4_refinements_lower_no_sum_rate() -> None:
+    """The second drop has a redundant user: four answers of the network's are compared."""
+    engine = Engine(load_model("tiny", torch.device("cpu")), backend="torch")
+    channels = draw_channels(9, users=4, antennas=24, drops=40, spread_db=20)[[6, 8]]
+    channels[1, 3] = channels[1, 2] + 0.3 * channels[1, 3]
+    near_field = torch.tensor([[True, False, False, True], [False, True, False, False]])
+    budget = LinkBudget(1.0, 0.01, 0.2, 1.0)
+    plain = engine_answer(engine, channels, 20.0, 0, near_field, budget)
+    expected = engine_answer(engine, channels, 20.0, 2, near_field, budget)
+    found = kernels_answer(engine, channels, 20.0, 2, near_field, budget)
+    torch.testing.assert_close(found.per_drop("sum_rate"), expected.sum_rate, **CLOSE)
+    assert (found.per_drop("sum_rate") >= plain.sum_rate * (1 - CLOSE["rtol"])).all()
+    assert found.holds("feasible")
+    assert found.holds("exact")
+
+
 def test_of_users_with_one_channel_one_is_served() -> None:
     channels = draw_channels(6, users=4, antennas=24, drops=2)
     channels[:, 1] = 1j * channels[:, 0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -29,6 +31,28 @@ def test_an_effort_is_its_model_and_refinement() -> None:
 def test_more_effort_costs_no_sum_rate() -> None:
     rates = [precode(channels(), noise_power=0.01, effort=effort).sum_rate.mean() for effort in ("fast", "balanced")]
     assert rates[0] <= rates[1] * (1 + 1e-5)
+
+
+PROBLEMS: dict[str, dict[str, Any]] = {
+    "weights": {"weights": np.geomspace(0.05, 3, 12)},
+    "weights and limits": {"weights": np.geomspace(0.05, 3, 12), "min_rate": 0.05, "alpha_c": 0.4},
+    "antennas": {"power_per_antenna": 0.05},
+    "hybrid": {"rf_chains": 12},
+}
+
+
+@pytest.mark.parametrize("options", PROBLEMS.values(), ids=PROBLEMS)
+def test_more_effort_lowers_no_objective(options: dict[str, Any]) -> None:
+    """The iterations are for the plain sum rate; the objective of another problem may fall by them."""
+    rng = np.random.default_rng(5)
+    drops = (rng.normal(size=(40, 12, 12)) + 1j * rng.normal(size=(40, 12, 12))) / np.sqrt(24)
+    given = {"noise_power": 1.0, "near_field": rng.random((40, 12)) < 0.5, **options}
+    fast, balanced = (precode(drops, effort=effort, **given) for effort in ("fast", "balanced"))
+    reached, least = ((each.rate * options.get("weights", 1)).sum(-1) for each in (balanced, fast))
+    alike = fast.feasible == balanced.feasible
+    assert (reached >= least * (1 - 2e-6))[alike].all()
+    assert (balanced.feasible | ~fast.feasible).all()
+    assert (reached > least * 1.0001).any()
 
 
 @pytest.mark.parametrize(("given", "match"), [({"model": "tiny"}, "model 'tiny'"), ({"refine": 1}, "refine 1")])

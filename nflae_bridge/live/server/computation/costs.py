@@ -161,7 +161,7 @@ class CostModel:
         before = 0.0
         if isinstance(prediction, ProblemKey):
             batch, drop = self._trials.get(trial_name(prediction, spec or ""), (UNKNOWN_SECONDS, UNKNOWN_SECONDS))
-            growth = problem_growth(prediction, spec or "") * (1 + refine / 4)
+            growth = problem_growth(prediction, spec or "") * (2 + refine / 4 if refine else 1)  # solved without, too
             return growth * batch, growth * problem_work(prediction, users, antennas) * drop
         if isinstance(prediction, TrackKey):  # the grid of curvatures grows with the antennas
             batch, drop = self._trials.get(TRACK, (UNKNOWN_SECONDS, UNKNOWN_SECONDS))
