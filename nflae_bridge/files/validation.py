@@ -93,10 +93,13 @@ def energy_bounds(channels: Channels) -> tuple[float, float]:
     Returns
     -------
     lower, upper : float
-        Least energy at the first antenna, and the sum of all energies, which is not finite for NaN, Inf and overflow.
+        Least energy at the first antenna, and the sum of all energies; where the sum is not finite, for NaN, Inf and
+        overflow, 0 in place of the first.
     """
-    first = channels[..., 0].ravel().tolist()
-    return min(map(abs, first)) ** 2, float(np.vdot(channels, channels).real)
+    upper = float(np.vdot(channels, channels).real)
+    if not math.isfinite(upper):  # CPython's `abs` of NaN raises OverflowError by an earlier errno
+        return 0.0, upper
+    return min(map(abs, channels[..., 0].ravel().tolist())) ** 2, upper
 
 
 def _have_energy(channels: Channels) -> bool:

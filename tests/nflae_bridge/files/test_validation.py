@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -48,3 +50,12 @@ def test_bounds_hold_for_the_energies_of_all_users() -> None:
         lower, upper = energy_bounds(channels)
         least, greatest = energy_range(channels)
         assert 0 < lower <= least <= greatest <= upper
+
+
+def test_an_earlier_overflow_leaves_bounds_of_nan_without_an_error() -> None:
+    channels = np.full((1, 2, 3), np.nan + 1j, np.complex64)
+    with suppress(OverflowError):
+        math.exp(1e3)  # leaves ERANGE, which CPython's abs of NaN takes for its own
+    lower, upper = energy_bounds(channels)
+    assert lower == 0
+    assert math.isnan(upper)

@@ -28,7 +28,7 @@ def attacked() -> Iterator[LiveServer]:
     "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in ATTACKS]
 )
 def test_a_client_beside_an_attack_gets_right_answers_in_time(attacked: LiveServer, name: str) -> None:
-    outcome = measure(name, attacked.process.pid, attacked.address, 0.01, quiet_seconds=0.5)
+    outcome = measure(name, attacked.process.pid, attacked.address, 0.01, seconds=0.3, quiet_seconds=0.5)
     assert outcome.messages > 0
     assert len(outcome.attacked) > 3
     assert (outcome.wrong, outcome.failed) == (0, 0)

@@ -267,7 +267,8 @@ def test_schemes_follow_permutations_and_ignore_phases(channels: torch.Tensor, s
     for name in ("mrt", "rzf", "wmmse"):
         original = scheme(name)(far(channels), budget)
         moved = scheme(name)(far((channels * phase[:, None])[:, order]), budget)
-        torch.testing.assert_close(moved.sum_rate, original.sum_rate, rtol=1e-5, atol=1e-5)
+        rtol = 1e-4 if name == "rzf" else 1e-5  # in single precision
+        torch.testing.assert_close(moved.sum_rate, original.sum_rate, rtol=rtol, atol=1e-5)
         if name != "wmmse":  # identical users leave WMMSE a choice
             torch.testing.assert_close(moved.rate, original.rate[:, order], rtol=1e-4, atol=1e-5)
 
