@@ -92,8 +92,11 @@ def test_the_first_call_connects_and_an_end_between_two_calls_is_no_loss() -> No
 
 
 @contextmanager
-def peer(answers: list[bytes]) -> Iterator[tuple[str, list[bytes]]]:
-    """A program that sends bytes, one after each receipt, and records what it receives: its address and the record."""
+def peer(answers: list[bytes], reads_on: threading.Event | None = None) -> Iterator[tuple[str, list[bytes]]]:
+    """A program that sends bytes, one after each receipt, and records what it receives: its address and the record.
+
+    After the answers it waits for an event before it reads on.
+    """
     received: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -103,6 +106,8 @@ def peer(answers: list[bytes]) -> Iterator[tuple[str, list[bytes]]]:
                 for answer in answers:
                     received.append(connection.recv(1 << 16))
                     connection.sendall(answer)
+                if reads_on is not None:
+                    reads_on.wait(PATIENCE)
                 while data := connection.recv(1 << 16):
                     received.append(data)
 
@@ -226,11 +231,13 @@ def test_an_interrupted_exchange_ends_its_connection(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("seconds", [0.05, 0.0])
 def test_a_message_that_the_system_does_not_take_at_once_leaves_in_parts(seconds: float) -> None:
     frame = bytes(range(256)) * (64 << 10)  # 16 MB, more than the buffers of a connection
-    with peer([GREETING + READY, b""]) as (there, received):
+    reads_on = threading.Event()
+    with peer([GREETING + READY, b""], reads_on) as (there, received):
         link = PlainLink(address(there))
         link.wait(PATIENCE)
         assert link.send([frame])
         assert link._outbox
+        reads_on.set()
         until(lambda: link.receive(seconds) is None and not link._outbox)
         link.close()
     assert b"".join(received).endswith(frame)

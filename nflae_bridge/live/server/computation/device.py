@@ -346,8 +346,9 @@ class Device:
 
     def _is_recorded(self, request: PrecodeRequest) -> bool:
         """Return whether CUDA graphs compute a request: in milliseconds, but each size of block has to be captured."""
-        recorded = request.scheme == "nflae" or RecordedScheme.supports(request.scheme, request.channels.shape[1])
-        return self.device.type == "cuda" and recorded
+        if self.device.type != "cuda":  # elsewhere the question would import Triton, 70 MB
+            return False
+        return request.scheme == "nflae" or RecordedScheme.supports(request.scheme, request.channels.shape[1])
 
     def _drops_between_interrupts(self, request: PrecodeRequest) -> int:
         key = batch_key(request)
