@@ -24,7 +24,7 @@ from nflae_bridge.studies.benchmark.comparison import Settings, draw, machine
 from nflae_bridge.studies.benchmark.competitors import Competitor, competitors
 from nflae_bridge.studies.benchmark.timing import cyclic_batches, mean_objective, time_interleaved
 
-OURS = {"nano": (0, 1, 2, 3, 4, 5, 6, 8), "tiny": (0, 1, 2, 5), "small": (0,)}
+OURS = {"nano": (0, 1, 2, 3, 4, 5, 6, 8, 12), "tiny": (0, 1, 2, 5), "small": (0,)}
 RIVALS = {"wmmse": (3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100), "inversion-free": (8, 10, 15, 20, 30, 50, 100)}
 _ROUNDING = 1e-6
 
