@@ -342,7 +342,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(KINDS), help=f"some of {','.join(KINDS)}")
     parser.add_argument("--device", default="auto", help="device of server and engine (default auto)")
     parser.add_argument("--model", default="auto", help="model of server and engine (default auto)")
-    parser.add_argument("--samples", type=int, default=2000, help="calls of each kind with one drop (default 2000)")
+    parser.add_argument("--samples", type=int, default=1600, help="calls of each kind with one drop (default 1600)")
     parser.add_argument("--seconds", type=float, default=60.0, help="time of the batches (default 60)")
     parser.add_argument("-o", "--output", type=Path, help="file to write the table to as well")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
