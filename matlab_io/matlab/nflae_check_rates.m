@@ -9,7 +9,8 @@ function [max_error, rates] = nflae_check_rates(channel_file, result_file)
 %   with the noise power of the result, one number or one per user or drop.
 %
 %   [max_error, rates] = nflae_check_rates(channel_file, result_file) also returns the recomputed rates, with the size
-%   of rate in the result; with several streams per user, each stream is such a user. Skipped drops have NaN in both and are left out of max_error. Results of noma are an error:
+%   of rate in the result; with several streams per user, each stream is such a user. Skipped drops have NaN in both
+%   and are left out of max_error. Results of noma are an error:
 %   its rates require receivers that cancel other users' messages (SIC) before they decode their own. So are results
 %   for channels named by an expression (--var 'H{:}'), as the check loads one variable or field.
 %

@@ -346,9 +346,8 @@ class Device:
 
     def _is_recorded(self, request: PrecodeRequest) -> bool:
         """Return whether CUDA graphs compute a request: in milliseconds, but each size of block has to be captured."""
-        if self.device.type != "cuda":  # elsewhere the question would import Triton, 70 MB
-            return False
-        return request.scheme == "nflae" or RecordedScheme.supports(request.scheme, request.channels.shape[1])
+        scheme, users = request.scheme, request.channels.shape[1]  # to ask `supports` on a CPU would import Triton
+        return self.device.type == "cuda" and (scheme == "nflae" or RecordedScheme.supports(scheme, users))
 
     def _drops_between_interrupts(self, request: PrecodeRequest) -> int:
         key = batch_key(request)
