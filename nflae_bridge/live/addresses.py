@@ -226,7 +226,7 @@ def obstacle(address: str) -> str:
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISSOCK(mode):
-            return "a socket that nobody listens at is at this path" if _is_abandoned(path) else ""
+            return "no program listens at the socket at this path" if _is_abandoned(path) else ""
     except FileNotFoundError:
         return "nothing is at this path"
     except OSError as error:

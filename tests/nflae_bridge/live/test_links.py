@@ -313,7 +313,7 @@ def test_paths_that_nothing_listens_at_are_named(tmp_path: Path) -> None:
     for name, found in (
         ("", "a folder, not a socket, is at this path"),
         ("file", "a file, not a socket, is at this path"),
-        ("stale", "a socket that nobody listens at is at this path"),
+        ("stale", "no program listens at the socket at this path"),
         ("absent", "nothing is at this path"),
         ("file/below", "not a directory"),
     ):
